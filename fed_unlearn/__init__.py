@@ -1,0 +1,1 @@
+"""Continual unlearning for federated learning."""

@@ -1,0 +1,1 @@
+"""Questions asked of a model before and after a request, one a file."""

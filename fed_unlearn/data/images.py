@@ -1,0 +1,164 @@
+"""Labelled images as tensors, indexed by batch: what every client holds and every method reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from fed_unlearn.errors import EmptySetError, InvalidDataError
+
+
+class ImageSet(Dataset[tuple[Tensor, int]]):
+    """Images, labels and stable sample ids; a map-style dataset of ``(image, label)``.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, channels, height, width), uint8 in 0..255 or float32 in [0, 1]
+        Bytes stay bytes in memory and become floats in [0, 1] as they are read.
+    labels : Tensor of shape (n,), int64
+    ids : sequence of str, optional
+        One stable id a sample; the index where none is given.
+
+    Raises
+    ------
+    InvalidDataError
+        If shapes, dtypes or the number of ids do not fit, or an id stands twice.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, ids: Sequence[str] | None = None) -> None:
+        if images.ndim != 4 or images.dtype not in (torch.uint8, torch.float32):
+            raise InvalidDataError(
+                f"images: a tensor of shape {tuple(images.shape)} and {images.dtype} was given; expected"
+                " (n, channels, height, width) of uint8 or float32 in [0, 1]"
+            )
+        if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+            raise InvalidDataError(
+                f"labels: a tensor of shape {tuple(labels.shape)} and {labels.dtype} was given;"
+                f" expected ({len(images)},) of int64"
+            )
+        if ids is not None and (len(ids) != len(images) or len(set(ids)) != len(ids)):
+            raise InvalidDataError(
+                f"ids: {len(ids)} ids, {len(set(ids))} of them different, were given for {len(images)}"
+                " images; expected one unique id an image"
+            )
+        self.images = images
+        self.labels = labels
+        self.ids = tuple(ids) if ids is not None else tuple(str(index) for index in range(len(images)))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        images, labels = self.batch(torch.tensor([index]))
+        return images[0], int(labels[0])
+
+    def batch(self, indices: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Images as float32 in [0, 1] and their labels, for the given positions."""
+        images = self.images[indices]
+        if images.dtype == torch.uint8:
+            images = images.to(torch.float32).div_(255)
+        return images, self.labels[indices]
+
+    def subset(self, indices: Tensor) -> ImageSet:
+        """The samples at ``indices`` (int64), in that order, ids kept."""
+        return ImageSet(
+            self.images[indices], self.labels[indices], [self.ids[index] for index in indices.tolist()]
+        )
+
+    def only(self, ids: Collection[str]) -> ImageSet:
+        """The samples whose id is among ``ids``, in this set's order."""
+        wanted = set(ids)
+        return self._where([sample_id in wanted for sample_id in self.ids])
+
+    def without(self, ids: Collection[str]) -> ImageSet:
+        """The samples whose id is not among ``ids``, in this set's order."""
+        unwanted = set(ids)
+        if not unwanted:
+            return self
+        return self._where([sample_id not in unwanted for sample_id in self.ids])
+
+    def of_classes(self, classes: Collection[int]) -> ImageSet:
+        """The samples whose label is among ``classes``, in this set's order."""
+        wanted = torch.tensor(sorted(classes), dtype=torch.int64)
+        return self._where(torch.isin(self.labels, wanted).tolist())
+
+    def relabelled(self, labels: Tensor) -> ImageSet:
+        """The same images and ids under other labels."""
+        return ImageSet(self.images, labels, self.ids)
+
+    def _where(self, mask: list[bool]) -> ImageSet:
+        return self.subset(torch.tensor(mask, dtype=torch.bool).nonzero().flatten())
+
+
+def as_image_set(dataset: Dataset[tuple[Tensor, int]]) -> ImageSet:
+    """Any map-style dataset of ``(image, label)`` as an :class:`ImageSet`, read once.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Images are float tensors (channels, height, width) in [0, 1]. Where it has ``ids``, they are kept.
+
+    Raises
+    ------
+    EmptySetError
+        If it has no sample.
+    InvalidDataError
+        If an image is not a float tensor of three dimensions, or leaves [0, 1].
+    """
+    if isinstance(dataset, ImageSet):
+        return dataset
+    size = len(dataset)  # type: ignore[arg-type]
+    if size == 0:
+        raise EmptySetError("the dataset has no sample; at least one was expected")
+    items = [dataset[index] for index in range(size)]
+    images = torch.stack([torch.as_tensor(image, dtype=torch.float32) for image, _ in items])
+    if images.min() < 0 or images.max() > 1:
+        raise InvalidDataError(
+            f"images: pixels from {images.min():.3g} to {images.max():.3g} were given; expected [0, 1]:"
+            " normalisation belongs inside the model"
+        )
+    labels = torch.tensor([int(label) for _, label in items], dtype=torch.int64)
+    return ImageSet(images, labels, getattr(dataset, "ids", None))
+
+
+def concatenate(*parts: ImageSet) -> ImageSet:
+    """The samples of all parts, in order. Parts share one image shape; ids are numbered anew where they repeat."""
+    filled = [part for part in parts if len(part)]
+    if not filled:
+        return parts[0]
+    if len(filled) == 1:
+        return filled[0]
+    if len({part.images.dtype for part in filled}) > 1:
+        images = torch.cat([part.batch()[0] for part in filled])
+    else:
+        images = torch.cat([part.images for part in filled])
+    labels = torch.cat([part.labels for part in filled])
+    ids = [sample_id for part in filled for sample_id in part.ids]
+    if len(set(ids)) < len(ids):
+        return ImageSet(images, labels)
+    return ImageSet(images, labels, ids)
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """What one client holds: three parts that share no sample.
+
+    Attributes
+    ----------
+    train, validation, test : ImageSet
+        Training reads ``train``, the gate reads ``validation``, results read ``test``.
+    class_count : int
+        Number of classes of the whole task, held by this client or not.
+    fingerprint : str
+        Digest of the source that the sample ids refer to; another source has another.
+    """
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    class_count: int
+    fingerprint: str

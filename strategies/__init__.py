@@ -1,0 +1,1 @@
+"""What runs in a Flower ServerApp: strategies that make a federation forget."""
