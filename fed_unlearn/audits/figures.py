@@ -1,0 +1,26 @@
+"""The five figures by which a request is judged, at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Accuracies as fractions of 1, and the membership attack's AUC; None where there is nothing to measure.
+
+    Attributes
+    ----------
+    forget_accuracy, retain_accuracy : float or None
+        Top-1 on D_f and on D_r (training samples).
+    test_forget_accuracy, test_retain_accuracy : float or None
+        Top-1 on D_ft and on D_rt (test samples); the former only where whole classes are forgotten.
+    membership_auc : float or None
+        0.5 means that D_f cannot be told from unseen samples of the same classes.
+    """
+
+    forget_accuracy: float | None
+    retain_accuracy: float | None
+    test_forget_accuracy: float | None
+    test_retain_accuracy: float | None
+    membership_auc: float | None

@@ -1,0 +1,207 @@
+"""The client side: unlearning actions for any Flower ClientApp, and the view of its data that it may train on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import cached_property
+from typing import TypeVar, overload
+
+from flwr.app import ArrayRecord, Context, Message
+from flwr.clientapp import ClientApp
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset
+
+import fed_unlearn
+from fed_unlearn import protocol
+from fed_unlearn.client_store import ClientStore
+from fed_unlearn.data.images import ClientData, ImageSet
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.task import Task
+
+__all__ = ["ClientSession", "current_session", "install", "retained"]
+
+Handler = Callable[[Message, Context], Message]
+AnyDataset = TypeVar("AnyDataset", bound=Dataset[tuple[Tensor, int]])
+
+
+class ClientSession:
+    """One message's view of its client: task, data, durable memory and model, each opened when first asked for.
+
+    Parameters
+    ----------
+    task : Task
+    context : Context
+        Of the message.
+    models : dict
+        The process's model by device, shared by all messages of one app.
+    """
+
+    def __init__(self, task: Task, context: Context, models: dict[str, nn.Module]) -> None:
+        self.task = task
+        self.context = context
+        self.took_retained_view = False
+        self._models = models
+
+    @cached_property
+    def data(self) -> ClientData:
+        """The client's samples."""
+        return self.task.load_data(self.context)
+
+    @cached_property
+    def store(self) -> ClientStore:
+        """The client's durable memory."""
+        return ClientStore(self.task.store_folder(self.context), self.data.fingerprint)
+
+    @property
+    def client_id(self) -> str:
+        """The client's stable name."""
+        return self.task.client_id(self.context)
+
+    def retained_samples(self) -> ImageSet:
+        """The client's training samples without quarantined and tombstoned ones."""
+        return self.data.train.without(self.store.excluded_ids())
+
+    def model_with(self, arrays: ArrayRecord) -> nn.Module:
+        """The process's model with the given weights, on the task's device."""
+        device = self.task.device()
+        model = self._models.get(str(device))
+        if model is None:
+            model = self._models[str(device)] = self.task.build_model(self.context).to(device)
+        model.load_state_dict(arrays.to_torch_state_dict())
+        return model
+
+    def stamp(self) -> protocol.Stamp:
+        """What a reply says of this client."""
+        return protocol.Stamp(
+            client_id=self.client_id,
+            tombstones=self.store.tombstone_digest(),
+            retained=self.took_retained_view,
+            version=fed_unlearn.__version__,
+            device=str(self.task.device()),
+            cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        )
+
+
+_session: ContextVar[ClientSession | None] = ContextVar("fed_unlearn_session", default=None)
+
+
+def current_session() -> ClientSession:
+    """The session of the message that is being handled.
+
+    Raises
+    ------
+    FedUnlearnError
+        Outside the handlers of an app that :func:`install` was called for.
+    """
+    session = _session.get()
+    if session is None:
+        raise FedUnlearnError(
+            "no message of an installed app is being handled; call fed_unlearn.client.install(app, task) where the"
+            " ClientApp is made, and retained() only inside its handlers"
+        )
+    return session
+
+
+def install(app: ClientApp, task: Task) -> None:
+    """Add the unlearning actions to a Flower ClientApp.
+
+    The app's own ``@app.train()`` and ``@app.evaluate()`` stay as they are, registered before or after; their replies
+    are stamped with what the client has tombstoned.
+
+    Parameters
+    ----------
+    app : ClientApp
+        Made with ``ClientApp()``, not with a ``client_fn``.
+    task : Task
+        The user's model, data and training.
+
+    Raises
+    ------
+    FedUnlearnError
+        If the app was made with a ``client_fn``, or has the actions already.
+    """
+    from fed_unlearn import client_actions
+
+    if app._call is not None:
+        raise FedUnlearnError(
+            "the ClientApp was made with a client_fn; unlearning needs the Message API: app = ClientApp() with"
+            " @app.train() and @app.evaluate()"
+        )
+    if protocol.UNLEARN in app._registered_funcs:
+        raise FedUnlearnError("the unlearning actions are installed in this ClientApp already; install them once")
+    models: dict[str, nn.Module] = {}
+
+    def in_session(message: Message, context: Context, call_next: Handler) -> Message:
+        session = ClientSession(task, context, models)
+        token = _session.set(session)
+        try:
+            answer = call_next(message, context)
+            if answer.has_content():
+                protocol.write_stamp(answer, session.stamp())
+            return answer
+        finally:
+            _session.reset(token)
+
+    _add_mod(app, in_session)
+    for message_type, action in client_actions.ACTIONS.items():
+        category, name = message_type.split(".")
+        getattr(app, category)(name)(action)
+
+
+def _add_mod(app: ClientApp, mod: Callable[[Message, Context, Handler], Message]) -> None:
+    """Wrap the handlers that an app has and those that it will have (Flower takes mods only at construction)."""
+
+    def wrapped(handler: Handler) -> Handler:
+        return lambda message, context: mod(message, context, handler)
+
+    for name, handler in app._registered_funcs.items():
+        app._registered_funcs[name] = wrapped(handler)
+    app._mods.insert(0, mod)
+
+
+@overload
+def retained(dataset: ImageSet, context: Context) -> ImageSet: ...
+@overload
+def retained(dataset: Dataset[tuple[Tensor, int]], context: Context) -> Dataset[tuple[Tensor, int]]: ...
+
+
+def retained(dataset: Dataset[tuple[Tensor, int]], context: Context) -> Dataset[tuple[Tensor, int]]:
+    """The view of a client's training data that it may train on: without quarantined and tombstoned samples.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The client's training samples, or some of them. Sample ids are its ``ids`` where it has them; else it must be
+        as long as the task's training set, and position i is that set's i-th sample.
+    context : Context
+        Of the message that is being handled.
+
+    Returns
+    -------
+    Dataset
+        An ImageSet where one was given, else a ``torch.utils.data.Subset``.
+
+    Raises
+    ------
+    FedUnlearnError
+        Outside a message handler, or if the samples cannot be told apart.
+    """
+    session = current_session()
+    if context is not session.context and context.node_config != session.context.node_config:
+        raise FedUnlearnError("retained() was given the context of another client; pass the handler's own")
+    session.took_retained_view = True
+    excluded = session.store.excluded_ids()
+    if isinstance(dataset, ImageSet):
+        return dataset.without(excluded)
+    size = len(dataset)  # type: ignore[arg-type]
+    ids = getattr(dataset, "ids", None)
+    if ids is None:
+        if size != len(session.data.train):
+            raise FedUnlearnError(
+                f"retained() was given {size} samples without ids, the task's training set has"
+                f" {len(session.data.train)}; give the dataset an `ids` attribute, one id a sample"
+            )
+        ids = session.data.train.ids
+    return Subset(dataset, [index for index, sample_id in enumerate(ids) if str(sample_id) not in excluded])

@@ -1,0 +1,161 @@
+"""The client's durable memory: quarantine, guard labels of open attempts, tombstones."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from fed_unlearn.errors import FedUnlearnError, InvalidDataError
+from fed_unlearn.files import write_atomically
+
+_VERSION = 1
+_SECONDS_PER_DAY = 86_400.0
+
+
+@dataclass(frozen=True)
+class StoredRequest:
+    """What a holder keeps of one request.
+
+    Attributes
+    ----------
+    sample_ids : tuple of str
+        Its samples of the forget set.
+    attempt : int
+        The attempt that the guard labels belong to.
+    tombstoned : bool
+        Whether the request was committed; quarantined until then. In neither case is a sample trained on.
+    guard_labels : tuple of int
+        What the open attempt taught each sample to be; empty where there is no open attempt.
+    audit_until : float
+        Time (seconds since the epoch) until which the samples may be read for audits after the commit.
+    """
+
+    sample_ids: tuple[str, ...]
+    attempt: int
+    tombstoned: bool = False
+    guard_labels: tuple[int, ...] = ()
+    audit_until: float = 0.0
+
+    def may_be_audited(self) -> bool:
+        """Whether the samples may still be read to measure how well they are forgotten."""
+        return not self.tombstoned or time.time() < self.audit_until
+
+
+class ClientStore:
+    """One client's folder; every change is on disk before the method that makes it returns.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it is not there.
+    fingerprint : str
+        Digest of the data source that sample ids refer to.
+
+    Raises
+    ------
+    InvalidDataError
+        If the folder belongs to another data source: its ids would name other samples.
+    FedUnlearnError
+        If the folder's file is not a store of this version.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._path = folder / "state.json"
+        self._requests: dict[str, StoredRequest] = {}
+        self._key = ""
+        if self._path.exists():
+            self._read(fingerprint)
+        else:
+            self._key = secrets.token_hex(32)
+            self._fingerprint = fingerprint
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write()
+
+    def get(self, request_id: str) -> StoredRequest | None:
+        """What is kept of a request; None where this client holds nothing of it."""
+        return self._requests.get(request_id)
+
+    def excluded_ids(self) -> frozenset[str]:
+        """Every sample that may not be trained on: quarantined or tombstoned."""
+        return frozenset(sample_id for stored in self._requests.values() for sample_id in stored.sample_ids)
+
+    def quarantine(self, request_id: str, sample_ids: Sequence[str], attempt: int) -> None:
+        """Take samples out of every training batch, from now on; a committed request stays as it is."""
+        stored = self._requests.get(request_id)
+        if stored is not None and (stored.tombstoned or stored.attempt == attempt):
+            return
+        self._set(request_id, StoredRequest(tuple(sample_ids), attempt))
+
+    def set_guard(self, request_id: str, attempt: int, guard_labels: Sequence[int]) -> None:
+        """Keep what an attempt taught its samples, for guarded repair; ignored unless that attempt is open."""
+        stored = self._requests.get(request_id)
+        if stored is not None and not stored.tombstoned and stored.attempt == attempt:
+            self._set(request_id, replace(stored, guard_labels=tuple(guard_labels)))
+
+    def discard(self, request_id: str, attempt: int) -> None:
+        """Drop the guard labels of an attempt that was rolled back; its samples stay quarantined."""
+        stored = self._requests.get(request_id)
+        if stored is not None and not stored.tombstoned and stored.attempt == attempt:
+            self._set(request_id, replace(stored, guard_labels=()))
+
+    def release(self, request_id: str) -> None:
+        """Lift the quarantine of a request that was rejected; a committed one stays."""
+        stored = self._requests.get(request_id)
+        if stored is not None and not stored.tombstoned:
+            del self._requests[request_id]
+            self._write()
+
+    def confirm(self, request_id: str, retention_days: float) -> None:
+        """Turn quarantine into tombstones: the request was committed."""
+        stored = self._requests.get(request_id)
+        if stored is not None and not stored.tombstoned:
+            until = time.time() + retention_days * _SECONDS_PER_DAY if retention_days > 0 else 0.0
+            self._set(request_id, replace(stored, tombstoned=True, guard_labels=(), audit_until=until))
+
+    def tombstone_digest(self) -> str:
+        """Digest of all tombstoned ids, keyed by this store, so that small ids cannot be guessed from it."""
+        ids = sorted(
+            sample_id for stored in self._requests.values() if stored.tombstoned for sample_id in stored.sample_ids
+        )
+        return hmac.new(bytes.fromhex(self._key), json.dumps(ids).encode(), hashlib.sha256).hexdigest()
+
+    def _set(self, request_id: str, stored: StoredRequest) -> None:
+        self._requests[request_id] = stored
+        self._write()
+
+    def _read(self, fingerprint: str) -> None:
+        try:
+            body = json.loads(self._path.read_text())
+            version, self._fingerprint, self._key = body["version"], body["fingerprint"], body["key"]
+            requests = {
+                request_id: StoredRequest(
+                    **{**item, "sample_ids": tuple(item["sample_ids"]), "guard_labels": tuple(item["guard_labels"])}
+                )
+                for request_id, item in body["requests"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise FedUnlearnError(f"{self._path}: not a client's store: {error}; restore it from a backup") from error
+        if version != _VERSION:
+            raise FedUnlearnError(f"{self._path}: a store of version {version}; this library reads {_VERSION}")
+        if self._fingerprint != fingerprint:
+            raise InvalidDataError(
+                f"{self._path}: the store was made for the data source {self._fingerprint[:12]}, the client now has"
+                f" {fingerprint[:12]}: its tombstones would name other samples; restore the old data"
+                " or give the new source ids of its own and a new store"
+            )
+        self._requests = requests
+
+    def _write(self) -> None:
+        body = {
+            "version": _VERSION,
+            "fingerprint": self._fingerprint,
+            "key": self._key,
+            "requests": {request_id: asdict(stored) for request_id, stored in self._requests.items()},
+        }
+        write_atomically(self._path, json.dumps(body).encode())

@@ -1,0 +1,97 @@
+"""What one client of a simulated federation holds."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fed_unlearn.data.images import ClientData
+from fed_unlearn.data.partitions import partition_indices
+from fed_unlearn.data.sources.base import ImageSource
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.seeding import seeded_generator
+
+CACHED_PARTITIONS = 8
+_partitions: OrderedDict[tuple[object, ...], tuple[Tensor, ...]] = OrderedDict()
+
+
+def client_data(
+    source: ImageSource,
+    client: int,
+    count: int,
+    *,
+    partition: str = "iid",
+    parameters: Mapping[str, object] | None = None,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+) -> ClientData:
+    """The data of one client: its part of the training samples, and an equal share of the test samples.
+
+    Test samples are divided at random and without overlap, so that counts summed over all clients are those of the
+    whole test set.
+
+    Parameters
+    ----------
+    source : ImageSource
+    client : int
+        In 0 to ``count`` - 1.
+    count : int
+        Number of clients.
+    partition : str, default "iid"
+        As in :func:`fed_unlearn.data.partitions.partition_indices`.
+    parameters : mapping of str to object, optional
+        Of the partitioner.
+    validation_fraction : float in [0, 1), default 0.1
+        Share of the client's training samples that the gate judges by, in the proportions of its classes.
+    seed : int, default 0
+
+    Returns
+    -------
+    ClientData
+
+    Raises
+    ------
+    InvalidParameterError
+        If the client is out of range, or the samples cannot be divided so.
+    """
+    if not 0 <= client < count:
+        raise InvalidParameterError(f"client {client} does not exist; expected 0 to {count - 1}")
+    if not 0 <= validation_fraction < 1:
+        raise InvalidParameterError(
+            f"validation_fraction: {validation_fraction} was given; expected a number from 0 to below 1"
+        )
+    held = _partition(source, count, partition, parameters or {}, seed)[client]
+    kept, validation = _split(source.train.labels[held], validation_fraction, (seed, "validation", client))
+    order = torch.randperm(len(source.test), generator=seeded_generator(seed, "test-share"))
+    return ClientData(
+        train=source.train.subset(held[kept]),
+        validation=source.train.subset(held[validation]),
+        test=source.test.subset(order[client::count].sort().values),
+        class_count=source.class_count,
+        fingerprint=source.fingerprint,
+    )
+
+
+def _partition(
+    source: ImageSource, count: int, name: str, parameters: Mapping[str, object], seed: int
+) -> tuple[Tensor, ...]:
+    key = (source.fingerprint, count, name, repr(sorted(parameters.items())), seed)
+    if key not in _partitions:
+        _partitions[key] = partition_indices(source.train.labels, count, name=name, parameters=parameters, seed=seed)
+        while len(_partitions) > CACHED_PARTITIONS:
+            _partitions.popitem(last=False)
+    return _partitions[key]
+
+
+def _split(labels: Tensor, fraction: float, seed: tuple[str | int, ...]) -> tuple[Tensor, Tensor]:
+    """Every (1 / fraction)-th sample in random order within sorted classes: stratified to within one sample a class."""
+    shuffled = torch.randperm(len(labels), generator=seeded_generator(*seed))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    wanted = min(round(len(labels) * fraction), max(len(labels) - 1, 0))
+    chosen = ((torch.arange(wanted) + 0.5) * len(labels) / max(wanted, 1)).long()
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    mask[by_class[chosen]] = True
+    return (~mask).nonzero().flatten(), mask.nonzero().flatten()

@@ -1,0 +1,155 @@
+"""What every source gives, and the parts that all of them share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import InvalidDataError
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSource:
+    """A labelled image data set with its training and test parts.
+
+    Attributes
+    ----------
+    train, test : ImageSet
+        Labels are 0 to ``class_count`` - 1. Ids are those that the source's owner gave where there are such,
+        else the index in the source's split.
+    class_names : tuple of str
+        One a class; the label itself where the source names none.
+    fingerprint : str
+        SHA-256 of the content: images, labels and ids. A changed source has another; resized images have not.
+    """
+
+    train: ImageSet
+    test: ImageSet
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def class_count(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of every image."""
+        _, channels, height, width = self.train.images.shape
+        return channels, height, width
+
+
+def fingerprint_of(contents: Iterable[bytes | Tensor], labels: Sequence[Tensor], ids: Sequence[Sequence[str]]) -> str:
+    """SHA-256 over images (encoded bytes, or pixels), labels and ids; lengths are part of what is hashed."""
+    digest = hashlib.sha256()
+    for content in contents:
+        if isinstance(content, Tensor):
+            digest.update(f"{content.dtype}{tuple(content.shape)}".encode())
+            digest.update(content.contiguous().numpy().data)
+        else:
+            digest.update(len(content).to_bytes(8, "big"))
+            digest.update(content)
+    for part in labels:
+        digest.update(f"labels{len(part)}:".encode())
+        digest.update(part.contiguous().numpy().data)
+    for names in ids:
+        digest.update(f"ids{len(names)}:".encode())
+        digest.update("\x1f".join(names).encode())
+    return digest.hexdigest()
+
+
+def stable_split(ids: Sequence[str], labels: Tensor, test_fraction: float) -> tuple[Tensor, Tensor]:
+    """Split samples by the hash of their ids, class by class.
+
+    The same id falls on the same side on every machine, and adding samples moves few of the others.
+
+    Parameters
+    ----------
+    ids : sequence of str
+    labels : Tensor of shape (n,), int64
+    test_fraction : float in (0, 1)
+        Of every class; a class with more than one sample has at least one on each side.
+
+    Returns
+    -------
+    (train, test) : Tensors of int64 positions, ascending
+    """
+    if not 0 < test_fraction < 1:
+        raise InvalidDataError(f"test_fraction: {test_fraction} was given; expected a number between 0 and 1")
+    hashes = [hashlib.sha256(sample_id.encode()).digest() for sample_id in ids]
+    held_out: list[int] = []
+    for label in labels.unique().tolist():
+        members = sorted((labels == label).nonzero().flatten().tolist(), key=hashes.__getitem__)
+        wanted = min(max(round(len(members) * test_fraction), 1), len(members) - 1)
+        held_out += members[:wanted]
+    mask = torch.zeros(len(ids), dtype=torch.bool)
+    mask[held_out] = True
+    return (~mask).nonzero().flatten(), mask.nonzero().flatten()
+
+
+def split_ids(name: str, count: int) -> list[str]:
+    """Ids of samples that their owner gave none: the index, prefixed by the split's name outside training."""
+    return [str(index) if name == "train" else f"{name}/{index}" for index in range(count)]
+
+
+def contiguous_labels(*parts: Sequence[object]) -> tuple[list[Tensor], tuple[str, ...]]:
+    """Labels of any sortable kind as 0 to k - 1, in sorted order over all parts, with the old labels as names."""
+    values = sorted({value for part in parts for value in part}, key=_label_order)
+    positions = {value: position for position, value in enumerate(values)}
+    encoded = [torch.tensor([positions[value] for value in part], dtype=torch.int64) for part in parts]
+    return encoded, tuple(str(value) for value in values)
+
+
+def _label_order(label: object) -> tuple[int, int | float, str]:
+    if isinstance(label, int | float):
+        return (0, label, "")
+    text = str(label)
+    return (0, int(text), text) if text.isdecimal() else (1, 0, text)
+
+
+def resized(images: Tensor, image_size: tuple[int, int] | None) -> Tensor:
+    """Images (n, channels, height, width) at ``image_size`` (height, width), bilinear with antialiasing."""
+    if image_size is None or tuple(images.shape[2:]) == tuple(image_size):
+        return images
+    parts = [
+        functional.interpolate(part, size=tuple(image_size), mode="bilinear", antialias=True, align_corners=False)
+        for part in images.split(4096)
+    ]
+    return torch.cat(parts)
+
+
+def make_source(
+    train: tuple[Tensor, Tensor, Sequence[str]],
+    test: tuple[Tensor, Tensor, Sequence[str]],
+    class_names: Sequence[str],
+    fingerprint: str,
+    where: str,
+) -> ImageSource:
+    """Put the parts ``(images, labels, ids)`` together, once they are known to be usable.
+
+    Raises
+    ------
+    InvalidDataError
+        If a part is empty, has a label without a class, or the parts' images differ in shape.
+    """
+    for name, (images, labels, _) in (("training", train), ("test", test)):
+        if len(images) == 0:
+            raise InvalidDataError(f"{where}: the {name} part has no image; at least one was expected")
+        if int(labels.min()) < 0 or int(labels.max()) >= len(class_names):
+            raise InvalidDataError(
+                f"{where}: labels {int(labels.min())} to {int(labels.max())} in the {name} part;"
+                f" expected 0 to {len(class_names) - 1}"
+            )
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise InvalidDataError(
+            f"{where}: training images of shape {tuple(train[0].shape[1:])}, test images of shape"
+            f" {tuple(test[0].shape[1:])}; give an image size (height, width) to bring them to one"
+        )
+    return ImageSource(ImageSet(*train), ImageSet(*test), tuple(class_names), fingerprint)

@@ -1,0 +1,121 @@
+"""torchvision's classification data sets, by class name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor
+
+from fed_unlearn.data.sources.base import (
+    ImageSource,
+    contiguous_labels,
+    fingerprint_of,
+    make_source,
+    resized,
+    split_ids,
+    stable_split,
+)
+from fed_unlearn.data.sources.decoding import decode_images
+from fed_unlearn.errors import InvalidDataError
+
+DEFAULT_ROOT = Path.home() / ".cache" / "fed-unlearn" / "torchvision"
+# Data sets that need one more argument than root, split and download: the common choice.
+REQUIRED = {"EMNIST": {"split": "balanced"}, "INaturalist": {"version": "2021_train_mini"}}
+# Where a data set calls its splits otherwise, the first pair that it takes is used.
+SPLITS = (("train", "test"), ("trainval", "test"), ("train", "val"), ("train", "valid"), ("train-standard", "val"))
+
+
+def load_torchvision(
+    name: str, root: Path | None, download: bool, image_size: tuple[int, int] | None, test_fraction: float
+) -> ImageSource:
+    """Training and test part of ``torchvision.datasets.NAME``; uint8; ids are indexes in the split."""
+    where = f"torchvision:{name}"
+    dataset_class = _dataset_class(name, where)
+    folder = Path(root) if root is not None else DEFAULT_ROOT
+    opened = _open_parts(dataset_class, name, folder, download, where)
+    parts = [_read(dataset, where, image_size) for dataset in opened]
+    names = _class_names(opened[0])
+    raw = [labels for _, labels in parts]
+    if names is not None and all(0 <= label < len(names) for part in raw for label in part):
+        labels = [torch.tensor(part, dtype=torch.int64) for part in raw]
+    else:
+        labels, names = contiguous_labels(*raw)
+    images = [part for part, _ in parts]
+    if len(parts) == 1:
+        ids = [split_ids("train", len(images[0]))]
+        split = stable_split(ids[0], labels[0], test_fraction)
+        images, labels = [images[0][part] for part in split], [labels[0][part] for part in split]
+        ids = [[ids[0][index] for index in part.tolist()] for part in split]
+    else:
+        ids = [split_ids(split_name, len(part)) for split_name, part in zip(("train", "test"), images, strict=True)]
+    train, test = (
+        (resized(part, image_size), part_labels, part_ids)
+        for part, part_labels, part_ids in zip(images, labels, ids, strict=True)
+    )
+    return make_source(train, test, names, fingerprint_of(images, labels, ids), where)
+
+
+def _dataset_class(name: str, where: str) -> Callable[..., Any]:
+    dataset_class = getattr(torchvision.datasets, name, None)
+    if not inspect.isclass(dataset_class) or not issubclass(dataset_class, torchvision.datasets.VisionDataset):
+        known = [known for known in torchvision.datasets.__all__ if known[0].isupper()]
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or ["CIFAR10", "FashionMNIST", "SVHN"]
+        raise InvalidDataError(f"{where}: torchvision has no such data set; for instance {', '.join(close)}")
+    return dataset_class
+
+
+def _open_parts(dataset_class: Any, name: str, folder: Path, download: bool, where: str) -> list[Any]:
+    accepted = inspect.signature(dataset_class).parameters
+    keywords: dict[str, object] = dict(REQUIRED.get(name, {}))
+    if "root" in accepted:
+        keywords["root"] = str(folder)
+    if "download" in accepted or issubclass(dataset_class, torchvision.datasets.MNIST):
+        keywords["download"] = download
+    choices: Sequence[Sequence[dict[str, object]]] = [[{}]]
+    if "train" in accepted:
+        choices = [[{"train": True}, {"train": False}]]
+    elif "split" in accepted and "split" not in keywords:
+        choices = [[{"split": split} for split in pair] for pair in SPLITS]
+    problem: Exception | None = None
+    for parts in choices:
+        try:
+            return [dataset_class(**keywords, **part) for part in parts]
+        except (RuntimeError, OSError, ValueError, TypeError) as error:
+            if problem is None or not isinstance(error, ValueError):
+                problem = error
+            if not isinstance(error, ValueError):
+                break
+    reason = str(problem).strip().splitlines()[0]
+    advice = "" if download else f" under {folder}; allow the download, or give the root folder that holds it"
+    raise InvalidDataError(f"{where}: cannot be opened{advice} ({reason})") from problem
+
+
+def _read(dataset: Any, where: str, image_size: tuple[int, int] | None) -> tuple[Tensor, list[int]]:
+    data = getattr(dataset, "data", None)
+    labels = next((getattr(dataset, key) for key in ("targets", "labels") if hasattr(dataset, key)), None)
+    if isinstance(data, np.ndarray | Tensor) and data.ndim in (3, 4) and labels is not None:
+        images = torch.as_tensor(data)
+        if images.ndim == 3:
+            images = images.unsqueeze(1)
+        elif images.shape[1] not in (1, 3):
+            images = images.permute(0, 3, 1, 2)
+        return images.to(torch.uint8).contiguous(), [int(label) for label in labels]
+    items = [dataset[index] for index in range(len(dataset))]
+    if any(not isinstance(label, int) for _, label in items):
+        raise InvalidDataError(f"{where}: is not a classification data set: its samples are not (image, one label)")
+    names = [f"image {index}" for index in range(len(items))]
+    return decode_images([image for image, _ in items], names, image_size, where), [label for _, label in items]
+
+
+def _class_names(dataset: Any) -> tuple[str, ...] | None:
+    names = getattr(dataset, "classes", None)
+    if not names:
+        return None
+    return tuple(str(name[0] if isinstance(name, tuple) else name) for name in names)

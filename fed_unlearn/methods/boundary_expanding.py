@@ -1,0 +1,106 @@
+"""Boundary Expanding (Chen et al., "Boundary Unlearning", CVPR 2023).
+
+The last layer gets one more output, the shadow class; the copy is fine-tuned to call the forget samples that; then the
+shadow output is removed, and the samples fall to what lies around them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from fed_unlearn.errors import InvalidModelError
+from fed_unlearn.inference import predict_logits
+from fed_unlearn.methods import register
+from fed_unlearn.methods.base import Applied, Scope, Workspace
+from fed_unlearn.methods.descent import LabelDescent, on_device
+from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
+from fed_unlearn.methods.validation import require
+from fed_unlearn.models import last_linear
+
+
+@register("boundary-expanding")
+@dataclass(frozen=True, kw_only=True)
+class BoundaryExpanding(LabelDescent):
+    """Teach the forget samples to be a shadow class, then remove that class.
+
+    Parameters
+    ----------
+    epochs, learning_rate, momentum, batch_size, target_accuracy
+        As in :class:`~fed_unlearn.methods.descent.LabelDescent`; the accuracy is that of the model without its shadow.
+    head : str or None, default None
+        Name of the linear layer that puts out the logits; the last one of the model where None.
+    """
+
+    paper: ClassVar[str] = "Chen et al., Boundary Unlearning, CVPR 2023"
+    scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample")
+    needs: ClassVar[str] = "forget"
+
+    head: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head is not None:
+            require("head", self.name, self.head, str)
+
+    def _apply(self, work: Workspace) -> Applied:
+        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
+        samples = on_device(work)
+        head = output_layer(self.name, work, self.head)
+        shadow = torch.full_like(samples.labels, work.class_count)
+        with _widened(head, work.generator):
+            converged, steps = self._descend(work, samples, shadow)
+        logits = predict_logits(work.model, work.forget)
+        work.passes.add(forward=len(work.forget))
+        guard_labels = nearest_allowed(logits, work.forget.labels, work.excluded_classes)
+        return Applied(converged=converged, steps=steps, guard_labels=guard_labels)
+
+
+def output_layer(method: str, work: Workspace, name: str | None = None) -> nn.Linear:
+    """The linear layer of ``work.model`` that puts out the logits.
+
+    Raises
+    ------
+    InvalidModelError
+        If there is none, or its outputs are not the model's classes.
+    """
+    found, layer = last_linear(work.model, name)
+    if layer.out_features != work.class_count:
+        raise InvalidModelError(
+            f"{method}: layer {found!r} has {layer.out_features} outputs and the model {work.class_count};"
+            " the linear layer that puts out the logits was expected: name it with 'head'"
+        )
+    return layer
+
+
+@contextmanager
+def _widened(layer: nn.Linear, generator: torch.Generator) -> Iterator[None]:
+    """One more output inside, drawn as ``nn.Linear`` draws its own; the layer's own parameters back afterwards."""
+    weight, bias = layer.weight, layer.bias
+    limit = 1 / math.sqrt(layer.in_features)
+
+    def widen(parameter: torch.Tensor) -> nn.Parameter:
+        row = torch.empty(1, *parameter.shape[1:]).uniform_(-limit, limit, generator=generator)
+        wide = torch.cat([parameter.detach(), row.to(parameter)])
+        return nn.Parameter(wide, requires_grad=parameter.requires_grad)
+
+    layer.weight = widen(weight)
+    if bias is not None:
+        layer.bias = widen(bias)
+    layer.out_features += 1
+    try:
+        yield
+    finally:
+        layer.out_features -= 1
+        with torch.no_grad():
+            weight.copy_(layer.weight[:-1])
+            layer.weight = weight
+            if bias is not None:
+                bias.copy_(layer.bias[:-1])
+                layer.bias = bias

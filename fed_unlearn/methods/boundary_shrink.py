@@ -1,0 +1,90 @@
+"""Boundary Shrink (Chen et al., "Boundary Unlearning", CVPR 2023).
+
+Each forget sample is pushed across the nearest decision boundary of the original model by an attack, and the copy is
+fine-tuned to call the sample what lies on the other side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from fed_unlearn.attacks import fgsm, pgd
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.methods import register
+from fed_unlearn.methods.base import Applied, Scope, Workspace
+from fed_unlearn.methods.descent import LabelDescent, on_device
+from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
+from fed_unlearn.methods.validation import require, require_choice
+
+SEARCH_BATCH_SIZE = 512
+
+
+@register("boundary-shrink")
+@dataclass(frozen=True, kw_only=True)
+class BoundaryShrink(LabelDescent):
+    """Relabel each forget sample with its nearest other class, then fine-tune on it.
+
+    The labels are searched once, on the frozen original: it does not change, so neither do they.
+
+    Parameters
+    ----------
+    epochs, learning_rate, momentum, batch_size, target_accuracy
+        As in :class:`~fed_unlearn.methods.descent.LabelDescent`.
+    bound : float, default 0.1
+        Largest change of a pixel in the search, pixels in [0, 1].
+    search : {"fgsm", "pgd"}, default "fgsm"
+        The attack that looks for the nearest class.
+    step_size : float, default 8 / 255
+        Change of a pixel in one step of ``"pgd"``.
+    search_steps : int, default 5
+        Steps of ``"pgd"``.
+    """
+
+    paper: ClassVar[str] = "Chen et al., Boundary Unlearning, CVPR 2023"
+    scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample")
+    needs: ClassVar[str] = "forget"
+
+    bound: float = 0.1
+    search: Literal["fgsm", "pgd"] = "fgsm"
+    step_size: float = 8 / 255
+    search_steps: int = 5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("bound", self.name, self.bound, float, above=0, maximum=1)
+        require_choice("search", self.name, self.search, ("fgsm", "pgd"))
+        require("step_size", self.name, self.step_size, float, above=0, maximum=1)
+        require("search_steps", self.name, self.search_steps, int, minimum=1)
+
+    def _apply(self, work: Workspace) -> Applied:
+        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
+        samples = on_device(work)
+        targets = self._nearest_labels(work, samples)
+        converged, steps = self._descend(work, samples, targets)
+        return Applied(converged=converged, steps=steps, guard_labels=targets.cpu())
+
+    def _nearest_labels(self, work: Workspace, samples: ImageSet) -> Tensor:
+        found = []
+        for start in range(0, len(samples), SEARCH_BATCH_SIZE):
+            images, labels = samples.batch(slice(start, start + SEARCH_BATCH_SIZE))
+            if self.search == "fgsm":
+                moved = fgsm(work.original, images, labels, bound=self.bound, passes=work.passes)
+            else:
+                moved = pgd(
+                    work.original,
+                    images,
+                    labels,
+                    bound=self.bound,
+                    step_size=self.step_size,
+                    steps=self.search_steps,
+                    passes=work.passes,
+                )
+            with torch.no_grad():
+                logits = work.original(moved)
+            work.passes.add(forward=len(images))
+            found.append(nearest_allowed(logits, labels, work.excluded_classes))
+        return torch.cat(found)

@@ -1,0 +1,153 @@
+"""The library's own networks: a small CNN for federated experiments, and AllCNN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fed_unlearn.errors import InvalidParameterError
+
+# The grid that SmallCNN pools to, and the longest side of the maps that its last convolution reads.
+POOLED_SIDE = 4
+LAST_MAP_SIDE = 16
+
+
+class Normalize(nn.Module):
+    """Pixels in [0, 1] to ``(pixels - mean) / std``.
+
+    The buffers are not persistent: a checkpoint holds weights only.
+
+    Parameters
+    ----------
+    channels : int
+    mean, std : float or sequence of float, default 0.5
+        One value for all channels, or one a channel; ``std`` above 0.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the number of values is not that of the channels, or a ``std`` is not above 0.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, channels: int, mean: float | Sequence[float] = 0.5, std: float | Sequence[float] = 0.5) -> None:
+        super().__init__()
+        for name, given in (("mean", mean), ("std", std)):
+            values = list(given) if isinstance(given, Sequence) else [given] * channels
+            if len(values) != channels:
+                raise InvalidParameterError(f"{name}: {len(values)} values were given for {channels} channels")
+            if name == "std" and min(values) <= 0:
+                raise InvalidParameterError(f"std: {min(values)} was given; expected values above 0")
+            tensor = torch.tensor(values, dtype=torch.float32).reshape(1, channels, 1, 1)
+            self.register_buffer(name, tensor, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise a batch (n, channels, height, width)."""
+        return (images - self.mean) / self.std
+
+
+class SmallCNN(nn.Module):
+    """A CNN without batch statistics, small enough for many clients on one CPU thread.
+
+    Two convolutions for images of up to 32 pixels a side and one more for every doubling, each
+    but the last followed by 2x2 max pooling; then pooling to a 4x4 grid and one linear layer.
+    It has no BatchNorm, whose statistics do not average well over non-IID clients.
+
+    Parameters
+    ----------
+    class_count : int
+    image_shape : (channels, height, width)
+    width : int, default 16
+        Channels of the first convolution; doubled by the second one.
+    mean, std : float or sequence of float, default 0.5
+        Pixel normalisation.
+    """
+
+    def __init__(
+        self,
+        class_count: int,
+        image_shape: tuple[int, int, int],
+        width: int = 16,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+    ) -> None:
+        super().__init__()
+        channels, height, width_of_image = image_shape
+        side = max(height, width_of_image)
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+        side = -(-side // 2)
+        incoming = width
+        while side > LAST_MAP_SIDE:
+            layers += [nn.Conv2d(incoming, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+            incoming = 2 * width
+            side = -(-side // 2)
+        layers += [nn.Conv2d(incoming, 2 * width, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(POOLED_SIDE)]
+        self.normalize = Normalize(channels, mean, std)
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(2 * width * POOLED_SIDE**2, class_count)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, classes) of images (n, channels, height, width) in [0, 1]."""
+        logits: Tensor = self.classifier(self.features(self.normalize(images)).flatten(1))
+        return logits
+
+
+def _convolution(incoming: int, outgoing: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(incoming, outgoing, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outgoing), nn.ReLU())
+
+
+class AllCNN(nn.Module):
+    """All-CNN with BatchNorm (Springenberg et al., 2015), as the unlearning literature uses it.
+
+    Eight convolutions, two of them with stride 2, global average pooling and a linear layer. The names of
+    the tensors are those of the published unlearning code: ``features.0.0.weight`` to ``classifier.0.bias``.
+
+    Parameters
+    ----------
+    class_count : int
+    image_shape : (channels, height, width)
+    width : float, default 1.0
+        Factor on the 96 and 192 channels of the paper.
+    dropout : float, default 0.0
+        Rate after the third and the sixth convolution.
+    mean, std : float or sequence of float, default 0.5
+        Pixel normalisation.
+    """
+
+    def __init__(
+        self,
+        class_count: int,
+        image_shape: tuple[int, int, int],
+        width: float = 1.0,
+        dropout: float = 0.0,
+        mean: float | Sequence[float] = 0.5,
+        std: float | Sequence[float] = 0.5,
+    ) -> None:
+        super().__init__()
+        channels = image_shape[0]
+        narrow, wide = int(96 * width), int(192 * width)
+        self.normalize = Normalize(channels, mean, std)
+        self.features = nn.Sequential(
+            _convolution(channels, narrow),
+            _convolution(narrow, narrow),
+            _convolution(narrow, wide, stride=2),
+            nn.Dropout(dropout) if dropout else nn.Identity(),
+            _convolution(wide, wide),
+            _convolution(wide, wide),
+            _convolution(wide, wide, stride=2),
+            nn.Dropout(dropout) if dropout else nn.Identity(),
+            _convolution(wide, wide),
+            _convolution(wide, wide, kernel=1),
+            nn.AdaptiveAvgPool2d(1),
+        )
+        self.classifier = nn.Sequential(nn.Linear(wide, class_count))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, classes) of images (n, channels, height, width) in [0, 1]."""
+        logits: Tensor = self.classifier(self.features(self.normalize(images)).flatten(1))
+        return logits

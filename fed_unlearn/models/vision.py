@@ -1,0 +1,87 @@
+"""torchvision's classification models, fitted to small images and any number of channels."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Sequence
+
+import torchvision
+from torch import Tensor, nn
+
+from fed_unlearn.errors import InvalidModelError
+from fed_unlearn.models.networks import Normalize
+
+SMALL_IMAGE_SIDE = 64
+
+
+def torchvision_model(
+    name: str,
+    class_count: int,
+    image_shape: tuple[int, int, int],
+    mean: float | Sequence[float] = 0.5,
+    std: float | Sequence[float] = 0.5,
+    **parameters: object,
+) -> nn.Module:
+    """Build a torchvision model by name, untrained; its tensors keep torchvision's names.
+
+    ResNets get a 3x3 stem of stride 1 and no max pooling where the shorter side of the images is
+    under 64 pixels.
+
+    Parameters
+    ----------
+    name : str
+        As in ``torchvision.models.list_models()``.
+    class_count : int
+    image_shape : (channels, height, width)
+    mean, std : float or sequence of float, default 0.5
+        Pixel normalisation.
+    **parameters
+        Passed on to torchvision's builder.
+
+    Raises
+    ------
+    InvalidModelError
+        If torchvision has no classification model of that name.
+    """
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3) or known[:3]
+        raise InvalidModelError(
+            f"torchvision:{name}: torchvision has no classification model of that name; for instance {', '.join(close)}"
+        )
+    if "aux_logits" in inspect.signature(torchvision.models.get_model_builder(name)).parameters:
+        parameters = {"aux_logits": False, **parameters}
+    network: nn.Module = torchvision.models.get_model(name, num_classes=class_count, **parameters)
+    channels, height, width = image_shape
+    if isinstance(network, torchvision.models.ResNet) and min(height, width) < SMALL_IMAGE_SIDE:
+        network.conv1 = nn.Conv2d(channels, network.conv1.out_channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        network.maxpool = nn.Identity()
+    _adapt_channels(network, channels)
+    # A hook rather than a wrapper: state dicts keep torchvision's names, so its checkpoints load.
+    network.add_module("normalize", Normalize(channels, mean, std))
+    network.register_forward_pre_hook(_normalize_input)
+    return network
+
+
+def _normalize_input(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (network.get_submodule("normalize")(inputs[0]), *inputs[1:])
+
+
+def _adapt_channels(network: nn.Module, channels: int) -> None:
+    for path, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            if module.in_channels == channels:
+                return
+            replacement = nn.Conv2d(
+                channels,
+                module.out_channels,
+                (module.kernel_size[0], module.kernel_size[1]),
+                stride=(module.stride[0], module.stride[1]),
+                padding=module.padding if isinstance(module.padding, str) else (module.padding[0], module.padding[1]),
+                bias=module.bias is not None,
+            )
+            parent, _, attribute = path.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, replacement)
+            return

@@ -1,0 +1,81 @@
+"""Model weights in safetensors files: written whole or not at all, checked before they are loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fed_unlearn.errors import InvalidModelError
+
+
+def save_checkpoint(
+    model: nn.Module | Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a model's state as a safetensors file.
+
+    Parameters
+    ----------
+    model : nn.Module or mapping of str to Tensor
+    path : Path
+        Folders are made; an existing file is replaced in one step.
+    metadata : mapping of str to str, optional
+        Kept in the file's header.
+    """
+    state = model.state_dict() if isinstance(model, nn.Module) else model
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, unfinished, dict(metadata) if metadata else None)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def load_checkpoint(model: nn.Module, path: Path) -> None:
+    """Load weights into a model in place; on an error the model is as it was.
+
+    Parameters
+    ----------
+    model : nn.Module
+    path : Path
+        A safetensors file with exactly the tensors of ``model.state_dict()``.
+
+    Raises
+    ------
+    InvalidModelError
+        If the file is missing, is no safetensors file, or is of another model: the message names the file,
+        the first tensor that does not fit, and the shapes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidModelError(f"{path}: no such checkpoint; expected a safetensors file")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InvalidModelError(f"{path}: not a readable safetensors file ({error})") from error
+    expected = model.state_dict()
+    for name, tensor in expected.items():
+        if name not in tensors:
+            raise InvalidModelError(
+                f"{path}: has no tensor {name!r}, which the model expects with shape {tuple(tensor.shape)};"
+                " the checkpoint is of another model"
+            )
+        if tensors[name].shape != tensor.shape:
+            raise InvalidModelError(
+                f"{path}: tensor {name!r} has shape {tuple(tensors[name].shape)}; the model expects"
+                f" {tuple(tensor.shape)}: the checkpoint is of another model or another number of classes"
+            )
+    unknown = next((name for name in tensors if name not in expected), None)
+    if unknown is not None:
+        raise InvalidModelError(
+            f"{path}: tensor {unknown!r} of shape {tuple(tensors[unknown].shape)} is not one of the model's;"
+            " the checkpoint is of another model"
+        )
+    model.load_state_dict(tensors)

@@ -1,0 +1,261 @@
+"""Every message type and record key of the wire protocol, with the functions that write and read them.
+
+An instruction travels as JSON in one ConfigRecord, beside the arrays; what comes back is arrays, counts and sums in a
+MetricRecord, and facts about the client in a ConfigRecord. No reply contains samples, labels of samples, or text of
+exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self, TypeVar
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.errors import ProtocolError
+from fed_unlearn.requests import ParameterValue
+
+TRAIN = "train"
+UNLEARN = "train.unlearn"
+REPAIR = "train.repair"
+CONFIRM = "train.confirm"
+DISCARD = "train.discard"
+AUDIT = "evaluate.audit"
+IDENTIFY = "query.identify"
+REQUESTS = "query.requests"
+
+ARRAYS_KEY = "arrays"
+CONFIG_KEY = "config"
+METRICS_KEY = "metrics"
+INSTRUCTION_KEY = "instruction"
+STAMP_KEY = "fed-unlearn"
+
+WEIGHT = "num-examples"
+FORWARD_PASSES = "forward-passes"
+BACKWARD_PASSES = "backward-passes"
+_REFUSED = "refused"
+
+Part = Literal["retain", "validation", "test"]
+ALL_PARTS: tuple[Part, ...] = ("retain", "validation", "test")
+
+
+class Instruction(BaseModel):
+    """What the server asks of a client, beside arrays and training configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_record(self) -> ConfigRecord:
+        """The record that carries the instruction."""
+        return ConfigRecord({INSTRUCTION_KEY: self.model_dump_json()})
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        """Read the instruction of a message.
+
+        Raises
+        ------
+        ProtocolError
+            If the message has none, or another one.
+        """
+        record = message.content.config_records.get(INSTRUCTION_KEY)
+        if record is None:
+            raise ProtocolError(f"a {message.metadata.message_type} message without an instruction")
+        try:
+            return cls.model_validate_json(str(record[INSTRUCTION_KEY]))
+        except (ValidationError, KeyError) as error:
+            raise ProtocolError(f"a {message.metadata.message_type} message with a malformed instruction") from error
+
+
+class UnlearnInstruction(Instruction):
+    """``train.unlearn``: unlearn these samples of yours by this method.
+
+    ``step`` counts the holder's turns within one attempt: repair and unlearning alternate for sample requests.
+    """
+
+    request_id: str
+    attempt: int
+    step: int
+    scope: Literal["class", "sample"]
+    classes: tuple[int, ...] = ()
+    sample_ids: tuple[str, ...] = ()
+    sample_count: int = 0
+    method: str
+    parameters: Mapping[str, ParameterValue]
+    excluded_classes: tuple[int, ...]
+    seed: int
+
+
+class RepairInstruction(Instruction):
+    """``train.repair``: train on retained data; holders guard what these attempts taught."""
+
+    guarded: tuple[tuple[str, int], ...]
+    guard_weight: int
+    seed: int
+    round: int
+
+
+class SettleInstruction(Instruction):
+    """``train.confirm`` and ``train.discard``: an attempt was committed, or rolled back.
+
+    ``release`` lifts the quarantine: the request was rejected.
+    """
+
+    request_id: str
+    attempt: int
+    retention_days: float = 0.0
+    release: bool = False
+
+
+class AuditTarget(BaseModel):
+    """A request to be audited; ``classes`` where it asks for whole classes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: str
+    classes: tuple[int, ...] = ()
+
+
+class AuditInstruction(Instruction):
+    """``evaluate.audit``: count what this model gets right, on these parts and for these requests."""
+
+    parts: tuple[Part, ...]
+    targets: tuple[AuditTarget, ...]
+    retain_limit: int
+    """At most so many retained training samples of a client are read; 0 for all."""
+    seed: int
+
+
+class Stamp(BaseModel):
+    """What every reply of an installed app says of its client."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    client_id: str
+    tombstones: str
+    retained: bool
+    """Whether the handler took its data through :func:`fed_unlearn.client.retained`."""
+    version: str
+    device: str
+    cuda_visible_devices: str
+
+
+class RequestCounts(BaseModel):
+    """One client's share of what is measured of one request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    correct: int = 0
+    total: int = 0
+    member_histogram: list[int] = []
+    outsider_histogram: list[int] = []
+
+
+class AuditReply(BaseModel):
+    """One client's counts, or the sum of several clients'."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    parts: dict[Part, ClassCounts]
+    targets: dict[str, RequestCounts]
+    forward_passes: int
+
+    def to_record(self) -> MetricRecord:
+        """The counts as a MetricRecord; :meth:`from_message` reads them back."""
+        record = MetricRecord({FORWARD_PASSES: self.forward_passes})
+        for part, counts in self.parts.items():
+            record[f"{part}/correct"] = list(counts.correct)
+            record[f"{part}/total"] = list(counts.total)
+        for request_id, target in self.targets.items():
+            for name, value in target.model_dump().items():
+                record[f"target/{name}/{request_id}"] = value
+        return record
+
+    @classmethod
+    def from_message(cls, message: Message) -> AuditReply:
+        """Read the counts of a reply.
+
+        Raises
+        ------
+        ProtocolError
+            If they are not such counts.
+        """
+        parts: dict[str, dict[str, object]] = {}
+        targets: dict[str, dict[str, object]] = {}
+        forward = 0
+        for key, value in message.content.metric_records.get(METRICS_KEY, MetricRecord()).items():
+            match key.split("/", 2):
+                case ["target", name, request_id]:
+                    targets.setdefault(request_id, {})[name] = value
+                case [part, name]:
+                    parts.setdefault(part, {})[name] = value
+                case [name] if name == FORWARD_PASSES:
+                    forward = int(value) if not isinstance(value, list) else 0
+        try:
+            return cls.model_validate({"parts": parts, "targets": targets, "forward_passes": forward})
+        except ValidationError as error:
+            raise ProtocolError("an evaluate.audit reply whose counts are malformed") from error
+
+
+InstructionType = TypeVar("InstructionType", bound=Instruction)
+
+
+def content(
+    instruction: Instruction | None = None, arrays: ArrayRecord | None = None, config: ConfigRecord | None = None
+) -> RecordDict:
+    """Records of a message to a client."""
+    records = RecordDict()
+    if arrays is not None:
+        records[ARRAYS_KEY] = arrays
+    if config is not None:
+        records[CONFIG_KEY] = config
+    if instruction is not None:
+        records[INSTRUCTION_KEY] = instruction.to_record()
+    return records
+
+
+def reply(message: Message, metrics: MetricRecord, arrays: ArrayRecord | None = None) -> Message:
+    """A client's reply: counts and sums, and the changed model where there is one."""
+    records = RecordDict({METRICS_KEY: metrics})
+    if arrays is not None:
+        records[ARRAYS_KEY] = arrays
+    return Message(records, reply_to=message)
+
+
+def refuse(message: Message, reason: str) -> Message:
+    """A client's reply that it cannot do what was asked, in words that hold nothing of its data."""
+    return Message(RecordDict({_REFUSED: ConfigRecord({_REFUSED: reason})}), reply_to=message)
+
+
+def refusal(message: Message) -> str | None:
+    """Why a client refused; None where it did not."""
+    record = message.content.config_records.get(_REFUSED)
+    return None if record is None else str(record[_REFUSED])
+
+
+def write_stamp(message: Message, stamp: Stamp) -> None:
+    """Put a client's stamp on its reply."""
+    message.content[STAMP_KEY] = ConfigRecord(
+        {name: value for name, value in stamp.model_dump().items() if value is not None}
+    )
+
+
+def read_stamp(message: Message) -> Stamp | None:
+    """The stamp of a reply; None where it has none or a malformed one."""
+    record = message.content.config_records.get(STAMP_KEY)
+    if record is None:
+        return None
+    try:
+        return Stamp.model_validate(dict(record))
+    except ValidationError:
+        return None
+
+
+def read_metric(message: Message, name: str) -> float:
+    """One number of a reply's metrics; 0 where it is absent or a list."""
+    for record in message.content.metric_records.values():
+        value = record.get(name)
+        if isinstance(value, int | float):
+            return value
+    return 0

@@ -1,0 +1,169 @@
+"""Forget requests: what is asked, before anyone looks at whether it can be done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from fed_unlearn.errors import InvalidRequestError
+
+ScopeKind = Literal["class", "sample", "client"]
+ParameterValue = bool | int | float | str
+
+
+@dataclass(frozen=True)
+class ClassScope:
+    """All training samples of one or more classes, wherever they are."""
+
+    classes: tuple[int, ...]
+    kind: Literal["class"] = field(default="class", init=False)
+
+    def __post_init__(self) -> None:
+        if not self.classes or any(isinstance(item, bool) or item < 0 for item in self.classes):
+            raise InvalidRequestError(f"classes {self.classes} were given; expected one or more indices from 0")
+        if len(set(self.classes)) < len(self.classes):
+            raise InvalidRequestError(f"classes {self.classes} name a class twice")
+
+
+@dataclass(frozen=True)
+class SampleScope:
+    """Single training samples of one client, by their ids or by how many the client is to draw.
+
+    A count lets the holder choose (by the request's seed), so that no id leaves it.
+    """
+
+    client: str
+    sample_ids: tuple[str, ...] = ()
+    count: int = 0
+    kind: Literal["sample"] = field(default="sample", init=False)
+
+    def __post_init__(self) -> None:
+        if bool(self.sample_ids) == bool(self.count) or self.count < 0:
+            raise InvalidRequestError(
+                f"a sample request to client {self.client} names {len(self.sample_ids)} ids and a count of"
+                f" {self.count}; expected either ids or a count of at least 1"
+            )
+        if len(set(self.sample_ids)) < len(self.sample_ids):
+            raise InvalidRequestError(f"a sample request to client {self.client} names an id twice")
+
+
+@dataclass(frozen=True)
+class ClientScope:
+    """Everything that one client ever contributed."""
+
+    client: str
+    kind: Literal["client"] = field(default="client", init=False)
+
+
+Scope = ClassScope | SampleScope | ClientScope
+
+
+@dataclass(frozen=True)
+class ForgetRequest:
+    """One request to forget.
+
+    Parameters
+    ----------
+    scope : ClassScope, SampleScope or ClientScope
+        What to forget.
+    method : str, optional
+        Name of the unlearning method; the strategy's default for the scope where none is given.
+    parameters : mapping of str to bool, int, float or str
+        Hyper-parameters of the method that differ from its defaults.
+    id : str, optional
+        Idempotence key on the server and on every client; the ledger numbers requests without one.
+    """
+
+    scope: Scope
+    method: str | None = None
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in self.parameters.items():
+            if not isinstance(value, bool | int | float | str):
+                raise InvalidRequestError(
+                    f"parameter {name!r} is a {type(value).__name__}; expected a bool, int, float or str"
+                )
+        object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
+
+    @classmethod
+    def for_class(
+        cls, *classes: int, method: str | None = None, id: str | None = None, **parameters: ParameterValue
+    ) -> ForgetRequest:
+        """Request to forget all training samples of the given classes."""
+        return cls(ClassScope(tuple(classes)), method, parameters, id)
+
+    @classmethod
+    def for_samples(
+        cls,
+        client: str | int,
+        sample_ids: Sequence[str] = (),
+        *,
+        count: int = 0,
+        method: str | None = None,
+        id: str | None = None,
+        **parameters: ParameterValue,
+    ) -> ForgetRequest:
+        """Request to forget single samples of a client, by id or by a number that the client draws."""
+        return cls(SampleScope(str(client), tuple(sample_ids), count), method, parameters, id)
+
+    @classmethod
+    def for_client(
+        cls, client: str | int, *, method: str | None = None, id: str | None = None, **parameters: ParameterValue
+    ) -> ForgetRequest:
+        """Request to forget a whole client."""
+        return cls(ClientScope(str(client)), method, parameters, id)
+
+    def target(self) -> dict[str, list[int] | list[str] | int | str]:
+        """The scope in the words of ``results.json``."""
+        match self.scope:
+            case ClassScope(classes=classes):
+                return {"classes": list(classes)}
+            case SampleScope(client=client, sample_ids=ids, count=count):
+                return {"client": client, "sample_ids": list(ids)} if ids else {"client": client, "samples": count}
+            case ClientScope(client=client):
+                return {"client": client}
+
+    def to_json(self) -> str:
+        """The request as one line of JSON; :meth:`from_json` reads it back."""
+        return json.dumps(
+            {
+                "scope": self.scope.kind,
+                "target": self.target(),
+                "method": self.method,
+                "parameters": dict(self.parameters),
+                "id": self.id,
+            },
+            sort_keys=True,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> ForgetRequest:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the text is not a request.
+        """
+        try:
+            body = json.loads(text)
+            target = body["target"]
+            scope: Scope
+            match body["scope"]:
+                case "class":
+                    scope = ClassScope(tuple(target["classes"]))
+                case "sample":
+                    ids = tuple(target.get("sample_ids", ()))
+                    scope = SampleScope(target["client"], ids, int(target.get("samples", 0)))
+                case "client":
+                    scope = ClientScope(target["client"])
+                case other:
+                    raise InvalidRequestError(f"scope {other!r} is unknown; known are class, sample and client")
+            return cls(scope, body["method"], body["parameters"], body["id"])
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise InvalidRequestError(f"{text!r} is not a forget request: {error}") from error

@@ -1,0 +1,88 @@
+"""What a user supplies: the model, a client's data, and how to train."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import torch
+from flwr.app import ConfigRecord, Context
+from torch import nn
+
+from fed_unlearn.data.images import ClientData, ImageSet
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.methods.base import PassCounter
+
+
+class Task(ABC):
+    """The user's side of a federated app, as the unlearning actions need it."""
+
+    @abstractmethod
+    def build_model(self, context: Context) -> nn.Module:
+        """A model of the right shape, on the CPU; its weights are overwritten by those of the message."""
+
+    @abstractmethod
+    def load_data(self, context: Context) -> ClientData:
+        """This client's training, validation and test samples; called for every message, so keep it cached."""
+
+    @abstractmethod
+    def train(
+        self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator
+    ) -> PassCounter:
+        """Train in place for one round, as the app's own training does.
+
+        Parameters
+        ----------
+        model : nn.Module
+            With the weights of the message, on :meth:`device`.
+        samples : ImageSet
+            All that may be trained on: retained samples, and in repair the guarded ones under their guard labels.
+        config : ConfigRecord
+            The configuration that training messages carry.
+        generator : torch.Generator
+            The only source of randomness.
+
+        Returns
+        -------
+        PassCounter
+            Samples pushed forward and backward.
+        """
+
+    def forget_cached_state(self, context: Context) -> None:
+        """Drop whatever is cached of samples that were just forgotten: optimizer state, loaders, replay buffers."""
+
+    def client_id(self, context: Context) -> str:
+        """Name of this client, stable over runs and restarts: ``client-id`` or ``partition-id`` of its node config.
+
+        Raises
+        ------
+        FedUnlearnError
+            If the node config has neither.
+        """
+        for key in ("client-id", "partition-id"):
+            if key in context.node_config:
+                return str(context.node_config[key])
+        raise FedUnlearnError(
+            "the node config has neither client-id nor partition-id; start the node with"
+            " --node-config 'client-id=\"NAME\"', or override Task.client_id"
+        )
+
+    def store_folder(self, context: Context) -> Path:
+        """Folder of this client's durable memory: ``client-dir`` of its node config.
+
+        Raises
+        ------
+        FedUnlearnError
+            If the node config has none.
+        """
+        folder = context.node_config.get("client-dir")
+        if not folder:
+            raise FedUnlearnError(
+                "the node config has no client-dir; start the node with --node-config 'client-dir=\"FOLDER\"'"
+                " (a folder that outlives the process), or override Task.store_folder"
+            )
+        return Path(str(folder))
+
+    def device(self) -> torch.device:
+        """Where to compute: the first CUDA device that this process sees, else the CPU."""
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")

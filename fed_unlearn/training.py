@@ -1,0 +1,156 @@
+"""Local training by SGD, reproducible from a generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import InvalidParameterError, UnlearningDivergedError
+from fed_unlearn.inference import device_of
+from fed_unlearn.methods.base import PassCounter
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How a client trains in one round.
+
+    Attributes
+    ----------
+    local_epochs : int
+        Passes over the samples of the round, at least 1.
+    learning_rate : float
+        Of SGD, above 0.
+    momentum, weight_decay : float
+        Of SGD, at least 0.
+    batch_size : int
+        At least 1.
+    fraction : float
+        Share of the samples used, in (0, 1], drawn anew every round.
+    batch_norm : {"train", "frozen"}
+        Whether BatchNorm statistics follow the batches or stay as received.
+    augment : bool
+        Random horizontal flips and shifts by up to an eighth of the image's side.
+    proximal_mu : float
+        Weight of FedProx's proximal term (Li et al., MLSys 2020, eq. 2).
+    """
+
+    local_epochs: int = 1
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    fraction: float = 1.0
+    batch_norm: Literal["train", "frozen"] = "train"
+    augment: bool = False
+    proximal_mu: float = 0.0
+
+    def __post_init__(self) -> None:
+        bounds = {
+            "local_epochs": self.local_epochs >= 1,
+            "learning_rate": self.learning_rate > 0,
+            "momentum": 0 <= self.momentum < 1,
+            "weight_decay": self.weight_decay >= 0,
+            "batch_size": self.batch_size >= 1,
+            "fraction": 0 < self.fraction <= 1,
+            "proximal_mu": self.proximal_mu >= 0,
+        }
+        for name, holds in bounds.items():
+            if not holds:
+                raise InvalidParameterError(f"training: {name} = {getattr(self, name)!r} is out of range")
+
+
+def train_locally(
+    model: nn.Module, samples: ImageSet, settings: TrainingSettings, generator: torch.Generator
+) -> PassCounter:
+    """Train a model in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On the device to train on.
+    samples : ImageSet
+        Nothing happens where it is empty.
+    settings : TrainingSettings
+    generator : torch.Generator
+        Of the share of samples, the order of batches and augmentation; on the CPU.
+
+    Returns
+    -------
+    PassCounter
+
+    Raises
+    ------
+    UnlearningDivergedError
+        If the model ends with a parameter that is not finite.
+    """
+    passes = PassCounter()
+    chosen = draw_share(len(samples), settings.fraction, generator)
+    if len(chosen) == 0:
+        return passes
+    device = device_of(model)
+    anchor = [parameter.detach().clone() for parameter in model.parameters()] if settings.proximal_mu else []
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+    )
+    _set_mode(model, settings.batch_norm)
+    for _ in range(settings.local_epochs):
+        order = chosen[torch.randperm(len(chosen), generator=generator)]
+        for indices in order.split(settings.batch_size):
+            images, labels = samples.batch(indices)
+            if settings.augment:
+                images = flip_and_shift(images, generator)
+            loss = functional.cross_entropy(model(images.to(device)), labels.to(device))
+            for parameter, start in zip(model.parameters(), anchor, strict=False):
+                loss = loss + settings.proximal_mu / 2 * (parameter - start).square().sum()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            passes.add(forward=len(indices), backward=len(indices))
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+        raise UnlearningDivergedError(
+            f"training: a parameter is no longer finite at learning rate {settings.learning_rate}; try a smaller one"
+        )
+    return passes
+
+
+def draw_share(count: int, fraction: float, generator: torch.Generator) -> Tensor:
+    """Positions of a random share of ``count`` samples, at least one of them, sorted; int64."""
+    if fraction >= 1:
+        return torch.arange(count)
+    share = max(1, round(count * fraction)) if count else 0
+    return torch.randperm(count, generator=generator)[:share].sort().values
+
+
+def flip_and_shift(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Flip half of the images left to right, and shift the batch by up to an eighth of its side.
+
+    Parameters
+    ----------
+    images : Tensor of shape (batch, channels, height, width)
+    generator : torch.Generator
+        On the CPU.
+    """
+    flipped = torch.rand(len(images), generator=generator) < 0.5
+    images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(-1), images)
+    height, width = images.shape[-2:]
+    vertical, horizontal = max(1, height // 8), max(1, width // 8)
+    top = int(torch.randint(2 * vertical + 1, (), generator=generator))
+    left = int(torch.randint(2 * horizontal + 1, (), generator=generator))
+    padded = functional.pad(images, (horizontal, horizontal, vertical, vertical))
+    return padded[..., top : top + height, left : left + width]
+
+
+def _set_mode(model: nn.Module, batch_norm: Literal["train", "frozen"]) -> None:
+    model.train()
+    if batch_norm == "frozen":
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()

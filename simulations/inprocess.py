@@ -1,0 +1,209 @@
+"""A Flower ``Grid`` that calls the ClientApp directly: no Ray, no sockets, one process."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+    UserConfig,
+    UserConfigValue,
+)
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fed_unlearn.errors import InvalidParameterError
+
+V = TypeVar("V")
+
+LOGGER = logging.getLogger(__name__)
+
+RUN_ID = 1
+"""Run id of every in-process run: there is one run a process."""
+
+SERVER_NODE_ID = 0
+"""Node id of the server; clients have 1, 2, ..."""
+
+
+def set_task_identity(run_id: int = RUN_ID, node_id: int = SERVER_NODE_ID) -> None:
+    """Let messages be built outside of a Flower run.
+
+    ``flwr.app.Message`` reads the run and the sender from a class that Flower keeps to itself. This
+    is the one place of this library that touches it.
+    """
+    from flwr.supercore.task_identity import TaskIdentity
+
+    TaskIdentity.run_id = run_id
+    TaskIdentity.task_id = run_id
+    TaskIdentity.node_id = node_id
+
+
+def copy_records(content: RecordDict) -> RecordDict:
+    """Copy every container of a record dictionary; the immutable bytes of the arrays are shared.
+
+    Parameters
+    ----------
+    content : RecordDict
+        Content of a message, or a context's state.
+
+    Returns
+    -------
+    RecordDict
+        Equal to ``content``; changing either leaves the other as it is.
+    """
+    return RecordDict({name: _copy_record(record) for name, record in content.items()})
+
+
+def _copy_record(record: ArrayRecord | MetricRecord | ConfigRecord) -> ArrayRecord | MetricRecord | ConfigRecord:
+    if isinstance(record, ArrayRecord):
+        return ArrayRecord({key: _copy_array(array) for key, array in record.items()})
+    if isinstance(record, MetricRecord):
+        return MetricRecord({key: _copy_value(value) for key, value in record.items()})
+    return ConfigRecord({key: _copy_value(value) for key, value in record.items()})
+
+
+def _copy_array(array: Array) -> Array:
+    data = array.data if isinstance(array.data, bytes) else bytes(array.data)
+    return Array(dtype=array.dtype, shape=tuple(array.shape), stype=array.stype, data=data)
+
+
+def _copy_value(value: V) -> V:
+    return copy.copy(value) if isinstance(value, list) else value
+
+
+class InProcessGrid(Grid):
+    """Grid whose nodes are calls of one ClientApp in this process, one after the other.
+
+    Client ``k`` is node ``k + 1``, with ``partition-id`` ``k`` and ``num-partitions`` in its node
+    configuration, as on Flower's simulation runtime. What crosses the grid is copied, so that no
+    client shares an array or a list with another or with the server. An exception of a client comes
+    back as an error reply, and what the client changed in its context before is undone; a message to
+    an unknown node is dropped. ``KeyboardInterrupt`` passes through.
+
+    Parameters
+    ----------
+    client_app : ClientApp
+        Called as ``client_app(message, context)``.
+    count : int
+        Number of clients, at least 1.
+    run_config : mapping of str to bool, int, float or str
+        ``context.run_config`` of every client.
+    node_configs : sequence of mappings, optional
+        What each client's ``context.node_config`` holds besides the partition, one entry a client.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is no client, or not one node configuration for each.
+    """
+
+    def __init__(
+        self,
+        client_app: ClientApp,
+        count: int,
+        *,
+        run_config: Mapping[str, UserConfigValue] | None = None,
+        node_configs: Sequence[Mapping[str, UserConfigValue]] | None = None,
+    ) -> None:
+        if count < 1:
+            raise InvalidParameterError(f"an in-process grid of {count} clients was asked for; at least 1 is needed")
+        if node_configs is not None and len(node_configs) != count:
+            raise InvalidParameterError(
+                f"{len(node_configs)} node configurations were given for {count} clients; one for each is needed"
+            )
+        set_task_identity()
+        self._client_app = client_app
+        self._run = Run.create_empty(RUN_ID)
+        self._message_numbers = itertools.count(1)
+        self._replies: dict[str, Message] = {}
+        self._contexts = {
+            client + 1: self._new_context(client, count, run_config or {}, node_configs[client] if node_configs else {})
+            for client in range(count)
+        }
+
+    @staticmethod
+    def _new_context(
+        client: int, count: int, run_config: Mapping[str, UserConfigValue], extra: Mapping[str, UserConfigValue]
+    ) -> Context:
+        node_config: UserConfig = {"partition-id": client, "num-partitions": count, **extra}
+        return Context(
+            run_id=RUN_ID, node_id=client + 1, node_config=node_config, state=RecordDict(), run_config=dict(run_config)
+        )
+
+    def set_run(self, run: Run) -> None:
+        """Take another description of the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """Description of the run."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Build a message; Flower itself prefers ``Message(...)`` by now."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Node ids in the order of the clients."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Deliver messages and keep the replies until they are pulled.
+
+        Returns
+        -------
+        list of str
+            One id a message that had a known destination, in the order sent.
+        """
+        message_ids = []
+        for message in messages:
+            message_id = str(next(self._message_numbers))
+            message.metadata.__dict__["_message_id"] = message_id
+            context = self._contexts.get(message.metadata.dst_node_id)
+            if context is None:
+                LOGGER.debug("message to unknown node %s dropped", message.metadata.dst_node_id)
+                continue
+            self._replies[message_id] = self._deliver(message, context)
+            message_ids.append(message_id)
+        return message_ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Replies to the given messages, each handed over once, in the order of the ids."""
+        return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Deliver messages and return the replies in the order sent; ``timeout`` has no effect here."""
+        return self.pull_messages(self.push_messages(messages))
+
+    def _deliver(self, message: Message, context: Context) -> Message:
+        metadata = copy.copy(message.metadata)
+        delivered = Message(copy_records(message.content), metadata=metadata)  # type: ignore[call-overload]
+        state_before = copy_records(context.state)
+        try:
+            reply = self._client_app(delivered, context)
+            if not isinstance(reply, Message):
+                raise TypeError(f"the ClientApp returned a {type(reply).__name__}; a Message was expected")
+        except Exception as error:
+            LOGGER.debug("client of node %s raised", context.node_id, exc_info=True)
+            context.state = state_before
+            reason = f"{type(error).__name__}: {error}"
+            reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=delivered)
+        if reply.has_content():
+            reply.content = copy_records(reply.content)
+        reply.metadata.__dict__["_message_id"] = str(next(self._message_numbers))
+        return reply

@@ -1,0 +1,227 @@
+"""``results.json`` of a run folder, as types: the one source of every figure, table and page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+
+from fed_unlearn.audits.figures import Figures
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.files import write_atomically
+
+FILE_NAME = "results.json"
+
+_PACKAGES = ("fed-unlearn", "flwr", "torch", "torchvision", "numpy", "ray")
+
+
+class ResultsError(FedUnlearnError, ValueError):
+    """A run folder whose results are missing or unreadable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult:
+    """All rounds of ordinary training in a run, together.
+
+    Attributes
+    ----------
+    rounds : int
+    seconds : float
+    test_accuracy : float or None
+        Over all test samples after the last training before the first request.
+    forward_passes, backward_passes : int
+        Samples pushed through by all clients.
+    """
+
+    rounds: int = 0
+    seconds: float = 0.0
+    test_accuracy: float | None = None
+    forward_passes: int = 0
+    backward_passes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestResult:
+    """One forget request: what was asked, what was done, how well it worked and what it cost.
+
+    Attributes
+    ----------
+    id, scope, target, method
+        As in the request; ``target`` is ``{"classes": [...]}``, ``{"client": ..., "samples": n}`` or
+        ``{"client": ..., "sample_ids": [...]}``.
+    status : str
+        ``committed``, ``failed``, ``rejected``; anything else is a request that was not finished.
+    attempts : int
+    reason : str or None
+        Why it was not committed.
+    before, unlearned, after, oracle : Figures or None
+        Before the request, after its first unlearn round, after the last step, of the retrain oracle.
+    seconds, oracle_seconds : float
+    passes, oracle_passes : int
+        Sample passes, a backward pass counted as two.
+    messages, bytes_sent, bytes_received : int
+        As the server counts them.
+    """
+
+    id: str
+    scope: str
+    target: Mapping[str, object]
+    method: str
+    status: str
+    attempts: int = 0
+    reason: str | None = None
+    before: Figures | None = None
+    unlearned: Figures | None = None
+    after: Figures | None = None
+    oracle: Figures | None = None
+    seconds: float = 0.0
+    oracle_seconds: float | None = None
+    passes: int = 0
+    oracle_passes: int | None = None
+    messages: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    @property
+    def speedup(self) -> float | None:
+        """Oracle seconds per second of the request; None without an oracle."""
+        return self.oracle_seconds / self.seconds if self.oracle_seconds is not None and self.seconds > 0 else None
+
+    @property
+    def pass_ratio(self) -> float | None:
+        """Oracle sample passes per sample pass of the request; None without an oracle."""
+        return self.oracle_passes / self.passes if self.oracle_passes is not None and self.passes > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelapseRow:
+    """Accuracy on what was forgotten earlier, after a later event, by request id.
+
+    ``after`` is a request id or a training step such as ``train:2``. Requests whose forget set is no
+    longer held appear in ``test_forget_accuracy`` only, sample requests in ``forget_accuracy`` only.
+    """
+
+    after: str
+    forget_accuracy: Mapping[str, float]
+    test_forget_accuracy: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryPoint:
+    """The model at one moment of the timeline, for the figure of accuracy over time.
+
+    Attributes
+    ----------
+    event : str
+        ``train:1`` for a round of the first training step, or the id of a request.
+    round : int
+        Rounds done so far in the whole run, unlearn and repair rounds counted too: the horizontal axis.
+    test_accuracy : float
+        On test samples of all classes not forgotten up to here.
+    test_forget_accuracy : float or None
+        At a request: on test samples of the classes that it forgets.
+    """
+
+    event: str
+    round: int
+    test_accuracy: float
+    test_forget_accuracy: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceUse:
+    """How many messages of one kind a client handled on one device."""
+
+    client: str
+    message: str
+    device: str
+    cuda_visible_devices: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResults:
+    """Everything that a run measured, as far as it has come.
+
+    Attributes
+    ----------
+    complete : bool
+        False until the last entry of the timeline is done.
+    """
+
+    scenario: str
+    seed: int
+    engine: str
+    training: TrainingResult = TrainingResult()
+    requests: Sequence[RequestResult] = ()
+    relapse: Sequence[RelapseRow] = ()
+    history: Sequence[HistoryPoint] = ()
+    devices: Sequence[DeviceUse] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = False
+
+    @property
+    def all_committed(self) -> bool:
+        """Whether the run is complete and no request failed or was rejected."""
+        return self.complete and all(request.status == "committed" for request in self.requests)
+
+    def save(self, folder: Path) -> None:
+        """Write ``results.json`` into a run folder, in one step: readers see the old file or the new one."""
+        body = dataclasses.asdict(self)
+        for request, written in zip(self.requests, body["requests"], strict=True):
+            written["speedup"] = request.speedup
+            written["pass_ratio"] = request.pass_ratio
+        write_atomically(folder / FILE_NAME, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> RunResults:
+        """Read ``results.json`` of a run folder.
+
+        Raises
+        ------
+        ResultsError
+            If there is none, or it is not one of this version.
+        """
+        path = folder / FILE_NAME
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+            return cls(
+                scenario=body["scenario"],
+                seed=body["seed"],
+                engine=body["engine"],
+                training=TrainingResult(**body["training"]),
+                requests=tuple(_request(entry) for entry in body["requests"]),
+                relapse=tuple(RelapseRow(**entry) for entry in body["relapse"]),
+                history=tuple(HistoryPoint(**entry) for entry in body["history"]),
+                devices=tuple(DeviceUse(**entry) for entry in body["devices"]),
+                versions=body["versions"],
+                complete=body["complete"],
+            )
+        except FileNotFoundError:
+            raise ResultsError(f"{folder}: holds no {FILE_NAME}; the folder of a run was expected") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ResultsError(f"{path}: not the results of this version of fed_unlearn: {error!r}") from None
+
+
+def _request(entry: dict[str, object]) -> RequestResult:
+    computed = ("speedup", "pass_ratio")
+    values = {key: value for key, value in entry.items() if key not in computed}
+    for key in ("before", "unlearned", "after", "oracle"):
+        figures = values.get(key)
+        values[key] = Figures(**figures) if isinstance(figures, dict) else None
+    return RequestResult(**values)  # type: ignore[arg-type]
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a result depends on."""
+    versions = {"python": python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,110 @@
+"""Arithmetic on models as dictionaries of arrays: averages, clipped changes, norms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
+
+from fed_unlearn.errors import FedUnlearnError
+
+Arrays = dict[str, NDArray[np.generic]]
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def to_arrays(record: ArrayRecord) -> Arrays:
+    """The arrays of a record, by name."""
+    return {name: array.numpy() for name, array in record.items()}
+
+
+def to_record(arrays: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
+    """A record of the arrays."""
+    return ArrayRecord({name: Array(np.asarray(value)) for name, value in arrays.items()})
+
+
+def weighted_average(models: Sequence[Arrays], weights: Sequence[float]) -> Arrays:
+    """Average of models, each weighted by its share of the total weight; integer arrays keep their dtype.
+
+    Parameters
+    ----------
+    models : sequence of dict of ndarray
+        At least one, all with the same names and shapes.
+    weights : sequence of float
+        At least 0, not all 0; here the holders' forget samples, or the clients' retained ones.
+
+    Raises
+    ------
+    FedUnlearnError
+        If no weight is above 0.
+    """
+    total = float(sum(weights))
+    if total <= 0:
+        raise FedUnlearnError("no model has a weight above 0; at least one client must hold a sample")
+    averaged: Arrays = {}
+    for name, first in models[0].items():
+        summed = sum(
+            np.asarray(model[name], dtype=np.float64) * (weight / total)
+            for model, weight in zip(models, weights, strict=True)
+        )
+        averaged[name] = _as_dtype(np.asarray(summed), first.dtype)
+    return averaged
+
+
+def with_dtypes_of(arrays: Arrays, reference: Arrays) -> Arrays:
+    """The same values in the dtypes of a reference: aggregation turns integer buffers into floats."""
+    return {name: _as_dtype(value, reference[name].dtype) for name, value in arrays.items()}
+
+
+def difference(model: Arrays, base: Arrays) -> Arrays:
+    """``model`` minus ``base`` for trainable arrays: what a client changed, without normalisation statistics."""
+    return {name: np.asarray(model[name] - base[name]) for name in _trainable(base)}
+
+
+def norm(change: Mapping[str, NDArray[np.generic]]) -> float:
+    """Euclidean norm over all arrays of a change."""
+    return float(np.sqrt(sum(np.square(value, dtype=np.float64).sum() for value in change.values())))
+
+
+def add_clipped(base: Arrays, changes: Sequence[Arrays], max_norm: float) -> Arrays:
+    """Add the sum of changes to a model, each first scaled down to a norm.
+
+    A deletion request must not be a way to plant a model: no holder moves the model further than a client did in
+    ordinary training. Changes of several holders are summed, not averaged.
+
+    Parameters
+    ----------
+    base : dict of ndarray
+    changes : sequence of dict of ndarray
+        From :func:`difference`.
+    max_norm : float
+        Upper bound on the norm of each change.
+    """
+    moved = dict(base)
+    for change in changes:
+        length = norm(change)
+        scale = min(1.0, max_norm / length) if length > 0 else 1.0
+        for name, value in change.items():
+            moved[name] = _as_dtype(np.asarray(moved[name] + scale * value), base[name].dtype)
+    return moved
+
+
+def all_finite(arrays: Arrays) -> bool:
+    """Whether every number is finite."""
+    return all(bool(np.isfinite(value).all()) for value in arrays.values())
+
+
+def _trainable(arrays: Arrays) -> list[str]:
+    return [
+        name
+        for name, value in arrays.items()
+        if np.issubdtype(value.dtype, np.floating) and not name.endswith(_STATISTICS)
+    ]
+
+
+def _as_dtype(value: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+    if np.issubdtype(dtype, np.integer) and not np.issubdtype(value.dtype, np.integer):
+        value = np.rint(value)
+    return np.asarray(value, dtype=dtype)

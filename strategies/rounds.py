@@ -1,0 +1,179 @@
+"""The rounds that make up a request: unlearning at the holders, guarded repair at all, confirming and discarding."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flwr.app import ArrayRecord, ConfigRecord, Message
+
+from fed_unlearn import protocol
+from fed_unlearn.requests import ForgetRequest, ParameterValue, SampleScope
+from fed_unlearn.strategies.aggregation import Arrays, difference, norm, to_arrays, to_record, weighted_average
+from fed_unlearn.strategies.auditing import classes_of
+from fed_unlearn.strategies.grid import EligibleGrid
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+
+@dataclass(frozen=True)
+class HolderModels:
+    """What came back from an unlearn round.
+
+    Attributes
+    ----------
+    models : dict of str to dict of ndarray
+        Unlearned model by holder, sorted.
+    weights : dict of str to float
+        Forget samples by holder.
+    refusals : dict of str to str
+        Why a client refused, by client.
+    """
+
+    models: dict[str, Arrays]
+    weights: dict[str, float]
+    refusals: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RepairedModel:
+    """What came back from a repair round.
+
+    Attributes
+    ----------
+    arrays : dict of ndarray
+        Average over all clients, weighted by samples.
+    update_norms : tuple of float
+        How far each client moved.
+    """
+
+    arrays: Arrays
+    update_norms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Sends the rounds of requests.
+
+    Attributes
+    ----------
+    grid : EligibleGrid
+    timeout : float
+        Seconds that each round waits for answers.
+    seed : int
+    """
+
+    grid: EligibleGrid
+    timeout: float
+    seed: int
+
+    def unlearn(
+        self,
+        request: ForgetRequest,
+        base: Arrays,
+        *,
+        method: str,
+        parameters: Mapping[str, ParameterValue],
+        attempt: int,
+        step: int,
+        excluded_classes: tuple[int, ...],
+    ) -> HolderModels:
+        """``train.unlearn``: to every client for a class, to the one holder for samples."""
+        scope = request.scope
+        instruction = protocol.UnlearnInstruction(
+            request_id=request.id or "",
+            attempt=attempt,
+            step=step,
+            scope="sample" if isinstance(scope, SampleScope) else "class",
+            classes=classes_of(request),
+            sample_ids=scope.sample_ids if isinstance(scope, SampleScope) else (),
+            sample_count=scope.count if isinstance(scope, SampleScope) else 0,
+            method=method,
+            parameters=dict(parameters),
+            excluded_classes=excluded_classes,
+            seed=self.seed,
+        )
+        content = protocol.content(instruction, to_record(base))
+        clients = [scope.client] if isinstance(scope, SampleScope) else None
+        answers = self.grid.ask(protocol.UNLEARN, content, self.timeout, clients)
+        refusals = _refusals(answers)
+        holders = {
+            client: message
+            for client, message in answers.items()
+            if client not in refusals and protocol.read_metric(message, protocol.WEIGHT) > 0
+        }
+        return HolderModels(
+            models={client: _arrays(message) for client, message in holders.items()},
+            weights={client: protocol.read_metric(message, protocol.WEIGHT) for client, message in holders.items()},
+            refusals=refusals,
+        )
+
+    def repair(
+        self, base: Arrays, guarded: tuple[tuple[str, int], ...], guard_weight: int, config: ConfigRecord, number: int
+    ) -> RepairedModel:
+        """``train.repair``: one round of training on retained data, guarded at the holders.
+
+        Parameters
+        ----------
+        base : dict of ndarray
+        guarded : tuple of (request id, attempt)
+        guard_weight : int
+        config : ConfigRecord
+            Of training, as repair changes it.
+        number : int
+            Running number of the repair round: part of the seed.
+
+        Returns
+        -------
+        RepairedModel
+            The base itself where no client trained.
+        """
+        instruction = protocol.RepairInstruction(
+            guarded=guarded, guard_weight=guard_weight, seed=self.seed, round=number
+        )
+        content = protocol.content(instruction, to_record(base), config)
+        answers = self.grid.ask(protocol.REPAIR, content, self.timeout)
+        refusals = _refusals(answers)
+        trained = {
+            client: message
+            for client, message in answers.items()
+            if client not in refusals and protocol.read_metric(message, protocol.WEIGHT) > 0
+        }
+        if not trained:
+            return RepairedModel(base, ())
+        models = [_arrays(message) for message in trained.values()]
+        weights = [protocol.read_metric(message, protocol.WEIGHT) for message in trained.values()]
+        return RepairedModel(
+            weighted_average(models, weights), tuple(norm(difference(model, base)) for model in models)
+        )
+
+    def settle(
+        self,
+        message_type: str,
+        request: ForgetRequest,
+        attempt: int,
+        *,
+        retention_days: float = 0.0,
+        release: bool = False,
+    ) -> None:
+        """``train.confirm`` or ``train.discard``: to every client that may hold something of the request."""
+        instruction = protocol.SettleInstruction(
+            request_id=request.id or "", attempt=attempt, retention_days=retention_days, release=release
+        )
+        clients = [request.scope.client] if isinstance(request.scope, SampleScope) else None
+        _refusals(self.grid.ask(message_type, protocol.content(instruction), self.timeout, clients))
+
+
+def _refusals(answers: Mapping[str, Message]) -> dict[str, str]:
+    refusals: dict[str, str] = {}
+    for client, message in answers.items():
+        reason = protocol.refusal(message)
+        if reason is not None:
+            logger.warning("%s was refused: %s", message.metadata.message_type, reason)
+            refusals[client] = reason
+    return refusals
+
+
+def _arrays(message: Message) -> Arrays:
+    return to_arrays(message.content.array_records.get(protocol.ARRAYS_KEY, ArrayRecord()))
