@@ -11,21 +11,21 @@ from fed_unlearn.requests import ScopeKind
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What a request of one scope must meet; fractions of 1.
+    """What a request of one scope must meet; fractions of 1, None for what is not looked at.
 
     Attributes
     ----------
     max_forget_accuracy : float or None
-        Upper bound on the accuracy on D_f; None where forgetting is not judged by accuracy.
-    max_retain_drop : float
+        Upper bound on the accuracy on D_f.
+    max_retain_drop : float or None
         How far validation accuracy on the classes of D_r may fall against the last accepted model.
-    max_total_retain_drop : float
+    max_total_retain_drop : float or None
         The same against the model before the first request.
     """
 
     max_forget_accuracy: float | None
-    max_retain_drop: float
-    max_total_retain_drop: float
+    max_retain_drop: float | None
+    max_total_retain_drop: float | None
 
     def __post_init__(self) -> None:
         for name in ("max_forget_accuracy", "max_retain_drop", "max_total_retain_drop"):
@@ -163,9 +163,9 @@ class Gate:
 
 
 def _drop_failures(
-    against: str, accuracy: float | None, reference: float | None, allowed: float
+    against: str, accuracy: float | None, reference: float | None, allowed: float | None
 ) -> tuple[str, ...]:
-    if accuracy is None or reference is None or reference - accuracy <= allowed:
+    if accuracy is None or reference is None or allowed is None or reference - accuracy <= allowed:
         return ()
     return (f"retained validation accuracy {accuracy:.3f} is over {allowed:.3f} under {reference:.3f} of {against}",)
 

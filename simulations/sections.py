@@ -80,9 +80,15 @@ class OpenSection(Section):
 
 
 class RunSection(Section):
-    """``[run]``: how the run uses the machine; ``threads`` are torch threads per client."""
+    """``[run]``: how the run uses the machine, and how often it looks.
+
+    ``threads`` are torch threads per client; ``evaluate-every`` counts training rounds; audits read at most
+    ``audit-samples`` retained training samples of each client (0: all).
+    """
 
     threads: Positive | None = None
+    evaluate_every: Positive = 5
+    audit_samples: Annotated[int, Field(ge=0)] = 0
 
 
 class DataSection(Section):
@@ -156,7 +162,8 @@ class UnlearningSection(Section):
     max_repair_rounds: Annotated[int, Field(ge=0)] = 3
     max_attempts: Positive = 2
     retention: Annotated[str | int, BeforeValidator(_retention)] = "none"
-    alternations: Positive = 3
+    alternations: Annotated[int, Field(ge=0)] = 0
+    guard_weight: Positive = 1
     repair: TrainingOverrides = TrainingOverrides()
 
 

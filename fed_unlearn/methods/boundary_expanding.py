@@ -6,7 +6,6 @@ shadow output is removed, and the samples fall to what lies around them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,10 @@ from fed_unlearn.models import last_linear
 @dataclass(frozen=True, kw_only=True)
 class BoundaryExpanding(LabelDescent):
     """Teach the forget samples to be a shadow class, then remove that class.
+
+    The shadow output starts at zero. Drawn at random it may start high: then the loss is met before the old class has
+    fallen, its gradient vanishes, and the old class wins again once the shadow is gone. For the same reason momentum
+    matters, and the aim is measured without the shadow.
 
     Parameters
     ----------
@@ -54,7 +57,7 @@ class BoundaryExpanding(LabelDescent):
         samples = on_device(work)
         head = output_layer(self.name, work, self.head)
         shadow = torch.full_like(samples.labels, work.class_count)
-        with _widened(head, work.generator):
+        with _widened(head):
             converged, steps = self._descend(work, samples, shadow)
         logits = predict_logits(work.model, work.forget)
         work.passes.add(forward=len(work.forget))
@@ -80,19 +83,12 @@ def output_layer(method: str, work: Workspace, name: str | None = None) -> nn.Li
 
 
 @contextmanager
-def _widened(layer: nn.Linear, generator: torch.Generator) -> Iterator[None]:
-    """One more output inside, drawn as ``nn.Linear`` draws its own; the layer's own parameters back afterwards."""
+def _widened(layer: nn.Linear) -> Iterator[None]:
+    """One more output inside, zero at first; the layer's own parameters, as trained, back afterwards."""
     weight, bias = layer.weight, layer.bias
-    limit = 1 / math.sqrt(layer.in_features)
-
-    def widen(parameter: torch.Tensor) -> nn.Parameter:
-        row = torch.empty(1, *parameter.shape[1:]).uniform_(-limit, limit, generator=generator)
-        wide = torch.cat([parameter.detach(), row.to(parameter)])
-        return nn.Parameter(wide, requires_grad=parameter.requires_grad)
-
-    layer.weight = widen(weight)
+    layer.weight = _with_row(weight)
     if bias is not None:
-        layer.bias = widen(bias)
+        layer.bias = _with_row(bias)
     layer.out_features += 1
     try:
         yield
@@ -104,3 +100,8 @@ def _widened(layer: nn.Linear, generator: torch.Generator) -> Iterator[None]:
             if bias is not None:
                 bias.copy_(layer.bias[:-1])
                 layer.bias = bias
+
+
+def _with_row(parameter: torch.Tensor) -> nn.Parameter:
+    wide = torch.cat([parameter.detach(), torch.zeros_like(parameter[:1])])
+    return nn.Parameter(wide, requires_grad=parameter.requires_grad)

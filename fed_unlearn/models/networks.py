@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,8 @@ from fed_unlearn.errors import InvalidParameterError
 # The grid that SmallCNN pools to, and the longest side of the maps that its last convolution reads.
 POOLED_SIDE = 4
 LAST_MAP_SIDE = 16
+# From here on SmallCNN halves images in its first convolution: most of the work is there.
+LARGE_SIDE = 64
 
 
 class Normalize(nn.Module):
@@ -53,16 +56,17 @@ class Normalize(nn.Module):
 class SmallCNN(nn.Module):
     """A CNN without batch statistics, small enough for many clients on one CPU thread.
 
-    Two convolutions for images of up to 32 pixels a side and one more for every doubling, each
-    but the last followed by 2x2 max pooling; then pooling to a 4x4 grid and one linear layer.
-    It has no BatchNorm, whose statistics do not average well over non-IID clients.
+    Two convolutions for images of up to 32 pixels a side and one more for every doubling, each with
+    GroupNorm and ReLU and all but the last followed by 2x2 max pooling; then pooling to a 4x4 grid and one
+    linear layer. Over 64 pixels the first convolution has stride 2. There is no BatchNorm, whose statistics
+    do not average well over non-IID clients.
 
     Parameters
     ----------
     class_count : int
     image_shape : (channels, height, width)
     width : int, default 16
-        Channels of the first convolution; doubled by the second one.
+        Channels of the first convolution; the others have twice as many.
     mean, std : float or sequence of float, default 0.5
         Pixel normalisation.
     """
@@ -76,16 +80,16 @@ class SmallCNN(nn.Module):
         std: float | Sequence[float] = 0.5,
     ) -> None:
         super().__init__()
-        channels, height, width_of_image = image_shape
-        side = max(height, width_of_image)
-        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
-        side = -(-side // 2)
+        channels, *sides = image_shape
+        stride = 2 if max(sides) > LARGE_SIDE else 1
+        layers = [*_group_convolution(channels, width, stride), nn.MaxPool2d(2, ceil_mode=True)]
+        side = -(-max(sides) // (2 * stride))
         incoming = width
         while side > LAST_MAP_SIDE:
-            layers += [nn.Conv2d(incoming, 2 * width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True)]
+            layers += [*_group_convolution(incoming, 2 * width), nn.MaxPool2d(2, ceil_mode=True)]
             incoming = 2 * width
             side = -(-side // 2)
-        layers += [nn.Conv2d(incoming, 2 * width, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(POOLED_SIDE)]
+        layers += [*_group_convolution(incoming, 2 * width), nn.AdaptiveAvgPool2d(POOLED_SIDE)]
         self.normalize = Normalize(channels, mean, std)
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(2 * width * POOLED_SIDE**2, class_count)
@@ -94,6 +98,11 @@ class SmallCNN(nn.Module):
         """Logits (n, classes) of images (n, channels, height, width) in [0, 1]."""
         logits: Tensor = self.classifier(self.features(self.normalize(images)).flatten(1))
         return logits
+
+
+def _group_convolution(incoming: int, outgoing: int, stride: int = 1) -> list[nn.Module]:
+    convolution = nn.Conv2d(incoming, outgoing, 3, stride=stride, padding=1, bias=False)
+    return [convolution, nn.GroupNorm(math.gcd(8, outgoing), outgoing), nn.ReLU()]
 
 
 def _convolution(incoming: int, outgoing: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:

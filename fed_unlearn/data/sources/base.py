@@ -85,7 +85,7 @@ def stable_split(ids: Sequence[str], labels: Tensor, test_fraction: float) -> tu
         raise InvalidDataError(f"test_fraction: {test_fraction} was given; expected a number between 0 and 1")
     hashes = [hashlib.sha256(sample_id.encode()).digest() for sample_id in ids]
     held_out: list[int] = []
-    for label in labels.unique().tolist():
+    for label in torch.unique(labels).tolist():
         members = sorted((labels == label).nonzero().flatten().tolist(), key=hashes.__getitem__)
         wanted = min(max(round(len(members) * test_fraction), 1), len(members) - 1)
         held_out += members[:wanted]
@@ -120,7 +120,7 @@ def resized(images: Tensor, image_size: tuple[int, int] | None) -> Tensor:
         return images
     parts = [
         functional.interpolate(part, size=tuple(image_size), mode="bilinear", antialias=True, align_corners=False)
-        for part in images.split(4096)
+        for part in torch.split(images, 4096)
     ]
     return torch.cat(parts)
 

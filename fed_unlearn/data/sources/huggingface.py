@@ -108,10 +108,8 @@ def _load(name: str, root: Path | None, where: str) -> DatasetDict:
         raise InvalidDataError(f"{where}: no such folder; expected a folder of parquet files, or a data set's name")
     try:
         with quiet_datasets():
-            if path.exists():
-                loaded = datasets.load_dataset(str(path))
-            else:
-                loaded = datasets.load_dataset(plain, config or None)
+            where_from = (str(path), None) if path.exists() else (plain, config or None)
+            loaded = datasets.load_dataset(*where_from)
     except Exception as error:  # datasets raises errors of many unrelated classes, its own and others'
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidDataError(

@@ -12,7 +12,7 @@ from fed_unlearn.errors import InvalidModelError, InvalidParameterError
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods.boundary_expanding import BoundaryExpanding
 
-GOOD = {"learning_rate": 1e-2, "epochs": 30, "batch_size": 32}
+GOOD = {"learning_rate": 1e-3, "epochs": 30, "batch_size": 32}
 
 
 def test_it_forgets_the_class_and_keeps_the_others(digits: Digits) -> None:
@@ -21,7 +21,7 @@ def test_it_forgets_the_class_and_keeps_the_others(digits: Digits) -> None:
     assert outcome.converged
     assert accuracy(outcome.model, digits.forget) <= 0.01
     assert accuracy(outcome.model, digits.test_forget) <= 0.06
-    assert accuracy(outcome.model, digits.test_retain) >= before - 0.12
+    assert accuracy(outcome.model, digits.test_retain) >= before - 0.06
 
 
 def test_outputs_are_exactly_restored(digits: Digits) -> None:
@@ -35,15 +35,12 @@ def test_outputs_are_exactly_restored(digits: Digits) -> None:
 
 
 def test_one_step_on_a_linear_model_equals_the_hand_computed_one() -> None:
-    # One pixel x = 0.5 and three classes, then a fourth drawn as nn.Linear draws: uniform within 1 / sqrt(inputs) = 1.
+    # One pixel x = 0.5 and three classes with logits 1.0, 0.7, -0.6, then the shadow, whose logit is 0.
     layer = nn.Linear(1, 3)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[2.0], [1.0], [-3.0]]))
         layer.bias.copy_(torch.tensor([0.0, 0.2, 0.9]))
-    generator = torch.Generator().manual_seed(7)
-    row = torch.empty(1).uniform_(-1, 1, generator=generator)
-    offset = torch.empty(1).uniform_(-1, 1, generator=generator)
-    weights = torch.tensor([1.0, 0.7, -0.6, float(row) * 0.5 + float(offset)], dtype=torch.float64).exp()
+    weights = torch.tensor([1.0, 0.7, -0.6, 0.0], dtype=torch.float64).exp()
     error = weights / weights.sum() - torch.tensor([0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
     samples = ImageSet(torch.full((1, 1, 1, 1), 0.5), torch.tensor([0]))
     method = BoundaryExpanding(epochs=1, learning_rate=0.1, target_accuracy=0)
@@ -76,7 +73,7 @@ def test_given_model_and_normalisation_statistics_stay(digits: Digits) -> None:
 def test_the_same_seed_gives_the_same_bytes(digits: Digits) -> None:
     def run(seed: int) -> dict[str, bytes]:
         generator = torch.Generator().manual_seed(seed)
-        method = BoundaryExpanding(epochs=2, learning_rate=1e-3, batch_size=200)
+        method = BoundaryExpanding(epochs=2, learning_rate=1e-3, batch_size=16)
         return state_bytes(method.unlearn(digits.model, digits.forget, generator=generator).model)
 
     torch.manual_seed(0)

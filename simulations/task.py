@@ -1,0 +1,159 @@
+"""A scenario as a Task: its model, each client's data, its training."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from flwr.app import ConfigRecord, Context
+from torch import nn
+
+from fed_unlearn.data.clients import client_data
+from fed_unlearn.data.images import ClientData, ImageSet
+from fed_unlearn.data.sources import ImageSource, load_source
+from fed_unlearn.errors import FedUnlearnError, InvalidDataError
+from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.models import build_model
+from fed_unlearn.simulations.scenario import load_scenario
+from fed_unlearn.simulations.sections import DataSection, Scenario, TrainingSection
+from fed_unlearn.task import Task
+from fed_unlearn.training import TrainingSettings, train_locally
+
+_SETTINGS = {field.name for field in fields(TrainingSettings)}
+
+
+def training_config(section: TrainingSection, seed: int) -> ConfigRecord:
+    """The training settings of a scenario as the configuration that messages carry."""
+    settings = section.model_dump(by_alias=True, exclude={"strategy", "parameters"})
+    return ConfigRecord({**settings, "seed": seed})
+
+
+def training_settings(config: ConfigRecord) -> TrainingSettings:
+    """The training settings that a message's configuration carries."""
+    named = {key.replace("-", "_"): value for key, value in config.items()}
+    return TrainingSettings(**{key: value for key, value in named.items() if key in _SETTINGS})  # type: ignore[arg-type]
+
+
+def scenario_of(context: Context) -> Scenario:
+    """The scenario that a Flower run was started with: ``scenario``, ``set`` and ``seed`` of its configuration."""
+    config = context.run_config
+    overrides = [item.strip() for item in str(config.get("set", "")).split(";") if item.strip()]
+    seed = int(config.get("seed", -1))
+    if seed >= 0:
+        overrides.append(f"seed={seed}")
+    return _scenario(str(config.get("scenario", "digits")), tuple(overrides))
+
+
+def run_folder(context: Context) -> Path:
+    """Folder of a Flower run: ``out`` of its configuration, else one in the user's home that server and clients agree on.
+
+    ``FED_UNLEARN_HOME`` names another home than ``~/.fed_unlearn``.
+    """
+    out = str(context.run_config.get("out", ""))
+    if out:
+        return Path(out)
+    home = os.environ.get("FED_UNLEARN_HOME")
+    return (Path(home) if home else Path.home() / ".fed_unlearn") / "runs" / f"run-{context.run_id}"
+
+
+@lru_cache(maxsize=4)
+def _scenario(name: str, overrides: tuple[str, ...]) -> Scenario:
+    return load_scenario(name, overrides)
+
+
+@lru_cache(maxsize=2)
+def source_of(data: DataSection) -> ImageSource:
+    """The images of a scenario, loaded once a process.
+
+    Raises
+    ------
+    InvalidDataError
+        If they cannot be read.
+    """
+    source = load_source(
+        data.dataset,
+        root=Path(data.root) if data.root is not None else None,
+        download=data.download,
+        image_size=data.image_size,
+        test_fraction=data.test_fraction,
+    )
+    if len(source.train) == 0 or len(source.test) == 0:
+        raise InvalidDataError(
+            f"{data.dataset}: {len(source.train)} training and {len(source.test)} test images; both need some"
+        )
+    return source
+
+
+class ScenarioTask(Task):
+    """The task of every simulation; all that it needs is in the run's configuration."""
+
+    def __init__(self) -> None:
+        self._data: dict[tuple[str, str, int], ClientData] = {}
+        self._threads_set = False
+
+    def build_model(self, context: Context) -> nn.Module:
+        """The scenario's model, with fresh weights."""
+        self._set_threads(context)
+        scenario = scenario_of(context)
+        source = source_of(scenario.data)
+        return new_model(scenario, source)
+
+    def load_data(self, context: Context) -> ClientData:
+        """The samples of the client that this message is for."""
+        scenario = scenario_of(context)
+        client = int(context.node_config["partition-id"])
+        key = (str(context.run_config.get("scenario", "")), str(context.run_config.get("set", "")), client)
+        if key not in self._data:
+            self._check_count(context, scenario)
+            self._data[key] = client_data(
+                source_of(scenario.data),
+                client,
+                scenario.clients.count,
+                partition=scenario.clients.partition,
+                parameters=scenario.clients.parameters,
+                validation_fraction=scenario.data.validation_fraction,
+                seed=scenario.seed,
+            )
+        return self._data[key]
+
+    def train(
+        self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator
+    ) -> PassCounter:
+        """SGD with the settings of the message."""
+        return train_locally(model, samples, training_settings(config), generator)
+
+    def store_folder(self, context: Context) -> Path:
+        """``client-dir`` of the node's configuration, else a folder of the run."""
+        if context.node_config.get("client-dir"):
+            return super().store_folder(context)
+        return run_folder(context) / "clients" / self.client_id(context)
+
+    @staticmethod
+    def _check_count(context: Context, scenario: Scenario) -> None:
+        nodes = int(context.node_config.get("num-partitions", scenario.clients.count))
+        if nodes != scenario.clients.count:
+            raise FedUnlearnError(
+                f"the scenario has {scenario.clients.count} clients, the federation {nodes} nodes; start it with"
+                f" --federation-config 'num-supernodes={scenario.clients.count}' or set clients.count={nodes}"
+            )
+
+    def _set_threads(self, context: Context) -> None:
+        """Clients that share a machine get one torch thread each, unless the scenario says otherwise."""
+        threads = int(context.run_config.get("threads", 0)) or scenario_of(context).run.threads
+        if threads and not self._threads_set and torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+        self._threads_set = True
+
+
+def new_model(scenario: Scenario, source: ImageSource) -> nn.Module:
+    """A scenario's model with fresh weights, the same for the same seed."""
+    return build_model(
+        scenario.model.name,
+        class_count=source.class_count,
+        image_shape=source.image_shape,
+        seed=scenario.seed,
+        parameters=scenario.model.parameters,
+    )
