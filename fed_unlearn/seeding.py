@@ -38,7 +38,9 @@ def isolated_random(seed: int) -> Iterator[None]:
 
     The global state is as before afterwards, on the CPU and on every CUDA device in use.
     """
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    on_cuda = torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_cuda else []):
+        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed costs 3 ms for devices not in use
+        if on_cuda:
+            torch.cuda.manual_seed_all(seed)
         yield

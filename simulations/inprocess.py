@@ -6,8 +6,9 @@ import copy
 import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any
 
+import numpy as np
 from flwr.app import (
     Array,
     ArrayRecord,
@@ -24,10 +25,9 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+from numpy.typing import NDArray
 
 from fed_unlearn.errors import InvalidParameterError
-
-V = TypeVar("V")
 
 LOGGER = logging.getLogger(__name__)
 
@@ -68,20 +68,51 @@ def copy_records(content: RecordDict) -> RecordDict:
 
 
 def _copy_record(record: ArrayRecord | MetricRecord | ConfigRecord) -> ArrayRecord | MetricRecord | ConfigRecord:
-    if isinstance(record, ArrayRecord):
-        return ArrayRecord({key: _copy_array(array) for key, array in record.items()})
-    if isinstance(record, MetricRecord):
-        return MetricRecord({key: _copy_value(value) for key, value in record.items()})
-    return ConfigRecord({key: _copy_value(value) for key, value in record.items()})
+    copied = record.copy()
+    if isinstance(copied, ArrayRecord):
+        for key, array in copied.items():
+            if not isinstance(array, SharedArray):
+                copied[key] = SharedArray(array)
+    else:
+        for key, value in copied.items():
+            if isinstance(value, list):
+                copied[key] = value.copy()
+    return copied
 
 
-def _copy_array(array: Array) -> Array:
-    data = array.data if isinstance(array.data, bytes) else bytes(array.data)
-    return Array(dtype=array.dtype, shape=tuple(array.shape), stype=array.stype, data=data)
+class SharedArray(Array):
+    """An array of a delivered message: not to be changed, so that sender and receivers can share it.
 
+    Decodes NumPy's own format without parsing its header again: Flower's way costs more than a small model's average.
 
-def _copy_value(value: V) -> V:
-    return copy.copy(value) if isinstance(value, list) else value
+    Parameters
+    ----------
+    array : Array
+        Whose bytes are shared.
+    """
+
+    def __init__(self, array: Array) -> None:
+        data = array.data if isinstance(array.data, bytes) else bytes(array.data)
+        self.__dict__.update(dtype=array.dtype, shape=tuple(array.shape), stype=array.stype, data=data)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("dtype", "shape", "stype", "data"):
+            raise AttributeError(
+                f"{name}: an array of a delivered message cannot be changed; put a new one in the record"
+            )
+        super().__setattr__(name, value)
+
+    def numpy(self) -> NDArray[Any]:
+        """The array, as a copy that may be changed."""
+        header_end = 10 + int.from_bytes(self.data[8:10], "little")
+        if (
+            self.stype != "numpy.ndarray"
+            or self.data[6:7] != b"\x01"
+            or b"'fortran_order': False" not in self.data[:header_end]
+        ):
+            return super().numpy()
+        flat = np.frombuffer(self.data, dtype=np.dtype(self.dtype), offset=header_end)
+        return flat.reshape(self.shape).copy()
 
 
 class InProcessGrid(Grid):

@@ -17,7 +17,8 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.simulations.superlink import EngineError, LocalSuperLink
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_ERROR_LINES = 12
+_ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b.*")
+_LAST_LINES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,12 @@ class RayRun:
         """Whether the ServerApp came to its end."""
         return self.status == "finished:completed"
 
+    @property
+    def error_line(self) -> str:
+        """The last line that names an error, else the last of all."""
+        errors = [line for line in self.last_lines if _ERROR.match(line)]
+        return (errors or list(self.last_lines) or ["no log"])[-1]
+
 
 def run_on_ray(
     out: Path,
@@ -131,7 +138,7 @@ def run_on_ray(
     settings = {"scenario": str(out / "scenario.toml"), "out": str(out), "oracle": oracle, "engine": "ray"}
     federation = resources_.federation()
     folder = app if app is not None else Path(str(resources.files("fed_unlearn.simulations")))
-    last_lines: deque[str] = deque(maxlen=_ERROR_LINES)
+    last_lines: deque[str] = deque(maxlen=_LAST_LINES)
     superlink = LocalSuperLink(out / "superlink.log")
     with contextlib.ExitStack() as stack:
         stack.enter_context(superlink)

@@ -143,10 +143,11 @@ class LocalSuperLink:
         self.call("stop", run_id, _CONNECTION)
 
     def _start(self, port: int) -> None:
-        command = [_script("flower-superlink"), "--insecure", "--simulation", "--host", "127.0.0.1", "--port", str(port)]
+        address = ("--host", "127.0.0.1", "--port", str(port))
+        options = ("--insecure", "--simulation", "--disable-runtime-dependency-installation")
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, "--disable-runtime-dependency-installation"], env=self._environment, cwd=self._home,
+                [_script("flower-superlink"), *options, *address], env=self._environment, cwd=self._home,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + _START_SECONDS

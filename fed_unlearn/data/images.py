@@ -65,9 +65,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
     def subset(self, indices: Tensor) -> ImageSet:
         """The samples at ``indices`` (int64), in that order, ids kept."""
-        return ImageSet(
-            self.images[indices], self.labels[indices], [self.ids[index] for index in indices.tolist()]
-        )
+        return ImageSet(self.images[indices], self.labels[indices], [self.ids[index] for index in indices.tolist()])
 
     def only(self, ids: Collection[str]) -> ImageSet:
         """The samples whose id is among ``ids``, in this set's order."""

@@ -30,13 +30,15 @@ class BoundaryExpanding(LabelDescent):
     """Teach the forget samples to be a shadow class, then remove that class.
 
     The shadow output starts at zero. Drawn at random it may start high: then the loss is met before the old class has
-    fallen, its gradient vanishes, and the old class wins again once the shadow is gone. For the same reason momentum
-    matters, and the aim is measured without the shadow.
+    fallen, its gradient vanishes, and the old class wins again once the shadow is gone. Training on after the aim is
+    met has the same end, so the accuracy that stops it is that of the model without its shadow.
 
     Parameters
     ----------
-    epochs, learning_rate, momentum, batch_size, target_accuracy
-        As in :class:`~fed_unlearn.methods.descent.LabelDescent`; the accuracy is that of the model without its shadow.
+    epochs, learning_rate, momentum, batch_size
+        As in :class:`~fed_unlearn.methods.descent.LabelDescent`. Without momentum the aim is seldom met.
+    target_accuracy : float, default 0.03
+        The aim: at most this share of the forget set is still predicted under its own label, the shadow left out.
     head : str or None, default None
         Name of the linear layer that puts out the logits; the last one of the model where None.
     """
@@ -45,6 +47,8 @@ class BoundaryExpanding(LabelDescent):
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample")
     needs: ClassVar[str] = "forget"
 
+    epochs: int = 3
+    target_accuracy: float = 0.03
     head: str | None = None
 
     def __post_init__(self) -> None:

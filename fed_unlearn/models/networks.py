@@ -69,6 +69,11 @@ class SmallCNN(nn.Module):
         Channels of the first convolution; the others have twice as many.
     mean, std : float or sequence of float, default 0.5
         Pixel normalisation.
+
+    Raises
+    ------
+    InvalidParameterError
+        If no channel is left.
     """
 
     def __init__(
@@ -80,6 +85,8 @@ class SmallCNN(nn.Module):
         std: float | Sequence[float] = 0.5,
     ) -> None:
         super().__init__()
+        if width < 1:
+            raise InvalidParameterError(f"width: {width} was given; expected at least 1 channel")
         channels, *sides = image_shape
         stride = 2 if max(sides) > LARGE_SIDE else 1
         layers = [*_group_convolution(channels, width, stride), nn.MaxPool2d(2, ceil_mode=True)]
@@ -126,6 +133,11 @@ class AllCNN(nn.Module):
         Rate after the third and the sixth convolution.
     mean, std : float or sequence of float, default 0.5
         Pixel normalisation.
+
+    Raises
+    ------
+    InvalidParameterError
+        If no channel is left.
     """
 
     def __init__(
@@ -140,6 +152,8 @@ class AllCNN(nn.Module):
         super().__init__()
         channels = image_shape[0]
         narrow, wide = int(96 * width), int(192 * width)
+        if narrow < 1:
+            raise InvalidParameterError(f"width: {width} was given; expected a factor that leaves at least 1 channel")
         self.normalize = Normalize(channels, mean, std)
         self.features = nn.Sequential(
             _convolution(channels, narrow),

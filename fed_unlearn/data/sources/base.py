@@ -26,7 +26,7 @@ class ImageSource:
     class_names : tuple of str
         One a class; the label itself where the source names none.
     fingerprint : str
-        SHA-256 of the content: images, labels and ids. A changed source has another; resized images have not.
+        SHA-256 of the content: images, labels and ids. A changed source has another.
     """
 
     train: ImageSet

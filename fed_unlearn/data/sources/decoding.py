@@ -55,7 +55,7 @@ def decode_images(
         ]
 
     starts = range(0, len(encoded), CHUNK)
-    with ThreadPoolExecutor(max_workers=min(8, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         arrays = [array for chunk in pool.map(decode_chunk, starts) for array in chunk]
     colour = any(array.ndim == 3 for array in arrays)
     shape = arrays[0].shape[:2]
@@ -82,8 +82,9 @@ def _decode(
         if image_size is not None and image.size != (image_size[1], image_size[0]):
             image = image.resize((image_size[1], image_size[0]), Image.Resampling.BILINEAR)
         return np.asarray(image)
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise InvalidDataError(f"{where}: {name} cannot be read as an image ({error})") from error
+    except (OSError, ValueError) as error:
+        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise InvalidDataError(f"{where}: {name} cannot be read as an image ({reason})") from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

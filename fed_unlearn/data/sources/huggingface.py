@@ -112,9 +112,10 @@ def _load(name: str, root: Path | None, where: str) -> DatasetDict:
             loaded = datasets.load_dataset(*where_from)
     except Exception as error:  # datasets raises errors of many unrelated classes, its own and others'
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        absent = "" if path.exists() else f", and there is no folder {path}"
         raise InvalidDataError(
-            f"{where}: cannot be loaded ({reason}); expected the name of a data set on the Hugging Face hub, or a"
-            " local folder of parquet files with a column of images and one of labels"
+            f"{where}: cannot be loaded{absent} ({reason}); expected the name of a data set on the Hugging Face hub, or"
+            " a local folder of parquet files with a column of images and one of labels"
         ) from error
     return loaded
 

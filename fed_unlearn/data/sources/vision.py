@@ -6,11 +6,12 @@ import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
 import torchvision
+from PIL import Image
 from torch import Tensor
 
 from fed_unlearn.data.sources.base import (
@@ -76,10 +77,12 @@ def _open_parts(dataset_class: Any, name: str, folder: Path, download: bool, whe
     keywords: dict[str, object] = dict(REQUIRED.get(name, {}))
     if "root" in accepted:
         keywords["root"] = str(folder)
-    if "download" in accepted or issubclass(dataset_class, torchvision.datasets.MNIST):
+    # MNIST's relatives hand what they do not name themselves on to MNIST.
+    is_mnist = issubclass(dataset_class, torchvision.datasets.MNIST)
+    if "download" in accepted or is_mnist:
         keywords["download"] = download
     choices: Sequence[Sequence[dict[str, object]]] = [[{}]]
-    if "train" in accepted:
+    if "train" in accepted or is_mnist:
         choices = [[{"train": True}, {"train": False}]]
     elif "split" in accepted and "split" not in keywords:
         choices = [[{"split": split} for split in pair] for pair in SPLITS]
@@ -100,18 +103,44 @@ def _open_parts(dataset_class: Any, name: str, folder: Path, download: bool, whe
 def _read(dataset: Any, where: str, image_size: tuple[int, int] | None) -> tuple[Tensor, list[int]]:
     data = getattr(dataset, "data", None)
     labels = next((getattr(dataset, key) for key in ("targets", "labels") if hasattr(dataset, key)), None)
-    if isinstance(data, np.ndarray | Tensor) and data.ndim in (3, 4) and labels is not None:
+    if isinstance(data, np.ndarray | Tensor) and data.ndim in (3, 4) and labels is not None and np.ndim(labels) == 1:
         images = torch.as_tensor(data)
         if images.ndim == 3:
             images = images.unsqueeze(1)
         elif images.shape[1] not in (1, 3):
             images = images.permute(0, 3, 1, 2)
         return images.to(torch.uint8).contiguous(), [int(label) for label in labels]
-    items = [dataset[index] for index in range(len(dataset))]
-    if any(not isinstance(label, int) for _, label in items):
-        raise InvalidDataError(f"{where}: is not a classification data set: its samples are not (image, one label)")
-    names = [f"image {index}" for index in range(len(items))]
-    return decode_images([image for image, _ in items], names, image_size, where), [label for _, label in items]
+    items = _Items(dataset, where)
+    images = decode_images(items, [f"image {index}" for index in range(len(items))], image_size, where)
+    return images, items.labels
+
+
+class _Items(Sequence[Image.Image]):
+    """Images read slice by slice, so that only the resized ones are ever all in memory; labels are kept."""
+
+    def __init__(self, dataset: Any, where: str) -> None:
+        self.dataset = dataset
+        self.where = where
+        self.labels = [0] * len(dataset)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Image.Image]: ...
+
+    def __getitem__(self, index: int | slice) -> Image.Image | list[Image.Image]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        sample = self.dataset[index]
+        if not isinstance(sample, tuple) or len(sample) != 2 or not isinstance(sample[1], int | np.integer):
+            raise InvalidDataError(f"{self.where}: its samples are not (image, one label): no classification data set")
+        self.labels[index] = int(sample[1])
+        image: Image.Image = sample[0]
+        return image
 
 
 def _class_names(dataset: Any) -> tuple[str, ...] | None:

@@ -19,7 +19,7 @@ def test_it_forgets_the_class_and_keeps_the_others(digits: Digits) -> None:
     before = accuracy(digits.trained, digits.test_retain)
     outcome = BoundaryExpanding(**GOOD).unlearn(digits.model, digits.forget)  # type: ignore[arg-type]
     assert outcome.converged
-    assert accuracy(outcome.model, digits.forget) <= 0.01
+    assert accuracy(outcome.model, digits.forget) <= 0.03
     assert accuracy(outcome.model, digits.test_forget) <= 0.06
     assert accuracy(outcome.model, digits.test_retain) >= before - 0.06
 

@@ -1,0 +1,168 @@
+"""The command ``fed-unlearn``; whatever is heavy is imported by the commands that need it."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from fed_unlearn.errors import FedUnlearnError
+
+COMMITTED, NOT_COMMITTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: all requests committed; some failed or were rejected; bad input; Ctrl-C."""
+
+app = typer.Typer(
+    name="fed-unlearn",
+    help="Make a trained federated model forget, on request, again and again, without retraining it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+bench = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+class _Engine(StrEnum):
+    INPROCESS = "inprocess"
+    RAY = "ray"
+
+
+def main() -> None:
+    """Run the command line and exit with its code; errors of the user are one line each, without traceback."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Without the program's name.
+
+    Returns
+    -------
+    int
+        The exit code: 0 all requests committed; 1 some request failed or was rejected, or the engine did;
+        2 bad input; 130 interrupted.
+    """
+    try:
+        code = app(args=arguments, prog_name="fed-unlearn", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return BAD_INPUT
+    except click.ClickException as error:
+        return _complain(error.format_message(), BAD_INPUT)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except FedUnlearnError as error:
+        from fed_unlearn.simulations.superlink import EngineError
+
+        return _complain(str(error), NOT_COMMITTED if isinstance(error, EngineError) else BAD_INPUT)
+    return code if isinstance(code, int) else COMMITTED
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"fed-unlearn: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="A built-in scenario or the path of a TOML file.")] = "digits",
+    engine: Annotated[_Engine, typer.Option(help="inprocess, or ray: flwr run with a worker for each CPU.")] = (
+        _Engine.INPROCESS
+    ),
+    gpus_per_client: Annotated[float, typer.Option(help="Share of a GPU for each client, with --engine ray.")] = 0.0,
+    gpus: Annotated[float | None, typer.Option(hidden=True, help="GPUs that Ray is told of.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario; may be repeated.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="In place of the scenario's seed.")] = None,
+    oracle: Annotated[bool, typer.Option("--oracle", help="Retrain from scratch for every request, to compare.")] = (
+        False
+    ),
+    out: Annotated[Path | None, typer.Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None,
+) -> int:
+    """Train a federation and serve its forget requests; without arguments, on handwritten digits."""
+    from rich.console import Console
+
+    from fed_unlearn.simulations.launch import Launch, launch
+
+    order = Launch(
+        scenario=scenario,
+        overrides=overrides or (),
+        seed=seed,
+        engine=engine.value,
+        gpus_per_client=gpus_per_client,
+        gpus=gpus,
+        oracle=oracle,
+        out=out,
+    )
+    results = launch(order, Console())
+    return COMMITTED if results is not None and results.all_committed else NOT_COMMITTED
+
+
+@app.command()
+def scenarios() -> None:
+    """List the built-in scenarios."""
+    from fed_unlearn.simulations.report.listings import print_scenarios
+
+    print_scenarios()
+
+
+@app.command()
+def methods() -> None:
+    """List the unlearning methods, with their papers and what they need."""
+    from fed_unlearn.simulations.report.listings import print_methods
+
+    print_methods()
+
+
+@app.command()
+def strategies() -> None:
+    """List the server strategies, with their papers and what they need."""
+    from fed_unlearn.simulations.report.listings import print_strategies
+
+    print_strategies()
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="File to write; it must not exist.")],
+) -> None:
+    """Write the model that a run accepted last as a safetensors file."""
+    from fed_unlearn.simulations.export import export_model
+
+    digest = export_model(folder, model)
+    print(f"{model}: model {digest[:12]} of {folder}")
+
+
+@bench.command()
+def overhead(
+    scenario: Annotated[str, typer.Argument(help="A scenario that begins with training by FedAvg.")] = "digits",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario; may be repeated.")
+    ] = None,
+    repetitions: Annotated[int, typer.Option(min=1, help="How often everything is measured, alternating.")] = 5,
+    ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Measure the Ray engine too.")] = True,
+) -> int:
+    """Compare the same training as a plain PyTorch loop, in process, and on Ray."""
+    from fed_unlearn.simulations.overhead import measure_overhead
+    from fed_unlearn.simulations.report.listings import print_overhead
+    from fed_unlearn.simulations.scenario import load_scenario
+
+    report = measure_overhead(
+        load_scenario(scenario, overrides or ()), repetitions=repetitions, with_ray=ray, on_progress=print
+    )
+    print_overhead(report)
+    return COMMITTED if report.arrays_equal else NOT_COMMITTED
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""From what was asked for on the command line to a run folder: checks first, then the engine, then the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.simulations.results import FILE_NAME, RunResults
+from fed_unlearn.simulations.scenario import Scenario, load_scenario
+
+Engine = Literal["inprocess", "ray"]
+
+
+class OutputFolderError(FedUnlearnError, ValueError):
+    """An output folder that cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What to run, on what and where to.
+
+    Parameters
+    ----------
+    scenario : str
+        Built-in name or path.
+    overrides : sequence of str
+        ``KEY=VALUE``.
+    seed : int, optional
+        In place of the scenario's.
+    engine : {"inprocess", "ray"}
+    gpus_per_client : float
+        Share of a GPU that each client holds while it works; on Ray only.
+    gpus : float, optional
+        GPUs that Ray is told of; those it finds where none is given.
+    oracle : bool
+        Train the retrain oracle for every request.
+    out : Path, optional
+        A folder that does not exist or is empty; a new one in ``runs`` where none is given.
+    """
+
+    scenario: str = "digits"
+    overrides: Sequence[str] = ()
+    seed: int | None = None
+    engine: Engine = "inprocess"
+    gpus_per_client: float = 0.0
+    gpus: float | None = None
+    oracle: bool = False
+    out: Path | None = None
+
+
+def launch(order: Launch, console: Console) -> RunResults | None:
+    """Run a scenario and print its progress and results.
+
+    Returns
+    -------
+    RunResults or None
+        None where the engine did not bring the run to its end; the reason is printed.
+
+    Raises
+    ------
+    FedUnlearnError
+        If something that was asked for cannot be; nothing is written then.
+    KeyboardInterrupt
+        After saying where the results so far are.
+    """
+    if order.engine == "inprocess" and (order.gpus_per_client or order.gpus):
+        raise InvalidParameterError(f"--gpus-per-client {order.gpus_per_client:g}: expected 0 without --engine ray")
+    overrides = [*order.overrides, *([] if order.seed is None else [f"seed={order.seed}"])]
+    scenario = load_scenario(order.scenario, overrides)
+    out = choose_folder(order, scenario)
+    try:
+        results = _run_in_process(order, scenario, out, console) if order.engine == "inprocess" else _run_on_ray(
+            order, scenario, out, console
+        )
+    except KeyboardInterrupt:
+        where = f"results so far in {out}" if (out / FILE_NAME).exists() else "nothing was measured yet"
+        console.print(f"interrupted; {where}", markup=False, highlight=False, soft_wrap=True)
+        raise
+    if results is not None:
+        _report(results, out, console)
+    return results
+
+
+def choose_folder(order: Launch, scenario: Scenario) -> Path:
+    """The run folder, absolute: the one asked for, or the first free one of ``runs/NAME-seedN[-ray]``, ``...-2``.
+
+    Raises
+    ------
+    OutputFolderError
+        If the one asked for cannot become a run folder. Nothing is made yet.
+    """
+    if order.out is None:
+        suffix = "" if order.engine == "inprocess" else f"-{order.engine}"
+        base = Path.cwd() / "runs" / f"{scenario.name}-seed{scenario.seed}{suffix}"
+        number = 1
+        folder = base
+        while folder.exists():
+            number += 1
+            folder = base.with_name(f"{base.name}-{number}")
+    else:
+        folder = order.out.expanduser().absolute()
+    blocking = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    if not blocking.is_dir() and blocking.exists():
+        raise OutputFolderError(f"--out {folder}: {blocking} is a file; expected a new folder or an empty one")
+    if (folder / FILE_NAME).exists():
+        raise OutputFolderError(f"--out {folder}: holds a run already; expected a new folder or an empty one")
+    if folder.exists() and any(folder.iterdir()):
+        raise OutputFolderError(f"--out {folder}: is not empty; expected a new folder or an empty one")
+    return folder
+
+
+def _run_in_process(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults:
+    from fed_unlearn.simulations.driver import run_in_process
+    from fed_unlearn.simulations.report.progress import watching
+
+    with watching(console) as observer:
+        return run_in_process(scenario, out, oracle=order.oracle, observer=observer)
+
+
+def _run_on_ray(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults | None:
+    from fed_unlearn.simulations.driver import prepare, write_scenario
+    from fed_unlearn.simulations.ray_engine import RayResources, run_on_ray
+
+    nodes = RayResources(clients=scenario.clients.count, gpus_per_client=order.gpus_per_client, gpus=order.gpus)
+    nodes.federation()
+    prepare(scenario)
+    write_scenario(scenario, out)
+    console.print("starting Flower's simulation runtime", highlight=False)
+    run = run_on_ray(
+        out,
+        nodes,
+        oracle=order.oracle,
+        on_line=lambda line: _print_log_line(line, console),
+    )
+    if run.completed:
+        return RunResults.load(out)
+    console.print(f"the run ended {run.status}: {run.error_line}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"its log is in {out}", markup=False, highlight=False, soft_wrap=True)
+    return None
+
+
+def _print_log_line(line: str, console: Console) -> None:
+    """Show what fed_unlearn says and whatever is no ordinary message of Flower; all of it is in ``log.txt``."""
+    level, separator, text = line.partition(" :")
+    _, own, said = text.partition("fed_unlearn: ")
+    if own or not separator or level not in ("INFO", "DEBUG"):
+        console.print(said if own else line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _report(results: RunResults, out: Path, console: Console) -> None:
+    from fed_unlearn.simulations.report.figures import write_figures
+    from fed_unlearn.simulations.report.table import print_results
+
+    print_results(results, console)
+    write_figures(results, out / "figures")
+    console.print(f"results in {out}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,68 @@
+"""What ``fed-unlearn scenarios``, ``methods``, ``strategies`` and ``bench`` print."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from fed_unlearn.methods import available
+from fed_unlearn.simulations.scenario import built_in_scenarios
+
+if TYPE_CHECKING:
+    from fed_unlearn.simulations.overhead import OverheadReport
+
+_STRATEGIES = (
+    ("FedAvg", "McMahan et al., AISTATS 2017", "nothing"),
+    ("FedAvgM", "Hsu et al., 2019", "server-learning-rate, server-momentum"),
+    ("FedAdam", "Reddi et al., ICLR 2021", "eta, eta-l, beta-1, beta-2, tau"),
+    ("FedProx", "Li et al., MLSys 2020", "proximal-mu"),
+)
+
+
+def print_scenarios() -> None:
+    """Print every built-in scenario with its description."""
+    table = _table("scenario", "what happens")
+    for name, path in built_in_scenarios().items():
+        table.add_row(name, str(tomllib.loads(path.read_text(encoding="utf-8")).get("description", "")))
+    Console().print(table)
+
+
+def print_methods() -> None:
+    """Print every unlearning method with its scopes, its paper and what it needs."""
+    table = _table("method", "scopes", "paper", "needs")
+    for name, method in available().items():
+        control = " (a control: hides the class, forgets nothing)" if method.is_control else ""
+        table.add_row(name, ", ".join(method.scopes), method.paper + control, method.needs)
+    Console().print(table)
+
+
+def print_strategies() -> None:
+    """Print every Flower strategy that can be wrapped, with its paper and the parameters it takes."""
+    table = _table("strategy", "paper", r"parameters (\[training.parameters])")
+    for row in _STRATEGIES:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def print_overhead(report: OverheadReport) -> None:
+    """Print what the engines cost beside the plain loop."""
+    table = _table("training as", "median seconds", "to the loop", "with start and checks")
+    for row in report.rows:
+        walls = sorted(row.wall_seconds)
+        wall = f"{walls[len(walls) // 2]:.2f}"
+        table.add_row(row.name, f"{row.median:.2f}", f"{report.ratio(row):.3f}", wall)
+    console = Console()
+    console.print(table)
+    equal = "equal bit for bit" if report.arrays_equal else "NOT equal"
+    settings = f"{report.rounds} rounds, {report.threads} torch threads"
+    console.print(f"{settings}; arrays of loop and inprocess: {equal}", highlight=False)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table

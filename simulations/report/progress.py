@@ -1,0 +1,85 @@
+"""Live progress of a run: bars on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from fed_unlearn.strategies.events import Event, Observer
+
+_LINES_A_TRAINING = 10
+
+
+@contextmanager
+def watching(console: Console) -> Iterator[Observer]:
+    """Observer that shows a run on a console for the length of a ``with`` block.
+
+    Parameters
+    ----------
+    console : Console
+        Bars are drawn where it is a terminal; elsewhere about ten lines a training and one line a step of a
+        request are printed.
+    """
+    if not console.is_terminal:
+        yield lambda event: _print_line(console, event)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[count]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        yield _Bars(progress)
+
+
+def _print_line(console: Console, event: Event) -> None:
+    if event.kind == "training-round" and event.step % math.ceil(max(event.steps, 1) / _LINES_A_TRAINING):
+        return
+    console.print(_sentence(event), markup=False, highlight=False, soft_wrap=True)
+
+
+def _sentence(event: Event) -> str:
+    if event.request_id:
+        return f"{event.request_id}: {event.text}"
+    return {"training-started": "training started: ", "training-finished": "training finished: "}.get(
+        event.kind, ""
+    ) + event.text
+
+
+class _Bars:
+    """One bar for what is going on; what is finished stays above it as a line."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._current: TaskID | None = None
+        self._subject: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        if event.kind.endswith("-finished"):
+            self._close()
+            self._progress.console.print(_sentence(event), markup=False, highlight=False)
+            return
+        subject = event.request_id or "training"
+        if self._current is None or subject != self._subject:
+            self._close()
+            self._subject = subject
+            self._current = self._progress.add_task("", total=event.steps or None, count="")
+        description = f"{event.request_id}: {event.text}" if event.request_id else event.text
+        self._progress.update(
+            self._current,
+            description=description.replace("[", r"\["),
+            total=event.steps or None,
+            completed=event.step,
+            count=f"{event.step}/{event.steps}" if event.steps else "",
+        )
+
+    def _close(self) -> None:
+        if self._current is not None:
+            self._progress.remove_task(self._current)
+            self._current = None

@@ -1,0 +1,153 @@
+"""The closing table of a run: one row a request, one line a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fed_unlearn.audits.figures import Figures
+from fed_unlearn.simulations.results import RequestResult, RunResults
+
+_MODELS = ("before", "unlearned", "after", "oracle")
+_FIGURES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "membership_auc")
+_COLOURS = {"committed": "green", "failed": "red", "rejected": "red"}
+
+
+def print_results(results: RunResults, console: Console) -> None:
+    """Print what a run has come to: training, the table of requests, relapse.
+
+    Parameters
+    ----------
+    results : RunResults
+    console : Console
+        Of rich; 80 columns are enough.
+    """
+    console.print(training_line(results), highlight=False)
+    if results.requests:
+        console.print(closing_table(results))
+    for line in [*reason_lines(results), *relapse_lines(results)]:
+        console.print(line, highlight=False, markup=False)
+
+
+def closing_table(results: RunResults) -> Table:
+    """Table of all requests; each with the figures before, after its unlearn round, at the end, and of the oracle."""
+    title = f"{results.scenario}, seed {results.seed}, {results.engine}"
+    table = Table(title=title, box=box.HORIZONTALS, show_lines=True, pad_edge=False)
+    table.add_column("request", overflow="fold")
+    table.add_column("model", no_wrap=True)
+    for heading in ("\nforget", "\nretain", "test\nforget", "test\nretain", "attack\nAUC"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for request in results.requests:
+        models = [(name, figures) for name in _MODELS if (figures := getattr(request, name)) is not None]
+        columns = [[_number(getattr(figures, key)) for _, figures in models] for key in _FIGURES]
+        table.add_row(
+            _request_cell(request),
+            "\n".join(name for name, _ in models),
+            *("\n".join(column) for column in columns),
+        )
+    return table
+
+
+def _request_cell(request: RequestResult) -> Text:
+    speedup, pass_ratio = _savings(request)
+    cell = Text()
+    cell.append(request.id, style="bold")
+    cell.append(f" {target_words(request)}\n{request.method}\n")
+    cell.append(request.status, style=_COLOURS.get(request.status, "yellow"))
+    cell.append(f", {_attempts(request)}\n{request.seconds:.2f} s")
+    cell.append(f", {speedup}" if speedup else "")
+    cell.append(f"\n{pass_ratio}" if pass_ratio else "")
+    return cell
+
+
+def plain_lines(results: RunResults) -> list[str]:
+    """The same in sentences, for logs: one line for the training, one a request, and relapse."""
+    lines = [training_line(results)]
+    for request in results.requests:
+        parts = [f"{request.id} {target_words(request)} by {request.method}: {request.status}"]
+        if request.before is not None and request.after is not None:
+            parts.append(_change("forget", request, "forget_accuracy"))
+            parts.append(_change("retain", request, "retain_accuracy"))
+            parts.append(_change("test forget", request, "test_forget_accuracy"))
+            parts.append(_change("test retain", request, "test_retain_accuracy"))
+            parts.append(_change("attack AUC", request, "membership_auc"))
+        costs = (f"{request.seconds:.2f} s", *_savings(request), _attempts(request))
+        parts.append(", ".join(cost for cost in costs if cost))
+        if request.reason:
+            parts.append(request.reason)
+        lines.append("; ".join(part for part in parts if part))
+    return [*lines, *relapse_lines(results)]
+
+
+def target_words(request: RequestResult) -> str:
+    """What a request forgets, in words: ``class 3``, ``4 samples of client 7``."""
+    target: Mapping[str, object] = request.target
+    classes, ids = target.get("classes"), target.get("sample_ids")
+    if isinstance(classes, list | tuple):
+        return ("class " if len(classes) == 1 else "classes ") + ", ".join(map(str, classes))
+    count = len(ids) if isinstance(ids, list | tuple) else target.get("samples")
+    if count is None:
+        return f"client {target.get('client')}"
+    return f"{count} sample{'' if count == 1 else 's'} of client {target.get('client')}"
+
+
+def training_line(results: RunResults) -> str:
+    """One sentence about the training."""
+    training = results.training
+    if training.rounds == 0:
+        return "training: none in this run"
+    accuracy = "" if training.test_accuracy is None else f", test accuracy {training.test_accuracy:.3f}"
+    return f"training: {training.rounds} rounds in {training.seconds:.1f} s{accuracy}"
+
+
+def reason_lines(results: RunResults) -> list[str]:
+    """Why requests were not committed, one line each."""
+    return [f"{request.id} {request.status}: {request.reason}" for request in results.requests if request.reason]
+
+
+def relapse_lines(results: RunResults) -> list[str]:
+    """For every request with a later event: the highest accuracy that came back, and when."""
+    lines = []
+    for request in results.requests:
+        later = list(_later_accuracies(results, request))
+        if later:
+            accuracy, where, after = max(later, key=lambda item: item[0])
+            lines.append(f"relapse of {request.id}: at most {accuracy:.3f} of its {where} after {after}")
+    return lines
+
+
+def _later_accuracies(results: RunResults, request: RequestResult) -> Iterator[tuple[float, str, str]]:
+    seen = False
+    for row in results.relapse:
+        if seen and request.id in row.test_forget_accuracy:
+            yield row.test_forget_accuracy[request.id], "test samples", row.after
+        elif seen and request.id in row.forget_accuracy:
+            yield row.forget_accuracy[request.id], "forget samples", row.after
+        seen = seen or row.after == request.id
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _change(label: str, request: RequestResult, key: str) -> str:
+    models: list[Figures | None] = [request.before, request.after]
+    before, after = (None if figures is None else getattr(figures, key) for figures in models)
+    if before is None and after is None:
+        return ""
+    oracle = "" if request.oracle is None else f" (oracle {_number(getattr(request.oracle, key))})"
+    return f"{label} {_number(before)} -> {_number(after)}{oracle}"
+
+
+def _savings(request: RequestResult) -> tuple[str, str]:
+    speedup = "" if request.speedup is None else f"{request.speedup:.1f}x faster"
+    passes = "" if request.pass_ratio is None else f"{request.pass_ratio:.1f}x fewer passes"
+    return speedup, passes
+
+
+def _attempts(request: RequestResult) -> str:
+    return f"{request.attempts} attempt{'' if request.attempts == 1 else 's'}"
