@@ -155,10 +155,7 @@ def audit(message: Message, session: ClientSession) -> Message:
         logits = logits_of(samples)
         parts[part] = ClassCounts.of(logits, samples.labels, class_count)
         unseen[part] = (samples, logits)
-    targets = {
-        target.request_id: _request_counts(target, session, unseen, logits_of)
-        for target in instruction.targets
-    }
+    targets = {target.request_id: _request_counts(target, session, unseen, logits_of) for target in instruction.targets}
     answer = protocol.AuditReply(parts=parts, targets=targets, forward_passes=passes)
     return protocol.reply(message, answer.to_record())
 

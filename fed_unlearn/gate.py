@@ -168,5 +168,3 @@ def _drop_failures(
     if accuracy is None or reference is None or allowed is None or reference - accuracy <= allowed:
         return ()
     return (f"retained validation accuracy {accuracy:.3f} is over {allowed:.3f} under {reference:.3f} of {against}",)
-
-

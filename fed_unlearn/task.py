@@ -48,7 +48,7 @@ class Task(ABC):
             Samples pushed forward and backward.
         """
 
-    def forget_cached_state(self, context: Context) -> None:
+    def forget_cached_state(self, context: Context) -> None:  # noqa: B027 - most tasks cache nothing
         """Drop whatever is cached of samples that were just forgotten: optimizer state, loaders, replay buffers."""
 
     def client_id(self, context: Context) -> str:

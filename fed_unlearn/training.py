@@ -111,7 +111,7 @@ def train_locally(
             for parameter, start in zip(model.parameters(), anchor, strict=False):
                 loss = loss + settings.proximal_mu / 2 * (parameter - start).square().sum()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             passes.add(forward=len(indices), backward=len(indices))
     if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):

@@ -89,9 +89,8 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None,
 ) -> int:
     """Train a federation and serve its forget requests; without arguments, on handwritten digits."""
-    from rich.console import Console
-
     from fed_unlearn.simulations.launch import Launch, launch
+    from rich.console import Console
 
     order = Launch(
         scenario=scenario,

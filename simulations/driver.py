@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fed_unlearn.simulations import results as run_results
+from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
+from fed_unlearn.simulations.scenario import check_against_data
+from fed_unlearn.simulations.sections import GateThresholds, Scenario, TrainStep
+from fed_unlearn.simulations.task import new_model, source_of, training_config
+from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
+from fed_unlearn.strategies.events import Observer, ignore
+from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome, UnlearningResult
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower_strategies
@@ -19,14 +27,6 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.models import load_checkpoint
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.simulations import results as run_results
-from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
-from fed_unlearn.simulations.scenario import check_against_data
-from fed_unlearn.simulations.sections import GateThresholds, Scenario, TrainStep
-from fed_unlearn.simulations.task import new_model, source_of, training_config
-from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
-from fed_unlearn.strategies.events import Observer, ignore
-from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome, UnlearningResult
 
 logger = logging.getLogger("fed_unlearn.simulations")
 
@@ -69,9 +69,7 @@ def prepare(scenario: Scenario) -> Prepared:
     return Prepared(scenario, source, ArrayRecord(model.state_dict()))
 
 
-def run_in_process(
-    scenario: Scenario, out: Path, *, oracle: bool = False, observer: Observer = ignore
-) -> RunResults:
+def run_in_process(scenario: Scenario, out: Path, *, oracle: bool = False, observer: Observer = ignore) -> RunResults:
     """Run a scenario in this process: no Ray, no sockets.
 
     Parameters
@@ -90,7 +88,6 @@ def run_in_process(
         If the scenario does not fit its data or model; nothing is written then.
     """
     import torch
-
     from fed_unlearn.simulations.client_app import app
     from fed_unlearn.simulations.inprocess import InProcessGrid
 
@@ -247,6 +244,7 @@ class _Timeline:
             HistoryPoint(event=name, round=self._round + number, test_accuracy=accuracy)
             for number, accuracy in accuracies.items()
         ]
+        last = accuracies[max(accuracies)] if accuracies else None
         self._round += step.rounds
         training = self._results.training
         traffic = result.training_traffic
@@ -254,9 +252,7 @@ class _Timeline:
             training,
             rounds=training.rounds + step.rounds,
             seconds=training.seconds + result.training_seconds,
-            test_accuracy=training.test_accuracy if self._results.requests else (accuracies or {0: None})[
-                max(accuracies, default=0)
-            ],
+            test_accuracy=training.test_accuracy if self._results.requests or not accuracies else last,
             forward_passes=training.forward_passes + traffic.forward_passes,
             backward_passes=training.backward_passes + traffic.backward_passes,
         )
@@ -291,9 +287,7 @@ class _Timeline:
                 requests=(*self._results.requests, _request_result(outcome, oracle)),
                 history=(*self._results.history, *points),
             )
-        self._results = replace(
-            self._results, relapse=(*self._results.relapse, *map(_relapse_row, result.relapse))
-        )
+        self._results = replace(self._results, relapse=(*self._results.relapse, *map(_relapse_row, result.relapse)))
 
     def _oracle(self, request_id: str) -> OracleOutcome | None:
         return self._strategy.retrain_oracle(self._grid, request_id) if self._with_oracle else None
@@ -353,15 +347,14 @@ def _logging_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger("flwr"), logging.getLogger("fed_unlearn")]
-    levels: list[tuple[logging.Logger, int]] = [(item, item.level) for item in loggers]
-    restore: Callable[[], None] = lambda: [item.setLevel(level) for item, level in levels] and None  # noqa: E731
+    levels = [item.level for item in loggers]
     for item in loggers:
         item.addHandler(handler)
         item.setLevel(logging.INFO)
     try:
         yield
     finally:
-        for item in loggers:
+        for item, level in zip(loggers, levels, strict=True):
             item.removeHandler(handler)
-        restore()
+            item.setLevel(level)
         handler.close()

@@ -76,7 +76,7 @@ def _copy_record(record: ArrayRecord | MetricRecord | ConfigRecord) -> ArrayReco
     else:
         for key, value in copied.items():
             if isinstance(value, list):
-                copied[key] = value.copy()
+                copied[key] = value.copy()  # type: ignore[assignment]
     return copied
 
 

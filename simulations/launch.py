@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fed_unlearn.simulations.results import FILE_NAME, RunResults
+from fed_unlearn.simulations.scenario import Scenario, load_scenario
 from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
-from fed_unlearn.simulations.results import FILE_NAME, RunResults
-from fed_unlearn.simulations.scenario import Scenario, load_scenario
 
 Engine = Literal["inprocess", "ray"]
 
@@ -74,9 +76,8 @@ def launch(order: Launch, console: Console) -> RunResults | None:
     scenario = load_scenario(order.scenario, overrides)
     out = choose_folder(order, scenario)
     try:
-        results = _run_in_process(order, scenario, out, console) if order.engine == "inprocess" else _run_on_ray(
-            order, scenario, out, console
-        )
+        run = _run_in_process if order.engine == "inprocess" else _run_on_ray
+        results = run(order, scenario, out, console)
     except KeyboardInterrupt:
         where = f"results so far in {out}" if (out / FILE_NAME).exists() else "nothing was measured yet"
         console.print(f"interrupted; {where}", markup=False, highlight=False, soft_wrap=True)
@@ -118,8 +119,21 @@ def _run_in_process(order: Launch, scenario: Scenario, out: Path, console: Conso
     from fed_unlearn.simulations.driver import run_in_process
     from fed_unlearn.simulations.report.progress import watching
 
-    with watching(console) as observer:
+    with _quiet_flower(), watching(console) as observer:
         return run_in_process(scenario, out, oracle=order.oracle, observer=observer)
+
+
+@contextmanager
+def _quiet_flower() -> Iterator[None]:
+    """Keep Flower's own messages below a warning off the terminal; ``log.txt`` has them."""
+    handlers = [(handler, handler.level) for handler in logging.getLogger("flwr").handlers]
+    for handler, _ in handlers:
+        handler.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for handler, level in handlers:
+            handler.setLevel(level)
 
 
 def _run_on_ray(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults | None:

@@ -8,9 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from fed_unlearn.simulations.driver import SCENARIO_FILE, new_inner_strategy, prepare, write_scenario
+from fed_unlearn.simulations.results import RunResults
+from fed_unlearn.simulations.sections import Scenario
+from fed_unlearn.simulations.task import new_model, source_of, training_config
+from fed_unlearn.strategies import ContinualUnlearning
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
@@ -19,13 +25,8 @@ from torch.nn import functional
 from fed_unlearn.data.clients import client_data
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.seeding import seeded_generator
-from fed_unlearn.simulations.driver import SCENARIO_FILE, new_inner_strategy, prepare, write_scenario
-from fed_unlearn.simulations.results import RunResults
-from fed_unlearn.simulations.sections import Scenario
-from fed_unlearn.simulations.task import new_model, source_of, training_config
-from fed_unlearn.strategies import ContinualUnlearning
 
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 
 REPETITIONS = 5
 
@@ -75,9 +76,7 @@ class OverheadReport:
 
     def ratio(self, row: OverheadRow) -> float:
         """Median over repetitions of a row's seconds by the loop's of the same repetition."""
-        return statistics.median(
-            mine / plain for mine, plain in zip(row.seconds, self.rows[0].seconds, strict=True)
-        )
+        return statistics.median(mine / plain for mine, plain in zip(row.seconds, self.rows[0].seconds, strict=True))
 
 
 def measure_overhead(
@@ -191,7 +190,7 @@ def _plain_loop(scenario: Scenario) -> tuple[float, Arrays | None]:
                 for batch in order.split(settings.batch_size):
                     optimizer.zero_grad(set_to_none=True)
                     images, labels = samples.batch(batch)
-                    functional.cross_entropy(model(images), labels).backward()  # type: ignore[no-untyped-call]
+                    functional.cross_entropy(model(images), labels).backward()
                     optimizer.step()
             for name, tensor in model.state_dict().items():
                 share = tensor.numpy() * (len(samples) / total)
@@ -249,4 +248,3 @@ def _equal(first: Arrays | None, second: Arrays | None) -> bool:
     return all(
         first[name].dtype == second[name].dtype and first[name].tobytes() == second[name].tobytes() for name in first
     )
-

@@ -36,7 +36,7 @@ def _snake_keys(value: object) -> object:
 def _retention(value: object) -> object:
     if value == "none" or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value
-    raise PydanticCustomError("retention", "Input should be \"none\" or a number of days from 0")
+    raise PydanticCustomError("retention", 'Input should be "none" or a number of days from 0')
 
 
 def _threshold(value: object) -> object:

@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
+from fed_unlearn.simulations.scenario import load_scenario
+from fed_unlearn.simulations.sections import DataSection, Scenario, TrainingSection
 from flwr.app import ConfigRecord, Context
 from torch import nn
 
@@ -17,8 +19,6 @@ from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.errors import FedUnlearnError, InvalidDataError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.models import build_model
-from fed_unlearn.simulations.scenario import load_scenario
-from fed_unlearn.simulations.sections import DataSection, Scenario, TrainingSection
 from fed_unlearn.task import Task
 from fed_unlearn.training import TrainingSettings, train_locally
 
@@ -48,9 +48,9 @@ def scenario_of(context: Context) -> Scenario:
 
 
 def run_folder(context: Context) -> Path:
-    """Folder of a Flower run: ``out`` of its configuration, else one in the user's home that server and clients agree on.
+    """Folder of a Flower run: ``out`` of its configuration, else one in the user's home.
 
-    ``FED_UNLEARN_HOME`` names another home than ``~/.fed_unlearn``.
+    Server and clients agree on it. ``FED_UNLEARN_HOME`` names another home than ``~/.fed_unlearn``.
     """
     out = str(context.run_config.get("out", ""))
     if out:

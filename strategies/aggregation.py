@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fed_unlearn.errors import FedUnlearnError
 
-Arrays = dict[str, NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
@@ -20,7 +21,7 @@ def to_arrays(record: ArrayRecord) -> Arrays:
     return {name: array.numpy() for name, array in record.items()}
 
 
-def to_record(arrays: Mapping[str, NDArray[np.generic]]) -> ArrayRecord:
+def to_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
     """A record of the arrays."""
     return ArrayRecord({name: Array(np.asarray(value)) for name, value in arrays.items()})
 
@@ -63,7 +64,7 @@ def difference(model: Arrays, base: Arrays) -> Arrays:
     return {name: np.asarray(model[name] - base[name]) for name in _trainable(base)}
 
 
-def norm(change: Mapping[str, NDArray[np.generic]]) -> float:
+def norm(change: Mapping[str, NDArray[Any]]) -> float:
     """Euclidean norm over all arrays of a change."""
     return float(np.sqrt(sum(np.square(value, dtype=np.float64).sum() for value in change.values())))
 
@@ -104,7 +105,7 @@ def _trainable(arrays: Arrays) -> list[str]:
     ]
 
 
-def _as_dtype(value: NDArray[np.generic], dtype: np.dtype[np.generic]) -> NDArray[np.generic]:
+def _as_dtype(value: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     if np.issubdtype(dtype, np.integer) and not np.issubdtype(value.dtype, np.integer):
         value = np.rint(value)
     return np.asarray(value, dtype=dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from fed_unlearn.strategies.grid import EligibleGrid
 from flwr.app import ArrayRecord
 
 from fed_unlearn import protocol
@@ -14,7 +15,6 @@ from fed_unlearn.audits.membership import membership_auc
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.protocol import AuditReply, AuditTarget, Part, RequestCounts
 from fed_unlearn.requests import ClassScope, ForgetRequest
-from fed_unlearn.strategies.grid import EligibleGrid
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,7 @@ def pool(replies: Sequence[AuditReply]) -> AuditReply:
         for part, counts in reply.parts.items():
             parts[part] = parts[part] + counts if part in parts else counts
         for request_id, counted in reply.targets.items():
-            targets[request_id] = (
-                _add_counts(targets[request_id], counted) if request_id in targets else counted
-            )
+            targets[request_id] = _add_counts(targets[request_id], counted) if request_id in targets else counted
     return AuditReply(parts=parts, targets=targets, forward_passes=sum(reply.forward_passes for reply in replies))
 
 

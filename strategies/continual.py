@@ -8,6 +8,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fed_unlearn.strategies.aggregation import Arrays, all_finite, to_arrays, to_record
+from fed_unlearn.strategies.attempt import ServedModel, median
+from fed_unlearn.strategies.auditing import Auditor
+from fed_unlearn.strategies.events import Event, Observer, ignore
+from fed_unlearn.strategies.grid import DeviceUse, EligibleGrid, Traffic
+from fed_unlearn.strategies.inner import check_supported, fresh_copy, reset_server_state
+from fed_unlearn.strategies.outcomes import OracleOutcome, UnlearningResult
+from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.retrain import Experience, retrain
+from fed_unlearn.strategies.rounds import Rounds
+from fed_unlearn.strategies.service import RequestService
+from fed_unlearn.strategies.training import EvaluateFunction, Trainer
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -17,17 +29,6 @@ from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.gate import Gate, Verdict
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.aggregation import Arrays, all_finite, to_arrays, to_record
-from fed_unlearn.strategies.auditing import Auditor
-from fed_unlearn.strategies.events import Event, Observer, ignore
-from fed_unlearn.strategies.grid import EligibleGrid, Traffic
-from fed_unlearn.strategies.inner import check_supported, fresh_copy, reset_server_state
-from fed_unlearn.strategies.outcomes import OracleOutcome, UnlearningResult
-from fed_unlearn.strategies.plan import UnlearningPlan
-from fed_unlearn.strategies.retrain import Experience, retrain
-from fed_unlearn.strategies.rounds import Rounds
-from fed_unlearn.strategies.service import RequestService, ServedModel, median
-from fed_unlearn.strategies.training import EvaluateFunction, Trainer
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -106,7 +107,7 @@ class ContinualUnlearning(Strategy):
         self.evaluate_every = max(1, evaluate_every)
         self.observer = observer
         self.served: ServedModel | None = None
-        self.device_use: dict[object, int] = {}
+        self.device_use: dict[DeviceUse, int] = {}
         self._initial: Arrays | None = None
         self._experiences: list[Experience] = []
 
@@ -200,7 +201,9 @@ class ContinualUnlearning(Strategy):
             If nothing was trained here: the model came from elsewhere.
         """
         if self._initial is None or not self._experiences:
-            raise FedUnlearnError("there is no training to repeat: the model was trained elsewhere, so it has no oracle")
+            raise FedUnlearnError(
+                "there is no training to repeat: the model was trained elsewhere, so it has no oracle"
+            )
         eligible = EligibleGrid(grid)
         eligible.identify(int(getattr(self.inner, "min_available_nodes", 1)), timeout)
         return retrain(
@@ -365,4 +368,3 @@ def _add_traffic(total: Traffic, more: Traffic) -> None:
     total.bytes_received += more.bytes_received
     total.forward_passes += more.forward_passes
     total.backward_passes += more.backward_passes
-

@@ -209,7 +209,7 @@ class EligibleGrid(Grid):
         """The run of the runtime's own Grid."""
         return self._grid.run
 
-    def create_message(  # type: ignore[override]
+    def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
         """Make a message as the runtime's own Grid does."""
@@ -237,9 +237,7 @@ class EligibleGrid(Grid):
     def _note_device(self, reply: Message) -> None:
         stamp = protocol.read_stamp(reply)
         if stamp is not None:
-            use = DeviceUse(
-                stamp.client_id, reply.metadata.message_type, stamp.device, stamp.cuda_visible_devices
-            )
+            use = DeviceUse(stamp.client_id, reply.metadata.message_type, stamp.device, stamp.cuda_visible_devices)
             self.device_use[use] = self.device_use.get(use, 0) + 1
 
     def _usable(self, reply: Message) -> bool:

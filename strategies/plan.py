@@ -28,6 +28,8 @@ class UnlearningPlan:
         What repair rounds change in the training configuration, for instance ``{"learning-rate": 0.01}``.
     guard_weight : int
         How often each guarded sample stands among a holder's repair samples, at least 1.
+    max_holder_steps : int
+        At most so many steps of a sample request's holder in one turn, each clipped to the norm below; at least 1.
     max_update_norm : float or None
         Bound on a holder's change in a sample request; the median update norm of the last training round where None.
     retention_days : float
@@ -43,6 +45,7 @@ class UnlearningPlan:
     alternations: int = 0
     repair_config: Mapping[str, ParameterValue] = field(default_factory=dict)
     guard_weight: int = 1
+    max_holder_steps: int = 12
     max_update_norm: float | None = None
     retention_days: float = 0.0
     retain_limit: int = 0
@@ -52,6 +55,7 @@ class UnlearningPlan:
             "repair_rounds": self.repair_rounds >= 0,
             "alternations": self.alternations >= 0,
             "guard_weight": self.guard_weight >= 1,
+            "max_holder_steps": self.max_holder_steps >= 1,
             "max_update_norm": self.max_update_norm is None or self.max_update_norm > 0,
             "retention_days": self.retention_days >= 0,
             "retain_limit": self.retain_limit >= 0,

@@ -5,9 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from flwr.app import ConfigRecord
+from fed_unlearn.strategies.aggregation import Arrays, all_finite, to_record
+from fed_unlearn.strategies.attempt import Attempt, RequestRejectedError, ServedModel
+from fed_unlearn.strategies.auditing import Auditor, classes_of, figures, forget_accuracy
+from fed_unlearn.strategies.events import Event, Observer
+from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome
+from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.rounds import Rounds
 
 from fed_unlearn import protocol
 from fed_unlearn.audits.figures import Figures
@@ -18,66 +24,8 @@ from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.protocol import AuditReply
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
-from fed_unlearn.strategies.aggregation import (
-    Arrays,
-    add_clipped,
-    all_finite,
-    difference,
-    to_record,
-    weighted_average,
-)
-from fed_unlearn.strategies.auditing import Auditor, classes_of, figures, forget_accuracy
-from fed_unlearn.strategies.events import Event, Observer
-from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome
-from fed_unlearn.strategies.plan import UnlearningPlan
-from fed_unlearn.strategies.rounds import HolderModels, Rounds
 
 logger = logging.getLogger("fed_unlearn.strategies")
-
-
-@dataclass
-class ServedModel:
-    """The last accepted model, and what is known of it.
-
-    Attributes
-    ----------
-    arrays : dict of ndarray
-    audit : AuditReply or None
-        Of all parts.
-    first_audit : AuditReply or None
-        Of the model before the first request.
-    update_norm : float or None
-        Median norm of a client's change in the last training round; None before any.
-    train_config : ConfigRecord
-        Of the last training round.
-    repair_rounds : int
-        Repair rounds so far, over all requests.
-    """
-
-    arrays: Arrays
-    audit: AuditReply | None = None
-    first_audit: AuditReply | None = None
-    update_norm: float | None = None
-    train_config: ConfigRecord = field(default_factory=ConfigRecord)
-    repair_rounds: int = 0
-
-
-class Rejected(Exception):
-    """A request that cannot be served as it was put; the text says why."""
-
-
-@dataclass
-class _Attempt:
-    """One try at one request."""
-
-    request: ForgetRequest
-    number: int
-    method: str
-    parameters: dict[str, protocol.ParameterValue]
-    candidate: Arrays
-    step: int = 0
-    repair_rounds: int = 0
-    unlearned: Figures | None = None
 
 
 @dataclass
@@ -133,13 +81,11 @@ class RequestService:
         try:
             self._validate(request)
             outcome, relapse = self._attempts(entry, outcome)
-        except Rejected as rejection:
+        except RequestRejectedError as rejection:
             self.ledger.advance(entry.id, Status.REJECTED, attempt=entry.attempt, reason=str(rejection))
             self.rounds.settle(protocol.DISCARD, request, entry.attempt, release=True)
             outcome = replace(outcome, reason=str(rejection))
-        outcome = replace(
-            outcome, seconds=time.perf_counter() - started, traffic=self.rounds.grid.take_traffic()
-        )
+        outcome = replace(outcome, seconds=time.perf_counter() - started, traffic=self.rounds.grid.take_traffic())
         self._tell("request-finished", request, f"{outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""))
         return outcome, relapse
 
@@ -151,19 +97,21 @@ class RequestService:
             case ClassScope(classes=classes):
                 absent = [item for item in classes if item >= roster.class_count]
                 if absent:
-                    raise Rejected(f"class {absent[0]} is not a class of the data (0..{roster.class_count - 1})")
+                    raise RequestRejectedError(
+                        f"class {absent[0]} is not a class of the data (0..{roster.class_count - 1})"
+                    )
                 forgotten = sorted(self.ledger.forgotten_classes() & set(classes))
                 if forgotten:
-                    raise Rejected(f"class {forgotten[0]} is forgotten already")
+                    raise RequestRejectedError(f"class {forgotten[0]} is forgotten already")
             case SampleScope(client=client):
                 if roster.node_of(client) is None:
-                    raise Rejected(f"client {client} is not among the reachable clients")
+                    raise RequestRejectedError(f"client {client} is not among the reachable clients")
             case ClientScope():
-                raise Rejected("client requests are not served by this version")
+                raise RequestRejectedError("client requests are not served by this version")
         try:
             self.plan.parameters_of(request)
         except FedUnlearnError as error:
-            raise Rejected(str(error)) from error
+            raise RequestRejectedError(str(error)) from error
 
     def _attempts(self, entry: LedgerEntry, outcome: RequestOutcome) -> tuple[RequestOutcome, RelapseRow | None]:
         request, before = entry.request, None
@@ -173,14 +121,8 @@ class RequestService:
         while True:
             number += 1
             self.ledger.advance(entry.id, Status.UNLEARNING, attempt=number)
-            attempt = _Attempt(
-                request,
-                number,
-                self.plan.method_of(request),
-                self.plan.parameters_of(request),
-                self.served.arrays,
-            )
-            self._unlearn(attempt)
+            attempt = self._new_attempt(request, number)
+            attempt.unlearn()
             if before is None:
                 before = self._figures_before(request)
             decision, audit = self._mend(attempt)
@@ -210,94 +152,54 @@ class RequestService:
             self.rounds.settle(protocol.DISCARD, entry.request, entry.attempt)
             self.ledger.advance(entry.id, Status.ROLLED_BACK, attempt=entry.attempt, reason="the server stopped")
 
-    def _unlearn(self, attempt: _Attempt) -> None:
-        """One turn of the holders: their average for a class, their clipped changes for samples."""
-        request, base = attempt.request, attempt.candidate
-        holders = self.rounds.unlearn(
-            request,
-            base,
-            method=attempt.method,
-            parameters=attempt.parameters,
-            attempt=attempt.number,
-            step=attempt.step,
+    def _new_attempt(self, request: ForgetRequest, number: int) -> Attempt:
+        return Attempt(
+            request=request,
+            number=number,
+            method=self.plan.method_of(request),
+            parameters=self.plan.parameters_of(request),
             excluded_classes=tuple(sorted({*self.ledger.forgotten_classes(), *classes_of(request)})),
+            rounds=self.rounds,
+            plan=self.plan,
+            served=self.served,
+            candidate=self.served.arrays,
+            on_step=lambda text: self._tell("request-step", request, text),
         )
-        attempt.step += 1
-        self._check_holders(request, holders)
-        if isinstance(request.scope, SampleScope):
-            changes = [difference(model, base) for model in holders.models.values()]
-            attempt.candidate = add_clipped(base, changes, self._max_update_norm(attempt))
-        else:
-            attempt.candidate = weighted_average(list(holders.models.values()), list(holders.weights.values()))
-        self._tell("request-step", request, f"unlearned at {', '.join(holders.models)} by {attempt.method}")
 
-    def _check_holders(self, request: ForgetRequest, holders: HolderModels) -> None:
-        if holders.models:
-            return
-        if holders.refusals:
-            raise Rejected("; ".join(holders.refusals.values()))
-        raise Rejected(f"no reachable client holds a sample of {request.target()}")
-
-    def _max_update_norm(self, attempt: _Attempt) -> float:
-        """The bound on a holder's change; a model that was never trained here tells it by one repair round."""
-        bound = self.plan.max_update_norm or self.served.update_norm
-        if bound is None:
-            repaired = self.rounds.repair(
-                self.served.arrays, (), 1, self._repair_config(), self._next_repair_round()
-            )
-            if not repaired.update_norms:
-                raise FedUnlearnError(f"request {attempt.request.id}: no client trained; nothing tells the norm bound")
-            bound = self.served.update_norm = median(repaired.update_norms)
-        return bound
-
-    def _mend(self, attempt: _Attempt) -> tuple[Decision, AuditReply]:
+    def _mend(self, attempt: Attempt) -> tuple[Decision, AuditReply]:
         """Repair until the gate accepts or gives the attempt up."""
         request = attempt.request
-        is_sample = isinstance(request.scope, SampleScope)
-        planned = self.plan.alternations if is_sample else self.plan.repair_rounds
+        planned = self.plan.alternations if attempt.is_sample else self.plan.repair_rounds
         forgotten = self.ledger.forgotten_classes()
         if planned:
             audit = self._audit(request, attempt.candidate)
             attempt.unlearned = figures(request, audit, audit, forgotten)
-            self._repair(attempt, planned)
+        for _ in range(planned):
+            self._repair(attempt)
         while True:
             self.ledger.advance(request.id or "", Status.AUDITING, attempt=attempt.number)
             audit = self._audit(request, attempt.candidate)
             attempt.unlearned = attempt.unlearned or figures(request, audit, audit, forgotten)
             decision = self.gate.decide(request.scope.kind, self._evidence(attempt, audit))
-            logger.info("request %s: %s%s", request.id, decision.verdict.value, _because(decision))
+            logger.info("request %s: %s: %s", request.id, decision.verdict.value, decision.reason or "all met")
             if decision.verdict is not Verdict.REPAIR:
                 return decision, audit
             self._tell("request-step", request, f"repair more: {decision.reason}")
-            self._repair(attempt, 1)
+            self._repair(attempt)
 
-    def _repair(self, attempt: _Attempt, count: int) -> None:
-        """Guarded repair rounds; for samples each is followed by the holder's step, which is the last."""
-        request = attempt.request
-        for _ in range(count):
-            self.ledger.advance(request.id or "", Status.REPAIRING, attempt=attempt.number)
-            attempt.repair_rounds += 1
-            repaired = self.rounds.repair(
-                attempt.candidate,
-                ((request.id or "", attempt.number),),
-                self.plan.guard_weight,
-                self._repair_config(),
-                self._next_repair_round(),
-            )
-            attempt.candidate = repaired.arrays
-            self._tell("request-step", request, f"repair round {attempt.repair_rounds}")
-            if isinstance(request.scope, SampleScope):
-                self.ledger.advance(request.id or "", Status.UNLEARNING, attempt=attempt.number)
-                self._unlearn(attempt)
+    def _repair(self, attempt: Attempt) -> None:
+        self.ledger.advance(attempt.request.id or "", Status.REPAIRING, attempt=attempt.number)
+        attempt.repair()
+        if attempt.is_sample:
+            self.ledger.advance(attempt.request.id or "", Status.UNLEARNING, attempt=attempt.number)
+            attempt.unlearn()
 
-    def _commit(self, attempt: _Attempt, audit: AuditReply, after: Figures) -> RelapseRow:
+    def _commit(self, attempt: Attempt, audit: AuditReply, after: Figures) -> RelapseRow:
         """Checkpoint, tombstones on the holders' disks, ledger; then whatever carries the data is purged."""
         request_id = attempt.request.id or ""
         self.ledger.advance(request_id, Status.COMMITTING, attempt=attempt.number, facts=_facts(after))
         digest = self.checkpoints.save(attempt.candidate)
-        self.rounds.settle(
-            protocol.CONFIRM, attempt.request, attempt.number, retention_days=self.plan.retention_days
-        )
+        self.rounds.settle(protocol.CONFIRM, attempt.request, attempt.number, retention_days=self.plan.retention_days)
         self.ledger.accept_model(digest, request_id)
         self.ledger.advance(request_id, Status.COMMITTED, attempt=attempt.number)
         self.checkpoints.purge({digest})
@@ -308,7 +210,7 @@ class RequestService:
         self.on_commit()
         return self.relapse_row(request_id, audit)
 
-    def _roll_back(self, attempt: _Attempt, decision: Decision, after: Figures) -> None:
+    def _roll_back(self, attempt: Attempt, decision: Decision, after: Figures) -> None:
         self.rounds.settle(protocol.DISCARD, attempt.request, attempt.number)
         self.ledger.advance(
             attempt.request.id or "",
@@ -351,7 +253,7 @@ class RequestService:
             return figures(request, audit, audit, forgotten)
         return figures(request, self.auditor.audit(record, [request], ("test",)), self.served.audit, forgotten)
 
-    def _evidence(self, attempt: _Attempt, audit: AuditReply) -> Evidence:
+    def _evidence(self, attempt: Attempt, audit: AuditReply) -> Evidence:
         left_out = {*self.ledger.forgotten_classes(), *classes_of(attempt.request)}
 
         def validation_accuracy(reply: AuditReply | None) -> float | None:
@@ -369,27 +271,9 @@ class RequestService:
 
     # ------------------------------------------------------------------ small things
 
-    def _repair_config(self) -> ConfigRecord:
-        return ConfigRecord({**self.served.train_config, **self.plan.repair_config})
-
-    def _next_repair_round(self) -> int:
-        self.served.repair_rounds += 1
-        return self.served.repair_rounds
-
     def _tell(self, kind: str, request: ForgetRequest, text: str) -> None:
         logger.info("request %s: %s", request.id, text)
         self.observer(Event(kind, text, request_id=request.id))  # type: ignore[arg-type]
-
-
-def median(values: tuple[float, ...]) -> float:
-    """Middle value, or the mean of the two in the middle."""
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
-def _because(decision: Decision) -> str:
-    return f": {decision.reason}" if decision.reason else ""
 
 
 def _facts(measured: Figures) -> dict[str, float | None]:

@@ -51,9 +51,7 @@ class ClassCounts:
     def accuracy(self, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> float | None:
         """Fraction of samples that are right, over some of the classes; None where they have no sample."""
         classes = [
-            index
-            for index in range(len(self.total))
-            if index not in without and (only is None or index in only)
+            index for index in range(len(self.total)) if index not in without and (only is None or index in only)
         ]
         total = sum(self.total[index] for index in classes)
         return sum(self.correct[index] for index in classes) / total if total else None

@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TypeVar
 
-from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.methods.base import Method, Outcome
 
 __all__ = ["Method", "Outcome", "available", "create", "method_class", "register"]

@@ -28,6 +28,7 @@ class PassCounter:
     backward: int = 0
 
     def add(self, forward: int = 0, backward: int = 0) -> None:
+        """Count more of them."""
         self.forward += forward
         self.backward += backward
 

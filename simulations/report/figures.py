@@ -9,11 +9,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
 from fed_unlearn.simulations.report.table import target_words
 from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 TIMELINE, REQUESTS, RELAPSE = "timeline.png", "requests.png", "relapse.png"
 
@@ -103,7 +102,9 @@ def _mark_forgotten(axes: Axes, requests: Sequence[tuple[HistoryPoint, RequestRe
         axes.plot([point.round] * 2, [before, point.test_forget_accuracy], color=_RED, linewidth=1.5, zorder=2)
         ends = {"before": (before, "white"), "after": (point.test_forget_accuracy, _RED)}
         for name, (accuracy, fill) in ends.items():
-            axes.plot(point.round, accuracy, "s", color=_RED, markerfacecolor=fill, zorder=3, label=labels.pop(name, None))
+            axes.plot(
+                point.round, accuracy, "s", color=_RED, markerfacecolor=fill, zorder=3, label=labels.pop(name, None)
+            )
 
 
 def _requests(results: RunResults) -> Figure | None:

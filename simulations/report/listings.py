@@ -5,11 +5,11 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING
 
+from fed_unlearn.simulations.scenario import built_in_scenarios
 from rich.console import Console
 from rich.table import Table
 
 from fed_unlearn.methods import available
-from fed_unlearn.simulations.scenario import built_in_scenarios
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.overhead import OverheadReport
@@ -34,8 +34,7 @@ def print_methods() -> None:
     """Print every unlearning method with its scopes, its paper and what it needs."""
     table = _table("method", "scopes", "paper", "needs")
     for name, method in available().items():
-        control = " (a control: hides the class, forgets nothing)" if method.is_control else ""
-        table.add_row(name, ", ".join(method.scopes), method.paper + control, method.needs)
+        table.add_row(name, ", ".join(method.scopes), method.paper, method.needs)
     Console().print(table)
 
 

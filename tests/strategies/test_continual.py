@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fed_unlearn.strategies import UnlearningPlan
+from fed_unlearn.strategies.aggregation import difference, norm, to_arrays
 from federation import CLOSED_GATE, FAST_PLAN, OPEN_GATE, Federation, initial_arrays, make_federation, same_bytes
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedMedian, FedProx, Strategy
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import UnlearningPlan
-from fed_unlearn.strategies.aggregation import difference, norm, to_arrays
 
 ROUNDS = 8
 
@@ -62,7 +62,7 @@ def test_forgotten_samples_are_never_trained_on_again(federation: Federation) ->
     strategy.submit(ForgetRequest.for_samples(1, count=2, method="instance-wise"))
     federation.task.trained_ids.clear()
     result = strategy.start(federation.grid, num_rounds=0)
-    assert [outcome.status for outcome in result.requests][0] is Status.COMMITTED
+    assert next(outcome.status for outcome in result.requests) is Status.COMMITTED
     forgotten = {
         sample_id
         for client in range(4)
@@ -94,7 +94,10 @@ def _stored_ids(federation: Federation, client: int, request: str) -> list[str]:
 
 def test_rejected_gate_rolls_back_to_the_same_bytes(federation: Federation) -> None:
     strategy = federation.strategy(
-        gate=CLOSED_GATE, plan=UnlearningPlan(parameters={"boundary-shrink": {"epochs": 1, "learning_rate": 1e-6}})
+        gate=CLOSED_GATE,
+        plan=UnlearningPlan(
+            parameters={"boundary-shrink": {"epochs": 1, "learning_rate": 1e-6}}, repair_rounds=0, retention_days=1.0
+        ),
     )
     before = strategy.start(federation.grid, initial_arrays(), num_rounds=3).arrays
     strategy.submit(ForgetRequest.for_class(3))
@@ -156,7 +159,7 @@ def test_aggregate_is_over_the_holders_alone(tmp_path: Path) -> None:
 
 def test_a_holders_change_is_clipped(federation: Federation) -> None:
     plan = UnlearningPlan(
-        max_update_norm=0.01, parameters=FAST_PLAN.parameters, retention_days=1.0, repair_rounds=0
+        max_update_norm=0.01, max_holder_steps=1, parameters=FAST_PLAN.parameters, retention_days=1.0, repair_rounds=0
     )
     strategy = federation.strategy(gate=OPEN_GATE, plan=plan)
     before = strategy.start(federation.grid, initial_arrays(), num_rounds=2).arrays

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from fed_unlearn.simulations.inprocess import InProcessGrid
+from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, Strategy
@@ -18,8 +20,6 @@ from fed_unlearn.data.sources import load_source
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.seeding import isolated_random, seeded_generator
-from fed_unlearn.simulations.inprocess import InProcessGrid
-from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
 from fed_unlearn.task import Task
 from fed_unlearn.training import TrainingSettings, train_locally
 
@@ -119,7 +119,7 @@ OPEN_GATE = Gate(
 )
 CLOSED_GATE = Gate(
     class_thresholds=Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.0, max_total_retain_drop=0.0),
-    max_repair_rounds=1,
+    max_repair_rounds=0,
     max_attempts=2,
 )
 

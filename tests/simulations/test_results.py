@@ -1,0 +1,69 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fed_unlearn.simulations.report.table import plain_lines, print_results, target_words
+from fed_unlearn.simulations.results import ResultsError, RunResults
+from rich.console import Console
+from sample_results import REQUEST, RESULTS, SAMPLES
+
+
+def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
+    RESULTS.save(tmp_path)
+    assert RunResults.load(tmp_path) == RESULTS
+    later = replace(RESULTS, requests=(REQUEST,))
+    later.save(tmp_path)
+    assert RunResults.load(tmp_path) == later
+    assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
+    RESULTS.save(tmp_path)
+    body = json.loads((tmp_path / "results.json").read_text())
+    assert {"scenario", "seed", "engine", "versions", "training", "requests", "relapse"} <= set(body)
+    assert set(body["training"]) == {"rounds", "seconds", "test_accuracy", "forward_passes", "backward_passes"}
+    documented = (
+        "id scope target method status attempts reason before unlearned after oracle seconds oracle_seconds speedup"
+        " passes oracle_passes pass_ratio messages bytes_sent bytes_received"
+    )
+    assert set(body["requests"][0]) == set(documented.split())
+    assert (body["requests"][0]["speedup"], body["requests"][0]["pass_ratio"]) == (20.0, 25.0)
+    assert (body["requests"][1]["speedup"], body["requests"][1]["oracle"]) == (None, None)
+    assert body["relapse"][0] == {"after": "r1", "forget_accuracy": {"r1": 0.0}, "test_forget_accuracy": {"r1": 0.01}}
+
+
+def test_only_a_complete_run_without_failures_is_all_committed() -> None:
+    assert not RESULTS.all_committed
+    committed = replace(RESULTS, requests=(REQUEST,))
+    assert committed.all_committed
+    assert not replace(committed, complete=False).all_committed
+
+
+def test_folders_without_results_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match=r"holds no results\.json"):
+        RunResults.load(tmp_path)
+    (tmp_path / "results.json").write_text('{"scenario": "x"}')
+    with pytest.raises(ResultsError, match="not the results of this version"):
+        RunResults.load(tmp_path)
+
+
+def test_the_closing_table_fits_eighty_columns_and_shows_every_figure() -> None:
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_results(RESULTS, console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("r1 class 3", "boundary-shrink", "20.0x faster", "25.0x fewer passes", "failed, 2 attempts", "0.930"):
+        assert word in text
+    assert "r2 failed: forget accuracy 0.250 is above 0" in text
+    assert "relapse of r1: at most 0.050 of its test samples after r2" in text
+    assert "relapse of r2: at most 0.500 of its forget samples after train:2" in text
+
+
+def test_plain_lines_have_one_line_a_request() -> None:
+    lines = plain_lines(RESULTS)
+    assert lines[0] == "training: 30 rounds in 9.1 s, test accuracy 0.970"
+    assert lines[1].startswith("r1 class 3 by boundary-shrink: committed; forget 1.000 -> 0.000 (oracle 0.000); retain")
+    assert lines[1].endswith("0.50 s, 20.0x faster, 25.0x fewer passes, 1 attempt")
+    assert lines[2].endswith("1.00 s, 2 attempts; forget accuracy 0.250 is above 0")
+    assert target_words(replace(SAMPLES, target={"client": "2", "sample_ids": ["9"]})) == "1 sample of client 2"
