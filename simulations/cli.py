@@ -89,8 +89,9 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None,
 ) -> int:
     """Train a federation and serve its forget requests; without arguments, on handwritten digits."""
-    from fed_unlearn.simulations.launch import Launch, launch
     from rich.console import Console
+
+    from fed_unlearn.simulations.launch import Launch, launch
 
     order = Launch(
         scenario=scenario,

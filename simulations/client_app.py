@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fed_unlearn.simulations.task import ScenarioTask
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch.nn import functional
@@ -10,6 +9,7 @@ from torch.nn import functional
 from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
+from fed_unlearn.simulations.task import ScenarioTask
 
 task = ScenarioTask()
 app = ClientApp()

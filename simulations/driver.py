@@ -9,14 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fed_unlearn.simulations import results as run_results
-from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
-from fed_unlearn.simulations.scenario import check_against_data
-from fed_unlearn.simulations.sections import GateThresholds, Scenario, TrainStep
-from fed_unlearn.simulations.task import new_model, source_of, training_config
-from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
-from fed_unlearn.strategies.events import Observer, ignore
-from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome, UnlearningResult
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower_strategies
@@ -27,6 +19,14 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.models import load_checkpoint
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.simulations import results as run_results
+from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
+from fed_unlearn.simulations.scenario import check_against_data
+from fed_unlearn.simulations.sections import GateThresholds, Scenario, TrainStep
+from fed_unlearn.simulations.task import new_model, source_of, training_config
+from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
+from fed_unlearn.strategies.events import Observer, ignore
+from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome, UnlearningResult
 
 logger = logging.getLogger("fed_unlearn.simulations")
 
@@ -88,6 +88,7 @@ def run_in_process(scenario: Scenario, out: Path, *, oracle: bool = False, obser
         If the scenario does not fit its data or model; nothing is written then.
     """
     import torch
+
     from fed_unlearn.simulations.client_app import app
     from fed_unlearn.simulations.inprocess import InProcessGrid
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fed_unlearn.simulations.results import FILE_NAME, RunResults
-from fed_unlearn.simulations.scenario import Scenario, load_scenario
 from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.simulations.results import FILE_NAME, RunResults
+from fed_unlearn.simulations.scenario import Scenario, load_scenario
 
 Engine = Literal["inprocess", "ray"]
 

@@ -12,11 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from fed_unlearn.simulations.driver import SCENARIO_FILE, new_inner_strategy, prepare, write_scenario
-from fed_unlearn.simulations.results import RunResults
-from fed_unlearn.simulations.sections import Scenario
-from fed_unlearn.simulations.task import new_model, source_of, training_config
-from fed_unlearn.strategies import ContinualUnlearning
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
@@ -25,6 +20,11 @@ from torch.nn import functional
 from fed_unlearn.data.clients import client_data
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.seeding import seeded_generator
+from fed_unlearn.simulations.driver import SCENARIO_FILE, new_inner_strategy, prepare, write_scenario
+from fed_unlearn.simulations.results import RunResults
+from fed_unlearn.simulations.sections import Scenario
+from fed_unlearn.simulations.task import new_model, source_of, training_config
+from fed_unlearn.strategies import ContinualUnlearning
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from fed_unlearn.simulations.superlink import EngineError, LocalSuperLink
-
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.simulations.superlink import EngineError, LocalSuperLink
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b.*")

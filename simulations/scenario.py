@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from fed_unlearn.simulations.overrides import Table, apply_override
 from fed_unlearn.simulations.scenario_checks import (
     ScenarioError,
@@ -19,7 +21,6 @@ from fed_unlearn.simulations.scenario_checks import (
     scenario_error,
 )
 from fed_unlearn.simulations.sections import Scenario, TimelineEntry
-from pydantic import ValidationError
 
 __all__ = ["Scenario", "ScenarioError", "built_in_scenarios", "check_against_data", "load_scenario"]
 

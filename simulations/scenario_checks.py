@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Mapping
 from typing import get_args
 
-from fed_unlearn.simulations.sections import ForgetStep, OpenSection, Scenario, TimelineEntry
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.simulations.sections import ForgetStep, OpenSection, Scenario, TimelineEntry
 
 Place = tuple[str | int, ...]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
 from fed_unlearn.simulations.driver import prepare, serve
 from fed_unlearn.simulations.report.table import plain_lines
 from fed_unlearn.simulations.task import run_folder, scenario_of
 from fed_unlearn.strategies.events import Event
-from flwr.app import Context
-from flwr.serverapp import Grid, ServerApp
 
 logger = logging.getLogger("flwr")
 

@@ -8,8 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from fed_unlearn.simulations.scenario import load_scenario
-from fed_unlearn.simulations.sections import DataSection, Scenario, TrainingSection
 from flwr.app import ConfigRecord, Context
 from torch import nn
 
@@ -19,6 +17,8 @@ from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.errors import FedUnlearnError, InvalidDataError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.models import build_model
+from fed_unlearn.simulations.scenario import load_scenario
+from fed_unlearn.simulations.sections import DataSection, Scenario, TrainingSection
 from fed_unlearn.task import Task
 from fed_unlearn.training import TrainingSettings, train_locally
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from fed_unlearn.strategies.grid import EligibleGrid
 from flwr.app import ArrayRecord
 
 from fed_unlearn import protocol
@@ -15,6 +14,7 @@ from fed_unlearn.audits.membership import membership_auc
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.protocol import AuditReply, AuditTarget, Part, RequestCounts
 from fed_unlearn.requests import ClassScope, ForgetRequest
+from fed_unlearn.strategies.grid import EligibleGrid
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+
+from fed_unlearn.checkpoints import CheckpointStore
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.gate import Gate, Verdict
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.aggregation import Arrays, all_finite, to_arrays, to_record
 from fed_unlearn.strategies.attempt import ServedModel, median
 from fed_unlearn.strategies.auditing import Auditor
@@ -20,15 +29,6 @@ from fed_unlearn.strategies.retrain import Experience, retrain
 from fed_unlearn.strategies.rounds import Rounds
 from fed_unlearn.strategies.service import RequestService
 from fed_unlearn.strategies.training import EvaluateFunction, Trainer
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
-
-from fed_unlearn.checkpoints import CheckpointStore
-from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.gate import Gate, Verdict
-from fed_unlearn.ledger import Ledger
-from fed_unlearn.requests import ForgetRequest
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from fed_unlearn.strategies.grid import Traffic
 from flwr.serverapp.strategy import Result
 
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.grid import Traffic
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,13 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from flwr.app import ConfigRecord
+
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.aggregation import Arrays, to_record
 from fed_unlearn.strategies.auditing import Auditor, figures
 from fed_unlearn.strategies.outcomes import OracleOutcome
 from fed_unlearn.strategies.training import Trainer
-from flwr.app import ConfigRecord
-
-from fed_unlearn.requests import ForgetRequest
 
 
 @dataclass(frozen=True)

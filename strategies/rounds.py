@@ -6,13 +6,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fed_unlearn.strategies.aggregation import Arrays, difference, norm, to_arrays, to_record, weighted_average
-from fed_unlearn.strategies.auditing import classes_of
-from fed_unlearn.strategies.grid import EligibleGrid
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from fed_unlearn import protocol
 from fed_unlearn.requests import ForgetRequest, ParameterValue, SampleScope
+from fed_unlearn.strategies.aggregation import Arrays, difference, norm, to_arrays, to_record, weighted_average
+from fed_unlearn.strategies.auditing import classes_of
+from fed_unlearn.strategies.grid import EligibleGrid
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -7,14 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from fed_unlearn.strategies.aggregation import Arrays, all_finite, to_record
-from fed_unlearn.strategies.attempt import Attempt, RequestRejectedError, ServedModel
-from fed_unlearn.strategies.auditing import Auditor, classes_of, figures, forget_accuracy
-from fed_unlearn.strategies.events import Event, Observer
-from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome
-from fed_unlearn.strategies.plan import UnlearningPlan
-from fed_unlearn.strategies.rounds import Rounds
-
 from fed_unlearn import protocol
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.checkpoints import CheckpointStore
@@ -24,6 +16,13 @@ from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.protocol import AuditReply
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
+from fed_unlearn.strategies.aggregation import Arrays, all_finite, to_record
+from fed_unlearn.strategies.attempt import Attempt, RequestRejectedError, ServedModel
+from fed_unlearn.strategies.auditing import Auditor, classes_of, figures, forget_accuracy
+from fed_unlearn.strategies.events import Event, Observer
+from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome
+from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.rounds import Rounds
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

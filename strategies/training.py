@@ -6,6 +6,11 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp.strategy import Strategy
+
+from fed_unlearn import protocol
+from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.aggregation import (
     Arrays,
     all_finite,
@@ -17,11 +22,6 @@ from fed_unlearn.strategies.aggregation import (
 )
 from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.inner import seeded_sampling
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
-from flwr.serverapp.strategy import Strategy
-
-from fed_unlearn import protocol
-from fed_unlearn.seeding import derive_seed
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -9,10 +9,11 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-from fed_unlearn.simulations.report.table import target_words
-from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from fed_unlearn.simulations.report.table import target_words
+from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
 
 TIMELINE, REQUESTS, RELAPSE = "timeline.png", "requests.png", "relapse.png"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import tomllib
 from typing import TYPE_CHECKING
 
-from fed_unlearn.simulations.scenario import built_in_scenarios
 from rich.console import Console
 from rich.table import Table
 
 from fed_unlearn.methods import available
+from fed_unlearn.simulations.scenario import built_in_scenarios
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.overhead import OverheadReport

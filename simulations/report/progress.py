@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from fed_unlearn.strategies.events import Event, Observer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+from fed_unlearn.strategies.events import Event, Observer
 
 _LINES_A_TRAINING = 10
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from fed_unlearn.simulations.results import RequestResult, RunResults
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fed_unlearn.audits.figures import Figures
+from fed_unlearn.simulations.results import RequestResult, RunResults
 
 _MODELS = ("before", "unlearned", "after", "oracle")
 _FIGURES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "membership_auc")

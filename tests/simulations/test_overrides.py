@@ -1,4 +1,5 @@
 import pytest
+
 from fed_unlearn.simulations.overrides import apply_override, parse_value
 
 

@@ -1,4 +1,3 @@
-import os
 import signal
 import subprocess
 import sys
@@ -6,16 +5,17 @@ import time
 from pathlib import Path
 
 import pytest
-from fed_unlearn.simulations.ray_engine import RayResources, RayRun, run_on_ray
 
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.simulations.ray_engine import RayResources, RayRun, run_on_ray
 
 APP = """
 import os, time
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
-server, client = ServerApp(), ClientApp()
+server = ServerApp()
+client = ClientApp()
 
 @client.query("where")
 def where(message, context):
@@ -35,7 +35,7 @@ def main(grid, context):
     if MODE == "fail":
         raise ValueError("failed on purpose")
     if MODE == "wait":
-        print("WAITING", flush=True)
+        print("WAITING", os.environ["FLWR_HOME"], flush=True)
         time.sleep(600)
 """
 
@@ -117,17 +117,13 @@ def test_an_interrupt_stops_the_run_and_ends_every_process(tmp_path: Path) -> No
     app = tiny_app(tmp_path / "app", "wait")
     process = subprocess.Popen(
         [sys.executable, "-c", RUN, str(tmp_path), str(app)],
-        env={**os.environ, "TMPDIR": str(tmp_path)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("WAITING"):
-            break
-    (home,) = tmp_path.glob("fed-unlearn-flwr-*")
+    home = Path(next(line.split()[1] for line in process.stdout if line.startswith("WAITING")))
     assert processes_of(str(home))
     process.send_signal(signal.SIGINT)
     interrupted = time.monotonic()

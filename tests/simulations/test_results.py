@@ -3,10 +3,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fed_unlearn.simulations.report.table import plain_lines, print_results, target_words
-from fed_unlearn.simulations.results import ResultsError, RunResults
 from rich.console import Console
 from sample_results import REQUEST, RESULTS, SAMPLES
+
+from fed_unlearn.simulations.report.table import plain_lines, print_results, target_words
+from fed_unlearn.simulations.results import ResultsError, RunResults
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:

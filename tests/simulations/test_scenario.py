@@ -1,6 +1,8 @@
 from pathlib import Path
 
 import pytest
+
+from fed_unlearn.requests import ClassScope, SampleScope
 from fed_unlearn.simulations.scenario import (
     Scenario,
     ScenarioError,
@@ -9,8 +11,6 @@ from fed_unlearn.simulations.scenario import (
     load_scenario,
 )
 from fed_unlearn.simulations.sections import TrainingOverrides
-
-from fed_unlearn.requests import ClassScope, SampleScope
 
 MINIMAL = """
 name = "small"

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.strategies.aggregation import (
     add_clipped,
     all_finite,
@@ -12,8 +14,6 @@ from fed_unlearn.strategies.aggregation import (
     weighted_average,
     with_dtypes_of,
 )
-
-from fed_unlearn.errors import FedUnlearnError
 
 
 def test_weighted_average_by_hand() -> None:

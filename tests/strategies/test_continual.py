@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fed_unlearn.strategies import UnlearningPlan
-from fed_unlearn.strategies.aggregation import difference, norm, to_arrays
 from federation import CLOSED_GATE, FAST_PLAN, OPEN_GATE, Federation, initial_arrays, make_federation, same_bytes
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedMedian, FedProx, Strategy
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies import UnlearningPlan
+from fed_unlearn.strategies.aggregation import difference, norm, to_arrays
 
 ROUNDS = 8
 

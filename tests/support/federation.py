@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from fed_unlearn.simulations.inprocess import InProcessGrid
-from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg, Strategy
@@ -20,6 +18,8 @@ from fed_unlearn.data.sources import load_source
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.seeding import isolated_random, seeded_generator
+from fed_unlearn.simulations.inprocess import InProcessGrid
+from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
 from fed_unlearn.task import Task
 from fed_unlearn.training import TrainingSettings, train_locally
 

@@ -1,5 +1,6 @@
 """Results of a run that never was: a committed class request with an oracle, and a failed sample request."""
 
+from fed_unlearn.audits.figures import Figures
 from fed_unlearn.simulations.results import (
     DeviceUse,
     HistoryPoint,
@@ -9,8 +10,6 @@ from fed_unlearn.simulations.results import (
     TrainingResult,
     installed_versions,
 )
-
-from fed_unlearn.audits.figures import Figures
 
 
 def figures(forget: float, retain: float, test_forget: float | None = None) -> Figures:
