@@ -15,6 +15,7 @@ from torch.utils.data import Dataset, Subset
 
 import fed_unlearn
 from fed_unlearn import protocol
+from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.client_store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import FedUnlearnError
@@ -69,7 +70,7 @@ class ClientSession:
         model = self._models.get(str(device))
         if model is None:
             model = self._models[str(device)] = self.task.build_model(self.context).to(device)
-        model.load_state_dict(arrays.to_torch_state_dict())
+        model.load_state_dict(to_state_dict(arrays))
         return model
 
     def stamp(self) -> protocol.Stamp:

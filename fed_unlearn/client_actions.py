@@ -11,6 +11,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord
 from torch import Tensor
 
 from fed_unlearn import methods, protocol
+from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.membership import confidence_histogram
 from fed_unlearn.client import ClientSession, Handler, current_session
@@ -83,7 +84,7 @@ def unlearn(message: Message, session: ClientSession) -> Message:
             "seconds": outcome.seconds,
         }
     )
-    return protocol.reply(message, metrics, ArrayRecord(outcome.model.state_dict()))
+    return protocol.reply(message, metrics, pack(outcome.model.state_dict()))
 
 
 @_action
@@ -113,7 +114,7 @@ def repair(message: Message, session: ClientSession) -> Message:
             protocol.BACKWARD_PASSES: passes.backward,
         }
     )
-    return protocol.reply(message, metrics, ArrayRecord(model.state_dict()))
+    return protocol.reply(message, metrics, pack(model.state_dict()))
 
 
 @_action

@@ -86,7 +86,7 @@ def train_locally(
     Raises
     ------
     UnlearningDivergedError
-        If the model ends with a parameter that is not finite.
+        If the loss of the last batch is not finite.
     """
     passes = PassCounter()
     chosen = draw_share(len(samples), settings.fraction, generator)
@@ -108,15 +108,16 @@ def train_locally(
             if settings.augment:
                 images = flip_and_shift(images, generator)
             loss = functional.cross_entropy(model(images.to(device)), labels.to(device))
-            for parameter, start in zip(model.parameters(), anchor, strict=False):
-                loss = loss + settings.proximal_mu / 2 * (parameter - start).square().sum()
+            if anchor:
+                moved = zip(model.parameters(), anchor, strict=True)
+                loss = loss + settings.proximal_mu / 2 * sum((new - old).square().sum() for new, old in moved)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             passes.add(forward=len(indices), backward=len(indices))
-    if not all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters()):
+    if not torch.isfinite(loss):
         raise UnlearningDivergedError(
-            f"training: a parameter is no longer finite at learning rate {settings.learning_rate}; try a smaller one"
+            f"training: the loss is {float(loss)} at learning rate {settings.learning_rate}; try a smaller one"
         )
     return passes
 

@@ -78,7 +78,7 @@ def run(
         _Engine.INPROCESS
     ),
     gpus_per_client: Annotated[float, typer.Option(help="Share of a GPU for each client, with --engine ray.")] = 0.0,
-    gpus: Annotated[float | None, typer.Option(hidden=True, help="GPUs that Ray is told of.")] = None,
+    gpus: Annotated[int | None, typer.Option(hidden=True, help="GPUs that Ray is told of.")] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario; may be repeated.")
     ] = None,

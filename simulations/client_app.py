@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch.nn import functional
 
+from fed_unlearn.arrays import pack
 from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
@@ -28,7 +29,7 @@ def train(message: Message, context: Context) -> Message:
     metrics = MetricRecord(
         {"num-examples": len(samples), "forward-passes": passes.forward, "backward-passes": passes.backward}
     )
-    arrays = ArrayRecord(model.state_dict())
+    arrays = pack(model.state_dict())
     return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
 
 

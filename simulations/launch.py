@@ -37,7 +37,7 @@ class Launch:
     engine : {"inprocess", "ray"}
     gpus_per_client : float
         Share of a GPU that each client holds while it works; on Ray only.
-    gpus : float, optional
+    gpus : int, optional
         GPUs that Ray is told of; those it finds where none is given.
     oracle : bool
         Train the retrain oracle for every request.
@@ -50,7 +50,7 @@ class Launch:
     seed: int | None = None
     engine: Engine = "inprocess"
     gpus_per_client: float = 0.0
-    gpus: float | None = None
+    gpus: int | None = None
     oracle: bool = False
     out: Path | None = None
 
@@ -75,6 +75,7 @@ def launch(order: Launch, console: Console) -> RunResults | None:
     overrides = [*order.overrides, *([] if order.seed is None else [f"seed={order.seed}"])]
     scenario = load_scenario(order.scenario, overrides)
     out = choose_folder(order, scenario)
+    _check(scenario)
     try:
         run = _run_in_process if order.engine == "inprocess" else _run_on_ray
         results = run(order, scenario, out, console)
@@ -115,6 +116,14 @@ def choose_folder(order: Launch, scenario: Scenario) -> Path:
     return folder
 
 
+def _check(scenario: Scenario) -> None:
+    from fed_unlearn.simulations.data_checks import check_parts
+    from fed_unlearn.simulations.driver import prepare
+
+    check_parts(scenario)
+    prepare(scenario)
+
+
 def _run_in_process(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults:
     from fed_unlearn.simulations.driver import run_in_process
     from fed_unlearn.simulations.report.progress import watching
@@ -137,12 +146,11 @@ def _quiet_flower() -> Iterator[None]:
 
 
 def _run_on_ray(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults | None:
-    from fed_unlearn.simulations.driver import prepare, write_scenario
+    from fed_unlearn.simulations.driver import write_scenario
     from fed_unlearn.simulations.ray_engine import RayResources, run_on_ray
 
     nodes = RayResources(clients=scenario.clients.count, gpus_per_client=order.gpus_per_client, gpus=order.gpus)
     nodes.federation()
-    prepare(scenario)
     write_scenario(scenario, out)
     console.print("starting Flower's simulation runtime", highlight=False)
     run = run_on_ray(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import statistics
 import tempfile
 import time
@@ -112,7 +114,12 @@ def measure_overhead(
         )
     scenario = scenario.model_copy(update={"timeline": scenario.timeline[:1]})
     threads_before = torch.get_num_threads()
+    flower = logging.getLogger("flwr")
+    level = flower.level
+    flower.setLevel(logging.WARNING)
     torch.set_num_threads(scenario.run.threads or threads_before)
+    gc.collect()
+    gc.freeze()
     try:
         ways: dict[str, Callable[[Path], tuple[float, Arrays | None]]] = {
             "loop": lambda folder: _plain_loop(scenario),
@@ -142,6 +149,8 @@ def measure_overhead(
             rounds=step.rounds,
         )
     finally:
+        gc.unfreeze()
+        flower.setLevel(level)
         torch.set_num_threads(threads_before)
 
 

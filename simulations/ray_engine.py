@@ -33,7 +33,7 @@ class RayResources:
         Shares of the machine that one client holds while it works; as many clients work side by side as fit.
     cpus : int, optional
         CPUs that Ray may use; all that this process may use where none is given.
-    gpus : float, optional
+    gpus : int, optional
         GPUs that Ray believes in; those it finds where none is given. More than there are is good for
         tests only.
     """
@@ -42,7 +42,7 @@ class RayResources:
     cpus_per_client: float = 1
     gpus_per_client: float = 0
     cpus: int | None = None
-    gpus: float | None = None
+    gpus: int | None = None
 
     def __post_init__(self) -> None:
         if self.clients < 1:

@@ -6,24 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 
+from fed_unlearn.arrays import Arrays
 from fed_unlearn.errors import FedUnlearnError
 
-Arrays = dict[str, NDArray[Any]]
-
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-
-
-def to_arrays(record: ArrayRecord) -> Arrays:
-    """The arrays of a record, by name."""
-    return {name: array.numpy() for name, array in record.items()}
-
-
-def to_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
-    """A record of the arrays."""
-    return ArrayRecord({name: Array(np.asarray(value)) for name, value in arrays.items()})
 
 
 def weighted_average(models: Sequence[Arrays], weights: Sequence[float]) -> Arrays:

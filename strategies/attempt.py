@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord
 
+from fed_unlearn.arrays import Arrays
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.protocol import AuditReply
 from fed_unlearn.requests import ForgetRequest, ParameterValue, SampleScope
-from fed_unlearn.strategies.aggregation import Arrays, add_clipped, difference, norm, weighted_average
+from fed_unlearn.strategies.aggregation import add_clipped, difference, norm, weighted_average
 from fed_unlearn.strategies.plan import UnlearningPlan
 from fed_unlearn.strategies.rounds import HolderModels, Rounds
 

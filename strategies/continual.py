@@ -12,12 +12,13 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
+from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.gate import Gate, Verdict
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.aggregation import Arrays, all_finite, to_arrays, to_record
+from fed_unlearn.strategies.aggregation import all_finite
 from fed_unlearn.strategies.attempt import ServedModel, median
 from fed_unlearn.strategies.auditing import Auditor
 from fed_unlearn.strategies.events import Event, Observer, ignore
@@ -181,7 +182,7 @@ class ContinualUnlearning(Strategy):
         finally:
             for use, count in eligible.device_use.items():
                 self.device_use[use] = self.device_use.get(use, 0) + count
-        run.result.arrays = to_record(served.arrays)
+        run.result.arrays = pack(served.arrays)
         return run.result
 
     def retrain_oracle(self, grid: Grid, request_id: str, timeout: float = 3600) -> OracleOutcome:
@@ -282,7 +283,7 @@ class ContinualUnlearning(Strategy):
         if outcome.evaluate_metrics is not None:
             run.result.evaluate_metrics_clientapp[number] = outcome.evaluate_metrics
         if run.evaluate_fn is not None:
-            central = run.evaluate_fn(number, to_record(outcome.arrays))
+            central = run.evaluate_fn(number, pack(outcome.arrays))
             if central is not None:
                 run.result.evaluate_metrics_serverapp[number] = central
         run.result.training_seconds += time.perf_counter() - started
@@ -296,7 +297,7 @@ class ContinualUnlearning(Strategy):
         served = run.service.served
         candidate, run.unaccepted = run.unaccepted, None
         committed = [entry.request for entry in self.ledger.committed()]
-        audit = run.service.auditor.audit(to_record(candidate), committed)
+        audit = run.service.auditor.audit(pack(candidate), committed)
         forgotten = self.ledger.forgotten_classes()
         accepted = served.audit.parts["validation"].accuracy(without=forgotten) if served.audit else None
         decision = self.gate.decide_training(
@@ -353,7 +354,7 @@ class ContinualUnlearning(Strategy):
             return self.served
         if initial_arrays is None:
             raise FedUnlearnError("there is no model to start from: give initial_arrays, or a ledger that has a model")
-        self._initial = to_arrays(initial_arrays)
+        self._initial = unpack(initial_arrays)
         self.served = ServedModel(self._initial)
         self.ledger.accept_model(self.checkpoints.save(self._initial), "initial")
         return self.served

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from flwr.app import ConfigRecord
 
+from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.aggregation import Arrays, to_record
 from fed_unlearn.strategies.auditing import Auditor, figures
 from fed_unlearn.strategies.outcomes import OracleOutcome
 from fed_unlearn.strategies.training import Trainer
@@ -63,5 +63,5 @@ def retrain(
             arrays = trainer.train(arrays, number, experience.train_config).arrays
     seconds = time.perf_counter() - started
     traffic = trainer.grid.take_traffic()
-    audit = auditor.audit(to_record(arrays), [request])
+    audit = auditor.audit(pack(arrays), [request])
     return OracleOutcome(figures=figures(request, audit, audit, forgotten_classes), seconds=seconds, traffic=traffic)

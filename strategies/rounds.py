@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from flwr.app import ArrayRecord, ConfigRecord, Message
 
 from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.requests import ForgetRequest, ParameterValue, SampleScope
-from fed_unlearn.strategies.aggregation import Arrays, difference, norm, to_arrays, to_record, weighted_average
+from fed_unlearn.strategies.aggregation import difference, norm, weighted_average
 from fed_unlearn.strategies.auditing import classes_of
 from fed_unlearn.strategies.grid import EligibleGrid
 
@@ -94,7 +95,7 @@ class Rounds:
             excluded_classes=excluded_classes,
             seed=self.seed,
         )
-        content = protocol.content(instruction, to_record(base))
+        content = protocol.content(instruction, pack(base))
         clients = [scope.client] if isinstance(scope, SampleScope) else None
         answers = self.grid.ask(protocol.UNLEARN, content, self.timeout, clients)
         refusals = _refusals(answers)
@@ -132,7 +133,7 @@ class Rounds:
         instruction = protocol.RepairInstruction(
             guarded=guarded, guard_weight=guard_weight, seed=self.seed, round=number
         )
-        content = protocol.content(instruction, to_record(base), config)
+        content = protocol.content(instruction, pack(base), config)
         answers = self.grid.ask(protocol.REPAIR, content, self.timeout)
         refusals = _refusals(answers)
         trained = {
@@ -176,4 +177,4 @@ def _refusals(answers: Mapping[str, Message]) -> dict[str, str]:
 
 
 def _arrays(message: Message) -> Arrays:
-    return to_arrays(message.content.array_records.get(protocol.ARRAYS_KEY, ArrayRecord()))
+    return unpack(message.content.array_records.get(protocol.ARRAYS_KEY, ArrayRecord()))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError
@@ -16,7 +17,7 @@ from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.protocol import AuditReply
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
-from fed_unlearn.strategies.aggregation import Arrays, all_finite, to_record
+from fed_unlearn.strategies.aggregation import all_finite
 from fed_unlearn.strategies.attempt import Attempt, RequestRejectedError, ServedModel
 from fed_unlearn.strategies.auditing import Auditor, classes_of, figures, forget_accuracy
 from fed_unlearn.strategies.events import Event, Observer
@@ -226,7 +227,7 @@ class RequestService:
         """How all committed requests stand, from an audit of the served model; a new one where none is given."""
         committed = [entry.request for entry in self.ledger.committed()]
         if audit is None:
-            audit = self.auditor.audit(to_record(self.served.arrays), committed)
+            audit = self.auditor.audit(pack(self.served.arrays), committed)
         test = audit.parts["test"]
         return RelapseRow(
             after,
@@ -240,11 +241,11 @@ class RequestService:
     def _audit(self, request: ForgetRequest, candidate: Arrays) -> AuditReply:
         earlier = [entry.request for entry in self.ledger.committed()]
         self._tell("audit", request, "audit of the candidate")
-        return self.auditor.audit(to_record(candidate), [*earlier, request])
+        return self.auditor.audit(pack(candidate), [*earlier, request])
 
     def _figures_before(self, request: ForgetRequest) -> Figures:
         """Figures of the served model; what a class request does not change is taken from its last audit."""
-        record = to_record(self.served.arrays)
+        record = pack(self.served.arrays)
         forgotten = self.ledger.forgotten_classes()
         if self.served.audit is None or isinstance(request.scope, SampleScope):
             audit = self.auditor.audit(record, [request])

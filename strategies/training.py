@@ -10,16 +10,9 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.aggregation import (
-    Arrays,
-    all_finite,
-    difference,
-    norm,
-    to_arrays,
-    to_record,
-    with_dtypes_of,
-)
+from fed_unlearn.strategies.aggregation import all_finite, difference, norm, with_dtypes_of
 from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.inner import seeded_sampling
 
@@ -94,7 +87,7 @@ class Trainer:
             Whether the clients' update norms are wanted.
         """
         config = ConfigRecord(dict(train_config))
-        record = to_record(arrays)
+        record = pack(arrays)
         with seeded_sampling(derive_seed(self.seed, "train-sample", number)):
             messages = list(self.inner.configure_train(number, record, config, self.grid))
         replies = [
@@ -108,7 +101,7 @@ class Trainer:
         if aggregated is None:
             logger.warning("training round %d: no usable reply; the model stays as it was", number)
         else:
-            candidate = with_dtypes_of(to_arrays(aggregated), arrays)
+            candidate = with_dtypes_of(unpack(aggregated), arrays)
             if all_finite(candidate):
                 trained = candidate
             else:
@@ -119,7 +112,7 @@ class Trainer:
     def _evaluate(self, arrays: Arrays, number: int, evaluate_config: ConfigRecord) -> MetricRecord | None:
         config = ConfigRecord(dict(evaluate_config))
         with seeded_sampling(derive_seed(self.seed, "evaluate-sample", number)):
-            messages = list(self.inner.configure_evaluate(number, to_record(arrays), config, self.grid))
+            messages = list(self.inner.configure_evaluate(number, pack(arrays), config, self.grid))
         if not messages:
             return None
         return self.inner.aggregate_evaluate(number, self.grid.send_and_receive(messages, timeout=self.timeout))
@@ -132,4 +125,4 @@ class Trainer:
         for reply in replies:
             if reply.has_content():
                 for record in reply.content.array_records.values():
-                    yield norm(difference(to_arrays(record), base))
+                    yield norm(difference(unpack(record), base))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn.data.images import ImageSet
@@ -49,6 +49,9 @@ class InstanceWise(Method):
         The hinge of a sample is zero from this gap between logits on.
     learning_rate, momentum : float
         Of SGD.
+    max_gradient_norm : float, default 5.0
+        Longer gradients are scaled down to it: the first ones, of samples still recognised, are the longest, and
+        their length differs between models by orders of magnitude.
     max_steps : int, default 100
         Bound on all steps.
     consolidation_steps : int, default 30
@@ -72,8 +75,9 @@ class InstanceWise(Method):
     goal: Literal["misclassify", "relabel"] = "misclassify"
     labels: int | Sequence[int] | None = None
     margin: float = 0.1
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     momentum: float = 0.9
+    max_gradient_norm: float = 5.0
     max_steps: int = 100
     consolidation_steps: int = 30
     batch_size: int = 64
@@ -94,6 +98,7 @@ class InstanceWise(Method):
         require("margin", self.name, self.margin, float, above=0)
         require("learning_rate", self.name, self.learning_rate, float, above=0)
         require("momentum", self.name, self.momentum, float, minimum=0, below=1)
+        require("max_gradient_norm", self.name, self.max_gradient_norm, float, above=0)
         require("max_steps", self.name, self.max_steps, int, minimum=1)
         require("consolidation_steps", self.name, self.consolidation_steps, int, minimum=0)
         require("batch_size", self.name, self.batch_size, int, minimum=1)
@@ -167,9 +172,10 @@ class InstanceWise(Method):
                 settled_steps += 1
                 if settled_steps > self.consolidation_steps:
                     return step - 1
-            self._check_finite(loss, step)
+            self._check_finite(loss.detach(), step)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
+            nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
             optimizer.step()
             work.passes.add(backward=len(indices) + (self.anchor_batch_size if anchors else 0))
         return self.max_steps

@@ -30,7 +30,7 @@ def print_results(results: RunResults, console: Console) -> None:
     if results.requests:
         console.print(closing_table(results))
     for line in [*reason_lines(results), *relapse_lines(results)]:
-        console.print(line, highlight=False, markup=False)
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def closing_table(results: RunResults) -> Table:

@@ -89,26 +89,18 @@ def processes_of(flower_home: str) -> list[str]:
 
 
 @pytest.mark.ray
-def test_two_clients_see_two_gpus_and_the_outcome_is_the_true_one(tmp_path: Path) -> None:
-    lines: list[str] = []
+def test_a_run_that_fails_is_reported_as_failed_with_its_error(tmp_path: Path) -> None:
     out = tmp_path / "run folder"
     out.mkdir()
-    app = tiny_app(tmp_path / "app", "end")
-    run = run_on_ray(
-        out, RayResources(clients=2, cpus=2, gpus=2, gpus_per_client=1), oracle=True, app=app, on_line=lines.append
-    )
-    assert (run.status, run.completed) == ("finished:completed", True)
+    lines: list[str] = []
+    resources = RayResources(clients=2, cpus=2, gpus=2, gpus_per_client=1)
+    run = run_on_ray(out, resources, oracle=True, app=tiny_app(tmp_path / "app", "fail"), on_line=lines.append)
+    assert (run.status, run.completed) == ("finished:failed", False)
+    assert run.error_line == "ValueError: failed on purpose"
+    assert f"SETTINGS {out} True ray" in lines
     where = sorted(line.split()[1:] for line in lines if line.startswith("WHERE"))
     assert [client for client, _ in where] == ["0", "1"]
     assert sorted(gpu for _, gpu in where) == ["0", "1"]
-    assert f"SETTINGS {out} True ray" in lines
-
-
-@pytest.mark.ray
-def test_a_run_that_fails_is_reported_as_failed_with_its_error(tmp_path: Path) -> None:
-    run = run_on_ray(tmp_path, RayResources(clients=2, cpus=2), app=tiny_app(tmp_path / "app", "fail"))
-    assert (run.status, run.completed) == ("finished:failed", False)
-    assert run.error_line == "ValueError: failed on purpose"
 
 
 @pytest.mark.ray

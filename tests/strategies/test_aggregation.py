@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
+from fed_unlearn.arrays import pack, unpack
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.strategies.aggregation import (
     add_clipped,
     all_finite,
     difference,
     norm,
-    to_arrays,
-    to_record,
     weighted_average,
     with_dtypes_of,
 )
@@ -55,7 +54,7 @@ def test_integer_buffers_keep_their_dtype_through_flower() -> None:
     assert restored["steps"] == 7
     assert restored["steps"].dtype == np.int64
     assert restored["w"].dtype == np.float32
-    np.testing.assert_array_equal(to_arrays(to_record(restored))["steps"], 7)
+    np.testing.assert_array_equal(unpack(pack(restored))["steps"], 7)
 
 
 def test_not_finite_is_seen() -> None:

@@ -1,0 +1,81 @@
+"""What can be checked about a scenario only with its data at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fed_unlearn.data.clients import client_data
+from fed_unlearn.data.sources import ImageSource
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.models import load_checkpoint
+from fed_unlearn.simulations.scenario import check_against_data
+from fed_unlearn.simulations.scenario_checks import forget_steps, scenario_error
+from fed_unlearn.simulations.sections import Scenario
+from fed_unlearn.simulations.task import new_model, source_of
+
+
+def check_parts(scenario: Scenario) -> None:
+    """Load the data and build the model of a scenario, and check every part against the others.
+
+    Raises
+    ------
+    ScenarioError
+        Naming the place in the file, the value and what is allowed.
+    """
+    with _errors_at(scenario, "data", "dataset"):
+        source = source_of(scenario.data)
+    check_against_data(scenario, source.class_count)
+    check_clients(scenario, source)
+    with _errors_at(scenario, "model"):
+        model = new_model(scenario, source)
+    if scenario.model.checkpoint is not None:
+        with _errors_at(scenario, "model", "checkpoint"):
+            load_checkpoint(model, Path(scenario.model.checkpoint))
+
+
+@contextmanager
+def _errors_at(scenario: Scenario, *place: str) -> Iterator[None]:
+    try:
+        yield
+    except FedUnlearnError as error:
+        raise scenario_error(scenario, place, str(error)) from None
+
+
+def check_clients(scenario: Scenario, source: ImageSource) -> None:
+    """Check that the data can be divided as a scenario asks, and that clients hold what is to be forgotten.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    source : ImageSource
+        Its data.
+
+    Raises
+    ------
+    ScenarioError
+        If the partitioner or one of its parameters is unknown, or a client holds too few samples.
+    """
+    for index, step in forget_steps(scenario):
+        if step.client is not None and step.samples is not None:
+            held = _training_samples(scenario, source, step.client)
+            if step.samples >= held:
+                problem = f"{step.samples} were given; client {step.client} holds {held} and must keep at least one"
+                raise scenario_error(scenario, ("timeline", index, "forget", "samples"), problem)
+    _training_samples(scenario, source, 0)
+
+
+def _training_samples(scenario: Scenario, source: ImageSource, client: int) -> int:
+    clients = scenario.clients
+    with _errors_at(scenario, "clients"):
+        data = client_data(
+            source,
+            client,
+            clients.count,
+            partition=clients.partition,
+            parameters=clients.parameters,
+            validation_fraction=scenario.data.validation_fraction,
+            seed=scenario.seed,
+        )
+    return len(data.train)

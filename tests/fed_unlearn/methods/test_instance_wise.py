@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from trained_digits import Digits, accuracy, state_bytes
+
+from fed_unlearn.data.images import ImageSet, concatenate
+from fed_unlearn.errors import InvalidDataError, InvalidModelError, InvalidParameterError, UnlearningDivergedError
+from fed_unlearn.inference import predict_logits
+from fed_unlearn.methods import Outcome, create
+from fed_unlearn.methods.anchors import BLEND_RANGE, blend
+from fed_unlearn.methods.instance_wise import InstanceWise, logit_gaps
+
+
+def some(digits: Digits, count: int = 4) -> tuple[ImageSet, ImageSet]:
+    """Samples to forget and the rest: every 300th one of the training set, of several classes."""
+    train = concatenate(digits.retain, digits.forget)
+    chosen = torch.arange(count) * 300 % len(train)
+    rest = torch.ones(len(train), dtype=torch.bool)
+    rest[chosen] = False
+    return train.subset(chosen), train.subset(rest.nonzero().flatten())
+
+
+def predicted(outcome: Outcome, samples: ImageSet) -> Tensor:
+    return predict_logits(outcome.model, samples).argmax(dim=1)
+
+
+def test_every_sample_is_misclassified_and_the_rest_stays(digits: Digits) -> None:
+    forget, retain = some(digits)
+    test = concatenate(digits.test_forget, digits.test_retain)
+    before = accuracy(digits.trained, test)
+    assert accuracy(digits.trained, forget) == 1
+    outcome = InstanceWise().unlearn(digits.trained, forget, retain)
+    assert outcome.converged
+    assert accuracy(outcome.model, forget) == 0
+    assert accuracy(outcome.model, test) > before - 0.03
+    assert outcome.guard_labels is not None
+    assert torch.equal(outcome.guard_labels, predicted(outcome, forget))
+
+
+def test_it_works_without_retain_data(digits: Digits) -> None:
+    forget, _ = some(digits)
+    outcome = InstanceWise().unlearn(digits.trained, forget)
+    assert accuracy(outcome.model, forget) == 0
+    assert accuracy(outcome.model, digits.test_retain) > accuracy(digits.trained, digits.test_retain) - 0.1
+
+
+def test_consolidation_wins_back_what_was_lost_on_the_way(digits: Digits) -> None:
+    forget, retain = some(digits)
+    change = {
+        steps: float(
+            (
+                predict_logits(
+                    InstanceWise(consolidation_steps=steps).unlearn(digits.trained, forget, retain).model, retain
+                )
+                - predict_logits(digits.trained, retain)
+            )
+            .square()
+            .mean()
+        )
+        for steps in (0, 30)
+    }
+    assert change[30] < change[0]
+
+
+def test_the_given_model_and_the_statistics_of_the_copy_are_unchanged(digits: Digits) -> None:
+    forget, retain = some(digits)
+    model = digits.model
+    before = state_bytes(model)
+    outcome = InstanceWise().unlearn(model, forget, retain)
+    assert state_bytes(model) == before
+    after = state_bytes(outcome.model)
+    assert after != before
+    assert {name: after[name] for name in after if "1.running" in name} == {
+        name: before[name] for name in before if "1.running" in name
+    }
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(digits: Digits) -> None:
+    forget, retain = some(digits)
+    results = [
+        state_bytes(
+            InstanceWise(max_steps=5)
+            .unlearn(digits.trained, forget, retain, generator=torch.Generator().manual_seed(seed))
+            .model
+        )
+        for seed in (1, 1, 2)
+    ]
+    assert results[0] == results[1] != results[2]
+
+
+def test_excluded_classes_never_become_labels(digits: Digits) -> None:
+    forget, retain = some(digits)
+    free = InstanceWise().unlearn(digits.trained, forget, retain)
+    assert free.guard_labels is not None
+    excluded = set(free.guard_labels.tolist()) - set(forget.labels.tolist())
+    assert excluded
+    outcome = InstanceWise().unlearn(digits.trained, forget, retain, excluded_classes=excluded)
+    assert outcome.converged
+    assert not excluded & set(predicted(outcome, forget).tolist())
+    assert not (predicted(outcome, forget) == forget.labels).any()
+
+
+@pytest.mark.parametrize("labels", [None, (7, 5, 9, 1)])
+def test_relabel_reaches_the_given_or_drawn_labels(digits: Digits, labels: tuple[int, ...] | None) -> None:
+    forget, retain = some(digits)
+    method = create("instance-wise", goal="relabel", labels=labels, max_steps=400)
+    outcome = method.unlearn(digits.trained, forget, retain, excluded_classes=[8])
+    assert outcome.converged
+    assert outcome.guard_labels is not None
+    assert torch.equal(outcome.guard_labels, predicted(outcome, forget))
+    assert not (outcome.guard_labels == forget.labels).any()
+    assert 8 not in outcome.guard_labels.tolist()
+    if labels is not None:
+        assert outcome.guard_labels.tolist() == list(labels)
+
+
+def linear_model(weight: Tensor) -> nn.Module:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+def test_a_sample_beyond_the_margin_adds_nothing_to_the_hand_computed_step() -> None:
+    # f(x) = W x with x1 = (1, 0) and x2 = (0, 1), so that column j of W is the logits of sample j.
+    # Sample 1 (class 0): logits (0.4, 0.3, 0): still right, gap 0.3 - 0.4 = -0.1, hinge 0.2 + 0.1.
+    # Sample 2 (class 0): logits (0, 0.25, 0): wrong by 0.25 > margin 0.2, hinge zero.
+    # The gradient of the sum: +1 at W[0, 0], -1 at W[1, 0], zero elsewhere, of norm sqrt(2) < 5; one step of 0.1.
+    weight = torch.tensor([[0.4, 0.0], [0.3, 0.25], [0.0, 0.0]])
+    images = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(2, 1, 1, 2)
+    forget = ImageSet(images, torch.tensor([0, 0]))
+    method = InstanceWise(margin=0.2, learning_rate=0.1, max_steps=1, anchor_weight=0)
+    outcome = method.unlearn(linear_model(weight), forget)
+    expected = torch.tensor([[0.3, 0.0], [0.4, 0.25], [0.0, 0.0]])
+    torch.testing.assert_close(outcome.model[1].weight.detach(), expected)  # type: ignore[index]
+    assert outcome.guard_labels is not None
+    assert outcome.guard_labels.tolist() == [1, 1]
+    # before, one step, after: 3 forward and 1 backward passes of 2 samples
+    assert (outcome.steps, outcome.forward_passes, outcome.backward_passes) == (1, 6, 2)
+
+
+def test_a_long_gradient_is_cut_to_its_bound() -> None:
+    # The same gradient, (1, -1) of norm sqrt(2), cut to norm 0.5: each entry 0.5 / sqrt(2).
+    forget = ImageSet(torch.tensor([[1.0, 0.0]]).view(1, 1, 1, 2), torch.tensor([0]))
+    weight = torch.tensor([[0.4, 0.0], [0.3, 0.0], [0.0, 0.0]])
+    method = InstanceWise(margin=0.2, learning_rate=0.1, max_steps=1, anchor_weight=0, max_gradient_norm=0.5)
+    changed = method.unlearn(linear_model(weight), forget).model[1].weight.detach()  # type: ignore[index]
+    length = 0.05 / 2**0.5
+    torch.testing.assert_close(changed[:, 0], torch.tensor([0.4 - length, 0.3 + length, 0.0]))
+
+
+def test_samples_that_are_misclassified_already_cost_one_look(digits: Digits) -> None:
+    forget, retain = some(digits)
+    once = InstanceWise().unlearn(digits.trained, forget, retain)
+    twice = InstanceWise().unlearn(once.model, forget, retain)
+    assert twice.converged
+    assert (twice.steps, twice.forward_passes, twice.backward_passes) == (0, 8, 0)
+    assert state_bytes(twice.model) == state_bytes(once.model)
+
+
+def test_passes_are_those_that_a_hook_counts(digits: Digits) -> None:
+    forget, retain = some(digits)
+    counted = 0
+
+    def count(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal counted
+        counted += len(inputs[0])
+
+    model = digits.model
+    model[0].register_forward_pre_hook(count)  # type: ignore[index,operator]
+    outcome = InstanceWise().unlearn(model, forget, retain)
+    assert outcome.forward_passes == counted - 1  # the contract itself looks at one sample, for the number of classes
+    assert outcome.backward_passes == outcome.steps * (4 + 64)
+
+
+def test_gaps_are_signed_by_the_prediction() -> None:
+    logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]])
+    allowed = torch.tensor([[False, True, True], [False, True, True]])
+    assert logit_gaps(logits, allowed).tolist() == [-1.0, 5.0]
+
+
+def test_blends_lie_between_the_image_and_its_partner() -> None:
+    ones, zeros = torch.ones(3, 1, 2, 2), torch.zeros(5, 1, 2, 2)
+    blends = blend(ones, zeros, 100, torch.Generator().manual_seed(0))
+    assert blends.shape == (300, 1, 2, 2)
+    low, high = BLEND_RANGE
+    assert low <= float(blends.min()) < low + 0.02
+    assert high - 0.02 < float(blends.max()) <= high
+
+
+def test_stronger_means_a_wider_margin_and_more_steps() -> None:
+    method = InstanceWise(margin=0.1, max_steps=10).stronger()
+    assert (method.margin, method.max_steps) == (0.2, 20)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"goal": "forget"},
+        {"margin": 0.0},
+        {"learning_rate": -1.0},
+        {"momentum": 1.0},
+        {"max_gradient_norm": 0.0},
+        {"max_steps": 0},
+        {"consolidation_steps": -1},
+        {"anchor_weight": -0.1},
+        {"blends": 1.5},
+        {"labels": 3},
+        {"goal": "relabel", "labels": "3"},
+        {"goal": "relabel", "labels": (1, -2)},
+    ],
+)
+def test_bad_parameters_are_refused(parameters: dict[str, object]) -> None:
+    with pytest.raises(InvalidParameterError, match="instance-wise"):
+        create("instance-wise", **parameters)
+
+
+@pytest.mark.parametrize("labels", [(7, 5), (7, 5, 9, 10), (7, 5, 9, 8)])
+def test_labels_that_a_sample_cannot_get_are_refused(digits: Digits, labels: tuple[int, ...]) -> None:
+    forget, _ = some(digits)
+    with pytest.raises(InvalidParameterError, match="labels"):
+        InstanceWise(goal="relabel", labels=labels).unlearn(digits.trained, forget, excluded_classes=[8])
+
+
+def test_a_sample_without_another_class_is_refused(digits: Digits) -> None:
+    forget, _ = some(digits)
+    own = int(forget.labels[0])
+    with pytest.raises(InvalidDataError, match="no class but their own"):
+        InstanceWise().unlearn(digits.trained, forget, excluded_classes=set(range(10)) - {own})
+
+
+def test_frozen_models_and_endless_losses_are_refused(digits: Digits) -> None:
+    forget, _ = some(digits)
+    frozen = digits.model.requires_grad_(False)
+    with pytest.raises(InvalidModelError, match="no parameter"):
+        InstanceWise().unlearn(frozen, forget)
+    broken = copy.deepcopy(digits.trained)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    with pytest.raises(UnlearningDivergedError, match="unchanged"):
+        InstanceWise().unlearn(broken, forget)
