@@ -15,8 +15,9 @@ from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.membership import confidence_histogram
 from fed_unlearn.client import ClientSession, Handler, current_session
-from fed_unlearn.data.images import ImageSet, concatenate
+from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
+from fed_unlearn.guard import Guard, guard_retained
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 
@@ -91,14 +92,12 @@ def unlearn(message: Message, session: ClientSession) -> Message:
 def repair(message: Message, session: ClientSession) -> Message:
     """``train.repair``: train on retained data, mixed with guarded samples under their guard labels."""
     instruction = protocol.RepairInstruction.from_message(message)
-    retained = session.retained_samples()
     guards = [
-        guard
-        for request_id, attempt in instruction.guarded
-        for guard in _guarded_samples(session, request_id, attempt)
-        for _ in range(instruction.guard_weight)
+        guard for request_id, attempt in instruction.guarded for guard in _guarded_samples(session, request_id, attempt)
     ]
-    samples = concatenate(retained, *guards)
+    samples = guard_retained(
+        session.retained_samples(), guards, weight=instruction.guard_weight, margin=instruction.guard_margin
+    )
     if len(samples) == 0:
         return protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
     model = session.model_with(message.content.array_records[protocol.ARRAYS_KEY])
@@ -215,12 +214,12 @@ def _forget_set(instruction: protocol.UnlearnInstruction, session: ClientSession
     return available.subset(drawn.sort().values)
 
 
-def _guarded_samples(session: ClientSession, request_id: str, attempt: int) -> list[ImageSet]:
+def _guarded_samples(session: ClientSession, request_id: str, attempt: int) -> list[Guard]:
     stored = session.store.get(request_id)
     if stored is None or stored.tombstoned or stored.attempt != attempt or not stored.guard_labels:
         return []
-    labels = torch.tensor(stored.guard_labels, dtype=torch.int64)
-    return [session.data.train.only(stored.sample_ids).relabelled(labels)]
+    samples = session.data.train.only(stored.sample_ids)
+    return [Guard(samples, torch.tensor(stored.guard_labels, dtype=torch.int64))]
 
 
 def _samples_of(part: protocol.Part, session: ClientSession, instruction: protocol.AuditInstruction) -> ImageSet:

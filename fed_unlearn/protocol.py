@@ -92,6 +92,7 @@ class RepairInstruction(Instruction):
 
     guarded: tuple[tuple[str, int], ...]
     guard_weight: int
+    guard_margin: float
     seed: int
     round: int
 

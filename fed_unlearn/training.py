@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidParameterError, UnlearningDivergedError
+from fed_unlearn.guard import GuardedSet, guarded_cross_entropy
 from fed_unlearn.inference import device_of
 from fed_unlearn.methods.base import PassCounter
 
@@ -74,7 +75,7 @@ def train_locally(
     model : nn.Module
         On the device to train on.
     samples : ImageSet
-        Nothing happens where it is empty.
+        Nothing happens where it is empty; a :class:`~fed_unlearn.guard.GuardedSet` is trained with its margin.
     settings : TrainingSettings
     generator : torch.Generator
         Of the share of samples, the order of batches and augmentation; on the CPU.
@@ -107,7 +108,11 @@ def train_locally(
             images, labels = samples.batch(indices)
             if settings.augment:
                 images = flip_and_shift(images, generator)
-            loss = functional.cross_entropy(model(images.to(device)), labels.to(device))
+            logits, labels = model(images.to(device)), labels.to(device)
+            if isinstance(samples, GuardedSet):
+                loss = guarded_cross_entropy(logits, labels, samples.old_labels[indices].to(device), samples.margin)
+            else:
+                loss = functional.cross_entropy(logits, labels)
             if anchor:
                 moved = zip(model.parameters(), anchor, strict=True)
                 loss = loss + settings.proximal_mu / 2 * sum((new - old).square().sum() for new, old in moved)

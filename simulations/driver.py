@@ -168,6 +168,7 @@ def new_plan(scenario: Scenario) -> UnlearningPlan:
         repair_rounds=section.repair_rounds,
         alternations=section.alternations,
         guard_weight=section.guard_weight,
+        guard_margin=section.guard_margin,
         repair_config=repair,
         retention_days=0.0 if section.retention == "none" else float(section.retention),
         retain_limit=scenario.run.audit_samples,

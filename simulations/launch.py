@@ -17,6 +17,8 @@ from fed_unlearn.simulations.scenario import Scenario, load_scenario
 
 Engine = Literal["inprocess", "ray"]
 
+_NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flwr 1.32")
+
 
 class OutputFolderError(FedUnlearnError, ValueError):
     """An output folder that cannot be used."""
@@ -168,6 +170,8 @@ def _run_on_ray(order: Launch, scenario: Scenario, out: Path, console: Console) 
 
 def _print_log_line(line: str, console: Console) -> None:
     """Show what fed_unlearn says and whatever is no ordinary message of Flower; all of it is in ``log.txt``."""
+    if line.startswith(_NOISE):
+        return
     level, separator, text = line.partition(" :")
     _, own, said = text.partition("fed_unlearn: ")
     if own or not separator or level not in ("INFO", "DEBUG"):

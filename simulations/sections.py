@@ -164,6 +164,7 @@ class UnlearningSection(Section):
     retention: Annotated[str | int, BeforeValidator(_retention)] = "none"
     alternations: Annotated[int, Field(ge=0)] = 0
     guard_weight: Positive = 1
+    guard_margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 8.0
     repair: TrainingOverrides = TrainingOverrides()
 
 

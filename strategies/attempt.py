@@ -153,7 +153,7 @@ class Attempt:
     def _repaired(self, base: Arrays, guarded: tuple[tuple[str, int], ...]) -> tuple[Arrays, tuple[float, ...]]:
         self.served.repair_rounds += 1
         config = ConfigRecord({**self.served.train_config, **self.plan.repair_config})
-        repaired = self.rounds.repair(base, guarded, self.plan.guard_weight, config, self.served.repair_rounds)
+        repaired = self.rounds.repair(base, guarded, self.plan, config, self.served.repair_rounds)
         return repaired.arrays, repaired.update_norms
 
 

@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.checkpoints import CheckpointStore
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.gate import Gate, Verdict
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
@@ -350,7 +350,7 @@ class ContinualUnlearning(Strategy):
         if digest is not None:
             if initial_arrays is not None:
                 logger.info("the ledger's model %s is served; initial_arrays are not used", digest[:12])
-            self.served = ServedModel(self.checkpoints.load(digest))
+            self.served = ServedModel(_ordered(self.checkpoints.load(digest), initial_arrays, self.ledger.path))
             return self.served
         if initial_arrays is None:
             raise FedUnlearnError("there is no model to start from: give initial_arrays, or a ledger that has a model")
@@ -361,6 +361,18 @@ class ContinualUnlearning(Strategy):
 
     def _tell(self, kind: str, text: str, step: int, steps: int) -> None:
         self.observer(Event(kind, text, step=step, steps=steps))  # type: ignore[arg-type]
+
+
+def _ordered(arrays: Arrays, reference: ArrayRecord | None, ledger: Path) -> Arrays:
+    """The ledger's model in the order of the given one: Flower's strategies go by position."""
+    if reference is None:
+        return arrays
+    shapes = {name: tuple(array.shape) for name, array in reference.items()}
+    if {name: value.shape for name, value in arrays.items()} != shapes:
+        raise InvalidModelError(
+            f"{ledger}: its model has other arrays than initial_arrays; give it a ledger of its own"
+        )
+    return {name: arrays[name] for name in shapes}
 
 
 def _add_traffic(total: Traffic, more: Traffic) -> None:

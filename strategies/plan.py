@@ -28,6 +28,8 @@ class UnlearningPlan:
         What repair rounds change in the training configuration, for instance ``{"learning-rate": 0.01}``.
     guard_weight : int
         How often each guarded sample stands among a holder's repair samples, at least 1.
+    guard_margin : float
+        How far repair keeps the old class of guarded samples below the others, in logits; 0 for guard labels alone.
     max_holder_steps : int
         At most so many steps of a sample request's holder in one turn, each clipped to the norm below; at least 1.
     max_update_norm : float or None
@@ -45,6 +47,7 @@ class UnlearningPlan:
     alternations: int = 0
     repair_config: Mapping[str, ParameterValue] = field(default_factory=dict)
     guard_weight: int = 1
+    guard_margin: float = 8.0
     max_holder_steps: int = 12
     max_update_norm: float | None = None
     retention_days: float = 0.0
@@ -55,6 +58,7 @@ class UnlearningPlan:
             "repair_rounds": self.repair_rounds >= 0,
             "alternations": self.alternations >= 0,
             "guard_weight": self.guard_weight >= 1,
+            "guard_margin": self.guard_margin >= 0,
             "max_holder_steps": self.max_holder_steps >= 1,
             "max_update_norm": self.max_update_norm is None or self.max_update_norm > 0,
             "retention_days": self.retention_days >= 0,

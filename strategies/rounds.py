@@ -14,6 +14,7 @@ from fed_unlearn.requests import ForgetRequest, ParameterValue, SampleScope
 from fed_unlearn.strategies.aggregation import difference, norm, weighted_average
 from fed_unlearn.strategies.auditing import classes_of
 from fed_unlearn.strategies.grid import EligibleGrid
+from fed_unlearn.strategies.plan import UnlearningPlan
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -111,7 +112,12 @@ class Rounds:
         )
 
     def repair(
-        self, base: Arrays, guarded: tuple[tuple[str, int], ...], guard_weight: int, config: ConfigRecord, number: int
+        self,
+        base: Arrays,
+        guarded: tuple[tuple[str, int], ...],
+        plan: UnlearningPlan,
+        config: ConfigRecord,
+        number: int,
     ) -> RepairedModel:
         """``train.repair``: one round of training on retained data, guarded at the holders.
 
@@ -119,7 +125,8 @@ class Rounds:
         ----------
         base : dict of ndarray
         guarded : tuple of (request id, attempt)
-        guard_weight : int
+        plan : UnlearningPlan
+            Tells the guard's weight and margin.
         config : ConfigRecord
             Of training, as repair changes it.
         number : int
@@ -131,7 +138,11 @@ class Rounds:
             The base itself where no client trained.
         """
         instruction = protocol.RepairInstruction(
-            guarded=guarded, guard_weight=guard_weight, seed=self.seed, round=number
+            guarded=guarded,
+            guard_weight=plan.guard_weight,
+            guard_margin=plan.guard_margin,
+            seed=self.seed,
+            round=number,
         )
         content = protocol.content(instruction, pack(base), config)
         answers = self.grid.ask(protocol.REPAIR, content, self.timeout)

@@ -166,6 +166,6 @@ def initial_arrays() -> ArrayRecord:
 
 def same_bytes(first: ArrayRecord, second: ArrayRecord) -> bool:
     """Whether two models are equal bit for bit."""
-    return list(first) == list(second) and all(
+    return set(first) == set(second) and all(
         first[name].numpy().tobytes() == second[name].numpy().tobytes() for name in first
     )
