@@ -105,6 +105,32 @@ def current_session() -> ClientSession:
     return session
 
 
+class _InSession:
+    """The mod that opens a session for every message and stamps the reply.
+
+    A class rather than a function in a function: Ray copies the ClientApp to its workers for every message, and what is
+    defined inside a function is copied with all that it refers to, the session variable included.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._models: dict[str, nn.Module] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_task": self._task, "_models": {}}
+
+    def __call__(self, message: Message, context: Context, call_next: Handler) -> Message:
+        session = ClientSession(self._task, context, self._models)
+        token = _session.set(session)
+        try:
+            answer = call_next(message, context)
+            if answer.has_content():
+                protocol.write_stamp(answer, session.stamp())
+            return answer
+        finally:
+            _session.reset(token)
+
+
 def install(app: ClientApp, task: Task) -> None:
     """Add the unlearning actions to a Flower ClientApp.
 
@@ -132,20 +158,7 @@ def install(app: ClientApp, task: Task) -> None:
         )
     if protocol.UNLEARN in app._registered_funcs:
         raise FedUnlearnError("the unlearning actions are installed in this ClientApp already; install them once")
-    models: dict[str, nn.Module] = {}
-
-    def in_session(message: Message, context: Context, call_next: Handler) -> Message:
-        session = ClientSession(task, context, models)
-        token = _session.set(session)
-        try:
-            answer = call_next(message, context)
-            if answer.has_content():
-                protocol.write_stamp(answer, session.stamp())
-            return answer
-        finally:
-            _session.reset(token)
-
-    _add_mod(app, in_session)
+    _add_mod(app, _InSession(task))
     for message_type, action in client_actions.ACTIONS.items():
         category, name = message_type.split(".")
         getattr(app, category)(name)(action)

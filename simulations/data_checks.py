@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from torch import nn
+
 from fed_unlearn.data.clients import client_data
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import FedUnlearnError
@@ -16,8 +18,13 @@ from fed_unlearn.simulations.sections import Scenario
 from fed_unlearn.simulations.task import new_model, source_of
 
 
-def check_parts(scenario: Scenario) -> None:
+def check_parts(scenario: Scenario) -> tuple[ImageSource, nn.Module]:
     """Load the data and build the model of a scenario, and check every part against the others.
+
+    Returns
+    -------
+    tuple of ImageSource and nn.Module
+        The data, and the model that the run starts from: fresh, or the checkpoint's.
 
     Raises
     ------
@@ -33,6 +40,7 @@ def check_parts(scenario: Scenario) -> None:
     if scenario.model.checkpoint is not None:
         with _errors_at(scenario, "model", "checkpoint"):
             load_checkpoint(model, Path(scenario.model.checkpoint))
+    return source, model
 
 
 @contextmanager

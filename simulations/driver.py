@@ -18,13 +18,12 @@ from flwr.serverapp.strategy import Strategy
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.models import load_checkpoint
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations import results as run_results
+from fed_unlearn.simulations.data_checks import check_parts
 from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
-from fed_unlearn.simulations.scenario import check_against_data
 from fed_unlearn.simulations.sections import GateThresholds, Scenario, TrainStep
-from fed_unlearn.simulations.task import new_model, source_of, training_config
+from fed_unlearn.simulations.task import training_config
 from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
 from fed_unlearn.strategies.events import Observer, ignore
 from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome, UnlearningResult
@@ -60,11 +59,7 @@ def prepare(scenario: Scenario) -> Prepared:
     FedUnlearnError
         Naming the place, the value and what is allowed.
     """
-    source = source_of(scenario.data)
-    check_against_data(scenario, source.class_count)
-    model = new_model(scenario, source)
-    if scenario.model.checkpoint is not None:
-        load_checkpoint(model, Path(scenario.model.checkpoint))
+    source, model = check_parts(scenario)
     new_inner_strategy(scenario)
     new_plan(scenario)
     return Prepared(scenario, source, ArrayRecord(model.state_dict()))

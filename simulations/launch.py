@@ -119,10 +119,8 @@ def choose_folder(order: Launch, scenario: Scenario) -> Path:
 
 
 def _check(scenario: Scenario) -> None:
-    from fed_unlearn.simulations.data_checks import check_parts
     from fed_unlearn.simulations.driver import prepare
 
-    check_parts(scenario)
     prepare(scenario)
 
 

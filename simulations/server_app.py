@@ -31,6 +31,9 @@ def main(grid: Grid, context: Context) -> None:
         oracle=bool(context.run_config.get("oracle", False)),
         observer=_log,
     )
+    from fed_unlearn.simulations.report.figures import write_figures
+
+    write_figures(results, out / "figures")
     for line in plain_lines(results):
         logger.info("%s", line)
     logger.info("fed_unlearn: results in %s", out)

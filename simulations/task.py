@@ -39,12 +39,7 @@ def training_settings(config: ConfigRecord) -> TrainingSettings:
 
 def scenario_of(context: Context) -> Scenario:
     """The scenario that a Flower run was started with: ``scenario``, ``set`` and ``seed`` of its configuration."""
-    config = context.run_config
-    overrides = [item.strip() for item in str(config.get("set", "")).split(";") if item.strip()]
-    seed = int(config.get("seed", -1))
-    if seed >= 0:
-        overrides.append(f"seed={seed}")
-    return _scenario(str(config.get("scenario", "digits")), tuple(overrides))
+    return _scenario(*_run_key(context))
 
 
 def run_folder(context: Context) -> Path:
@@ -59,9 +54,31 @@ def run_folder(context: Context) -> Path:
     return (Path(home) if home else Path.home() / ".fed_unlearn") / "runs" / f"run-{context.run_id}"
 
 
+def _run_key(context: Context) -> tuple[str, tuple[str, ...]]:
+    config = context.run_config
+    overrides = [item.strip() for item in str(config.get("set", "")).split(";") if item.strip()]
+    seed = int(config.get("seed", -1))
+    return str(config.get("scenario", "digits")), (*overrides, *([f"seed={seed}"] if seed >= 0 else []))
+
+
 @lru_cache(maxsize=4)
 def _scenario(name: str, overrides: tuple[str, ...]) -> Scenario:
     return load_scenario(name, overrides)
+
+
+@lru_cache(maxsize=256)
+def _data_of(name: str, overrides: tuple[str, ...], client: int) -> ClientData:
+    """A client's data, once a process: Ray's workers make a new task for every message."""
+    scenario = _scenario(name, overrides)
+    return client_data(
+        source_of(scenario.data),
+        client,
+        scenario.clients.count,
+        partition=scenario.clients.partition,
+        parameters=scenario.clients.parameters,
+        validation_fraction=scenario.data.validation_fraction,
+        seed=scenario.seed,
+    )
 
 
 @lru_cache(maxsize=2)
@@ -90,10 +107,6 @@ def source_of(data: DataSection) -> ImageSource:
 class ScenarioTask(Task):
     """The task of every simulation; all that it needs is in the run's configuration."""
 
-    def __init__(self) -> None:
-        self._data: dict[tuple[str, str, int], ClientData] = {}
-        self._threads_set = False
-
     def build_model(self, context: Context) -> nn.Module:
         """The scenario's model, with fresh weights."""
         self._set_threads(context)
@@ -104,20 +117,13 @@ class ScenarioTask(Task):
     def load_data(self, context: Context) -> ClientData:
         """The samples of the client that this message is for."""
         scenario = scenario_of(context)
-        client = int(context.node_config["partition-id"])
-        key = (str(context.run_config.get("scenario", "")), str(context.run_config.get("set", "")), client)
-        if key not in self._data:
-            self._check_count(context, scenario)
-            self._data[key] = client_data(
-                source_of(scenario.data),
-                client,
-                scenario.clients.count,
-                partition=scenario.clients.partition,
-                parameters=scenario.clients.parameters,
-                validation_fraction=scenario.data.validation_fraction,
-                seed=scenario.seed,
+        nodes = int(context.node_config.get("num-partitions", scenario.clients.count))
+        if nodes != scenario.clients.count:
+            raise FedUnlearnError(
+                f"the scenario has {scenario.clients.count} clients, the federation {nodes} nodes; start it with"
+                f" --federation-config 'num-supernodes={scenario.clients.count}' or set clients.count={nodes}"
             )
-        return self._data[key]
+        return _data_of(*_run_key(context), int(context.node_config["partition-id"]))
 
     def train(
         self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator
@@ -132,20 +138,10 @@ class ScenarioTask(Task):
         return run_folder(context) / "clients" / self.client_id(context)
 
     @staticmethod
-    def _check_count(context: Context, scenario: Scenario) -> None:
-        nodes = int(context.node_config.get("num-partitions", scenario.clients.count))
-        if nodes != scenario.clients.count:
-            raise FedUnlearnError(
-                f"the scenario has {scenario.clients.count} clients, the federation {nodes} nodes; start it with"
-                f" --federation-config 'num-supernodes={scenario.clients.count}' or set clients.count={nodes}"
-            )
-
-    def _set_threads(self, context: Context) -> None:
-        """Clients that share a machine get one torch thread each, unless the scenario says otherwise."""
-        threads = int(context.run_config.get("threads", 0)) or scenario_of(context).run.threads
-        if threads and not self._threads_set and torch.get_num_threads() != threads:
+    def _set_threads(context: Context) -> None:
+        threads = scenario_of(context).run.threads
+        if threads and torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
-        self._threads_set = True
 
 
 def new_model(scenario: Scenario, source: ImageSource) -> nn.Module:

@@ -207,6 +207,8 @@ class ContinualUnlearning(Strategy):
             )
         eligible = EligibleGrid(grid)
         eligible.identify(int(getattr(self.inner, "min_available_nodes", 1)), timeout)
+        rounds = sum(experience.rounds for experience in self._experiences)
+        self.observer(Event("request-step", f"retrain oracle: {rounds} rounds from scratch", request_id=request_id))
         return retrain(
             Trainer(fresh_copy(self.inner), eligible, timeout, self.seed),
             self._initial,
