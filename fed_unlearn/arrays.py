@@ -22,6 +22,31 @@ _NUMPY = "numpy.ndarray"
 _LENGTH_AT, _HEADER_AT = 8, 10
 
 
+class PackedArray(Array):
+    """An array that is not to be changed, so that records can share it, and that decodes quickly.
+
+    Parameters
+    ----------
+    dtype : str
+        NumPy's name.
+    shape : tuple of int
+    data : bytes
+        In NumPy's own format.
+    """
+
+    def __init__(self, dtype: str, shape: tuple[int, ...], data: bytes) -> None:
+        self.__dict__.update(dtype=dtype, shape=shape, stype=_NUMPY, data=data)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("dtype", "shape", "stype", "data"):
+            raise AttributeError(f"{name}: a packed array cannot be changed; put a new one in the record")
+        super().__setattr__(name, value)
+
+    def numpy(self) -> NDArray[Any]:
+        """The array, as a copy that may be changed."""
+        return decode(self)
+
+
 def pack(arrays: Mapping[str, NDArray[Any] | Tensor]) -> ArrayRecord:
     """A record of named arrays or tensors: the bytes that ``ArrayRecord`` itself would make.
 
@@ -34,7 +59,7 @@ def pack(arrays: Mapping[str, NDArray[Any] | Tensor]) -> ArrayRecord:
     for name, value in arrays.items():
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
         data = _header(array.dtype.str, array.shape) + array.tobytes()
-        record[name] = Array(str(array.dtype), tuple(array.shape), _NUMPY, data)
+        record[name] = PackedArray(array.dtype.name, array.shape, data)
     return record
 
 
@@ -54,7 +79,10 @@ def decode(array: Array) -> NDArray[Any]:
     start = _HEADER_AT + int.from_bytes(data[_LENGTH_AT:_HEADER_AT], "little")
     dtype = np.dtype(array.dtype)
     if array.stype != _NUMPY or data[:start] != _header(dtype.str, tuple(array.shape)):
-        return np.load(BytesIO(data), allow_pickle=False) if array.stype == _NUMPY else array.numpy()
+        if array.stype != _NUMPY:
+            return array.numpy()
+        loaded: NDArray[Any] = np.load(BytesIO(data), allow_pickle=False)
+        return loaded
     return np.frombuffer(data, dtype=dtype, offset=start).reshape(array.shape).copy()
 
 

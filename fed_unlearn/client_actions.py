@@ -56,7 +56,7 @@ def unlearn(message: Message, session: ClientSession) -> Message:
     method = methods.create(instruction.method, **instruction.parameters)
     for _ in range(instruction.attempt - 1):
         method = method.stronger()
-    model = session.model_with(message.content.array_records[protocol.ARRAYS_KEY])
+    model = session.model_with(protocol.arrays_of(message))
     seed_parts = (
         instruction.seed,
         "unlearn",
@@ -100,12 +100,10 @@ def repair(message: Message, session: ClientSession) -> Message:
     )
     if len(samples) == 0:
         return protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
-    model = session.model_with(message.content.array_records[protocol.ARRAYS_KEY])
+    model = session.model_with(protocol.arrays_of(message))
     seed_parts = (instruction.seed, "repair", instruction.round, session.client_id)
     with isolated_random(derive_seed(*seed_parts)):
-        passes = session.task.train(
-            model, samples, message.content.config_records[protocol.CONFIG_KEY], seeded_generator(*seed_parts)
-        )
+        passes = session.task.train(model, samples, protocol.config_of(message), seeded_generator(*seed_parts))
     metrics = MetricRecord(
         {
             protocol.WEIGHT: len(samples),
@@ -139,7 +137,7 @@ def discard(message: Message, session: ClientSession) -> Message:
 def audit(message: Message, session: ClientSession) -> Message:
     """``evaluate.audit``: count what the given model gets right here."""
     instruction = protocol.AuditInstruction.from_message(message)
-    model = session.model_with(message.content.array_records[protocol.ARRAYS_KEY])
+    model = session.model_with(protocol.arrays_of(message))
     passes = 0
 
     def logits_of(samples: ImageSet) -> Tensor:

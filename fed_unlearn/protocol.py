@@ -59,8 +59,8 @@ class Instruction(BaseModel):
         ProtocolError
             If the message has none, or another one.
         """
-        record = message.content.config_records.get(INSTRUCTION_KEY)
-        if record is None:
+        record = message.content.get(INSTRUCTION_KEY)
+        if not isinstance(record, ConfigRecord):
             raise ProtocolError(f"a {message.metadata.message_type} message without an instruction")
         try:
             return cls.model_validate_json(str(record[INSTRUCTION_KEY]))
@@ -185,7 +185,8 @@ class AuditReply(BaseModel):
         parts: dict[str, dict[str, object]] = {}
         targets: dict[str, dict[str, object]] = {}
         forward = 0
-        for key, value in message.content.metric_records.get(METRICS_KEY, MetricRecord()).items():
+        metrics = message.content.get(METRICS_KEY)
+        for key, value in (metrics if isinstance(metrics, MetricRecord) else MetricRecord()).items():
             match key.split("/", 2):
                 case ["target", name, request_id]:
                     targets.setdefault(request_id, {})[name] = value
@@ -231,8 +232,8 @@ def refuse(message: Message, reason: str) -> Message:
 
 def refusal(message: Message) -> str | None:
     """Why a client refused; None where it did not."""
-    record = message.content.config_records.get(_REFUSED)
-    return None if record is None else str(record[_REFUSED])
+    record = message.content.get(_REFUSED)
+    return str(record[_REFUSED]) if isinstance(record, ConfigRecord) else None
 
 
 def write_stamp(message: Message, stamp: Stamp) -> None:
@@ -244,8 +245,8 @@ def write_stamp(message: Message, stamp: Stamp) -> None:
 
 def read_stamp(message: Message) -> Stamp | None:
     """The stamp of a reply; None where it has none or a malformed one."""
-    record = message.content.config_records.get(STAMP_KEY)
-    if record is None:
+    record = message.content.get(STAMP_KEY)
+    if not isinstance(record, ConfigRecord):
         return None
     try:
         return Stamp.model_validate(dict(record))
@@ -255,8 +256,29 @@ def read_stamp(message: Message) -> Stamp | None:
 
 def read_metric(message: Message, name: str) -> float:
     """One number of a reply's metrics; 0 where it is absent or a list."""
-    for record in message.content.metric_records.values():
-        value = record.get(name)
-        if isinstance(value, int | float):
-            return value
+    for record in message.content.values():
+        if isinstance(record, MetricRecord):
+            value = record.get(name)
+            if isinstance(value, int | float):
+                return value
     return 0
+
+
+def arrays_of(message: Message) -> ArrayRecord:
+    """The model that a message carries.
+
+    Raises
+    ------
+    ProtocolError
+        If it carries none.
+    """
+    record = message.content.get(ARRAYS_KEY)
+    if not isinstance(record, ArrayRecord):
+        raise ProtocolError(f"a {message.metadata.message_type} message without {ARRAYS_KEY!r}")
+    return record
+
+
+def config_of(message: Message) -> ConfigRecord:
+    """The configuration that a message carries; an empty one where there is none."""
+    record = message.content.get(CONFIG_KEY)
+    return record if isinstance(record, ConfigRecord) else ConfigRecord()

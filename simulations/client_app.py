@@ -9,6 +9,7 @@ from torch.nn import functional
 from fed_unlearn.arrays import pack
 from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.inference import predict_logits
+from fed_unlearn.protocol import arrays_of, config_of
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.simulations.task import ScenarioTask
 
@@ -20,9 +21,9 @@ install(app, task)
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """One round of training on retained data."""
-    config = message.content.config_records["config"]
+    config = config_of(message)
     samples = retained(task.load_data(context).train, context)
-    model = current_session().model_with(message.content.array_records["arrays"])
+    model = current_session().model_with(arrays_of(message))
     seed = (int(str(config["seed"])), "train", int(str(config["server-round"])), task.client_id(context))
     with isolated_random(derive_seed(*seed)):
         passes = task.train(model, samples, config, seeded_generator(*seed))
@@ -36,10 +37,10 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Accuracy and mean cross-entropy on this client's test samples of classes that are not forgotten."""
-    forgotten = message.content.config_records["config"].get("forgotten-classes", [])
+    forgotten = config_of(message).get("forgotten-classes", [])
     classes = set(range(task.load_data(context).class_count)) - set(forgotten if isinstance(forgotten, list) else [])
     samples = task.load_data(context).test.of_classes({int(item) for item in classes})
-    model = current_session().model_with(message.content.array_records["arrays"])
+    model = current_session().model_with(arrays_of(message))
     logits = predict_logits(model, samples)
     count = len(samples)
     metrics = MetricRecord(

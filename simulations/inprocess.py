@@ -6,10 +6,8 @@ import copy
 import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from flwr.app import (
-    Array,
     ArrayRecord,
     ConfigRecord,
     Context,
@@ -24,9 +22,8 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
-from numpy.typing import NDArray
 
-from fed_unlearn.arrays import decode
+from fed_unlearn.arrays import PackedArray
 from fed_unlearn.errors import InvalidParameterError
 
 LOGGER = logging.getLogger(__name__)
@@ -71,38 +68,13 @@ def _copy_record(record: ArrayRecord | MetricRecord | ConfigRecord) -> ArrayReco
     copied = record.copy()
     if isinstance(copied, ArrayRecord):
         for key, array in copied.items():
-            if not isinstance(array, SharedArray):
-                copied[key] = SharedArray(array)
+            if not isinstance(array, PackedArray) and array.stype == "numpy.ndarray":
+                copied[key] = PackedArray(array.dtype, tuple(array.shape), bytes(array.data))
     else:
         for key, value in copied.items():
             if isinstance(value, list):
                 copied[key] = value.copy()  # type: ignore[assignment]
     return copied
-
-
-class SharedArray(Array):
-    """An array of a delivered message: not to be changed, so that sender and receivers can share it.
-
-    Parameters
-    ----------
-    array : Array
-        Whose bytes are shared.
-    """
-
-    def __init__(self, array: Array) -> None:
-        data = array.data if isinstance(array.data, bytes) else bytes(array.data)
-        self.__dict__.update(dtype=array.dtype, shape=tuple(array.shape), stype=array.stype, data=data)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in ("dtype", "shape", "stype", "data"):
-            raise AttributeError(
-                f"{name}: an array of a delivered message cannot be changed; put a new one in the record"
-            )
-        super().__setattr__(name, value)
-
-    def numpy(self) -> NDArray[Any]:
-        """The array, as a copy that may be changed."""
-        return decode(self)
 
 
 class InProcessGrid(Grid):

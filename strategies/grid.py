@@ -229,9 +229,8 @@ class EligibleGrid(Grid):
         for reply in replies:
             if reply.has_content():
                 self.traffic.bytes_received += _size(reply.content)
-                for metrics in reply.content.metric_records.values():
-                    self.traffic.forward_passes += int(_number(metrics.get(protocol.FORWARD_PASSES)))
-                    self.traffic.backward_passes += int(_number(metrics.get(protocol.BACKWARD_PASSES)))
+                self.traffic.forward_passes += int(protocol.read_metric(reply, protocol.FORWARD_PASSES))
+                self.traffic.backward_passes += int(protocol.read_metric(reply, protocol.BACKWARD_PASSES))
                 self._note_device(reply)
         return replies
 
@@ -264,10 +263,6 @@ class EligibleGrid(Grid):
             logger.warning("client %s is left out: %s", client, reason)
         self.dropped[client] = reason
         return False
-
-
-def _number(value: object) -> float:
-    return value if isinstance(value, int | float) else 0
 
 
 def _size(records: RecordDict) -> int:

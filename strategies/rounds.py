@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.app import ConfigRecord, Message
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack, unpack
@@ -188,4 +188,4 @@ def _refusals(answers: Mapping[str, Message]) -> dict[str, str]:
 
 
 def _arrays(message: Message) -> Arrays:
-    return unpack(message.content.array_records.get(protocol.ARRAYS_KEY, ArrayRecord()))
+    return unpack(protocol.arrays_of(message))
