@@ -53,7 +53,7 @@ class ClientSession:
     @cached_property
     def store(self) -> ClientStore:
         """The client's durable memory."""
-        return ClientStore(self.task.store_folder(self.context), self.data.fingerprint)
+        return ClientStore.open(self.task.store_folder(self.context), self.data.fingerprint)
 
     @property
     def client_id(self) -> str:

@@ -69,6 +69,7 @@ class ClientStore:
         self._path = folder / "state.json"
         self._requests: dict[str, StoredRequest] = {}
         self._key = ""
+        self._signature: tuple[int, int, int] | None = None
         if self._path.exists():
             self._read(fingerprint)
         else:
@@ -76,6 +77,21 @@ class ClientStore:
             self._fingerprint = fingerprint
             folder.mkdir(parents=True, exist_ok=True)
             self._write()
+
+    @classmethod
+    def open(cls, folder: Path, fingerprint: str) -> ClientStore:
+        """The store of a folder, read again only where its file has changed since this process read or wrote it.
+
+        Raises
+        ------
+        InvalidDataError, FedUnlearnError
+            As the class itself.
+        """
+        known = _opened.get(folder)
+        if known is not None and known._fingerprint == fingerprint and known._signature == _signature_of(known._path):
+            return known
+        store = _opened[folder] = cls(folder, fingerprint)
+        return store
 
     def get(self, request_id: str) -> StoredRequest | None:
         """What is kept of a request; None where this client holds nothing of it."""
@@ -150,6 +166,7 @@ class ClientStore:
                 " or give the new source ids of its own and a new store"
             )
         self._requests = requests
+        self._signature = _signature_of(self._path)
 
     def _write(self) -> None:
         body = {
@@ -159,3 +176,16 @@ class ClientStore:
             "requests": {request_id: asdict(stored) for request_id, stored in self._requests.items()},
         }
         write_atomically(self._path, json.dumps(body).encode())
+        self._signature = _signature_of(self._path)
+
+
+_opened: dict[Path, ClientStore] = {}
+"""Stores that this process has open; a simulated client's next message may reach another process."""
+
+
+def _signature_of(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
