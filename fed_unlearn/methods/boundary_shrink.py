@@ -14,13 +14,12 @@ from torch import Tensor
 
 from fed_unlearn.attacks import fgsm, pgd
 from fed_unlearn.data.images import ImageSet
+from fed_unlearn.inference import batch_slices
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import LabelDescent, on_device
 from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
 from fed_unlearn.methods.validation import require, require_choice
-
-SEARCH_BATCH_SIZE = 512
 
 
 @register("boundary-shrink")
@@ -69,8 +68,8 @@ class BoundaryShrink(LabelDescent):
 
     def _nearest_labels(self, work: Workspace, samples: ImageSet) -> Tensor:
         found = []
-        for start in range(0, len(samples), SEARCH_BATCH_SIZE):
-            images, labels = samples.batch(slice(start, start + SEARCH_BATCH_SIZE))
+        for batch in batch_slices(samples, samples.images.device):
+            images, labels = samples.batch(batch)
             if self.search == "fgsm":
                 moved = fgsm(work.original, images, labels, bound=self.bound, passes=work.passes)
             else:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.inference import INFERENCE_BATCH_SIZE, device_of
+from fed_unlearn.inference import batch_slices, device_of
 from fed_unlearn.methods.base import Method, Workspace
 from fed_unlearn.methods.validation import require
 
@@ -121,8 +121,8 @@ def forget_accuracy(work: Workspace, samples: ImageSet) -> float:
     """Share of the samples that the model's own outputs still put first; counted as forward passes."""
     counts = []
     with torch.inference_mode():
-        for start in range(0, len(samples), INFERENCE_BATCH_SIZE):
-            images, labels = samples.batch(slice(start, start + INFERENCE_BATCH_SIZE))
+        for batch in batch_slices(samples, samples.images.device):
+            images, labels = samples.batch(batch)
             counts.append(_recognised(work.model(images), labels, work.class_count))
     work.passes.add(forward=len(samples))
     return int(torch.stack(counts).sum()) / len(samples)
