@@ -202,10 +202,15 @@ def _forget_set(instruction: protocol.UnlearnInstruction, session: ClientSession
                 " unknown here or forgotten already"
             )
         return forget
-    if instruction.sample_count >= len(available):
+    if instruction.sample_class is not None and instruction.sample_count < len(available):
+        available = available.of_classes({instruction.sample_class})
+        enough = instruction.sample_count <= len(available)
+    else:
+        enough = instruction.sample_count < len(available)
+    if not enough:
         raise InvalidRequestError(
-            f"request {instruction.request_id} asks for {instruction.sample_count} samples, {len(available)} are"
-            " left to train on; ask for fewer, or for the whole client"
+            f"request {instruction.request_id} asks for {instruction.sample_count} samples; {len(available)} such"
+            " samples are left here to train on: ask for fewer, or for the whole client"
         )
     generator = seeded_generator(instruction.seed, "draw", instruction.request_id, session.client_id)
     drawn = torch.randperm(len(available), generator=generator)[: instruction.sample_count]

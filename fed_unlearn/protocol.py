@@ -81,6 +81,7 @@ class UnlearnInstruction(Instruction):
     classes: tuple[int, ...] = ()
     sample_ids: tuple[str, ...] = ()
     sample_count: int = 0
+    sample_class: int | None = None
     method: str
     parameters: Mapping[str, ParameterValue]
     excluded_classes: tuple[int, ...]

@@ -32,12 +32,13 @@ class ClassScope:
 class SampleScope:
     """Single training samples of one client, by their ids or by how many the client is to draw.
 
-    A count lets the holder choose (by the request's seed), so that no id leaves it.
+    A count lets the holder choose (by the request's seed), so that no id leaves it; ``of_class`` narrows its choice.
     """
 
     client: str
     sample_ids: tuple[str, ...] = ()
     count: int = 0
+    of_class: int | None = None
     kind: Literal["sample"] = field(default="sample", init=False)
 
     def __post_init__(self) -> None:
@@ -46,6 +47,8 @@ class SampleScope:
                 f"a sample request to client {self.client} names {len(self.sample_ids)} ids and a count of"
                 f" {self.count}; expected either ids or a count of at least 1"
             )
+        if self.of_class is not None and self.sample_ids:
+            raise InvalidRequestError(f"a sample request to client {self.client} gives ids and a class; expected one")
         if len(set(self.sample_ids)) < len(self.sample_ids):
             raise InvalidRequestError(f"a sample request to client {self.client} names an id twice")
 
@@ -104,12 +107,13 @@ class ForgetRequest:
         sample_ids: Sequence[str] = (),
         *,
         count: int = 0,
+        of_class: int | None = None,
         method: str | None = None,
         id: str | None = None,
         **parameters: ParameterValue,
     ) -> ForgetRequest:
         """Request to forget single samples of a client, by id or by a number that the client draws."""
-        return cls(SampleScope(str(client), tuple(sample_ids), count), method, parameters, id)
+        return cls(SampleScope(str(client), tuple(sample_ids), count, of_class), method, parameters, id)
 
     @classmethod
     def for_client(
@@ -123,8 +127,11 @@ class ForgetRequest:
         match self.scope:
             case ClassScope(classes=classes):
                 return {"classes": list(classes)}
-            case SampleScope(client=client, sample_ids=ids, count=count):
-                return {"client": client, "sample_ids": list(ids)} if ids else {"client": client, "samples": count}
+            case SampleScope(client=client, sample_ids=ids, count=count, of_class=of_class):
+                if ids:
+                    return {"client": client, "sample_ids": list(ids)}
+                drawn: dict[str, list[int] | list[str] | int | str] = {"client": client, "samples": count}
+                return drawn if of_class is None else {**drawn, "of_class": of_class}
             case ClientScope(client=client):
                 return {"client": client}
 
@@ -159,7 +166,7 @@ class ForgetRequest:
                     scope = ClassScope(tuple(target["classes"]))
                 case "sample":
                     ids = tuple(target.get("sample_ids", ()))
-                    scope = SampleScope(target["client"], ids, int(target.get("samples", 0)))
+                    scope = SampleScope(target["client"], ids, int(target.get("samples", 0)), target.get("of_class"))
                 case "client":
                     scope = ClientScope(target["client"])
                 case other:

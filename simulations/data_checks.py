@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from fed_unlearn.data.clients import client_data
+from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.models import load_checkpoint
@@ -68,13 +69,22 @@ def check_clients(scenario: Scenario, source: ImageSource) -> None:
     for index, step in forget_steps(scenario):
         if step.client is not None and step.samples is not None:
             held = _training_samples(scenario, source, step.client)
-            if step.samples >= held:
-                problem = f"{step.samples} were given; client {step.client} holds {held} and must keep at least one"
+            if step.of_class is not None:
+                of_class = len(held.of_classes({step.of_class}))
+                if step.samples > of_class:
+                    problem = (
+                        f"{step.samples} were given; client {step.client} holds {of_class} of class {step.of_class}"
+                    )
+                    raise scenario_error(scenario, ("timeline", index, "forget", "samples"), problem)
+            if step.samples >= len(held):
+                problem = (
+                    f"{step.samples} were given; client {step.client} holds {len(held)} and must keep at least one"
+                )
                 raise scenario_error(scenario, ("timeline", index, "forget", "samples"), problem)
     _training_samples(scenario, source, 0)
 
 
-def _training_samples(scenario: Scenario, source: ImageSource, client: int) -> int:
+def _training_samples(scenario: Scenario, source: ImageSource, client: int) -> ImageSet:
     clients = scenario.clients
     with _errors_at(scenario, "clients"):
         data = client_data(
@@ -86,4 +96,4 @@ def _training_samples(scenario: Scenario, source: ImageSource, client: int) -> i
             validation_fraction=scenario.data.validation_fraction,
             seed=scenario.seed,
         )
-    return len(data.train)
+    return data.train

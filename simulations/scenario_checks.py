@@ -138,6 +138,8 @@ def _check_target(scenario: Scenario, place: Place, step: ForgetStep) -> None:
         raise scenario_error(scenario, place, f"{named} were given together; expected {_FORGET_KEYS}")
     if not by_class and not by_client:
         raise scenario_error(scenario, place, f"names nothing to forget; expected {_FORGET_KEYS}")
+    if step.of_class is not None and step.samples is None:
+        raise scenario_error(scenario, (*place, "of-class"), "was given without samples; expected both or neither")
     if by_class:
         return
     count = scenario.clients.count

@@ -217,6 +217,7 @@ class ForgetStep(Section):
     ] = None
     client: Annotated[int, Field(ge=0)] | None = None
     samples: Positive | None = None
+    of_class: Annotated[int, Field(ge=0)] | None = None
     sample_ids: Annotated[tuple[int | str, ...], BeforeValidator(_sample_ids)] | None = None
     method: str | None = None
     parameters: Parameters = Field(default_factory=dict)
@@ -281,7 +282,8 @@ class Scenario(Section):
             case "class":
                 scope = ClassScope(step.class_ids)
             case "sample":
-                scope = SampleScope(str(step.client), tuple(map(str, step.sample_ids or ())), step.samples or 0)
+                ids = tuple(map(str, step.sample_ids or ()))
+                scope = SampleScope(str(step.client), ids, step.samples or 0, step.of_class)
             case "client":
                 scope = ClientScope(str(step.client))
         return ForgetRequest(scope, name, cast(Mapping[str, ParameterValue], parameters), step.id)

@@ -91,6 +91,7 @@ class Rounds:
             classes=classes_of(request),
             sample_ids=scope.sample_ids if isinstance(scope, SampleScope) else (),
             sample_count=scope.count if isinstance(scope, SampleScope) else 0,
+            sample_class=scope.of_class if isinstance(scope, SampleScope) else None,
             method=method,
             parameters=dict(parameters),
             excluded_classes=excluded_classes,

@@ -92,7 +92,8 @@ def target_words(request: RequestResult) -> str:
     count = len(ids) if isinstance(ids, list | tuple) else target.get("samples")
     if count is None:
         return f"client {target.get('client')}"
-    return f"{count} sample{'' if count == 1 else 's'} of client {target.get('client')}"
+    of_class = "" if target.get("of_class") is None else f" of class {target['of_class']}"
+    return f"{count} sample{'' if count == 1 else 's'}{of_class} of client {target.get('client')}"
 
 
 def training_line(results: RunResults) -> str:
