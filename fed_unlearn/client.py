@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -18,10 +19,12 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.client_store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
 from fed_unlearn.task import Task
 
 __all__ = ["ClientSession", "current_session", "install", "retained"]
+
+logger = logging.getLogger("fed_unlearn.client")
 
 Handler = Callable[[Message, Context], Message]
 AnyDataset = TypeVar("AnyDataset", bound=Dataset[tuple[Tensor, int]])
@@ -36,7 +39,7 @@ class ClientSession:
     context : Context
         Of the message.
     models : dict
-        The process's model by device, shared by all messages of one app.
+        The process's model, by device and run; shared by all messages of one app.
     """
 
     def __init__(self, task: Task, context: Context, models: dict[str, nn.Module]) -> None:
@@ -67,9 +70,11 @@ class ClientSession:
     def model_with(self, arrays: ArrayRecord) -> nn.Module:
         """The process's model with the given weights, on the task's device."""
         device = self.task.device()
-        model = self._models.get(str(device))
+        key = f"{device} {self.context.run_id} {sorted(self.context.run_config.items())}"
+        model = self._models.get(key)
         if model is None:
-            model = self._models[str(device)] = self.task.build_model(self.context).to(device)
+            self._models.clear()
+            model = self._models[key] = self.task.build_model(self.context).to(device)
         model.load_state_dict(to_state_dict(arrays))
         return model
 
@@ -83,6 +88,13 @@ class ClientSession:
             device=str(self.task.device()),
             cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         )
+
+
+def describe(error: Exception) -> str:
+    """What a server may learn of an error at a client: its kind, and the words of those errors that hold no data."""
+    if type(error) in (FedUnlearnError, InvalidRequestError, ProtocolError):
+        return str(error)
+    return f"{type(error).__name__} at the client; its own log has the details"
 
 
 _session: ContextVar[ClientSession | None] = ContextVar("fed_unlearn_session", default=None)
@@ -127,6 +139,9 @@ class _InSession:
             if answer.has_content():
                 protocol.write_stamp(answer, session.stamp())
             return answer
+        except Exception as error:
+            logger.exception("%s failed", message.metadata.message_type)
+            raise FedUnlearnError(f"{message.metadata.message_type}: {describe(error)}") from None
         finally:
             _session.reset(token)
 

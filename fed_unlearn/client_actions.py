@@ -14,7 +14,7 @@ from fed_unlearn import methods, protocol
 from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.membership import confidence_histogram
-from fed_unlearn.client import ClientSession, Handler, current_session
+from fed_unlearn.client import ClientSession, Handler, current_session, describe
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.guard import Guard, guard_retained
@@ -25,7 +25,7 @@ logger = logging.getLogger("fed_unlearn.client")
 
 
 def _action(handle: Callable[[Message, ClientSession], Message]) -> Handler:
-    """A Flower handler; the library's errors become refusals, others leave without the text that may hold data."""
+    """A Flower handler; the library's own errors become refusals, others error replies without their text."""
 
     @wraps(handle)
     def handler(message: Message, context: Context) -> Message:
@@ -34,13 +34,9 @@ def _action(handle: Callable[[Message, ClientSession], Message]) -> Handler:
             return handle(message, session)
         except FedUnlearnError as error:
             logger.warning("client %s: %s: %s", session.client_id, message.metadata.message_type, error)
-            return protocol.refuse(message, f"client {session.client_id}: {error}")
-        except Exception as error:
-            logger.exception("client %s: %s failed", session.client_id, message.metadata.message_type)
-            raise FedUnlearnError(
-                f"client {session.client_id}: {message.metadata.message_type} failed with {type(error).__name__};"
-                " its own log has the details"
-            ) from None
+            reason = f"client {session.client_id}: {describe(error)}"
+            invalid = isinstance(error, InvalidRequestError)
+            return protocol.refuse(message, protocol.Refusal(reason=reason, invalid_request=invalid))
 
     return handler
 
@@ -188,7 +184,7 @@ def _forget_set(instruction: protocol.UnlearnInstruction, session: ClientSession
     stored = session.store.get(instruction.request_id)
     if stored is not None:
         if stored.tombstoned:
-            raise InvalidRequestError(f"request {instruction.request_id} is committed here already")
+            raise FedUnlearnError(f"request {instruction.request_id} is committed here already")
         return train.only(stored.sample_ids)
     available = session.retained_samples()
     if instruction.scope == "class":

@@ -141,12 +141,7 @@ class Ledger:
             If the life of a request does not have that step.
         """
         with self._transaction():
-            check_transition(request_id, self.entry(request_id).status, status)
-            self._connection.execute(
-                "UPDATE requests SET status = ?, attempt = ?, reason = ? WHERE id = ?",
-                (status, attempt, reason, request_id),
-            )
-            self._record(request_id, status, attempt, {**(facts or {}), **({"reason": reason} if reason else {})})
+            self._advance(request_id, status, attempt, reason, facts or {})
 
     def entry(self, request_id: str) -> LedgerEntry:
         """One request.
@@ -181,6 +176,25 @@ class Ledger:
             for item in entry.request.scope.classes
         )
 
+    def commit(self, request_id: str, digest: str, *, attempt: int) -> None:
+        """Commit a request and record the model that it led to, in one transaction.
+
+        Parameters
+        ----------
+        request_id : str
+        digest : str
+            The model's name in the checkpoint store.
+        attempt : int
+
+        Raises
+        ------
+        TransitionError
+            If the request is not being committed.
+        """
+        with self._transaction():
+            self._advance(request_id, Status.COMMITTED, attempt, None, {})
+            self._accept_model(digest, request_id)
+
     def accept_model(self, digest: str, accepted_after: str) -> None:
         """Record the model that serves from now on.
 
@@ -192,11 +206,7 @@ class Ledger:
             What led to it: a request's id, or for instance ``"train:1"``.
         """
         with self._transaction():
-            self._connection.execute(
-                "INSERT INTO models (time, digest, accepted_after) VALUES (?, ?, ?)",
-                (time.time(), digest, accepted_after),
-            )
-            self._record(None, "model-accepted", 0, {"digest": digest, "after": accepted_after})
+            self._accept_model(digest, accepted_after)
 
     def served_model(self) -> str | None:
         """Digest of the model that serves; None before the first."""
@@ -214,6 +224,42 @@ class Ledger:
             "SELECT sequence, time, request_id, name, attempt, facts FROM events ORDER BY sequence"
         )
         return [LedgerEvent(row[0], row[1], row[2], row[3], row[4], json.loads(row[5])) for row in rows]
+
+    def confirm_tombstones(self, client: str, digest: str) -> None:
+        """Record the tombstone digest that a client has confirmed; it must show it from now on."""
+        self.note("tombstones-confirmed", {"client": client, "digest": digest})
+
+    def confirmed_tombstones(self) -> dict[str, str]:
+        """The tombstone digest that each client last confirmed."""
+        rows = self._connection.execute(
+            "SELECT facts FROM events WHERE name = 'tombstones-confirmed' ORDER BY sequence"
+        )
+        return {facts["client"]: facts["digest"] for facts in (json.loads(row[0]) for row in rows)}
+
+    def committing_model(self, request_id: str) -> str | None:
+        """Digest of the model that a request was being committed with; None where it was not."""
+        row = self._connection.execute(
+            "SELECT facts FROM events WHERE request_id = ? AND name = ? ORDER BY sequence DESC LIMIT 1",
+            (request_id, Status.COMMITTING),
+        ).fetchone()
+        return None if row is None else str(json.loads(row[0])["digest"])
+
+    def _advance(
+        self, request_id: str, status: Status, attempt: int, reason: str | None, facts: Mapping[str, Fact]
+    ) -> None:
+        check_transition(request_id, self.entry(request_id).status, status)
+        self._connection.execute(
+            "UPDATE requests SET status = ?, attempt = ?, reason = ? WHERE id = ?",
+            (status, attempt, reason, request_id),
+        )
+        self._record(request_id, status, attempt, {**facts, **({"reason": reason} if reason else {})})
+
+    def _accept_model(self, digest: str, accepted_after: str) -> None:
+        self._connection.execute(
+            "INSERT INTO models (time, digest, accepted_after) VALUES (?, ?, ?)",
+            (time.time(), digest, accepted_after),
+        )
+        self._record(None, "model-accepted", 0, {"digest": digest, "after": accepted_after})
 
     def _entries(self, where: str, *values: str) -> list[LedgerEntry]:
         rows = self._connection.execute(

@@ -226,15 +226,25 @@ def reply(message: Message, metrics: MetricRecord, arrays: ArrayRecord | None = 
     return Message(records, reply_to=message)
 
 
-def refuse(message: Message, reason: str) -> Message:
-    """A client's reply that it cannot do what was asked, in words that hold nothing of its data."""
-    return Message(RecordDict({_REFUSED: ConfigRecord({_REFUSED: reason})}), reply_to=message)
+class Refusal(BaseModel):
+    """Why a client did not do what was asked, in words that hold nothing of its data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: str
+    invalid_request: bool
+    """Whether the request itself cannot be served; else something went wrong in serving it."""
 
 
-def refusal(message: Message) -> str | None:
+def refuse(message: Message, refusal: Refusal) -> Message:
+    """A client's reply that it did not do what was asked."""
+    return Message(RecordDict({_REFUSED: ConfigRecord(refusal.model_dump())}), reply_to=message)
+
+
+def refusal_of(message: Message) -> Refusal | None:
     """Why a client refused; None where it did not."""
     record = message.content.get(_REFUSED)
-    return str(record[_REFUSED]) if isinstance(record, ConfigRecord) else None
+    return Refusal.model_validate(dict(record)) if isinstance(record, ConfigRecord) else None
 
 
 def write_stamp(message: Message, stamp: Stamp) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import logging
 import math
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from flwr.serverapp import strategy as flower_strategies
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.data.sources import ImageSource
-from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations import results as run_results
@@ -51,8 +52,14 @@ class Prepared:
     initial: ArrayRecord
 
 
-def prepare(scenario: Scenario) -> Prepared:
+def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
     """Load data and model of a scenario, and check one against the other.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    oracle : bool
+        Whether retrain oracles are wanted.
 
     Raises
     ------
@@ -60,8 +67,19 @@ def prepare(scenario: Scenario) -> Prepared:
         Naming the place, the value and what is allowed.
     """
     source, model = check_parts(scenario)
+    if oracle and scenario.model.checkpoint is not None:
+        raise InvalidParameterError(
+            f"{scenario.source_file}: --oracle with model.checkpoint: the model was trained elsewhere, so there is no"
+            " training to repeat; leave one of them out"
+        )
     new_inner_strategy(scenario)
-    new_plan(scenario)
+    plan = new_plan(scenario)
+    for index, entry in enumerate(scenario.timeline):
+        if entry.forget is not None:
+            try:
+                plan.parameters_of(scenario.request_of(entry.forget))
+            except FedUnlearnError as error:
+                raise InvalidParameterError(f"{scenario.source_file}: timeline[{index}].forget: {error}") from None
     return Prepared(scenario, source, ArrayRecord(model.state_dict()))
 
 
@@ -88,7 +106,7 @@ def run_in_process(scenario: Scenario, out: Path, *, oracle: bool = False, obser
     from fed_unlearn.simulations.client_app import app
     from fed_unlearn.simulations.inprocess import InProcessGrid
 
-    prepared = prepare(scenario)
+    prepared = prepare(scenario, oracle=oracle)
     gc.collect()
     gc.freeze()  # the libraries' objects stay for good: looking at them again and again costs a twentieth of a run
     threads = torch.get_num_threads()
@@ -146,8 +164,16 @@ def new_inner_strategy(scenario: Scenario) -> Strategy:
     training = scenario.training
     count = scenario.clients.count
     nodes = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": count}
+    strategy_class = getattr(flower_strategies, training.strategy)
+    defaults = inspect.signature(strategy_class).parameters
+    for name, value in training.parameters.items():
+        default = defaults[name].default if name in defaults else None
+        if isinstance(default, float | int) and not isinstance(value, float | int):
+            raise InvalidParameterError(
+                f"{scenario.source_file}: training.parameters.{name}: {value!r} was given; expected a number"
+            )
     try:
-        inner: Strategy = getattr(flower_strategies, training.strategy)(**{**nodes, **training.parameters})
+        inner: Strategy = strategy_class(**{**nodes, **training.parameters})
     except TypeError as error:
         raise InvalidParameterError(
             f"{scenario.source_file}: training.parameters: strategy {training.strategy}: {error}"
@@ -273,16 +299,15 @@ class _Timeline:
         for outcome in result.requests:
             oracle = self._oracle(request_id) if outcome.before is not None else None
             self._round += 1 + outcome.repair_rounds
-            points = [
-                HistoryPoint(
+            points: list[HistoryPoint] = []
+            if outcome.after is not None and outcome.after.test_retain_accuracy is not None:
+                point = HistoryPoint(
                     event=outcome.request.id or "",
                     round=self._round,
                     test_accuracy=outcome.after.test_retain_accuracy,
                     test_forget_accuracy=outcome.after.test_forget_accuracy,
                 )
-                for _ in (0,)
-                if outcome.after is not None and outcome.after.test_retain_accuracy is not None
-            ]
+                points.append(point)
             self._results = replace(
                 self._results,
                 requests=(*self._results.requests, _request_result(outcome, oracle)),

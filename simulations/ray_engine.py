@@ -150,11 +150,11 @@ def run_on_ray(
                 on_line(line)
             return RayRun(run_id, superlink.final_status(run_id), tuple(last_lines))
         except KeyboardInterrupt:
-            stack.enter_context(_undisturbed())
-            if run_id is not None:
-                with contextlib.suppress(EngineError):
-                    superlink.stop_run(run_id)
-            stack.close()
+            with _undisturbed():
+                if run_id is not None:
+                    with contextlib.suppress(EngineError):
+                        superlink.stop_run(run_id)
+                stack.close()
             raise
 
 

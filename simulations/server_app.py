@@ -24,16 +24,17 @@ def main(grid: Grid, context: Context) -> None:
     out = run_folder(context)
     logger.info("fed_unlearn: scenario %s, results in %s", scenario.name, out)
     results = serve(
-        prepare(scenario),
+        prepare(scenario, oracle=bool(context.run_config.get("oracle", False))),
         grid,
         out,
         engine=str(context.run_config.get("engine", "ray")),
         oracle=bool(context.run_config.get("oracle", False)),
         observer=_log,
     )
-    from fed_unlearn.simulations.report.figures import write_figures
+    if not context.run_config.get("out"):  # whoever chose the folder draws them
+        from fed_unlearn.simulations.report.figures import write_figures
 
-    write_figures(results, out / "figures")
+        write_figures(results, out / "figures")
     for line in plain_lines(results):
         logger.info("%s", line)
     logger.info("fed_unlearn: results in %s", out)

@@ -123,6 +123,7 @@ class ScenarioTask(Task):
                 f"the scenario has {scenario.clients.count} clients, the federation {nodes} nodes; start it with"
                 f" --federation-config 'num-supernodes={scenario.clients.count}' or set clients.count={nodes}"
             )
+        self._set_threads(context)
         return _data_of(*_run_key(context), int(context.node_config["partition-id"]))
 
     def train(

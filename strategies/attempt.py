@@ -10,7 +10,6 @@ from flwr.app import ConfigRecord
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.audits.figures import Figures
-from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.protocol import AuditReply
 from fed_unlearn.requests import ForgetRequest, ParameterValue, SampleScope
 from fed_unlearn.strategies.aggregation import add_clipped, difference, norm, weighted_average
@@ -22,6 +21,14 @@ logger = logging.getLogger("fed_unlearn.strategies")
 
 class RequestRejectedError(Exception):
     """A request that cannot be served as it was put; the text says why."""
+
+
+class AttemptFailedError(Exception):
+    """An attempt that came to no accepted model; the text says why. The request's samples stay in quarantine."""
+
+
+class CommitFailedError(AttemptFailedError):
+    """A commit that some holder did not confirm; others have their tombstones, so that there is no further attempt."""
 
 
 @dataclass
@@ -86,6 +93,7 @@ class Attempt:
     step: int = 0
     repair_rounds: int = 0
     unlearned: Figures | None = None
+    holders: tuple[str, ...] = ()
 
     @property
     def is_sample(self) -> bool:
@@ -100,7 +108,9 @@ class Attempt:
         Raises
         ------
         RequestRejectedError
-            If no client holds a sample of the request.
+            If no client holds a sample of the request, or the request cannot be served as it was put.
+        AttemptFailedError
+            If a client failed to unlearn: what it holds would stay in the model.
         """
         if not self.is_sample:
             holders = self._ask_holders()
@@ -132,10 +142,13 @@ class Attempt:
             excluded_classes=self.excluded_classes,
         )
         self.step += 1
+        if holders.refused:
+            raise RequestRejectedError("; ".join(holders.refused.values()))
+        if holders.failed:
+            raise AttemptFailedError("; ".join(holders.failed.values()))
         if not holders.models:
-            raise RequestRejectedError(
-                "; ".join(holders.refusals.values()) or f"no reachable client holds a sample of {self.request.target()}"
-            )
+            raise RequestRejectedError(f"no reachable client holds a sample of {self.request.target()}")
+        self.holders = tuple(holders.models)
         where = "client" if len(holders.models) == 1 else "clients"
         self.on_step(f"unlearned by {self.method} at {where} {', '.join(holders.models)}")
         return holders
@@ -146,7 +159,7 @@ class Attempt:
         if bound is None:
             norms = self._repaired(self.served.arrays, ())[1]
             if not norms:
-                raise FedUnlearnError(f"request {self.request.id}: no client trained; set max_update_norm in the plan")
+                raise AttemptFailedError("no client trained, so nothing bounds the holder's change")
             bound = self.served.update_norm = median(norms)
         return bound
 

@@ -64,9 +64,7 @@ class Auditor:
             seed=self.seed,
         )
         answers = self.grid.ask(protocol.AUDIT, protocol.content(instruction, arrays), self.timeout)
-        replies = [
-            AuditReply.from_message(message) for message in answers.values() if protocol.refusal(message) is None
-        ]
+        replies = [AuditReply.from_message(message) for message in answers.replies.values()]
         if not replies:
             raise FedUnlearnError("no client answered evaluate.audit; its logs say why")
         return pool(replies)

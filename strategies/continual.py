@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy import FedProx, Strategy
 
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.checkpoints import CheckpointStore
@@ -160,11 +160,11 @@ class ContinualUnlearning(Strategy):
         FedUnlearnError
             If there is no model to start from, or no client answers.
         """
-        eligible = EligibleGrid(grid)
-        eligible.identify(int(getattr(self.inner, "min_available_nodes", 1)), timeout)
+        eligible = self._identified(grid, timeout)
         served = self._served_model(initial_arrays)
         if train_config is not None:
-            served.train_config = train_config
+            proximal = {"proximal-mu": self.inner.proximal_mu} if isinstance(self.inner, FedProx) else {}
+            served.train_config = ConfigRecord({**train_config, **proximal})
         service = self._service(eligible, served, timeout)
         run = _Run(
             service=service,
@@ -205,8 +205,7 @@ class ContinualUnlearning(Strategy):
             raise FedUnlearnError(
                 "there is no training to repeat: the model was trained elsewhere, so it has no oracle"
             )
-        eligible = EligibleGrid(grid)
-        eligible.identify(int(getattr(self.inner, "min_available_nodes", 1)), timeout)
+        eligible = self._identified(grid, timeout)
         rounds = sum(experience.rounds for experience in self._experiences)
         self.observer(Event("request-step", f"retrain oracle: {rounds} rounds from scratch", request_id=request_id))
         return retrain(
@@ -340,6 +339,12 @@ class ContinualUnlearning(Strategy):
             served=served,
             on_commit=lambda: reset_server_state(self.inner),
         )
+
+    def _identified(self, grid: Grid, timeout: float) -> EligibleGrid:
+        eligible = EligibleGrid(grid)
+        wanted = int(getattr(self.inner, "min_available_nodes", 1))
+        eligible.identify(wanted, timeout, self.ledger.confirmed_tombstones())
+        return eligible
 
     def _auditor(self, grid: EligibleGrid, timeout: float) -> Auditor:
         return Auditor(grid, timeout, self.plan.retain_limit, self.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message, RecordDict
@@ -55,6 +55,25 @@ class DeviceUse:
     cuda_visible_devices: str
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What clients said to one message.
+
+    Attributes
+    ----------
+    replies : dict of str to Message
+        With content, by client, sorted.
+    refused : dict of str to str
+        Clients for which the request itself cannot be served, and why.
+    failed : dict of str to str
+        Clients that did not do it, and why: an error, no answer, or an answer that must not be used.
+    """
+
+    replies: dict[str, Message]
+    refused: dict[str, str]
+    failed: dict[str, str]
+
+
 @dataclass
 class Roster:
     """The clients of a run, by node.
@@ -102,7 +121,7 @@ class EligibleGrid(Grid):
         self.device_use: dict[DeviceUse, int] = {}
         self.dropped: dict[str, str] = {}
 
-    def identify(self, min_nodes: int, timeout: float) -> None:
+    def identify(self, min_nodes: int, timeout: float, confirmed: Mapping[str, str]) -> None:
         """Learn which client is behind which node.
 
         Parameters
@@ -111,6 +130,8 @@ class EligibleGrid(Grid):
             Wait until so many nodes are there: simulated ServerApps start before nodes register.
         timeout : float
             Seconds to wait for nodes, and for their answers.
+        confirmed : mapping of str to str
+            The tombstone digest that each client last confirmed; one that shows another is left out and named.
 
         Raises
         ------
@@ -131,6 +152,10 @@ class EligibleGrid(Grid):
                 continue
             if stamp.client_id in clients.values():
                 raise FedUnlearnError(f"two nodes say that they are client {stamp.client_id}; give each its own id")
+            if confirmed.get(stamp.client_id, stamp.tombstones) != stamp.tombstones:
+                self.dropped[stamp.client_id] = "it does not show the tombstones that it has confirmed"
+                logger.warning("client %s is left out: %s", stamp.client_id, self.dropped[stamp.client_id])
+                continue
             clients[reply.metadata.src_node_id] = stamp.client_id
             self.roster.tombstones[stamp.client_id] = stamp.tombstones
             self.roster.class_count = int(protocol.read_metric(reply, "class-count"))
@@ -140,7 +165,7 @@ class EligibleGrid(Grid):
 
     def ask(
         self, message_type: str, content: RecordDict, timeout: float, clients: Sequence[str] | None = None
-    ) -> dict[str, Message]:
+    ) -> Answers:
         """Send one content to clients, and collect what they answer.
 
         Parameters
@@ -151,24 +176,38 @@ class EligibleGrid(Grid):
         timeout : float
             Seconds.
         clients : sequence of str, optional
-            All where none are named; those that are not reachable are left out.
+            All where none are named.
 
         Returns
         -------
-        dict of str to Message
-            Answers with content by client, sorted; errors and refusals are logged and left out of neither:
-            a refusal is content.
+        Answers
+            Every client asked is in exactly one of its parts.
         """
-        nodes = [node for node, client in self.roster.clients.items() if clients is None or client in clients]
-        replies = self.send_and_receive([Message(content, node, message_type) for node in nodes], timeout=timeout)
-        answers: dict[str, Message] = {}
-        for reply in replies:
+        asked = {client: node for node, client in self.roster.clients.items() if clients is None or client in clients}
+        messages = [Message(content, node, message_type) for node in asked.values()]
+        found: dict[str, Message] = {}
+        refused: dict[str, str] = {}
+        failed = {client: f"client {client} did not answer {message_type}" for client in asked}
+        for client in clients or ():
+            if client not in asked:
+                failed[client] = f"client {client} is not reachable"
+        for reply in self.send_and_receive(messages, timeout=timeout):
             client = self.roster.clients[reply.metadata.src_node_id]
             if reply.has_error():
-                logger.warning("client %s: %s failed: %s", client, message_type, reply.error.reason)
+                failed[client] = f"client {client}: {reply.error.reason}"
                 continue
-            answers[client] = reply
-        return answers
+            refusal = protocol.refusal_of(reply)
+            if refusal is None:
+                found[client] = reply
+                del failed[client]
+            elif refusal.invalid_request:
+                refused[client] = refusal.reason
+                del failed[client]
+            else:
+                failed[client] = refusal.reason
+        for reason in (*refused.values(), *failed.values()):
+            logger.warning("%s: %s", message_type, reason)
+        return Answers(found, refused, failed)
 
     def take_traffic(self) -> Traffic:
         """The cost since this was last asked."""

@@ -45,6 +45,30 @@ def reset_server_state(inner: Strategy) -> None:
             setattr(inner, name, None)
 
 
+_MINIMA = ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes")
+
+
+@contextmanager
+def minima_within(inner: Strategy, available: int) -> Iterator[None]:
+    """Let a strategy sample from fewer nodes than it asks for: those left out will not come, and it would wait forever.
+
+    Parameters
+    ----------
+    inner : Strategy
+        Its minima are as before afterwards.
+    available : int
+        Eligible nodes.
+    """
+    before = {name: getattr(inner, name) for name in _MINIMA if hasattr(inner, name)}
+    try:
+        for name, value in before.items():
+            setattr(inner, name, min(value, available))
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(inner, name, value)
+
+
 @contextmanager
 def seeded_sampling(seed: int) -> Iterator[None]:
     """Let Flower's node sampling, which draws from Python's global generator, depend on a seed alone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,10 +12,8 @@ from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.requests import ForgetRequest, ParameterValue, SampleScope
 from fed_unlearn.strategies.aggregation import difference, norm, weighted_average
 from fed_unlearn.strategies.auditing import classes_of
-from fed_unlearn.strategies.grid import EligibleGrid
+from fed_unlearn.strategies.grid import Answers, EligibleGrid
 from fed_unlearn.strategies.plan import UnlearningPlan
-
-logger = logging.getLogger("fed_unlearn.strategies")
 
 
 @dataclass(frozen=True)
@@ -29,13 +26,14 @@ class HolderModels:
         Unlearned model by holder, sorted.
     weights : dict of str to float
         Forget samples by holder.
-    refusals : dict of str to str
-        Why a client refused, by client.
+    refused, failed : dict of str to str
+        Why a client refused the request, or failed to serve it.
     """
 
     models: dict[str, Arrays]
     weights: dict[str, float]
-    refusals: dict[str, str]
+    refused: dict[str, str]
+    failed: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -100,16 +98,12 @@ class Rounds:
         content = protocol.content(instruction, pack(base))
         clients = [scope.client] if isinstance(scope, SampleScope) else None
         answers = self.grid.ask(protocol.UNLEARN, content, self.timeout, clients)
-        refusals = _refusals(answers)
-        holders = {
-            client: message
-            for client, message in answers.items()
-            if client not in refusals and protocol.read_metric(message, protocol.WEIGHT) > 0
-        }
+        holders = _with_weight(answers)
         return HolderModels(
             models={client: _arrays(message) for client, message in holders.items()},
             weights={client: protocol.read_metric(message, protocol.WEIGHT) for client, message in holders.items()},
-            refusals=refusals,
+            refused=answers.refused,
+            failed=answers.failed,
         )
 
     def repair(
@@ -146,13 +140,7 @@ class Rounds:
             round=number,
         )
         content = protocol.content(instruction, pack(base), config)
-        answers = self.grid.ask(protocol.REPAIR, content, self.timeout)
-        refusals = _refusals(answers)
-        trained = {
-            client: message
-            for client, message in answers.items()
-            if client not in refusals and protocol.read_metric(message, protocol.WEIGHT) > 0
-        }
+        trained = _with_weight(self.grid.ask(protocol.REPAIR, content, self.timeout))
         if not trained:
             return RepairedModel(base, ())
         models = [_arrays(message) for message in trained.values()]
@@ -169,23 +157,21 @@ class Rounds:
         *,
         retention_days: float = 0.0,
         release: bool = False,
-    ) -> None:
+    ) -> Answers:
         """``train.confirm`` or ``train.discard``: to every client that may hold something of the request."""
         instruction = protocol.SettleInstruction(
             request_id=request.id or "", attempt=attempt, retention_days=retention_days, release=release
         )
         clients = [request.scope.client] if isinstance(request.scope, SampleScope) else None
-        _refusals(self.grid.ask(message_type, protocol.content(instruction), self.timeout, clients))
+        return self.grid.ask(message_type, protocol.content(instruction), self.timeout, clients)
 
 
-def _refusals(answers: Mapping[str, Message]) -> dict[str, str]:
-    refusals: dict[str, str] = {}
-    for client, message in answers.items():
-        reason = protocol.refusal(message)
-        if reason is not None:
-            logger.warning("%s was refused: %s", message.metadata.message_type, reason)
-            refusals[client] = reason
-    return refusals
+def _with_weight(answers: Answers) -> dict[str, Message]:
+    return {
+        client: message
+        for client, message in answers.replies.items()
+        if protocol.read_metric(message, protocol.WEIGHT) > 0
+    }
 
 
 def _arrays(message: Message) -> Arrays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from fed_unlearn import protocol
@@ -18,7 +18,7 @@ from fed_unlearn.lifecycle import Status
 from fed_unlearn.protocol import AuditReply
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
 from fed_unlearn.strategies.aggregation import all_finite
-from fed_unlearn.strategies.attempt import Attempt, RequestRejectedError, ServedModel
+from fed_unlearn.strategies.attempt import Attempt, AttemptFailedError, CommitFailedError, RequestRejectedError, ServedModel
 from fed_unlearn.strategies.auditing import Auditor, classes_of, figures, forget_accuracy
 from fed_unlearn.strategies.events import Event, Observer
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome
@@ -114,36 +114,40 @@ class RequestService:
             raise RequestRejectedError(str(error)) from error
 
     def _attempts(self, entry: LedgerEntry, outcome: RequestOutcome) -> tuple[RequestOutcome, RelapseRow | None]:
-        request, before = entry.request, None
+        request = entry.request
         forgotten = self.ledger.forgotten_classes()
         number = entry.attempt
+        if entry.status is Status.COMMITTING:
+            return replace(outcome, status=Status.COMMITTED), self._resume_commit(entry)
         self._abandon_open_attempt(entry)
         while True:
             number += 1
             self.ledger.advance(entry.id, Status.UNLEARNING, attempt=number)
             attempt = self._new_attempt(request, number)
-            attempt.unlearn()
-            if before is None:
-                before = self._figures_before(request)
-            decision, audit = self._mend(attempt)
-            after = figures(request, audit, audit, forgotten)
+            relapse: RelapseRow | None = None
+            try:
+                attempt.unlearn()
+                if outcome.before is None:
+                    outcome = replace(outcome, before=self._figures_before(request))
+                decision, audit = self._mend(attempt)
+                outcome = replace(outcome, after=figures(request, audit, audit, forgotten))
+                if decision.verdict is Verdict.ACCEPT:
+                    relapse = self._commit(attempt, audit, outcome.after)
+            except AttemptFailedError as error:
+                again = number < self.gate.max_attempts and not isinstance(error, CommitFailedError)
+                decision = Decision(Verdict.RETRY if again else Verdict.ROLL_BACK, (str(error),))
             outcome = replace(
                 outcome,
                 attempts=number,
                 repair_rounds=attempt.repair_rounds,
                 reason=decision.reason,
-                before=before,
                 unlearned=outcome.unlearned or attempt.unlearned,
-                after=after,
             )
-            if decision.verdict is Verdict.ACCEPT:
-                relapse = self._commit(attempt, audit, after)
+            if relapse is not None:
                 return replace(outcome, status=Status.COMMITTED), relapse
-            self._roll_back(attempt, decision, after)
+            self._roll_back(attempt, decision, outcome.after)
             if decision.verdict is Verdict.ROLL_BACK:
-                self.ledger.advance(
-                    entry.id, Status.FAILED, attempt=number, reason=decision.reason, facts=_facts(after)
-                )
+                self.ledger.advance(entry.id, Status.FAILED, attempt=number, reason=decision.reason)
                 return replace(outcome, status=Status.FAILED), self.relapse_row(entry.id, audit=None)
 
     def _abandon_open_attempt(self, entry: LedgerEntry) -> None:
@@ -151,6 +155,15 @@ class RequestService:
         if entry.status not in (Status.RECEIVED, Status.ROLLED_BACK):
             self.rounds.settle(protocol.DISCARD, entry.request, entry.attempt)
             self.ledger.advance(entry.id, Status.ROLLED_BACK, attempt=entry.attempt, reason="the server stopped")
+
+    def _resume_commit(self, entry: LedgerEntry) -> RelapseRow:
+        """A commit that a crash cut short goes on: the gate had accepted, and holders may have their tombstones."""
+        digest = self.ledger.committing_model(entry.id)
+        if digest is None:
+            raise FedUnlearnError(f"request {entry.id}: the ledger does not name the model to commit")
+        self.served.arrays = self.checkpoints.load(digest)
+        self._confirm(entry.request, entry.attempt, holders=())
+        return self._finish_commit(entry.request, entry.attempt, digest, audit=None)
 
     def _new_attempt(self, request: ForgetRequest, number: int) -> Attempt:
         return Attempt(
@@ -196,21 +209,40 @@ class RequestService:
 
     def _commit(self, attempt: Attempt, audit: AuditReply, after: Figures) -> RelapseRow:
         """Checkpoint, tombstones on the holders' disks, ledger; then whatever carries the data is purged."""
-        request_id = attempt.request.id or ""
-        self.ledger.advance(request_id, Status.COMMITTING, attempt=attempt.number, facts=_facts(after))
         digest = self.checkpoints.save(attempt.candidate)
-        self.rounds.settle(protocol.CONFIRM, attempt.request, attempt.number, retention_days=self.plan.retention_days)
-        self.ledger.accept_model(digest, request_id)
-        self.ledger.advance(request_id, Status.COMMITTED, attempt=attempt.number)
-        self.checkpoints.purge({digest})
+        self.ledger.advance(
+            attempt.request.id or "",
+            Status.COMMITTING,
+            attempt=attempt.number,
+            facts={**_facts(after), "digest": digest},
+        )
+        self._confirm(attempt.request, attempt.number, attempt.holders)
         if self.served.first_audit is None:
             self.served.first_audit = self.served.audit
         self.served.arrays = attempt.candidate
+        return self._finish_commit(attempt.request, attempt.number, digest, audit)
+
+    def _confirm(self, request: ForgetRequest, number: int, holders: Collection[str]) -> None:
+        """Have tombstones written, and remember what each client showed; asks once more where a holder is silent."""
+        for is_last in (False, True):
+            answers = self.rounds.settle(protocol.CONFIRM, request, number, retention_days=self.plan.retention_days)
+            for client in answers.replies:
+                self.ledger.confirm_tombstones(client, self.rounds.grid.roster.tombstones[client])
+            missing = [client for client in holders if client not in answers.replies]
+            if not missing:
+                return
+            if is_last:
+                raise CommitFailedError(f"clients {', '.join(missing)} did not confirm their tombstones")
+
+    def _finish_commit(self, request: ForgetRequest, number: int, digest: str, audit: AuditReply | None) -> RelapseRow:
+        request_id = request.id or ""
+        self.ledger.commit(request_id, digest, attempt=number)
+        self.checkpoints.purge({digest})
         self.served.audit = audit
         self.on_commit()
         return self.relapse_row(request_id, audit)
 
-    def _roll_back(self, attempt: Attempt, decision: Decision, after: Figures) -> None:
+    def _roll_back(self, attempt: Attempt, decision: Decision, after: Figures | None) -> None:
         self.rounds.settle(protocol.DISCARD, attempt.request, attempt.number)
         self.ledger.advance(
             attempt.request.id or "",
@@ -276,7 +308,9 @@ class RequestService:
         self.observer(Event(kind, text, request_id=request.id))  # type: ignore[arg-type]
 
 
-def _facts(measured: Figures) -> dict[str, float | None]:
+def _facts(measured: Figures | None) -> dict[str, float | None]:
+    if measured is None:
+        return {}
     return {
         "forget_accuracy": measured.forget_accuracy,
         "retain_accuracy": measured.retain_accuracy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -14,7 +15,7 @@ from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.aggregation import all_finite, difference, norm, with_dtypes_of
 from fed_unlearn.strategies.grid import EligibleGrid
-from fed_unlearn.strategies.inner import seeded_sampling
+from fed_unlearn.strategies.inner import minima_within, reset_server_state, seeded_sampling
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -88,7 +89,7 @@ class Trainer:
         """
         config = ConfigRecord(dict(train_config))
         record = pack(arrays)
-        with seeded_sampling(derive_seed(self.seed, "train-sample", number)):
+        with self._sampling("train-sample", number):
             messages = list(self.inner.configure_train(number, record, config, self.grid))
         replies = [
             reply
@@ -106,16 +107,23 @@ class Trainer:
                 trained = candidate
             else:
                 logger.warning("training round %d: the aggregate is not finite; the model stays as it was", number)
+                reset_server_state(self.inner)
         evaluated = self._evaluate(trained, number, evaluate_config) if evaluate_config is not None else None
         return TrainingRound(trained, config, train_metrics, evaluated, norms)
 
     def _evaluate(self, arrays: Arrays, number: int, evaluate_config: ConfigRecord) -> MetricRecord | None:
         config = ConfigRecord(dict(evaluate_config))
-        with seeded_sampling(derive_seed(self.seed, "evaluate-sample", number)):
+        with self._sampling("evaluate-sample", number):
             messages = list(self.inner.configure_evaluate(number, pack(arrays), config, self.grid))
         if not messages:
             return None
         return self.inner.aggregate_evaluate(number, self.grid.send_and_receive(messages, timeout=self.timeout))
+
+    @contextmanager
+    def _sampling(self, purpose: str, number: int) -> Iterator[None]:
+        available = len(list(self.grid.get_node_ids()))
+        with minima_within(self.inner, available), seeded_sampling(derive_seed(self.seed, purpose, number)):
+            yield
 
     def _weight_key(self) -> str:
         return str(getattr(self.inner, "weighted_by_key", protocol.WEIGHT))

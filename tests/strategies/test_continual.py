@@ -57,14 +57,12 @@ def test_sample_request_is_served_at_its_holder_alone(federation: Federation) ->
 
 
 def test_forgotten_samples_are_never_trained_on_again(federation: Federation) -> None:
-    strategy = federation.strategy()
-    strategy.start(federation.grid, initial_arrays(), num_rounds=1)
+    plan = UnlearningPlan(parameters=FAST_PLAN.parameters, repair_rounds=1, alternations=1)
+    strategy = federation.strategy(plan=plan, gate=OPEN_GATE)
+    strategy.start(federation.grid, initial_arrays(), num_rounds=3)
     strategy.submit(ForgetRequest.for_class(3))
-    strategy.submit(ForgetRequest.for_samples(1, count=2, method="instance-wise"))
-    federation.task.trained_ids.clear()
-    result = strategy.start(federation.grid, num_rounds=0)
-    assert next(outcome.status for outcome in result.requests) is Status.COMMITTED
-    forgotten = {
+    first = strategy.start(federation.grid, num_rounds=0)
+    of_class = {
         sample_id
         for client in range(4)
         for sample_id, label in zip(
@@ -73,17 +71,17 @@ def test_forgotten_samples_are_never_trained_on_again(federation: Federation) ->
         if label == 3
     }
     federation.task.trained_ids.clear()
+    strategy.submit(ForgetRequest.for_samples(1, count=2))
+    second = strategy.start(federation.grid, num_rounds=0)
+    assert [outcome.status for outcome in (*first.requests, *second.requests)] == [Status.COMMITTED] * 2
+    repaired_with = frozenset().union(*federation.task.trained_ids)
+    drawn = set(_stored_ids(federation, 1, "r2"))
+    assert repaired_with and not repaired_with & of_class
+    federation.task.trained_ids.clear()
     strategy.start(federation.grid, num_rounds=2)
-    seen = frozenset().union(*(ids for _, ids in federation.task.trained_ids))
-    assert seen and not seen & forgotten
-    quarantined = {
-        sample_id
-        for client in range(4)
-        for request in ("r1", "r2")
-        for sample_id in _stored_ids(federation, client, request)
-    }
-    assert quarantined >= forgotten
-    assert not seen & quarantined
+    seen = frozenset().union(*federation.task.trained_ids)
+    assert len(drawn) == 2
+    assert seen and not seen & (of_class | drawn)
 
 
 def _stored_ids(federation: Federation, client: int, request: str) -> list[str]:
@@ -110,7 +108,10 @@ def test_rejected_gate_rolls_back_to_the_same_bytes(federation: Federation) -> N
     assert same_bytes(before, result.arrays)
     assert strategy.ledger.entry("r1").status is Status.FAILED
     # A failed request's samples stay in quarantine: failing never means that the data goes on being used.
-    assert _stored_ids(federation, 0, "r1")
+    held = {sample_id for client in range(4) for sample_id in _stored_ids(federation, client, "r1")}
+    federation.task.trained_ids.clear()
+    strategy.start(federation.grid, num_rounds=1)
+    assert held and not held & frozenset().union(*federation.task.trained_ids)
 
 
 def test_aggregate_is_over_the_holders_alone(tmp_path: Path) -> None:
@@ -173,11 +174,13 @@ def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     models = []
     for name in ("first", "second"):
         federation = make_federation(tmp_path / name)
-        strategy = federation.strategy(FedAvg(fraction_train=0.5, fraction_evaluate=0.0))
+        strategy = federation.strategy(FedAvg(fraction_train=0.5, fraction_evaluate=0.0), gate=OPEN_GATE)
+        strategy.start(federation.grid, initial_arrays(), num_rounds=4)
         strategy.submit(ForgetRequest.for_class(5))
-        strategy.start(federation.grid, initial_arrays(), num_rounds=2)
         strategy.submit(ForgetRequest.for_samples(1, count=2))
-        models.append(strategy.start(federation.grid, num_rounds=1).arrays)
+        result = strategy.start(federation.grid, num_rounds=1)
+        assert [outcome.status for outcome in result.requests] == [Status.COMMITTED] * 2
+        models.append(result.arrays)
     assert same_bytes(*models)
 
 

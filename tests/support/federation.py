@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,7 @@ class DigitsTask(Task):
 
     data_of: Callable[[int], ClientData] = digits_of
     model_of: Callable[[], nn.Module] = small_model
-    trained_ids: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+    trained_ids: list[frozenset[str]] = field(default_factory=list)
     _data: dict[int, ClientData] = field(default_factory=dict)
 
     def build_model(self, context: Context) -> nn.Module:
@@ -67,20 +68,22 @@ class DigitsTask(Task):
     def train(
         self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator
     ) -> PassCounter:
-        return train_locally(model, RecordingSet(samples, self), SETTINGS, generator)
+        return train_locally(model, recording(samples, self), SETTINGS, generator)
 
 
-class RecordingSet(ImageSet):
-    """An ImageSet that tells which ids each batch was made of."""
+def recording(samples: ImageSet, task: DigitsTask) -> ImageSet:
+    """The same samples, of the same class, that tell which ids each batch was made of."""
 
-    def __init__(self, samples: ImageSet, task: DigitsTask) -> None:
-        super().__init__(samples.images, samples.labels, samples.ids)
-        self._task = task
+    class Recording(type(samples)):  # type: ignore[misc]
+        def batch(self, indices: torch.Tensor | slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
+            chosen = range(len(self))[indices] if isinstance(indices, slice) else indices.tolist()
+            task.trained_ids.append(frozenset(self.ids[index] for index in chosen))
+            batch: tuple[torch.Tensor, torch.Tensor] = super().batch(indices)
+            return batch
 
-    def batch(self, indices: torch.Tensor | slice = slice(None)) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = range(len(self))[indices] if isinstance(indices, slice) else indices.tolist()
-        self._task.trained_ids.append(("train", frozenset(self.ids[index] for index in chosen)))
-        return super().batch(indices)
+    recorded = copy.copy(samples)
+    recorded.__class__ = Recording
+    return recorded
 
 
 @dataclass
