@@ -60,9 +60,10 @@ def run_command(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except FedUnlearnError as error:
+        from fed_unlearn.simulations.launch import RunFailedError
         from fed_unlearn.simulations.superlink import EngineError
 
-        return _complain(str(error), NOT_COMMITTED if isinstance(error, EngineError) else BAD_INPUT)
+        return _complain(str(error), NOT_COMMITTED if isinstance(error, EngineError | RunFailedError) else BAD_INPUT)
     return code if isinstance(code, int) else COMMITTED
 
 

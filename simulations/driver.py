@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import logging
 import math
 from collections.abc import Iterator
@@ -13,19 +12,17 @@ from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
-from flwr.serverapp import strategy as flower_strategies
-from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
-from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations import results as run_results
+from fed_unlearn.simulations.assembly import new_gate, new_inner_strategy, new_plan
 from fed_unlearn.simulations.data_checks import check_parts
 from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
-from fed_unlearn.simulations.sections import GateThresholds, Scenario, TrainStep
+from fed_unlearn.simulations.sections import Scenario, TrainStep
 from fed_unlearn.simulations.task import training_config
-from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
+from fed_unlearn.strategies import ContinualUnlearning
 from fed_unlearn.strategies.events import Observer, ignore
 from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome, UnlearningResult
 
@@ -153,64 +150,6 @@ def serve(
         return _Timeline(prepared, grid, out, engine, oracle, observer).run()
 
 
-def new_inner_strategy(scenario: Scenario) -> Strategy:
-    """The Flower strategy that a scenario names, over all of its clients.
-
-    Raises
-    ------
-    InvalidParameterError
-        If the strategy does not take one of its parameters.
-    """
-    training = scenario.training
-    count = scenario.clients.count
-    nodes = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": count}
-    strategy_class = getattr(flower_strategies, training.strategy)
-    defaults = inspect.signature(strategy_class).parameters
-    for name, value in training.parameters.items():
-        default = defaults[name].default if name in defaults else None
-        if isinstance(default, float | int) and not isinstance(value, float | int):
-            raise InvalidParameterError(
-                f"{scenario.source_file}: training.parameters.{name}: {value!r} was given; expected a number"
-            )
-    try:
-        inner: Strategy = strategy_class(**{**nodes, **training.parameters})
-    except TypeError as error:
-        raise InvalidParameterError(
-            f"{scenario.source_file}: training.parameters: strategy {training.strategy}: {error}"
-        ) from None
-    return inner
-
-
-def new_plan(scenario: Scenario) -> UnlearningPlan:
-    """How a scenario serves its requests."""
-    section = scenario.unlearning
-    repair = section.repair.model_dump(by_alias=True, exclude_none=True)
-    return UnlearningPlan(
-        repair_rounds=section.repair_rounds,
-        alternations=section.alternations,
-        guard_weight=section.guard_weight,
-        guard_margin=section.guard_margin,
-        repair_config=repair,
-        retention_days=0.0 if section.retention == "none" else float(section.retention),
-        retain_limit=scenario.run.audit_samples,
-    )
-
-
-def new_gate(scenario: Scenario) -> Gate:
-    """The gate of a scenario."""
-    return Gate(
-        class_thresholds=_thresholds(scenario.gate.class_),
-        sample_thresholds=_thresholds(scenario.gate.sample),
-        client_thresholds=_thresholds(scenario.gate.client),
-        max_repair_rounds=scenario.unlearning.max_repair_rounds,
-        max_attempts=scenario.unlearning.max_attempts,
-    )
-
-
-def _thresholds(section: GateThresholds) -> Thresholds:
-    return Thresholds(**section.model_dump())
-
-
 class _Timeline:
     """One run: entry after entry, results on disk after each."""
 
@@ -291,13 +230,12 @@ class _Timeline:
         )
 
     def _forget(self, request: ForgetRequest) -> None:
-        request_id = self._strategy.submit(request)
+        self._strategy.submit(request)
         config = training_config(self._scenario.training, self._scenario.seed)
         result: UnlearningResult = self._strategy.start(
             self._grid, self._prepared.initial, num_rounds=0, train_config=config
         )
         for outcome in result.requests:
-            oracle = self._oracle(request_id) if outcome.before is not None else None
             self._round += 1 + outcome.repair_rounds
             points: list[HistoryPoint] = []
             if outcome.after is not None and outcome.after.test_retain_accuracy is not None:
@@ -310,13 +248,19 @@ class _Timeline:
                 points.append(point)
             self._results = replace(
                 self._results,
-                requests=(*self._results.requests, _request_result(outcome, oracle)),
+                requests=(*self._results.requests, _request_result(outcome, None)),
                 history=(*self._results.history, *points),
             )
         self._results = replace(self._results, relapse=(*self._results.relapse, *map(_relapse_row, result.relapse)))
-
-    def _oracle(self, request_id: str) -> OracleOutcome | None:
-        return self._strategy.retrain_oracle(self._grid, request_id) if self._with_oracle else None
+        self._save()
+        for outcome in result.requests:
+            if self._with_oracle and outcome.before is not None:
+                oracle = self._strategy.retrain_oracle(self._grid, outcome.request.id or "")
+                finished = _request_result(outcome, oracle)
+                self._results = replace(
+                    self._results,
+                    requests=tuple(finished if item.id == finished.id else item for item in self._results.requests),
+                )
 
     def _save(self) -> None:
         devices = tuple(

@@ -45,5 +45,8 @@ def export_model(folder: Path, target: Path) -> str:
         raise InvalidModelError(f"{folder}: this run has accepted no model yet")
     store = CheckpointStore(folder / "checkpoints")
     store.load(digest)
-    write_atomically(target, store.path(digest).read_bytes())
+    try:
+        write_atomically(target, store.path(digest).read_bytes())
+    except OSError as error:
+        raise InvalidModelError(f"{target}: cannot be written: {error.strerror}; choose another folder") from None
     return digest

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import shutil
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.simulations.results import FILE_NAME, RunResults
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    from fed_unlearn.simulations.ray_engine import RayResources
+    from fed_unlearn.strategies.events import Event, Observer
 
 Engine = Literal["inprocess", "ray"]
 
@@ -22,6 +31,10 @@ _NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flw
 
 class OutputFolderError(FedUnlearnError, ValueError):
     """An output folder that cannot be used."""
+
+
+class RunFailedError(FedUnlearnError, RuntimeError):
+    """A run that was started and could not come to its end; what it measured so far is in its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +90,18 @@ def launch(order: Launch, console: Console) -> RunResults | None:
     overrides = [*order.overrides, *([] if order.seed is None else [f"seed={order.seed}"])]
     scenario = load_scenario(order.scenario, overrides)
     out = choose_folder(order, scenario)
-    _check(scenario)
+    _check(scenario, order)
+    is_new = _make_folder(out)
     try:
         run = _run_in_process if order.engine == "inprocess" else _run_on_ray
         results = run(order, scenario, out, console)
     except KeyboardInterrupt:
-        where = f"results so far in {out}" if (out / FILE_NAME).exists() else "nothing was measured yet"
+        if (out / FILE_NAME).exists():
+            where = f"results so far in {out}"
+        else:
+            where = "nothing was measured yet"
+            if is_new:
+                shutil.rmtree(out, ignore_errors=True)
         console.print(f"interrupted; {where}", markup=False, highlight=False, soft_wrap=True)
         raise
     if results is not None:
@@ -118,18 +137,68 @@ def choose_folder(order: Launch, scenario: Scenario) -> Path:
     return folder
 
 
-def _check(scenario: Scenario) -> None:
+def _check(scenario: Scenario, order: Launch) -> None:
     from fed_unlearn.simulations.driver import prepare
 
-    prepare(scenario)
+    if order.engine == "ray":
+        _resources(scenario, order).federation()
+    prepare(scenario, oracle=order.oracle)
+
+
+def _resources(scenario: Scenario, order: Launch) -> RayResources:
+    from fed_unlearn.simulations.ray_engine import RayResources
+
+    return RayResources(clients=scenario.clients.count, gpus_per_client=order.gpus_per_client, gpus=order.gpus)
+
+
+def _make_folder(folder: Path) -> bool:
+    """Make the run folder, now that everything was found to be sound; whether it is a new one."""
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise OutputFolderError(
+            f"--out {folder}: cannot be written ({error.strerror}); expected a folder that can be made"
+        ) from None
+    return is_new
 
 
 def _run_in_process(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults:
     from fed_unlearn.simulations.driver import run_in_process
     from fed_unlearn.simulations.report.progress import watching
 
-    with _quiet_flower(), watching(console) as observer:
-        return run_in_process(scenario, out, oracle=order.oracle, observer=observer)
+    with _quiet_flower(), watching(console) as observer, _never_missing_an_interrupt(observer) as observer:
+        try:
+            return run_in_process(scenario, out, oracle=order.oracle, observer=observer)
+        except FedUnlearnError as error:
+            raise RunFailedError(f"{scenario.source_file}: {error}; results so far in {out}") from error
+
+
+@contextmanager
+def _never_missing_an_interrupt(observer: Observer) -> Iterator[Observer]:
+    """An observer that raises KeyboardInterrupt at the next event where Ctrl-C was swallowed (in a destructor, say)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield observer
+        return
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    def watching(event: Event) -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+        observer(event)
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield watching
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
@@ -147,15 +216,13 @@ def _quiet_flower() -> Iterator[None]:
 
 def _run_on_ray(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults | None:
     from fed_unlearn.simulations.driver import write_scenario
-    from fed_unlearn.simulations.ray_engine import RayResources, run_on_ray
+    from fed_unlearn.simulations.ray_engine import run_on_ray
 
-    nodes = RayResources(clients=scenario.clients.count, gpus_per_client=order.gpus_per_client, gpus=order.gpus)
-    nodes.federation()
     write_scenario(scenario, out)
     console.print("starting Flower's simulation runtime", highlight=False)
     run = run_on_ray(
         out,
-        nodes,
+        _resources(scenario, order),
         oracle=order.oracle,
         on_line=lambda line: _print_log_line(line, console),
     )

@@ -52,6 +52,7 @@ def _sample_ids(value: object) -> object:
 Setting = Annotated[object, BeforeValidator(_setting)]
 Parameters = Annotated[dict[str, Setting], BeforeValidator(_snake_keys)]
 Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
@@ -86,7 +87,7 @@ class RunSection(Section):
     ``audit-samples`` retained training samples of each client (0: all).
     """
 
-    threads: Positive | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     evaluate_every: Positive = 5
     audit_samples: Annotated[int, Field(ge=0)] = 0
 
@@ -119,11 +120,11 @@ class ModelSection(OpenSection):
 class TrainingOverrides(Section):
     """Training settings that replace those of ``[training]`` where they are given."""
 
-    local_epochs: Positive | None = None
+    local_epochs: Count | None = None
     learning_rate: Rate | None = None
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    batch_size: Positive | None = None
+    batch_size: Count | None = None
     fraction: Share | None = None
     batch_norm: BatchNorm | None = None
     augment: bool | None = None
@@ -138,11 +139,11 @@ class TrainingSection(Section):
 
     strategy: Literal["FedAvg", "FedAvgM", "FedAdam", "FedProx"] = "FedAvg"
     parameters: Parameters = Field(default_factory=dict)
-    local_epochs: Positive = 1
+    local_epochs: Count = 1
     learning_rate: Rate = 0.05
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    batch_size: Positive = 32
+    batch_size: Count = 32
     fraction: Share = 1.0
     batch_norm: BatchNorm = "train"
     augment: bool = False
@@ -204,7 +205,7 @@ class TrainStep(TrainingOverrides):
     """``train = {...}``: rounds of ordinary training on retained data."""
 
     experience: Literal["all"] = "all"
-    rounds: Annotated[int, Field(ge=0)]
+    rounds: Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class ForgetStep(Section):

@@ -22,11 +22,12 @@ from fed_unlearn.strategies.aggregation import all_finite
 from fed_unlearn.strategies.attempt import ServedModel, median
 from fed_unlearn.strategies.auditing import Auditor
 from fed_unlearn.strategies.events import Event, Observer, ignore
-from fed_unlearn.strategies.grid import DeviceUse, EligibleGrid, Traffic
+from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.inner import check_supported, fresh_copy, reset_server_state
 from fed_unlearn.strategies.outcomes import OracleOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
 from fed_unlearn.strategies.retrain import Experience, retrain
+from fed_unlearn.strategies.roster import DeviceUse
 from fed_unlearn.strategies.rounds import Rounds
 from fed_unlearn.strategies.service import RequestService
 from fed_unlearn.strategies.training import EvaluateFunction, Trainer
@@ -288,7 +289,7 @@ class ContinualUnlearning(Strategy):
             if central is not None:
                 run.result.evaluate_metrics_serverapp[number] = central
         run.result.training_seconds += time.perf_counter() - started
-        _add_traffic(run.result.training_traffic, run.service.rounds.grid.take_traffic())
+        run.result.training_traffic.add(run.service.rounds.grid.take_traffic())
         self._tell("training-round", f"round {number} of {run.rounds}", number, run.rounds)
 
     def _accept_training(self, run: _Run, name: str) -> None:
@@ -380,11 +381,3 @@ def _ordered(arrays: Arrays, reference: ArrayRecord | None, ledger: Path) -> Arr
             f"{ledger}: its model has other arrays than initial_arrays; give it a ledger of its own"
         )
     return {name: arrays[name] for name in shapes}
-
-
-def _add_traffic(total: Traffic, more: Traffic) -> None:
-    total.messages += more.messages
-    total.bytes_sent += more.bytes_sent
-    total.bytes_received += more.bytes_received
-    total.forward_passes += more.forward_passes
-    total.backward_passes += more.backward_passes

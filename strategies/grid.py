@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from flwr.app import Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
@@ -14,92 +13,11 @@ from flwr.supercore.run import Run
 
 from fed_unlearn import protocol
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.strategies.roster import Answers, DeviceUse, Roster, Traffic, client_order, size_of
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
 _POLL_SECONDS = 0.1
-
-
-@dataclass
-class Traffic:
-    """Messages sent, bytes both ways, and sample passes that clients reported: the cost of something.
-
-    Attributes
-    ----------
-    messages : int
-        Instructions sent to clients.
-    bytes_sent, bytes_received : int
-        Of all records.
-    forward_passes, backward_passes : int
-    """
-
-    messages: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    forward_passes: int = 0
-    backward_passes: int = 0
-
-    @property
-    def passes(self) -> int:
-        """Sample passes, a backward pass counted as two forward."""
-        return self.forward_passes + 2 * self.backward_passes
-
-
-@dataclass(frozen=True)
-class DeviceUse:
-    """On which device a client answered a type of message."""
-
-    client: str
-    message: str
-    device: str
-    cuda_visible_devices: str
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What clients said to one message.
-
-    Attributes
-    ----------
-    replies : dict of str to Message
-        With content, by client, sorted.
-    refused : dict of str to str
-        Clients for which the request itself cannot be served, and why.
-    failed : dict of str to str
-        Clients that did not do it, and why: an error, no answer, or an answer that must not be used.
-    """
-
-    replies: dict[str, Message]
-    refused: dict[str, str]
-    failed: dict[str, str]
-
-
-@dataclass
-class Roster:
-    """The clients of a run, by node.
-
-    Attributes
-    ----------
-    clients : dict of int to str
-        Client id by node id, sorted by client.
-    tombstones : dict of str to str
-        The tombstone digest that each client last showed on ``query.identify`` or ``train.confirm``.
-    class_count : int
-        Number of classes of the task.
-    """
-
-    clients: dict[int, str] = field(default_factory=dict)
-    tombstones: dict[str, str] = field(default_factory=dict)
-    class_count: int = 0
-
-    def node_of(self, client: str) -> int | None:
-        """The node of a client; None where it is not reachable."""
-        return next((node for node, name in self.clients.items() if name == client), None)
-
-
-def client_order(client: str) -> tuple[int, int, str]:
-    """Sort key of client ids: numbers by value, then names."""
-    return (0, int(client), "") if client.isdecimal() else (1, 0, client)
 
 
 class EligibleGrid(Grid):
@@ -145,10 +63,13 @@ class EligibleGrid(Grid):
             time.sleep(_POLL_SECONDS)
         messages = [Message(RecordDict(), node, protocol.IDENTIFY) for node in nodes]
         clients: dict[int, str] = {}
+        reason = "is fed_unlearn.client.install(app, task) called?"
         for reply in self._exchange(messages, timeout):
             stamp = protocol.read_stamp(reply) if reply.has_content() else None
             if stamp is None:
-                logger.warning("node %d did not say which client it is; left out", reply.metadata.src_node_id)
+                if reply.has_error():
+                    reason = reply.error.reason or reason
+                logger.warning("node %d did not say which client it is: %s", reply.metadata.src_node_id, reason)
                 continue
             if stamp.client_id in clients.values():
                 raise FedUnlearnError(f"two nodes say that they are client {stamp.client_id}; give each its own id")
@@ -160,7 +81,7 @@ class EligibleGrid(Grid):
             self.roster.tombstones[stamp.client_id] = stamp.tombstones
             self.roster.class_count = int(protocol.read_metric(reply, "class-count"))
         if not clients:
-            raise FedUnlearnError("no node answered query.identify; is fed_unlearn.client.install(app, task) called?")
+            raise FedUnlearnError(f"no node could say which client it is: {reason}")
         self.roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
 
     def ask(
@@ -262,12 +183,12 @@ class EligibleGrid(Grid):
         for message in messages:
             size = sizes.get(id(message.content))
             if size is None:
-                size = sizes[id(message.content)] = _size(message.content)
+                size = sizes[id(message.content)] = size_of(message.content)
             self.traffic.bytes_sent += size
         replies = list(self._grid.send_and_receive(messages, timeout=timeout))
         for reply in replies:
             if reply.has_content():
-                self.traffic.bytes_received += _size(reply.content)
+                self.traffic.bytes_received += size_of(reply.content)
                 self.traffic.forward_passes += int(protocol.read_metric(reply, protocol.FORWARD_PASSES))
                 self.traffic.backward_passes += int(protocol.read_metric(reply, protocol.BACKWARD_PASSES))
                 self._note_device(reply)
@@ -302,14 +223,3 @@ class EligibleGrid(Grid):
             logger.warning("client %s is left out: %s", client, reason)
         self.dropped[client] = reason
         return False
-
-
-def _size(records: RecordDict) -> int:
-    total = 0
-    for name, record in records.items():
-        total += len(name)
-        for key, value in record.items():
-            total += len(key)
-            data = getattr(value, "data", value)
-            total += len(data) if isinstance(data, bytes | str) else 8 * len(data) if isinstance(data, list) else 8
-    return total

@@ -9,7 +9,7 @@ from flwr.serverapp.strategy import Result
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.grid import Traffic
+from fed_unlearn.strategies.roster import Traffic
 
 
 @dataclass(frozen=True, kw_only=True)

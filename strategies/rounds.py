@@ -12,8 +12,9 @@ from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.requests import ForgetRequest, ParameterValue, SampleScope
 from fed_unlearn.strategies.aggregation import difference, norm, weighted_average
 from fed_unlearn.strategies.auditing import classes_of
-from fed_unlearn.strategies.grid import Answers, EligibleGrid
+from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.roster import Answers
 
 
 @dataclass(frozen=True)

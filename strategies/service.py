@@ -18,7 +18,13 @@ from fed_unlearn.lifecycle import Status
 from fed_unlearn.protocol import AuditReply
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
 from fed_unlearn.strategies.aggregation import all_finite
-from fed_unlearn.strategies.attempt import Attempt, AttemptFailedError, CommitFailedError, RequestRejectedError, ServedModel
+from fed_unlearn.strategies.attempt import (
+    Attempt,
+    AttemptFailedError,
+    CommitFailedError,
+    RequestRejectedError,
+    ServedModel,
+)
 from fed_unlearn.strategies.auditing import Auditor, classes_of, figures, forget_accuracy
 from fed_unlearn.strategies.events import Event, Observer
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome
@@ -130,9 +136,10 @@ class RequestService:
                 if outcome.before is None:
                     outcome = replace(outcome, before=self._figures_before(request))
                 decision, audit = self._mend(attempt)
-                outcome = replace(outcome, after=figures(request, audit, audit, forgotten))
+                after = figures(request, audit, audit, forgotten)
+                outcome = replace(outcome, after=after)
                 if decision.verdict is Verdict.ACCEPT:
-                    relapse = self._commit(attempt, audit, outcome.after)
+                    relapse = self._commit(attempt, audit, after)
             except AttemptFailedError as error:
                 again = number < self.gate.max_attempts and not isinstance(error, CommitFailedError)
                 decision = Decision(Verdict.RETRY if again else Verdict.ROLL_BACK, (str(error),))

@@ -1,0 +1,109 @@
+"""Who takes part in a run, what they said, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flwr.app import Message, RecordDict
+
+
+@dataclass
+class Traffic:
+    """Messages sent, bytes both ways, and sample passes that clients reported: the cost of something.
+
+    Attributes
+    ----------
+    messages : int
+        Instructions sent to clients.
+    bytes_sent, bytes_received : int
+        Of all records.
+    forward_passes, backward_passes : int
+    """
+
+    messages: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    forward_passes: int = 0
+    backward_passes: int = 0
+
+    def add(self, more: Traffic) -> None:
+        """Count more of it."""
+        self.messages += more.messages
+        self.bytes_sent += more.bytes_sent
+        self.bytes_received += more.bytes_received
+        self.forward_passes += more.forward_passes
+        self.backward_passes += more.backward_passes
+
+    @property
+    def passes(self) -> int:
+        """Sample passes, a backward pass counted as two forward."""
+        return self.forward_passes + 2 * self.backward_passes
+
+
+@dataclass(frozen=True)
+class DeviceUse:
+    """On which device a client answered a type of message."""
+
+    client: str
+    message: str
+    device: str
+    cuda_visible_devices: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What clients said to one message.
+
+    Attributes
+    ----------
+    replies : dict of str to Message
+        With content, by client, sorted.
+    refused : dict of str to str
+        Clients for which the request itself cannot be served, and why.
+    failed : dict of str to str
+        Clients that did not do it, and why: an error, no answer, or an answer that must not be used.
+    """
+
+    replies: dict[str, Message]
+    refused: dict[str, str]
+    failed: dict[str, str]
+
+
+@dataclass
+class Roster:
+    """The clients of a run, by node.
+
+    Attributes
+    ----------
+    clients : dict of int to str
+        Client id by node id, sorted by client.
+    tombstones : dict of str to str
+        The tombstone digest that each client last showed on ``query.identify`` or ``train.confirm``.
+    class_count : int
+        Number of classes of the task.
+    """
+
+    clients: dict[int, str] = field(default_factory=dict)
+    tombstones: dict[str, str] = field(default_factory=dict)
+    class_count: int = 0
+
+    def node_of(self, client: str) -> int | None:
+        """The node of a client; None where it is not reachable."""
+        return next((node for node, name in self.clients.items() if name == client), None)
+
+
+def client_order(client: str) -> tuple[int, int, str]:
+    """Sort key of client ids: numbers by value, then names."""
+    return (0, int(client), "") if client.isdecimal() else (1, 0, client)
+
+
+def size_of(records: RecordDict) -> int:
+    """Bytes of all records: the data of arrays, the text of strings, 8 for a number."""
+    total = 0
+    for name, record in records.items():
+        total += len(name)
+        for key, value in record.items():
+            total += len(key)
+            data = getattr(value, "data", value)
+            total += len(data) if isinstance(data, bytes | str) else 8 * len(data) if isinstance(data, list) else 8
+    return total
