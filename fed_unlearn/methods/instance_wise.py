@@ -108,8 +108,8 @@ class InstanceWise(Method):
         require("blends", self.name, self.blends, int, minimum=0)
 
     def stronger(self) -> Self:
-        """Twice the margin and twice the steps."""
-        return replace(self, margin=2 * self.margin, max_steps=2 * self.max_steps)
+        """Twice the steps, until every sample is settled and after: more of them also keep more of the rest."""
+        return replace(self, max_steps=2 * self.max_steps, consolidation_steps=2 * self.consolidation_steps)
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)

@@ -192,9 +192,9 @@ def test_blends_lie_between_the_image_and_its_partner() -> None:
     assert high - 0.02 < float(blends.max()) <= high
 
 
-def test_stronger_means_a_wider_margin_and_more_steps() -> None:
-    method = InstanceWise(margin=0.1, max_steps=10).stronger()
-    assert (method.margin, method.max_steps) == (0.2, 20)
+def test_stronger_means_more_steps_before_and_after_settling() -> None:
+    method = InstanceWise(margin=0.1, max_steps=10, consolidation_steps=5).stronger()
+    assert (method.margin, method.max_steps, method.consolidation_steps) == (0.1, 20, 10)
 
 
 @pytest.mark.parametrize(

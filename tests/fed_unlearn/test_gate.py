@@ -1,0 +1,167 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.gate import Decision, Evidence, Gate, Thresholds, Verdict
+from fed_unlearn.requests import ScopeKind
+
+GATE = Gate(
+    class_thresholds=Thresholds(max_forget_accuracy=0.25, max_retain_drop=0.125, max_total_retain_drop=0.25),
+    max_repair_rounds=2,
+    max_attempts=3,
+)
+GOOD = Evidence(
+    forget_accuracy=0.25,
+    retain_accuracy=0.5,
+    accepted_retain_accuracy=0.625,
+    first_retain_accuracy=0.75,
+    finite=True,
+    repair_rounds=0,
+    attempt=1,
+)
+"""Exactly on every bound: fractions of two, so that nothing is rounded."""
+
+FORGET = "forget accuracy 0.500 is over 0.250"
+DROP = "retained validation accuracy 0.500 is over 0.125 under 0.750 of the last accepted model"
+TOTAL = "retained validation accuracy 0.500 is over 0.250 under 0.875 of the model before the first request"
+NOT_FINITE = "a parameter is not finite"
+
+
+def test_a_candidate_on_every_bound_is_accepted() -> None:
+    assert GATE.decide("class", GOOD) == Decision(Verdict.ACCEPT)
+    assert GATE.decide("class", GOOD).reason is None
+
+
+@pytest.mark.parametrize(
+    ("evidence", "reasons"),
+    [
+        (replace(GOOD, forget_accuracy=0.5), (FORGET,)),
+        (replace(GOOD, forget_accuracy=None), ("no sample of the forget set could be read",)),
+        (replace(GOOD, accepted_retain_accuracy=0.75), (DROP,)),
+        (replace(GOOD, first_retain_accuracy=0.875), (TOTAL,)),
+        (
+            replace(GOOD, forget_accuracy=0.5, accepted_retain_accuracy=0.75, first_retain_accuracy=0.875),
+            (FORGET, DROP, TOTAL),
+        ),
+    ],
+)
+def test_a_failed_bound_is_repaired_and_named(evidence: Evidence, reasons: tuple[str, ...]) -> None:
+    decision = GATE.decide("class", evidence)
+    assert decision == Decision(Verdict.REPAIR, reasons)
+    assert decision.reason == "; ".join(reasons)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "repair_rounds", "finite", "verdict"),
+    [
+        (1, 0, True, Verdict.REPAIR),
+        (1, 1, True, Verdict.REPAIR),
+        (1, 2, True, Verdict.RETRY),
+        (2, 5, True, Verdict.RETRY),
+        (3, 0, True, Verdict.REPAIR),
+        (3, 1, True, Verdict.REPAIR),
+        (3, 2, True, Verdict.ROLL_BACK),
+        (4, 2, True, Verdict.ROLL_BACK),
+        (1, 0, False, Verdict.RETRY),
+        (2, 0, False, Verdict.RETRY),
+        (3, 0, False, Verdict.ROLL_BACK),
+    ],
+)
+def test_repairs_and_attempts_are_bounded(attempt: int, repair_rounds: int, finite: bool, verdict: Verdict) -> None:
+    evidence = replace(GOOD, forget_accuracy=0.5, attempt=attempt, repair_rounds=repair_rounds, finite=finite)
+    decision = GATE.decide("class", evidence)
+    assert decision == Decision(verdict, (FORGET if finite else NOT_FINITE,))
+
+
+def test_numbers_that_are_not_finite_are_never_accepted() -> None:
+    assert GATE.decide("class", replace(GOOD, finite=False)).reasons == (NOT_FINITE,)
+    open_gate = Gate(
+        class_thresholds=Thresholds(max_forget_accuracy=None, max_retain_drop=None, max_total_retain_drop=None)
+    )
+    assert open_gate.decide("class", replace(GOOD, finite=False)).verdict is Verdict.RETRY
+
+
+def test_one_attempt_and_no_repair_leave_only_yes_and_no() -> None:
+    strict = replace(GATE, max_repair_rounds=0, max_attempts=1)
+    assert strict.decide("class", GOOD).verdict is Verdict.ACCEPT
+    assert strict.decide("class", replace(GOOD, forget_accuracy=0.5)).verdict is Verdict.ROLL_BACK
+
+
+@pytest.mark.parametrize("off", ["max_forget_accuracy", "max_retain_drop", "max_total_retain_drop"])
+def test_a_threshold_of_none_is_not_looked_at(off: str) -> None:
+    gate = replace(GATE, class_thresholds=replace(GATE.class_thresholds, **{off: None}))
+    worst = replace(GOOD, forget_accuracy=0.5, accepted_retain_accuracy=0.75, first_retain_accuracy=0.875)
+    left = {"max_forget_accuracy": FORGET, "max_retain_drop": DROP, "max_total_retain_drop": TOTAL}
+    del left[off]
+    assert gate.decide("class", worst).reasons == tuple(left.values())
+
+
+@pytest.mark.parametrize("missing", ["retain_accuracy", "accepted_retain_accuracy", "first_retain_accuracy"])
+def test_accuracies_that_there_are_not_fail_no_bound(missing: str) -> None:
+    assert GATE.decide("class", replace(GOOD, **{missing: None})).verdict is Verdict.ACCEPT  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("scope", "forget", "drop", "total"),
+    [("class", 0.05, 0.02, 0.05), ("sample", 0.0, 0.05, 0.10), ("client", None, 0.05, 0.10)],
+)
+def test_each_scope_has_thresholds_of_its_own(
+    scope: ScopeKind, forget: float | None, drop: float, total: float
+) -> None:
+    gate = Gate()
+    assert gate.thresholds(scope) == Thresholds(
+        max_forget_accuracy=forget, max_retain_drop=drop, max_total_retain_drop=total
+    )
+    fine = replace(GOOD, forget_accuracy=forget, retain_accuracy=1.0)
+    assert gate.decide(scope, fine).verdict is Verdict.ACCEPT
+    assert gate.decide(scope, replace(fine, forget_accuracy=1.0)).verdict is (
+        Verdict.ACCEPT if forget is None else Verdict.REPAIR
+    )
+    fallen = replace(GOOD, forget_accuracy=forget, retain_accuracy=0.5, first_retain_accuracy=None)
+    for slack, verdict in ((-0.001, Verdict.ACCEPT), (0.001, Verdict.REPAIR)):
+        assert gate.decide(scope, replace(fallen, accepted_retain_accuracy=0.5 + drop + slack)).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("finite", "accuracy", "accepted", "verdict"),
+    [
+        (True, 0.5, 0.75, Verdict.ACCEPT),
+        (True, 0.75, 0.5, Verdict.ACCEPT),
+        (True, 0.5, 0.875, Verdict.ROLL_BACK),
+        (True, None, 0.875, Verdict.ACCEPT),
+        (True, 0.1, None, Verdict.ACCEPT),
+        (False, 1.0, 0.5, Verdict.ROLL_BACK),
+    ],
+)
+def test_the_result_of_training_is_served_or_not(
+    finite: bool, accuracy: float | None, accepted: float | None, verdict: Verdict
+) -> None:
+    decision = replace(GATE, max_training_drop=0.25).decide_training(
+        finite=finite, retain_accuracy=accuracy, accepted=accepted
+    )
+    assert decision.verdict is verdict
+    assert bool(decision.reasons) == (verdict is Verdict.ROLL_BACK)
+
+
+@pytest.mark.parametrize("name", ["max_forget_accuracy", "max_retain_drop", "max_total_retain_drop"])
+@pytest.mark.parametrize("value", [-0.01, 1.01, float("nan"), float("inf")])
+def test_thresholds_are_fractions(name: str, value: float) -> None:
+    with pytest.raises(InvalidParameterError, match=re.escape(f"gate: {name} = {value!r}; expected a fraction")):
+        replace(GATE.class_thresholds, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_repair_rounds", -1),
+        ("max_attempts", 0),
+        ("max_training_drop", -0.1),
+        ("max_training_drop", 1.5),
+        ("max_training_drop", float("nan")),
+    ],
+)
+def test_bounds_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(InvalidParameterError, match=f"{name} = {value}"):
+        Gate(**{name: value})  # type: ignore[arg-type]

@@ -1,0 +1,149 @@
+import json
+import re
+
+import pytest
+
+from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
+from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ((), "classes () were given; expected one or more"),
+        ((-1,), "classes (-1,) were given"),
+        ((True,), "classes (True,) were given"),
+        ((3, 5, 3), "classes (3, 5, 3) name a class twice"),
+    ],
+)
+def test_classes_that_are_none(classes: tuple[int, ...], message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=re.escape(message)):
+        ForgetRequest.for_class(*classes)
+
+
+@pytest.mark.parametrize(
+    ("ids", "count", "of_class", "message"),
+    [
+        ((), 0, None, "names 0 ids and a count of 0; expected either ids or a count"),
+        (("a",), 2, None, "names 1 ids and a count of 2"),
+        ((), -3, None, "a count of -3"),
+        (("a", "b", "a"), 0, None, "client 7 names an id twice"),
+        (("a",), 0, 3, "gives ids and a class; expected one"),
+    ],
+)
+def test_samples_that_are_none(ids: tuple[str, ...], count: int, of_class: int | None, message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=re.escape(message)):
+        ForgetRequest.for_samples(7, ids, count=count, of_class=of_class)
+
+
+@pytest.mark.parametrize("value", [None, [1], {"a": 1}, 1j])
+def test_parameters_of_other_types_are_refused(value: object) -> None:
+    with pytest.raises(InvalidRequestError, match=f"parameter 'epochs' is a {type(value).__name__}; expected a bool"):
+        ForgetRequest.for_class(3, epochs=value)  # type: ignore[arg-type]
+
+
+def test_parameters_do_not_follow_the_callers_dictionary() -> None:
+    given: dict[str, bool | int | float | str] = {"epochs": 1}
+    request = ForgetRequest(ClassScope((3,)), parameters=given)
+    given["epochs"] = 2
+    assert dict(request.parameters) == {"epochs": 1}
+    with pytest.raises(TypeError):
+        request.parameters["epochs"] = 3  # type: ignore[index]
+
+
+REQUESTS = [
+    (
+        ForgetRequest.for_class(3, 8, method="boundary-shrink", epochs=4, learning_rate=0.5, guard=True, anchor="near"),
+        {
+            "scope": "class",
+            "target": {"classes": [3, 8]},
+            "method": "boundary-shrink",
+            "parameters": {"epochs": 4, "learning_rate": 0.5, "guard": True, "anchor": "near"},
+            "id": None,
+        },
+    ),
+    (
+        ForgetRequest.for_samples(4, ["a", "ü\n"], id="mine"),
+        {
+            "scope": "sample",
+            "target": {"client": "4", "sample_ids": ["a", "ü\n"]},
+            "method": None,
+            "parameters": {},
+            "id": "mine",
+        },
+    ),
+    (
+        ForgetRequest.for_samples("hospital", count=5),
+        {
+            "scope": "sample",
+            "target": {"client": "hospital", "samples": 5},
+            "method": None,
+            "parameters": {},
+            "id": None,
+        },
+    ),
+    (
+        ForgetRequest.for_samples(0, count=5, of_class=0),
+        {
+            "scope": "sample",
+            "target": {"client": "0", "samples": 5, "of_class": 0},
+            "method": None,
+            "parameters": {},
+            "id": None,
+        },
+    ),
+    (
+        ForgetRequest.for_client(2, id="r9"),
+        {"scope": "client", "target": {"client": "2"}, "method": None, "parameters": {}, "id": "r9"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "body"), REQUESTS)
+def test_json_holds_the_request_and_reads_back_as_it_was(request_: ForgetRequest, body: dict[str, object]) -> None:
+    text = request_.to_json()
+    assert json.loads(text) == body and "\n" not in text
+    read = ForgetRequest.from_json(text)
+    assert read == request_
+    assert type(read.scope) is type(request_.scope)
+    assert {name: type(value) for name, value in read.parameters.items()} == {
+        name: type(value) for name, value in request_.parameters.items()
+    }
+
+
+def test_scopes_name_their_kind() -> None:
+    scopes = (ClassScope((1,)), SampleScope("4", count=1), ClientScope("4"))
+    assert [scope.kind for scope in scopes] == ["class", "sample", "client"]
+
+
+def body_with(**changes: object) -> str:
+    return json.dumps(
+        {"scope": "client", "target": {"client": "a"}, "method": None, "parameters": {}, "id": None, **changes}
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "5",
+        "[]",
+        "{}",
+        body_with(scope="planet"),
+        body_with(scope="class", target={"classes": ["a"]}),
+        body_with(scope="class", target={"classes": 5}),
+        body_with(scope="class", target={"classes": []}),
+        body_with(scope="sample", target={"client": "a"}),
+        body_with(target={}),
+        body_with(parameters={"epochs": None}),
+        body_with(scope="sample", target=["a"]),
+        body_with(scope="sample", target={"client": "a", "samples": "x"}),
+        body_with(parameters=["epochs"]),
+        body_with(scope="class", target={"classes": [1.5]}),
+    ],
+)
+def test_text_that_is_no_request(text: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        ForgetRequest.from_json(text)
+    assert isinstance(caught.value, FedUnlearnError)
