@@ -149,13 +149,14 @@ class ClientStore:
         try:
             body = json.loads(self._path.read_text())
             version, self._fingerprint, self._key = body["version"], body["fingerprint"], body["key"]
+            bytes.fromhex(self._key)
             requests = {
                 request_id: StoredRequest(
                     **{**item, "sample_ids": tuple(item["sample_ids"]), "guard_labels": tuple(item["guard_labels"])}
                 )
                 for request_id, item in body["requests"].items()
             }
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise FedUnlearnError(f"{self._path}: not a client's store: {error}; restore it from a backup") from error
         if version != _VERSION:
             raise FedUnlearnError(f"{self._path}: a store of version {version}; this library reads {_VERSION}")

@@ -74,20 +74,23 @@ class Ledger:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        except sqlite3.Error as error:
+            tables = self._connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
+        except (sqlite3.Error, OSError) as error:
             raise FedUnlearnError(f"{path}: not a ledger: {error}; give a new path or a ledger's file") from error
-        if version == 0:
-            self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
-        elif version != _SCHEMA_VERSION:
+        if version not in (0, _SCHEMA_VERSION):
             raise FedUnlearnError(
                 f"{path}: a ledger of version {version}; this library reads version {_SCHEMA_VERSION}"
             )
+        if version == 0 and tables:
+            raise FedUnlearnError(f"{path}: the database of another program; give a new path or a ledger's file")
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=FULL")
+        if version == 0:
+            self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
 
     def close(self) -> None:
         """Close the file; the ledger cannot be used afterwards."""

@@ -22,7 +22,9 @@ class ClassScope:
     kind: Literal["class"] = field(default="class", init=False)
 
     def __post_init__(self) -> None:
-        if not self.classes or any(isinstance(item, bool) or item < 0 for item in self.classes):
+        if not self.classes or any(
+            not isinstance(item, int) or isinstance(item, bool) or item < 0 for item in self.classes
+        ):
             raise InvalidRequestError(f"classes {self.classes} were given; expected one or more indices from 0")
         if len(set(self.classes)) < len(self.classes):
             raise InvalidRequestError(f"classes {self.classes} name a class twice")
@@ -172,5 +174,7 @@ class ForgetRequest:
                 case other:
                     raise InvalidRequestError(f"scope {other!r} is unknown; known are class, sample and client")
             return cls(scope, body["method"], body["parameters"], body["id"])
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except InvalidRequestError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InvalidRequestError(f"{text!r} is not a forget request: {error}") from error

@@ -1,6 +1,3 @@
-import subprocess
-import sys
-
 import pytest
 import torch
 
@@ -85,12 +82,6 @@ def test_different_parts_have_different_seeds() -> None:
 
 def test_a_part_with_a_separator_is_no_two_parts() -> None:
     assert derive_seed("a\x1fstr:b") != derive_seed("a", "b")
-
-
-def test_seeds_are_the_same_in_another_process() -> None:
-    code = "from fed_unlearn.seeding import derive_seed; print(derive_seed(3, 'train', 5, 'hospital'))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(done.stdout) == derive_seed(3, "train", 5, "hospital")
 
 
 def test_a_generator_has_the_seed_of_its_parts() -> None:
