@@ -86,7 +86,9 @@ class Ledger:
                 f"{path}: a ledger of version {version}; this library reads version {_SCHEMA_VERSION}"
             )
         if version == 0 and tables:
-            raise FedUnlearnError(f"{path}: the database of another program; give a new path or a ledger's file")
+            raise FedUnlearnError(
+                f"{path}: not a ledger but the database of another program; give a new path or a ledger's file"
+            )
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
         if version == 0:
