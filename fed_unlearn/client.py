@@ -3,118 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
-from contextvars import ContextVar
-from functools import cached_property
-from typing import TypeVar, overload
+from typing import overload
 
-from flwr.app import ArrayRecord, Context, Message
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
-import fed_unlearn
-from fed_unlearn import protocol
-from fed_unlearn.arrays import to_state_dict
-from fed_unlearn.client_store import ClientStore
-from fed_unlearn.data.images import ClientData, ImageSet
-from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
+from fed_unlearn import client_actions, protocol
+from fed_unlearn.client_session import ClientSession, Handler, active_session, current_session, describe
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.task import Task
 
 __all__ = ["ClientSession", "current_session", "install", "retained"]
 
 logger = logging.getLogger("fed_unlearn.client")
-
-Handler = Callable[[Message, Context], Message]
-AnyDataset = TypeVar("AnyDataset", bound=Dataset[tuple[Tensor, int]])
-
-
-class ClientSession:
-    """One message's view of its client: task, data, durable memory and model, each opened when first asked for.
-
-    Parameters
-    ----------
-    task : Task
-    context : Context
-        Of the message.
-    models : dict
-        The process's model, by device and run; shared by all messages of one app.
-    """
-
-    def __init__(self, task: Task, context: Context, models: dict[str, nn.Module]) -> None:
-        self.task = task
-        self.context = context
-        self.took_retained_view = False
-        self._models = models
-
-    @cached_property
-    def data(self) -> ClientData:
-        """The client's samples."""
-        return self.task.load_data(self.context)
-
-    @cached_property
-    def store(self) -> ClientStore:
-        """The client's durable memory."""
-        return ClientStore.open(self.task.store_folder(self.context), self.data.fingerprint)
-
-    @property
-    def client_id(self) -> str:
-        """The client's stable name."""
-        return self.task.client_id(self.context)
-
-    def retained_samples(self) -> ImageSet:
-        """The client's training samples without quarantined and tombstoned ones."""
-        return self.data.train.without(self.store.excluded_ids())
-
-    def model_with(self, arrays: ArrayRecord) -> nn.Module:
-        """The process's model with the given weights, on the task's device."""
-        device = self.task.device()
-        key = f"{device} {self.context.run_id} {sorted(self.context.run_config.items())}"
-        model = self._models.get(key)
-        if model is None:
-            self._models.clear()
-            model = self._models[key] = self.task.build_model(self.context).to(device)
-        model.load_state_dict(to_state_dict(arrays))
-        return model
-
-    def stamp(self) -> protocol.Stamp:
-        """What a reply says of this client."""
-        return protocol.Stamp(
-            client_id=self.client_id,
-            tombstones=self.store.tombstone_digest(),
-            retained=self.took_retained_view,
-            version=fed_unlearn.__version__,
-            device=str(self.task.device()),
-            cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
-        )
-
-
-def describe(error: Exception) -> str:
-    """What a server may learn of an error at a client: its kind, and the words of those errors that hold no data."""
-    if type(error) in (FedUnlearnError, InvalidRequestError, ProtocolError):
-        return str(error)
-    return f"{type(error).__name__} at the client; its own log has the details"
-
-
-_session: ContextVar[ClientSession | None] = ContextVar("fed_unlearn_session", default=None)
-
-
-def current_session() -> ClientSession:
-    """The session of the message that is being handled.
-
-    Raises
-    ------
-    FedUnlearnError
-        Outside the handlers of an app that :func:`install` was called for.
-    """
-    session = _session.get()
-    if session is None:
-        raise FedUnlearnError(
-            "no message of an installed app is being handled; call fed_unlearn.client.install(app, task) where the"
-            " ClientApp is made, and retained() only inside its handlers"
-        )
-    return session
 
 
 class _InSession:
@@ -133,7 +38,7 @@ class _InSession:
 
     def __call__(self, message: Message, context: Context, call_next: Handler) -> Message:
         session = ClientSession(self._task, context, self._models)
-        token = _session.set(session)
+        token = active_session.set(session)
         try:
             answer = call_next(message, context)
             if answer.has_content():
@@ -143,7 +48,7 @@ class _InSession:
             logger.exception("%s failed", message.metadata.message_type)
             raise FedUnlearnError(f"{message.metadata.message_type}: {describe(error)}") from None
         finally:
-            _session.reset(token)
+            active_session.reset(token)
 
 
 def install(app: ClientApp, task: Task) -> None:
@@ -164,8 +69,6 @@ def install(app: ClientApp, task: Task) -> None:
     FedUnlearnError
         If the app was made with a ``client_fn``, or has the actions already.
     """
-    from fed_unlearn import client_actions
-
     if app._call is not None:
         raise FedUnlearnError(
             "the ClientApp was made with a client_fn; unlearning needs the Message API: app = ClientApp() with"

@@ -14,7 +14,7 @@ from fed_unlearn import methods, protocol
 from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.membership import confidence_histogram
-from fed_unlearn.client import ClientSession, Handler, current_session, describe
+from fed_unlearn.client_session import ClientSession, Handler, current_session, describe
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.guard import Guard, guard_retained
