@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fed_unlearn.simulations.driver import prepare, serve
 from fed_unlearn.simulations.report.table import plain_lines
-from fed_unlearn.simulations.task import run_folder, scenario_of
+from fed_unlearn.simulations.task import fitted, run_folder, scenario_of
 from fed_unlearn.strategies.events import Event
 
 logger = logging.getLogger("flwr")
+
+_POLL_SECONDS, _STILL_POLLS = 0.1, 15
 
 app = ServerApp()
 
@@ -20,7 +23,15 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train, serve the scenario's requests, and leave a run folder."""
-    scenario = scenario_of(context)
+    asked = scenario_of(context)
+    scenario = fitted(asked, _count_nodes(grid))
+    if scenario.clients.count != asked.clients.count:
+        logger.warning(
+            "fed_unlearn: the scenario has %d clients, the federation %d nodes: it is run with %d",
+            asked.clients.count,
+            scenario.clients.count,
+            scenario.clients.count,
+        )
     out = run_folder(context)
     logger.info("fed_unlearn: scenario %s, results in %s", scenario.name, out)
     results = serve(
@@ -38,6 +49,17 @@ def main(grid: Grid, context: Context) -> None:
     for line in plain_lines(results):
         logger.info("%s", line)
     logger.info("fed_unlearn: results in %s", out)
+
+
+def _count_nodes(grid: Grid) -> int:
+    """Nodes of the federation, when no more have come for a while: a simulated ServerApp starts before they do."""
+    count, still = 0, 0
+    while count == 0 or still < _STILL_POLLS:
+        time.sleep(_POLL_SECONDS)
+        found = len(list(grid.get_node_ids()))
+        still = still + 1 if found == count else 0
+        count = found
+    return count
 
 
 def _log(event: Event) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from fed_unlearn.data.clients import client_data
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.data.sources import ImageSource, load_source
-from fed_unlearn.errors import FedUnlearnError, InvalidDataError
+from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.models import build_model
 from fed_unlearn.simulations.scenario import load_scenario
@@ -39,7 +39,31 @@ def training_settings(config: ConfigRecord) -> TrainingSettings:
 
 def scenario_of(context: Context) -> Scenario:
     """The scenario that a Flower run was started with: ``scenario``, ``set`` and ``seed`` of its configuration."""
-    return _scenario(*_run_key(context))
+    return _scenario(*_run_key(context), _nodes(context))
+
+
+def fitted(scenario: Scenario, nodes: int) -> Scenario:
+    """A scenario for a federation of another size: the data is divided among its nodes, requests go round them.
+
+    ``flwr run`` starts as many nodes as its own configuration says, 2 where it says nothing.
+    """
+    if nodes == scenario.clients.count:
+        return scenario
+    timeline = tuple(
+        entry
+        if entry.forget is None or entry.forget.client is None
+        else entry.model_copy(
+            update={"forget": entry.forget.model_copy(update={"client": entry.forget.client % nodes})}
+        )
+        for entry in scenario.timeline
+    )
+    clients = scenario.clients.model_copy(update={"count": nodes})
+    return scenario.model_copy(update={"clients": clients, "timeline": timeline})
+
+
+def _nodes(context: Context) -> int:
+    """Nodes of the federation as a client sees them; 0 on the server."""
+    return int(context.node_config.get("num-partitions", 0))
 
 
 def run_folder(context: Context) -> Path:
@@ -62,14 +86,15 @@ def _run_key(context: Context) -> tuple[str, tuple[str, ...]]:
 
 
 @lru_cache(maxsize=4)
-def _scenario(name: str, overrides: tuple[str, ...]) -> Scenario:
-    return load_scenario(name, overrides)
+def _scenario(name: str, overrides: tuple[str, ...], nodes: int) -> Scenario:
+    scenario = load_scenario(name, overrides)
+    return fitted(scenario, nodes) if nodes else scenario
 
 
 @lru_cache(maxsize=256)
-def _data_of(name: str, overrides: tuple[str, ...], client: int) -> ClientData:
+def _data_of(name: str, overrides: tuple[str, ...], nodes: int, client: int) -> ClientData:
     """A client's data, once a process: Ray's workers make a new task for every message."""
-    scenario = _scenario(name, overrides)
+    scenario = _scenario(name, overrides, nodes)
     return client_data(
         source_of(scenario.data),
         client,
@@ -116,15 +141,8 @@ class ScenarioTask(Task):
 
     def load_data(self, context: Context) -> ClientData:
         """The samples of the client that this message is for."""
-        scenario = scenario_of(context)
-        nodes = int(context.node_config.get("num-partitions", scenario.clients.count))
-        if nodes != scenario.clients.count:
-            raise FedUnlearnError(
-                f"the scenario has {scenario.clients.count} clients, the federation {nodes} nodes; start it with"
-                f" --federation-config 'num-supernodes={scenario.clients.count}' or set clients.count={nodes}"
-            )
         self._set_threads(context)
-        return _data_of(*_run_key(context), int(context.node_config["partition-id"]))
+        return _data_of(*_run_key(context), _nodes(context), int(context.node_config["partition-id"]))
 
     def train(
         self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator

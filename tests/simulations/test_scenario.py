@@ -204,3 +204,14 @@ def test_scenarios_cannot_be_changed(minimal: Path) -> None:
     scenario: Scenario = load_scenario(str(minimal))
     with pytest.raises(ValueError, match="frozen"):
         scenario.seed = 3  # type: ignore[misc]
+
+
+def test_a_scenario_is_fitted_to_a_smaller_federation() -> None:
+    from fed_unlearn.simulations.scenario_checks import forget_steps
+    from fed_unlearn.simulations.task import fitted
+
+    scenario = load_scenario("digits")
+    assert fitted(scenario, 10) is scenario
+    two = fitted(scenario, 2)
+    assert two.clients.count == 2
+    assert [step.client for _, step in forget_steps(two) if step.client is not None] == [0, 1]
