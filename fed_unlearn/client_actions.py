@@ -19,6 +19,7 @@ from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.guard import Guard, guard_retained
 from fed_unlearn.inference import predict_logits
+from fed_unlearn.methods.labels import guard_labels_of
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 
 logger = logging.getLogger("fed_unlearn.client")
@@ -53,6 +54,7 @@ def unlearn(message: Message, session: ClientSession) -> Message:
     for _ in range(instruction.attempt - 1):
         method = method.stronger()
     model = session.model_with(protocol.arrays_of(message))
+    retained = session.retained_samples()
     seed_parts = (
         instruction.seed,
         "unlearn",
@@ -65,12 +67,14 @@ def unlearn(message: Message, session: ClientSession) -> Message:
         outcome = method.unlearn(
             model,
             forget,
-            session.retained_samples(),
+            retained if len(retained) else None,
             excluded_classes=instruction.excluded_classes,
             generator=seeded_generator(*seed_parts),
+            unseen=session.data.validation if len(session.data.validation) else None,
         )
-    if outcome.guard_labels is not None:
-        session.store.set_guard(instruction.request_id, instruction.attempt, outcome.guard_labels.tolist())
+    if not method.is_control:
+        guard_labels = guard_labels_of(outcome, forget, instruction.excluded_classes)
+        session.store.set_guard(instruction.request_id, instruction.attempt, guard_labels.tolist())
     metrics = MetricRecord(
         {
             protocol.WEIGHT: len(forget),

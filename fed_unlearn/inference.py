@@ -8,23 +8,23 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.images import Samples
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
 _PIXELS_ON_CPU = 2**17  # activations that stay in the cache: a batch of 512 CIFAR images takes three times as long
 _PIXELS_ON_ACCELERATOR = 2**22
 
 
-def batch_slices(samples: ImageSet, device: torch.device) -> Iterator[slice]:
+def batch_slices(samples: Samples, device: torch.device) -> Iterator[slice]:
     """Cut samples into batches as large as the device likes: by pixels, so that large images come in small batches.
 
     Parameters
     ----------
-    samples : ImageSet
+    samples : Samples
     device : torch.device
         That the batches are computed on.
     """
-    height, width = samples.images.shape[-2:]
+    _, height, width = samples.image_shape
     pixels = _PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ON_ACCELERATOR
     largest = _LARGEST_BATCH if device.type == "cpu" else 8 * _LARGEST_BATCH
     size = max(_SMALLEST_BATCH, min(largest, pixels // (height * width)))
@@ -50,7 +50,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def predict_logits(model: nn.Module, samples: ImageSet) -> Tensor:
+def predict_logits(model: nn.Module, samples: Samples) -> Tensor:
     """Logits of every sample.
 
     Returns
@@ -62,7 +62,7 @@ def predict_logits(model: nn.Module, samples: ImageSet) -> Tensor:
     device = device_of(model)
     with evaluation_mode(model), torch.inference_mode():
         logits = [
-            model(samples.batch(batch)[0].to(device, memory_format=torch.channels_last)).float().cpu()
-            for batch in batch_slices(samples, device)
+            model(images.to(device, memory_format=torch.channels_last)).float()
+            for images, _ in samples.batches(batch_slices(samples, device))
         ]
-    return torch.cat(logits)
+    return torch.cat(logits).cpu()

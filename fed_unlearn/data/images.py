@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from fed_unlearn.errors import EmptySetError, InvalidDataError
+
+
+class Samples(Protocol):
+    """Labelled images read by batch, wherever they lie: what every method and every audit is written against.
+
+    Attributes
+    ----------
+    labels : Tensor of shape (n,), int64
+        On the device that batches are given on.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        ...
+
+    def batch(self, indices: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Images as float32 in [0, 1] and their labels, for the given positions."""
+        ...
+
+    def batches(self, positions: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """:meth:`batch` for one set of positions after the other; the next may be read ahead."""
+        ...
+
+    def subset(self, indices: Tensor) -> Samples:
+        """The samples at ``indices`` (int64), in that order."""
+        ...
+
+    def to(self, device: torch.device) -> Samples:
+        """The same samples, given on a device."""
+        ...
 
 
 class ImageSet(Dataset[tuple[Tensor, int]]):
@@ -56,12 +92,28 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         images, labels = self.batch(torch.tensor([index]))
         return images[0], int(labels[0])
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
     def batch(self, indices: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Images as float32 in [0, 1] and their labels, for the given positions."""
         images = self.images[indices]
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).div_(255)
         return images, self.labels[indices]
+
+    def batches(self, positions: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
+        """:meth:`batch` for one set of positions after the other."""
+        return (self.batch(indices) for indices in positions)
+
+    def to(self, device: torch.device) -> ImageSet:
+        """The same samples with their tensors on a device; itself where they are there."""
+        if self.images.device == device and self.labels.device == device:
+            return self
+        return ImageSet(self.images.to(device), self.labels.to(device), self.ids)
 
     def subset(self, indices: Tensor) -> ImageSet:
         """The samples at ``indices`` (int64), in that order, ids kept."""
@@ -114,13 +166,32 @@ def as_image_set(dataset: Dataset[tuple[Tensor, int]]) -> ImageSet:
         raise EmptySetError("the dataset has no sample; at least one was expected")
     items = [dataset[index] for index in range(size)]
     images = torch.stack([torch.as_tensor(image, dtype=torch.float32) for image, _ in items])
-    if images.min() < 0 or images.max() > 1:
-        raise InvalidDataError(
-            f"images: pixels from {images.min():.3g} to {images.max():.3g} were given; expected [0, 1]:"
-            " normalisation belongs inside the model"
-        )
+    require_pixels(images)
     labels = torch.tensor([int(label) for _, label in items], dtype=torch.int64)
     return ImageSet(images, labels, getattr(dataset, "ids", None))
+
+
+def require_pixels(images: Tensor) -> None:
+    """Refuse images that are not in [0, 1].
+
+    Parameters
+    ----------
+    images : Tensor of any shape
+        Bytes (uint8) always pass: they become [0, 1] when they are read.
+
+    Raises
+    ------
+    InvalidDataError
+        Naming the range that was found.
+    """
+    if images.dtype == torch.uint8 or images.numel() == 0:
+        return
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):  # a pixel that is not a number fails both
+        raise InvalidDataError(
+            f"images: pixels from {low:.3g} to {high:.3g} were given; expected [0, 1]: normalisation belongs inside the"
+            " model"
+        )
 
 
 def concatenate(*parts: ImageSet) -> ImageSet:

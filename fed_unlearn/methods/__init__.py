@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.methods.base import Method, Outcome
@@ -76,7 +76,7 @@ def method_class(name: str) -> type[Method]:
     return methods[name]
 
 
-def create(name: str, **parameters: object) -> Method:
+def create(name: str, **parameters: Any) -> Method:
     """A method with the given hyper-parameters, the others at their defaults.
 
     Parameters

@@ -11,13 +11,17 @@ from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from fed_unlearn.data.images import ImageSet, as_image_set
-from fed_unlearn.errors import EmptySetError, InvalidDataError, UnlearningDivergedError
-from fed_unlearn.inference import evaluation_mode, predict_logits
+from fed_unlearn.data.images import Samples, as_image_set, require_pixels
+from fed_unlearn.data.streamed import StreamedSet
+from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidModelError, UnlearningDivergedError
+from fed_unlearn.inference import device_of, evaluation_mode, predict_logits
+from fed_unlearn.methods.validation import require_choice
 
 Scope = Literal["class", "sample", "client"]
+SampleSource = Dataset[tuple[Tensor, int]] | DataLoader[tuple[Tensor, Tensor]]
+"""Samples in memory, or a loader over samples that do not fit there."""
 
 
 @dataclass
@@ -72,8 +76,8 @@ class Workspace:
         To be changed in place; in evaluation mode, so that BatchNorm statistics stay frozen.
     original : nn.Module
         The model as given; never changed.
-    forget, retain : ImageSet
-        ``retain`` is None where none was given.
+    forget, retain, unseen : Samples
+        Their batches are on the model's device. ``retain`` and ``unseen`` are None where none were given.
     excluded_classes : frozenset of int
         Classes that no forget sample may be taught to be: those forgotten before.
     class_count : int
@@ -86,8 +90,9 @@ class Workspace:
 
     model: nn.Module
     original: nn.Module
-    forget: ImageSet
-    retain: ImageSet | None
+    forget: Samples
+    retain: Samples | None
+    unseen: Samples | None
     excluded_classes: frozenset[int]
     class_count: int
     generator: torch.Generator
@@ -108,21 +113,43 @@ class Method(ABC):
     """An unlearning method: a frozen set of hyper-parameters with one public function.
 
     Subclasses are registered by :func:`fed_unlearn.methods.register` and implement :meth:`_apply`.
+
+    Parameters
+    ----------
+    precision : {"float32", "bfloat16"}, default "float32"
+        Of forward and backward passes; ``"bfloat16"`` by autocast, with weights and optimizer in float32.
+
+    Attributes
+    ----------
+    paper, needs : str
+        The source, and the data that the method reads, for listings.
+    scopes : tuple of str
+    requires_retain : bool
+        Whether it cannot do without retained samples.
+    is_control : bool
+        Whether it only looks like forgetting.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str]
     scopes: ClassVar[tuple[Scope, ...]]
     needs: ClassVar[str]
+    requires_retain: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        require_choice("precision", self.name, self.precision, ("float32", "bfloat16"))
 
     def unlearn(
         self,
         model: nn.Module,
-        forget: Dataset[tuple[Tensor, int]],
-        retain: Dataset[tuple[Tensor, int]] | None = None,
+        forget: SampleSource,
+        retain: SampleSource | None = None,
         excluded_classes: Collection[int] = (),
         generator: torch.Generator | None = None,
+        unseen: SampleSource | None = None,
     ) -> Outcome:
         """Make a copy of a model forget some of its training samples.
 
@@ -130,14 +157,17 @@ class Method(ABC):
         ----------
         model : nn.Module
             Maps float images (batch, channels, height, width) in [0, 1] to logits (batch, classes). Never changed.
-        forget : Dataset of (image, label)
-            The samples to forget, under the labels that they were trained with.
-        retain : Dataset of (image, label), optional
-            Samples that must stay known; methods that need none ignore it.
+        forget : Dataset of (image, label), or DataLoader
+            The samples to forget, under the labels that they were trained with. A loader's samples are read when they
+            are needed, with its workers; the results are those of the same samples in memory.
+        retain : Dataset of (image, label), or DataLoader, optional
+            Samples that must stay known; methods that need none may ignore it.
         excluded_classes : collection of int
             Classes forgotten before: no forget sample is taught to be one of them.
         generator : torch.Generator, optional
             Source of all randomness; one seeded with 0 where none is given.
+        unseen : Dataset of (image, label), or DataLoader, optional
+            Samples that the model was never trained on, for methods that imitate what it says of such.
 
         Returns
         -------
@@ -146,34 +176,37 @@ class Method(ABC):
         Raises
         ------
         EmptySetError
-            If the forget set is empty.
+            If the forget set is empty, or the retain set is: the forget set is then the whole data.
         InvalidDataError
-            If a label is not an output of the model.
+            If a label is not an output of the model, images are not in [0, 1], or data that the method needs is
+            missing.
         UnlearningDivergedError
             If a loss stops being finite.
         """
-        forget_set = as_image_set(forget)
-        retain_set = as_image_set(retain) if retain is not None and len(retain) else None  # type: ignore[arg-type]
-        if len(forget_set) == 0:
-            raise EmptySetError(f"{self.name}: the forget set has no sample; at least one was expected")
-        class_count = predict_logits(model, forget_set.subset(torch.tensor([0]))).shape[1]
-        outside = sorted({int(label) for label in forget_set.labels.unique() if not 0 <= label < class_count})
-        if outside:
-            raise InvalidDataError(
-                f"{self.name}: forget labels {outside} were given; the model has outputs 0 to {class_count - 1}"
-            )
+        forget_samples = self._given("forget", forget)
+        retain_samples = self._given("retain", retain) if retain is not None else None
+        unseen_samples = self._given("unseen", unseen) if unseen is not None else None
+        if retain_samples is None and self.requires_retain:
+            raise InvalidDataError(f"{self.name}: no retain set was given; it needs samples that must stay known")
+        class_count = self._class_count(model, forget_samples)
+        for kind, samples in (("forget", forget_samples), ("retain", retain_samples), ("unseen", unseen_samples)):
+            if samples is not None:
+                self._check_labels(kind, samples, class_count)
         started = time.perf_counter()
         copied = copy.deepcopy(model)
+        device = device_of(model)
         workspace = Workspace(
             model=copied,
             original=model,
-            forget=forget_set,
-            retain=retain_set,
+            forget=forget_samples.to(device),
+            retain=retain_samples.to(device) if retain_samples is not None else None,
+            unseen=unseen_samples.to(device) if unseen_samples is not None else None,
             excluded_classes=frozenset(excluded_classes),
             class_count=class_count,
             generator=generator if generator is not None else torch.Generator().manual_seed(0),
         )
-        with evaluation_mode(copied), evaluation_mode(model):
+        reduced = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        with evaluation_mode(copied), evaluation_mode(model), reduced:
             applied = self._apply(workspace)
         return Outcome(
             model=copied,
@@ -198,4 +231,35 @@ class Method(ABC):
             raise UnlearningDivergedError(
                 f"{self.name}: the loss is {float(loss)} at step {step}; the given model is unchanged:"
                 " try a smaller learning rate"
+            )
+
+    def _given(self, kind: str, source: SampleSource) -> Samples:
+        """A set of samples as it was given, its pixels checked."""
+        if isinstance(source, DataLoader):
+            return StreamedSet(source)
+        if len(source) == 0:  # type: ignore[arg-type]
+            raise EmptySetError(
+                f"{self.name}: the forget set has no sample; at least one was expected"
+                if kind == "forget"
+                else f"{self.name}: the {kind} set has no sample; give None where there is none. If the forget set is"
+                " the whole data, nothing is left to keep: start from a new model"
+            )
+        samples = as_image_set(source)
+        require_pixels(samples.images)
+        return samples
+
+    def _class_count(self, model: nn.Module, samples: Samples) -> int:
+        logits = predict_logits(model, samples.subset(torch.tensor([0])))
+        if logits.ndim != 2:
+            raise InvalidModelError(
+                f"{self.name}: the model gave outputs of shape {tuple(logits.shape)} for one image; logits of shape"
+                " (1, classes) were expected"
+            )
+        return logits.shape[1]
+
+    def _check_labels(self, kind: str, samples: Samples, class_count: int) -> None:
+        outside = sorted({int(label) for label in samples.labels.unique() if not 0 <= label < class_count})
+        if outside:
+            raise InvalidDataError(
+                f"{self.name}: {kind} labels {outside} were given; the model has outputs 0 to {class_count - 1}"
             )

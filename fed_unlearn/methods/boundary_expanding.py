@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import LabelDescent, on_device
+from fed_unlearn.methods.descent import Batch, ForgetDescent
 from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
 from fed_unlearn.methods.validation import require
 from fed_unlearn.models import last_linear
@@ -26,7 +27,7 @@ from fed_unlearn.models import last_linear
 
 @register("boundary-expanding")
 @dataclass(frozen=True, kw_only=True)
-class BoundaryExpanding(LabelDescent):
+class BoundaryExpanding(ForgetDescent):
     """Teach the forget samples to be a shadow class, then remove that class.
 
     The shadow output starts at zero. Drawn at random it may start high: then the loss is met before the old class has
@@ -36,7 +37,7 @@ class BoundaryExpanding(LabelDescent):
     Parameters
     ----------
     epochs, learning_rate, momentum, batch_size
-        As in :class:`~fed_unlearn.methods.descent.LabelDescent`. Without momentum the aim is seldom met.
+        As in :class:`~fed_unlearn.methods.descent.ForgetDescent`. Without momentum the aim is seldom met.
     target_accuracy : float, default 0.03
         The aim: at most this share of the forget set is still predicted under its own label, the shadow left out.
     head : str or None, default None
@@ -58,14 +59,17 @@ class BoundaryExpanding(LabelDescent):
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
-        samples = on_device(work)
         head = output_layer(self.name, work, self.head)
-        shadow = torch.full_like(samples.labels, work.class_count)
+
+        def loss_of(batch: Batch) -> Tensor:
+            shadow = torch.full_like(batch.forget_labels, work.class_count)
+            return functional.cross_entropy(batch.forget_logits, shadow)
+
         with _widened(head):
-            converged, steps = self._descend(work, samples, shadow)
+            converged, steps = self._descend(work, loss_of)
         logits = predict_logits(work.model, work.forget)
         work.passes.add(forward=len(work.forget))
-        guard_labels = nearest_allowed(logits, work.forget.labels, work.excluded_classes)
+        guard_labels = nearest_allowed(logits, work.forget.labels.cpu(), work.excluded_classes)
         return Applied(converged=converged, steps=steps, guard_labels=guard_labels)
 
 

@@ -11,20 +11,20 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fed_unlearn.attacks import fgsm, pgd
-from fed_unlearn.data.images import ImageSet
 from fed_unlearn.inference import batch_slices
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import LabelDescent, on_device
+from fed_unlearn.methods.descent import Batch, ForgetDescent
 from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
 from fed_unlearn.methods.validation import require, require_choice
 
 
 @register("boundary-shrink")
 @dataclass(frozen=True, kw_only=True)
-class BoundaryShrink(LabelDescent):
+class BoundaryShrink(ForgetDescent):
     """Relabel each forget sample with its nearest other class, then fine-tune on it.
 
     The labels are searched once, on the frozen original: it does not change, so neither do they.
@@ -32,7 +32,7 @@ class BoundaryShrink(LabelDescent):
     Parameters
     ----------
     epochs, learning_rate, momentum, batch_size, target_accuracy
-        As in :class:`~fed_unlearn.methods.descent.LabelDescent`.
+        As in :class:`~fed_unlearn.methods.descent.ForgetDescent`.
     bound : float, default 0.1
         Largest change of a pixel in the search, pixels in [0, 1].
     search : {"fgsm", "pgd"}, default "fgsm"
@@ -61,15 +61,17 @@ class BoundaryShrink(LabelDescent):
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
-        samples = on_device(work)
-        targets = self._nearest_labels(work, samples)
-        converged, steps = self._descend(work, samples, targets)
+        targets = self._nearest_labels(work)
+
+        def loss_of(batch: Batch) -> Tensor:
+            return functional.cross_entropy(batch.forget_logits, targets[batch.positions])
+
+        converged, steps = self._descend(work, loss_of)
         return Applied(converged=converged, steps=steps, guard_labels=targets.cpu())
 
-    def _nearest_labels(self, work: Workspace, samples: ImageSet) -> Tensor:
+    def _nearest_labels(self, work: Workspace) -> Tensor:
         found = []
-        for batch in batch_slices(samples, samples.images.device):
-            images, labels = samples.batch(batch)
+        for images, labels in work.forget.batches(batch_slices(work.forget, work.forget.labels.device)):
             if self.search == "fgsm":
                 moved = fgsm(work.original, images, labels, bound=self.bound, passes=work.passes)
             else:

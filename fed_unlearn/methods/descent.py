@@ -1,101 +1,220 @@
-"""Gradient descent on the forget set towards given labels, until the set is no longer recognised."""
+"""Gradient descent that stops as soon as the forget set is no longer recognised.
+
+The loop that most methods share: batches of forget samples, of retained samples or of both; the loss is the method's.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.inference import batch_slices, device_of
+from fed_unlearn.inference import batch_slices
 from fed_unlearn.methods.base import Method, Workspace
 from fed_unlearn.methods.validation import require
 
-CHECK_INTERVAL = 8  # optimizer steps between two looks at the losses, each of which waits for the device
+# Optimizer steps between two looks at the losses, each of which waits for the device; fewer for small forget sets.
+CHECK_INTERVAL, SHORTEST_INTERVAL = 8, 2
+MEASURED_RETAINED = 1000  # retained samples that the original model's accuracy is measured on
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of one step, forget samples before retained ones, and the logits of the model for them.
+
+    Attributes
+    ----------
+    step : int
+        From 1.
+    positions : Tensor of shape (f,), int64
+        Where the forget samples stand in the forget set.
+    images, labels, logits : Tensor of shape (f + r, ...)
+        ``logits`` carry gradients.
+    """
+
+    step: int
+    positions: Tensor
+    images: Tensor
+    labels: Tensor
+    logits: Tensor
+
+    @property
+    def forget_images(self) -> Tensor:
+        """Shape (f, channels, height, width)."""
+        return self.images[: len(self.positions)]
+
+    @property
+    def forget_labels(self) -> Tensor:
+        """The labels that the forget samples were trained with, of shape (f,)."""
+        return self.labels[: len(self.positions)]
+
+    @property
+    def forget_logits(self) -> Tensor:
+        """Shape (f, classes)."""
+        return self.logits[: len(self.positions)]
+
+    @property
+    def retain_images(self) -> Tensor:
+        """Shape (r, channels, height, width)."""
+        return self.images[len(self.positions) :]
+
+    @property
+    def retain_labels(self) -> Tensor:
+        """Shape (r,)."""
+        return self.labels[len(self.positions) :]
+
+    @property
+    def retain_logits(self) -> Tensor:
+        """Shape (r, classes)."""
+        return self.logits[len(self.positions) :]
+
+
+Loss = Callable[[Batch], Tensor]
+Batches = Iterator[tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelDescent(Method):
-    """Base of the methods that minimise the cross-entropy of the forget set towards other labels.
+class Descent(Method):
+    """Base of the methods that take gradient steps until their aim is met.
+
+    Normalisation statistics stay frozen: batches of forget samples alone would drag them away.
 
     Parameters
     ----------
-    epochs : int
-        Most passes over the forget set; fewer are made once the aim is met.
     learning_rate, momentum : float
         Of SGD.
     batch_size : int
-        Forget samples in one optimizer step.
+        Samples of each set in one step.
+    max_steps : int
+        Bound on the steps.
     target_accuracy : float
         The aim: at most this share of the forget set is still predicted under its own label.
+    retain_tolerance : float
+        Where a step trains on retained samples, the aim is also that at most this share fewer of them are right than
+        the given model had right.
+    max_gradient_norm : float
+        Longer gradients are scaled down to it; 0 for no bound.
     """
 
-    epochs: int = 10
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-3
     momentum: float = 0.9
     batch_size: int = 64
+    max_steps: int = 2000
     target_accuracy: float = 0.01
+    retain_tolerance: float = 0.01
+    max_gradient_norm: float = 0.0
 
     def __post_init__(self) -> None:
-        require("epochs", self.name, self.epochs, int, minimum=1)
+        super().__post_init__()
         require("learning_rate", self.name, self.learning_rate, float, above=0)
         require("momentum", self.name, self.momentum, float, minimum=0, below=1)
         require("batch_size", self.name, self.batch_size, int, minimum=1)
+        require("max_steps", self.name, self.max_steps, int, minimum=1)
         require("target_accuracy", self.name, self.target_accuracy, float, minimum=0, below=1)
+        require("retain_tolerance", self.name, self.retain_tolerance, float, minimum=0, maximum=1)
+        require("max_gradient_norm", self.name, self.max_gradient_norm, float, minimum=0)
 
     def stronger(self) -> Self:
-        """Twice the learning rate and twice the epochs."""
-        return replace(self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs)
+        """Twice the learning rate and twice the steps."""
+        return replace(self, learning_rate=2 * self.learning_rate, max_steps=2 * self.max_steps)
 
-    def _descend(self, work: Workspace, samples: ImageSet, targets: Tensor) -> tuple[bool, int]:
-        """Train ``work.model`` on ``samples`` under ``targets``; whether the aim was met, and the steps taken."""
+    def _reads(self, step: int) -> tuple[bool, bool]:
+        """Whether a step, counted from 1, reads forget samples and retained samples; both where there are any."""
+        return True, True
+
+    def _most_steps(self, work: Workspace) -> int:
+        """Bound on the steps for this forget set."""
+        return self.max_steps
+
+    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum)
+
+    def _adjust_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Change the gradients before a step is taken with them."""
+        if self.max_gradient_norm:
+            nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
+
+    def _descend(self, work: Workspace, loss_of: Loss, retain: Samples | None = None) -> tuple[bool, int]:
+        """Train ``work.model``; whether the aim was met, and the steps taken.
+
+        Parameters
+        ----------
+        work : Workspace
+        loss_of : callable
+            A batch's loss, a scalar. Passes through other models are its own to count.
+        retain : Samples, optional
+            Retained samples to train on.
+        """
         parameters = [parameter for parameter in work.model.parameters() if parameter.requires_grad]
         if not parameters:
             raise InvalidModelError(f"{self.name}: the model has no parameter that may be trained")
-        optimizer = torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum)
-        steps, seen, checked_at = 0, 0, -len(samples)
+        optimizer = self._optimizer(parameters)
+        wanted = self._retained_share(work, retain) - self.retain_tolerance if retain is not None else 0.0
+        forget_batches = _cycle(work.forget, self.batch_size, work.generator)
+        retain_batches = _cycle(retain, self.batch_size, work.generator) if retain is not None else None
         window = _Window()
-        for _ in range(self.epochs):
-            order = torch.randperm(len(samples), generator=work.generator).to(samples.labels.device)
-            batches = torch.split(order, self.batch_size)
-            for number, indices in enumerate(batches, start=1):
-                images, labels = samples.batch(indices)
-                logits = work.model(images)
-                loss = functional.cross_entropy(logits, targets[indices])
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                steps, seen = steps + 1, seen + len(indices)
-                work.passes.add(forward=len(indices), backward=len(indices))
-                window.add(loss.detach(), _recognised(logits.detach(), labels, work.class_count), len(indices))
-                if number % CHECK_INTERVAL and number < len(batches):
-                    continue
-                share = self._close(window, steps)
-                # The batches' own share costs nothing. The whole set is read only where that promises success,
-                # and at most once for every time that it was trained on.
-                if share <= self.target_accuracy and seen - checked_at >= len(samples):
-                    checked_at = seen
-                    if self._aim_met(work, samples):
-                        return True, steps
-        return checked_at != seen and self._aim_met(work, samples), steps
+        seen, checked_at = 0, -len(work.forget)
+        interval = min(CHECK_INTERVAL, max(SHORTEST_INTERVAL, math.ceil(len(work.forget) / self.batch_size)))
+        max_steps = self._most_steps(work)
+        for step in range(1, max_steps + 1):
+            batch = self._next_batch(work, step, forget_batches, retain_batches)
+            loss = loss_of(batch)
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            self._adjust_gradients(parameters)
+            optimizer.step()
+            seen += len(batch.labels)
+            work.passes.add(forward=len(batch.labels), backward=len(batch.labels))
+            window.add(loss.detach(), batch, work.class_count)
+            if step % interval and step < max_steps:
+                continue
+            forget_share, retain_share = window.close(self._check_finite, step)
+            # The batches' own share costs nothing. The whole set is read only where that promises success,
+            # and at most once for every time that as many samples were trained on.
+            promising = forget_share <= self.target_accuracy and retain_share >= wanted
+            if promising and seen - checked_at >= len(work.forget):
+                checked_at = seen
+                if self._aim_met(work):
+                    return True, step
+        return checked_at != seen and retain_share >= wanted and self._aim_met(work), step
 
-    def _close(self, window: _Window, steps: int) -> float:
-        """The share of the window's samples that were recognised; its losses are checked and it is emptied."""
-        losses = torch.stack(window.losses)
-        finite = torch.isfinite(losses)
-        if not bool(finite.all()):
-            first = int((~finite).nonzero()[0])
-            self._check_finite(losses[first], steps - len(losses) + first + 1)
-        share = int(torch.stack(window.recognised).sum()) / window.samples
-        window.clear()
-        return share
+    def _aim_met(self, work: Workspace) -> bool:
+        return forget_accuracy(work, work.forget) <= self.target_accuracy
 
-    def _aim_met(self, work: Workspace, samples: ImageSet) -> bool:
-        return forget_accuracy(work, samples) <= self.target_accuracy
+    def _next_batch(self, work: Workspace, step: int, forget_batches: Batches, retain_batches: Batches | None) -> Batch:
+        reads_forget, reads_retain = self._reads(step)
+        positions = torch.empty(0, dtype=torch.int64, device=work.forget.labels.device)
+        parts = list[tuple[Tensor, Tensor]]()
+        if reads_forget:
+            positions, images, labels = next(forget_batches)
+            parts.append((images, labels))
+        if reads_retain and retain_batches is not None:
+            _, images, labels = next(retain_batches)
+            parts.append((images, labels))
+        images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        images = images.contiguous(memory_format=torch.channels_last)
+        return Batch(step, positions, images, labels, work.model(images))
+
+    def _retained_share(self, work: Workspace, retain: Samples) -> float:
+        """Share of the retained samples, or of as many as are measured, that the given model has right."""
+        chosen = torch.randperm(len(retain), generator=work.generator)[:MEASURED_RETAINED]
+        part = retain.subset(chosen)
+        work.passes.add(forward=len(part))
+        return _share_right(work.original, part, work.class_count)
+
+
+def _cycle(samples: Samples, batch_size: int, generator: torch.Generator) -> Batches:
+    """Positions, images and labels of batches, in a new order each time through; without end."""
+    while True:
+        plan = torch.randperm(len(samples), generator=generator).to(samples.labels.device).split(batch_size)
+        for positions, (images, labels) in zip(plan, samples.batches(plan), strict=True):
+            yield positions, images, labels
 
 
 @dataclass
@@ -103,36 +222,76 @@ class _Window:
     """What happened since the last look; kept on the device, so that adding to it waits for nothing."""
 
     losses: list[Tensor] = field(default_factory=list)
-    recognised: list[Tensor] = field(default_factory=list)
-    samples: int = 0
+    right: list[Tensor] = field(default_factory=list)
+    forget_count: int = 0
+    retain_count: int = 0
 
-    def add(self, loss: Tensor, recognised: Tensor, samples: int) -> None:
+    def add(self, loss: Tensor, batch: Batch, class_count: int) -> None:
+        right = batch.logits.detach()[:, :class_count].argmax(dim=1) == batch.labels
+        forget_count = len(batch.positions)
         self.losses.append(loss)
-        self.recognised.append(recognised)
-        self.samples += samples
+        self.right.append(torch.stack([right[:forget_count].sum(), right[forget_count:].sum()]))
+        self.forget_count += forget_count
+        self.retain_count += len(right) - forget_count
 
-    def clear(self) -> None:
+    def close(self, check_finite: Callable[[Tensor, int], None], step: int) -> tuple[float, float]:
+        """Shares of the window's forget and retained samples that were right, 0 and 1 where it has none; empties it.
+
+        ``step`` is that of the window's last loss; ``check_finite`` is told the first loss that is not a number.
+        """
+        losses = torch.stack(self.losses)
+        finite = torch.isfinite(losses)
+        if not bool(finite.all()):
+            first = int((~finite).nonzero()[0])
+            check_finite(losses[first], step - len(losses) + first + 1)
+        forget_right, retain_right = torch.stack(self.right).sum(dim=0).tolist()
+        shares = (
+            forget_right / self.forget_count if self.forget_count else 0.0,
+            retain_right / self.retain_count if self.retain_count else 1.0,
+        )
         self.losses.clear()
-        self.recognised.clear()
-        self.samples = 0
+        self.right.clear()
+        self.forget_count = self.retain_count = 0
+        return shares
 
 
-def forget_accuracy(work: Workspace, samples: ImageSet) -> float:
+@dataclass(frozen=True, kw_only=True)
+class ForgetDescent(Descent):
+    """Base of the methods that train on nothing but forget samples.
+
+    Parameters
+    ----------
+    epochs : int
+        Most passes over the forget set; fewer are made once the aim is met.
+    learning_rate, momentum, batch_size, max_steps, target_accuracy, max_gradient_norm
+        As in :class:`Descent`.
+    """
+
+    epochs: int = 10
+    learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("epochs", self.name, self.epochs, int, minimum=1)
+
+    def stronger(self) -> Self:
+        """Twice the learning rate and twice the epochs."""
+        return replace(self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs)
+
+    def _most_steps(self, work: Workspace) -> int:
+        return min(self.max_steps, self.epochs * math.ceil(len(work.forget) / self.batch_size))
+
+
+def forget_accuracy(work: Workspace, samples: Samples) -> float:
     """Share of the samples that the model's own outputs still put first; counted as forward passes."""
+    work.passes.add(forward=len(samples))
+    return _share_right(work.model, samples, work.class_count)
+
+
+def _share_right(model: nn.Module, samples: Samples, class_count: int) -> float:
     counts = []
     with torch.inference_mode():
-        for batch in batch_slices(samples, samples.images.device):
-            images, labels = samples.batch(batch)
-            counts.append(_recognised(work.model(images), labels, work.class_count))
-    work.passes.add(forward=len(samples))
+        for images, labels in samples.batches(batch_slices(samples, samples.labels.device)):
+            logits = model(images.contiguous(memory_format=torch.channels_last))
+            counts.append((logits[:, :class_count].argmax(dim=1) == labels).sum())
     return int(torch.stack(counts).sum()) / len(samples)
-
-
-def on_device(work: Workspace) -> ImageSet:
-    """The forget set on the model's device, so that its batches are indexed there."""
-    device = device_of(work.model)
-    return ImageSet(work.forget.images.to(device), work.forget.labels.to(device), work.forget.ids)
-
-
-def _recognised(logits: Tensor, labels: Tensor, class_count: int) -> Tensor:
-    return (logits[:, :class_count].argmax(dim=1) == labels).sum()

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import register
 from fed_unlearn.methods.anchors import AnchorPool
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
-from fed_unlearn.methods.descent import on_device
 from fed_unlearn.methods.labels import require_allowed_labels
 from fed_unlearn.methods.validation import require, require_choice
 
@@ -87,6 +86,7 @@ class InstanceWise(Method):
     blends: int = 32
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("goal", self.name, self.goal, ("misclassify", "relabel"))
         if self.labels is not None:
             if self.goal != "relabel":
@@ -113,7 +113,7 @@ class InstanceWise(Method):
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
-        samples = on_device(work)
+        samples = work.forget
         allowed = self._allowed(work)
         steps = self._descend(work, samples, allowed)
         logits = predict_logits(work.model, samples)
@@ -150,7 +150,7 @@ class InstanceWise(Method):
                 )
         return torch.tensor(given, dtype=torch.int64)
 
-    def _descend(self, work: Workspace, samples: ImageSet, allowed: Tensor) -> int:
+    def _descend(self, work: Workspace, samples: Samples, allowed: Tensor) -> int:
         """Take the steps; how many were taken."""
         parameters = [parameter for parameter in work.model.parameters() if parameter.requires_grad]
         if not parameters:

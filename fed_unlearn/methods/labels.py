@@ -7,7 +7,10 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
+from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.inference import predict_logits
+from fed_unlearn.methods.base import Outcome
 
 
 def require_allowed_labels(method: str, labels: Tensor, excluded_classes: Collection[int], class_count: int) -> None:
@@ -51,3 +54,49 @@ def nearest_allowed(logits: Tensor, labels: Tensor, excluded_classes: Collection
         columns = torch.tensor(sorted(excluded_classes), device=logits.device)
         allowed = allowed.index_fill(1, columns, -torch.inf)
     return allowed.argmax(dim=1)
+
+
+def random_allowed(
+    labels: Tensor, excluded_classes: Collection[int], class_count: int, generator: torch.Generator
+) -> Tensor:
+    """A class for each sample, uniform among those that are neither its own nor excluded.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (n,), int64
+        Each sample's own class.
+    excluded_classes : collection of int
+        Classes that no sample may get.
+    class_count : int
+    generator : torch.Generator
+        On the CPU.
+
+    Returns
+    -------
+    Tensor of shape (n,), int64, on the device of ``labels``
+    """
+    weights = torch.ones(len(labels), class_count)
+    weights[:, sorted(excluded_classes)] = 0
+    weights.scatter_(1, labels.cpu().unsqueeze(1), 0)
+    return torch.multinomial(weights, 1, generator=generator).squeeze(1).to(labels.device)
+
+
+def guard_labels_of(outcome: Outcome, forget: Samples, excluded_classes: Collection[int]) -> Tensor:
+    """What repair guards forget samples with: the method's labels, or else the model's own answer among other classes.
+
+    Parameters
+    ----------
+    outcome : Outcome
+        Of a method on ``forget``.
+    forget : Samples
+        Under the labels that they were trained with.
+    excluded_classes : collection of int
+        Classes that no sample may get.
+
+    Returns
+    -------
+    Tensor of shape (n,), int64, on the CPU
+    """
+    if outcome.guard_labels is not None:
+        return outcome.guard_labels
+    return nearest_allowed(predict_logits(outcome.model, forget), forget.labels.cpu(), excluded_classes)

@@ -38,6 +38,7 @@ class MaskOutput(Method):
     head: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require("bias", self.name, self.bias, float, below=0)
         if self.head is not None:
             require("head", self.name, self.head, str)
