@@ -28,11 +28,16 @@ class Guard:
     samples : ImageSet
         Under their old labels.
     labels : Tensor of shape (n,), int64
-        What the method taught them to be.
+        What the method taught them to be; ``UNGUARDED`` for samples that repair is to leave out.
     """
 
     samples: ImageSet
     labels: Tensor
+
+    def guarded(self) -> Guard:
+        """Without the samples that are to be left out."""
+        kept = (self.labels != UNGUARDED).nonzero().flatten()
+        return self if len(kept) == len(self.labels) else Guard(self.samples.subset(kept), self.labels[kept])
 
 
 class GuardedSet(ImageSet):
@@ -73,7 +78,7 @@ def guard_retained(retained: ImageSet, guards: Sequence[Guard], *, weight: int, 
     ImageSet
         The retained samples themselves where there is nothing to guard.
     """
-    repeated = [guard for guard in guards for _ in range(weight)]
+    repeated = [guard.guarded() for guard in guards for _ in range(weight) if bool((guard.labels != UNGUARDED).any())]
     if not repeated:
         return retained
     mixed = concatenate(retained, *(guard.samples.relabelled(guard.labels) for guard in repeated))

@@ -11,6 +11,7 @@ import click
 import typer
 
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.simulations.cli_bench import bench
 
 COMMITTED, NOT_COMMITTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all requests committed; some failed or were rejected; bad input; Ctrl-C."""
@@ -22,7 +23,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-bench = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
 
@@ -117,8 +117,15 @@ def scenarios() -> None:
 
 
 @app.command()
-def methods() -> None:
-    """List the unlearning methods, with their papers and what they need."""
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, to be shown with its parameters.")] = None,
+) -> None:
+    """List the unlearning methods, with their papers and what they need; or show one in full."""
+    if name is not None:
+        from fed_unlearn.simulations.report.method_details import print_method
+
+        print_method(name)
+        return
     from fed_unlearn.simulations.report.listings import print_methods
 
     print_methods()
@@ -142,27 +149,6 @@ def export(
 
     digest = export_model(folder, model)
     print(f"{model}: model {digest[:12]} of {folder}")
-
-
-@bench.command()
-def overhead(
-    scenario: Annotated[str, typer.Argument(help="A scenario that begins with training by FedAvg.")] = "digits",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario; may be repeated.")
-    ] = None,
-    repetitions: Annotated[int, typer.Option(min=1, help="How often everything is measured, alternating.")] = 5,
-    ray: Annotated[bool, typer.Option("--ray/--no-ray", help="Measure the Ray engine too.")] = True,
-) -> int:
-    """Compare the same training as a plain PyTorch loop, in process, and on Ray."""
-    from fed_unlearn.simulations.overhead import measure_overhead
-    from fed_unlearn.simulations.report.listings import print_overhead
-    from fed_unlearn.simulations.scenario import load_scenario
-
-    report = measure_overhead(
-        load_scenario(scenario, overrides or ()), repetitions=repetitions, with_ray=ray, on_progress=print
-    )
-    print_overhead(report)
-    return COMMITTED if report.arrays_equal else NOT_COMMITTED
 
 
 if __name__ == "__main__":

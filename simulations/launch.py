@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import shutil
 import signal
 import threading
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.simulations.folders import make_folder, usable_folder
 from fed_unlearn.simulations.results import FILE_NAME, RunResults
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
 
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 Engine = Literal["inprocess", "ray"]
 
 _NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flwr 1.32")
-
-
-class OutputFolderError(FedUnlearnError, ValueError):
-    """An output folder that cannot be used."""
 
 
 class RunFailedError(FedUnlearnError, RuntimeError):
@@ -91,7 +86,7 @@ def launch(order: Launch, console: Console) -> RunResults | None:
     scenario = load_scenario(order.scenario, overrides)
     out = choose_folder(order, scenario)
     _check(scenario, order)
-    is_new = _make_folder(out)
+    is_new = make_folder(out)
     try:
         run = _run_in_process if order.engine == "inprocess" else _run_on_ray
         results = run(order, scenario, out, console)
@@ -126,15 +121,8 @@ def choose_folder(order: Launch, scenario: Scenario) -> Path:
             number += 1
             folder = base.with_name(f"{base.name}-{number}")
     else:
-        folder = order.out.expanduser().absolute()
-    blocking = next((place for place in (folder, *folder.parents) if place.exists()), folder)
-    if not blocking.is_dir() and blocking.exists():
-        raise OutputFolderError(f"--out {folder}: {blocking} is a file; expected a new folder or an empty one")
-    if (folder / FILE_NAME).exists():
-        raise OutputFolderError(f"--out {folder}: holds a run already; expected a new folder or an empty one")
-    if folder.exists() and any(folder.iterdir()):
-        raise OutputFolderError(f"--out {folder}: is not empty; expected a new folder or an empty one")
-    return folder
+        folder = order.out
+    return usable_folder(folder, FILE_NAME)
 
 
 def _check(scenario: Scenario, order: Launch) -> None:
@@ -149,20 +137,6 @@ def _resources(scenario: Scenario, order: Launch) -> RayResources:
     from fed_unlearn.simulations.ray_engine import RayResources
 
     return RayResources(clients=scenario.clients.count, gpus_per_client=order.gpus_per_client, gpus=order.gpus)
-
-
-def _make_folder(folder: Path) -> bool:
-    """Make the run folder, now that everything was found to be sound; whether it is a new one."""
-    is_new = not folder.exists()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise OutputFolderError(
-            f"--out {folder}: cannot be written ({error.strerror}); expected a folder that can be made"
-        ) from None
-    return is_new
 
 
 def _run_in_process(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults:

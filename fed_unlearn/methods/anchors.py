@@ -8,12 +8,41 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from fed_unlearn.attacks import pgd_l2
 from fed_unlearn.data.images import ImageSet
-from fed_unlearn.inference import device_of, predict_logits
+from fed_unlearn.inference import batch_slices, predict_logits
 from fed_unlearn.methods.base import Workspace
+from fed_unlearn.methods.labels import random_allowed
 
 # Share of the forget sample in a blend: less is no neighbour of it, more would be forgotten with it.
 BLEND_RANGE = (0.3, 0.9)
+# Bound on the blends, and on the adversarial examples, of all samples together: a forget set may be a whole class.
+MOST_IMAGES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnchorSettings:
+    """Which images are anchors.
+
+    Attributes
+    ----------
+    retained : int
+        At most so many retained samples, where there are any.
+    blends : int
+        So many of each forget sample with other images; fewer where they would be more than ``MOST_IMAGES``.
+    adversarial : int
+        So many adversarial examples of each forget sample, towards random other classes; fewer likewise.
+    adversarial_bound, adversarial_step_size : float
+        L2 norms of the change of an image, and of one step towards it.
+    adversarial_steps : int
+    """
+
+    retained: int
+    blends: int
+    adversarial: int = 0
+    adversarial_bound: float = 4.0
+    adversarial_step_size: float = 0.1
+    adversarial_steps: int = 100
 
 
 @dataclass(frozen=True)
@@ -30,17 +59,14 @@ class AnchorPool:
     logits: Tensor
 
     @classmethod
-    def build(cls, work: Workspace, retained: int, blends: int) -> Self | None:
-        """Draw retained samples, and blends of each forget sample with other images.
+    def build(cls, work: Workspace, settings: AnchorSettings) -> Self | None:
+        """Draw retained samples, blend forget samples with other images, and search adversarial examples of them.
 
         Parameters
         ----------
         work : Workspace
             Without retain data, forget samples are blended with each other and with uniform noise.
-        retained : int
-            At most so many retained samples.
-        blends : int
-            So many blends of each forget sample.
+        settings : AnchorSettings
 
         Returns
         -------
@@ -48,18 +74,21 @@ class AnchorPool:
             None where there is no image to be had.
         """
         parts = []
-        if work.retain is not None and retained:
-            chosen = torch.randperm(len(work.retain), generator=work.generator)[:retained]
-            parts.append(work.retain.batch(chosen)[0])
-        if blends:
-            parts.append(blend(work.forget.batch()[0], _partners(work), blends, work.generator))
+        if work.retain is not None and settings.retained:
+            chosen = torch.randperm(len(work.retain), generator=work.generator)[: settings.retained]
+            parts.append(work.retain.batch(chosen.to(work.retain.labels.device))[0])
+        if settings.blends:
+            images, _, each = _drawn(work, settings.blends)
+            parts.append(blend(images, _partners(work, images), each, work.generator))
+        if settings.adversarial:
+            parts.append(_adversarial_examples(work, settings))
         if not parts:
             return None
         images = torch.cat(parts)
-        logits = predict_logits(work.original, ImageSet(images, torch.zeros(len(images), dtype=torch.int64)))
+        unlabelled = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        logits = predict_logits(work.original, ImageSet(images, unlabelled))
         work.passes.add(forward=len(images))
-        device = device_of(work.model)
-        return cls(images.to(device), logits.to(device))
+        return cls(images, logits.to(images.device))
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images and logits of ``count`` anchors, drawn with replacement."""
@@ -76,6 +105,7 @@ def blend(images: Tensor, partners: Tensor, count: int, generator: torch.Generat
     partners : Tensor of shape (m, channels, height, width)
     count : int
     generator : torch.Generator
+        On the CPU.
 
     Returns
     -------
@@ -83,14 +113,45 @@ def blend(images: Tensor, partners: Tensor, count: int, generator: torch.Generat
         ``share * image + (1 - share) * partner``, the share uniform in :data:`BLEND_RANGE`.
     """
     repeated = images.repeat_interleave(count, dim=0)
-    drawn = torch.randint(len(partners), (len(repeated),), generator=generator)
+    drawn = torch.randint(len(partners), (len(repeated),), generator=generator).to(partners.device)
     low, high = BLEND_RANGE
-    share = low + (high - low) * torch.rand(len(repeated), 1, 1, 1, generator=generator)
+    share = (low + (high - low) * torch.rand(len(repeated), 1, 1, 1, generator=generator)).to(images.device)
     return share * repeated + (1 - share) * partners[drawn]
 
 
-def _partners(work: Workspace) -> Tensor:
+def _drawn(work: Workspace, wanted: int) -> tuple[Tensor, Tensor, int]:
+    """Forget images and labels to make anchors of, and how many of each: all of them where the bound allows."""
+    chosen = torch.arange(len(work.forget))
+    if len(work.forget) > MOST_IMAGES:
+        chosen = torch.randperm(len(work.forget), generator=work.generator)[:MOST_IMAGES]
+    images, labels = work.forget.batch(chosen.to(work.forget.labels.device))
+    return images, labels, max(1, min(wanted, MOST_IMAGES // len(chosen)))
+
+
+def _partners(work: Workspace, images: Tensor) -> Tensor:
     if work.retain is not None:
-        return work.retain.batch()[0]
-    images = work.forget.batch()[0]
-    return torch.cat([images, torch.rand(images.shape, generator=work.generator)])
+        chosen = torch.randperm(len(work.retain), generator=work.generator)[:MOST_IMAGES]
+        return work.retain.batch(chosen.to(work.retain.labels.device))[0]
+    noise = torch.rand(images.shape, generator=work.generator).to(images.device)
+    return torch.cat([images, noise])
+
+
+def _adversarial_examples(work: Workspace, settings: AnchorSettings) -> Tensor:
+    """Targeted L2-PGD examples of forget samples (Cha et al., 2024, section 4.2)."""
+    images, labels, each = _drawn(work, settings.adversarial)
+    sources = ImageSet(images.repeat_interleave(each, dim=0), labels.repeat_interleave(each))
+    targets = random_allowed(sources.labels, work.excluded_classes, work.class_count, work.generator)
+    found = [
+        pgd_l2(
+            work.original,
+            sources.images[part],
+            targets[part],
+            bound=settings.adversarial_bound,
+            step_size=settings.adversarial_step_size,
+            steps=settings.adversarial_steps,
+            targeted=True,
+            passes=work.passes,
+        )
+        for part in batch_slices(sources, sources.labels.device)
+    ]
+    return torch.cat(found)

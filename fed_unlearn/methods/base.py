@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Self
 
@@ -205,7 +205,8 @@ class Method(ABC):
             class_count=class_count,
             generator=generator if generator is not None else torch.Generator().manual_seed(0),
         )
-        reduced = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        # Autocast's cache would keep the weights as they were cast first, whatever the optimizer makes of them since.
+        reduced = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False)
         with evaluation_mode(copied), evaluation_mode(model), reduced:
             applied = self._apply(workspace)
         return Outcome(
@@ -226,11 +227,15 @@ class Method(ABC):
     def stronger(self) -> Self:
         """The same method with a stronger setting, for a second attempt after a failed one."""
 
-    def _check_finite(self, loss: Tensor, step: int) -> None:
-        if not torch.isfinite(loss):
+    def _check_losses(self, losses: Sequence[Tensor], last_step: int) -> None:
+        """Refuse losses that are not finite, naming the step of the first; waits for the device once."""
+        stacked = torch.stack(list(losses))
+        finite = torch.isfinite(stacked)
+        if not bool(finite.all()):
+            first = int((~finite).nonzero()[0])
             raise UnlearningDivergedError(
-                f"{self.name}: the loss is {float(loss)} at step {step}; the given model is unchanged:"
-                " try a smaller learning rate"
+                f"{self.name}: the loss is {float(stacked[first])} at step {last_step - len(losses) + first + 1}; the"
+                " given model is unchanged: try a smaller learning rate"
             )
 
     def _given(self, kind: str, source: SampleSource) -> Samples:

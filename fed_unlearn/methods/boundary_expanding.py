@@ -48,7 +48,7 @@ class BoundaryExpanding(ForgetDescent):
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample")
     needs: ClassVar[str] = "forget"
 
-    epochs: int = 3
+    stop_per_sample: bool = True
     target_accuracy: float = 0.03
     head: str | None = None
 
@@ -63,7 +63,7 @@ class BoundaryExpanding(ForgetDescent):
 
         def loss_of(batch: Batch) -> Tensor:
             shadow = torch.full_like(batch.forget_labels, work.class_count)
-            return functional.cross_entropy(batch.forget_logits, shadow)
+            return self._mean_loss(work, batch, functional.cross_entropy(batch.forget_logits, shadow, reduction="none"))
 
         with _widened(head):
             converged, steps = self._descend(work, loss_of)
@@ -110,6 +110,6 @@ def _widened(layer: nn.Linear) -> Iterator[None]:
                 layer.bias = bias
 
 
-def _with_row(parameter: torch.Tensor) -> nn.Parameter:
+def _with_row(parameter: Tensor) -> nn.Parameter:
     wide = torch.cat([parameter.detach(), torch.zeros_like(parameter[:1])])
     return nn.Parameter(wide, requires_grad=parameter.requires_grad)

@@ -64,7 +64,8 @@ class BoundaryShrink(ForgetDescent):
         targets = self._nearest_labels(work)
 
         def loss_of(batch: Batch) -> Tensor:
-            return functional.cross_entropy(batch.forget_logits, targets[batch.positions])
+            losses = functional.cross_entropy(batch.forget_logits, targets[batch.positions], reduction="none")
+            return self._mean_loss(work, batch, losses)
 
         converged, steps = self._descend(work, loss_of)
         return Applied(converged=converged, steps=steps, guard_labels=targets.cpu())

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.data.images import Samples
-from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.inference import batch_slices
 from fed_unlearn.methods.base import Method, Workspace
+from fed_unlearn.methods.trained import trained_parameters
 from fed_unlearn.methods.validation import require
 
 # Optimizer steps between two looks at the losses, each of which waits for the device; fewer for small forget sets.
@@ -100,6 +100,9 @@ class Descent(Method):
         the given model had right.
     max_gradient_norm : float
         Longer gradients are scaled down to it; 0 for no bound.
+    trained_layers : int
+        So many of the last convolutions and linear layers are trained, with what lies between and behind them; the
+        rest stays as it is. 0 for all layers.
     """
 
     learning_rate: float = 1e-3
@@ -109,6 +112,7 @@ class Descent(Method):
     target_accuracy: float = 0.01
     retain_tolerance: float = 0.01
     max_gradient_norm: float = 0.0
+    trained_layers: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,6 +123,7 @@ class Descent(Method):
         require("target_accuracy", self.name, self.target_accuracy, float, minimum=0, below=1)
         require("retain_tolerance", self.name, self.retain_tolerance, float, minimum=0, maximum=1)
         require("max_gradient_norm", self.name, self.max_gradient_norm, float, minimum=0)
+        require("trained_layers", self.name, self.trained_layers, int, minimum=0)
 
     def stronger(self) -> Self:
         """Twice the learning rate and twice the steps."""
@@ -151,9 +156,12 @@ class Descent(Method):
         retain : Samples, optional
             Retained samples to train on.
         """
-        parameters = [parameter for parameter in work.model.parameters() if parameter.requires_grad]
-        if not parameters:
-            raise InvalidModelError(f"{self.name}: the model has no parameter that may be trained")
+        with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
+            return self._take_steps(work, loss_of, retain, parameters)
+
+    def _take_steps(
+        self, work: Workspace, loss_of: Loss, retain: Samples | None, parameters: list[nn.Parameter]
+    ) -> tuple[bool, int]:
         optimizer = self._optimizer(parameters)
         wanted = self._retained_share(work, retain) - self.retain_tolerance if retain is not None else 0.0
         forget_batches = _cycle(work.forget, self.batch_size, work.generator)
@@ -174,7 +182,8 @@ class Descent(Method):
             window.add(loss.detach(), batch, work.class_count)
             if step % interval and step < max_steps:
                 continue
-            forget_share, retain_share = window.close(self._check_finite, step)
+            self._check_losses(window.losses, step)
+            forget_share, retain_share = window.close()
             # The batches' own share costs nothing. The whole set is read only where that promises success,
             # and at most once for every time that as many samples were trained on.
             promising = forget_share <= self.target_accuracy and retain_share >= wanted
@@ -234,16 +243,8 @@ class _Window:
         self.forget_count += forget_count
         self.retain_count += len(right) - forget_count
 
-    def close(self, check_finite: Callable[[Tensor, int], None], step: int) -> tuple[float, float]:
-        """Shares of the window's forget and retained samples that were right, 0 and 1 where it has none; empties it.
-
-        ``step`` is that of the window's last loss; ``check_finite`` is told the first loss that is not a number.
-        """
-        losses = torch.stack(self.losses)
-        finite = torch.isfinite(losses)
-        if not bool(finite.all()):
-            first = int((~finite).nonzero()[0])
-            check_finite(losses[first], step - len(losses) + first + 1)
+    def close(self) -> tuple[float, float]:
+        """Shares of the window's forget and retained samples that were right, 0 and 1 where it has none; empties it."""
         forget_right, retain_right = torch.stack(self.right).sum(dim=0).tolist()
         shares = (
             forget_right / self.forget_count if self.forget_count else 0.0,
@@ -263,20 +264,32 @@ class ForgetDescent(Descent):
     ----------
     epochs : int
         Most passes over the forget set; fewer are made once the aim is met.
-    learning_rate, momentum, batch_size, max_steps, target_accuracy, max_gradient_norm
+    stop_per_sample : bool
+        Leave samples out of the loss while another class is on top: what is forgotten already is pushed no further.
+    learning_rate, momentum, batch_size, max_steps, target_accuracy, max_gradient_norm, trained_layers
         As in :class:`Descent`.
     """
 
-    epochs: int = 10
-    learning_rate: float = 1e-4
+    epochs: int = 20
+    stop_per_sample: bool = False
+    learning_rate: float = 3e-4
+    trained_layers: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require("epochs", self.name, self.epochs, int, minimum=1)
+        require("stop_per_sample", self.name, self.stop_per_sample, bool)
 
     def stronger(self) -> Self:
         """Twice the learning rate and twice the epochs."""
         return replace(self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs)
+
+    def _mean_loss(self, work: Workspace, batch: Batch, losses: Tensor) -> Tensor:
+        """Mean over the batch's forget samples of their losses, of shape (f,), those left out as zeros."""
+        if self.stop_per_sample:
+            on_top = batch.forget_logits.detach()[:, : work.class_count].argmax(dim=1)
+            losses = losses * (on_top == batch.forget_labels)
+        return losses.mean()
 
     def _most_steps(self, work: Workspace) -> int:
         return min(self.max_steps, self.epochs * math.ceil(len(work.forget) / self.batch_size))

@@ -16,42 +16,57 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fed_unlearn.data.images import Samples
-from fed_unlearn.errors import InvalidModelError, InvalidParameterError
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.guard import UNGUARDED
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import register
-from fed_unlearn.methods.anchors import AnchorPool
+from fed_unlearn.methods.anchors import AnchorPool, AnchorSettings
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
-from fed_unlearn.methods.labels import require_allowed_labels
+from fed_unlearn.methods.confidence import confidence, unseen_confidence
+from fed_unlearn.methods.instance_objectives import Indistinguishable, Misclassified, Objective
+from fed_unlearn.methods.labels import nearest_allowed, random_allowed, require_allowed_labels
+from fed_unlearn.methods.sample_gradients import HeldParameters, synaptic_importance
+from fed_unlearn.methods.trained import trained_parameters
 from fed_unlearn.methods.validation import require, require_choice
 
-# A sample counts as settled at this share of the margin: a hinge that anchors pull at never quite reaches its end.
-SETTLED_SHARE = 0.2
+CHECK_INTERVAL = 2  # steps between two looks at the samples, each of which waits for the device
 
 
 @register("instance-wise")
 @dataclass(frozen=True, kw_only=True)
 class InstanceWise(Method):
-    """Misclassify, or relabel, each forget sample and leave everything else as it is.
+    """Misclassify or relabel each forget sample, or make it look unseen, and leave everything else as it is.
 
-    Minimises ``sum over forget samples of max(0, margin - gap) + anchor_weight * mean over anchors of
-    |f(x) - f0(x)|^2``, where the gap is the largest allowed logit minus the largest other one. Allowed is, for
-    ``"misclassify"``, every class but the sample's own and the excluded ones; for ``"relabel"``, its new label.
+    Minimises ``sum over forget samples of their loss + anchor_weight * mean over anchors of |f(x) - f0(x)|^2``. With
+    the gap between the largest allowed logit and the largest other one, a sample's loss is ``max(0, margin - gap)``.
+    Allowed is, for ``"misclassify"``, every class but the sample's own and the excluded ones; for ``"relabel"``, its
+    new label. For ``"indistinguishable"`` the loss is the distance between the log-odds of the sample's own class and
+    those that an unseen sample as difficult would have.
 
     Parameters
     ----------
-    goal : {"misclassify", "relabel"}, default "misclassify"
+    goal : {"misclassify", "relabel", "indistinguishable"}, default "misclassify"
+        ``"indistinguishable"`` needs unseen samples of the same classes.
     labels : int or sequence of int, optional
         For ``"relabel"``: the new label of all samples, or one a sample in the forget set's order. Drawn at random
         among the allowed classes where none is given.
-    margin : float, default 0.1
+    loss : {"margin", "cross-entropy"}, default "margin"
+        The paper's is the cross-entropy: ascended to misclassify, descended towards a new label.
+    stop_per_sample : bool, default True
+        A sample beyond its margin adds nothing to the loss. The paper's procedure has no such bound: it goes on with
+        all samples until the last of them is misclassified.
+    margin : float, default 0.3
         The hinge of a sample is zero from this gap between logits on.
+    tolerance : float, default 0.5
+        For ``"indistinguishable"``: log-odds this near to a sample's target are near enough.
     learning_rate, momentum : float
         Of SGD.
     max_gradient_norm : float, default 5.0
         Longer gradients are scaled down to it: the first ones, of samples still recognised, are the longest, and
         their length differs between models by orders of magnitude.
-    max_steps : int, default 100
+    trained_layers : int, default 0
+        So many of the last convolutions and linear layers are trained; 0 for all.
+    max_steps : int, default 200
         Bound on all steps.
     consolidation_steps : int, default 30
         Steps at which every sample is settled already, for the anchors to win back what was lost on the way.
@@ -65,29 +80,52 @@ class InstanceWise(Method):
         At most so many retained samples are anchors, where there are any.
     blends : int, default 32
         Anchors made of each forget sample by blending it with another image, which keep its change local.
+    adversarial : bool, default False
+        Adversarial examples of the forget samples are anchors too (the paper's section 4.2). The paper trains on the
+        class that they were made for; here they keep the original's logits, which say that and more.
+    adversarial_examples, adversarial_steps : int
+        Of each forget sample, and the steps in which each is searched.
+    adversarial_bound, adversarial_step_size : float
+        L2 norms of the whole change of an image, pixels in [0, 1], and of one step.
+    importance : bool, default False
+        Parameters that matter little to the forget samples are held at their values (the paper's section 4.3).
+    importance_weight : float, default 1.0
+        The paper's lambda, of ``weight / 2 * sum (1 - importance) * (parameter - original)^2``.
     """
 
     paper: ClassVar[str] = "Cha et al., Learning to Unlearn, AAAI 2024"
     scopes: ClassVar[tuple[Scope, ...]] = ("sample", "class")
-    needs: ClassVar[str] = "forget (retain)"
+    needs: ClassVar[str] = "forget (retain, unseen)"
 
-    goal: Literal["misclassify", "relabel"] = "misclassify"
+    goal: Literal["misclassify", "relabel", "indistinguishable"] = "misclassify"
     labels: int | Sequence[int] | None = None
-    margin: float = 0.1
+    loss: Literal["margin", "cross-entropy"] = "margin"
+    stop_per_sample: bool = True
+    margin: float = 0.3
+    tolerance: float = 0.5
     learning_rate: float = 1e-3
     momentum: float = 0.9
     max_gradient_norm: float = 5.0
-    max_steps: int = 100
+    trained_layers: int = 0
+    max_steps: int = 200
     consolidation_steps: int = 30
     batch_size: int = 64
     anchor_weight: float = 0.3
     anchor_batch_size: int = 64
     retained_anchors: int = 256
     blends: int = 32
+    adversarial: bool = False
+    adversarial_examples: int = 20
+    adversarial_bound: float = 4.0
+    adversarial_step_size: float = 0.1
+    adversarial_steps: int = 100
+    importance: bool = False
+    importance_weight: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice("goal", self.name, self.goal, ("misclassify", "relabel"))
+        require_choice("goal", self.name, self.goal, ("misclassify", "relabel", "indistinguishable"))
+        require_choice("loss", self.name, self.loss, ("margin", "cross-entropy"))
         if self.labels is not None:
             if self.goal != "relabel":
                 raise InvalidParameterError(f"{self.name}: labels were given; goal {self.goal!r} takes none")
@@ -95,17 +133,19 @@ class InstanceWise(Method):
                 object.__setattr__(self, "labels", tuple(self.labels))
             for label in self.labels if isinstance(self.labels, tuple) else (self.labels,):
                 require("labels", self.name, label, int, minimum=0)
-        require("margin", self.name, self.margin, float, above=0)
-        require("learning_rate", self.name, self.learning_rate, float, above=0)
+        for name in ("stop_per_sample", "adversarial", "importance"):
+            require(name, self.name, getattr(self, name), bool)
+        for name in ("margin", "tolerance", "learning_rate", "max_gradient_norm"):
+            require(name, self.name, getattr(self, name), float, above=0)
+        for name in ("adversarial_bound", "adversarial_step_size"):
+            require(name, self.name, getattr(self, name), float, above=0)
+        for name in ("anchor_weight", "importance_weight"):
+            require(name, self.name, getattr(self, name), float, minimum=0)
+        for name in ("max_steps", "batch_size", "anchor_batch_size", "adversarial_examples", "adversarial_steps"):
+            require(name, self.name, getattr(self, name), int, minimum=1)
+        for name in ("trained_layers", "consolidation_steps", "retained_anchors", "blends"):
+            require(name, self.name, getattr(self, name), int, minimum=0)
         require("momentum", self.name, self.momentum, float, minimum=0, below=1)
-        require("max_gradient_norm", self.name, self.max_gradient_norm, float, above=0)
-        require("max_steps", self.name, self.max_steps, int, minimum=1)
-        require("consolidation_steps", self.name, self.consolidation_steps, int, minimum=0)
-        require("batch_size", self.name, self.batch_size, int, minimum=1)
-        require("anchor_weight", self.name, self.anchor_weight, float, minimum=0)
-        require("anchor_batch_size", self.name, self.anchor_batch_size, int, minimum=1)
-        require("retained_anchors", self.name, self.retained_anchors, int, minimum=0)
-        require("blends", self.name, self.blends, int, minimum=0)
 
     def stronger(self) -> Self:
         """Twice the steps, until every sample is settled and after: more of them also keep more of the rest."""
@@ -113,28 +153,50 @@ class InstanceWise(Method):
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
-        samples = work.forget
-        allowed = self._allowed(work)
-        steps = self._descend(work, samples, allowed)
-        logits = predict_logits(work.model, samples)
-        work.passes.add(forward=len(samples))
-        guard_labels = logits.masked_fill(~allowed, -torch.inf).argmax(dim=1)
-        return Applied(
-            converged=bool((logits.argmax(dim=1) == guard_labels).all()), steps=steps, guard_labels=guard_labels
-        )
+        device = work.forget.labels.device
+        before = predict_logits(work.original, work.forget).to(device)
+        work.passes.add(forward=len(work.forget))
+        objective = self._objective(work, before)
+        with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
+            every = torch.arange(len(work.forget), device=device)
+            settled = objective.settled(before, every)
+            steps = 0 if bool(settled.all()) else self._descend(work, objective, settled, parameters)
+        logits = self._logits(work)
+        guard_labels = self._guard_labels(work, objective, logits)
+        return Applied(converged=objective.met(logits), steps=steps, guard_labels=guard_labels.cpu())
+
+    def _logits(self, work: Workspace) -> Tensor:
+        """Of the forget set, now."""
+        work.passes.add(forward=len(work.forget))
+        return predict_logits(work.model, work.forget).to(work.forget.labels.device)
+
+    def _objective(self, work: Workspace, before: Tensor) -> Objective:
+        labels = work.forget.labels
+        if self.goal == "indistinguishable":
+            if work.unseen is None:
+                raise InvalidDataError(
+                    f"{self.name}: no unseen samples were given; goal 'indistinguishable' needs some that the model was"
+                    " never trained on, of the classes in the forget set"
+                )
+            logits = predict_logits(work.original, work.unseen).to(labels.device)
+            work.passes.add(forward=len(work.unseen))
+            known = confidence(logits, work.unseen.labels)
+            targets = unseen_confidence(confidence(before, labels), labels, known, work.unseen.labels)
+            return Indistinguishable(labels, targets, self.tolerance)
+        return Misclassified(labels, self._allowed(work), self.loss, self.margin, self.stop_per_sample)
 
     def _allowed(self, work: Workspace) -> Tensor:
         """Which classes each forget sample may end as: bool of shape (n, classes)."""
-        labels = work.forget.labels.cpu()
-        allowed = torch.ones(len(labels), work.class_count, dtype=torch.bool)
+        labels = work.forget.labels
+        allowed = torch.ones(len(labels), work.class_count, dtype=torch.bool, device=labels.device)
         allowed[:, sorted(work.excluded_classes)] = False
         allowed.scatter_(1, labels.unsqueeze(1), False)
         if self.goal == "misclassify":
             return allowed
         if self.labels is None:
-            targets = torch.multinomial(allowed.float(), 1, generator=work.generator).squeeze(1)
+            targets = random_allowed(labels, work.excluded_classes, work.class_count, work.generator)
         else:
-            targets = self._given_targets(allowed)
+            targets = self._given_targets(allowed.cpu()).to(labels.device)
         return functional.one_hot(targets, work.class_count).bool()
 
     def _given_targets(self, allowed: Tensor) -> Tensor:
@@ -142,72 +204,82 @@ class InstanceWise(Method):
         given = self.labels if isinstance(self.labels, tuple) else (self.labels,) * count
         if len(given) != count:
             raise InvalidParameterError(f"{self.name}: {len(given)} labels were given for {count} forget samples")
-        for position, label in enumerate(given):
-            if not 0 <= label < class_count or not allowed[position, label]:
-                choices = allowed[position].nonzero().flatten().tolist()
-                raise InvalidParameterError(
-                    f"{self.name}: labels[{position}] = {label} was given; allowed for that sample is one of {choices}"
-                )
-        return torch.tensor(given, dtype=torch.int64)
+        targets = torch.tensor(given, dtype=torch.int64)
+        fitting = (targets < class_count) & allowed.gather(1, targets.clamp(max=class_count - 1)[:, None])[:, 0]
+        if not bool(fitting.all()):
+            position = int((~fitting).nonzero()[0])
+            choices = allowed[position].nonzero().flatten().tolist()
+            raise InvalidParameterError(
+                f"{self.name}: labels[{position}] = {given[position]} was given; allowed for that sample is one of"
+                f" {choices}"
+            )
+        return targets
 
-    def _descend(self, work: Workspace, samples: Samples, allowed: Tensor) -> int:
-        """Take the steps; how many were taken."""
-        parameters = [parameter for parameter in work.model.parameters() if parameter.requires_grad]
-        if not parameters:
-            raise InvalidModelError(f"{self.name}: the model has no parameter that may be trained")
+    def _descend(self, work: Workspace, objective: Objective, settled: Tensor, parameters: list[nn.Parameter]) -> int:
+        """Take the steps, keeping ``settled`` up to date; how many were taken."""
         optimizer = torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum)
-        gaps = logit_gaps(predict_logits(work.model, samples), allowed)
-        work.passes.add(forward=len(samples))
-        settled_at = SETTLED_SHARE * self.margin
-        if bool((gaps >= settled_at).all()):
-            return 0
-        anchors = AnchorPool.build(work, self.retained_anchors, self.blends) if self.anchor_weight else None
-        settled_steps, batches = 0, list[Tensor]()
+        anchors = AnchorPool.build(work, self._anchor_settings()) if self.anchor_weight else None
+        held = self._held(work, parameters) if self.importance else None
+        settled_steps, batches, losses = 0, list[Tensor](), list[Tensor]()
         for step in range(1, self.max_steps + 1):
             if not batches:
-                batches = list(torch.randperm(len(samples), generator=work.generator).split(self.batch_size))
-            indices = batches.pop()
-            loss, gaps[indices] = self._loss(work, samples.batch(indices)[0], allowed[indices], anchors)
-            if bool((gaps >= settled_at).all()):
-                settled_steps += 1
-                if settled_steps > self.consolidation_steps:
-                    return step - 1
-            self._check_finite(loss.detach(), step)
+                order = torch.randperm(len(settled), generator=work.generator).to(settled.device)
+                batches = list(order.split(self.batch_size))
+            positions = batches.pop()
+            loss, settled[positions] = self._loss(work, objective, positions, anchors)
+            if held is not None:
+                loss = loss + self.importance_weight / 2 * held.penalty()
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
             optimizer.step()
-            work.passes.add(backward=len(indices) + (self.anchor_batch_size if anchors else 0))
+            losses.append(loss.detach())
+            work.passes.add(backward=len(positions) + (self.anchor_batch_size if anchors else 0))
+            if step % CHECK_INTERVAL and step < self.max_steps:
+                continue
+            self._check_losses(losses, step)
+            losses.clear()
+            if bool(settled.all()):
+                settled_steps += CHECK_INTERVAL
+                # The last step may have moved a sample back again.
+                if settled_steps > self.consolidation_steps and objective.met(self._logits(work)):
+                    return step
         return self.max_steps
 
     def _loss(
-        self, work: Workspace, images: Tensor, allowed: Tensor, anchors: AnchorPool | None
+        self, work: Workspace, objective: Objective, positions: Tensor, anchors: AnchorPool | None
     ) -> tuple[Tensor, Tensor]:
-        """The loss of one step, and the gaps of its forget samples on the CPU."""
-        gaps = logit_gaps(work.model(images), allowed.to(images.device))
-        loss = functional.relu(self.margin - gaps).sum()
+        """The loss of one step, and which of its forget samples were settled before it."""
+        images = work.forget.batch(positions)[0]
         work.passes.add(forward=len(images))
-        if anchors is not None:
-            anchor_images, before = anchors.draw(self.anchor_batch_size, work.generator)
-            change = work.model(anchor_images) - before
-            loss = loss + self.anchor_weight * change.square().sum(dim=1).mean()
-            work.passes.add(forward=len(anchor_images))
-        return loss, gaps.detach().cpu()
+        if anchors is None:
+            logits = work.model(images)
+            return objective.losses(logits, positions).sum(), objective.settled(logits.detach(), positions)
+        anchor_images, before = anchors.draw(self.anchor_batch_size, work.generator)
+        work.passes.add(forward=len(anchor_images))
+        together = torch.cat([images, anchor_images]).contiguous(memory_format=torch.channels_last)
+        logits, anchored = work.model(together).split([len(images), len(anchor_images)])
+        change = (anchored - before).square().sum(dim=1).mean()
+        loss = objective.losses(logits, positions).sum() + self.anchor_weight * change
+        return loss, objective.settled(logits.detach(), positions)
 
+    def _anchor_settings(self) -> AnchorSettings:
+        return AnchorSettings(
+            retained=self.retained_anchors,
+            blends=self.blends,
+            adversarial=self.adversarial_examples if self.adversarial else 0,
+            adversarial_bound=self.adversarial_bound,
+            adversarial_step_size=self.adversarial_step_size,
+            adversarial_steps=self.adversarial_steps,
+        )
 
-def logit_gaps(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Largest allowed logit minus the largest other one.
+    def _held(self, work: Workspace, parameters: list[nn.Parameter]) -> HeldParameters:
+        importance = synaptic_importance(work.model, work.forget, work.passes)
+        return HeldParameters.by(importance, work.model, parameters)
 
-    Parameters
-    ----------
-    logits : Tensor of shape (n, classes)
-    allowed : Tensor of shape (n, classes), bool
-        With an allowed and another class in every row.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-        Above 0 where the predicted class is an allowed one.
-    """
-    best = logits.masked_fill(~allowed, -torch.inf).amax(dim=1)
-    return best - logits.masked_fill(allowed, -torch.inf).amax(dim=1)
+    def _guard_labels(self, work: Workspace, objective: Objective, logits: Tensor) -> Tensor:
+        if isinstance(objective, Misclassified):
+            return logits.masked_fill(~objective.allowed, -torch.inf).argmax(dim=1)
+        # A sample that looks unseen is as often called by its own class as unseen ones are: no label guards that.
+        others = nearest_allowed(logits, work.forget.labels, work.excluded_classes)
+        return torch.where(logits.argmax(dim=1) == work.forget.labels, UNGUARDED, others)

@@ -1,7 +1,16 @@
 """Image classifiers by name; pixel normalisation is always their first layer."""
 
-from fed_unlearn.models.build import build_model, last_linear
+from fed_unlearn.models.build import build_model, checkpoint_parameters, last_linear
 from fed_unlearn.models.networks import AllCNN, Normalize, SmallCNN
 from fed_unlearn.models.weights import load_checkpoint, save_checkpoint
 
-__all__ = ["AllCNN", "Normalize", "SmallCNN", "build_model", "last_linear", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "AllCNN",
+    "Normalize",
+    "SmallCNN",
+    "build_model",
+    "checkpoint_parameters",
+    "last_linear",
+    "load_checkpoint",
+    "save_checkpoint",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,10 +13,11 @@ from torch import nn
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
 from fed_unlearn.inference import evaluation_mode
 from fed_unlearn.models.networks import AllCNN, SmallCNN
+from fed_unlearn.models.weights import checkpoint_shapes
 from fed_unlearn.seeding import derive_seed, isolated_random
 
 ACCEPTED_NAMES = "'small-cnn', 'all-cnn', 'torchvision:NAME' or 'package.module:callable'"
-BUILT_IN: dict[str, Callable[..., nn.Module]] = {"small-cnn": SmallCNN, "all-cnn": AllCNN}
+BUILT_IN: dict[str, type[SmallCNN] | type[AllCNN]] = {"small-cnn": SmallCNN, "all-cnn": AllCNN}
 
 
 def build_model(
@@ -67,6 +69,31 @@ def build_model(
             raise InvalidParameterError(f"{name}: cannot be built with {given} ({error})") from error
         _check_outputs(name, model, class_count, image_shape)
     return model
+
+
+def checkpoint_parameters(name: str, path: Path) -> dict[str, object]:
+    """Parameters that a model needs to hold a checkpoint, as far as the shapes of its tensors tell them.
+
+    Parameters
+    ----------
+    name : str
+        As in :func:`build_model`.
+    path : Path
+        A safetensors file.
+
+    Returns
+    -------
+    dict of str to object
+        For :func:`build_model`. Empty for models that are not built in, and for checkpoints of another model, which
+        :func:`~fed_unlearn.models.load_checkpoint` refuses in words.
+
+    Raises
+    ------
+    InvalidModelError
+        If the file is missing or is no safetensors file.
+    """
+    shapes = checkpoint_shapes(path)
+    return BUILT_IN[name].parameters_from(shapes) if name in BUILT_IN else {}
 
 
 def last_linear(model: nn.Module, name: str | None = None) -> tuple[str, nn.Linear]:

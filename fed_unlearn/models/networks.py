@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ POOLED_SIDE = 4
 LAST_MAP_SIDE = 16
 # From here on SmallCNN halves images in its first convolution: most of the work is there.
 LARGE_SIDE = 64
+# Channels of AllCNN's convolutions at full width, before the first stride and after it.
+NARROW, WIDE = 96, 192
 
 
 class Normalize(nn.Module):
@@ -101,6 +103,24 @@ class SmallCNN(nn.Module):
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(2 * width * POOLED_SIDE**2, class_count)
 
+    @classmethod
+    def parameters_from(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, object]:
+        """Parameters of the network that has tensors of these shapes.
+
+        Parameters
+        ----------
+        shapes : mapping of str to sequence of int
+            Of a state dict, by name.
+
+        Returns
+        -------
+        dict of str to object
+            ``width``; empty where the shapes are not those of such a network. What leaves no trace in shapes, such as
+            the pixel normalisation, is not told.
+        """
+        first = shapes.get("features.0.weight", ())
+        return {"width": first[0]} if len(first) == 4 else {}
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, classes) of images (n, channels, height, width) in [0, 1]."""
         logits: Tensor = self.classifier(self.features(self.normalize(images)).flatten(1))
@@ -151,7 +171,7 @@ class AllCNN(nn.Module):
     ) -> None:
         super().__init__()
         channels = image_shape[0]
-        narrow, wide = int(96 * width), int(192 * width)
+        narrow, wide = int(NARROW * width), int(WIDE * width)
         if narrow < 1:
             raise InvalidParameterError(f"width: {width} was given; expected a factor that leaves at least 1 channel")
         self.normalize = Normalize(channels, mean, std)
@@ -169,6 +189,30 @@ class AllCNN(nn.Module):
             nn.AdaptiveAvgPool2d(1),
         )
         self.classifier = nn.Sequential(nn.Linear(wide, class_count))
+
+    @classmethod
+    def parameters_from(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, object]:
+        """Parameters of the network that has tensors of these shapes.
+
+        Parameters
+        ----------
+        shapes : mapping of str to sequence of int
+            Of a state dict, by name.
+
+        Returns
+        -------
+        dict of str to object
+            ``width``; empty where the shapes are not those of such a network. What leaves no trace in shapes, such as
+            ``dropout`` and the pixel normalisation, is not told.
+        """
+        first, last = (shapes.get(name, ()) for name in ("features.0.0.weight", "classifier.0.weight"))
+        if len(first) != 4 or len(last) != 2:
+            return {}
+        # A factor is cut off to whole channels, so that several give the same network; the roundest comes first.
+        for width in (last[1] / WIDE, (last[1] + 0.5) / WIDE):
+            if (int(NARROW * width), int(WIDE * width)) == (first[0], last[1]):
+                return {"width": width}
+        return {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, classes) of images (n, channels, height, width) in [0, 1]."""

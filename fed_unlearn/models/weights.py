@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -36,6 +36,24 @@ def save_checkpoint(
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def checkpoint_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor in a safetensors file; only its header is read.
+
+    Raises
+    ------
+    InvalidModelError
+        If the file is missing or is no safetensors file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InvalidModelError(f"{path}: no such checkpoint; expected a safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InvalidModelError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from fed_unlearn.methods import available
+from fed_unlearn.methods import available, distribution_of, unavailable
 from fed_unlearn.simulations.scenario import built_in_scenarios
 
 if TYPE_CHECKING:
@@ -31,11 +31,18 @@ def print_scenarios() -> None:
 
 
 def print_methods() -> None:
-    """Print every unlearning method with its scopes, its paper and what it needs."""
-    table = _table("method", "scopes", "paper", "needs")
-    for name, method in available().items():
-        table.add_row(name, ", ".join(method.scopes), method.paper, method.needs)
-    Console().print(table)
+    """Print every unlearning method with its scopes, its paper, what it needs, and the package of those not built in."""
+    found = available()
+    packages = {name: distribution for name in found if (distribution := distribution_of(name)) is not None}
+    table = _table("method", "scopes", "paper", "needs", *(["from"] if packages else []))
+    for name, method in found.items():
+        package = [packages.get(name, "")] if packages else []
+        table.add_row(name, ", ".join(method.scopes), method.paper, method.needs, *package)
+    console = Console()
+    console.print(table)
+    for reason in unavailable().values():
+        console.print(reason, markup=False, highlight=False, soft_wrap=True)
+    console.print("fed-unlearn methods NAME shows one with its parameters", highlight=False)
 
 
 def print_strategies() -> None:

@@ -5,8 +5,15 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from fed_unlearn.audits.membership import BIN_COUNT, confidence_histogram, membership_auc
-from fed_unlearn.errors import EmptySetError
+from fed_unlearn.audits.membership import (
+    BIN_COUNT,
+    confidence_histogram,
+    exact_membership_auc,
+    membership_auc,
+    membership_auc_interval,
+    sample_losses,
+)
+from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidParameterError
 
 
 def random_logits(seed: int, count: int, shift: float, classes: int = 10) -> tuple[Tensor, Tensor]:
@@ -97,3 +104,60 @@ def test_nobody_to_tell_apart() -> None:
         membership_auc(nobody, somebody)
     with pytest.raises(EmptySetError, match="3 members and 0 outsiders"):
         membership_auc(somebody, nobody)
+
+
+def test_losses_are_cross_entropies_and_stay_apart_where_single_precision_does_not_tell_them() -> None:
+    logits, labels = random_logits(4, 200, 3.0)
+    np.testing.assert_allclose(sample_losses(logits, labels), losses(logits, labels), rtol=1e-9, atol=1e-12)
+    sure = torch.tensor([[30.0, 0.0], [40.0, 0.0], [60.0, 0.0]])
+    own = torch.zeros(3, dtype=torch.int64)
+    assert torch.nn.functional.cross_entropy(sure, own, reduction="none").tolist()[1:] == [0.0, 0.0]
+    np.testing.assert_allclose(sample_losses(sure, own), np.exp([-30.0, -40.0, -60.0]), rtol=1e-9)
+    assert sample_losses(torch.zeros(0, 0), torch.zeros(0, dtype=torch.int64)).shape == (0,)
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 12])
+@pytest.mark.parametrize(("members", "outsiders"), [(1, 1), (7, 400), (700, 300)])
+def test_exact_auc_is_that_of_scikit_learn_with_and_without_ties(members: int, outsiders: int, decimals: int) -> None:
+    random = np.random.default_rng(members)
+    mine, others = random.exponential(1.0, members).round(decimals), random.exponential(2.0, outsiders).round(decimals)
+    truth = np.concatenate([np.ones(members), np.zeros(outsiders)])
+    expected = roc_auc_score(truth, -np.concatenate([mine, others]))
+    found = exact_membership_auc(torch.from_numpy(mine), torch.from_numpy(others))
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_interval_has_the_width_of_the_mann_whitney_statistic() -> None:
+    """Two sets from one distribution: the variance of their AUC is (n + m + 1) / (12 n m)."""
+    random = np.random.default_rng(0)
+    mine, others = torch.from_numpy(random.normal(size=400)), torch.from_numpy(random.normal(size=250))
+    low, high = membership_auc_interval(mine, others, np.random.default_rng(1))
+    assert low < exact_membership_auc(mine, others) < high
+    assert (high - low) / 2 == pytest.approx(1.96 * np.sqrt(651 / (12 * 400 * 250)), rel=0.1)
+
+
+def test_the_interval_is_that_of_resampling_with_scikit_learn() -> None:
+    random = np.random.default_rng(2)
+    mine, others = random.exponential(1.0, 40).round(1), random.exponential(1.5, 30).round(1)
+    drawing = np.random.default_rng(3)
+    truth = np.concatenate([np.ones(40), np.zeros(30)])
+    expected = []
+    for _ in range(200):
+        scores = [-side[drawing.integers(len(side), size=len(side))] for side in (mine, others)]
+        expected.append(roc_auc_score(truth, np.concatenate(scores)))
+    found = membership_auc_interval(
+        torch.from_numpy(mine), torch.from_numpy(others), np.random.default_rng(3), confidence=0.8, resamples=200
+    )
+    np.testing.assert_allclose(found, np.quantile(expected, [0.1, 0.9]), atol=1e-12)
+
+
+def test_losses_that_are_no_numbers_and_empty_sides_are_refused() -> None:
+    some, none = torch.tensor([0.5, 1.0]), torch.zeros(0)
+    with pytest.raises(EmptySetError, match="0 members and 2 outsiders"):
+        exact_membership_auc(none, some)
+    with pytest.raises(EmptySetError, match="2 members and 0 outsiders"):
+        membership_auc_interval(some, none, np.random.default_rng(0))
+    with pytest.raises(InvalidDataError, match="1 of 4 losses are not finite"):
+        exact_membership_auc(torch.tensor([torch.nan, 0.0]), some)
+    with pytest.raises(InvalidParameterError, match=r"confidence 1\.0 and 1000 resamples were given"):
+        membership_auc_interval(some, some, np.random.default_rng(0), confidence=1.0)

@@ -10,7 +10,15 @@ from torch.nn.functional import cross_entropy
 
 from fed_unlearn.data.sources import load_source
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
-from fed_unlearn.models import Normalize, build_model, last_linear, load_checkpoint, save_checkpoint
+from fed_unlearn.models import (
+    AllCNN,
+    Normalize,
+    build_model,
+    checkpoint_parameters,
+    last_linear,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 def for_digits(name: str, seed: int = 0, parameters: dict[str, object] | None = None) -> nn.Module:
@@ -207,3 +215,32 @@ def test_checkpoint_that_does_not_fit_names_the_tensor_and_changes_nothing(tmp_p
     with pytest.raises(InvalidModelError, match=r"tensor 'extra' of shape \(2,\) is not one of the model's"):
         load_checkpoint(model, path)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "width"), [("small-cnn", 1), ("small-cnn", 12), ("all-cnn", 0.5), ("all-cnn", 0.13)])
+def test_a_checkpoint_tells_the_width_that_it_loads_at(tmp_path: Path, name: str, width: float) -> None:
+    saved = for_digits(name, seed=1, parameters={"width": width})
+    save_checkpoint(saved, tmp_path / "model.safetensors")
+    told = checkpoint_parameters(name, tmp_path / "model.safetensors")
+    model = for_digits(name, seed=2, parameters=told)
+    load_checkpoint(model, tmp_path / "model.safetensors")
+    assert all(torch.equal(tensor, saved.state_dict()[key]) for key, tensor in model.state_dict().items())
+
+
+def test_half_width_is_told_as_a_half() -> None:
+    shapes = {"features.0.0.weight": (48, 3, 3, 3), "classifier.0.weight": (10, 96)}
+    assert AllCNN.parameters_from(shapes) == {"width": 0.5}
+    assert AllCNN.parameters_from({**shapes, "classifier.0.weight": (10, 95)}) == {}
+
+
+def test_shapes_of_another_model_tell_nothing(tmp_path: Path) -> None:
+    save_checkpoint(for_digits("small-cnn"), tmp_path / "model.safetensors")
+    assert checkpoint_parameters("all-cnn", tmp_path / "model.safetensors") == {}
+    assert checkpoint_parameters("torchvision:resnet18", tmp_path / "model.safetensors") == {}
+    save_checkpoint(for_digits("all-cnn", parameters={"width": 0.1}), tmp_path / "other.safetensors")
+    assert checkpoint_parameters("small-cnn", tmp_path / "other.safetensors") == {}
+    (tmp_path / "text.safetensors").write_text("nothing of the kind")
+    with pytest.raises(InvalidModelError, match="text.safetensors: not a readable safetensors file"):
+        checkpoint_parameters("all-cnn", tmp_path / "text.safetensors")
+    with pytest.raises(InvalidModelError, match="none.safetensors: no such checkpoint"):
+        checkpoint_parameters("all-cnn", tmp_path / "none.safetensors")

@@ -150,7 +150,7 @@ def test_a_diverging_run_names_the_step_and_leaves_the_model(digits: Digits) -> 
 
 def test_a_model_without_trainable_parameters_is_refused(digits: Digits) -> None:
     model = digits.model.requires_grad_(False)
-    with pytest.raises(InvalidModelError, match="no parameter that may be trained"):
+    with pytest.raises(InvalidModelError, match="no parameter in its last 3 layers that may be trained"):
         BoundaryShrink().unlearn(model, digits.forget)
 
 

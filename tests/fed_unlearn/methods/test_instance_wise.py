@@ -12,7 +12,8 @@ from fed_unlearn.errors import InvalidDataError, InvalidModelError, InvalidParam
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import Outcome, create
 from fed_unlearn.methods.anchors import BLEND_RANGE, blend
-from fed_unlearn.methods.instance_wise import InstanceWise, logit_gaps
+from fed_unlearn.methods.instance_objectives import logit_gaps
+from fed_unlearn.methods.instance_wise import InstanceWise
 
 
 def some(digits: Digits, count: int = 4) -> tuple[ImageSet, ImageSet]:

@@ -1,0 +1,149 @@
+"""Bad teaching (Chundawat et al., "Can Bad Teaching Induce Forgetting?", AAAI 2023).
+
+The copy is a student of two teachers: of a randomly initialised network on forget samples, and of the original model
+on retained ones.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fed_unlearn.inference import device_of, predict_logits
+from fed_unlearn.methods import register
+from fed_unlearn.methods.base import Applied, Scope, Workspace
+from fed_unlearn.methods.descent import Batch, Descent
+from fed_unlearn.methods.labels import require_allowed_labels
+from fed_unlearn.methods.validation import require
+from fed_unlearn.seeding import isolated_random
+
+
+@register("bad-teacher")
+@dataclass(frozen=True, kw_only=True)
+class BadTeacher(Descent):
+    """Distil a random network on forget samples and the original model on retained ones.
+
+    Minimises ``KL(bad || f)`` on forget samples plus ``KL(f0 || f)`` on retained ones (eq. 2 of the paper), each a mean
+    over its half of the batch. A random network may well favour the very class to be forgotten, for all images alike:
+    see :func:`harmless_targets` for what is done about it.
+
+    Parameters
+    ----------
+    temperature : float, default 1.0
+        Logits are divided by it, the teachers' and the student's.
+    retain_share : float, default 0.3
+        Share of the retained samples that is drawn for training, in (0, 1].
+    learning_rate, momentum : float
+        Of Adam; ``momentum`` is its decay rate of the first moment.
+    batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm
+        As in :class:`~fed_unlearn.methods.descent.Descent`.
+    """
+
+    paper: ClassVar[str] = "Chundawat et al., Can Bad Teaching Induce Forgetting?, AAAI 2023"
+    scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
+    needs: ClassVar[str] = "forget, retain"
+    requires_retain: ClassVar[bool] = True
+
+    learning_rate: float = 1e-4
+    max_steps: int = 1000
+    temperature: float = 1.0
+    retain_share: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("temperature", self.name, self.temperature, float, above=0)
+        require("retain_share", self.name, self.retain_share, float, above=0, maximum=1)
+
+    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(self.momentum, 0.999))
+
+    def _apply(self, work: Workspace) -> Applied:
+        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
+        assert work.retain is not None
+        chosen = torch.randperm(len(work.retain), generator=work.generator)
+        retain = work.retain.subset(chosen[: math.ceil(self.retain_share * len(chosen))])
+        targets = self._forget_targets(work)
+
+        def loss_of(batch: Batch) -> Tensor:
+            with torch.no_grad():
+                kept = work.original(batch.retain_images)
+            work.passes.add(forward=len(kept))
+            wanted = torch.cat([targets[batch.positions], functional.softmax(kept / self.temperature, dim=1)])
+            found = functional.log_softmax(batch.logits / self.temperature, dim=1)
+            divergence = functional.kl_div(found, wanted, reduction="none").sum(dim=1)
+            count = len(batch.positions)
+            return divergence[:count].mean() + divergence[count:].mean()
+
+        converged, steps = self._descend(work, loss_of, retain)
+        return Applied(converged=converged, steps=steps, guard_labels=None)
+
+    def _forget_targets(self, work: Workspace) -> Tensor:
+        """What the student is to say of each forget sample: probabilities of shape (n, classes)."""
+        seed = int(torch.randint(2**62, (1,), generator=work.generator))
+        teacher = randomly_initialised(work.original, seed)
+        bad, before = (
+            functional.softmax(predict_logits(model, work.forget) / self.temperature, dim=1)
+            for model in (teacher, work.original)
+        )
+        work.passes.add(forward=2 * len(work.forget))
+        forbidden = functional.one_hot(work.forget.labels.cpu(), work.class_count).bool()
+        forbidden[:, sorted(work.excluded_classes)] = True
+        return harmless_targets(bad, before, forbidden).to(work.forget.labels.device)
+
+
+def randomly_initialised(model: nn.Module, seed: int) -> nn.Module:
+    """A copy of a model that knows nothing.
+
+    Parameters
+    ----------
+    model : nn.Module
+    seed : int
+        Of all draws, which happen on the CPU: devices do not differ.
+
+    Returns
+    -------
+    nn.Module
+        On the device of ``model``. Modules are reset by their own ``reset_parameters``; tensors of modules that have
+        none (class tokens, position embeddings) are shuffled.
+    """
+    teacher = copy.deepcopy(model).cpu()
+    with isolated_random(seed), torch.no_grad():
+        for module in teacher.modules():
+            reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+            if callable(reset):
+                reset()
+                continue
+            for parameter in module.parameters(recurse=False):
+                parameter.copy_(parameter.flatten()[torch.randperm(parameter.numel())].view_as(parameter))
+    return teacher.to(device_of(model))
+
+
+def harmless_targets(bad: Tensor, before: Tensor, forbidden: Tensor) -> Tensor:
+    """A bad teacher's answers, changed where following them would undo forgetting.
+
+    A forbidden class (a sample's own, or one forgotten before) is cut to the least of three: what the teacher gives
+    it, what it gives the last of the allowed classes, and what the original gave it. So none can come first, and none
+    is raised. The allowed classes share what is cut off in proportion to what they have.
+
+    Parameters
+    ----------
+    bad, before : Tensor of shape (n, classes)
+        Probabilities given by the teacher and by the original.
+    forbidden : Tensor of shape (n, classes), bool
+        With an allowed class in every row.
+
+    Returns
+    -------
+    Tensor of shape (n, classes)
+        Probabilities.
+    """
+    least = bad.masked_fill(forbidden, torch.inf).amin(dim=1, keepdim=True)
+    cut = torch.minimum(torch.minimum(bad, before), least).masked_fill(~forbidden, 0)
+    allowed = bad.masked_fill(forbidden, 0)
+    return cut + allowed * (1 - cut.sum(dim=1, keepdim=True)) / allowed.sum(dim=1, keepdim=True)

@@ -1,0 +1,57 @@
+"""Random relabelling (Graves et al., "Amnesiac Machine Learning", AAAI 2021; Golatkar et al., CVPR 2020).
+
+Each forget sample gets one of the other classes by lot, and the copy is trained to say so, on retained samples as well
+where there are any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional
+
+from fed_unlearn.methods import register
+from fed_unlearn.methods.base import Applied, Scope, Workspace
+from fed_unlearn.methods.descent import Batch, Descent
+from fed_unlearn.methods.labels import random_allowed, require_allowed_labels
+
+
+@register("random-label")
+@dataclass(frozen=True, kw_only=True)
+class RandomLabel(Descent):
+    """Train on forget samples under random other labels, and on retained samples under their own.
+
+    Minimises ``CE(forget, drawn labels) + CE(retain)``, each a mean over its half of the batch; the second term only
+    where retained samples are given. The labels are drawn once, uniformly among the classes that are neither a
+    sample's own nor excluded: drawn anew at every step they would teach nothing but the uniform answer.
+
+    Parameters
+    ----------
+    learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm
+        As in :class:`~fed_unlearn.methods.descent.Descent`. The bound on the gradient lets one learning rate serve
+        small and large models.
+    """
+
+    paper: ClassVar[str] = "Graves et al., Amnesiac Machine Learning, AAAI 2021"
+    scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
+    needs: ClassVar[str] = "forget (retain)"
+
+    learning_rate: float = 1e-3
+    max_steps: int = 1000
+    max_gradient_norm: float = 1.0
+    forget_weight: float = 1.0
+
+    def _apply(self, work: Workspace) -> Applied:
+        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
+        drawn = random_allowed(work.forget.labels, work.excluded_classes, work.class_count, work.generator)
+
+        def loss_of(batch: Batch) -> Tensor:
+            loss = functional.cross_entropy(batch.forget_logits, drawn[batch.positions])
+            if work.retain is None:
+                return loss
+            return self.forget_weight * loss + functional.cross_entropy(batch.retain_logits, batch.retain_labels)
+
+        converged, steps = self._descend(work, loss_of, work.retain)
+        return Applied(converged=converged, steps=steps, guard_labels=drawn.cpu())
