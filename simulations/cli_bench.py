@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from fed_unlearn.simulations.method_bench_settings import DEFAULT_EPOCHS, MethodBenchSettings, RepairSettings
+from fed_unlearn.simulations.method_bench_settings import (
+    DEFAULT_EPOCHS,
+    DEFAULT_REPAIR_FRACTION,
+    LEAST_REPAIR_SAMPLES,
+    MethodBenchSettings,
+    RepairSettings,
+)
 
 bench = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
 
@@ -106,7 +112,11 @@ def bench_methods(
     repair_learning_rate: Annotated[float, typer.Option(help="Of guarded repair.")] = RepairSettings.learning_rate,
     repair_batch_size: Annotated[int, typer.Option(min=1, help="Of guarded repair.")] = RepairSettings.batch_size,
     repair_fraction: Annotated[
-        float, typer.Option(help="Share of retained and guarded samples that one repair draws.")
+        float | None,
+        typer.Option(
+            help="Share of retained and guarded samples that one repair draws."
+            f"  [default: {DEFAULT_REPAIR_FRACTION:g}, more where that is fewer than {LEAST_REPAIR_SAMPLES:,}]"
+        ),
     ] = RepairSettings.fraction,
     repair_margin: Annotated[
         float, typer.Option(min=0, help="How far the old class is kept below the others, in logits.")
@@ -155,7 +165,7 @@ def bench_methods(
             fraction=repair_fraction,
             margin=repair_margin,
             weight=repair_weight,
-            batch_norm=repair_batch_norm.value,  # type: ignore[arg-type]
+            batch_norm=repair_batch_norm.value,
         )
         if repair
         else None,

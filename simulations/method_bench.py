@@ -5,26 +5,24 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.audits.membership import exact_membership_auc, membership_auc_interval, sample_losses
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, UnlearningDivergedError
 from fed_unlearn.guard import Guard, guard_retained
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import Method
 from fed_unlearn.methods.labels import guard_labels_of, nearest_allowed
-from fed_unlearn.seeding import derive_seed, seeded_generator
+from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.folders import make_folder, usable_folder
 from fed_unlearn.simulations.launch import RunFailedError
+from fed_unlearn.simulations.method_bench_measures import Cost, Measures, timed
 from fed_unlearn.simulations.method_bench_results import (
     FILE_NAME,
     ORACLE,
@@ -35,23 +33,9 @@ from fed_unlearn.simulations.method_bench_results import (
     MethodRow,
 )
 from fed_unlearn.simulations.method_bench_settings import MethodBenchSettings
-from fed_unlearn.simulations.method_bench_setup import BenchParts, ForgetSplit, drawn, prepare_bench, split_samples
+from fed_unlearn.simulations.method_bench_setup import BenchParts, prepare_bench, split_samples
 from fed_unlearn.simulations.results import installed_versions
 from fed_unlearn.training import TrainingSettings, train_locally
-
-
-@dataclass
-class _Cost:
-    """What a model cost; None where it was given."""
-
-    seconds: float | None = None
-    forward_passes: int | None = None
-    backward_passes: int | None = None
-    steps: int | None = None
-
-    def plus(self, other: _Cost) -> _Cost:
-        mine, others = dataclasses.astuple(self), dataclasses.astuple(other)
-        return _Cost(*((left or 0) + (right or 0) for left, right in zip(mine, others, strict=True)))
 
 
 def run_method_bench(
@@ -76,15 +60,20 @@ def run_method_bench(
         If something that was asked for cannot be; nothing is trained or written then.
     RunFailedError
         If the model cannot be trained.
+    KeyboardInterrupt
+        After saying where the rows so far are.
     """
     out = usable_folder(settings.out, FILE_NAME)
     parts = prepare_bench(settings)
     is_new = make_folder(out)
     try:
         report = _Bench(parts, out, on_progress).run()
-    except BaseException:
-        if is_new and not any(out.iterdir()):
+    except BaseException as error:
+        measured = (out / FILE_NAME).exists()
+        if is_new and not measured:
             out.rmdir()
+        if isinstance(error, KeyboardInterrupt):
+            on_progress(f"interrupted; {f'rows so far in {out}' if measured else 'nothing was measured yet'}")
         raise
     return report
 
@@ -110,7 +99,7 @@ class _Bench:
     def run(self) -> MethodBenchReport:
         model, cost = self._original()
         self._split = split_samples(self._parts, model)
-        self._measures = _Measures(self._parts, self._split)
+        self._measures = Measures(self._parts, self._split)
         self._report = replace(self._report, data=self._measures.described())
         self._add(ORIGINAL, lambda: (model, cost, None))
         if self._parts.repair is not None:
@@ -119,7 +108,7 @@ class _Bench:
             self._compare(name, method, model)
         if self._parts.oracle is not None:
             oracle = self._parts.oracle
-            self._add(ORACLE, lambda: (oracle, _Cost(), None))
+            self._add(ORACLE, lambda: (oracle, Cost(), None))
         elif self._settings.oracle:
             self._on_progress("training the oracle, without the forget set")
             self._add(ORACLE, lambda: (*self._trained(self._split.retain), None))
@@ -133,23 +122,23 @@ class _Bench:
 
         write_method_figure(self._report, self._out / "figures")
 
-    def _original(self) -> tuple[nn.Module, _Cost]:
+    def _original(self) -> tuple[nn.Module, Cost]:
         if self._settings.checkpoint is not None:
-            return self._parts.model, _Cost()
+            return self._parts.model, Cost()
         self._on_progress(f"training {self._settings.model} on {len(self._parts.train)} samples")
         try:
             return self._trained(self._parts.train)
         except UnlearningDivergedError as error:
             raise RunFailedError(str(error)) from error
 
-    def _trained(self, samples: ImageSet) -> tuple[nn.Module, _Cost]:
+    def _trained(self, samples: ImageSet) -> tuple[nn.Module, Cost]:
         model = self._parts.fresh_model()
         return model, self._train(model, samples, self._parts.training, "train")
 
-    def _train(self, model: nn.Module, samples: ImageSet, training: TrainingSettings, purpose: str) -> _Cost:
+    def _train(self, model: nn.Module, samples: ImageSet, training: TrainingSettings, purpose: str) -> Cost:
         """Train in place, with the same draws for every model."""
-        cost = _Cost()
-        with _timed(self._parts.device, cost):
+        cost = Cost()
+        with timed(self._parts.device, cost):
             passes = train_locally(model, samples, training, seeded_generator(self._settings.seed, "bench", purpose))
         cost.forward_passes, cost.backward_passes = passes.forward, passes.backward
         epoch = math.ceil(passes.backward / training.local_epochs / training.batch_size)
@@ -159,10 +148,10 @@ class _Bench:
     def _compare(self, name: str, method: Method, model: nn.Module) -> None:
         """Rows of one method: alone, and with guarded repair where that is asked for."""
         self._on_progress(f"{name} ...")
-        split, cost = self._split, _Cost()
+        split, cost = self._split, Cost()
         given_retain = self._settings.with_retain or method.requires_retain
         try:
-            with _timed(self._parts.device, cost):
+            with timed(self._parts.device, cost):
                 outcome = method.unlearn(
                     model,
                     split.forget,
@@ -178,8 +167,8 @@ class _Bench:
         cost.steps = outcome.steps
         self._add(name, lambda: (outcome.model, cost, outcome.converged))
         if self._parts.repair is not None:
-            guarding = _Cost()
-            with _timed(self._parts.device, guarding):
+            guarding = Cost()
+            with timed(self._parts.device, guarding):
                 labels = guard_labels_of(outcome, split.forget, split.classes)
             guarding.forward_passes = 0 if outcome.guard_labels is not None else len(split.forget)
             before = cost.plus(guarding)
@@ -187,14 +176,14 @@ class _Bench:
                 name + REPAIRED_SUFFIX, lambda: (*self._repaired(outcome.model, labels, before), outcome.converged)
             )
 
-    def _repaired_alone(self, model: nn.Module) -> tuple[nn.Module, _Cost, None]:
+    def _repaired_alone(self, model: nn.Module) -> tuple[nn.Module, Cost, None]:
         """Guarded repair of the given model: its own answers among other classes are the guard labels."""
-        forget, cost = self._split.forget, _Cost(forward_passes=len(self._split.forget))
-        with _timed(self._parts.device, cost):
+        forget, cost = self._split.forget, Cost(forward_passes=len(self._split.forget))
+        with timed(self._parts.device, cost):
             labels = nearest_allowed(predict_logits(model, forget), forget.labels, self._split.classes)
         return *self._repaired(model, labels, cost), None
 
-    def _repaired(self, model: nn.Module, labels: Tensor, before: _Cost) -> tuple[nn.Module, _Cost]:
+    def _repaired(self, model: nn.Module, labels: Tensor, before: Cost) -> tuple[nn.Module, Cost]:
         training, repair = self._parts.repair, self._settings.repair
         assert training is not None and repair is not None
         guard = Guard(self._split.forget, labels.cpu())
@@ -202,7 +191,7 @@ class _Bench:
         model = copy.deepcopy(model)
         return model, before.plus(self._train(model, mixed, training, "repair"))
 
-    def _add(self, name: str, make: Callable[[], tuple[nn.Module, _Cost, bool | None]]) -> None:
+    def _add(self, name: str, make: Callable[[], tuple[nn.Module, Cost, bool | None]]) -> None:
         """Make a model, measure it and put it down; one that fails by the library's own words is put down too."""
         try:
             model, cost, converged = make()
@@ -216,86 +205,13 @@ class _Bench:
         self._on_progress(_sentence(row))
 
 
-class _Measures:
-    """The figures of a model, always on the same samples."""
-
-    def __init__(self, parts: BenchParts, split: ForgetSplit) -> None:
-        self._seed, self._classes = parts.settings.seed, split.classes
-        kept = drawn(torch.arange(len(split.retain)), parts.settings.retain_samples, self._seed, "retain")
-        same = torch.isin(parts.test.labels, split.forget.labels.unique())
-        self._forget, self._retain, self._test = split.forget, split.retain.subset(kept), parts.test
-        self._outsiders, self._parts, self._retained = same, parts, len(split.retain)
-
-    def described(self) -> dict[str, object]:
-        """The sets, for the record."""
-        return {
-            "fingerprint": self._parts.fingerprint,
-            "class_names": self._parts.class_names,
-            "forget_classes": sorted(self._classes),
-            "forget_sample_ids": [] if self._classes else self._forget.ids,
-            "forget_samples": len(self._forget),
-            "retain_samples": self._retained,
-            "retain_samples_measured": len(self._retain),
-            "test_samples": len(self._test),
-            "outsiders": int(self._outsiders.sum()),
-            "unseen_samples": 0 if self._parts.unseen is None else len(self._parts.unseen),
-        }
-
-    def row(self, name: str, model: nn.Module, cost: _Cost, converged: bool | None) -> MethodRow:
-        """Measure a model.
-
-        Raises
-        ------
-        UnlearningDivergedError
-            If its outputs are not finite numbers.
-        """
-        forget, retain, test = (predict_logits(model, part) for part in (self._forget, self._retain, self._test))
-        if not all(bool(torch.isfinite(logits).all()) for logits in (forget, retain, test)):
-            raise UnlearningDivergedError(f"{name}: the model's outputs are not finite; try a smaller learning rate")
-        of_forgotten = self._outsiders if self._classes else torch.zeros(len(test), dtype=torch.bool)
-        auc, interval = None, None
-        if bool(self._outsiders.any()):
-            members = sample_losses(forget, self._forget.labels)
-            outsiders = sample_losses(test[self._outsiders], self._test.labels[self._outsiders])
-            auc = exact_membership_auc(members, outsiders)
-            random = np.random.default_rng(derive_seed(self._seed, "bench", "bootstrap"))
-            interval = membership_auc_interval(members, outsiders, random)
-        return MethodRow(
-            method=name,
-            forget_accuracy=_accuracy(forget, self._forget.labels),
-            retain_accuracy=_accuracy(retain, self._retain.labels),
-            test_forget_accuracy=_accuracy(test[of_forgotten], self._test.labels[of_forgotten]),
-            test_retain_accuracy=_accuracy(test[~of_forgotten], self._test.labels[~of_forgotten]),
-            membership_auc=auc,
-            membership_auc_interval=interval,
-            converged=converged,
-            **dataclasses.asdict(cost),
-        )
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float | None:
-    return int((logits.argmax(dim=1) == labels).sum()) / len(labels) if len(labels) else None
-
-
-@contextmanager
-def _timed(device: torch.device, cost: _Cost) -> Iterator[None]:
-    """Add the wall time of a block, work queued on a device included."""
-
-    def now() -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter()
-
-    started = now()
-    yield
-    cost.seconds = (cost.seconds or 0.0) + now() - started
-
-
 def _written_settings(parts: BenchParts) -> dict[str, object]:
-    settings = dataclasses.asdict(parts.settings)
+    settings: dict[str, Any] = dataclasses.asdict(parts.settings)
     settings["epochs"] = parts.training.local_epochs
     settings["methods"] = list(parts.methods)
     settings["model_parameters"] = dict(parts.model_parameters)
+    if parts.repair is not None:
+        settings["repair"]["fraction"] = parts.repair.fraction
     settings["unseen"] = 0 if parts.unseen is None else len(parts.unseen)
     return settings
 

@@ -11,13 +11,21 @@ from torch import Tensor, nn
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import ImageSource, load_source
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.inference import predict_logits
-from fed_unlearn.methods import Method, available, create, method_class
+from fed_unlearn.methods import Method
 from fed_unlearn.models import build_model, checkpoint_parameters, load_checkpoint
 from fed_unlearn.seeding import seeded_generator
-from fed_unlearn.simulations.method_bench_settings import DEFAULT_EPOCHS, MethodBenchSettings
-from fed_unlearn.simulations.overrides import parse_value
+from fed_unlearn.simulations.method_bench_checks import (
+    check_forget,
+    check_options,
+    chosen_device,
+    chosen_methods,
+    given_model_parameters,
+    repair_settings,
+    training_settings,
+)
+from fed_unlearn.simulations.method_bench_settings import MethodBenchSettings
 from fed_unlearn.training import TrainingSettings
 
 
@@ -99,15 +107,20 @@ def prepare_bench(settings: MethodBenchSettings) -> BenchParts:
     FedUnlearnError
         Naming the option, what was given and what was expected.
     """
-    _check_options(settings)
-    device = _device(settings.device)
-    training, repair = _training(settings), _repair(settings)
-    methods = _methods(settings)
+    check_options(settings)
+    device = chosen_device(settings.device)
+    training = training_settings(settings)
+    methods = chosen_methods(settings)
     source = load_source(settings.dataset)
-    _check_forget(settings, source)
+    repair = repair_settings(settings, source)
+    check_forget(settings, source)
     test, unseen = _without_unseen(settings, source.test)
-    parameters = _model_parameters(settings.model_parameters)
-    built_with = {**_told_by(settings.model, settings.checkpoint or settings.oracle_checkpoint), **parameters}
+    parameters = _model_parameters(settings, settings.checkpoint or settings.oracle_checkpoint)
+    model = _model(settings, source, parameters, settings.checkpoint).to(device)
+    oracle = None
+    if settings.oracle_checkpoint is not None:
+        its_own = _model_parameters(settings, settings.oracle_checkpoint)
+        oracle = _model(settings, source, its_own, settings.oracle_checkpoint).to(device)
     return BenchParts(
         settings=settings,
         methods=methods,
@@ -116,18 +129,13 @@ def prepare_bench(settings: MethodBenchSettings) -> BenchParts:
         unseen=unseen,
         class_names=source.class_names,
         fingerprint=source.fingerprint,
-        model=_model(settings, source, built_with, settings.checkpoint).to(device),
-        oracle=None
-        if settings.oracle_checkpoint is None
-        else _model(
-            settings, source, {**_told_by(settings.model, settings.oracle_checkpoint), **parameters},
-            settings.oracle_checkpoint,
-        ).to(device),
+        model=model,
+        oracle=oracle,
         training=training,
         repair=repair,
-        model_parameters=built_with,
+        model_parameters=parameters,
         device=device,
-    )  # fmt: skip
+    )
 
 
 def split_samples(parts: BenchParts, model: nn.Module) -> ForgetSplit:
@@ -167,115 +175,6 @@ def drawn(positions: Tensor, count: int, seed: int, purpose: str) -> Tensor:
     return positions[order[:count]].sort().values
 
 
-def _check_options(settings: MethodBenchSettings) -> None:
-    by_class, by_sample = bool(settings.forget_classes), settings.forget_samples is not None
-    if by_class == by_sample:
-        given = "both were given" if by_class else "neither was given"
-        raise InvalidParameterError(f"--forget-class and --forget-samples: {given}; expected exactly one of them")
-    if settings.oracle and settings.oracle_checkpoint is not None:
-        raise InvalidParameterError("--oracle and --oracle-checkpoint: both were given; expected at most one of them")
-    if settings.oracle and settings.checkpoint is not None and settings.epochs is None:
-        raise InvalidParameterError(
-            "--oracle with --checkpoint: the model was trained elsewhere; expected --epochs, and whatever else the"
-            " oracle must be trained with to be its equal, or --oracle-checkpoint"
-        )
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise InvalidParameterError(f"--device {name}: cannot be used ({reason}); expected cpu, or cuda") from error
-    return device
-
-
-def _training(settings: MethodBenchSettings) -> TrainingSettings:
-    return TrainingSettings(
-        local_epochs=DEFAULT_EPOCHS if settings.epochs is None else settings.epochs,
-        learning_rate=settings.learning_rate,
-        batch_size=settings.batch_size,
-        augment=settings.augment,
-    )
-
-
-def _repair(settings: MethodBenchSettings) -> TrainingSettings | None:
-    repair = settings.repair
-    if repair is None:
-        return None
-    if repair.margin < 0 or repair.weight < 1:
-        raise InvalidParameterError(
-            f"--repair-margin {repair.margin:g} and --repair-weight {repair.weight} were given; expected at least 0"
-            " and at least 1"
-        )
-    try:
-        return TrainingSettings(
-            local_epochs=repair.epochs,
-            learning_rate=repair.learning_rate,
-            batch_size=repair.batch_size,
-            fraction=repair.fraction,
-            batch_norm=repair.batch_norm,
-        )
-    except InvalidParameterError as error:
-        raise InvalidParameterError(f"--repair: {error}") from None
-
-
-def _methods(settings: MethodBenchSettings) -> dict[str, Method]:
-    """The methods asked for with their hyper-parameters, in that order."""
-    scope = settings.scope
-    names = list(dict.fromkeys(settings.methods))
-    for name in names:
-        if scope not in method_class(name).scopes:
-            fitting = ", ".join(_fitting(scope))
-            raise InvalidParameterError(
-                f"--methods {name}: serves {' and '.join(method_class(name).scopes)} requests, not {scope} ones;"
-                f" expected some of {fitting}"
-            )
-    names = names or _fitting(scope)
-    parameters: dict[str, dict[str, object]] = {name: {} for name in names}
-    for override in settings.overrides:
-        key, separator, text = override.partition("=")
-        name, dot, parameter = key.strip().rpartition(".")
-        if not separator or not dot or not parameter:
-            raise InvalidParameterError(
-                f"--set {override}: expected METHOD.PARAMETER=VALUE, such as boundary-shrink.epochs=1"
-            )
-        if name not in parameters:
-            raise InvalidParameterError(
-                f"--set {override}: {name!r} is none of the methods compared; they are {', '.join(names)}"
-            )
-        parameters[name][parameter.replace("-", "_")] = parse_value(text.strip())
-    return {name: create(name, **values) for name, values in parameters.items()}
-
-
-def _fitting(scope: str) -> list[str]:
-    return [name for name, cls in available().items() if scope in cls.scopes and not cls.is_control]
-
-
-def _check_forget(settings: MethodBenchSettings, source: ImageSource) -> None:
-    held = set(source.train.labels.unique().tolist())
-    for label in settings.forget_classes:
-        if label not in held:
-            allowed = f"0..{source.class_count - 1}" if len(held) == source.class_count else str(sorted(held))
-            raise InvalidDataError(
-                f"--forget-class {label}: is not a class of {settings.dataset!r}; expected one of {allowed}"
-            )
-    if held <= set(settings.forget_classes):
-        raise InvalidDataError(
-            f"--forget-class: all {len(held)} classes of {settings.dataset!r} were given, which leaves nothing to keep;"
-            " expected fewer"
-        )
-    count = settings.forget_samples
-    if count is not None and not 0 < count < len(source.train):
-        raise InvalidDataError(
-            f"--forget-samples {count}: {settings.dataset!r} has {len(source.train)} training samples; expected at"
-            " least 1 and fewer than those"
-        )
-
-
 def _without_unseen(settings: MethodBenchSettings, test: ImageSet) -> tuple[ImageSet, ImageSet | None]:
     count = len(test) // 10 if settings.unseen is None else settings.unseen
     if not 0 <= count < len(test):
@@ -289,18 +188,10 @@ def _without_unseen(settings: MethodBenchSettings, test: ImageSet) -> tuple[Imag
     return test.subset((~chosen).nonzero().flatten()), test.subset(chosen.nonzero().flatten())
 
 
-def _model_parameters(given: tuple[str, ...]) -> dict[str, object]:
-    parameters = dict[str, object]()
-    for item in given:
-        key, separator, text = item.partition("=")
-        if not separator or not key.strip():
-            raise InvalidParameterError(f"--model-parameter {item}: expected KEY=VALUE, such as width=0.5")
-        parameters[key.strip().replace("-", "_")] = parse_value(text.strip())
-    return parameters
-
-
-def _told_by(model: str, checkpoint: Path | None) -> dict[str, object]:
-    return {} if checkpoint is None else checkpoint_parameters(model, checkpoint)
+def _model_parameters(settings: MethodBenchSettings, checkpoint: Path | None) -> dict[str, object]:
+    """What a checkpoint's shapes tell, and what was given, which goes before."""
+    told = {} if checkpoint is None else checkpoint_parameters(settings.model, checkpoint)
+    return {**told, **given_model_parameters(settings.model_parameters)}
 
 
 def _model(

@@ -1,8 +1,8 @@
 """Unlearning methods by name.
 
 A method registers itself with :func:`register`; another package offers one through the entry point group
-``fed_unlearn.methods``, whose entries name modules that register on import, or classes. An entry that cannot be imported
-stands in nobody's way: it is an error only where its method is asked for.
+``fed_unlearn.methods``, whose entries name modules that register on import, or classes. An entry that cannot be
+imported stands in nobody's way: it is an error only where its method is asked for.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def register(name: str) -> Callable[[type[M]], type[M]]:
         missing = [attribute for attribute in ("paper", "scopes", "needs") if not hasattr(cls, attribute)]
         if missing:
             raise InvalidParameterError(
-                f"method {name!r}: {_described(cls, _loading)} has no {missing[0]!r}; every method has paper, scopes and"
-                " needs"
+                f"method {name!r}: {_described(cls, _loading)} has no {missing[0]!r}; every method has paper, scopes"
+                " and needs"
             )
         taken = _REGISTRY.get(name)
         if taken is not None and taken is not cls:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -54,6 +55,7 @@ class BadTeacher(Descent):
     max_steps: int = 1000
     temperature: float = 1.0
     retain_share: float = 0.3
+    retain_weight: float = 5.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,7 +80,7 @@ class BadTeacher(Descent):
             found = functional.log_softmax(batch.logits / self.temperature, dim=1)
             divergence = functional.kl_div(found, wanted, reduction="none").sum(dim=1)
             count = len(batch.positions)
-            return divergence[:count].mean() + divergence[count:].mean()
+            return divergence[:count].mean() + self.retain_weight * divergence[count:].mean()
 
         converged, steps = self._descend(work, loss_of, retain)
         return Applied(converged=converged, steps=steps, guard_labels=None)
@@ -86,15 +88,9 @@ class BadTeacher(Descent):
     def _forget_targets(self, work: Workspace) -> Tensor:
         """What the student is to say of each forget sample: probabilities of shape (n, classes)."""
         seed = int(torch.randint(2**62, (1,), generator=work.generator))
-        teacher = randomly_initialised(work.original, seed)
-        bad, before = (
-            functional.softmax(predict_logits(model, work.forget) / self.temperature, dim=1)
-            for model in (teacher, work.original)
-        )
-        work.passes.add(forward=2 * len(work.forget))
-        forbidden = functional.one_hot(work.forget.labels.cpu(), work.class_count).bool()
-        forbidden[:, sorted(work.excluded_classes)] = True
-        return harmless_targets(bad, before, forbidden).to(work.forget.labels.device)
+        logits = predict_logits(randomly_initialised(work.original, seed), work.forget).to(work.forget.labels.device)
+        work.passes.add(forward=len(work.forget))
+        return harmless_targets(logits / self.temperature, work.forget.labels, work.excluded_classes)
 
 
 def randomly_initialised(model: nn.Module, seed: int) -> nn.Module:
@@ -124,26 +120,26 @@ def randomly_initialised(model: nn.Module, seed: int) -> nn.Module:
     return teacher.to(device_of(model))
 
 
-def harmless_targets(bad: Tensor, before: Tensor, forbidden: Tensor) -> Tensor:
-    """A bad teacher's answers, changed where following them would undo forgetting.
+def harmless_targets(logits: Tensor, labels: Tensor, excluded_classes: Collection[int]) -> Tensor:
+    """A bad teacher's answers among the classes that a forget sample may be taught to be.
 
-    A forbidden class (a sample's own, or one forgotten before) is cut to the least of three: what the teacher gives
-    it, what it gives the last of the allowed classes, and what the original gave it. So none can come first, and none
-    is raised. The allowed classes share what is cut off in proportion to what they have.
+    Any class may be the one that a random network favours, for all images alike: a sample's own too, or one forgotten
+    before. And such a network is so nearly indifferent that its student gives one sample in as many as there are
+    classes its own by chance. Leaving these classes out settles both: none of them is raised, whatever was drawn.
 
     Parameters
     ----------
-    bad, before : Tensor of shape (n, classes)
-        Probabilities given by the teacher and by the original.
-    forbidden : Tensor of shape (n, classes), bool
-        With an allowed class in every row.
+    logits : Tensor of shape (n, classes)
+    labels : Tensor of shape (n,), int64
+        Each sample's own class.
+    excluded_classes : collection of int
+        Classes that no sample may get.
 
     Returns
     -------
     Tensor of shape (n, classes)
-        Probabilities.
+        Probabilities: zero for a sample's own class and for excluded ones, in the teacher's proportions elsewhere.
     """
-    least = bad.masked_fill(forbidden, torch.inf).amin(dim=1, keepdim=True)
-    cut = torch.minimum(torch.minimum(bad, before), least).masked_fill(~forbidden, 0)
-    allowed = bad.masked_fill(forbidden, 0)
-    return cut + allowed * (1 - cut.sum(dim=1, keepdim=True)) / allowed.sum(dim=1, keepdim=True)
+    allowed = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
+    allowed[:, sorted(excluded_classes)] = -torch.inf
+    return functional.softmax(allowed, dim=1)

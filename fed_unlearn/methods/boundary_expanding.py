@@ -36,8 +36,9 @@ class BoundaryExpanding(ForgetDescent):
 
     Parameters
     ----------
-    epochs, learning_rate, momentum, batch_size
-        As in :class:`~fed_unlearn.methods.descent.ForgetDescent`. Without momentum the aim is seldom met.
+    epochs, learning_rate, momentum, batch_size, stop_per_sample, trained_layers
+        As in :class:`~fed_unlearn.methods.descent.ForgetDescent`. The paper trains all layers with all samples to the
+        end; training the last three, with the samples that are still recognised, keeps more of the other classes.
     target_accuracy : float, default 0.03
         The aim: at most this share of the forget set is still predicted under its own label, the shadow left out.
     head : str or None, default None

@@ -1,4 +1,4 @@
-"""Boundary Shrink (Chen et al., "Boundary Unlearning", CVPR 2023).
+"""Boundary Shrink (Chen et al., "Boundary Unlearning", CVPR 2023), and its enhanced form.
 
 Each forget sample is pushed across the nearest decision boundary of the original model by an attack, and the copy is
 fine-tuned to call the sample what lies on the other side.
@@ -17,6 +17,7 @@ from fed_unlearn.attacks import fgsm, pgd
 from fed_unlearn.inference import batch_slices
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
+from fed_unlearn.methods.curvature import curvature
 from fed_unlearn.methods.descent import Batch, ForgetDescent
 from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
 from fed_unlearn.methods.validation import require, require_choice
@@ -31,8 +32,10 @@ class BoundaryShrink(ForgetDescent):
 
     Parameters
     ----------
-    epochs, learning_rate, momentum, batch_size, target_accuracy
-        As in :class:`~fed_unlearn.methods.descent.ForgetDescent`.
+    epochs, learning_rate, momentum, batch_size, target_accuracy, trained_layers
+        As in :class:`~fed_unlearn.methods.descent.ForgetDescent`. The paper trains all layers; training the last
+        three keeps more of the other classes, and the forgetting is as deep: it stays where the old class's output
+        row is put back.
     bound : float, default 0.1
         Largest change of a pixel in the search, pixels in [0, 1].
     search : {"fgsm", "pgd"}, default "fgsm"
@@ -41,6 +44,16 @@ class BoundaryShrink(ForgetDescent):
         Change of a pixel in one step of ``"pgd"``.
     search_steps : int, default 5
         Steps of ``"pgd"``.
+    regularizer : {"none", "curvature"}, default "none"
+        ``"curvature"`` adds the change of the loss's curvature around the forget samples against the original: the
+        norm over a batch of ``curvature(f) - curvature(f0)``.
+    regularizer_weight : float, default 0.7
+        Of that term; the paper's lambda.
+    regularizer_step : float, default 0.9
+        Finite difference that the curvature is measured with, an L2 norm; the paper's h.
+    reweight : bool, default False
+        Weight samples by ``3 * sigmoid(5 * (margin - 0.5))``, the margin being the original's probability of the new
+        label less that of the most likely other class, on the attacked image: a clear neighbour counts more.
     """
 
     paper: ClassVar[str] = "Chen et al., Boundary Unlearning, CVPR 2023"
@@ -51,6 +64,10 @@ class BoundaryShrink(ForgetDescent):
     search: Literal["fgsm", "pgd"] = "fgsm"
     step_size: float = 8 / 255
     search_steps: int = 5
+    regularizer: Literal["none", "curvature"] = "none"
+    regularizer_weight: float = 0.7
+    regularizer_step: float = 0.9
+    reweight: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,35 +75,88 @@ class BoundaryShrink(ForgetDescent):
         require_choice("search", self.name, self.search, ("fgsm", "pgd"))
         require("step_size", self.name, self.step_size, float, above=0, maximum=1)
         require("search_steps", self.name, self.search_steps, int, minimum=1)
+        require_choice("regularizer", self.name, self.regularizer, ("none", "curvature"))
+        require("regularizer_weight", self.name, self.regularizer_weight, float, minimum=0)
+        require("regularizer_step", self.name, self.regularizer_step, float, above=0)
+        require("reweight", self.name, self.reweight, bool)
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
-        targets = self._nearest_labels(work)
+        targets, weights = self._search(work)
+        before = self._curvatures(work, targets) if self.regularizer == "curvature" else None
 
         def loss_of(batch: Batch) -> Tensor:
-            losses = functional.cross_entropy(batch.forget_logits, targets[batch.positions], reduction="none")
-            return self._mean_loss(work, batch, losses)
+            wanted = targets[batch.positions]
+            losses = functional.cross_entropy(batch.forget_logits, wanted, reduction="none")
+            loss = self._mean_loss(work, batch, losses * weights[batch.positions])
+            if before is None:
+                return loss
+            now = self._curvature(work, batch.forget_images, wanted, create_graph=True)
+            return loss + self.regularizer_weight * torch.linalg.vector_norm(now - before[batch.positions])
 
         converged, steps = self._descend(work, loss_of)
         return Applied(converged=converged, steps=steps, guard_labels=targets.cpu())
 
-    def _nearest_labels(self, work: Workspace) -> Tensor:
-        found = []
+    def _search(self, work: Workspace) -> tuple[Tensor, Tensor]:
+        """The nearest allowed class of each forget sample, and its weight."""
+        found, weights = [], []
         for images, labels in work.forget.batches(batch_slices(work.forget, work.forget.labels.device)):
-            if self.search == "fgsm":
-                moved = fgsm(work.original, images, labels, bound=self.bound, passes=work.passes)
-            else:
-                moved = pgd(
-                    work.original,
-                    images,
-                    labels,
-                    bound=self.bound,
-                    step_size=self.step_size,
-                    steps=self.search_steps,
-                    passes=work.passes,
-                )
+            moved = self._attack(work, images, labels)
             with torch.no_grad():
-                logits = work.original(moved)
+                logits = work.original(moved).float()
             work.passes.add(forward=len(images))
-            found.append(nearest_allowed(logits, labels, work.excluded_classes))
-        return torch.cat(found)
+            nearest = nearest_allowed(logits, labels, work.excluded_classes)
+            found.append(nearest)
+            weights.append(clarity(logits, nearest) if self.reweight else torch.ones_like(logits[:, 0]))
+        return torch.cat(found), torch.cat(weights)
+
+    def _attack(self, work: Workspace, images: Tensor, labels: Tensor) -> Tensor:
+        if self.search == "fgsm":
+            return fgsm(work.original, images, labels, bound=self.bound, passes=work.passes)
+        return pgd(
+            work.original,
+            images,
+            labels,
+            bound=self.bound,
+            step_size=self.step_size,
+            steps=self.search_steps,
+            passes=work.passes,
+        )
+
+    def _curvatures(self, work: Workspace, targets: Tensor) -> Tensor:
+        """Of the original around every forget sample."""
+        parts, start = [], 0
+        for images, _ in work.forget.batches(batch_slices(work.forget, targets.device)):
+            wanted = targets[start : start + len(images)]
+            parts.append(self._curvature(work, images, wanted, create_graph=False))
+            start += len(images)
+        return torch.cat(parts)
+
+    def _curvature(self, work: Workspace, images: Tensor, labels: Tensor, *, create_graph: bool) -> Tensor:
+        return curvature(
+            work.model if create_graph else work.original,
+            images,
+            labels,
+            step=self.regularizer_step,
+            create_graph=create_graph,
+            passes=work.passes,
+        )
+
+
+def clarity(logits: Tensor, labels: Tensor) -> Tensor:
+    """Weight of each sample by how clearly it is its new label: ``3 * sigmoid(5 * (margin - 0.5))``.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, classes)
+    labels : Tensor of shape (n,), int64
+
+    Returns
+    -------
+    Tensor of shape (n,), in (0, 3)
+    """
+    probabilities = logits.softmax(dim=1)
+    chosen = labels.unsqueeze(1)
+    runner_up = probabilities.scatter(1, chosen, -torch.inf).amax(dim=1)
+    margin = probabilities.gather(1, chosen).squeeze(1) - runner_up
+    return 3 * torch.sigmoid(5 * (margin - 0.5))

@@ -62,11 +62,10 @@ def unseen_confidence(
         known = unseen_confidence[unseen_labels == label]
         place[own] = (member_confidence[own, None] > known).float().mean(dim=1)
     # Members above every unseen sample share the place 1; how sure the model is of them orders them.
-    order = sorted(range(len(labels)), key=lambda index: (float(place[index]), float(member_confidence[index])))
+    order = member_confidence.argsort(stable=True)
+    order = order[place[order].argsort(stable=True)]
     spread = torch.empty_like(place)
-    spread[torch.tensor(order, device=place.device)] = (
-        torch.arange(len(order), device=place.device, dtype=place.dtype) + 0.5
-    ) / len(order)
+    spread[order] = (torch.arange(len(order), device=place.device, dtype=place.dtype) + 0.5) / len(order)
     target = torch.empty_like(place)
     for label in labels.unique():
         own = labels == label

@@ -66,9 +66,9 @@ class InstanceWise(Method):
         their length differs between models by orders of magnitude.
     trained_layers : int, default 0
         So many of the last convolutions and linear layers are trained; 0 for all.
-    max_steps : int, default 200
+    max_steps : int, default 300
         Bound on all steps.
-    consolidation_steps : int, default 30
+    consolidation_steps : int, default 80
         Steps at which every sample is settled already, for the anchors to win back what was lost on the way.
     batch_size : int, default 64
         Most forget samples in one step.
@@ -76,7 +76,7 @@ class InstanceWise(Method):
         Weight of the squared change of the logits on anchors; 0 for no anchors.
     anchor_batch_size : int, default 64
         Anchors in one step.
-    retained_anchors : int, default 256
+    retained_anchors : int, default 1024
         At most so many retained samples are anchors, where there are any.
     blends : int, default 32
         Anchors made of each forget sample by blending it with another image, which keep its change local.
@@ -107,12 +107,12 @@ class InstanceWise(Method):
     momentum: float = 0.9
     max_gradient_norm: float = 5.0
     trained_layers: int = 0
-    max_steps: int = 200
-    consolidation_steps: int = 30
+    max_steps: int = 300
+    consolidation_steps: int = 80
     batch_size: int = 64
     anchor_weight: float = 0.3
     anchor_batch_size: int = 64
-    retained_anchors: int = 256
+    retained_anchors: int = 1024
     blends: int = 32
     adversarial: bool = False
     adversarial_examples: int = 20

@@ -31,7 +31,7 @@ def print_scenarios() -> None:
 
 
 def print_methods() -> None:
-    """Print every unlearning method with its scopes, its paper, what it needs, and the package of those not built in."""
+    """Print every unlearning method with its scopes, its paper, what it needs, and its package if not built in."""
     found = available()
     packages = {name: distribution for name in found if (distribution := distribution_of(name)) is not None}
     table = _table("method", "scopes", "paper", "needs", *(["from"] if packages else []))

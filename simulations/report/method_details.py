@@ -79,13 +79,13 @@ def parameter_details(cls: type[Method]) -> list[ParameterDetails]:
     """
     sections = [(base, _documented(base)) for base in cls.__mro__ if issubclass(base, Method)]
     fields = {field.name: field for field in dataclasses.fields(cls)}
-    own = [name for name in cls.__dict__.get("__annotations__", {}) if name in fields]
-    rest = [name for base, _ in sections[1:] for name in base.__dict__.get("__annotations__", {}) if name in fields]
+    own = [name for name in inspect.get_annotations(cls) if name in fields]
+    rest = [name for base, _ in sections[1:] for name in inspect.get_annotations(base) if name in fields]
     return [_details(fields[name], [section for _, section in sections]) for name in dict.fromkeys([*own, *rest])]
 
 
 def plain(text: str) -> str:
-    """reStructuredText without roles and backticks, in one paragraph."""
+    """One paragraph of reStructuredText without its roles and backticks."""
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
     return " ".join(text.replace("`", "").split())
 
@@ -101,8 +101,9 @@ def _details(field: dataclasses.Field[object], sections: list[Mapping[str, tuple
             break
     # What the base says comes first, then what the classes below it add.
     words = " ".join(plain(text) for text in reversed(descriptions) if text)
+    annotation = field.type if isinstance(field.type, str) else inspect.formatannotation(field.type)
     return ParameterDetails(
-        name=field.name, kind=plain(kind) or _annotated(str(field.type)), default=_default(field), description=words
+        name=field.name, kind=plain(kind) or _annotated(annotation), default=_default(field), description=words
     )
 
 

@@ -240,7 +240,7 @@ def test_shapes_of_another_model_tell_nothing(tmp_path: Path) -> None:
     save_checkpoint(for_digits("all-cnn", parameters={"width": 0.1}), tmp_path / "other.safetensors")
     assert checkpoint_parameters("small-cnn", tmp_path / "other.safetensors") == {}
     (tmp_path / "text.safetensors").write_text("nothing of the kind")
-    with pytest.raises(InvalidModelError, match="text.safetensors: not a readable safetensors file"):
+    with pytest.raises(InvalidModelError, match=r"text\.safetensors: not a readable safetensors file"):
         checkpoint_parameters("all-cnn", tmp_path / "text.safetensors")
-    with pytest.raises(InvalidModelError, match="none.safetensors: no such checkpoint"):
+    with pytest.raises(InvalidModelError, match=r"none\.safetensors: no such checkpoint"):
         checkpoint_parameters("all-cnn", tmp_path / "none.safetensors")

@@ -129,13 +129,13 @@ def assert_measured(row: dict[str, Any], model: nn.Module, digits: ImageSource) 
 def test_rows_are_what_the_library_and_scikit_learn_give(
     checkpoint: Path, digits: ImageSource, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    body = bench("--checkpoint", checkpoint, "--forget-class", CLASS, "--repair", "--repair-fraction", 1,
-                 "--unseen", 0, "--seed", 4, *QUICK)  # fmt: skip
+    body = bench("--checkpoint", checkpoint, "--forget-class", CLASS, "--repair", "--unseen", 0, "--seed", 4, *QUICK)  # fmt: skip
     rows = rows_of(body)
     assert list(rows) == ["original", "guarded repair", "boundary-shrink", "boundary-shrink + guarded repair"]
     assert body["complete"] and body["seed"] == 4 and body["device"] == "cpu" and body["threads"] == 1
     assert body["settings"]["model_parameters"] == {"width": 8} and body["versions"]["torch"] == version("torch")
     assert body["methods"]["boundary-shrink"]["learning_rate"] == 0.005
+    assert body["settings"]["repair"]["fraction"] == 1  # of digits all, of more than 7,500 images a fifth
 
     model = given_model(checkpoint)
     assert_measured(rows["original"], model, digits)
@@ -156,7 +156,7 @@ def test_rows_are_what_the_library_and_scikit_learn_give(
     def repaired(start: nn.Module, labels: Tensor) -> nn.Module:
         mixed = guard_retained(retain, [Guard(forget, labels)], weight=1, margin=8.0)
         start = copy.deepcopy(start)
-        settings = TrainingSettings(learning_rate=0.01, batch_size=64)
+        settings = TrainingSettings(learning_rate=0.01, batch_size=100)
         train_locally(start, mixed, settings, seeded_generator(4, "bench", "repair"))
         return start
 
@@ -164,7 +164,7 @@ def test_rows_are_what_the_library_and_scikit_learn_give(
     both = rows["boundary-shrink + guarded repair"]
     assert_measured(both, repaired(outcome.model, outcome.guard_labels), digits)
     assert both["forward_passes"] == outcome.forward_passes + len(digits.train)
-    assert both["steps"] == outcome.steps + -(-len(digits.train) // 64)
+    assert both["steps"] == outcome.steps + -(-len(digits.train) // 100)
 
     logits = predict_logits(model, forget)
     logits[:, CLASS] = -torch.inf
@@ -311,10 +311,13 @@ def test_what_diverges_is_a_row_with_its_error_and_the_bench_goes_on(
     assert "boundary-shrink failed: boundary-shrink: the loss is nan" in capsys.readouterr().out
 
 
-def test_an_interrupt_leaves_the_rows_that_are_there(checkpoint: Path, recorders: object) -> None:
+def test_an_interrupt_leaves_the_rows_that_are_there(
+    checkpoint: Path, recorders: object, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     body = bench("--checkpoint", checkpoint, "--forget-class", 3, "--methods", "recorder,interrupted", code=130)
     assert list(rows_of(body)) == ["original", "recorder"] and not body["complete"]
     assert [path.name for path in Path("out").rglob("*")] == ["bench.json"]
+    assert f"interrupted; rows so far in {folder / 'out'}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("existed", [False, True])

@@ -37,12 +37,13 @@ class Example(ForgetDescent):
     head: str | None = None
     secret: bool = False
     sizes: tuple[int, ...] = (1, 2)
+    learning_rate: float = 0.00025
     epochs: int = 7
 
 
 def test_parameters_are_told_by_the_class_and_its_bases() -> None:
     found = {item.name: item for item in parameter_details(Example)}  # type: ignore[type-abstract]
-    assert list(found)[:5] == ["mode", "head", "secret", "sizes", "epochs"]
+    assert list(found)[:5] == ["mode", "head", "secret", "sizes", "learning_rate"]
     assert set(found) == {field.name for field in dataclasses.fields(Example)}
 
     def details(name: str, kind: str, default: str, description: str) -> ParameterDetails:
@@ -53,7 +54,7 @@ def test_parameters_are_told_by_the_class_and_its_bases() -> None:
     assert found["secret"] == details("secret", "bool", "false", "")
     assert found["sizes"] == details("sizes", "tuple[int, ...]", "[1, 2]", "")
     assert found["epochs"] == details("epochs", "int", "7", "Of this method.")
-    assert found["learning_rate"] == details("learning_rate", "float", "0.0001", "Of SGD. Small ones are safer.")
+    assert found["learning_rate"] == details("learning_rate", "float", "0.00025", "Of SGD. Small ones are safer.")
     assert found["momentum"].description == "Of SGD. Small ones are safer."
 
 

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import foolbox
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from trained_digits import FORGOTTEN, Digits, accuracy, state_bytes
 
+from fed_unlearn.attacks import fgsm
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import (
     EmptySetError,
@@ -16,7 +19,10 @@ from fed_unlearn.errors import (
     InvalidParameterError,
     UnlearningDivergedError,
 )
-from fed_unlearn.methods.boundary_shrink import BoundaryShrink
+from fed_unlearn.inference import predict_logits
+from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.methods.boundary_shrink import BoundaryShrink, clarity
+from fed_unlearn.methods.curvature import curvature
 
 GOOD = {"learning_rate": 5e-3, "epochs": 20, "batch_size": 32}
 
@@ -196,3 +202,82 @@ def test_bad_sets_are_refused(digits: Digits) -> None:
     with pytest.raises(InvalidDataError, match="no class but their own"):
         others = [label for label in range(10) if label != FORGOTTEN]
         BoundaryShrink().unlearn(digits.model, digits.forget, excluded_classes=others)
+
+
+def softmax_linear(seed: int = 0) -> tuple[nn.Sequential, ImageSet, np.ndarray, np.ndarray]:
+    """A linear model of 4 pixels and 3 classes, 5 images, and both as numbers of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    layer = nn.Linear(4, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(3, 4, generator=generator))
+        layer.bias.copy_(torch.randn(3, generator=generator))
+    images = torch.rand(5, 1, 2, 2, generator=generator)
+    samples = ImageSet(images, torch.tensor([0, 1, 2, 0, 1]))
+    return (
+        nn.Sequential(nn.Flatten(), layer),
+        samples,
+        layer.weight.detach().double().numpy(),
+        images.view(5, 4).double().numpy(),
+    )
+
+
+def input_gradients(weight: np.ndarray, bias: np.ndarray, pixels: np.ndarray, labels: list[int]) -> np.ndarray:
+    """Of the cross-entropy of a linear model: W^T (p - one hot)."""
+    logits = pixels @ weight.T + bias
+    probabilities = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    return (probabilities - np.eye(weight.shape[0])[labels]) @ weight
+
+
+def test_curvature_is_that_of_a_linear_model_in_closed_form() -> None:
+    model, samples, weight, pixels = softmax_linear()
+    bias = model[1].bias.detach().double().numpy()  # type: ignore[union-attr,operator]
+    labels = [1, 2, 0, 2, 0]
+    here = input_gradients(weight, bias, pixels, labels)
+    there = input_gradients(weight, bias, pixels + 0.9 * np.sign(here) / 2, labels)  # four signs have length 2
+    passes = PassCounter()
+    found = curvature(model, samples.images, torch.tensor(labels), step=0.9, create_graph=True, passes=passes)
+    np.testing.assert_allclose(found.detach().numpy(), np.linalg.norm(there - here, axis=1), rtol=1e-4)
+    assert (passes.forward, passes.backward) == (10, 20)
+
+
+def test_the_regularizer_keeps_the_curvature(digits: Digits) -> None:
+    forget = digits.forget.subset(torch.arange(40))
+    targets = predict_logits(digits.trained, forget).argsort(dim=1)[:, -2]
+
+    def change(**parameters: object) -> tuple[float, int]:
+        outcome = BoundaryShrink(epochs=3, learning_rate=2e-3, target_accuracy=0, **parameters).unlearn(
+            digits.model, forget
+        )  # type: ignore[arg-type]
+        after, before = (
+            curvature(model, forget.images, targets, step=0.9, create_graph=False, passes=PassCounter())
+            for model in (outcome.model.eval(), digits.trained)
+        )
+        return float((after - before).norm()), outcome.backward_passes
+
+    plain, plain_passes = change()
+    held, held_passes = change(regularizer="curvature", regularizer_weight=2.0)
+    assert held < 0.9 * plain
+    assert held_passes - plain_passes == 40 * 2 + 3 * 40 * 4
+
+
+def test_weights_of_samples_by_hand() -> None:
+    # Probabilities 0.7, 0.2, 0.1 with label 0: margin 0.5, weight 3 / 2. With label 1: margin -0.5, 3 * sigmoid(-5).
+    logits = torch.tensor([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]).log()
+    expected = torch.tensor([1.5, 3 / (1 + math.exp(5))])
+    torch.testing.assert_close(clarity(logits, torch.tensor([0, 1])), expected)
+
+
+def test_reweighting_scales_the_hand_computed_step() -> None:
+    model, samples, *_ = softmax_linear()
+    one = samples.subset(torch.tensor([0]))
+    start = model[1].weight.detach().clone()  # type: ignore[union-attr,operator]
+    settings = {"epochs": 1, "learning_rate": 0.1, "target_accuracy": 0.0, "bound": 0.01}
+    plain, weighted = (
+        BoundaryShrink(reweight=reweight, **settings).unlearn(model, one).model[1].weight.detach() - start  # type: ignore[arg-type,index]
+        for reweight in (False, True)
+    )
+    moved = fgsm(model, one.images, one.labels, bound=0.01)
+    logits = predict_logits(model, ImageSet(moved, one.labels))
+    nearest = logits.scatter(1, one.labels[:, None], -torch.inf).argmax(dim=1)
+    torch.testing.assert_close(weighted, plain * clarity(logits, nearest))

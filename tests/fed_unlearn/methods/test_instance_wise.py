@@ -4,16 +4,22 @@ import copy
 
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from trained_digits import Digits, accuracy, state_bytes
 
+from fed_unlearn.attacks import pgd_l2
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import InvalidDataError, InvalidModelError, InvalidParameterError, UnlearningDivergedError
+from fed_unlearn.guard import UNGUARDED
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import Outcome, create
-from fed_unlearn.methods.anchors import BLEND_RANGE, blend
+from fed_unlearn.methods.anchors import BLEND_RANGE, MOST_IMAGES, blend
+from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.methods.confidence import confidence
 from fed_unlearn.methods.instance_objectives import logit_gaps
 from fed_unlearn.methods.instance_wise import InstanceWise
+from fed_unlearn.methods.sample_gradients import synaptic_importance
 
 
 def some(digits: Digits, count: int = 4) -> tuple[ImageSet, ImageSet]:
@@ -244,3 +250,133 @@ def test_frozen_models_and_endless_losses_are_refused(digits: Digits) -> None:
         next(broken.parameters()).fill_(torch.nan)
     with pytest.raises(UnlearningDivergedError, match="unchanged"):
         InstanceWise().unlearn(broken, forget)
+
+
+def test_one_step_of_the_papers_loss_equals_the_hand_computed_one() -> None:
+    # One sample x = (1, 0) of class 0: logits are the first column of W. Ascending its cross-entropy by 0.1 adds
+    # 0.1 * (p - one hot of 0) to that column; descending towards label 2 subtracts 0.1 * (p - one hot of 2).
+    weight = torch.tensor([[0.4, 0.0], [0.3, 0.0], [0.0, 0.0]])
+    forget = ImageSet(torch.tensor([[1.0, 0.0]]).view(1, 1, 1, 2), torch.tensor([0]))
+    probabilities = weight[:, 0].double().softmax(dim=0)
+    for goal, expected in (
+        ("misclassify", probabilities - torch.tensor([1.0, 0.0, 0.0])),
+        ("relabel", torch.tensor([0.0, 0.0, 1.0]) - probabilities),
+    ):
+        method = InstanceWise(
+            goal=goal,  # type: ignore[arg-type]
+            labels=2 if goal == "relabel" else None,
+            loss="cross-entropy",
+            learning_rate=0.1,
+            max_steps=1,
+            anchor_weight=0,
+        )
+        changed = method.unlearn(linear_model(weight), forget).model[1].weight.detach()  # type: ignore[index]
+        torch.testing.assert_close(changed[:, 0].double(), weight[:, 0].double() + 0.1 * expected, atol=1e-6, rtol=0)
+
+
+def test_ascent_without_a_bound_goes_on_with_samples_that_are_forgotten_already() -> None:
+    # Sample 1 is far beyond its margin, sample 2 has a long way to go: unbounded, sample 1 is pushed on.
+    weight = torch.tensor([[0.0, 50.0], [1.0, 0.0], [0.0, 0.0]])
+    images = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(2, 1, 1, 2)
+    forget = ImageSet(images, torch.tensor([0, 0]))
+
+    def column_of_the_first(**parameters: object) -> Tensor:
+        method = create("instance-wise", learning_rate=0.1, max_steps=10, anchor_weight=0, **parameters)
+        return method.unlearn(linear_model(weight), forget).model[1].weight.detach()[:, 0]  # type: ignore[index]
+
+    for loss in ("margin", "cross-entropy"):
+        assert torch.equal(column_of_the_first(loss=loss), weight[:, 0])
+        pushed = column_of_the_first(loss=loss, stop_per_sample=False)
+        assert pushed[0] < weight[0, 0]
+
+
+def test_indistinguishable_samples_look_unseen(digits: Digits) -> None:
+    # The unseen set is half of the test samples; the attacker sees the other half.
+    test = concatenate(digits.test_forget, digits.test_retain)
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))
+    unseen, outsiders = test.subset(order[::2]), test.subset(order[1::2])
+    train = concatenate(digits.retain, digits.forget)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(1))
+    forget, retain = train.subset(order[:128]), train.subset(order[128:])
+
+    def sureness(model: nn.Module, samples: ImageSet) -> Tensor:
+        return confidence(predict_logits(model, samples), samples.labels)
+
+    def auc(model: nn.Module) -> float:
+        known, unknown = sureness(model, forget), sureness(model, outsiders)
+        return float(roc_auc_score([1] * len(known) + [0] * len(unknown), torch.cat([known, unknown]).numpy()))
+
+    method = InstanceWise(goal="indistinguishable")
+    outcome = method.unlearn(digits.model, forget, retain, unseen=unseen)
+    assert outcome.converged
+    assert abs(auc(outcome.model) - 0.5) < min(abs(auc(digits.trained) - 0.5), 0.05)
+    assert accuracy(outcome.model, outsiders) >= accuracy(digits.trained, outsiders) - 0.03
+    assert outcome.guard_labels is not None
+    still_right = predicted(outcome, forget) == forget.labels
+    assert torch.equal(outcome.guard_labels == UNGUARDED, still_right)
+    assert not (outcome.guard_labels == forget.labels).any()
+    with pytest.raises(InvalidDataError, match="no unseen samples were given"):
+        method.unlearn(digits.model, forget, retain)
+
+
+def test_adversarial_examples_are_counted_and_keep_what_they_anchor(digits: Digits) -> None:
+    forget, _ = some(digits)
+    settings = {"max_steps": 40, "consolidation_steps": 40, "blends": 0, "adversarial_steps": 10, "anchor_weight": 1.0}
+    outcomes = {
+        adversarial: create("instance-wise", adversarial=adversarial, **settings).unlearn(digits.model, forget)
+        for adversarial in (False, True)
+    }
+    # 4 samples with 20 examples each: ten steps of the search and the original's logits.
+    extra = 80 * 10 + 80 + outcomes[True].steps * 64
+    assert outcomes[True].forward_passes - outcomes[False].forward_passes == extra + 4 * (
+        outcomes[True].steps - outcomes[False].steps
+    )
+    labels = torch.tensor([(int(label) + 1) % 10 for label in forget.labels])
+    examples = pgd_l2(digits.trained, forget.images, labels, bound=4.0, step_size=0.1, steps=10, targeted=True)
+    probe = ImageSet(examples, labels)
+    change = {
+        adversarial: float(
+            (predict_logits(outcome.model, probe) - predict_logits(digits.trained, probe)).square().mean()
+        )
+        for adversarial, outcome in outcomes.items()
+    }
+    assert change[True] < change[False]
+
+
+def test_importance_equals_gradients_taken_one_by_one(digits: Digits) -> None:
+    forget, _ = some(digits)
+    model = digits.model
+    passes = PassCounter()
+    found = synaptic_importance(model, forget, passes)
+    expected = {name: torch.zeros_like(parameter) for name, parameter in model.named_parameters()}
+    for index in range(len(forget)):
+        model.zero_grad()
+        model(forget.batch(torch.tensor([index]))[0]).norm().backward()
+        for name, parameter in model.named_parameters():
+            assert parameter.grad is not None
+            expected[name] += parameter.grad.abs() / len(forget)
+    for name, values in expected.items():
+        torch.testing.assert_close(found[name], values, atol=1e-5, rtol=1e-3)
+    assert (passes.forward, passes.backward) == (4, 4)
+
+
+def test_held_parameters_move_less_the_less_they_matter(digits: Digits) -> None:
+    forget, _ = some(digits)
+    importance = synaptic_importance(digits.model, forget, PassCounter())["7.weight"]
+    unimportant = (importance > 0) & (importance < importance[importance > 0].median())
+
+    def moved(**parameters: object) -> float:
+        method = create("instance-wise", anchor_weight=0, consolidation_steps=20, max_steps=60, **parameters)
+        changed = method.unlearn(digits.model, forget).model[7].weight.detach()  # type: ignore[index]
+        return float((changed - digits.trained[7].weight.detach())[unimportant].norm())  # type: ignore[index]
+
+    assert moved(importance=True, importance_weight=20.0) < 0.9 * moved()
+
+
+def test_a_whole_class_is_bounded_in_anchors_and_forgotten(digits: Digits) -> None:
+    work_forget = digits.forget
+    method = InstanceWise(max_steps=60, consolidation_steps=0, blends=1000)
+    outcome = method.unlearn(digits.model, work_forget, digits.retain)
+    assert accuracy(outcome.model, work_forget) <= 0.05
+    anchors = outcome.forward_passes - outcome.steps * 128
+    assert anchors < MOST_IMAGES + 1024 + 10 * len(work_forget)

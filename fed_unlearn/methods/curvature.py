@@ -1,0 +1,51 @@
+"""Curvature of a model's loss around its inputs (Moosavi-Dezfooli et al., CVPR 2019)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fed_unlearn.methods.base import PassCounter
+
+
+def curvature(
+    model: nn.Module, images: Tensor, labels: Tensor, *, step: float, create_graph: bool, passes: PassCounter
+) -> Tensor:
+    """Norm of the finite difference of input gradients, ``|grad l(x + step * z) - grad l(x)|`` (the paper's eq. 5).
+
+    ``l`` is the cross-entropy with ``labels``, and ``z`` the sign of ``grad l(x)``, scaled to length 1.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode.
+    images : Tensor of shape (n, channels, height, width)
+    labels : Tensor of shape (n,), int64
+    step : float
+        Above 0; the paper's h.
+    create_graph : bool
+        Whether the result can be differentiated with respect to the model's parameters; ``z`` is constant in that.
+    passes : PassCounter
+        Counts two forward and two backward passes an image; two more backward ones where the result is to be
+        differentiated.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+    """
+    passes.add(forward=2 * len(images), backward=(4 if create_graph else 2) * len(images))
+    with torch.enable_grad():
+        here = _input_gradient(model, images, labels, create_graph)
+        signs = here.detach().sign().flatten(1)
+        direction = functional.normalize(signs, dim=1).view_as(images)
+        there = _input_gradient(model, images + step * direction, labels, create_graph)
+    return torch.linalg.vector_norm((there - here).flatten(1), dim=1)
+
+
+def _input_gradient(model: nn.Module, images: Tensor, labels: Tensor, create_graph: bool) -> Tensor:
+    point = images.detach().requires_grad_()
+    # Summed, so that an image's gradient does not depend on how many others are in the batch.
+    loss = functional.cross_entropy(model(point), labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, point, create_graph=create_graph)
+    return gradient
