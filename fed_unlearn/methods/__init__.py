@@ -32,7 +32,13 @@ _BUILT_IN = (
     "boundary_shrink",
     "boundary_expanding",
     "instance_wise",
+    "finetune",
+    "random_label",
+    "negative_gradient_plus",
+    "scrub",
+    "bad_teacher",
     "selective_dampening",
+    "saliency",
     "delete",
     "mask_output",
 )

@@ -19,7 +19,8 @@ from torch.nn import functional
 from fed_unlearn.inference import device_of, predict_logits
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import Batch, Descent
+from fed_unlearn.methods.batches import Batch
+from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.labels import require_allowed_labels
 from fed_unlearn.methods.validation import require
 from fed_unlearn.seeding import isolated_random
@@ -30,9 +31,9 @@ from fed_unlearn.seeding import isolated_random
 class BadTeacher(Descent):
     """Distil a random network on forget samples and the original model on retained ones.
 
-    Minimises ``KL(bad || f)`` on forget samples plus ``KL(f0 || f)`` on retained ones (eq. 2 of the paper), each a mean
-    over its half of the batch. A random network may well favour the very class to be forgotten, for all images alike:
-    see :func:`harmless_targets` for what is done about it.
+    Minimises ``KL(bad || f) + retain_weight * KL(f0 || f)`` on forget and on retained samples (eq. 2 of the paper),
+    each a mean over its half of the batch. A random network may well favour the very class to be forgotten, for all
+    images alike: see :func:`harmless_targets` for what is done about it.
 
     Parameters
     ----------
@@ -40,6 +41,8 @@ class BadTeacher(Descent):
         Logits are divided by it, the teachers' and the student's.
     retain_share : float, default 0.3
         Share of the retained samples that is drawn for training, in (0, 1].
+    retain_weight : float, default 5.0
+        The paper mixes both sets by their sizes, which weights retained samples by as much as there are more of them.
     learning_rate, momentum : float
         Of Adam; ``momentum`` is its decay rate of the first moment.
     batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm
@@ -51,16 +54,17 @@ class BadTeacher(Descent):
     needs: ClassVar[str] = "forget, retain"
     requires_retain: ClassVar[bool] = True
 
-    learning_rate: float = 1e-4
-    max_steps: int = 1000
     temperature: float = 1.0
     retain_share: float = 0.3
     retain_weight: float = 5.0
+    learning_rate: float = 1e-4
+    max_steps: int = 500
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require("temperature", self.name, self.temperature, float, above=0)
         require("retain_share", self.name, self.retain_share, float, above=0, maximum=1)
+        require("retain_weight", self.name, self.retain_weight, float, above=0)
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(self.momentum, 0.999))

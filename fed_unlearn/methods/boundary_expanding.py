@@ -19,7 +19,8 @@ from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import Batch, ForgetDescent
+from fed_unlearn.methods.batches import Batch
+from fed_unlearn.methods.descent import ForgetDescent
 from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
 from fed_unlearn.methods.validation import require
 from fed_unlearn.models import last_linear

@@ -17,8 +17,9 @@ from fed_unlearn.attacks import fgsm, pgd
 from fed_unlearn.inference import batch_slices
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
+from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.curvature import curvature
-from fed_unlearn.methods.descent import Batch, ForgetDescent
+from fed_unlearn.methods.descent import ForgetDescent
 from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
 from fed_unlearn.methods.validation import require, require_choice
 

@@ -16,7 +16,8 @@ from torch.nn import functional
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import Batch, ForgetDescent
+from fed_unlearn.methods.batches import Batch
+from fed_unlearn.methods.descent import ForgetDescent
 from fed_unlearn.methods.labels import require_allowed_labels
 
 

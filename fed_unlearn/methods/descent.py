@@ -6,8 +6,8 @@ The loop that most methods share: batches of forget samples, of retained samples
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fed_unlearn.data.images import Samples
 from fed_unlearn.inference import batch_slices
 from fed_unlearn.methods.base import Method, Workspace
+from fed_unlearn.methods.batches import Batch, Batches, Window, cycle
 from fed_unlearn.methods.trained import trained_parameters
 from fed_unlearn.methods.validation import require
 
@@ -23,60 +24,7 @@ from fed_unlearn.methods.validation import require
 CHECK_INTERVAL, SHORTEST_INTERVAL = 8, 2
 MEASURED_RETAINED = 1000  # retained samples that the original model's accuracy is measured on
 
-
-@dataclass(frozen=True)
-class Batch:
-    """The samples of one step, forget samples before retained ones, and the logits of the model for them.
-
-    Attributes
-    ----------
-    step : int
-        From 1.
-    positions : Tensor of shape (f,), int64
-        Where the forget samples stand in the forget set.
-    images, labels, logits : Tensor of shape (f + r, ...)
-        ``logits`` carry gradients.
-    """
-
-    step: int
-    positions: Tensor
-    images: Tensor
-    labels: Tensor
-    logits: Tensor
-
-    @property
-    def forget_images(self) -> Tensor:
-        """Shape (f, channels, height, width)."""
-        return self.images[: len(self.positions)]
-
-    @property
-    def forget_labels(self) -> Tensor:
-        """The labels that the forget samples were trained with, of shape (f,)."""
-        return self.labels[: len(self.positions)]
-
-    @property
-    def forget_logits(self) -> Tensor:
-        """Shape (f, classes)."""
-        return self.logits[: len(self.positions)]
-
-    @property
-    def retain_images(self) -> Tensor:
-        """Shape (r, channels, height, width)."""
-        return self.images[len(self.positions) :]
-
-    @property
-    def retain_labels(self) -> Tensor:
-        """Shape (r,)."""
-        return self.labels[len(self.positions) :]
-
-    @property
-    def retain_logits(self) -> Tensor:
-        """Shape (r, classes)."""
-        return self.logits[len(self.positions) :]
-
-
 Loss = Callable[[Batch], Tensor]
-Batches = Iterator[tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +112,9 @@ class Descent(Method):
     ) -> tuple[bool, int]:
         optimizer = self._optimizer(parameters)
         wanted = self._retained_share(work, retain) - self.retain_tolerance if retain is not None else 0.0
-        forget_batches = _cycle(work.forget, self.batch_size, work.generator)
-        retain_batches = _cycle(retain, self.batch_size, work.generator) if retain is not None else None
-        window = _Window()
+        forget_batches = cycle(work.forget, self.batch_size, work.generator)
+        retain_batches = cycle(retain, self.batch_size, work.generator) if retain is not None else None
+        window = Window()
         seen, checked_at = 0, -len(work.forget)
         interval = min(CHECK_INTERVAL, max(SHORTEST_INTERVAL, math.ceil(len(work.forget) / self.batch_size)))
         max_steps = self._most_steps(work)
@@ -216,44 +164,6 @@ class Descent(Method):
         part = retain.subset(chosen)
         work.passes.add(forward=len(part))
         return _share_right(work.original, part, work.class_count)
-
-
-def _cycle(samples: Samples, batch_size: int, generator: torch.Generator) -> Batches:
-    """Positions, images and labels of batches, in a new order each time through; without end."""
-    while True:
-        plan = torch.randperm(len(samples), generator=generator).to(samples.labels.device).split(batch_size)
-        for positions, (images, labels) in zip(plan, samples.batches(plan), strict=True):
-            yield positions, images, labels
-
-
-@dataclass
-class _Window:
-    """What happened since the last look; kept on the device, so that adding to it waits for nothing."""
-
-    losses: list[Tensor] = field(default_factory=list)
-    right: list[Tensor] = field(default_factory=list)
-    forget_count: int = 0
-    retain_count: int = 0
-
-    def add(self, loss: Tensor, batch: Batch, class_count: int) -> None:
-        right = batch.logits.detach()[:, :class_count].argmax(dim=1) == batch.labels
-        forget_count = len(batch.positions)
-        self.losses.append(loss)
-        self.right.append(torch.stack([right[:forget_count].sum(), right[forget_count:].sum()]))
-        self.forget_count += forget_count
-        self.retain_count += len(right) - forget_count
-
-    def close(self) -> tuple[float, float]:
-        """Shares of the window's forget and retained samples that were right, 0 and 1 where it has none; empties it."""
-        forget_right, retain_right = torch.stack(self.right).sum(dim=0).tolist()
-        shares = (
-            forget_right / self.forget_count if self.forget_count else 0.0,
-            retain_right / self.retain_count if self.retain_count else 1.0,
-        )
-        self.losses.clear()
-        self.right.clear()
-        self.forget_count = self.retain_count = 0
-        return shares
 
 
 @dataclass(frozen=True, kw_only=True)

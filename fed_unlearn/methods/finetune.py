@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import Batch, Descent
+from fed_unlearn.methods.batches import Batch
+from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.validation import require
 
 
@@ -46,9 +47,7 @@ class Finetune(Descent):
 
     def stronger(self) -> Self:
         """Twice the learning rate and twice the epochs."""
-        return replace(
-            self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs, max_steps=2 * self.max_steps
-        )
+        return replace(self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs, max_steps=2 * self.max_steps)
 
     def _reads(self, step: int) -> tuple[bool, bool]:
         return False, True

@@ -127,3 +127,20 @@ def logit_gaps(logits: Tensor, allowed: Tensor) -> Tensor:
     """
     best = logits.masked_fill(~allowed, -torch.inf).amax(dim=1)
     return best - logits.masked_fill(allowed, -torch.inf).amax(dim=1)
+
+
+def log_odds(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Of the allowed classes together, against the others.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, classes)
+    allowed : Tensor of shape (n, classes), bool
+        With an allowed and another class in every row.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+    """
+    for_allowed, for_others = (logits.masked_fill(mask, -torch.inf).logsumexp(dim=1) for mask in (~allowed, allowed))
+    return for_allowed - for_others

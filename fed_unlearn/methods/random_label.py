@@ -14,8 +14,10 @@ from torch.nn import functional
 
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import Batch, Descent
+from fed_unlearn.methods.batches import Batch
+from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.labels import random_allowed, require_allowed_labels
+from fed_unlearn.methods.validation import require
 
 
 @register("random-label")
@@ -23,25 +25,34 @@ from fed_unlearn.methods.labels import random_allowed, require_allowed_labels
 class RandomLabel(Descent):
     """Train on forget samples under random other labels, and on retained samples under their own.
 
-    Minimises ``CE(forget, drawn labels) + CE(retain)``, each a mean over its half of the batch; the second term only
-    where retained samples are given. The labels are drawn once, uniformly among the classes that are neither a
-    sample's own nor excluded: drawn anew at every step they would teach nothing but the uniform answer.
+    Minimises ``forget_weight * CE(forget, drawn labels) + CE(retain)``, each a mean over its half of the batch; the
+    first term alone where no retained samples are given. The labels are drawn once, uniformly among the classes that
+    are neither a sample's own nor excluded: drawn anew at every step they would teach nothing but the uniform answer.
 
     Parameters
     ----------
-    learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm
-        As in :class:`~fed_unlearn.methods.descent.Descent`. The bound on the gradient lets one learning rate serve
-        small and large models.
+    forget_weight : float, default 0.1
+        Random labels cannot be learned, only their average; weighted fully, the attempt costs a small model more of
+        what it retains than forgetting needs.
+    learning_rate, max_gradient_norm : float
+        The bound on the gradient lets one learning rate serve small and large models.
+    momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
+        As in :class:`~fed_unlearn.methods.descent.Descent`.
     """
 
     paper: ClassVar[str] = "Graves et al., Amnesiac Machine Learning, AAAI 2021"
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
     needs: ClassVar[str] = "forget (retain)"
 
-    learning_rate: float = 1e-3
-    max_steps: int = 1000
+    forget_weight: float = 0.1
+    learning_rate: float = 5e-3
     max_gradient_norm: float = 1.0
-    forget_weight: float = 1.0
+    max_steps: int = 300
+    target_accuracy: float = 0.03
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("forget_weight", self.name, self.forget_weight, float, above=0)
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)

@@ -17,40 +17,33 @@ from torch.nn import functional
 
 from fed_unlearn.inference import batch_slices
 from fed_unlearn.methods import register
-from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import Batch, Descent
-from fed_unlearn.methods.labels import random_allowed, require_allowed_labels
+from fed_unlearn.methods.base import Applied, Workspace
+from fed_unlearn.methods.labels import require_allowed_labels
+from fed_unlearn.methods.random_label import RandomLabel
 from fed_unlearn.methods.trained import trained_parameters
 from fed_unlearn.methods.validation import require
 
 
 @register("saliency")
 @dataclass(frozen=True, kw_only=True)
-class Saliency(Descent):
+class Saliency(RandomLabel):
     """Train the salient parameters on forget samples under random other labels, and on retained ones under their own.
 
-    Minimises ``CE(forget, drawn labels) + CE(retain)`` (eq. 6 of the paper), each a mean over its half of the batch;
-    the second term only where retained samples are given. The labels are drawn once, among the classes that are
-    neither a sample's own nor excluded.
+    The loss is that of :class:`~fed_unlearn.methods.random_label.RandomLabel` (eq. 6 of the paper).
 
     Parameters
     ----------
     share : float, default 0.5
         Share of the parameters that may change, in (0, 1]; see :func:`salient_masks`.
-    learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm
-        As in :class:`~fed_unlearn.methods.descent.Descent`. The bound is on the gradient of the salient parameters;
-        it lets one learning rate serve small and large models.
+    forget_weight, learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
+        As in :class:`~fed_unlearn.methods.random_label.RandomLabel`.
+    max_gradient_norm : float
+        Of the gradient of the salient parameters.
     """
 
     paper: ClassVar[str] = "Fan et al., Gradient-based Weight Saliency, ICLR 2024"
-    scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
-    needs: ClassVar[str] = "forget (retain)"
 
-    learning_rate: float = 1e-3
-    max_steps: int = 1000
-    max_gradient_norm: float = 1.0
     share: float = 0.5
-    retain_weight: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,19 +51,10 @@ class Saliency(Descent):
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
-        drawn = random_allowed(work.forget.labels, work.excluded_classes, work.class_count, work.generator)
-
-        def loss_of(batch: Batch) -> Tensor:
-            loss = functional.cross_entropy(batch.forget_logits, drawn[batch.positions])
-            if work.retain is None:
-                return loss
-            return loss + self.retain_weight * functional.cross_entropy(batch.retain_logits, batch.retain_labels)
-
         with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
             masks = salient_masks(_forget_gradients(work, parameters), self.share)
             with _only(parameters, masks):
-                converged, steps = self._descend(work, loss_of, work.retain)
-        return Applied(converged=converged, steps=steps, guard_labels=drawn.cpu())
+                return super()._apply(work)
 
 
 def salient_masks(gradients: Sequence[Tensor], share: float) -> list[Tensor]:

@@ -7,18 +7,24 @@ something else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from fed_unlearn.data.images import Samples
+from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import Batch, Descent
+from fed_unlearn.methods.batches import Batch
+from fed_unlearn.methods.descent import Descent, forget_accuracy
+from fed_unlearn.methods.instance_objectives import logit_gaps
 from fed_unlearn.methods.labels import require_allowed_labels
+from fed_unlearn.methods.validation import require
 
 
 @register("scrub")
@@ -27,48 +33,58 @@ class Scrub(Descent):
     """Alternate between climbing away from the original on forget samples and descending to it on retained ones.
 
     A max-step ascends ``T^2 KL(f0 || f)`` on forget samples (see :func:`climb` for how far); the ``min_steps`` that
-    follow minimise ``alpha T^2 KL(f0 || f) + gamma CE`` on retained ones. After ``max_phases`` max-steps only
-    min-steps are taken.
+    follow minimise ``alpha T^2 KL(f0 || f) + gamma CE`` on retained ones (eq. 3 of the paper). After ``max_phases``
+    max-steps only min-steps are left. The paper alternates whole epochs; single steps keep the model near.
 
     Parameters
     ----------
     temperature : float, default 4.0
-        T: logits are divided by it inside the divergences.
-    alpha, gamma : float
-        Weights of the two terms of a min-step; not both 0.
-    max_phases : int
-        Max-steps in all.
-    min_steps : int
-        Min-steps after each of them.
-    margin : float
-        A forget sample is left alone once another class leads by so much, in logits.
+        T: logits are divided by it in both divergences.
+    alpha, gamma : float, default 0.5 and 1.0
+        Weights of the divergence and of the cross-entropy on retained samples.
+    min_steps : int, default 1
+        Steps on retained samples after each one on forget samples.
+    max_phases : int, default 500
+        Most steps on forget samples.
+    margin : float, default 0.5
+        A forget sample is left alone once another class leads its own by this gap between logits.
     rewind : bool, default False
-        Go back, after the run, to the checkpoint whose error on the forget set is nearest to the error that the model
-        makes at the end of the run on unseen samples of the same classes: for deletion, where being wrong more often
-        than that is a trace. Takes unseen samples.
+        Go back to where the forget samples were known about as well as unseen samples of their classes are by the
+        final model (the paper's SCRUB+R), which hides from membership attacks that they were forgotten. Needs unseen
+        samples.
     rewind_interval : int, default 10
-        Steps between two checkpoints; each is a copy of the parameters.
-    learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm
+        Max-steps between two of the states that may be gone back to; all are kept in memory.
+    learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`. The bound on the gradient lets one learning rate serve
         small and large models.
     """
 
     paper: ClassVar[str] = "Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023"
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
-    needs: ClassVar[str] = "forget, retain"
+    needs: ClassVar[str] = "forget, retain (unseen)"
     requires_retain: ClassVar[bool] = True
 
-    learning_rate: float = 1e-3
-    max_steps: int = 1000
+    learning_rate: float = 5e-3
+    max_steps: int = 500
     max_gradient_norm: float = 1.0
     temperature: float = 4.0
     alpha: float = 0.5
     gamma: float = 1.0
-    max_phases: int = 500
     min_steps: int = 1
+    max_phases: int = 500
     margin: float = 0.5
     rewind: bool = False
     rewind_interval: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("temperature", "margin"):
+            require(name, self.name, getattr(self, name), float, above=0)
+        for name in ("alpha", "gamma"):
+            require(name, self.name, getattr(self, name), float, minimum=0)
+        for name in ("min_steps", "max_phases", "rewind_interval"):
+            require(name, self.name, getattr(self, name), int, minimum=1)
+        require("rewind", self.name, self.rewind, bool)
 
     def _reads(self, step: int) -> tuple[bool, bool]:
         phase, position = divmod(step - 1, 1 + self.min_steps)
@@ -77,35 +93,95 @@ class Scrub(Descent):
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
+        states = _States(work, self._unseen_alike(work)) if self.rewind else None
         before = predict_logits(work.original, work.forget).to(work.forget.labels.device)
         work.passes.add(forward=len(work.forget))
         forbidden = functional.one_hot(work.forget.labels, work.class_count).bool()
         forbidden[:, sorted(work.excluded_classes)] = True
 
         def loss_of(batch: Batch) -> Tensor:
-            if len(batch.positions):
-                chosen = batch.positions
-                climbed = climb(batch.logits, before[chosen], forbidden[chosen], self.temperature, self.margin)
-                return -(self.temperature**2) * climbed.mean()
-            with torch.no_grad():
-                kept = work.original(batch.images)
-            work.passes.add(forward=len(kept))
-            found, wanted = (functional.log_softmax(logits / self.temperature, dim=1) for logits in (batch.logits, kept))
-            divergence = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
-            loss = self.gamma * functional.cross_entropy(batch.logits, batch.labels)
-            return loss + self.alpha * self.temperature**2 * divergence
+            if not len(batch.positions):
+                return self._followed(work, batch)
+            if states is not None and (batch.step - 1) // (1 + self.min_steps) % self.rewind_interval == 0:
+                states.keep()
+            chosen = batch.positions
+            climbed = climb(batch.logits, before[chosen], forbidden[chosen], self.temperature, self.margin)
+            return -(self.temperature**2) * climbed.mean()
 
         converged, steps = self._descend(work, loss_of, work.retain)
+        if states is not None:
+            converged = states.rewind() <= self.target_accuracy
         return Applied(converged=converged, steps=steps, guard_labels=None)
+
+    def _followed(self, work: Workspace, batch: Batch) -> Tensor:
+        """Loss on retained samples."""
+        with torch.no_grad():
+            kept = work.original(batch.images)
+        work.passes.add(forward=len(kept))
+        found, wanted = (functional.log_softmax(each / self.temperature, dim=1) for each in (batch.logits, kept))
+        divergence = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)
+        loss = self.gamma * functional.cross_entropy(batch.logits, batch.labels)
+        return loss + self.alpha * self.temperature**2 * divergence
+
+    def _unseen_alike(self, work: Workspace) -> Samples:
+        """The unseen samples of the classes in the forget set."""
+        if work.unseen is not None:
+            alike = torch.isin(work.unseen.labels, work.forget.labels).nonzero().flatten()
+            if len(alike):
+                return work.unseen.subset(alike)
+        raise InvalidDataError(
+            f"{self.name}: no unseen samples of the classes in the forget set were given; rewind needs some that the"
+            " model was never trained on"
+        )
 
 
 def climb(logits: Tensor, before: Tensor, forbidden: Tensor, temperature: float, margin: float) -> Tensor:
-    found, wanted = (functional.log_softmax(part / temperature, dim=1) for part in (logits, before))
-    own, own_before = (part.masked_fill(~forbidden, -torch.inf).logsumexp(dim=1) for part in (found, wanted))
-    terms = wanted.exp() * (wanted - found)
-    others = terms.masked_fill(forbidden, 0).sum(dim=1)
-    own_term = own_before.exp() * (own_before - own)
-    climbed = own_term + others * (own < own_before)
-    best = logits.masked_fill(forbidden, -torch.inf).amax(dim=1)
-    gap = best - logits.masked_fill(~forbidden, -torch.inf).amax(dim=1)
-    return climbed * (gap < margin)
+    """What a max-step ascends: the divergence from the original model, where and while it leads away from a class.
+
+    The divergence is least, and its gradient zero, where the copy starts: taken as it is, chance decides in which
+    direction it is climbed, and growing ever surer of a sample's own class is one. Its terms are therefore taken
+    apart: that of the forbidden classes together always counts, those of the others once the former have lost.
+
+    Parameters
+    ----------
+    logits, before : Tensor of shape (n, classes)
+        Of the copy, with gradients, and of the original model.
+    forbidden : Tensor of shape (n, classes), bool
+        A sample's own class and those forgotten before.
+    temperature : float
+        Divides both logits.
+    margin : float
+        Samples with an allowed class this far in front, between logits, add nothing.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+    """
+    found, wanted = (functional.log_softmax(each / temperature, dim=1) for each in (logits, before))
+    own, own_before = (each.masked_fill(~forbidden, -torch.inf).logsumexp(dim=1) for each in (found, wanted))
+    others = (wanted.exp() * (wanted - found)).masked_fill(forbidden, 0).sum(dim=1)
+    climbed = own_before.exp() * (own_before - own) + others * (own < own_before)
+    return climbed * (logit_gaps(logits, ~forbidden) < margin)
+
+
+@dataclass
+class _States:
+    """Where the copy has been, and how many forget samples it still knew there."""
+
+    work: Workspace
+    unseen: Samples
+    kept: list[tuple[float, nn.Module]] = field(default_factory=list)
+
+    def keep(self) -> None:
+        self.kept.append((self._share(self.work.forget), copy.deepcopy(self.work.model)))
+
+    def rewind(self) -> float:
+        """Go back; by how much the forget samples are better known there than unseen ones are at the end."""
+        reference = self._share(self.unseen)
+        self.kept.append((self._share(self.work.forget), self.work.model))
+        share, model = min(self.kept, key=lambda state: abs(state[0] - reference))
+        self.work.model.load_state_dict(model.state_dict())
+        return share - reference
+
+    def _share(self, samples: Samples) -> float:
+        return forget_accuracy(self.work, samples)

@@ -28,8 +28,8 @@ class SelectiveDampening(Method):
     With the importance ``I`` of a parameter, the mean over samples of the squared derivative of the sample's
     cross-entropy: where ``I_F > alpha * I_D``, ``parameter *= min(dampening * I_D / I_F, 1)`` (the paper's rule
     for beta). ``F`` are the forget samples, ``D`` those and the retained ones together. As ``F`` is a part of ``D``,
-    ``I_F / I_D`` is at most ``len(D) / len(F)``: an ``alpha`` above that changes nothing, as the published 10 does where one
-    class of ten is forgotten.
+    ``I_F / I_D`` is at most ``len(D) / len(F)``: an ``alpha`` above that changes nothing, as the published 10 does
+    where one class of ten is forgotten.
 
     Parameters
     ----------
