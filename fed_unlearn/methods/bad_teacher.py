@@ -45,7 +45,7 @@ class BadTeacher(Descent):
         The paper mixes both sets by their sizes, which weights retained samples by as much as there are more of them.
     learning_rate, momentum : float
         Of Adam; ``momentum`` is its decay rate of the first moment.
-    batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm
+    batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`.
     """
 

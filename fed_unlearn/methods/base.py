@@ -209,6 +209,7 @@ class Method(ABC):
         reduced = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False)
         with evaluation_mode(copied), evaluation_mode(model), reduced:
             applied = self._apply(workspace)
+        copied.zero_grad(set_to_none=True)
         return Outcome(
             model=copied,
             converged=applied.converged,

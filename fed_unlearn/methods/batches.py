@@ -79,26 +79,18 @@ class Window:
 
     losses: list[Tensor] = field(default_factory=list)
     right: list[Tensor] = field(default_factory=list)
-    forget_count: int = 0
-    retain_count: int = 0
+    count: int = 0
 
     def add(self, loss: Tensor, batch: Batch, class_count: int) -> None:
-        """Take in one step: its loss, detached, and how many of its samples were right before it."""
-        right = batch.logits.detach()[:, :class_count].argmax(dim=1) == batch.labels
-        forget_count = len(batch.positions)
+        """Take in one step: its loss, detached, and how many of its forget samples were right before it."""
         self.losses.append(loss)
-        self.right.append(torch.stack([right[:forget_count].sum(), right[forget_count:].sum()]))
-        self.forget_count += forget_count
-        self.retain_count += len(right) - forget_count
+        self.right.append((batch.forget_logits.detach()[:, :class_count].argmax(dim=1) == batch.forget_labels).sum())
+        self.count += len(batch.positions)
 
-    def close(self) -> tuple[float, float]:
-        """Shares of the window's forget and retained samples that were right, 0 and 1 where it has none; empties it."""
-        forget_right, retain_right = torch.stack(self.right).sum(dim=0).tolist()
-        shares = (
-            forget_right / self.forget_count if self.forget_count else 0.0,
-            retain_right / self.retain_count if self.retain_count else 1.0,
-        )
+    def close(self) -> float:
+        """Share of the window's forget samples that were right, 0 where it has none; empties it."""
+        share = int(torch.stack(self.right).sum()) / self.count if self.count else 0.0
         self.losses.clear()
         self.right.clear()
-        self.forget_count = self.retain_count = 0
-        return shares
+        self.count = 0
+        return share

@@ -93,7 +93,8 @@ class BoundaryShrink(ForgetDescent):
             if before is None:
                 return loss
             now = self._curvature(work, batch.forget_images, wanted, create_graph=True)
-            return loss + self.regularizer_weight * torch.linalg.vector_norm(now - before[batch.positions])
+            change: Tensor = torch.linalg.vector_norm(now - before[batch.positions])
+            return loss + self.regularizer_weight * change
 
         converged, steps = self._descend(work, loss_of)
         return Applied(converged=converged, steps=steps, guard_labels=targets.cpu())

@@ -40,7 +40,8 @@ def curvature(
         signs = here.detach().sign().flatten(1)
         direction = functional.normalize(signs, dim=1).view_as(images)
         there = _input_gradient(model, images + step * direction, labels, create_graph)
-    return torch.linalg.vector_norm((there - here).flatten(1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm((there - here).flatten(1), dim=1)
+    return norms
 
 
 def _input_gradient(model: nn.Module, images: Tensor, labels: Tensor, create_graph: bool) -> Tensor:

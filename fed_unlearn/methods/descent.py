@@ -22,7 +22,7 @@ from fed_unlearn.methods.validation import require
 
 # Optimizer steps between two looks at the losses, each of which waits for the device; fewer for small forget sets.
 CHECK_INTERVAL, SHORTEST_INTERVAL = 8, 2
-MEASURED_RETAINED = 1000  # retained samples that the original model's accuracy is measured on
+MEASURED_RETAINED = 1000  # retained samples that the given and the changed model are compared on, at most
 
 Loss = Callable[[Batch], Tensor]
 
@@ -111,11 +111,12 @@ class Descent(Method):
         self, work: Workspace, loss_of: Loss, retain: Samples | None, parameters: list[nn.Parameter]
     ) -> tuple[bool, int]:
         optimizer = self._optimizer(parameters)
-        wanted = self._retained_share(work, retain) - self.retain_tolerance if retain is not None else 0.0
+        kept = self._kept(work, retain) if retain is not None else None
+        check_cost = len(work.forget) + (len(kept.samples) if kept is not None else 0)
         forget_batches = cycle(work.forget, self.batch_size, work.generator)
         retain_batches = cycle(retain, self.batch_size, work.generator) if retain is not None else None
         window = Window()
-        seen, checked_at = 0, -len(work.forget)
+        seen, checked_at = 0, -check_cost
         interval = min(CHECK_INTERVAL, max(SHORTEST_INTERVAL, math.ceil(len(work.forget) / self.batch_size)))
         max_steps = self._most_steps(work)
         for step in range(1, max_steps + 1):
@@ -131,18 +132,21 @@ class Descent(Method):
             if step % interval and step < max_steps:
                 continue
             self._check_losses(window.losses, step)
-            forget_share, retain_share = window.close()
-            # The batches' own share costs nothing. The whole set is read only where that promises success,
-            # and at most once for every time that as many samples were trained on.
-            promising = forget_share <= self.target_accuracy and retain_share >= wanted
-            if promising and seen - checked_at >= len(work.forget):
+            # The batches' own share costs nothing. Whole sets are read only where that promises success, and at most
+            # once for every time that as many samples were trained on.
+            if window.close() <= self.target_accuracy and seen - checked_at >= check_cost:
                 checked_at = seen
-                if self._aim_met(work):
+                if self._aim_met(work, kept):
                     return True, step
-        return checked_at != seen and retain_share >= wanted and self._aim_met(work), step
+        return checked_at != seen and self._aim_met(work, kept), step
 
-    def _aim_met(self, work: Workspace) -> bool:
-        return forget_accuracy(work, work.forget) <= self.target_accuracy
+    def _aim_met(self, work: Workspace, kept: _Kept | None) -> bool:
+        if forget_accuracy(work, work.forget) > self.target_accuracy:
+            return False
+        if kept is None:
+            return True
+        work.passes.add(forward=len(kept.samples))
+        return _share_right(work.model, kept.samples, work.class_count) >= kept.share - self.retain_tolerance
 
     def _next_batch(self, work: Workspace, step: int, forget_batches: Batches, retain_batches: Batches | None) -> Batch:
         reads_forget, reads_retain = self._reads(step)
@@ -158,12 +162,19 @@ class Descent(Method):
         images = images.contiguous(memory_format=torch.channels_last)
         return Batch(step, positions, images, labels, work.model(images))
 
-    def _retained_share(self, work: Workspace, retain: Samples) -> float:
-        """Share of the retained samples, or of as many as are measured, that the given model has right."""
+    def _kept(self, work: Workspace, retain: Samples) -> _Kept:
         chosen = torch.randperm(len(retain), generator=work.generator)[:MEASURED_RETAINED]
-        part = retain.subset(chosen)
-        work.passes.add(forward=len(part))
-        return _share_right(work.original, part, work.class_count)
+        samples = retain.subset(chosen)
+        work.passes.add(forward=len(samples))
+        return _Kept(samples, _share_right(work.original, samples, work.class_count))
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Retained samples that both models are measured on, and the share of them that the given one has right."""
+
+    samples: Samples
+    share: float
 
 
 @dataclass(frozen=True, kw_only=True)

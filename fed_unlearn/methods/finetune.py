@@ -29,7 +29,7 @@ class Finetune(Descent):
     epochs : int, default 5
         Most passes over the retained samples; fewer are made once the aim is met.
     learning_rate : float, default 0.01
-    momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm
+    momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`.
     """
 
@@ -46,7 +46,7 @@ class Finetune(Descent):
         require("epochs", self.name, self.epochs, int, minimum=1)
 
     def stronger(self) -> Self:
-        """Twice the learning rate and twice the epochs."""
+        """Twice the learning rate, twice the epochs and twice the bound on the steps."""
         return replace(self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs, max_steps=2 * self.max_steps)
 
     def _reads(self, step: int) -> tuple[bool, bool]:

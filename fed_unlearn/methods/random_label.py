@@ -25,9 +25,10 @@ from fed_unlearn.methods.validation import require
 class RandomLabel(Descent):
     """Train on forget samples under random other labels, and on retained samples under their own.
 
-    Minimises ``forget_weight * CE(forget, drawn labels) + CE(retain)``, each a mean over its half of the batch; the
-    first term alone where no retained samples are given. The labels are drawn once, uniformly among the classes that
-    are neither a sample's own nor excluded: drawn anew at every step they would teach nothing but the uniform answer.
+    Minimises ``forget_weight * CE(forget, drawn labels) + CE(retain)``, each a mean over its half of the batch;
+    without retained samples the first term alone, and without its weight. The labels are drawn once, uniformly among
+    the classes that are neither a sample's own nor excluded: drawn anew at every step they would teach nothing but the
+    uniform answer.
 
     Parameters
     ----------
@@ -45,10 +46,11 @@ class RandomLabel(Descent):
     needs: ClassVar[str] = "forget (retain)"
 
     forget_weight: float = 0.1
-    learning_rate: float = 5e-3
+    learning_rate: float = 3e-3
     max_gradient_norm: float = 1.0
     max_steps: int = 300
     target_accuracy: float = 0.03
+    retain_tolerance: float = 0.005
 
     def __post_init__(self) -> None:
         super().__post_init__()

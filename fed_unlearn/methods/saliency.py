@@ -34,7 +34,8 @@ class Saliency(RandomLabel):
     Parameters
     ----------
     share : float, default 0.5
-        Share of the parameters that may change, in (0, 1]; see :func:`salient_masks`.
+        Share of the parameters that may change, in (0, 1]; see :func:`salient_masks`. Those that the forget loss does
+        not depend on at all stay as they are even at 1.
     forget_weight, learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
         As in :class:`~fed_unlearn.methods.random_label.RandomLabel`.
     max_gradient_norm : float

@@ -40,7 +40,8 @@ def synaptic_importance(model: nn.Module, samples: Samples, passes: PassCounter)
     """
 
     def norm_of_logits(logits: Tensor, label: Tensor) -> Tensor:
-        return torch.linalg.vector_norm(logits)
+        norm: Tensor = torch.linalg.vector_norm(logits)
+        return norm
 
     return mean_of_gradients(model, samples, passes, norm_of_logits, torch.abs)
 

@@ -26,6 +26,8 @@ from fed_unlearn.methods.instance_objectives import logit_gaps
 from fed_unlearn.methods.labels import require_allowed_labels
 from fed_unlearn.methods.validation import require
 
+ROUNDING = 1e-3  # of log-probabilities that are equal but were computed in batches of different sizes
+
 
 @register("scrub")
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +162,7 @@ def climb(logits: Tensor, before: Tensor, forbidden: Tensor, temperature: float,
     found, wanted = (functional.log_softmax(each / temperature, dim=1) for each in (logits, before))
     own, own_before = (each.masked_fill(~forbidden, -torch.inf).logsumexp(dim=1) for each in (found, wanted))
     others = (wanted.exp() * (wanted - found)).masked_fill(forbidden, 0).sum(dim=1)
-    climbed = own_before.exp() * (own_before - own) + others * (own < own_before)
+    climbed = own_before.exp() * (own_before - own) + others * (own < own_before - ROUNDING)
     return climbed * (logit_gaps(logits, ~forbidden) < margin)
 
 
@@ -179,7 +181,8 @@ class _States:
         """Go back; by how much the forget samples are better known there than unseen ones are at the end."""
         reference = self._share(self.unseen)
         self.kept.append((self._share(self.work.forget), self.work.model))
-        share, model = min(self.kept, key=lambda state: abs(state[0] - reference))
+        # Of equals the latest: the first state is the given model itself, with nothing forgotten.
+        share, model = min(reversed(self.kept), key=lambda state: abs(state[0] - reference))
         self.work.model.load_state_dict(model.state_dict())
         return share - reference
 

@@ -185,7 +185,7 @@ def test_the_given_model_stays_as_it_was_and_a_copy_changes(digits: Digits, name
     for kept in (model, outcome.model):
         assert [module.training for module in kept.modules()] == modes
         assert [parameter.requires_grad for parameter in kept.parameters()] == [False] + [True] * 6
-    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(parameter.grad is None for each in (model, outcome.model) for parameter in each.parameters())
     assert {id(parameter) for parameter in model.parameters()}.isdisjoint(map(id, outcome.model.parameters()))
 
 
