@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +16,15 @@ SETTLED_SHARE = 0.2
 
 
 class Objective(Protocol):
-    """Of all samples of a forget set; those of a batch are named by their positions in it."""
+    """Of all samples of a forget set; those of a batch are named by their positions in it.
+
+    Attributes
+    ----------
+    settled_share : float
+        Share of the samples that must be settled for the work on them to be done.
+    """
+
+    settled_share: ClassVar[float]
 
     def losses(self, logits: Tensor, positions: Tensor) -> Tensor:
         """Loss of each sample, shape (n,), given logits of shape (n, classes)."""
@@ -49,6 +57,8 @@ class Misclassified:
     stop_per_sample : bool
         Whether a sample adds nothing to the loss once it is beyond its margin.
     """
+
+    settled_share: ClassVar[float] = 1.0
 
     labels: Tensor
     allowed: Tensor
@@ -89,6 +99,8 @@ class Indistinguishable:
     tolerance : float
         A sample this near to its target is settled and adds nothing to the loss.
     """
+
+    settled_share: ClassVar[float] = 0.8
 
     labels: Tensor
     targets: Tensor

@@ -22,14 +22,17 @@ from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import register
 from fed_unlearn.methods.anchors import AnchorPool, AnchorSettings
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
+from fed_unlearn.methods.batches import cycle
 from fed_unlearn.methods.confidence import confidence, unseen_confidence
 from fed_unlearn.methods.instance_objectives import Indistinguishable, Misclassified, Objective
+from fed_unlearn.methods.keeping import Anchored, Joint, Keeping, Unkept
 from fed_unlearn.methods.labels import nearest_allowed, random_allowed, require_allowed_labels
 from fed_unlearn.methods.sample_gradients import HeldParameters, synaptic_importance
 from fed_unlearn.methods.trained import trained_parameters
 from fed_unlearn.methods.validation import require, require_choice
 
 CHECK_INTERVAL = 2  # steps between two looks at the samples, each of which waits for the device
+SLOWEST = 0.1  # share of the learning rate that is left when consolidation ends: a sample may still have to be moved
 
 
 @register("instance-wise")
@@ -37,7 +40,8 @@ CHECK_INTERVAL = 2  # steps between two looks at the samples, each of which wait
 class InstanceWise(Method):
     """Misclassify or relabel each forget sample, or make it look unseen, and leave everything else as it is.
 
-    Minimises ``sum over forget samples of their loss + anchor_weight * mean over anchors of |f(x) - f0(x)|^2``. With
+    Minimises ``sum over forget samples of their loss + anchor_weight * mean over anchors of |f(x) - f0(x)|^2``, or,
+    with retained samples, ``joint_weight * mean over forget samples of their loss + CE(retained samples)``. With
     the gap between the largest allowed logit and the largest other one, a sample's loss is ``max(0, margin - gap)``.
     Allowed is, for ``"misclassify"``, every class but the sample's own and the excluded ones; for ``"relabel"``, its
     new label. For ``"indistinguishable"`` the loss is the distance between the log-odds of the sample's own class and
@@ -66,12 +70,21 @@ class InstanceWise(Method):
         their length differs between models by orders of magnitude.
     trained_layers : int, default 0
         So many of the last convolutions and linear layers are trained; 0 for all.
-    max_steps : int, default 300
+    max_steps : int, default 500
         Bound on all steps.
-    consolidation_steps : int, default 80
-        Steps at which every sample is settled already, for the anchors to win back what was lost on the way.
+    consolidation_steps : int, default 160
+        Steps at which every sample is settled already, to win back what was lost on the way; the learning rate falls
+        meanwhile.
     batch_size : int, default 64
         Most forget samples in one step.
+    retained : {"joint", "anchors"}, default "joint"
+        What retained samples are for, where there are any. ``"joint"``: every step trains on some under their own
+        labels, and BatchNorm statistics follow. ``"anchors"``: a few are among the anchors; fit for a client whose
+        samples are few, and unlike those of others.
+    joint_learning_rate, joint_gradient_norm, joint_weight : float, default 0.01, 1.0 and 0.1
+        Of joint training: of SGD, the bound on its gradient, and of the forget samples' mean loss.
+    joint_batch_size : int, default 128
+        Retained samples in one step of joint training.
     anchor_weight : float, default 0.3
         Weight of the squared change of the logits on anchors; 0 for no anchors.
     anchor_batch_size : int, default 64
@@ -107,9 +120,14 @@ class InstanceWise(Method):
     momentum: float = 0.9
     max_gradient_norm: float = 5.0
     trained_layers: int = 0
-    max_steps: int = 300
-    consolidation_steps: int = 80
+    max_steps: int = 500
+    consolidation_steps: int = 160
     batch_size: int = 64
+    retained: Literal["joint", "anchors"] = "joint"
+    joint_learning_rate: float = 1e-2
+    joint_gradient_norm: float = 1.0
+    joint_weight: float = 0.1
+    joint_batch_size: int = 128
     anchor_weight: float = 0.3
     anchor_batch_size: int = 64
     retained_anchors: int = 1024
@@ -125,6 +143,7 @@ class InstanceWise(Method):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("goal", self.name, self.goal, ("misclassify", "relabel", "indistinguishable"))
+        require_choice("retained", self.name, self.retained, ("joint", "anchors"))
         require_choice("loss", self.name, self.loss, ("margin", "cross-entropy"))
         if self.labels is not None:
             if self.goal != "relabel":
@@ -137,11 +156,15 @@ class InstanceWise(Method):
             require(name, self.name, getattr(self, name), bool)
         for name in ("margin", "tolerance", "learning_rate", "max_gradient_norm"):
             require(name, self.name, getattr(self, name), float, above=0)
+        for name in ("joint_learning_rate", "joint_gradient_norm", "joint_weight"):
+            require(name, self.name, getattr(self, name), float, above=0)
         for name in ("adversarial_bound", "adversarial_step_size"):
             require(name, self.name, getattr(self, name), float, above=0)
         for name in ("anchor_weight", "importance_weight"):
             require(name, self.name, getattr(self, name), float, minimum=0)
-        for name in ("max_steps", "batch_size", "anchor_batch_size", "adversarial_examples", "adversarial_steps"):
+        for name in ("max_steps", "batch_size", "joint_batch_size", "anchor_batch_size"):
+            require(name, self.name, getattr(self, name), int, minimum=1)
+        for name in ("adversarial_examples", "adversarial_steps"):
             require(name, self.name, getattr(self, name), int, minimum=1)
         for name in ("trained_layers", "consolidation_steps", "retained_anchors", "blends"):
             require(name, self.name, getattr(self, name), int, minimum=0)
@@ -217,51 +240,47 @@ class InstanceWise(Method):
 
     def _descend(self, work: Workspace, objective: Objective, settled: Tensor, parameters: list[nn.Parameter]) -> int:
         """Take the steps, keeping ``settled`` up to date; how many were taken."""
-        optimizer = torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum)
-        anchors = AnchorPool.build(work, self._anchor_settings()) if self.anchor_weight else None
+        joint = self.retained == "joint" and work.retain is not None
+        keeping = self._joint(work) if joint else self._anchored(work)
+        rate, bound = self.learning_rate, self.max_gradient_norm
+        if joint:
+            rate, bound = self.joint_learning_rate, self.joint_gradient_norm
+        optimizer = torch.optim.SGD(parameters, lr=rate, momentum=self.momentum)
         held = self._held(work, parameters) if self.importance else None
-        settled_steps, batches, losses = 0, list[Tensor](), list[Tensor]()
+        settled_steps, losses = 0, list[Tensor]()
+        forget_batches = cycle(work.forget, self.batch_size, work.generator)
         for step in range(1, self.max_steps + 1):
-            if not batches:
-                order = torch.randperm(len(settled), generator=work.generator).to(settled.device)
-                batches = list(order.split(self.batch_size))
-            positions = batches.pop()
-            loss, settled[positions] = self._loss(work, objective, positions, anchors)
+            positions, images, _ = next(forget_batches)
+            logits, kept = keeping.forward(work, images)
+            loss = keeping.weighed(objective.losses(logits, positions)) + kept
+            settled[positions] = objective.settled(logits.detach(), positions)
             if held is not None:
                 loss = loss + self.importance_weight / 2 * held.penalty()
             optimizer.zero_grad()
             torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
+            nn.utils.clip_grad_norm_(parameters, bound)
             optimizer.step()
             losses.append(loss.detach())
-            work.passes.add(backward=len(positions) + (self.anchor_batch_size if anchors else 0))
             if step % CHECK_INTERVAL and step < self.max_steps:
                 continue
             self._check_losses(losses, step)
             losses.clear()
-            if bool(settled.all()):
+            if float(settled.float().mean()) >= objective.settled_share:
                 settled_steps += CHECK_INTERVAL
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * max(SLOWEST, 1 - settled_steps / (self.consolidation_steps + CHECK_INTERVAL))
                 # The last step may have moved a sample back again.
                 if settled_steps > self.consolidation_steps and objective.met(self._logits(work)):
                     return step
         return self.max_steps
 
-    def _loss(
-        self, work: Workspace, objective: Objective, positions: Tensor, anchors: AnchorPool | None
-    ) -> tuple[Tensor, Tensor]:
-        """The loss of one step, and which of its forget samples were settled before it."""
-        images = work.forget.batch(positions)[0]
-        work.passes.add(forward=len(images))
-        if anchors is None:
-            logits = work.model(images)
-            return objective.losses(logits, positions).sum(), objective.settled(logits.detach(), positions)
-        anchor_images, before = anchors.draw(self.anchor_batch_size, work.generator)
-        work.passes.add(forward=len(anchor_images))
-        together = torch.cat([images, anchor_images]).contiguous(memory_format=torch.channels_last)
-        logits, anchored = work.model(together).split([len(images), len(anchor_images)])
-        change = (anchored - before).square().sum(dim=1).mean()
-        loss = objective.losses(logits, positions).sum() + self.anchor_weight * change
-        return loss, objective.settled(logits.detach(), positions)
+    def _joint(self, work: Workspace) -> Keeping:
+        assert work.retain is not None
+        return Joint(cycle(work.retain, self.joint_batch_size, work.generator), self.joint_weight)
+
+    def _anchored(self, work: Workspace) -> Keeping:
+        pool = AnchorPool.build(work, self._anchor_settings()) if self.anchor_weight else None
+        return Unkept() if pool is None else Anchored(pool, self.anchor_weight, self.anchor_batch_size)
 
     def _anchor_settings(self) -> AnchorSettings:
         return AnchorSettings(

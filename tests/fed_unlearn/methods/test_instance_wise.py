@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -57,33 +58,67 @@ def test_it_works_without_retain_data(digits: Digits) -> None:
 
 def test_consolidation_wins_back_what_was_lost_on_the_way(digits: Digits) -> None:
     forget, retain = some(digits)
-    change = {
-        steps: float(
-            (
-                predict_logits(
-                    InstanceWise(consolidation_steps=steps).unlearn(digits.trained, forget, retain).model, retain
-                )
-                - predict_logits(digits.trained, retain)
-            )
-            .square()
-            .mean()
-        )
-        for steps in (0, 30)
-    }
+    before = predict_logits(digits.trained, retain)
+    change = {}
+    for steps in (0, 30):
+        method = InstanceWise(consolidation_steps=steps, retained="anchors")
+        after = predict_logits(method.unlearn(digits.trained, forget, retain).model, retain)
+        change[steps] = float((after - before).square().mean())
     assert change[30] < change[0]
 
 
-def test_the_given_model_and_the_statistics_of_the_copy_are_unchanged(digits: Digits) -> None:
+@pytest.mark.parametrize("retained", ["anchors", None])
+def test_statistics_stay_frozen_where_only_forget_samples_and_anchors_are_read(
+    digits: Digits, retained: str | None
+) -> None:
     forget, retain = some(digits)
     model = digits.model
     before = state_bytes(model)
-    outcome = InstanceWise().unlearn(model, forget, retain)
+    method = create("instance-wise", retained=retained or "joint")
+    outcome = method.unlearn(model, forget, retain if retained is not None else None)
     assert state_bytes(model) == before
     after = state_bytes(outcome.model)
     assert after != before
     assert {name: after[name] for name in after if "1.running" in name} == {
         name: before[name] for name in before if "1.running" in name
     }
+
+
+def test_statistics_of_joint_training_are_those_of_retained_samples_under_the_new_weights(digits: Digits) -> None:
+    forget, retain = some(digits)
+    outcome = InstanceWise().unlearn(digits.model, forget, retain)
+    first, layer = outcome.model[0], outcome.model[1]  # type: ignore[index]
+    with torch.no_grad():
+        seen = first(retain.images)
+    mean, variance = seen.mean(dim=(0, 2, 3)), seen.var(dim=(0, 2, 3))
+    torch.testing.assert_close(layer.running_mean, mean, atol=0.05, rtol=0.05)
+    torch.testing.assert_close(layer.running_var, variance, atol=0.05, rtol=0.2)
+    assert not torch.equal(layer.running_mean, digits.trained[1].running_mean)  # type: ignore[index]
+
+
+def test_a_step_of_joint_training_equals_the_hand_computed_one() -> None:
+    # f(x) = W x with x1 = (1, 0) and x2 = (0, 1): column j of W is the logits of sample j. Forget x1 (class 0, ahead
+    # by 0.1: hinge 0.3) and x2 (class 0, behind by 0.25: no loss, so that the mean is over x1 alone), weighted by 0.5;
+    # retain r = (1, 1) of class 2, logits (0.4, 0.55, 0): cross-entropy gradient softmax - one hot, times r.
+    weight = torch.tensor([[0.4, 0.0], [0.3, 0.25], [0.0, 0.0]])
+    forget = ImageSet(torch.eye(2).view(2, 1, 1, 2), torch.tensor([0, 0]))
+    retain = ImageSet(torch.ones(1, 1, 1, 2), torch.tensor([2]))
+    method = InstanceWise(
+        margin=0.2, joint_learning_rate=0.1, joint_weight=0.5, joint_gradient_norm=9.0, max_steps=1, momentum=0.0
+    )
+    outcome = method.unlearn(linear_model(weight), forget, retain)
+    exponentials = [math.exp(0.4), math.exp(0.55), 1.0]
+    errors = [value / sum(exponentials) - (row == 2) for row, value in enumerate(exponentials)]
+    expected = torch.tensor(
+        [
+            [0.4 - 0.1 * (0.5 + errors[0]), -0.1 * errors[0]],
+            [0.3 - 0.1 * (-0.5 + errors[1]), 0.25 - 0.1 * errors[1]],
+            [-0.1 * errors[2], -0.1 * errors[2]],
+        ]
+    )
+    torch.testing.assert_close(outcome.model[1].weight.detach(), expected)  # type: ignore[index]
+    # before and after 2 forget samples each, and one step of both sets
+    assert (outcome.steps, outcome.forward_passes, outcome.backward_passes) == (1, 2 + 3 + 2, 3)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(digits: Digits) -> None:
@@ -169,7 +204,8 @@ def test_samples_that_are_misclassified_already_cost_one_look(digits: Digits) ->
     assert state_bytes(twice.model) == state_bytes(once.model)
 
 
-def test_passes_are_those_that_a_hook_counts(digits: Digits) -> None:
+@pytest.mark.parametrize(("retained", "others"), [("anchors", 64), ("joint", 128)])
+def test_passes_are_those_that_a_hook_counts(digits: Digits, retained: str, others: int) -> None:
     forget, retain = some(digits)
     counted = 0
 
@@ -179,9 +215,10 @@ def test_passes_are_those_that_a_hook_counts(digits: Digits) -> None:
 
     model = digits.model
     model[0].register_forward_pre_hook(count)  # type: ignore[index,operator]
-    outcome = InstanceWise().unlearn(model, forget, retain)
+    outcome = create("instance-wise", retained=retained).unlearn(model, forget, retain)
     assert outcome.forward_passes == counted - 1  # the contract itself looks at one sample, for the number of classes
-    assert outcome.backward_passes == outcome.steps * (4 + 64)
+    # The last batch of each time through the retained samples is smaller.
+    assert outcome.steps * (4 + others) * 0.8 < outcome.backward_passes <= outcome.steps * (4 + others)
 
 
 def test_gaps_are_signed_by_the_prediction() -> None:
@@ -375,7 +412,7 @@ def test_held_parameters_move_less_the_less_they_matter(digits: Digits) -> None:
 
 def test_a_whole_class_is_bounded_in_anchors_and_forgotten(digits: Digits) -> None:
     work_forget = digits.forget
-    method = InstanceWise(max_steps=60, consolidation_steps=0, blends=1000)
+    method = InstanceWise(max_steps=60, consolidation_steps=0, blends=1000, retained="anchors")
     outcome = method.unlearn(digits.model, work_forget, digits.retain)
     assert accuracy(outcome.model, work_forget) <= 0.05
     anchors = outcome.forward_passes - outcome.steps * 128
