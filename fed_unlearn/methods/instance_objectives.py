@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,26 +16,18 @@ SETTLED_SHARE = 0.2
 
 
 class Objective(Protocol):
-    """Of all samples of a forget set; those of a batch are named by their positions in it.
-
-    Attributes
-    ----------
-    settled_share : float
-        Share of the samples that must be settled for the work on them to be done.
-    """
-
-    settled_share: ClassVar[float]
+    """Of all samples of a forget set; those of a batch are named by their positions in it."""
 
     def losses(self, logits: Tensor, positions: Tensor) -> Tensor:
         """Loss of each sample, shape (n,), given logits of shape (n, classes)."""
         ...
 
-    def settled(self, logits: Tensor, positions: Tensor) -> Tensor:
-        """Which samples need no more, bool of shape (n,)."""
+    def settled(self, logits: Tensor) -> bool:
+        """Whether no sample needs more, by the logits of the whole forget set, of shape (n, classes)."""
         ...
 
     def met(self, logits: Tensor) -> bool:
-        """Whether the logits of the whole forget set, of shape (n, classes), are what was asked for."""
+        """Whether those logits are what was asked for."""
         ...
 
 
@@ -58,8 +50,6 @@ class Misclassified:
         Whether a sample adds nothing to the loss once it is beyond its margin.
     """
 
-    settled_share: ClassVar[float] = 1.0
-
     labels: Tensor
     allowed: Tensor
     loss: Literal["margin", "cross-entropy"]
@@ -78,9 +68,9 @@ class Misclassified:
         losses = torch.where(allowed.sum(dim=1) == 1, towards, away)
         return losses * (gaps.detach() < self.margin) if self.stop_per_sample else losses
 
-    def settled(self, logits: Tensor, positions: Tensor) -> Tensor:
-        """Beyond a share of the margin; see :class:`Objective`."""
-        return logit_gaps(logits, self.allowed[positions]) >= SETTLED_SHARE * self.margin
+    def settled(self, logits: Tensor) -> bool:
+        """Every sample is beyond a share of the margin; see :class:`Objective`."""
+        return bool((logit_gaps(logits, self.allowed) >= SETTLED_SHARE * self.margin).all())
 
     def met(self, logits: Tensor) -> bool:
         """Every sample is predicted as an allowed class."""
@@ -97,10 +87,8 @@ class Indistinguishable:
     targets : Tensor of shape (n,)
         From :func:`~fed_unlearn.methods.confidence.unseen_confidence`.
     tolerance : float
-        A sample this near to its target is settled and adds nothing to the loss.
+        Samples must be this near to their targets on average; one within half of it adds nothing to the loss.
     """
-
-    settled_share: ClassVar[float] = 0.8
 
     labels: Tensor
     targets: Tensor
@@ -108,19 +96,16 @@ class Indistinguishable:
 
     def losses(self, logits: Tensor, positions: Tensor) -> Tensor:
         """How far each sample is beyond the tolerance; see :class:`Objective`."""
-        return functional.relu(self._distance(logits, positions) - self.tolerance / 2)
+        distances = (confidence(logits, self.labels[positions]) - self.targets[positions]).abs()
+        return functional.relu(distances - self.tolerance / 2)
 
-    def settled(self, logits: Tensor, positions: Tensor) -> Tensor:
-        """Within the tolerance; see :class:`Objective`."""
-        return self._distance(logits, positions) <= self.tolerance
+    def settled(self, logits: Tensor) -> bool:
+        """As :meth:`met`."""
+        return self.met(logits)
 
     def met(self, logits: Tensor) -> bool:
         """Within the tolerance on average: single samples may miss it by a little."""
-        every = torch.arange(len(self.labels), device=logits.device)
-        return float(self._distance(logits, every).mean()) <= self.tolerance
-
-    def _distance(self, logits: Tensor, positions: Tensor) -> Tensor:
-        return (confidence(logits, self.labels[positions]) - self.targets[positions]).abs()
+        return float((confidence(logits, self.labels) - self.targets).abs().mean()) <= self.tolerance
 
 
 def logit_gaps(logits: Tensor, allowed: Tensor) -> Tensor:

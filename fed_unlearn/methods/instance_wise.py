@@ -62,7 +62,7 @@ class InstanceWise(Method):
     margin : float, default 0.3
         The hinge of a sample is zero from this gap between logits on.
     tolerance : float, default 0.5
-        For ``"indistinguishable"``: log-odds this near to a sample's target are near enough.
+        For ``"indistinguishable"``: log-odds this near to the samples' targets, on average, are near enough.
     learning_rate, momentum : float
         Of SGD.
     max_gradient_norm : float, default 5.0
@@ -181,9 +181,7 @@ class InstanceWise(Method):
         work.passes.add(forward=len(work.forget))
         objective = self._objective(work, before)
         with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
-            every = torch.arange(len(work.forget), device=device)
-            settled = objective.settled(before, every)
-            steps = 0 if bool(settled.all()) else self._descend(work, objective, settled, parameters)
+            steps = 0 if objective.settled(before) else self._descend(work, objective, before, parameters)
         logits = self._logits(work)
         guard_labels = self._guard_labels(work, objective, logits)
         return Applied(converged=objective.met(logits), steps=steps, guard_labels=guard_labels.cpu())
@@ -238,22 +236,24 @@ class InstanceWise(Method):
             )
         return targets
 
-    def _descend(self, work: Workspace, objective: Objective, settled: Tensor, parameters: list[nn.Parameter]) -> int:
-        """Take the steps, keeping ``settled`` up to date; how many were taken."""
+    def _descend(self, work: Workspace, objective: Objective, before: Tensor, parameters: list[nn.Parameter]) -> int:
+        """Take the steps, from a model that gives the logits ``before``; how many were taken."""
         joint = self.retained == "joint" and work.retain is not None
         keeping = self._joint(work) if joint else self._anchored(work)
         rate, bound = self.learning_rate, self.max_gradient_norm
         if joint:
             rate, bound = self.joint_learning_rate, self.joint_gradient_norm
         optimizer = torch.optim.SGD(parameters, lr=rate, momentum=self.momentum)
-        held = self._held(work, parameters) if self.importance else None
-        settled_steps, losses = 0, list[Tensor]()
+        held = None
+        if self.importance:
+            held = HeldParameters.by(synaptic_importance(work.model, work.forget, work.passes), work.model, parameters)
+        latest, settled_steps, losses = before.clone(), 0, list[Tensor]()
         forget_batches = cycle(work.forget, self.batch_size, work.generator)
         for step in range(1, self.max_steps + 1):
             positions, images, _ = next(forget_batches)
             logits, kept = keeping.forward(work, images)
             loss = keeping.weighed(objective.losses(logits, positions)) + kept
-            settled[positions] = objective.settled(logits.detach(), positions)
+            latest[positions] = logits.detach().float()
             if held is not None:
                 loss = loss + self.importance_weight / 2 * held.penalty()
             optimizer.zero_grad()
@@ -265,7 +265,7 @@ class InstanceWise(Method):
                 continue
             self._check_losses(losses, step)
             losses.clear()
-            if float(settled.float().mean()) >= objective.settled_share:
+            if objective.settled(latest):
                 settled_steps += CHECK_INTERVAL
                 for group in optimizer.param_groups:
                     group["lr"] = rate * max(SLOWEST, 1 - settled_steps / (self.consolidation_steps + CHECK_INTERVAL))
@@ -291,10 +291,6 @@ class InstanceWise(Method):
             adversarial_step_size=self.adversarial_step_size,
             adversarial_steps=self.adversarial_steps,
         )
-
-    def _held(self, work: Workspace, parameters: list[nn.Parameter]) -> HeldParameters:
-        importance = synaptic_importance(work.model, work.forget, work.passes)
-        return HeldParameters.by(importance, work.model, parameters)
 
     def _guard_labels(self, work: Workspace, objective: Objective, logits: Tensor) -> Tensor:
         if isinstance(objective, Misclassified):
