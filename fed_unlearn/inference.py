@@ -38,6 +38,11 @@ def device_of(model: nn.Module) -> torch.device:
     return torch.device("cpu")
 
 
+def sent(indices: Tensor, device: torch.device) -> Tensor:
+    """Indices drawn on the CPU, on a device; the CPU does not wait for the copy."""
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)
+
+
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Normalisation statistics frozen and dropout off inside; every module's own mode back afterwards."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -161,13 +162,21 @@ def as_image_set(dataset: Dataset[tuple[Tensor, int]]) -> ImageSet:
     """
     if isinstance(dataset, ImageSet):
         return dataset
-    size = len(dataset)  # type: ignore[arg-type]
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise InvalidDataError(f"{type(dataset).__name__} was given; expected a map-style dataset of (image, label)")
+    size = len(dataset)
     if size == 0:
         raise EmptySetError("the dataset has no sample; at least one was expected")
     items = [dataset[index] for index in range(size)]
-    images = torch.stack([torch.as_tensor(image, dtype=torch.float32) for image, _ in items])
+    try:
+        images = torch.stack([torch.as_tensor(image, dtype=torch.float32) for image, _ in items])
+        labels = torch.tensor([operator.index(label) for _, label in items], dtype=torch.int64)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidDataError(
+            f"{type(dataset).__name__}: items of (image, label) were expected, images float tensors of one shape and"
+            f" labels whole numbers; they do not fit ({str(error).splitlines()[0]})"
+        ) from error
     require_pixels(images)
-    labels = torch.tensor([int(label) for _, label in items], dtype=torch.int64)
     return ImageSet(images, labels, getattr(dataset, "ids", None))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
 from fed_unlearn.data.images import require_pixels
 from fed_unlearn.errors import EmptySetError, InvalidDataError
@@ -18,7 +18,8 @@ class StreamedSet:
 
     A method decides itself which samples make a batch, so that the same samples in memory give the same results: of
     the loader, its dataset, workers and collate function are used, and its batch size and order are not. Everything is
-    read once when the set is made, for the labels and to check the pixels.
+    read once when the set is made, for the labels and to check the pixels. A sample must be the same each time it is
+    read: without random augmentation.
 
     Parameters
     ----------
@@ -31,7 +32,8 @@ class StreamedSet:
     EmptySetError
         If the dataset has no sample.
     InvalidDataError
-        If the dataset is iterable-style, or its batches are not such images and labels.
+        If the dataset is iterable-style, the loader has a sampler of its own, or its batches are not such images and
+        labels.
     """
 
     labels: Tensor
@@ -44,6 +46,11 @@ class StreamedSet:
             )
         if len(loader.dataset) == 0:  # type: ignore[arg-type]
             raise EmptySetError("the loader's dataset has no sample; at least one was expected")
+        if _selects(loader):
+            raise InvalidDataError(
+                "a loader with a sampler of its own was given; samples are read in an order of the method's own, all of"
+                " them: give a loader over a torch.utils.data.Subset of those that are meant"
+            )
         self._dataset = loader.dataset
         self._read = _reader(loader)
         self._device = torch.device("cpu")
@@ -66,7 +73,7 @@ class StreamedSet:
         """:meth:`batch` for one set of positions after the other, read ahead by the loader's workers."""
         plan = [self._positions[part if isinstance(part, slice) else part.cpu()].tolist() for part in positions]
         for images, labels in self._read(plan):
-            yield images.to(self._device), labels.to(self._device)
+            yield images.to(self._device), labels.to(self._device, torch.int64)
 
     def subset(self, indices: Tensor) -> StreamedSet:
         """The samples at ``indices`` (int64), in that order."""
@@ -91,16 +98,27 @@ class StreamedSet:
         """Read everything once; the labels."""
         labels = []
         for images, batch_labels in self._read([part.tolist() for part in self._positions.split(batch_size)]):
-            if images.ndim != 4 or images.dtype != torch.float32 or batch_labels.shape != images.shape[:1]:
+            fitting = images.ndim == 4 and images.dtype == torch.float32 and batch_labels.shape == images.shape[:1]
+            if not fitting or batch_labels.is_floating_point() or batch_labels.dtype == torch.bool:
                 raise InvalidDataError(
                     f"the loader gave images of shape {tuple(images.shape)} and {images.dtype} with labels of shape"
-                    f" {tuple(batch_labels.shape)}; expected (n, channels, height, width) of float32, and (n,)"
+                    f" {tuple(batch_labels.shape)} and {batch_labels.dtype}; expected (n, channels, height, width) of"
+                    " float32, and (n,) of int64"
                 )
             require_pixels(images)
             labels.append(batch_labels.to(torch.int64))
             _, channels, height, width = images.shape
             self._image_shape = (channels, height, width)
         return torch.cat(labels)
+
+
+def _selects(loader: DataLoader[Any]) -> bool:
+    """Whether a loader's samples may be others than its dataset's, each once."""
+    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
+        return True
+    if type(loader.sampler) is RandomSampler:
+        return loader.sampler.replacement or len(loader.sampler) != len(loader.dataset)  # type: ignore[arg-type]
+    return type(loader.sampler) is not SequentialSampler
 
 
 def _reader(loader: DataLoader[Any]) -> Callable[[list[list[int]]], Iterator[tuple[Tensor, Tensor]]]:
@@ -117,7 +135,11 @@ def _reader(loader: DataLoader[Any]) -> Callable[[list[list[int]]], Iterator[tup
             # Without one, a loader draws its base seed from the global generator.
             generator=torch.Generator().manual_seed(0),
         )
-        for images, labels in planned:
-            yield torch.as_tensor(images), torch.as_tensor(labels)
+        for batch in planned:
+            if not (isinstance(batch, list | tuple) and len(batch) == 2):
+                raise InvalidDataError(
+                    f"the loader gave batches of type {type(batch).__name__}; expected pairs of images and labels"
+                )
+            yield torch.as_tensor(batch[0]), torch.as_tensor(batch[1])
 
     return read

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fed_unlearn.attacks import pgd_l2
 from fed_unlearn.data.images import ImageSet
-from fed_unlearn.inference import batch_slices, predict_logits
+from fed_unlearn.inference import batch_slices, predict_logits, sent
 from fed_unlearn.methods.base import Workspace
 from fed_unlearn.methods.labels import random_allowed
 
@@ -18,6 +18,14 @@ from fed_unlearn.methods.labels import random_allowed
 BLEND_RANGE = (0.3, 0.9)
 # Bound on the blends, and on the adversarial examples, of all samples together: a forget set may be a whole class.
 MOST_IMAGES = 4096
+PARTNERS = 512  # retained images that forget samples are blended with
+MOST_NUMBERS = 2**26  # pixels times channels, of any one kind of anchors: a quarter of a gigabyte
+
+
+def most_images(image_shape: tuple[int, int, int]) -> int:
+    """How many images of a shape (channels, height, width) any one kind of anchors may have."""
+    channels, height, width = image_shape
+    return max(1, min(MOST_IMAGES, MOST_NUMBERS // (channels * height * width)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +37,7 @@ class AnchorSettings:
     retained : int
         At most so many retained samples, where there are any.
     blends : int
-        So many of each forget sample with other images; fewer where they would be more than ``MOST_IMAGES``.
+        So many of each forget sample with other images; fewer where they would be more than :func:`most_images`.
     adversarial : int
         So many adversarial examples of each forget sample, towards random other classes; fewer likewise.
     adversarial_bound, adversarial_step_size : float
@@ -75,7 +83,8 @@ class AnchorPool:
         """
         parts = []
         if work.retain is not None and settings.retained:
-            chosen = torch.randperm(len(work.retain), generator=work.generator)[: settings.retained]
+            most = min(settings.retained, most_images(work.retain.image_shape))
+            chosen = torch.randperm(len(work.retain), generator=work.generator)[:most]
             parts.append(work.retain.batch(chosen.to(work.retain.labels.device))[0])
         if settings.blends:
             images, _, each = _drawn(work, settings.blends)
@@ -92,7 +101,7 @@ class AnchorPool:
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Images and logits of ``count`` anchors, drawn with replacement."""
-        indices = torch.randint(len(self.images), (count,), generator=generator).to(self.images.device)
+        indices = sent(torch.randint(len(self.images), (count,), generator=generator), self.images.device)
         return self.images[indices], self.logits[indices]
 
 
@@ -122,15 +131,16 @@ def blend(images: Tensor, partners: Tensor, count: int, generator: torch.Generat
 def _drawn(work: Workspace, wanted: int) -> tuple[Tensor, Tensor, int]:
     """Forget images and labels to make anchors of, and how many of each: all of them where the bound allows."""
     chosen = torch.arange(len(work.forget))
-    if len(work.forget) > MOST_IMAGES:
-        chosen = torch.randperm(len(work.forget), generator=work.generator)[:MOST_IMAGES]
+    most = most_images(work.forget.image_shape)
+    if len(work.forget) > most:
+        chosen = torch.randperm(len(work.forget), generator=work.generator)[:most]
     images, labels = work.forget.batch(chosen.to(work.forget.labels.device))
-    return images, labels, max(1, min(wanted, MOST_IMAGES // len(chosen)))
+    return images, labels, max(1, min(wanted, most // len(chosen)))
 
 
 def _partners(work: Workspace, images: Tensor) -> Tensor:
     if work.retain is not None:
-        chosen = torch.randperm(len(work.retain), generator=work.generator)[:MOST_IMAGES]
+        chosen = torch.randperm(len(work.retain), generator=work.generator)[:PARTNERS]
         return work.retain.batch(chosen.to(work.retain.labels.device))[0]
     noise = torch.rand(images.shape, generator=work.generator).to(images.device)
     return torch.cat([images, noise])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +20,7 @@ from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import Descent
-from fed_unlearn.methods.labels import require_allowed_labels
+from fed_unlearn.methods.labels import allowed_answers, require_allowed_labels
 from fed_unlearn.methods.validation import require
 from fed_unlearn.seeding import isolated_random
 
@@ -33,7 +32,7 @@ class BadTeacher(Descent):
 
     Minimises ``KL(bad || f) + retain_weight * KL(f0 || f)`` on forget and on retained samples (eq. 2 of the paper),
     each a mean over its half of the batch. A random network may well favour the very class to be forgotten, for all
-    images alike: see :func:`harmless_targets` for what is done about it.
+    images alike, so that class is taken out of its answers.
 
     Parameters
     ----------
@@ -90,11 +89,16 @@ class BadTeacher(Descent):
         return Applied(converged=converged, steps=steps, guard_labels=None)
 
     def _forget_targets(self, work: Workspace) -> Tensor:
-        """What the student is to say of each forget sample: probabilities of shape (n, classes)."""
+        """What the student is to say of each forget sample: probabilities of shape (n, classes).
+
+        Any class may be the one that a random network favours, for all images alike: a sample's own too, or one
+        forgotten before. And such a network is so nearly indifferent that its student gives one sample in as many as
+        there are classes its own by chance. Leaving these classes out settles both.
+        """
         seed = int(torch.randint(2**62, (1,), generator=work.generator))
         logits = predict_logits(randomly_initialised(work.original, seed), work.forget).to(work.forget.labels.device)
         work.passes.add(forward=len(work.forget))
-        return harmless_targets(logits / self.temperature, work.forget.labels, work.excluded_classes)
+        return allowed_answers(logits / self.temperature, work.forget.labels, work.excluded_classes)
 
 
 def randomly_initialised(model: nn.Module, seed: int) -> nn.Module:
@@ -122,28 +126,3 @@ def randomly_initialised(model: nn.Module, seed: int) -> nn.Module:
             for parameter in module.parameters(recurse=False):
                 parameter.copy_(parameter.flatten()[torch.randperm(parameter.numel())].view_as(parameter))
     return teacher.to(device_of(model))
-
-
-def harmless_targets(logits: Tensor, labels: Tensor, excluded_classes: Collection[int]) -> Tensor:
-    """A bad teacher's answers among the classes that a forget sample may be taught to be.
-
-    Any class may be the one that a random network favours, for all images alike: a sample's own too, or one forgotten
-    before. And such a network is so nearly indifferent that its student gives one sample in as many as there are
-    classes its own by chance. Leaving these classes out settles both: none of them is raised, whatever was drawn.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, classes)
-    labels : Tensor of shape (n,), int64
-        Each sample's own class.
-    excluded_classes : collection of int
-        Classes that no sample may get.
-
-    Returns
-    -------
-    Tensor of shape (n, classes)
-        Probabilities: zero for a sample's own class and for excluded ones, in the teacher's proportions elsewhere.
-    """
-    allowed = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
-    allowed[:, sorted(excluded_classes)] = -torch.inf
-    return functional.softmax(allowed, dim=1)

@@ -15,8 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from fed_unlearn.data.images import Samples, as_image_set, require_pixels
 from fed_unlearn.data.streamed import StreamedSet
-from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidModelError, UnlearningDivergedError
-from fed_unlearn.inference import device_of, evaluation_mode, predict_logits
+from fed_unlearn.errors import EmptySetError, InvalidDataError, UnlearningDivergedError
+from fed_unlearn.inference import device_of, evaluation_mode
+from fed_unlearn.methods.checks import check_excluded, check_samples, class_count_of
 from fed_unlearn.methods.validation import require_choice
 
 Scope = Literal["class", "sample", "client"]
@@ -46,7 +47,7 @@ class Outcome:
     model : nn.Module
         The unlearned copy, on the device and in the mode of the given model.
     converged : bool
-        Whether the method's own aim was met on the forget set.
+        Whether the method's own aim was met: on the forget set, and on retained samples where it trained on some.
     steps : int
         Optimizer steps taken.
     seconds : float
@@ -73,13 +74,14 @@ class Workspace:
     Attributes
     ----------
     model : nn.Module
-        To be changed in place; in evaluation mode, so that BatchNorm statistics stay frozen.
+        To be changed in place; in evaluation mode, so that BatchNorm statistics stay frozen. A method that trains on
+        retained samples may let the statistics follow those.
     original : nn.Module
         The model as given; never changed.
     forget, retain, unseen : Samples
         Their batches are on the model's device. ``retain`` and ``unseen`` are None where none were given.
     excluded_classes : frozenset of int
-        Classes that no forget sample may be taught to be: those forgotten before.
+        Classes that no forget sample may be taught to be.
     class_count : int
         Number of outputs of the model.
     generator : torch.Generator
@@ -163,7 +165,8 @@ class Method(ABC):
         retain : Dataset of (image, label), or DataLoader, optional
             Samples that must stay known; methods that need none may ignore it.
         excluded_classes : collection of int
-            Classes forgotten before: no forget sample is taught to be one of them.
+            Classes forgotten before, and those of this forget set where whole classes are forgotten together: no forget
+            sample is taught to be one of them.
         generator : torch.Generator, optional
             Source of all randomness; one seeded with 0 where none is given.
         unseen : Dataset of (image, label), or DataLoader, optional
@@ -188,10 +191,11 @@ class Method(ABC):
         unseen_samples = self._given("unseen", unseen) if unseen is not None else None
         if retain_samples is None and self.requires_retain:
             raise InvalidDataError(f"{self.name}: no retain set was given; it needs samples that must stay known")
-        class_count = self._class_count(model, forget_samples)
+        class_count = class_count_of(self.name, model, forget_samples)
         for kind, samples in (("forget", forget_samples), ("retain", retain_samples), ("unseen", unseen_samples)):
             if samples is not None:
-                self._check_labels(kind, samples, class_count)
+                check_samples(self.name, kind, samples, forget_samples.image_shape, class_count)
+        check_excluded(self.name, excluded_classes, class_count)
         started = time.perf_counter()
         copied = copy.deepcopy(model)
         device = device_of(model)
@@ -208,7 +212,12 @@ class Method(ABC):
         # Autocast's cache would keep the weights as they were cast first, whatever the optimizer makes of them since.
         reduced = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False)
         with evaluation_mode(copied), evaluation_mode(model), reduced:
-            applied = self._apply(workspace)
+            try:
+                applied = self._apply(workspace)
+            except UnlearningDivergedError as error:
+                named = str(error).startswith(self.name)
+                raise error if named else UnlearningDivergedError(f"{self.name}: {error}") from None
+        self._check_weights(copied, applied.steps)
         copied.zero_grad(set_to_none=True)
         return Outcome(
             model=copied,
@@ -227,6 +236,15 @@ class Method(ABC):
     @abstractmethod
     def stronger(self) -> Self:
         """The same method with a stronger setting, for a second attempt after a failed one."""
+
+    def _check_weights(self, model: nn.Module, steps: int) -> None:
+        """Refuse a model that the last step, whose loss nobody saw, has broken."""
+        finite = [torch.isfinite(tensor).all() for tensor in model.state_dict().values() if tensor.is_floating_point()]
+        if finite and not bool(torch.stack(finite).all()):
+            raise UnlearningDivergedError(
+                f"{self.name}: the weights are not finite at step {steps}; the given model is unchanged: try a smaller"
+                " learning rate"
+            )
 
     def _check_losses(self, losses: Sequence[Tensor], last_step: int) -> None:
         """Refuse losses that are not finite, naming the step of the first; waits for the device once."""
@@ -253,19 +271,3 @@ class Method(ABC):
         samples = as_image_set(source)
         require_pixels(samples.images)
         return samples
-
-    def _class_count(self, model: nn.Module, samples: Samples) -> int:
-        logits = predict_logits(model, samples.subset(torch.tensor([0])))
-        if logits.ndim != 2:
-            raise InvalidModelError(
-                f"{self.name}: the model gave outputs of shape {tuple(logits.shape)} for one image; logits of shape"
-                " (1, classes) were expected"
-            )
-        return logits.shape[1]
-
-    def _check_labels(self, kind: str, samples: Samples, class_count: int) -> None:
-        outside = sorted({int(label) for label in samples.labels.unique() if not 0 <= label < class_count})
-        if outside:
-            raise InvalidDataError(
-                f"{self.name}: {kind} labels {outside} were given; the model has outputs 0 to {class_count - 1}"
-            )

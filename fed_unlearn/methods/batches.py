@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fed_unlearn.data.images import Samples
+from fed_unlearn.inference import sent
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ Batches = Iterator[tuple[Tensor, Tensor, Tensor]]
 def cycle(samples: Samples, batch_size: int, generator: torch.Generator) -> Batches:
     """Positions, images and labels of batches, in a new order each time through; without end."""
     while True:
-        plan = torch.randperm(len(samples), generator=generator).to(samples.labels.device).split(batch_size)
+        plan = sent(torch.randperm(len(samples), generator=generator), samples.labels.device).split(batch_size)
         for positions, (images, labels) in zip(plan, samples.batches(plan), strict=True):
             yield positions, images, labels
 

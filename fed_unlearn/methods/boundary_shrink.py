@@ -21,6 +21,7 @@ from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.curvature import curvature
 from fed_unlearn.methods.descent import ForgetDescent
 from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
+from fed_unlearn.methods.trained import trained_parameters
 from fed_unlearn.methods.validation import require, require_choice
 
 
@@ -46,8 +47,8 @@ class BoundaryShrink(ForgetDescent):
     search_steps : int, default 5
         Steps of ``"pgd"``.
     regularizer : {"none", "curvature"}, default "none"
-        ``"curvature"`` adds the change of the loss's curvature around the forget samples against the original: the
-        norm over a batch of ``curvature(f) - curvature(f0)``.
+        ``"curvature"`` adds the change of the curvature around the forget samples, of the loss with the new labels,
+        against the original: the norm over a batch of ``curvature(f) - curvature(f0)``.
     regularizer_weight : float, default 0.7
         Of that term; the paper's lambda.
     regularizer_step : float, default 0.9
@@ -83,7 +84,8 @@ class BoundaryShrink(ForgetDescent):
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
-        targets, weights = self._search(work)
+        with trained_parameters(self.name, work.model, self.trained_layers):  # refuses a frozen model before the search
+            targets, weights = self._search(work)
         before = self._curvatures(work, targets) if self.regularizer == "curvature" else None
 
         def loss_of(batch: Batch) -> Tensor:

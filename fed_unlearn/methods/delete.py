@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,7 +17,7 @@ from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import ForgetDescent
-from fed_unlearn.methods.labels import require_allowed_labels
+from fed_unlearn.methods.labels import allowed_answers, require_allowed_labels
 
 
 @register("delete")
@@ -53,7 +52,7 @@ class Delete(ForgetDescent):
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
         logits = predict_logits(work.original, work.forget).to(work.forget.labels.device)
         work.passes.add(forward=len(work.forget))
-        targets = erased_targets(logits, work.forget.labels, work.excluded_classes)
+        targets = allowed_answers(logits, work.forget.labels, work.excluded_classes)
 
         def loss_of(batch: Batch) -> Tensor:
             answers = functional.log_softmax(batch.forget_logits.float(), dim=1)
@@ -62,24 +61,3 @@ class Delete(ForgetDescent):
 
         converged, steps = self._descend(work, loss_of)
         return Applied(converged=converged, steps=steps, guard_labels=targets.argmax(dim=1).cpu())
-
-
-def erased_targets(logits: Tensor, labels: Tensor, excluded_classes: frozenset[int] = frozenset()) -> Tensor:
-    """What a model says when a sample's own class and the excluded ones are taken away, the rest renormalised.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, classes)
-    labels : Tensor of shape (n,), int64
-        Each sample's own class.
-    excluded_classes : frozenset of int
-        Classes that no sample may be taught to be.
-
-    Returns
-    -------
-    Tensor of shape (n, classes)
-        Rows sum to 1; own and excluded classes are 0.
-    """
-    allowed = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
-    allowed[:, sorted(excluded_classes)] = -torch.inf
-    return allowed.softmax(dim=1)

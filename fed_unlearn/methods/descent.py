@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.data.images import Samples
+from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.inference import batch_slices
 from fed_unlearn.methods.base import Method, Workspace
 from fed_unlearn.methods.batches import Batch, Batches, Window, cycle
@@ -50,7 +51,7 @@ class Descent(Method):
         Longer gradients are scaled down to it; 0 for no bound.
     trained_layers : int
         So many of the last convolutions and linear layers are trained, with what lies between and behind them; the
-        rest stays as it is. 0 for all layers.
+        rest stays as it is. The order is the one in which the model registers them. 0 for all layers.
     """
 
     learning_rate: float = 1e-3
@@ -136,17 +137,14 @@ class Descent(Method):
             # once for every time that as many samples were trained on.
             if window.close() <= self.target_accuracy and seen - checked_at >= check_cost:
                 checked_at = seen
-                if self._aim_met(work, kept):
+                if self._aim_met(work, kept, step):
                     return True, step
-        return checked_at != seen and self._aim_met(work, kept), step
+        return checked_at != seen and self._aim_met(work, kept, step), step
 
-    def _aim_met(self, work: Workspace, kept: _Kept | None) -> bool:
-        if forget_accuracy(work, work.forget) > self.target_accuracy:
+    def _aim_met(self, work: Workspace, kept: _Kept | None, step: int) -> bool:
+        if accuracy_of(work, work.forget, step) > self.target_accuracy:
             return False
-        if kept is None:
-            return True
-        work.passes.add(forward=len(kept.samples))
-        return _share_right(work.model, kept.samples, work.class_count) >= kept.share - self.retain_tolerance
+        return kept is None or accuracy_of(work, kept.samples, step) >= kept.share - self.retain_tolerance
 
     def _next_batch(self, work: Workspace, step: int, forget_batches: Batches, retain_batches: Batches | None) -> Batch:
         reads_forget, reads_retain = self._reads(step)
@@ -160,13 +158,14 @@ class Descent(Method):
             parts.append((images, labels))
         images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(step, positions, images, labels, work.model(images))
+        return Batch(step, positions, images, labels, work.model(images).float())
 
     def _kept(self, work: Workspace, retain: Samples) -> _Kept:
         chosen = torch.randperm(len(retain), generator=work.generator)[:MEASURED_RETAINED]
         samples = retain.subset(chosen)
         work.passes.add(forward=len(samples))
-        return _Kept(samples, _share_right(work.original, samples, work.class_count))
+        share, _ = _share_right(work.original, samples, work.class_count)
+        return _Kept(samples, share)
 
 
 @dataclass(frozen=True)
@@ -202,8 +201,8 @@ class ForgetDescent(Descent):
         require("stop_per_sample", self.name, self.stop_per_sample, bool)
 
     def stronger(self) -> Self:
-        """Twice the learning rate and twice the epochs."""
-        return replace(self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs)
+        """Twice the learning rate and twice the epochs and steps."""
+        return replace(self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs, max_steps=2 * self.max_steps)
 
     def _mean_loss(self, work: Workspace, batch: Batch, losses: Tensor) -> Tensor:
         """Mean over the batch's forget samples of their losses, of shape (f,), those left out as zeros."""
@@ -216,16 +215,37 @@ class ForgetDescent(Descent):
         return min(self.max_steps, self.epochs * math.ceil(len(work.forget) / self.batch_size))
 
 
-def forget_accuracy(work: Workspace, samples: Samples) -> float:
-    """Share of the samples that the model's own outputs still put first; counted as forward passes."""
+def accuracy_of(work: Workspace, samples: Samples, step: int) -> float:
+    """Share of the samples that the model's own outputs still put first; counted as forward passes.
+
+    Parameters
+    ----------
+    work : Workspace
+    samples : Samples
+    step : int
+        How many were taken, for the message.
+
+    Raises
+    ------
+    UnlearningDivergedError
+        If an output is not finite: the largest of such outputs means nothing.
+    """
     work.passes.add(forward=len(samples))
-    return _share_right(work.model, samples, work.class_count)
+    share, finite = _share_right(work.model, samples, work.class_count)
+    if not finite:
+        raise UnlearningDivergedError(
+            f"the outputs are not finite at step {step}; the given model is unchanged: try a smaller learning rate"
+        )
+    return share
 
 
-def _share_right(model: nn.Module, samples: Samples, class_count: int) -> float:
-    counts = []
+def _share_right(model: nn.Module, samples: Samples, class_count: int) -> tuple[float, bool]:
+    """Share of the samples that a model has right, and whether all its outputs are finite."""
+    counts, finite = [], []
     with torch.inference_mode():
         for images, labels in samples.batches(batch_slices(samples, samples.labels.device)):
             logits = model(images.contiguous(memory_format=torch.channels_last))
             counts.append((logits[:, :class_count].argmax(dim=1) == labels).sum())
-    return int(torch.stack(counts).sum()) / len(samples)
+            finite.append(torch.isfinite(logits).all())
+    right, is_finite = torch.stack([torch.stack(counts).sum(), torch.stack(finite).all()]).tolist()
+    return right / len(samples), bool(is_finite)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.guard import UNGUARDED
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import register
@@ -26,7 +26,13 @@ from fed_unlearn.methods.batches import cycle
 from fed_unlearn.methods.confidence import confidence, unseen_confidence
 from fed_unlearn.methods.instance_objectives import Indistinguishable, Misclassified, Objective
 from fed_unlearn.methods.keeping import Anchored, Joint, Keeping, Unkept
-from fed_unlearn.methods.labels import nearest_allowed, random_allowed, require_allowed_labels
+from fed_unlearn.methods.labels import (
+    forbidden_classes,
+    given_labels,
+    nearest_allowed,
+    random_allowed,
+    require_allowed_labels,
+)
 from fed_unlearn.methods.sample_gradients import HeldParameters, synaptic_importance
 from fed_unlearn.methods.trained import trained_parameters
 from fed_unlearn.methods.validation import require, require_choice
@@ -63,8 +69,8 @@ class InstanceWise(Method):
         The hinge of a sample is zero from this gap between logits on.
     tolerance : float, default 0.5
         For ``"indistinguishable"``: log-odds this near to the samples' targets, on average, are near enough.
-    learning_rate, momentum : float
-        Of SGD.
+    learning_rate, momentum : float, default 0.001 and 0.9
+        Of SGD; the learning rate where there is no joint training.
     max_gradient_norm : float, default 5.0
         Longer gradients are scaled down to it: the first ones, of samples still recognised, are the longest, and
         their length differs between models by orders of magnitude.
@@ -79,8 +85,8 @@ class InstanceWise(Method):
         Most forget samples in one step.
     retained : {"joint", "anchors"}, default "joint"
         What retained samples are for, where there are any. ``"joint"``: every step trains on some under their own
-        labels, and BatchNorm statistics follow. ``"anchors"``: a few are among the anchors; fit for a client whose
-        samples are few, and unlike those of others.
+        labels, and BatchNorm statistics follow; there are anchors only where ``adversarial`` is set. ``"anchors"``: a
+        few are among the anchors; fit for a client whose samples are few, and unlike those of others.
     joint_learning_rate, joint_gradient_norm, joint_weight : float, default 0.01, 1.0 and 0.1
         Of joint training: of SGD, the bound on its gradient, and of the forget samples' mean loss.
     joint_batch_size : int, default 128
@@ -182,14 +188,19 @@ class InstanceWise(Method):
         objective = self._objective(work, before)
         with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
             steps = 0 if objective.settled(before) else self._descend(work, objective, before, parameters)
-        logits = self._logits(work)
+        logits = self._logits(work, steps)
         guard_labels = self._guard_labels(work, objective, logits)
         return Applied(converged=objective.met(logits), steps=steps, guard_labels=guard_labels.cpu())
 
-    def _logits(self, work: Workspace) -> Tensor:
-        """Of the forget set, now."""
+    def _logits(self, work: Workspace, step: int) -> Tensor:
+        """Of the forget set, after a step."""
         work.passes.add(forward=len(work.forget))
-        return predict_logits(work.model, work.forget).to(work.forget.labels.device)
+        logits = predict_logits(work.model, work.forget)
+        if not bool(torch.isfinite(logits).all()):
+            raise UnlearningDivergedError(
+                f"the outputs are not finite at step {step}; the given model is unchanged: try a smaller learning rate"
+            )
+        return logits.to(work.forget.labels.device)
 
     def _objective(self, work: Workspace, before: Tensor) -> Objective:
         labels = work.forget.labels
@@ -209,37 +220,21 @@ class InstanceWise(Method):
     def _allowed(self, work: Workspace) -> Tensor:
         """Which classes each forget sample may end as: bool of shape (n, classes)."""
         labels = work.forget.labels
-        allowed = torch.ones(len(labels), work.class_count, dtype=torch.bool, device=labels.device)
-        allowed[:, sorted(work.excluded_classes)] = False
-        allowed.scatter_(1, labels.unsqueeze(1), False)
+        allowed = ~forbidden_classes(labels, work.excluded_classes, work.class_count)
         if self.goal == "misclassify":
             return allowed
         if self.labels is None:
             targets = random_allowed(labels, work.excluded_classes, work.class_count, work.generator)
         else:
-            targets = self._given_targets(allowed.cpu()).to(labels.device)
+            targets = given_labels(self.name, self.labels, allowed.cpu()).to(labels.device)
         return functional.one_hot(targets, work.class_count).bool()
-
-    def _given_targets(self, allowed: Tensor) -> Tensor:
-        count, class_count = allowed.shape
-        given = self.labels if isinstance(self.labels, tuple) else (self.labels,) * count
-        if len(given) != count:
-            raise InvalidParameterError(f"{self.name}: {len(given)} labels were given for {count} forget samples")
-        targets = torch.tensor(given, dtype=torch.int64)
-        fitting = (targets < class_count) & allowed.gather(1, targets.clamp(max=class_count - 1)[:, None])[:, 0]
-        if not bool(fitting.all()):
-            position = int((~fitting).nonzero()[0])
-            choices = allowed[position].nonzero().flatten().tolist()
-            raise InvalidParameterError(
-                f"{self.name}: labels[{position}] = {given[position]} was given; allowed for that sample is one of"
-                f" {choices}"
-            )
-        return targets
 
     def _descend(self, work: Workspace, objective: Objective, before: Tensor, parameters: list[nn.Parameter]) -> int:
         """Take the steps, from a model that gives the logits ``before``; how many were taken."""
         joint = self.retained == "joint" and work.retain is not None
-        keeping = self._joint(work) if joint else self._anchored(work)
+        keeping = self._anchored(work) if self.adversarial or not joint else Unkept()
+        if joint:
+            keeping = self._joint(work, keeping)
         rate, bound = self.learning_rate, self.max_gradient_norm
         if joint:
             rate, bound = self.joint_learning_rate, self.joint_gradient_norm
@@ -248,6 +243,7 @@ class InstanceWise(Method):
         if self.importance:
             held = HeldParameters.by(synaptic_importance(work.model, work.forget, work.passes), work.model, parameters)
         latest, settled_steps, losses = before.clone(), 0, list[Tensor]()
+        trained, looked_at = 0, -len(work.forget)
         forget_batches = cycle(work.forget, self.batch_size, work.generator)
         for step in range(1, self.max_steps + 1):
             positions, images, _ = next(forget_batches)
@@ -261,6 +257,7 @@ class InstanceWise(Method):
             nn.utils.clip_grad_norm_(parameters, bound)
             optimizer.step()
             losses.append(loss.detach())
+            trained += len(positions)
             if step % CHECK_INTERVAL and step < self.max_steps:
                 continue
             self._check_losses(losses, step)
@@ -269,14 +266,17 @@ class InstanceWise(Method):
                 settled_steps += CHECK_INTERVAL
                 for group in optimizer.param_groups:
                     group["lr"] = rate * max(SLOWEST, 1 - settled_steps / (self.consolidation_steps + CHECK_INTERVAL))
-                # The last step may have moved a sample back again.
-                if settled_steps > self.consolidation_steps and objective.met(self._logits(work)):
-                    return step
+                # The last step may have moved a sample back again. All are read at most once for every time that as
+                # many were trained on.
+                if settled_steps > self.consolidation_steps and trained - looked_at >= len(work.forget):
+                    looked_at = trained
+                    if objective.met(self._logits(work, step)):
+                        return step
         return self.max_steps
 
-    def _joint(self, work: Workspace) -> Keeping:
+    def _joint(self, work: Workspace, others: Keeping) -> Keeping:
         assert work.retain is not None
-        return Joint(cycle(work.retain, self.joint_batch_size, work.generator), self.joint_weight)
+        return Joint(cycle(work.retain, self.joint_batch_size, work.generator), self.joint_weight, others)
 
     def _anchored(self, work: Workspace) -> Keeping:
         pool = AnchorPool.build(work, self._anchor_settings()) if self.anchor_weight else None

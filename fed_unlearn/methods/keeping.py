@@ -35,7 +35,8 @@ class Unkept:
     def forward(self, work: Workspace, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Keeping`."""
         work.passes.add(forward=len(images), backward=len(images))
-        return work.model(images), torch.zeros((), device=images.device)
+        logits: Tensor = work.model(images.contiguous(memory_format=torch.channels_last))
+        return logits.float(), torch.zeros((), device=images.device)
 
     def weighed(self, losses: Tensor) -> Tensor:
         """Their sum."""
@@ -69,8 +70,8 @@ class Anchored(Unkept):
 class Joint:
     """Retained samples are trained on under their own labels, in every step others.
 
-    BatchNorm statistics follow the batches, which are of retained samples for the most part; frozen ones lag behind
-    the weights and cost accuracy (two points on All-CNN and CIFAR-10).
+    BatchNorm statistics follow the retained samples, and these alone; frozen ones lag behind the weights and cost
+    accuracy (two points on All-CNN and CIFAR-10).
 
     Attributes
     ----------
@@ -78,17 +79,22 @@ class Joint:
         Of retained samples.
     forget_weight : float
         Of the mean over those forget samples that have a loss, beside the retained samples' mean.
+    others : Keeping
+        What is kept besides.
     """
 
     batches: Batches
     forget_weight: float
+    others: Keeping
 
     def forward(self, work: Workspace, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Keeping`."""
         _, retained, labels = next(self.batches)
         with following_statistics(work.model):
-            logits, kept = _together(work, images, retained)
-        return logits, functional.cross_entropy(kept, labels)
+            answers = work.model(retained.contiguous(memory_format=torch.channels_last))
+        work.passes.add(forward=len(retained), backward=len(retained))
+        logits, kept = self.others.forward(work, images)
+        return logits, kept + functional.cross_entropy(answers, labels)
 
     def weighed(self, losses: Tensor) -> Tensor:
         """The weighted mean over samples that have a loss: the last of many are pushed as the first ones were."""
@@ -99,7 +105,7 @@ def _together(work: Workspace, images: Tensor, others: Tensor) -> tuple[Tensor, 
     """Logits of both in one pass."""
     work.passes.add(forward=len(images) + len(others), backward=len(images) + len(others))
     together = torch.cat([images, others]).contiguous(memory_format=torch.channels_last)
-    logits, of_others = work.model(together).split([len(images), len(others)])
+    logits, of_others = work.model(together).float().split([len(images), len(others)])
     return logits, of_others
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from fed_unlearn.data.images import Samples
-from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods.base import Outcome
 
@@ -19,13 +20,8 @@ def require_allowed_labels(method: str, labels: Tensor, excluded_classes: Collec
     Raises
     ------
     InvalidDataError
-        If an excluded class is not an output of the model, or a sample has no other class to go to.
+        If a sample has no other class to go to.
     """
-    outside = sorted(label for label in excluded_classes if not 0 <= label < class_count)
-    if outside:
-        raise InvalidDataError(
-            f"{method}: excluded classes {outside} were given; the model has outputs 0 to {class_count - 1}"
-        )
     left = set(range(class_count)) - set(excluded_classes)
     if not left or (len(left) == 1 and bool((labels == next(iter(left))).any())):
         raise InvalidDataError(
@@ -49,11 +45,43 @@ def nearest_allowed(logits: Tensor, labels: Tensor, excluded_classes: Collection
     -------
     Tensor of shape (n,), int64
     """
-    allowed = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
-    if excluded_classes:
-        columns = torch.tensor(sorted(excluded_classes), device=logits.device)
-        allowed = allowed.index_fill(1, columns, -torch.inf)
-    return allowed.argmax(dim=1)
+    return logits.masked_fill(forbidden_classes(labels, excluded_classes, logits.shape[1]), -torch.inf).argmax(dim=1)
+
+
+def forbidden_classes(labels: Tensor, excluded_classes: Collection[int], class_count: int) -> Tensor:
+    """Each sample's own class, and the excluded ones.
+
+    Parameters
+    ----------
+    labels : Tensor of shape (n,), int64
+    excluded_classes : collection of int
+    class_count : int
+
+    Returns
+    -------
+    Tensor of shape (n, class_count), bool
+    """
+    forbidden = functional.one_hot(labels, class_count).bool()
+    forbidden[:, sorted(excluded_classes)] = True
+    return forbidden
+
+
+def allowed_answers(logits: Tensor, labels: Tensor, excluded_classes: Collection[int] = ()) -> Tensor:
+    """What a model says when a sample's own class and the excluded ones are taken away, the rest renormalised.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, classes)
+    labels : Tensor of shape (n,), int64
+        Each sample's own class.
+    excluded_classes : collection of int
+
+    Returns
+    -------
+    Tensor of shape (n, classes)
+        Probabilities: zero for a sample's own class and for excluded ones, in the given proportions elsewhere.
+    """
+    return logits.masked_fill(forbidden_classes(labels, excluded_classes, logits.shape[1]), -torch.inf).softmax(dim=1)
 
 
 def random_allowed(
@@ -75,10 +103,44 @@ def random_allowed(
     -------
     Tensor of shape (n,), int64, on the device of ``labels``
     """
-    weights = torch.ones(len(labels), class_count)
-    weights[:, sorted(excluded_classes)] = 0
-    weights.scatter_(1, labels.cpu().unsqueeze(1), 0)
+    weights = (~forbidden_classes(labels.cpu(), excluded_classes, class_count)).float()
     return torch.multinomial(weights, 1, generator=generator).squeeze(1).to(labels.device)
+
+
+def given_labels(method: str, labels: int | Sequence[int], allowed: Tensor) -> Tensor:
+    """The labels that forget samples are to get, as a user gave them.
+
+    Parameters
+    ----------
+    method : str
+        Whose, for the message.
+    labels : int or sequence of int
+        One for all samples, or one each.
+    allowed : Tensor of shape (n, classes), bool
+        On the CPU.
+
+    Returns
+    -------
+    Tensor of shape (n,), int64
+
+    Raises
+    ------
+    InvalidParameterError
+        If their number is another, or one is not allowed for its sample.
+    """
+    count, class_count = allowed.shape
+    given = labels if isinstance(labels, Sequence) else (labels,) * count
+    if len(given) != count:
+        raise InvalidParameterError(f"{method}: {len(given)} labels were given for {count} forget samples")
+    targets = torch.tensor(given, dtype=torch.int64)
+    fitting = (targets < class_count) & allowed.gather(1, targets.clamp(max=class_count - 1)[:, None])[:, 0]
+    if not bool(fitting.all()):
+        position = int((~fitting).nonzero()[0])
+        choices = allowed[position].nonzero().flatten().tolist()
+        raise InvalidParameterError(
+            f"{method}: labels[{position}] = {given[position]} was given; allowed for that sample is one of {choices}"
+        )
+    return targets
 
 
 def guard_labels_of(outcome: Outcome, forget: Samples, excluded_classes: Collection[int]) -> Tensor:

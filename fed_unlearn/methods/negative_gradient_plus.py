@@ -17,7 +17,7 @@ from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.instance_objectives import log_odds, logit_gaps
-from fed_unlearn.methods.labels import require_allowed_labels
+from fed_unlearn.methods.labels import forbidden_classes, require_allowed_labels
 from fed_unlearn.methods.validation import require
 
 
@@ -62,8 +62,7 @@ class NegativeGradientPlus(Descent):
 
     def _apply(self, work: Workspace) -> Applied:
         require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
-        forbidden = functional.one_hot(work.forget.labels, work.class_count).bool()
-        forbidden[:, sorted(work.excluded_classes)] = True
+        forbidden = forbidden_classes(work.forget.labels, work.excluded_classes, work.class_count)
 
         def loss_of(batch: Batch) -> Tensor:
             kept = functional.cross_entropy(batch.retain_logits, batch.retain_labels)

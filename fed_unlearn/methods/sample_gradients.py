@@ -34,7 +34,9 @@ def fisher_diagonal(model: nn.Module, samples: Samples, passes: PassCounter) -> 
 
 
 def synaptic_importance(model: nn.Module, samples: Samples, passes: PassCounter) -> dict[str, Tensor]:
-    """Mean over samples of the absolute gradient of the logits' L2 norm (MAS; Aljundi et al., ECCV 2018, eq. 3).
+    """Mean over samples of the absolute gradient of the logits' L2 norm (after MAS; Aljundi et al., ECCV 2018).
+
+    MAS takes the square of the norm; Cha et al. (2024) the norm itself.
 
     Parameters and result as in :func:`mean_of_gradients`.
     """

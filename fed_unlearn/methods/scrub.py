@@ -7,12 +7,11 @@ something else.
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from fed_unlearn.data.images import Samples
@@ -21,12 +20,13 @@ from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
-from fed_unlearn.methods.descent import Descent, forget_accuracy
+from fed_unlearn.methods.descent import Descent, accuracy_of
 from fed_unlearn.methods.instance_objectives import logit_gaps
-from fed_unlearn.methods.labels import require_allowed_labels
+from fed_unlearn.methods.labels import forbidden_classes, require_allowed_labels
 from fed_unlearn.methods.validation import require
 
-ROUNDING = 1e-3  # of log-probabilities that are equal but were computed in batches of different sizes
+REWIND_TOLERANCE = 0.05  # between the accuracies on forget and on unseen samples
+ROUNDING = 1e-4  # of log-probabilities that are equal but were computed in batches of different sizes
 
 
 @register("scrub")
@@ -55,7 +55,7 @@ class Scrub(Descent):
         final model (the paper's SCRUB+R), which hides from membership attacks that they were forgotten. Needs unseen
         samples.
     rewind_interval : int, default 10
-        Max-steps between two of the states that may be gone back to; all are kept in memory.
+        Max-steps between two of the states that may be gone back to; all are kept in the CPU's memory.
     learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`. The bound on the gradient lets one learning rate serve
         small and large models.
@@ -88,6 +88,10 @@ class Scrub(Descent):
             require(name, self.name, getattr(self, name), int, minimum=1)
         require("rewind", self.name, self.rewind, bool)
 
+    def stronger(self) -> Self:
+        """Twice the learning rate and twice the steps, of both kinds."""
+        return replace(super().stronger(), max_phases=2 * self.max_phases)
+
     def _reads(self, step: int) -> tuple[bool, bool]:
         phase, position = divmod(step - 1, 1 + self.min_steps)
         climbs = position == 0 and phase < self.max_phases
@@ -98,21 +102,20 @@ class Scrub(Descent):
         states = _States(work, self._unseen_alike(work)) if self.rewind else None
         before = predict_logits(work.original, work.forget).to(work.forget.labels.device)
         work.passes.add(forward=len(work.forget))
-        forbidden = functional.one_hot(work.forget.labels, work.class_count).bool()
-        forbidden[:, sorted(work.excluded_classes)] = True
+        forbidden = forbidden_classes(work.forget.labels, work.excluded_classes, work.class_count)
 
         def loss_of(batch: Batch) -> Tensor:
             if not len(batch.positions):
                 return self._followed(work, batch)
             if states is not None and (batch.step - 1) // (1 + self.min_steps) % self.rewind_interval == 0:
-                states.keep()
+                states.keep(batch.step - 1)
             chosen = batch.positions
             climbed = climb(batch.logits, before[chosen], forbidden[chosen], self.temperature, self.margin)
             return -(self.temperature**2) * climbed.mean()
 
         converged, steps = self._descend(work, loss_of, work.retain)
         if states is not None:
-            converged = states.rewind() <= self.target_accuracy
+            converged = abs(states.rewind(steps)) <= REWIND_TOLERANCE
         return Applied(converged=converged, steps=steps, guard_labels=None)
 
     def _followed(self, work: Workspace, batch: Batch) -> Tensor:
@@ -172,19 +175,17 @@ class _States:
 
     work: Workspace
     unseen: Samples
-    kept: list[tuple[float, nn.Module]] = field(default_factory=list)
+    kept: list[tuple[float, dict[str, Tensor]]] = field(default_factory=list)
 
-    def keep(self) -> None:
-        self.kept.append((self._share(self.work.forget), copy.deepcopy(self.work.model)))
+    def keep(self, step: int) -> None:
+        weights = {name: tensor.cpu().clone() for name, tensor in self.work.model.state_dict().items()}
+        self.kept.append((accuracy_of(self.work, self.work.forget, step), weights))
 
-    def rewind(self) -> float:
+    def rewind(self, step: int) -> float:
         """Go back; by how much the forget samples are better known there than unseen ones are at the end."""
-        reference = self._share(self.unseen)
-        self.kept.append((self._share(self.work.forget), self.work.model))
+        reference = accuracy_of(self.work, self.unseen, step)
+        self.keep(step)
         # Of equals the latest: the first state is the given model itself, with nothing forgotten.
-        share, model = min(reversed(self.kept), key=lambda state: abs(state[0] - reference))
-        self.work.model.load_state_dict(model.state_dict())
+        share, weights = min(reversed(self.kept), key=lambda state: abs(state[0] - reference))
+        self.work.model.load_state_dict(weights)
         return share - reference
-
-    def _share(self, samples: Samples) -> float:
-        return forget_accuracy(self.work, samples)

@@ -15,7 +15,7 @@ from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidModelError, UnlearningDivergedError
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
-from fed_unlearn.methods.descent import forget_accuracy
+from fed_unlearn.methods.descent import accuracy_of
 from fed_unlearn.methods.sample_gradients import fisher_diagonal, trainable
 from fed_unlearn.methods.validation import require
 
@@ -81,7 +81,7 @@ class SelectiveDampening(Method):
                 factors = (self.dampening * overall / forget[name]).clamp(max=1)
                 parameter.mul_(torch.where(selected, factors, 1.0))
                 changed.append(selected.any())
-        converged = forget_accuracy(work, work.forget) <= self.target_accuracy
+        converged = accuracy_of(work, work.forget, step=1) <= self.target_accuracy
         return Applied(converged=converged, steps=int(torch.stack(changed).any()), guard_labels=None)
 
     def _importance(self, work: Workspace, samples: Samples) -> dict[str, Tensor]:

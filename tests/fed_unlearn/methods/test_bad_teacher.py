@@ -26,7 +26,8 @@ from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import bad_teacher
-from fed_unlearn.methods.bad_teacher import BadTeacher, harmless_targets, randomly_initialised
+from fed_unlearn.methods.bad_teacher import BadTeacher, randomly_initialised
+from fed_unlearn.methods.labels import allowed_answers
 
 
 def test_a_teacher_is_drawn_by_its_seed_alone(digits: Digits) -> None:
@@ -83,11 +84,11 @@ def test_targets_equal_those_computed_by_hand() -> None:
     # Weights 8 : 4 : 2 : 2 for the first sample, 1 : 2 : 4 : 8 for the second.
     logits = torch.tensor([[8.0, 4.0, 2.0, 2.0], [1.0, 2.0, 4.0, 8.0]]).log()
     labels = torch.tensor([0, 2])
-    found = harmless_targets(logits, labels, [])
+    found = allowed_answers(logits, labels, [])
     torch.testing.assert_close(found, torch.tensor([[0.0, 0.5, 0.25, 0.25], [1 / 11, 2 / 11, 0.0, 8 / 11]]))
-    found = harmless_targets(logits, labels, [3])
+    found = allowed_answers(logits, labels, [3])
     torch.testing.assert_close(found, torch.tensor([[0.0, 2 / 3, 1 / 3, 0.0], [1 / 3, 2 / 3, 0.0, 0.0]]))
-    assert harmless_targets(logits, labels, {1, 3}).tolist() == [[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]
+    assert allowed_answers(logits, labels, {1, 3}).tolist() == [[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]
 
 
 def taught_by(monkeypatch: pytest.MonkeyPatch, teacher: nn.Module) -> nn.Module:

@@ -120,7 +120,7 @@ def test_models_without_a_fitting_head_are_refused(digits: Digits) -> None:
 
 def test_parameters() -> None:
     weak = BoundaryExpanding(epochs=2, learning_rate=1e-3)
-    assert weak.stronger() == dataclasses.replace(weak, epochs=4, learning_rate=2e-3)
+    assert weak.stronger() == dataclasses.replace(weak, epochs=4, learning_rate=2e-3, max_steps=4000)
     with pytest.raises(InvalidParameterError, match=r"boundary-expanding: learning_rate = -1 was given"):
         BoundaryExpanding(learning_rate=-1)
     with pytest.raises(InvalidParameterError, match=r"boundary-expanding: head = 3 was given; allowed is a text"):

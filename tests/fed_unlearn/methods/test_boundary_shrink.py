@@ -162,7 +162,7 @@ def test_a_model_without_trainable_parameters_is_refused(digits: Digits) -> None
 
 def test_stronger_doubles_rate_and_epochs() -> None:
     weak = BoundaryShrink(epochs=3, learning_rate=1e-3, bound=0.2)
-    assert weak.stronger() == dataclasses.replace(weak, epochs=6, learning_rate=2e-3)
+    assert weak.stronger() == dataclasses.replace(weak, epochs=6, learning_rate=2e-3, max_steps=4000)
 
 
 @pytest.mark.parametrize(

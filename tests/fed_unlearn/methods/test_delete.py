@@ -10,7 +10,8 @@ from trained_digits import FORGOTTEN, Digits, accuracy, state_bytes
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.inference import predict_logits
-from fed_unlearn.methods.delete import Delete, erased_targets
+from fed_unlearn.methods.delete import Delete
+from fed_unlearn.methods.labels import allowed_answers
 
 
 def linear_case(pixel: float) -> tuple[nn.Module, ImageSet]:
@@ -44,11 +45,11 @@ def test_targets_equal_those_computed_by_hand() -> None:
     # Powers of two as weights: 8 : 4 : 2 : 2 for the first sample, 1 : 2 : 4 : 8 for the second.
     logits = torch.tensor([[8.0, 4.0, 2.0, 2.0], [1.0, 2.0, 4.0, 8.0]]).log()
     labels = torch.tensor([0, 2])
-    found = erased_targets(logits, labels)
+    found = allowed_answers(logits, labels)
     torch.testing.assert_close(found, torch.tensor([[0.0, 0.5, 0.25, 0.25], [1 / 11, 2 / 11, 0.0, 8 / 11]]))
-    found = erased_targets(logits, labels, frozenset([3]))
+    found = allowed_answers(logits, labels, frozenset([3]))
     torch.testing.assert_close(found, torch.tensor([[0.0, 2 / 3, 1 / 3, 0.0], [1 / 3, 2 / 3, 0.0, 0.0]]))
-    found = erased_targets(logits, labels, frozenset([1, 3]))
+    found = allowed_answers(logits, labels, frozenset([1, 3]))
     assert found.tolist() == [[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]
 
 
@@ -89,7 +90,7 @@ def test_guard_labels_are_what_the_original_says_among_allowed_classes(digits: D
 def test_answers_approach_the_targets_and_keep_their_proportions(digits: Digits) -> None:
     # Trained on beyond the boundary, the copy says what the original said of the other classes: nothing but the
     # forgotten class has moved, so the divergence falls far below what it was with that class still in.
-    targets = erased_targets(predict_logits(digits.trained, digits.forget), digits.forget.labels)
+    targets = allowed_answers(predict_logits(digits.trained, digits.forget), digits.forget.labels)
 
     def divergence(model: nn.Module) -> float:
         answers = predict_logits(model, digits.forget).log_softmax(dim=1)
@@ -124,6 +125,6 @@ def test_a_forget_set_with_no_class_left_is_refused(digits: Digits) -> None:
 
 def test_parameters() -> None:
     weak = Delete(epochs=2, learning_rate=1e-3)
-    assert weak.stronger() == dataclasses.replace(weak, epochs=4, learning_rate=2e-3)
+    assert weak.stronger() == dataclasses.replace(weak, epochs=4, learning_rate=2e-3, max_steps=4000)
     with pytest.raises(InvalidParameterError, match=r"delete: trained_layers = -1 was given"):
         Delete(trained_layers=-1)

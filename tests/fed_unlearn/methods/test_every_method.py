@@ -166,8 +166,14 @@ def test_a_model_that_gives_no_numbers_is_refused_by_name_and_step(digits: Digit
 
 
 @pytest.mark.parametrize("name", with_field("learning_rate"))
-def test_a_learning_rate_that_breaks_the_model_is_refused_by_name_and_step(digits: Digits, name: str) -> None:
-    assert_diverges(name, digits.model, digits, learning_rate=1e36, max_steps=20, epochs=20)
+@pytest.mark.parametrize("max_steps", [1, 2, 20])
+def test_a_learning_rate_that_breaks_the_model_is_refused_by_name_and_step(
+    digits: Digits, name: str, max_steps: int
+) -> None:
+    # The last step as well, whose loss is never computed.
+    rates = dict.fromkeys(("learning_rate", "joint_learning_rate"), 1e36)
+    bounds = dict.fromkeys(("max_gradient_norm", "joint_gradient_norm"), 1e6)
+    assert_diverges(name, digits.model, digits, max_steps=max_steps, epochs=20, **rates, **bounds)
 
 
 @every_method

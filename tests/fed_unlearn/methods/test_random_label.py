@@ -117,7 +117,7 @@ def test_it_forgets_the_class_and_keeps_the_others(digits: Digits, retained: boo
     before = accuracy(digits.trained, digits.test_retain)
     outcome = RandomLabel().unlearn(digits.model, digits.forget, digits.retain if retained else None)
     assert outcome.converged
-    assert outcome.steps < 100
+    assert outcome.steps < 150
     assert accuracy(outcome.model, digits.forget) <= 0.03
     assert accuracy(outcome.model, digits.test_forget) <= 0.05
     assert accuracy(outcome.model, digits.test_retain) >= before - 0.04
