@@ -8,7 +8,7 @@ from functools import wraps
 
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord
-from torch import Tensor
+from torch import Tensor, nn
 
 from fed_unlearn import methods, protocol
 from fed_unlearn.arrays import pack
@@ -54,7 +54,45 @@ def unlearn(message: Message, session: ClientSession) -> Message:
     for _ in range(instruction.attempt - 1):
         method = method.stronger()
     model = session.model_with(protocol.arrays_of(message))
-    retained = session.retained_samples()
+    outcome, passes = _unlearned(instruction, session, method, model, forget)
+    if not method.is_control:
+        if outcome.guard_labels is None:
+            passes += len(forget)
+        guard_labels = guard_labels_of(outcome, forget, instruction.excluded_classes)
+        session.store.set_guard(instruction.request_id, instruction.attempt, guard_labels.tolist())
+    metrics = MetricRecord(
+        {
+            protocol.WEIGHT: len(forget),
+            protocol.FORWARD_PASSES: passes,
+            protocol.BACKWARD_PASSES: outcome.backward_passes,
+            "steps": outcome.steps,
+            "converged": int(outcome.converged),
+            "seconds": outcome.seconds,
+        }
+    )
+    return protocol.reply(message, metrics, pack(outcome.model.state_dict()))
+
+
+def _unlearned(
+    instruction: protocol.UnlearnInstruction,
+    session: ClientSession,
+    method: methods.Method,
+    model: nn.Module,
+    forget: ImageSet,
+) -> tuple[methods.Outcome, int]:
+    """What the method makes of the model, and the samples that it pushed forward.
+
+    A client that holds nothing but forgotten samples cannot run a method that needs others: it hands the model back as
+    it is, and guarded repair, for which it stores labels, does the forgetting.
+    """
+    retained, validation = session.retained_samples(), session.data.validation
+    if method.requires_retain and len(retained) == 0:
+        logger.warning(
+            "client %s: %s needs samples that are kept and there are none here; left to guarded repair",
+            session.client_id,
+            instruction.method,
+        )
+        return methods.Outcome(model, False, 0, 0.0, 0, 0, None), 0
     seed_parts = (
         instruction.seed,
         "unlearn",
@@ -70,22 +108,9 @@ def unlearn(message: Message, session: ClientSession) -> Message:
             retained if len(retained) else None,
             excluded_classes=instruction.excluded_classes,
             generator=seeded_generator(*seed_parts),
-            unseen=session.data.validation if len(session.data.validation) else None,
+            unseen=validation if len(validation) else None,
         )
-    if not method.is_control:
-        guard_labels = guard_labels_of(outcome, forget, instruction.excluded_classes)
-        session.store.set_guard(instruction.request_id, instruction.attempt, guard_labels.tolist())
-    metrics = MetricRecord(
-        {
-            protocol.WEIGHT: len(forget),
-            protocol.FORWARD_PASSES: outcome.forward_passes,
-            protocol.BACKWARD_PASSES: outcome.backward_passes,
-            "steps": outcome.steps,
-            "converged": int(outcome.converged),
-            "seconds": outcome.seconds,
-        }
-    )
-    return protocol.reply(message, metrics, pack(outcome.model.state_dict()))
+    return outcome, outcome.forward_passes
 
 
 @_action

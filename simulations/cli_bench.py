@@ -102,7 +102,7 @@ def bench_methods(
         typer.Option(
             min=0,
             help="Test samples set aside for methods that imitate unseen ones, and left out of all figures."
-            "  [default: a tenth of them]",
+            "  [default: a tenth of them if some method must have them]",
         ),
     ] = None,
     repair: Annotated[

@@ -163,6 +163,9 @@ class _Bench:
         except FedUnlearnError as error:
             self._put(MethodRow(method=name, error=str(error)))
             return
+        except Exception as error:  # whatever another package's method does, or a device that is out of memory
+            self._put(MethodRow(method=name, error=f"{type(error).__name__}: {error}"))
+            return
         cost.forward_passes, cost.backward_passes = outcome.forward_passes, outcome.backward_passes
         cost.steps = outcome.steps
         self._add(name, lambda: (outcome.model, cost, outcome.converged))

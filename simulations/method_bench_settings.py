@@ -74,7 +74,8 @@ class MethodBenchSettings:
     retain_samples : int
         Most training samples that ``retain_accuracy`` is measured on.
     unseen : int or None
-        Test samples set aside for methods that imitate unseen ones; a tenth of them where None.
+        Test samples set aside for methods that imitate unseen ones; where None, a tenth of them if
+        some method must have them.
     repair : RepairSettings or None
         None for no rows with guarded repair.
     oracle : bool

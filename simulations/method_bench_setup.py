@@ -114,7 +114,7 @@ def prepare_bench(settings: MethodBenchSettings) -> BenchParts:
     source = load_source(settings.dataset)
     repair = repair_settings(settings, source)
     check_forget(settings, source)
-    test, unseen = _without_unseen(settings, source.test)
+    test, unseen = _without_unseen(settings, source.test, any(method.reads_unseen for method in methods.values()))
     parameters = _model_parameters(settings, settings.checkpoint or settings.oracle_checkpoint)
     model = _model(settings, source, parameters, settings.checkpoint).to(device)
     oracle = None
@@ -175,8 +175,8 @@ def drawn(positions: Tensor, count: int, seed: int, purpose: str) -> Tensor:
     return positions[order[:count]].sort().values
 
 
-def _without_unseen(settings: MethodBenchSettings, test: ImageSet) -> tuple[ImageSet, ImageSet | None]:
-    count = len(test) // 10 if settings.unseen is None else settings.unseen
+def _without_unseen(settings: MethodBenchSettings, test: ImageSet, is_read: bool) -> tuple[ImageSet, ImageSet | None]:
+    count = (len(test) // 10 if is_read else 0) if settings.unseen is None else settings.unseen
     if not 0 <= count < len(test):
         raise InvalidDataError(
             f"--unseen {count}: {settings.dataset!r} has {len(test)} test samples; expected fewer than those"

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from fed_unlearn.errors import EmptySetError, InvalidDataError
 
@@ -162,7 +162,7 @@ def as_image_set(dataset: Dataset[tuple[Tensor, int]]) -> ImageSet:
     """
     if isinstance(dataset, ImageSet):
         return dataset
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         raise InvalidDataError(f"{type(dataset).__name__} was given; expected a map-style dataset of (image, label)")
     size = len(dataset)
     if size == 0:

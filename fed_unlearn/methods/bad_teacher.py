@@ -40,7 +40,7 @@ class BadTeacher(Descent):
         Logits are divided by it, the teachers' and the student's.
     retain_share : float, default 0.3
         Share of the retained samples that is drawn for training, in (0, 1].
-    retain_weight : float, default 5.0
+    retain_weight : float, default 3.0
         The paper mixes both sets by their sizes, which weights retained samples by as much as there are more of them.
     learning_rate, momentum : float
         Of Adam; ``momentum`` is its decay rate of the first moment.
@@ -55,9 +55,11 @@ class BadTeacher(Descent):
 
     temperature: float = 1.0
     retain_share: float = 0.3
-    retain_weight: float = 5.0
+    retain_weight: float = 3.0
     learning_rate: float = 1e-4
     max_steps: int = 500
+    target_accuracy: float = 0.03
+    retain_tolerance: float = 0.005
 
     def __post_init__(self) -> None:
         super().__post_init__()

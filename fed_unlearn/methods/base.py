@@ -144,6 +144,11 @@ class Method(ABC):
     def __post_init__(self) -> None:
         require_choice("precision", self.name, self.precision, ("float32", "bfloat16"))
 
+    @property
+    def reads_unseen(self) -> bool:
+        """Whether samples that the model was never trained on must be given, with these hyper-parameters."""
+        return False
+
     def unlearn(
         self,
         model: nn.Module,
@@ -261,7 +266,7 @@ class Method(ABC):
         """A set of samples as it was given, its pixels checked."""
         if isinstance(source, DataLoader):
             return StreamedSet(source)
-        if len(source) == 0:  # type: ignore[arg-type]
+        if hasattr(source, "__len__") and len(source) == 0:
             raise EmptySetError(
                 f"{self.name}: the forget set has no sample; at least one was expected"
                 if kind == "forget"

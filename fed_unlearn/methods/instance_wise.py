@@ -176,6 +176,11 @@ class InstanceWise(Method):
             require(name, self.name, getattr(self, name), int, minimum=0)
         require("momentum", self.name, self.momentum, float, minimum=0, below=1)
 
+    @property
+    def reads_unseen(self) -> bool:
+        """For ``"indistinguishable"``."""
+        return self.goal == "indistinguishable"
+
     def stronger(self) -> Self:
         """Twice the steps, until every sample is settled and after: more of them also keep more of the rest."""
         return replace(self, max_steps=2 * self.max_steps, consolidation_steps=2 * self.consolidation_steps)
@@ -232,9 +237,8 @@ class InstanceWise(Method):
     def _descend(self, work: Workspace, objective: Objective, before: Tensor, parameters: list[nn.Parameter]) -> int:
         """Take the steps, from a model that gives the logits ``before``; how many were taken."""
         joint = self.retained == "joint" and work.retain is not None
-        keeping = self._anchored(work) if self.adversarial or not joint else Unkept()
-        if joint:
-            keeping = self._joint(work, keeping)
+        anchored = self._anchored(work) if self.adversarial or not joint else None
+        keeping = self._joint(work, anchored) if joint else anchored or Unkept()
         rate, bound = self.learning_rate, self.max_gradient_norm
         if joint:
             rate, bound = self.joint_learning_rate, self.joint_gradient_norm
@@ -274,13 +278,13 @@ class InstanceWise(Method):
                         return step
         return self.max_steps
 
-    def _joint(self, work: Workspace, others: Keeping) -> Keeping:
+    def _joint(self, work: Workspace, anchored: Anchored | None) -> Keeping:
         assert work.retain is not None
-        return Joint(cycle(work.retain, self.joint_batch_size, work.generator), self.joint_weight, others)
+        return Joint(cycle(work.retain, self.joint_batch_size, work.generator), self.joint_weight, anchored)
 
-    def _anchored(self, work: Workspace) -> Keeping:
+    def _anchored(self, work: Workspace) -> Anchored | None:
         pool = AnchorPool.build(work, self._anchor_settings()) if self.anchor_weight else None
-        return Unkept() if pool is None else Anchored(pool, self.anchor_weight, self.anchor_batch_size)
+        return None if pool is None else Anchored(pool, self.anchor_weight, self.anchor_batch_size)
 
     def _anchor_settings(self) -> AnchorSettings:
         return AnchorSettings(

@@ -63,15 +63,25 @@ class Anchored(Unkept):
         """See :class:`Keeping`."""
         anchor_images, before = self.pool.draw(self.batch_size, work.generator)
         logits, anchored = _together(work, images, anchor_images)
-        return logits, self.weight * (anchored - before).square().sum(dim=1).mean()
+        return logits, self._weighted(anchored, before)
+
+    def change(self, work: Workspace) -> Tensor:
+        """The same loss without forget samples."""
+        anchor_images, before = self.pool.draw(self.batch_size, work.generator)
+        work.passes.add(forward=len(anchor_images), backward=len(anchor_images))
+        return self._weighted(work.model(anchor_images).float(), before)
+
+    def _weighted(self, anchored: Tensor, before: Tensor) -> Tensor:
+        return self.weight * (anchored - before).square().sum(dim=1).mean()
 
 
 @dataclass(frozen=True)
 class Joint:
     """Retained samples are trained on under their own labels, in every step others.
 
-    BatchNorm statistics follow the retained samples, and these alone; frozen ones lag behind the weights and cost
-    accuracy (two points on All-CNN and CIFAR-10).
+    BatchNorm normalises by the whole batch, and its statistics follow: frozen ones lag behind the weights and cost
+    accuracy (two points on All-CNN and CIFAR-10), and forget samples that are normalised otherwise than retained ones
+    destroy the model.
 
     Attributes
     ----------
@@ -79,22 +89,21 @@ class Joint:
         Of retained samples.
     forget_weight : float
         Of the mean over those forget samples that have a loss, beside the retained samples' mean.
-    others : Keeping
+    anchored : Anchored or None
         What is kept besides.
     """
 
     batches: Batches
     forget_weight: float
-    others: Keeping
+    anchored: Anchored | None
 
     def forward(self, work: Workspace, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Keeping`."""
         _, retained, labels = next(self.batches)
         with following_statistics(work.model):
-            answers = work.model(retained.contiguous(memory_format=torch.channels_last))
-        work.passes.add(forward=len(retained), backward=len(retained))
-        logits, kept = self.others.forward(work, images)
-        return logits, kept + functional.cross_entropy(answers, labels)
+            logits, answers = _together(work, images, retained)
+        kept = functional.cross_entropy(answers, labels)
+        return logits, kept if self.anchored is None else kept + self.anchored.change(work)
 
     def weighed(self, losses: Tensor) -> Tensor:
         """The weighted mean over samples that have a loss: the last of many are pushed as the first ones were."""

@@ -88,6 +88,11 @@ class Scrub(Descent):
             require(name, self.name, getattr(self, name), int, minimum=1)
         require("rewind", self.name, self.rewind, bool)
 
+    @property
+    def reads_unseen(self) -> bool:
+        """Where it rewinds."""
+        return self.rewind
+
     def stronger(self) -> Self:
         """Twice the learning rate and twice the steps, of both kinds."""
         return replace(super().stronger(), max_phases=2 * self.max_phases)

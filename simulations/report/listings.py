@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fed_unlearn.methods import available, distribution_of, unavailable
+from fed_unlearn.simulations.report.method_details import parameter_details
 from fed_unlearn.simulations.scenario import built_in_scenarios
 
 if TYPE_CHECKING:
@@ -31,18 +33,26 @@ def print_scenarios() -> None:
 
 
 def print_methods() -> None:
-    """Print every unlearning method with its scopes, its paper, what it needs, and its package if not built in."""
-    found = available()
-    packages = {name: distribution for name in found if (distribution := distribution_of(name)) is not None}
-    table = _table("method", "scopes", "paper", "needs", *(["from"] if packages else []))
-    for name, method in found.items():
-        package = [packages.get(name, "")] if packages else []
-        table.add_row(name, ", ".join(method.scopes), method.paper, method.needs, *package)
+    """Print every method with its scopes, its paper, what it needs, its parameters, and its package if not built in."""
     console = Console()
-    console.print(table)
+    for name, method in available().items():
+        distribution = distribution_of(name)
+        facts = {
+            "serves": ", ".join(method.scopes) + " requests",
+            "needs": method.needs,
+            "paper": method.paper,
+            "parameters": ", ".join(parameter.name for parameter in parameter_details(method)),
+            "from": distribution or "",
+        }
+        console.print(name, style="bold", markup=False, highlight=False)
+        table = Table.grid(padding=(0, 1, 0, 2))
+        for key, value in facts.items():
+            if value:
+                table.add_row(key, Text(value))
+        console.print(table)
     for reason in unavailable().values():
         console.print(reason, markup=False, highlight=False, soft_wrap=True)
-    console.print("fed-unlearn methods NAME shows one with its parameters", highlight=False)
+    console.print("fed-unlearn methods NAME explains one and its parameters", highlight=False)
 
 
 def print_strategies() -> None:

@@ -102,3 +102,29 @@ def test_passes_are_one_forward_and_one_backward_an_image_and_step(
     assert (passes.forward, passes.backward) == (12, 12)
     pgd(model, *batch, bound=0.1, step_size=0.1, steps=5, passes=passes)
     assert (passes.forward, passes.backward) == (12 + 60, 12 + 60)
+
+
+def test_the_bound_is_on_pixels_whatever_each_channel_is_normalised_with(model: nn.Module) -> None:
+    # Normalisation inside the model, with another deviation for each channel: the trap is a bound that differs by them.
+    mean, deviation = torch.tensor([0.5, 0.4, 0.3]).double(), torch.tensor([0.2, 1.0, 5.0]).double()
+    normalised = nn.Sequential(Normalised(mean, deviation), model).eval()
+    images = torch.full((4, 3, 6, 6), 0.5, dtype=torch.float64)
+    labels = torch.arange(4)
+    wrapped = foolbox.PyTorchModel(
+        model, bounds=(0, 1), device="cpu", preprocessing={"mean": mean.tolist(), "std": deviation.tolist(), "axis": -3}
+    )
+    attack = foolbox.attacks.LinfFastGradientAttack(random_start=False)
+    expected = attack.run(wrapped, images, criterion(labels, False), epsilon=0.1)
+    found = fgsm(normalised, images, labels, bound=0.1)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    for channel in range(3):
+        assert float((found - images)[:, channel].abs().max()) == pytest.approx(0.1)
+
+
+class Normalised(nn.Module):
+    def __init__(self, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__()
+        self.mean, self.deviation = mean.view(-1, 1, 1), deviation.view(-1, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.deviation

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
 from method_cases import LiveImages, Stored, streamed
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SubsetRandomSampler
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.streamed import StreamedSet
@@ -142,3 +143,28 @@ def test_batches_that_are_no_images_are_refused(image: Tensor, shape: str) -> No
 
     with pytest.raises(InvalidDataError, match=rf"the loader gave images of shape {shape}"):
         StreamedSet(streamed_without_order(Others()))
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        {"sampler": SubsetRandomSampler([1, 2])},
+        {"sampler": RandomSampler(range(6), replacement=True)},
+        {"sampler": RandomSampler(range(6), num_samples=3)},
+        {"batch_sampler": [[0, 1], [4]]},
+    ],
+)
+def test_a_loader_that_selects_is_refused(selection: dict[str, Any]) -> None:
+    samples = Stored(drawn_samples(6))
+    with pytest.raises(InvalidDataError, match="a loader with a sampler of its own was given"):
+        StreamedSet(DataLoader(samples, **selection))
+
+
+def test_labels_are_whole_numbers_and_pairs_are_asked_for() -> None:
+    image = torch.rand(1, 4, 4)
+    with pytest.raises(InvalidDataError, match=r"labels of shape \(2,\) and torch.float32"):
+        StreamedSet(DataLoader([(image, torch.tensor(0.5))] * 2, batch_size=2))
+    with pytest.raises(InvalidDataError, match="batches of type dict"):
+        StreamedSet(DataLoader([{"image": image, "label": 1}], batch_size=1))
+    [(_, labels)] = StreamedSet(DataLoader([(image, torch.tensor(2, dtype=torch.int32))])).batches([slice(None)])
+    assert (labels.dtype, labels.tolist()) == (torch.int64, [2])

@@ -17,7 +17,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from trained_digits import FORGOTTEN, Digits, accuracy, state_bytes
 
 from fed_unlearn.data.images import ImageSet
-from fed_unlearn.errors import EmptySetError, FedUnlearnError, InvalidDataError, UnlearningDivergedError
+from fed_unlearn.errors import (
+    EmptySetError,
+    FedUnlearnError,
+    InvalidDataError,
+    InvalidModelError,
+    UnlearningDivergedError,
+)
 from fed_unlearn.guard import UNGUARDED
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import available
@@ -113,6 +119,38 @@ def test_bad_input_is_refused_before_any_training(digits: Digits, name: str) -> 
             quick(name).unlearn(model, **{**good, **changed})  # type: ignore[arg-type]
         assert Watched.with_gradients == 0, case
         assert state_bytes(model) == before, case
+
+
+@pytest.mark.parametrize("name", ["boundary-shrink", "boundary-expanding", "delete"])
+def test_methods_of_forget_data_alone_never_look_at_retained_samples(digits: Digits, name: str) -> None:
+    forget = part(digits.forget, 60)
+    with_retain = quick(name).unlearn(digits.model, forget, digits.retain)
+    assert_same(with_retain, quick(name).unlearn(digits.model, forget))
+
+
+def test_samples_and_models_that_do_not_fit_each_other_are_refused_in_words(digits: Digits) -> None:
+    forget, model = part(digits.forget, 20), digits.model
+    wide = ImageSet(torch.zeros(4, 1, 12, 12), torch.zeros(4, dtype=torch.int64))
+    for kind in ("retain", "unseen"):
+        with pytest.raises(
+            InvalidDataError, match=rf"{kind} images of shape \(1, 12, 12\) were given; expected \(1, 8, 8\)"
+        ):
+            quick("scrub").unlearn(model, forget, **{"retain": forget, kind: wide})  # type: ignore[arg-type]
+    with pytest.raises(InvalidModelError, match=r"no logits for a float32 image of shape \(1, 12, 12\)"):
+        quick("scrub").unlearn(model, wide, wide)
+    with pytest.raises(InvalidModelError, match="no logits for a float32 image"):
+        quick("scrub").unlearn(copy.deepcopy(model).double(), forget, forget)
+    for items in (
+        [{"image": 1}],
+        [(torch.zeros(1, 8, 8), torch.eye(3)[0])],
+        [(torch.zeros(1, 8, 8), 1), (torch.zeros(1, 9, 8), 1)],
+    ):
+        with pytest.raises(InvalidDataError, match=r"list: items of \(image, label\) were expected"):
+            quick("finetune").unlearn(model, items, forget)  # type: ignore[arg-type]
+    with pytest.raises(InvalidDataError, match="Endless was given; expected a map-style dataset"):
+        quick("finetune").unlearn(model, Endless(), forget)
+    with pytest.raises(InvalidDataError, match=r"excluded classes \['3'\] were given"):
+        quick("finetune").unlearn(model, forget, forget, excluded_classes=["3"])  # type: ignore[list-item]
 
 
 @every_method

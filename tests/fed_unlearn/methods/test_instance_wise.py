@@ -15,8 +15,8 @@ from fed_unlearn.errors import InvalidDataError, InvalidModelError, InvalidParam
 from fed_unlearn.guard import UNGUARDED
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import Outcome, create
-from fed_unlearn.methods.anchors import BLEND_RANGE, MOST_IMAGES, blend
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.methods.anchors import BLEND_RANGE, MOST_IMAGES, AnchorPool, AnchorSettings, blend
+from fed_unlearn.methods.base import PassCounter, Workspace
 from fed_unlearn.methods.confidence import confidence
 from fed_unlearn.methods.instance_objectives import logit_gaps
 from fed_unlearn.methods.instance_wise import InstanceWise
@@ -417,3 +417,45 @@ def test_a_whole_class_is_bounded_in_anchors_and_forgotten(digits: Digits) -> No
     assert accuracy(outcome.model, work_forget) <= 0.05
     anchors = outcome.forward_passes - outcome.steps * 128
     assert anchors < MOST_IMAGES + 1024 + 10 * len(work_forget)
+
+
+def test_joint_training_forgets_a_whole_class_and_keeps_the_others(digits: Digits) -> None:
+    before = accuracy(digits.trained, digits.test_retain)
+    outcome = InstanceWise().unlearn(digits.model, digits.forget, digits.retain)
+    assert accuracy(outcome.model, digits.forget) <= 0.05
+    assert accuracy(outcome.model, digits.test_retain) >= before - 0.03
+
+
+def test_adversarial_examples_are_anchors_beside_joint_training_too(digits: Digits) -> None:
+    forget, retain = some(digits)
+    settings = {"max_steps": 10, "blends": 0, "retained_anchors": 0, "adversarial_steps": 3}
+    plain, more = (
+        create("instance-wise", adversarial=adversarial, **settings).unlearn(digits.model, forget, retain)
+        for adversarial in (False, True)
+    )
+    # 4 samples with 20 examples each: three steps of the search and the original's logits; then 64 in every step.
+    assert more.forward_passes - plain.forward_passes == 80 * 3 + 80 + 64 * 10
+    assert state_bytes(more.model) != state_bytes(plain.model)
+
+
+@pytest.mark.parametrize("class_count", [3, 12])
+def test_adversarial_targets_are_of_all_classes_that_a_model_has(class_count: int) -> None:
+    model = linear_model(10 * torch.eye(class_count, 16))  # every class has a pixel of its own
+    images = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    forget = ImageSet(images, model(images).argmax(dim=1))
+    settings = AnchorSettings(retained=0, blends=0, adversarial=200, adversarial_steps=300)
+    work = Workspace(
+        model=model,
+        original=model,
+        forget=forget,
+        retain=None,
+        unseen=None,
+        excluded_classes=frozenset([1]),
+        class_count=class_count,
+        generator=torch.Generator().manual_seed(0),
+    )
+    pool = AnchorPool.build(work, settings)
+    assert pool is not None and len(pool.images) == 800
+    for sample in range(4):
+        found = set(pool.logits[200 * sample : 200 * (sample + 1)].argmax(dim=1).tolist())
+        assert found == set(range(class_count)) - {1, int(forget.labels[sample])}
