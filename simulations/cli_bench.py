@@ -153,7 +153,7 @@ def bench_methods(
         augment=augment,
         forget_classes=tuple(forget_class or ()),
         forget_samples=forget_samples,
-        methods=tuple(name.strip() for name in methods.split(",")) if methods is not None else (),
+        methods=() if methods is None else tuple(name.strip() for name in methods.strip(" ,").split(",")),
         overrides=tuple(overrides or ()),
         with_retain=with_retain,
         retain_samples=retain_samples,

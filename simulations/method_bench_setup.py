@@ -176,15 +176,27 @@ def drawn(positions: Tensor, count: int, seed: int, purpose: str) -> Tensor:
 
 
 def _without_unseen(settings: MethodBenchSettings, test: ImageSet, is_read: bool) -> tuple[ImageSet, ImageSet | None]:
-    count = (len(test) // 10 if is_read else 0) if settings.unseen is None else settings.unseen
+    """Test samples, and those set aside, as many of each class as there are of the others."""
+    classes = test.labels.unique()
+    tenth = max(len(test) // 10, len(classes)) if is_read else 0
+    count = tenth if settings.unseen is None else settings.unseen
     if not 0 <= count < len(test):
         raise InvalidDataError(
             f"--unseen {count}: {settings.dataset!r} has {len(test)} test samples; expected fewer than those"
         )
+    if is_read and count < len(classes):
+        raise InvalidDataError(
+            f"--unseen {count}: a method must have unseen samples of every class; expected at least {len(classes)}"
+        )
     if count == 0:
         return test, None
+    order = torch.randperm(len(test), generator=seeded_generator(settings.seed, "bench", "unseen"))
+    rank = torch.empty_like(order)  # of each sample among those of its class
+    for label in classes:
+        own = order[test.labels[order] == label]
+        rank[own] = torch.arange(len(own))
     chosen = torch.zeros(len(test), dtype=torch.bool)
-    chosen[drawn(torch.arange(len(test)), count, settings.seed, "unseen")] = True
+    chosen[order[rank[order].argsort(stable=True)][:count]] = True
     return test.subset((~chosen).nonzero().flatten()), test.subset(chosen.nonzero().flatten())
 
 

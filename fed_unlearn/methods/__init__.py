@@ -8,6 +8,7 @@ imported stands in nobody's way: it is an error only where its method is asked f
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -72,6 +73,13 @@ def register(name: str) -> Callable[[type[M]], type[M]]:
             raise InvalidParameterError(
                 f"method {name!r}: {_described(cls, _loading)} has no {missing[0]!r}; every method has paper, scopes"
                 " and needs"
+            )
+        if inspect.isabstract(cls):
+            lacking = ", ".join(sorted(cls.__abstractmethods__))
+            raise InvalidParameterError(f"method {name!r}: {_described(cls, _loading)} does not implement {lacking}")
+        if isinstance(cls.scopes, str):
+            raise InvalidParameterError(
+                f"method {name!r}: scopes = {cls.scopes!r} of {_described(cls, _loading)}; expected a tuple of scopes"
             )
         taken = _REGISTRY.get(name)
         if taken is not None and taken is not cls:

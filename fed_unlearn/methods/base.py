@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fed_unlearn.data.images import Samples, as_image_set, require_pixels
 from fed_unlearn.data.streamed import StreamedSet
-from fed_unlearn.errors import EmptySetError, InvalidDataError, UnlearningDivergedError
+from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.inference import device_of, evaluation_mode
 from fed_unlearn.methods.checks import check_excluded, check_samples, class_count_of
 from fed_unlearn.methods.validation import require_choice
@@ -191,6 +191,11 @@ class Method(ABC):
         UnlearningDivergedError
             If a loss stops being finite.
         """
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise InvalidParameterError(
+                f"{self.name}: generator = {generator!r} was given; expected a torch.Generator, such as"
+                " torch.Generator().manual_seed(0)"
+            )
         forget_samples = self._given("forget", forget)
         retain_samples = self._given("retain", retain) if retain is not None else None
         unseen_samples = self._given("unseen", unseen) if unseen is not None else None
@@ -216,7 +221,7 @@ class Method(ABC):
         )
         # Autocast's cache would keep the weights as they were cast first, whatever the optimizer makes of them since.
         reduced = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False)
-        with evaluation_mode(copied), evaluation_mode(model), reduced:
+        with evaluation_mode(copied), evaluation_mode(model), torch.enable_grad(), reduced:
             try:
                 applied = self._apply(workspace)
             except UnlearningDivergedError as error:
@@ -265,7 +270,10 @@ class Method(ABC):
     def _given(self, kind: str, source: SampleSource) -> Samples:
         """A set of samples as it was given, its pixels checked."""
         if isinstance(source, DataLoader):
-            return StreamedSet(source)
+            try:
+                return StreamedSet(source)
+            except (EmptySetError, InvalidDataError) as error:
+                raise type(error)(f"{self.name}: {kind} set: {error}") from None
         if hasattr(source, "__len__") and len(source) == 0:
             raise EmptySetError(
                 f"{self.name}: the forget set has no sample; at least one was expected"
@@ -273,6 +281,9 @@ class Method(ABC):
                 else f"{self.name}: the {kind} set has no sample; give None where there is none. If the forget set is"
                 " the whole data, nothing is left to keep: start from a new model"
             )
-        samples = as_image_set(source)
-        require_pixels(samples.images)
+        try:
+            samples = as_image_set(source)
+            require_pixels(samples.images)
+        except InvalidDataError as error:
+            raise InvalidDataError(f"{self.name}: {kind} set: {error}") from None
         return samples

@@ -37,9 +37,12 @@ class BoundaryExpanding(ForgetDescent):
 
     Parameters
     ----------
-    epochs, learning_rate, momentum, batch_size, stop_per_sample, trained_layers
-        As in :class:`~fed_unlearn.methods.descent.ForgetDescent`. The paper trains all layers with all samples to the
-        end; training the last three, with the samples that are still recognised, keeps more of the other classes.
+    epochs, learning_rate, momentum, batch_size, max_steps
+        As in :class:`~fed_unlearn.methods.descent.ForgetDescent`.
+    stop_per_sample : bool, default True
+        Whether samples that are no longer recognised are left out. The paper trains with all of them to the end.
+    trained_layers : int, default 3
+        So many of the last layers are trained. The paper trains all; the last three keep more of the other classes.
     target_accuracy : float, default 0.03
         The aim: at most this share of the forget set is still predicted under its own label, the shadow left out.
     head : str or None, default None
@@ -83,7 +86,10 @@ def output_layer(method: str, work: Workspace, name: str | None = None) -> nn.Li
     InvalidModelError
         If there is none, or its outputs are not the model's classes.
     """
-    found, layer = last_linear(work.model, name)
+    try:
+        found, layer = last_linear(work.model, name)
+    except InvalidModelError as error:
+        raise InvalidModelError(f"{method}: {error}; methods that need none work on any model") from None
     if layer.out_features != work.class_count:
         raise InvalidModelError(
             f"{method}: layer {found!r} has {layer.out_features} outputs and the model {work.class_count};"

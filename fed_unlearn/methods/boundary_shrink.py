@@ -34,10 +34,11 @@ class BoundaryShrink(ForgetDescent):
 
     Parameters
     ----------
-    epochs, learning_rate, momentum, batch_size, target_accuracy, trained_layers
-        As in :class:`~fed_unlearn.methods.descent.ForgetDescent`. The paper trains all layers; training the last
-        three keeps more of the other classes, and the forgetting is as deep: it stays where the old class's output
-        row is put back.
+    epochs, learning_rate, momentum, batch_size, max_steps, target_accuracy, stop_per_sample
+        As in :class:`~fed_unlearn.methods.descent.ForgetDescent`.
+    trained_layers : int, default 3
+        So many of the last layers are trained. The paper trains all; the last three keep more of the other classes,
+        and the forgetting is as deep: it stays where the old class's output row is put back.
     bound : float, default 0.1
         Largest change of a pixel in the search, pixels in [0, 1].
     search : {"fgsm", "pgd"}, default "fgsm"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from numbers import Integral
 
 import torch
 from torch import nn
@@ -27,10 +28,10 @@ def class_count_of(method: str, model: nn.Module, samples: Samples) -> int:
             f"{method}: the model gives no logits for a float32 image of shape {samples.image_shape}"
             f" ({str(error).splitlines()[0]}); one that does was expected"
         ) from error
-    if logits.ndim != 2:
+    if logits.ndim != 2 or logits.shape[1] < 2:
         raise InvalidModelError(
             f"{method}: the model gave outputs of shape {tuple(logits.shape)} for one image; logits of shape"
-            " (1, classes) were expected"
+            " (1, classes) were expected, of two classes at least"
         )
     return logits.shape[1]
 
@@ -63,7 +64,12 @@ def check_excluded(method: str, excluded_classes: Collection[int], class_count: 
     InvalidDataError
         Naming them.
     """
-    outside = [label for label in excluded_classes if not isinstance(label, int) or not 0 <= label < class_count]
+    if not isinstance(excluded_classes, Collection) or isinstance(excluded_classes, str):
+        raise InvalidDataError(
+            f"{method}: excluded_classes = {excluded_classes!r} was given; expected a collection of classes, such as"
+            " {3}"
+        )
+    outside = [label for label in excluded_classes if not isinstance(label, Integral) or not 0 <= label < class_count]
     if outside:
         raise InvalidDataError(
             f"{method}: excluded classes {outside} were given; the model has outputs 0 to {class_count - 1}"

@@ -31,8 +31,10 @@ class Delete(ForgetDescent):
 
     Parameters
     ----------
-    learning_rate, max_gradient_norm : float, default 0.005 and 1
-        The bound on the gradient lets one learning rate serve small and large models.
+    learning_rate : float, default 0.005
+        Of SGD.
+    max_gradient_norm : float, default 1.0
+        Bound on the gradient, which lets one learning rate serve small and large models.
     trained_layers : int, default 2
         The last layers decide between classes; with only those trained, the others keep their accuracy.
     epochs, stop_per_sample, momentum, batch_size, max_steps, target_accuracy

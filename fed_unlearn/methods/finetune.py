@@ -40,6 +40,7 @@ class Finetune(Descent):
 
     epochs: int = 5
     learning_rate: float = 1e-2
+    max_gradient_norm: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -69,8 +69,10 @@ class InstanceWise(Method):
         The hinge of a sample is zero from this gap between logits on.
     tolerance : float, default 0.5
         For ``"indistinguishable"``: log-odds this near to the samples' targets, on average, are near enough.
-    learning_rate, momentum : float, default 0.001 and 0.9
-        Of SGD; the learning rate where there is no joint training.
+    learning_rate : float, default 0.001
+        Of SGD, where there is no joint training.
+    momentum : float, default 0.9
+        Of SGD.
     max_gradient_norm : float, default 5.0
         Longer gradients are scaled down to it: the first ones, of samples still recognised, are the longest, and
         their length differs between models by orders of magnitude.
@@ -87,8 +89,12 @@ class InstanceWise(Method):
         What retained samples are for, where there are any. ``"joint"``: every step trains on some under their own
         labels, and BatchNorm statistics follow; there are anchors only where ``adversarial`` is set. ``"anchors"``: a
         few are among the anchors; fit for a client whose samples are few, and unlike those of others.
-    joint_learning_rate, joint_gradient_norm, joint_weight : float, default 0.01, 1.0 and 0.1
-        Of joint training: of SGD, the bound on its gradient, and of the forget samples' mean loss.
+    joint_learning_rate : float, default 0.01
+        Of SGD in joint training.
+    joint_gradient_norm : float, default 1.0
+        Longer gradients of joint training are scaled down to it.
+    joint_weight : float, default 0.1
+        Weight of the forget samples' mean loss in joint training.
     joint_batch_size : int, default 128
         Retained samples in one step of joint training.
     anchor_weight : float, default 0.3
@@ -102,10 +108,14 @@ class InstanceWise(Method):
     adversarial : bool, default False
         Adversarial examples of the forget samples are anchors too (the paper's section 4.2). The paper trains on the
         class that they were made for; here they keep the original's logits, which say that and more.
-    adversarial_examples, adversarial_steps : int
-        Of each forget sample, and the steps in which each is searched.
-    adversarial_bound, adversarial_step_size : float
-        L2 norms of the whole change of an image, pixels in [0, 1], and of one step.
+    adversarial_examples : int, default 20
+        Of each forget sample.
+    adversarial_steps : int, default 100
+        In which each of them is searched.
+    adversarial_bound : float, default 4.0
+        L2 norm of the whole change of an image, pixels in [0, 1].
+    adversarial_step_size : float, default 0.1
+        L2 norm of the change in one step.
     importance : bool, default False
         Parameters that matter little to the forget samples are held at their values (the paper's section 4.3).
     importance_weight : float, default 1.0
@@ -154,9 +164,11 @@ class InstanceWise(Method):
         if self.labels is not None:
             if self.goal != "relabel":
                 raise InvalidParameterError(f"{self.name}: labels were given; goal {self.goal!r} takes none")
-            if isinstance(self.labels, Sequence) and not isinstance(self.labels, str):
-                object.__setattr__(self, "labels", tuple(self.labels))
-            for label in self.labels if isinstance(self.labels, tuple) else (self.labels,):
+            labels = self.labels.tolist() if hasattr(self.labels, "tolist") else self.labels
+            if isinstance(labels, Sequence) and not isinstance(labels, str):
+                labels = tuple(labels)
+            object.__setattr__(self, "labels", labels)
+            for label in labels if isinstance(labels, tuple) else (labels,):
                 require("labels", self.name, label, int, minimum=0)
         for name in ("stop_per_sample", "adversarial", "importance"):
             require(name, self.name, getattr(self, name), bool)

@@ -38,9 +38,9 @@ class NegativeGradientPlus(Descent):
     margin : float, default 1.0
         A forget sample is left alone once a class that is neither its own nor excluded leads those by this gap between
         logits.
-    learning_rate, max_gradient_norm : float
-        The bound on the gradient lets one learning rate serve small and large models.
-    momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
+    max_gradient_norm : float, default 1.0
+        Bound on the gradient, which lets one learning rate serve small and large models.
+    learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`.
     """
 

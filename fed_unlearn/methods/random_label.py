@@ -35,9 +35,9 @@ class RandomLabel(Descent):
     forget_weight : float, default 0.1
         Random labels cannot be learned, only their average; weighted fully, the attempt costs a small model more of
         what it retains than forgetting needs.
-    learning_rate, max_gradient_norm : float
-        The bound on the gradient lets one learning rate serve small and large models.
-    momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
+    max_gradient_norm : float, default 1.0
+        Bound on the gradient, which lets one learning rate serve small and large models.
+    learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`.
     """
 

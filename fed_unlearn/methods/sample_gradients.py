@@ -84,7 +84,10 @@ def mean_of_gradients(
     plan = torch.arange(len(samples), device=samples.labels.device).split(chunk)
     for images, labels in samples.batches(plan):
         images = images.contiguous(memory_format=torch.channels_last)
-        for name, gradients in gradients_of(values, images, labels).items():
+        # Gradients sample by sample and mixed precision do not go together.
+        with torch.autocast(images.device.type, enabled=False):
+            found = gradients_of(values, images, labels)
+        for name, gradients in found.items():
             totals[name] += transform(gradients).sum(dim=0)
         passes.add(forward=len(labels), backward=len(labels))
     return {name: total / len(samples) for name, total in totals.items()}

@@ -42,8 +42,10 @@ class Scrub(Descent):
     ----------
     temperature : float, default 4.0
         T: logits are divided by it in both divergences.
-    alpha, gamma : float, default 0.5 and 1.0
-        Weights of the divergence and of the cross-entropy on retained samples.
+    alpha : float, default 0.5
+        Weight of the divergence on retained samples.
+    gamma : float, default 1.0
+        Weight of the cross-entropy on retained samples.
     min_steps : int, default 1
         Steps on retained samples after each one on forget samples.
     max_phases : int, default 500
@@ -56,9 +58,10 @@ class Scrub(Descent):
         samples.
     rewind_interval : int, default 10
         Max-steps between two of the states that may be gone back to; all are kept in the CPU's memory.
-    learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
-        As in :class:`~fed_unlearn.methods.descent.Descent`. The bound on the gradient lets one learning rate serve
-        small and large models.
+    max_gradient_norm : float, default 1.0
+        Bound on the gradient, which lets one learning rate serve small and large models.
+    learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
+        As in :class:`~fed_unlearn.methods.descent.Descent`.
     """
 
     paper: ClassVar[str] = "Kurmanji et al., Towards Unbounded Machine Unlearning, NeurIPS 2023"

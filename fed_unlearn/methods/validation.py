@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from numbers import Integral, Real
 
 from fed_unlearn.errors import InvalidParameterError
 
@@ -52,9 +53,9 @@ def require(
         if bound is not None
     ]
     allowed = " ".join([_KINDS.get(kind, kind.__name__), " and ".join(limits)]).strip()
-    accepted = (int, float) if kind is float else (kind,)
+    accepted = {float: (Integral, Real), int: (Integral,)}.get(kind, (kind,))  # also those of NumPy
     fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-    if fits and isinstance(value, int | float) and kind is not bool:
+    if fits and isinstance(value, Real) and kind is not bool:
         fits = (
             math.isfinite(value)
             and (minimum is None or value >= minimum)

@@ -53,7 +53,10 @@ def checkpoint_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         with safe_open(path, framework="pt") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InvalidModelError(f"{path}: not a readable safetensors file ({error})") from error
+        raise InvalidModelError(
+            f"{path}: not a readable safetensors file ({error}); write one by"
+            " safetensors.torch.save_file(model.state_dict(), PATH)"
+        ) from error
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
@@ -77,7 +80,10 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InvalidModelError(f"{path}: not a readable safetensors file ({error})") from error
+        raise InvalidModelError(
+            f"{path}: not a readable safetensors file ({error}); write one by"
+            " safetensors.torch.save_file(model.state_dict(), PATH)"
+        ) from error
     expected = model.state_dict()
     for name, tensor in expected.items():
         if name not in tensors:

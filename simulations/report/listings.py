@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fed_unlearn.methods import available, distribution_of, unavailable
-from fed_unlearn.simulations.report.method_details import parameter_details
+from fed_unlearn.methods import Method, available, distribution_of, unavailable
+from fed_unlearn.simulations.report.method_details import parameter_details, plain, summary
 from fed_unlearn.simulations.scenario import built_in_scenarios
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def print_methods() -> None:
     for name, method in available().items():
         distribution = distribution_of(name)
         facts = {
+            "does": plain(summary(method))
+            + (" A control: it only looks like forgetting." if method.is_control else ""),
             "serves": ", ".join(method.scopes) + " requests",
             "needs": method.needs,
             "paper": method.paper,
@@ -53,6 +55,11 @@ def print_methods() -> None:
     for reason in unavailable().values():
         console.print(reason, markup=False, highlight=False, soft_wrap=True)
     console.print("fed-unlearn methods NAME explains one and its parameters", highlight=False)
+
+
+def _idea(method: type[Method]) -> str:
+    idea = plain(summary(method).partition("\n\n")[0])
+    return f"{idea} A control: it only looks like forgetting." if method.is_control else idea
 
 
 def print_strategies() -> None:

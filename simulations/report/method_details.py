@@ -56,7 +56,7 @@ def print_method(name: str) -> None:
         "needs": cls.needs + (" (cannot do without retained samples)" if cls.requires_retain else ""),
         "from": "fed_unlearn" if distribution is None else distribution,
     }
-    console.print(Text(name, style="bold"), Text(plain(_summary(cls))), sep="\n")
+    console.print(Text(name, style="bold"), Text(plain(summary(cls))), sep="\n")
     if cls.is_control:
         console.print("A control: it only looks like forgetting.", highlight=False)
     for key, value in facts.items():
@@ -128,7 +128,8 @@ def _docstring(cls: type) -> str:
     return "" if written.startswith(f"{cls.__name__}(") else inspect.cleandoc(written)
 
 
-def _summary(cls: type[Method]) -> str:
+def summary(cls: type[Method]) -> str:
+    """What a method's docstring says before its parameters."""
     return _docstring(cls).partition("\nParameters\n")[0]
 
 

@@ -53,6 +53,19 @@ def untrained_network() -> nn.Module:
         )
 
 
+def fitted(network: nn.Module, samples: ImageSet, epochs: int) -> nn.Module:
+    """The network itself, trained."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(epochs):
+        for indices in torch.randperm(len(samples), generator=generator).split(32):
+            images, labels = samples.batch(indices)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images), labels).backward()
+            optimizer.step()
+    return network.eval()
+
+
 def train_digits() -> Digits:
     pixels, targets = load_digits(return_X_y=True)
     images = torch.tensor(pixels / 16, dtype=torch.float32).view(-1, 1, 8, 8)
@@ -60,18 +73,10 @@ def train_digits() -> Digits:
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     samples = ImageSet(images, labels)
     train, test = samples.subset(order[:1400]), samples.subset(order[1400:])
-    network = untrained_network()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(8):
-        for indices in torch.randperm(len(train), generator=generator).split(32):
-            batch, wanted = train.batch(indices)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(batch), wanted).backward()
-            optimizer.step()
+    network = fitted(untrained_network(), train, epochs=8)
     others = [label for label in range(10) if label != FORGOTTEN]
     return Digits(
-        trained=network.eval(),
+        trained=network,
         forget=train.of_classes([FORGOTTEN]),
         retain=train.of_classes(others),
         test_forget=test.of_classes([FORGOTTEN]),

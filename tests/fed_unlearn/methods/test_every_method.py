@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from trained_digits import FORGOTTEN, Digits, accuracy, state_bytes
 
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import (
     EmptySetError,
     FedUnlearnError,
@@ -28,7 +28,7 @@ from fed_unlearn.guard import UNGUARDED
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods import available
 from fed_unlearn.methods.base import Outcome, SampleSource
-from fed_unlearn.models import last_linear
+from fed_unlearn.models import build_model, last_linear
 
 every_method = pytest.mark.parametrize("name", METHODS)
 every_uncontrolled_method = pytest.mark.parametrize("name", UNCONTROLLED)
@@ -212,6 +212,40 @@ def test_a_learning_rate_that_breaks_the_model_is_refused_by_name_and_step(
     rates = dict.fromkeys(("learning_rate", "joint_learning_rate"), 1e36)
     bounds = dict.fromkeys(("max_gradient_norm", "joint_gradient_norm"), 1e6)
     assert_diverges(name, digits.model, digits, max_steps=max_steps, epochs=20, **rates, **bounds)
+
+
+def test_a_mask_over_every_class_does_not_say_that_it_forgot(digits: Digits) -> None:
+    samples = concatenate(part(digits.forget, 20), part(digits.retain, 60))
+    assert len(samples.labels.unique()) == 10
+    assert not quick("mask-output").unlearn(digits.model, samples).converged
+
+
+def test_wrong_arguments_are_refused_in_words(digits: Digits) -> None:
+    forget = part(digits.forget, 20)
+    for arguments, said in (
+        ({"generator": 0}, "generator = 0 was given; expected a torch.Generator"),
+        ({"excluded_classes": 3}, "excluded_classes = 3 was given; expected a collection"),
+    ):
+        with pytest.raises(FedUnlearnError, match=said):
+            quick("delete").unlearn(digits.model, forget, **arguments)  # type: ignore[arg-type]
+
+
+def test_numbers_may_be_those_of_numpy_and_gradients_may_be_off(digits: Digits) -> None:
+    forget = part(digits.forget, 20)
+    plain = quick("delete", max_steps=3, learning_rate=0.5).unlearn(digits.model, forget)
+    with torch.no_grad():
+        same = quick("delete", max_steps=numpy.int64(3), learning_rate=numpy.float64(0.5)).unlearn(digits.model, forget)
+    assert_same(same, plain)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"importance": True}])
+def test_gradients_sample_by_sample_are_taken_in_full_precision(digits: Digits, parameters: dict[str, object]) -> None:
+    # BatchNorm beneath vmap takes no inputs of another type than its own.
+    name = "instance-wise" if parameters else "selective-dampening"
+    network = build_model("all-cnn", class_count=10, image_shape=(1, 8, 8), parameters={"width": 0.1})
+    known = part(digits.forget, 20).relabelled(predict_logits(network, part(digits.forget, 20)).argmax(dim=1))
+    outcome = quick(name, precision="bfloat16", **parameters).unlearn(network, known, part(digits.retain, 60))
+    assert state_bytes(outcome.model) != state_bytes(network)
 
 
 @every_method

@@ -49,6 +49,24 @@ def test_a_new_method_is_found_by_its_name(clean_registry: None) -> None:
     register("nothing")(Nothing)
 
 
+def test_a_class_that_is_no_whole_method_is_refused_when_it_registers(clean_registry: None) -> None:
+    class Half(Method):
+        paper, scopes, needs = "none", ("class",), "forget"
+
+        def _apply(self, work: Workspace) -> Applied:
+            return Applied(converged=False, steps=0, guard_labels=None)
+
+    with pytest.raises(InvalidParameterError, match=r"method 'half': .*Half does not implement stronger"):
+        register("half")(Half)
+
+    class Scoped(Nothing):
+        scopes = "class"  # type: ignore[assignment]
+
+    with pytest.raises(InvalidParameterError, match=r"method 'scoped': scopes = 'class' .* expected a tuple"):
+        register("scoped")(Scoped)
+    assert not {"half", "scoped"} & set(available())
+
+
 def test_built_in_methods_describe_themselves() -> None:
     found = available()
     assert {"boundary-shrink", "boundary-expanding", "mask-output"} <= set(found)

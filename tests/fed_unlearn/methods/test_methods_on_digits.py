@@ -9,7 +9,7 @@ import pytest
 import torch
 from method_cases import METHODS, UNCONTROLLED, created
 from torch import nn
-from trained_digits import Digits, accuracy
+from trained_digits import Digits, accuracy, fitted
 
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.methods.base import Outcome
@@ -39,16 +39,7 @@ class Models:
 
 
 def trained(samples: ImageSet) -> nn.Module:
-    model = build_model("small-cnn", class_count=10, image_shape=(1, 8, 8))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(15):
-        for indices in torch.randperm(len(samples), generator=generator).split(32):
-            images, labels = samples.batch(indices)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(model(images), labels).backward()
-            optimizer.step()
-    return model.eval()
+    return fitted(build_model("small-cnn", class_count=10, image_shape=(1, 8, 8)), samples, epochs=15)
 
 
 @pytest.fixture(scope="module")
