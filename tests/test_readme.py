@@ -6,9 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from flwr.app import Context, RecordDict
 
+from fed_unlearn import methods
+from fed_unlearn.data.sources import load_source
+from fed_unlearn.inference import predict_logits
+from fed_unlearn.models import build_model
 from fed_unlearn.simulations.inprocess import InProcessGrid
+from fed_unlearn.training import TrainingSettings, train_locally
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -38,5 +44,20 @@ def test_without_a_federation(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("True ")
 
 
+def test_a_method_of_your_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    methods.available()
+    monkeypatch.setattr(methods, "_REGISTRY", dict(methods._REGISTRY))
+    names: dict[str, object] = {"__name__": __name__}
+    exec(block("from dataclasses import dataclass"), names)
+    methods.register("my-method")(names["MyMethod"])  # type: ignore[type-var]
+    digits = load_source("digits")
+    model = build_model("small-cnn", class_count=10, image_shape=digits.image_shape)
+    train_locally(model, digits.train, TrainingSettings(local_epochs=3), torch.Generator().manual_seed(0))
+    forget, retain = digits.train.of_classes({3}), digits.train.of_classes(set(range(10)) - {3})
+    outcome = methods.create("my-method", weight=0.2, max_steps=100).unlearn(model, forget, retain)
+    known = (predict_logits(outcome.model, forget).argmax(dim=1) == 3).double().mean()
+    assert float(known) < 0.1
+
+
 def test_every_block_is_run() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
