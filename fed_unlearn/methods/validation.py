@@ -56,12 +56,13 @@ def require(
     accepted = {float: (Integral, Real), int: (Integral,)}.get(kind, (kind,))  # also those of NumPy
     fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     if fits and isinstance(value, Real) and kind is not bool:
+        number = float(value)
         fits = (
-            math.isfinite(value)
-            and (minimum is None or value >= minimum)
-            and (maximum is None or value <= maximum)
-            and (above is None or value > above)
-            and (below is None or value < below)
+            math.isfinite(number)
+            and (minimum is None or number >= minimum)
+            and (maximum is None or number <= maximum)
+            and (above is None or number > above)
+            and (below is None or number < below)
         )
     if not fits:
         raise InvalidParameterError(f"{method}: {name} = {value!r} was given; allowed is {allowed}")
