@@ -167,11 +167,9 @@ class _Bench:
                     generator=seeded_generator(self._settings.seed, "bench", "unlearn", name),
                     unseen=self._parts.unseen,
                 )
-        except FedUnlearnError as error:
-            self._put(MethodRow(method=name, error=str(error)))
-            return
-        except Exception as error:  # whatever another package's method does, or a device that is out of memory
-            self._put(MethodRow(method=name, error=f"{type(error).__name__}: {error}"))
+        except Exception as error:  # another package's method may raise anything, and a device run out of memory
+            own = isinstance(error, FedUnlearnError)
+            self._put(MethodRow(method=name, error=str(error) if own else f"{type(error).__name__}: {error}"))
             return
         cost.forward_passes, cost.backward_passes = outcome.forward_passes, outcome.backward_passes
         cost.steps = outcome.steps

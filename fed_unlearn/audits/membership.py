@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidParameterError
+from fed_unlearn.margins import confidence
 
 BIN_COUNT = 200
 _EDGE = 20.0
@@ -33,9 +34,7 @@ def confidence_histogram(logits: Tensor, labels: Tensor) -> list[int]:
     """
     if len(labels) == 0:
         return [0] * BIN_COUNT
-    own = logits.gather(1, labels[:, None])[:, 0]
-    others = logits.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
-    scaled = (own - others).clamp(-_EDGE, _EDGE)
+    scaled = confidence(logits, labels).clamp(-_EDGE, _EDGE)
     bins = ((scaled + _EDGE) / (2 * _EDGE) * BIN_COUNT).long().clamp(0, BIN_COUNT - 1)
     return torch.bincount(bins, minlength=BIN_COUNT).tolist()
 
@@ -58,12 +57,11 @@ def membership_auc(member_histogram: Sequence[int], outsider_histogram: Sequence
     EmptySetError
         If either side has no sample.
     """
-    members = np.asarray(member_histogram, dtype=np.float64)
-    outsiders = np.asarray(outsider_histogram, dtype=np.float64)
+    members = np.asarray(member_histogram, dtype=np.int64)
+    outsiders = np.asarray(outsider_histogram, dtype=np.int64)
     if members.sum() == 0 or outsiders.sum() == 0:
         raise EmptySetError(f"{members.sum():.0f} members and {outsiders.sum():.0f} outsiders; both need one at least")
-    below = np.cumsum(outsiders) - outsiders
-    return float((members * (below + outsiders / 2)).sum() / (members.sum() * outsiders.sum()))
+    return _auc_of_counts(members[::-1], outsiders[::-1])  # the most confident come first: their losses are smallest
 
 
 def sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
@@ -82,10 +80,7 @@ def sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
     """
     if len(labels) == 0:
         return torch.empty(0, dtype=torch.float64)
-    precise = logits.double()
-    own = precise.gather(1, labels[:, None])[:, 0]
-    others = precise.scatter(1, labels[:, None], -torch.inf).logsumexp(1)
-    return functional.softplus(others - own)
+    return functional.softplus(-confidence(logits.double(), labels))
 
 
 def exact_membership_auc(member_losses: Tensor, outsider_losses: Tensor) -> float:

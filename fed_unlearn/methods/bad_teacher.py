@@ -20,7 +20,7 @@ from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import Descent
-from fed_unlearn.methods.labels import allowed_answers, require_allowed_labels
+from fed_unlearn.methods.labels import allowed_answers
 from fed_unlearn.methods.validation import require
 from fed_unlearn.seeding import isolated_random
 
@@ -71,10 +71,8 @@ class BadTeacher(Descent):
         return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(self.momentum, 0.999))
 
     def _apply(self, work: Workspace) -> Applied:
-        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
-        assert work.retain is not None
-        chosen = torch.randperm(len(work.retain), generator=work.generator)
-        retain = work.retain.subset(chosen[: math.ceil(self.retain_share * len(chosen))])
+        chosen = torch.randperm(len(work.retained), generator=work.generator)
+        retain = work.retained.subset(chosen[: math.ceil(self.retain_share * len(chosen))])
         targets = self._forget_targets(work)
 
         def loss_of(batch: Batch) -> Tensor:

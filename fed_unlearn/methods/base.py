@@ -17,7 +17,7 @@ from fed_unlearn.data.images import Samples, as_image_set, require_pixels
 from fed_unlearn.data.streamed import StreamedSet
 from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.inference import device_of, evaluation_mode
-from fed_unlearn.methods.checks import check_excluded, check_samples, class_count_of
+from fed_unlearn.methods.checks import check_classes_left, check_excluded, check_samples, class_count_of
 from fed_unlearn.methods.validation import require_choice
 
 Scope = Literal["class", "sample", "client"]
@@ -99,6 +99,19 @@ class Workspace:
     class_count: int
     generator: torch.Generator
     passes: PassCounter = field(default_factory=PassCounter)
+
+    @property
+    def retained(self) -> Samples:
+        """``retain``, for methods that train on it.
+
+        Raises
+        ------
+        InvalidDataError
+            If none was given.
+        """
+        if self.retain is None:
+            raise InvalidDataError("no retain set was given; samples that must stay known were expected")
+        return self.retain
 
 
 @dataclass(frozen=True)
@@ -206,6 +219,7 @@ class Method(ABC):
             if samples is not None:
                 check_samples(self.name, kind, samples, forget_samples.image_shape, class_count)
         check_excluded(self.name, excluded_classes, class_count)
+        check_classes_left(self.name, forget_samples.labels, excluded_classes, class_count)
         started = time.perf_counter()
         copied = copy.deepcopy(model)
         device = device_of(model)
@@ -283,7 +297,8 @@ class Method(ABC):
             )
         try:
             samples = as_image_set(source)
-            require_pixels(samples.images)
+            if samples is source:  # whatever was made of another data set was checked as it was read
+                require_pixels(samples.images)
         except InvalidDataError as error:
             raise InvalidDataError(f"{self.name}: {kind} set: {error}") from None
         return samples

@@ -21,7 +21,7 @@ from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import ForgetDescent
-from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
+from fed_unlearn.methods.labels import nearest_allowed
 from fed_unlearn.methods.validation import require
 from fed_unlearn.models import last_linear
 
@@ -63,7 +63,6 @@ class BoundaryExpanding(ForgetDescent):
             require("head", self.name, self.head, str)
 
     def _apply(self, work: Workspace) -> Applied:
-        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
         head = output_layer(self.name, work, self.head)
 
         def loss_of(batch: Batch) -> Tensor:

@@ -20,7 +20,7 @@ from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.curvature import curvature
 from fed_unlearn.methods.descent import ForgetDescent
-from fed_unlearn.methods.labels import nearest_allowed, require_allowed_labels
+from fed_unlearn.methods.labels import nearest_allowed
 from fed_unlearn.methods.trained import trained_parameters
 from fed_unlearn.methods.validation import require, require_choice
 
@@ -84,7 +84,6 @@ class BoundaryShrink(ForgetDescent):
         require("reweight", self.name, self.reweight, bool)
 
     def _apply(self, work: Workspace) -> Applied:
-        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
         with trained_parameters(self.name, work.model, self.trained_layers):  # refuses a frozen model before the search
             targets, weights = self._search(work)
         before = self._curvatures(work, targets) if self.regularizer == "curvature" else None

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from numbers import Integral
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidDataError, InvalidModelError
@@ -73,4 +73,20 @@ def check_excluded(method: str, excluded_classes: Collection[int], class_count: 
     if outside:
         raise InvalidDataError(
             f"{method}: excluded classes {outside} were given; the model has outputs 0 to {class_count - 1}"
+        )
+
+
+def check_classes_left(method: str, labels: Tensor, excluded_classes: Collection[int], class_count: int) -> None:
+    """Refuse a forget set for which some sample has no class left.
+
+    Raises
+    ------
+    InvalidDataError
+        If a sample has no other class to go to.
+    """
+    left = set(range(class_count)) - set(excluded_classes)
+    if not left or (len(left) == 1 and bool((labels == next(iter(left))).any())):
+        raise InvalidDataError(
+            f"{method}: classes {sorted(excluded_classes)} of {class_count} are excluded, which leaves samples"
+            " of the forget set no class but their own"
         )

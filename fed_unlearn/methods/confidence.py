@@ -1,4 +1,4 @@
-"""How sure a model is of a sample's own class, and how sure it would be had it never seen the sample."""
+"""How sure a model would be of a sample's own class had it never seen the sample."""
 
 from __future__ import annotations
 
@@ -6,25 +6,6 @@ import torch
 from torch import Tensor
 
 from fed_unlearn.errors import InvalidDataError
-
-
-def confidence(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log-odds of each sample's own class: its logit minus the log-sum-exp of the others.
-
-    A monotone transform of the cross-entropy, without its floor at zero (Carlini et al., 2022, section IV).
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, classes)
-    labels : Tensor of shape (n,), int64
-
-    Returns
-    -------
-    Tensor of shape (n,)
-    """
-    own = labels.unsqueeze(1)
-    others = logits.scatter(1, own, -torch.inf).logsumexp(dim=1)
-    return logits.gather(1, own).squeeze(1) - others
 
 
 def unseen_confidence(

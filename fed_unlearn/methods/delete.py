@@ -17,7 +17,7 @@ from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import ForgetDescent
-from fed_unlearn.methods.labels import allowed_answers, require_allowed_labels
+from fed_unlearn.methods.labels import allowed_answers
 
 
 @register("delete")
@@ -51,7 +51,6 @@ class Delete(ForgetDescent):
     trained_layers: int = 2
 
     def _apply(self, work: Workspace) -> Applied:
-        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
         logits = predict_logits(work.original, work.forget).to(work.forget.labels.device)
         work.passes.add(forward=len(work.forget))
         targets = allowed_answers(logits, work.forget.labels, work.excluded_classes)

@@ -54,12 +54,11 @@ class Finetune(Descent):
         return False, True
 
     def _most_steps(self, work: Workspace) -> int:
-        assert work.retain
-        return min(self.max_steps, self.epochs * math.ceil(len(work.retain) / self.batch_size))
+        return min(self.max_steps, self.epochs * math.ceil(len(work.retained) / self.batch_size))
 
     def _apply(self, work: Workspace) -> Applied:
         def loss_of(batch: Batch) -> Tensor:
             return functional.cross_entropy(batch.retain_logits, batch.retain_labels)
 
-        converged, steps = self._descend(work, loss_of, work.retain)
+        converged, steps = self._descend(work, loss_of, work.retained)
         return Applied(converged=converged, steps=steps, guard_labels=None)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fed_unlearn.methods.confidence import confidence
+from fed_unlearn.margins import confidence, logit_gaps
 
 # A sample counts as settled at this share of the margin: a hinge that anchors pull at never quite reaches its end.
 SETTLED_SHARE = 0.2
@@ -108,38 +108,3 @@ class Indistinguishable:
         # Members come from above: all a little too sure would still tell them from unseen samples.
         mean, bias = torch.stack([distances.abs().mean(), distances.mean().abs()]).tolist()
         return bool(mean <= self.tolerance and bias <= self.tolerance / 2)
-
-
-def logit_gaps(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Largest allowed logit minus the largest other one.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, classes)
-    allowed : Tensor of shape (n, classes), bool
-        With an allowed and another class in every row.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-        Above 0 where the predicted class is an allowed one.
-    """
-    best = logits.masked_fill(~allowed, -torch.inf).amax(dim=1)
-    return best - logits.masked_fill(allowed, -torch.inf).amax(dim=1)
-
-
-def log_odds(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Of the allowed classes together, against the others.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, classes)
-    allowed : Tensor of shape (n, classes), bool
-        With an allowed and another class in every row.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-    """
-    for_allowed, for_others = (logits.masked_fill(mask, -torch.inf).logsumexp(dim=1) for mask in (~allowed, allowed))
-    return for_allowed - for_others

@@ -19,11 +19,12 @@ from torch.nn import functional
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.guard import UNGUARDED
 from fed_unlearn.inference import predict_logits
+from fed_unlearn.margins import confidence
 from fed_unlearn.methods import register
 from fed_unlearn.methods.anchors import AnchorPool, AnchorSettings
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.batches import cycle
-from fed_unlearn.methods.confidence import confidence, unseen_confidence
+from fed_unlearn.methods.confidence import unseen_confidence
 from fed_unlearn.methods.instance_objectives import Indistinguishable, Misclassified, Objective
 from fed_unlearn.methods.keeping import Anchored, Joint, Keeping, Unkept
 from fed_unlearn.methods.labels import (
@@ -31,7 +32,6 @@ from fed_unlearn.methods.labels import (
     given_labels,
     nearest_allowed,
     random_allowed,
-    require_allowed_labels,
 )
 from fed_unlearn.methods.sample_gradients import HeldParameters, synaptic_importance
 from fed_unlearn.methods.trained import trained_parameters
@@ -198,7 +198,6 @@ class InstanceWise(Method):
         return replace(self, max_steps=2 * self.max_steps, consolidation_steps=2 * self.consolidation_steps)
 
     def _apply(self, work: Workspace) -> Applied:
-        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
         device = work.forget.labels.device
         before = predict_logits(work.original, work.forget).to(device)
         work.passes.add(forward=len(work.forget))
@@ -291,8 +290,7 @@ class InstanceWise(Method):
         return self.max_steps
 
     def _joint(self, work: Workspace, anchored: Anchored | None) -> Keeping:
-        assert work.retain is not None
-        return Joint(cycle(work.retain, self.joint_batch_size, work.generator), self.joint_weight, anchored)
+        return Joint(cycle(work.retained, self.joint_batch_size, work.generator), self.joint_weight, anchored)
 
     def _anchored(self, work: Workspace) -> Anchored | None:
         pool = AnchorPool.build(work, self._anchor_settings()) if self.anchor_weight else None

@@ -9,25 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from fed_unlearn.data.images import Samples
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods.base import Outcome
-
-
-def require_allowed_labels(method: str, labels: Tensor, excluded_classes: Collection[int], class_count: int) -> None:
-    """Refuse a forget set for which some sample has no class left.
-
-    Raises
-    ------
-    InvalidDataError
-        If a sample has no other class to go to.
-    """
-    left = set(range(class_count)) - set(excluded_classes)
-    if not left or (len(left) == 1 and bool((labels == next(iter(left))).any())):
-        raise InvalidDataError(
-            f"{method}: classes {sorted(excluded_classes)} of {class_count} are excluded, which leaves samples"
-            " of the forget set no class but their own"
-        )
 
 
 def nearest_allowed(logits: Tensor, labels: Tensor, excluded_classes: Collection[int]) -> Tensor:

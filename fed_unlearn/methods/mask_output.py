@@ -12,7 +12,6 @@ from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.boundary_expanding import output_layer
 from fed_unlearn.methods.descent import accuracy_of
-from fed_unlearn.methods.labels import require_allowed_labels
 from fed_unlearn.methods.validation import require
 
 
@@ -53,7 +52,6 @@ class MaskOutput(Method):
         layer = output_layer(self.name, work, self.head)
         if layer.bias is None:
             raise InvalidModelError(f"{self.name}: the output layer has no bias; one with a bias was expected")
-        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
         forgotten = torch.unique(work.forget.labels).to(layer.bias.device)
         with torch.no_grad():
             layer.bias[forgotten] = self.bias

@@ -12,12 +12,12 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
+from fed_unlearn.margins import log_odds, logit_gaps
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import Descent
-from fed_unlearn.methods.instance_objectives import log_odds, logit_gaps
-from fed_unlearn.methods.labels import forbidden_classes, require_allowed_labels
+from fed_unlearn.methods.labels import forbidden_classes
 from fed_unlearn.methods.validation import require
 
 
@@ -61,7 +61,6 @@ class NegativeGradientPlus(Descent):
         require("margin", self.name, self.margin, float, minimum=0)
 
     def _apply(self, work: Workspace) -> Applied:
-        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
         forbidden = forbidden_classes(work.forget.labels, work.excluded_classes, work.class_count)
 
         def loss_of(batch: Batch) -> Tensor:
@@ -71,5 +70,5 @@ class NegativeGradientPlus(Descent):
             recognised = logit_gaps(batch.forget_logits.detach(), ~own) < self.margin
             return self.alpha * kept - (1 - self.alpha) * (odds * recognised).mean()
 
-        converged, steps = self._descend(work, loss_of, work.retain)
+        converged, steps = self._descend(work, loss_of, work.retained)
         return Applied(converged=converged, steps=steps, guard_labels=None)

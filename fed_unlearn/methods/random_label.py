@@ -16,7 +16,7 @@ from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import Descent
-from fed_unlearn.methods.labels import random_allowed, require_allowed_labels
+from fed_unlearn.methods.labels import random_allowed
 from fed_unlearn.methods.validation import require
 
 
@@ -57,7 +57,6 @@ class RandomLabel(Descent):
         require("forget_weight", self.name, self.forget_weight, float, above=0)
 
     def _apply(self, work: Workspace) -> Applied:
-        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
         drawn = random_allowed(work.forget.labels, work.excluded_classes, work.class_count, work.generator)
 
         def loss_of(batch: Batch) -> Tensor:

@@ -18,7 +18,6 @@ from torch.nn import functional
 from fed_unlearn.inference import batch_slices
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Workspace
-from fed_unlearn.methods.labels import require_allowed_labels
 from fed_unlearn.methods.random_label import RandomLabel
 from fed_unlearn.methods.trained import trained_parameters
 from fed_unlearn.methods.validation import require
@@ -51,7 +50,6 @@ class Saliency(RandomLabel):
         require("share", self.name, self.share, float, above=0, maximum=1)
 
     def _apply(self, work: Workspace) -> Applied:
-        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
         with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
             masks = salient_masks(_forget_gradients(work, parameters), self.share)
             with _only(parameters, masks):

@@ -17,12 +17,12 @@ from torch.nn import functional
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.inference import predict_logits
+from fed_unlearn.margins import logit_gaps
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import Descent, accuracy_of
-from fed_unlearn.methods.instance_objectives import logit_gaps
-from fed_unlearn.methods.labels import forbidden_classes, require_allowed_labels
+from fed_unlearn.methods.labels import forbidden_classes
 from fed_unlearn.methods.validation import require
 
 REWIND_TOLERANCE = 0.05  # between the accuracies on forget and on unseen samples
@@ -106,7 +106,6 @@ class Scrub(Descent):
         return climbs, not climbs
 
     def _apply(self, work: Workspace) -> Applied:
-        require_allowed_labels(self.name, work.forget.labels, work.excluded_classes, work.class_count)
         states = _States(work, self._unseen_alike(work)) if self.rewind else None
         before = predict_logits(work.original, work.forget).to(work.forget.labels.device)
         work.passes.add(forward=len(work.forget))
@@ -121,7 +120,7 @@ class Scrub(Descent):
             climbed = climb(batch.logits, before[chosen], forbidden[chosen], self.temperature, self.margin)
             return -(self.temperature**2) * climbed.mean()
 
-        converged, steps = self._descend(work, loss_of, work.retain)
+        converged, steps = self._descend(work, loss_of, work.retained)
         if states is not None:
             converged = abs(states.rewind(steps)) <= REWIND_TOLERANCE
         return Applied(converged=converged, steps=steps, guard_labels=None)

@@ -66,13 +66,12 @@ class SelectiveDampening(Method):
         return replace(self, alpha=self.alpha / 1.5, dampening=self.dampening / 3)
 
     def _apply(self, work: Workspace) -> Applied:
-        assert work.retain is not None
         parameters = trainable(work.model)
         if not parameters:
             raise InvalidModelError(f"{self.name}: the model has no parameter that may be trained")
         forget = self._importance(work, work.forget)
-        retain = self._importance(work, work.retain)
-        share = len(work.forget) / (len(work.forget) + len(work.retain))
+        retain = self._importance(work, work.retained)
+        share = len(work.forget) / (len(work.forget) + len(work.retained))
         changed = []
         with torch.no_grad():
             for name, parameter in parameters.items():

@@ -14,11 +14,10 @@ from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import InvalidDataError, InvalidModelError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.guard import UNGUARDED
 from fed_unlearn.inference import predict_logits
+from fed_unlearn.margins import confidence, logit_gaps
 from fed_unlearn.methods import Outcome, create
 from fed_unlearn.methods.anchors import BLEND_RANGE, MOST_IMAGES, AnchorPool, AnchorSettings, blend
 from fed_unlearn.methods.base import PassCounter, Workspace
-from fed_unlearn.methods.confidence import confidence
-from fed_unlearn.methods.instance_objectives import logit_gaps
 from fed_unlearn.methods.instance_wise import InstanceWise
 from fed_unlearn.methods.sample_gradients import synaptic_importance
 
