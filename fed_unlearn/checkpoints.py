@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.files import write_atomically
 
 Arrays = Mapping[str, np.ndarray]
+
+_ORDER = "order"
+_HEADER_AT = 8
 
 
 class CheckpointStore:
@@ -39,9 +43,10 @@ class CheckpointStore:
         Returns
         -------
         str
-            SHA-256 of the file, in hexadecimal: the same arrays give the same digest.
+            SHA-256 of the file, in hexadecimal: the same arrays in the same order give the same digest.
         """
-        content = save({name: np.asarray(value, order="C") for name, value in arrays.items()})
+        order = json.dumps(list(arrays))
+        content = save({name: np.asarray(value, order="C") for name, value in arrays.items()}, {_ORDER: order})
         digest = hashlib.sha256(content).hexdigest()
         path = self.path(digest)
         if not path.exists():
@@ -49,7 +54,7 @@ class CheckpointStore:
         return digest
 
     def load(self, digest: str) -> dict[str, np.ndarray]:
-        """Read a model back.
+        """Read a model back, its arrays in the order in which they were saved: Flower's strategies go by position.
 
         Raises
         ------
@@ -64,8 +69,11 @@ class CheckpointStore:
         if hashlib.sha256(content).hexdigest() != digest:
             raise InvalidModelError(f"{path}: the bytes are not those that its name promises; restore the file")
         try:
-            return dict(load(content))
-        except SafetensorError as error:
+            arrays = load(content)
+            header = json.loads(content[_HEADER_AT : _HEADER_AT + int.from_bytes(content[:_HEADER_AT], "little")])
+            order = json.loads(header.get("__metadata__", {}).get(_ORDER, "null"))
+            return dict(arrays) if order is None else {name: arrays[name] for name in order}
+        except (SafetensorError, ValueError, KeyError) as error:
             raise InvalidModelError(f"{path}: not a safetensors file: {error}") from error
 
     def path(self, digest: str) -> Path:

@@ -39,10 +39,11 @@ class _InSession:
     def __call__(self, message: Message, context: Context, call_next: Handler) -> Message:
         session = ClientSession(self._task, context, self._models)
         token = active_session.set(session)
+        answers = protocol.digest_of(message)
         try:
             answer = call_next(message, context)
             if answer.has_content():
-                protocol.write_stamp(answer, session.stamp())
+                protocol.write_stamp(answer, session.stamp(answers))
             return answer
         except Exception as error:
             logger.exception("%s failed", message.metadata.message_type)

@@ -54,9 +54,15 @@ class ClientSession:
         """The client's stable name."""
         return self.task.client_id(self.context)
 
-    def retained_samples(self) -> ImageSet:
-        """The client's training samples without quarantined and tombstoned ones."""
-        return self.data.train.without(self.store.excluded_ids())
+    def retained_samples(self, arrived: int = 0) -> ImageSet:
+        """The client's training samples without quarantined and tombstoned ones.
+
+        Parameters
+        ----------
+        arrived : int
+            Only those of so many training experiences; 0 for all.
+        """
+        return self.data.arrived(arrived or None).without(self.store.excluded_ids())
 
     def model_with(self, arrays: ArrayRecord) -> nn.Module:
         """The process's model with the given weights, on the task's device."""
@@ -69,9 +75,10 @@ class ClientSession:
         model.load_state_dict(to_state_dict(arrays))
         return model
 
-    def stamp(self) -> protocol.Stamp:
-        """What a reply says of this client."""
+    def stamp(self, answers: str) -> protocol.Stamp:
+        """What a reply says of this client, and which configuration it answers."""
         return protocol.Stamp(
+            answers=answers,
             client_id=self.client_id,
             tombstones=self.store.tombstone_digest(),
             retained=self.took_retained_view,

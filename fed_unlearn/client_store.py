@@ -31,7 +31,8 @@ class StoredRequest:
     tombstoned : bool
         Whether the request was committed; quarantined until then. In neither case is a sample trained on.
     guard_labels : tuple of int
-        What the open attempt taught each sample to be; empty where there is no open attempt.
+        What the open attempt taught each sample to be; empty where there is no open attempt. A committed request that
+        relapsed has one again, while its samples are retained.
     audit_until : float
         Time (seconds since the epoch) until which the samples may be read for audits after the commit.
     """
@@ -102,22 +103,25 @@ class ClientStore:
         return frozenset(sample_id for stored in self._requests.values() for sample_id in stored.sample_ids)
 
     def quarantine(self, request_id: str, sample_ids: Sequence[str], attempt: int) -> None:
-        """Take samples out of every training batch, from now on; a committed request stays as it is."""
+        """Take samples out of every training batch, from now on; a committed request keeps its tombstones."""
         stored = self._requests.get(request_id)
-        if stored is not None and (stored.tombstoned or stored.attempt == attempt):
+        if stored is not None and stored.attempt == attempt:
             return
-        self._set(request_id, StoredRequest(tuple(sample_ids), attempt))
+        if stored is not None and stored.tombstoned:
+            self._set(request_id, replace(stored, attempt=attempt, guard_labels=()))
+        else:
+            self._set(request_id, StoredRequest(tuple(sample_ids), attempt))
 
     def set_guard(self, request_id: str, attempt: int, guard_labels: Sequence[int]) -> None:
         """Keep what an attempt taught its samples, for guarded repair; ignored unless that attempt is open."""
         stored = self._requests.get(request_id)
-        if stored is not None and not stored.tombstoned and stored.attempt == attempt:
+        if stored is not None and stored.may_be_audited() and stored.attempt == attempt:
             self._set(request_id, replace(stored, guard_labels=tuple(guard_labels)))
 
     def discard(self, request_id: str, attempt: int) -> None:
         """Drop the guard labels of an attempt that was rolled back; its samples stay quarantined."""
         stored = self._requests.get(request_id)
-        if stored is not None and not stored.tombstoned and stored.attempt == attempt:
+        if stored is not None and stored.guard_labels and stored.attempt == attempt:
             self._set(request_id, replace(stored, guard_labels=()))
 
     def release(self, request_id: str) -> None:
@@ -128,9 +132,11 @@ class ClientStore:
             self._write()
 
     def confirm(self, request_id: str, retention_days: float) -> None:
-        """Turn quarantine into tombstones: the request was committed."""
+        """Turn quarantine into tombstones: the request was committed. What was committed before stays so."""
         stored = self._requests.get(request_id)
-        if stored is not None and not stored.tombstoned:
+        if stored is not None and stored.tombstoned:
+            self._set(request_id, replace(stored, guard_labels=()))
+        elif stored is not None:
             until = time.time() + retention_days * _SECONDS_PER_DAY if retention_days > 0 else 0.0
             self._set(request_id, replace(stored, tombstoned=True, guard_labels=(), audit_until=until))
 

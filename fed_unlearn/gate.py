@@ -21,14 +21,21 @@ class Thresholds:
         How far validation accuracy on the classes of D_r may fall against the last accepted model.
     max_total_retain_drop : float or None
         The same against the model before the first request.
+    max_forget_excess : float or None
+        How far the accuracy on D_f may lie over that on unseen samples of the same classes.
+    membership_contains_half : bool
+        Whether the 95 % interval of the membership attack's AUC must contain 0.5: the samples are told neither from
+        unseen ones nor, as over-forgotten ones would be, by being less sure than those.
     """
 
     max_forget_accuracy: float | None
     max_retain_drop: float | None
     max_total_retain_drop: float | None
+    max_forget_excess: float | None = None
+    membership_contains_half: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_forget_accuracy", "max_retain_drop", "max_total_retain_drop"):
+        for name in ("max_forget_accuracy", "max_retain_drop", "max_total_retain_drop", "max_forget_excess"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise InvalidParameterError(f"gate: {name} = {value!r}; expected a fraction in [0, 1]")
@@ -40,6 +47,7 @@ class Verdict(Enum):
     ACCEPT = "accept"
     REPAIR = "repair more"
     RETRY = "try again with a stronger setting"
+    ESCALATE = "try another method"
     ROLL_BACK = "roll back"
 
 
@@ -57,7 +65,14 @@ class Evidence:
     finite : bool
         Whether every number of the candidate is finite.
     repair_rounds, attempt : int
-        Repair rounds of this attempt so far, and its number from 1.
+        Repair rounds of this attempt so far, and its number from 1 among those by the same method.
+    unseen_accuracy : float or None
+        Of the candidate on validation samples of the classes of D_f, in the shares that they have in it.
+    membership_interval : (float, float) or None
+        Of the membership attack's AUC, at 95 %, against validation samples that no method reads; None where either side
+        has no sample.
+    methods_left : int
+        Methods that may still be tried after this one.
     """
 
     forget_accuracy: float | None
@@ -67,6 +82,9 @@ class Evidence:
     finite: bool
     repair_rounds: int
     attempt: int
+    unseen_accuracy: float | None = None
+    membership_interval: tuple[float, float] | None = None
+    methods_left: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +107,8 @@ class Gate:
     Attributes
     ----------
     class_thresholds, sample_thresholds, client_thresholds : Thresholds
+    indistinguishable_thresholds : Thresholds
+        Of sample requests whose goal is ``"indistinguishable"``.
     max_repair_rounds : int
         Repair rounds of one attempt, at least 0.
     max_attempts : int
@@ -104,7 +124,14 @@ class Gate:
         default_factory=lambda: Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.05, max_total_retain_drop=0.10)
     )
     client_thresholds: Thresholds = field(
-        default_factory=lambda: Thresholds(max_forget_accuracy=None, max_retain_drop=0.05, max_total_retain_drop=0.10)
+        default_factory=lambda: Thresholds(
+            max_forget_accuracy=None, max_retain_drop=0.05, max_total_retain_drop=0.10, max_forget_excess=0.1
+        )
+    )
+    indistinguishable_thresholds: Thresholds = field(
+        default_factory=lambda: Thresholds(
+            max_forget_accuracy=None, max_retain_drop=0.05, max_total_retain_drop=0.10, membership_contains_half=True
+        )
     )
     max_repair_rounds: int = 3
     max_attempts: int = 2
@@ -119,22 +146,60 @@ class Gate:
         if not 0 <= self.max_training_drop <= 1:
             raise InvalidParameterError(f"gate: max_training_drop = {self.max_training_drop!r}; expected [0, 1]")
 
-    def thresholds(self, scope: ScopeKind) -> Thresholds:
-        """The thresholds of a scope."""
-        return {"class": self.class_thresholds, "sample": self.sample_thresholds, "client": self.client_thresholds}[
-            scope
-        ]
+    def thresholds(self, scope: ScopeKind, goal: str | None = None) -> Thresholds:
+        """The thresholds of a scope, and of a sample request's goal."""
+        if scope == "sample":
+            return self.indistinguishable_thresholds if goal == "indistinguishable" else self.sample_thresholds
+        return self.class_thresholds if scope == "class" else self.client_thresholds
 
-    def decide(self, scope: ScopeKind, evidence: Evidence) -> Decision:
-        """Judge a candidate."""
-        reasons = self._failures(self.thresholds(scope), evidence)
+    def decide(self, scope: ScopeKind, evidence: Evidence, goal: str | None = None) -> Decision:
+        """Judge a candidate that serves one request."""
+        reasons = self.kept_too_little(scope, evidence, goal)
+        if evidence.finite:
+            reasons = (*self.forgot_too_little(scope, evidence, goal), *reasons)
+        return self.verdict(evidence, reasons)
+
+    def verdict(self, evidence: Evidence, reasons: tuple[str, ...]) -> Decision:
+        """What is done with a candidate that failed for these reasons: repaired, retried, escalated or rolled back."""
         if not reasons:
             return Decision(Verdict.ACCEPT)
         if evidence.finite and evidence.repair_rounds < self.max_repair_rounds:
             return Decision(Verdict.REPAIR, reasons)
         if evidence.attempt < self.max_attempts:
             return Decision(Verdict.RETRY, reasons)
-        return Decision(Verdict.ROLL_BACK, reasons)
+        return Decision(Verdict.ESCALATE if evidence.methods_left else Verdict.ROLL_BACK, reasons)
+
+    def forgot_too_little(self, scope: ScopeKind, evidence: Evidence, goal: str | None = None) -> tuple[str, ...]:
+        """In words, what of one request the candidate has not forgotten; empty where it has forgotten enough."""
+        thresholds = self.thresholds(scope, goal)
+        reasons: list[str] = []
+        accuracy, unseen, interval = evidence.forget_accuracy, evidence.unseen_accuracy, evidence.membership_interval
+        looks = (thresholds.max_forget_accuracy, thresholds.max_forget_excess)
+        if accuracy is None:
+            looked_at = thresholds.membership_contains_half or any(bound is not None for bound in looks)
+            # A client that has left has taken its samples along: nobody can read them.
+            return ("no sample of the forget set could be read",) if looked_at and scope != "client" else ()
+        bound, excess = looks
+        if bound is not None and accuracy > bound:
+            reasons.append(f"forget accuracy {accuracy:.3f} is over {bound:.3f}")
+        if excess is not None and unseen is not None and accuracy - unseen > excess:
+            reasons.append(f"forget accuracy {accuracy:.3f} is over {excess:.3f} above {unseen:.3f} of unseen samples")
+        if thresholds.membership_contains_half and interval is not None and not interval[0] <= 0.5 <= interval[1]:
+            reasons.append(f"the membership attack's AUC is within [{interval[0]:.3f}, {interval[1]:.3f}], without 0.5")
+        return tuple(reasons)
+
+    def kept_too_little(self, scope: ScopeKind, evidence: Evidence, goal: str | None = None) -> tuple[str, ...]:
+        """In words, what the candidate has lost on retained data; empty where it has kept enough."""
+        if not evidence.finite:
+            return ("a parameter is not finite",)
+        thresholds = self.thresholds(scope, goal)
+        reasons: list[str] = []
+        for against, reference, allowed in (
+            ("the last accepted model", evidence.accepted_retain_accuracy, thresholds.max_retain_drop),
+            ("the model before the first request", evidence.first_retain_accuracy, thresholds.max_total_retain_drop),
+        ):
+            reasons.extend(_drop_failures(against, evidence.retain_accuracy, reference, allowed))
+        return tuple(reasons)
 
     def decide_training(self, *, finite: bool, retain_accuracy: float | None, accepted: float | None) -> Decision:
         """Judge the result of a training experience: serve it, or go on serving the last accepted model."""
@@ -142,24 +207,6 @@ class Gate:
             return Decision(Verdict.ROLL_BACK, ("a parameter is not finite",))
         reasons = _drop_failures("the last accepted model", retain_accuracy, accepted, self.max_training_drop)
         return Decision(Verdict.ROLL_BACK if reasons else Verdict.ACCEPT, reasons)
-
-    @staticmethod
-    def _failures(thresholds: Thresholds, evidence: Evidence) -> tuple[str, ...]:
-        if not evidence.finite:
-            return ("a parameter is not finite",)
-        reasons: list[str] = []
-        bound = thresholds.max_forget_accuracy
-        if bound is not None:
-            if evidence.forget_accuracy is None:
-                reasons.append("no sample of the forget set could be read")
-            elif evidence.forget_accuracy > bound:
-                reasons.append(f"forget accuracy {evidence.forget_accuracy:.3f} is over {bound:.3f}")
-        for against, reference, allowed in (
-            ("the last accepted model", evidence.accepted_retain_accuracy, thresholds.max_retain_drop),
-            ("the model before the first request", evidence.first_retain_accuracy, thresholds.max_total_retain_drop),
-        ):
-            reasons.extend(_drop_failures(against, evidence.retain_accuracy, reference, allowed))
-        return tuple(reasons)
 
 
 def _drop_failures(

@@ -3,130 +3,72 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
-from fed_unlearn.lifecycle import FINAL, Status, check_transition
-from fed_unlearn.requests import ClassScope, ForgetRequest
+from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
+from fed_unlearn.ledger_chain import Fact, LedgerEvent, Verification, reference
+from fed_unlearn.ledger_clients import ClientRecords
+from fed_unlearn.ledger_entries import LedgerEntry
+from fed_unlearn.lifecycle import FINAL, WITHDRAWABLE, Status, check_transition
+from fed_unlearn.requests import ForgetRequest
 
-Fact = str | int | float | bool | None
-
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-CREATE TABLE requests (
-    id TEXT PRIMARY KEY, sequence INTEGER UNIQUE NOT NULL, body TEXT NOT NULL,
-    status TEXT NOT NULL, attempt INTEGER NOT NULL, reason TEXT
-);
-CREATE TABLE events (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, request_id TEXT,
-    name TEXT NOT NULL, attempt INTEGER NOT NULL, facts TEXT NOT NULL
-);
-CREATE TABLE models (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, digest TEXT NOT NULL, accepted_after TEXT NOT NULL
-);
-"""
+__all__ = ["Fact", "Ledger", "LedgerEntry", "LedgerEvent", "Verification"]
 
 
-@dataclass(frozen=True)
-class LedgerEntry:
-    """A request as the ledger knows it."""
+class Ledger(ClientRecords):
+    """Requests, every step of their lives, clients, and the accepted models, in one SQLite file.
 
-    request: ForgetRequest
-    status: Status
-    attempt: int
-    reason: str | None
-
-    @property
-    def id(self) -> str:
-        """The request's id, which every entry has."""
-        return self.request.id or ""
-
-
-@dataclass(frozen=True)
-class LedgerEvent:
-    """One line of the record: events are only ever added."""
-
-    sequence: int
-    time: float
-    request_id: str | None
-    name: str
-    attempt: int
-    facts: Mapping[str, Fact]
-
-
-class Ledger:
-    """Requests, every step of their lives, and the accepted models, in one SQLite file.
+    Several processes may use one file at once, each with a ledger of its own; they wait for each other. One object is
+    for the thread that made it: use from another thread is refused.
 
     Parameters
     ----------
     path : str or Path
         The file; made with its folder if it is not there.
+    create : bool
+        False where a file that is not a ledger yet is an error instead.
 
     Raises
     ------
     FedUnlearnError
-        If the file is not a ledger of this version.
+        If the file is not a ledger, or one of a newer version.
     """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self.path, isolation_level=None)
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            tables = self._connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]
-        except (sqlite3.Error, OSError) as error:
-            raise FedUnlearnError(f"{path}: not a ledger: {error}; give a new path or a ledger's file") from error
-        if version not in (0, _SCHEMA_VERSION):
-            raise FedUnlearnError(
-                f"{path}: a ledger of version {version}; this library reads version {_SCHEMA_VERSION}"
-            )
-        if version == 0 and tables:
-            raise FedUnlearnError(
-                f"{path}: not a ledger but the database of another program; give a new path or a ledger's file"
-            )
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=FULL")
-        if version == 0:
-            self._connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={_SCHEMA_VERSION}; COMMIT;")
-
-    def close(self) -> None:
-        """Close the file; the ledger cannot be used afterwards."""
-        self._connection.close()
 
     def receive(self, request: ForgetRequest) -> str:
         """Write a request down; from here on it is never lost.
 
+        Its id stands in the record of events for ever: give none that names a person.
+
         Returns
         -------
         str
-            Its id: the given one, or ``r1``, ``r2``, … in order. A request that is there already is left as it is.
+            Its id: the given one, or ``r1``, ``r2``, … in order. A request that is there already is left as it is,
+            its priority and deadline too.
 
         Raises
         ------
         InvalidRequestError
             If the id is taken by a request that asks for something else.
         """
-        with self._transaction():
-            rows = self._connection.execute("SELECT COALESCE(MAX(sequence), 0) FROM requests").fetchone()
-            sequence = int(rows[0]) + 1
+        with self.transaction():
+            sequence = int(self._one("SELECT COALESCE(MAX(sequence), 0) + 1 FROM requests")[0])
             request_id = request.id or self._unused_id(sequence)
-            body = ForgetRequest(request.scope, request.method, request.parameters, request_id).to_json()
-            known = self._connection.execute("SELECT body FROM requests WHERE id = ?", (request_id,)).fetchone()
+            known = self._first("SELECT body FROM requests WHERE id = ?", request_id) if request.id else None
             if known is not None:
-                if known[0] != body:
+                if not ForgetRequest.from_json(known[0]).asks_the_same(request):
                     raise InvalidRequestError(
                         f"request {request_id!r} is in the ledger already and asks for something else; use a new id"
                     )
                 return request_id
-            self._connection.execute(
-                "INSERT INTO requests VALUES (?, ?, ?, ?, 0, NULL)", (request_id, sequence, body, Status.RECEIVED)
+            body = replace(request, id=request_id).to_json()
+            self._execute(
+                "INSERT INTO requests (sequence, id, body, received, status, attempt, priority, deadline)"
+                " VALUES (?, ?, ?, ?, ?, 0, ?, ?)",
+                *(sequence, request_id, body, time.time(), Status.RECEIVED, request.priority, request.deadline),
             )
-            self._record(request_id, Status.RECEIVED, 0, {})
+            self._record(request_id, Status.RECEIVED, 0, {"request": reference(self._secret, body)})
         return request_id
 
     def advance(
@@ -137,68 +79,131 @@ class Ledger:
         attempt: int,
         reason: str | None = None,
         facts: Mapping[str, Fact] | None = None,
+        method: str | None = None,
     ) -> None:
         """Take a request one step further.
+
+        Parameters
+        ----------
+        request_id : str
+        status : Status
+        attempt : int
+        reason : str, optional
+            Kept with the request until its next step, not in the record of events.
+        facts : mapping of str to str, int, float, bool or None, optional
+            For the record of events; as for :meth:`note`.
+        method : str, optional
+            The method in use from now on; left as it is where none is given.
 
         Raises
         ------
         TransitionError
             If the life of a request does not have that step.
-        """
-        with self._transaction():
-            self._advance(request_id, status, attempt, reason, facts or {})
-
-    def entry(self, request_id: str) -> LedgerEntry:
-        """One request.
-
-        Raises
-        ------
         InvalidRequestError
             If the ledger has no such request.
         """
-        for entry in self._entries("WHERE id = ?", request_id):
-            return entry
-        raise InvalidRequestError(f"request {request_id!r} is not in the ledger {self.path}")
+        self.advance_all([request_id], status, attempt=attempt, reason=reason, facts=facts, method=method)
 
-    def entries(self) -> list[LedgerEntry]:
-        """Every request, in the order in which they came."""
-        return self._entries("")
+    def advance_all(
+        self,
+        request_ids: Iterable[str],
+        status: Status,
+        *,
+        attempt: int | Mapping[str, int],
+        reason: str | None = None,
+        facts: Mapping[str, Fact] | None = None,
+        method: str | None = None,
+    ) -> None:
+        """Take several requests one step further, all or none; ``attempt`` of all, or of each by its id.
 
-    def pending(self) -> list[LedgerEntry]:
-        """The requests that are not yet at an end, in the order in which they came."""
-        return [entry for entry in self.entries() if entry.status not in FINAL]
+        The other parameters and the errors are those of :meth:`advance`.
+        """
+        with self.transaction():
+            for request_id in request_ids:
+                number = attempt if isinstance(attempt, int) else attempt[request_id]
+                self._advance(request_id, status, number, reason, facts or {}, method)
 
-    def committed(self) -> list[LedgerEntry]:
-        """The committed requests, in the order in which they came."""
-        return [entry for entry in self.entries() if entry.status is Status.COMMITTED]
-
-    def forgotten_classes(self) -> frozenset[int]:
-        """Every class that a committed request has made the model forget."""
-        return frozenset(
-            item
-            for entry in self.committed()
-            if isinstance(entry.request.scope, ClassScope)
-            for item in entry.request.scope.classes
-        )
-
-    def commit(self, request_id: str, digest: str, *, attempt: int) -> None:
-        """Commit a request and record the model that it led to, in one transaction.
+    def commit(self, outcomes: Mapping[str, Mapping[str, object]], digest: str, *, attempts: Mapping[str, int]) -> None:
+        """Commit requests and record the model that they led to, in one transaction.
 
         Parameters
         ----------
-        request_id : str
+        outcomes : mapping of str to mapping
+            Figures of each request, by its id; what can be written as JSON.
         digest : str
             The model's name in the checkpoint store.
-        attempt : int
+        attempts : mapping of str to int
+            By the request's id.
 
         Raises
         ------
         TransitionError
-            If the request is not being committed.
+            If a request is not being committed.
         """
-        with self._transaction():
-            self._advance(request_id, Status.COMMITTED, attempt, None, {})
-            self._accept_model(digest, request_id)
+        with self.transaction():
+            for request_id, outcome in outcomes.items():
+                self._end(request_id, Status.COMMITTED, attempts[request_id], None, outcome)
+            self.accept_model(digest, "+".join(outcomes))
+
+    def finish(
+        self, request_id: str, status: Status, *, attempt: int, reason: str, outcome: Mapping[str, object]
+    ) -> None:
+        """End a request that is not committed, with its figures.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the status is neither failed nor rejected.
+        TransitionError
+            If the life of a request does not have that step.
+        """
+        if status not in (Status.FAILED, Status.REJECTED):
+            raise InvalidParameterError(f"request {request_id}: finish with {status}; expected failed or rejected")
+        with self.transaction():
+            self._end(request_id, status, attempt, reason, outcome)
+
+    def withdraw(self, request_id: str) -> None:
+        """Withdraw a request; its holders are told when the server next reaches them.
+
+        Raises
+        ------
+        InvalidRequestError
+            If it is past the point where that is possible, or the ledger has no such request.
+        """
+        with self.transaction():
+            entry = self.entry(request_id)
+            if entry.status not in WITHDRAWABLE:
+                possible = ", ".join(sorted(WITHDRAWABLE))
+                raise InvalidRequestError(
+                    f"request {request_id!r} is {entry.status}; only requests that are {possible} can be withdrawn"
+                )
+            self._advance(request_id, Status.WITHDRAWN, entry.attempt, None, {}, None)
+            self._execute("UPDATE requests SET release_due = 1 WHERE id = ?", request_id)
+
+    def released(self, request_id: str) -> None:
+        """Write down that the holders of a withdrawn request were told."""
+        with self.transaction():
+            if self.entry(request_id).release_due:
+                self._execute("UPDATE requests SET release_due = 0 WHERE id = ?", request_id)
+                self._record(request_id, "released", 0, {})
+
+    def approve(self, request_id: str) -> None:
+        """Approve a request, whatever its size; one that is held goes on. It may be approved before it is held.
+
+        Raises
+        ------
+        InvalidRequestError
+            If it has ended, or the ledger has no such request.
+        """
+        with self.transaction():
+            entry = self.entry(request_id)
+            if entry.status in FINAL:
+                raise InvalidRequestError(f"request {request_id!r} is {entry.status}; nothing is left to approve")
+            if not entry.approved:
+                self._execute("UPDATE requests SET approved = 1 WHERE id = ?", request_id)
+                self._record(request_id, "approved", 0, {})
+            if entry.status is Status.HELD:
+                self._advance(request_id, Status.RECEIVED, entry.attempt, None, {}, None)
 
     def accept_model(self, digest: str, accepted_after: str) -> None:
         """Record the model that serves from now on.
@@ -208,94 +213,63 @@ class Ledger:
         digest : str
             Its name in the checkpoint store.
         accepted_after : str
-            What led to it: a request's id, or for instance ``"train:1"``.
+            What led to it: ids of requests joined by ``+``, or for instance ``"train:1"``.
         """
-        with self._transaction():
-            self._accept_model(digest, accepted_after)
+        with self.transaction():
+            self._execute(
+                "INSERT INTO models (time, digest, accepted_after) VALUES (?, ?, ?)",
+                *(time.time(), digest, accepted_after),
+            )
+            self._record(None, "model-accepted", 0, {"digest": digest, "after": accepted_after})
 
     def served_model(self) -> str | None:
         """Digest of the model that serves; None before the first."""
-        row = self._connection.execute("SELECT digest FROM models ORDER BY sequence DESC LIMIT 1").fetchone()
+        row = self._first("SELECT digest FROM models ORDER BY sequence DESC LIMIT 1")
         return None if row is None else str(row[0])
-
-    def note(self, name: str, facts: Mapping[str, Fact], request_id: str | None = None) -> None:
-        """Record something that happened and is no step of a request."""
-        with self._transaction():
-            self._record(request_id, name, 0, facts)
-
-    def events(self) -> list[LedgerEvent]:
-        """Everything that happened, in order."""
-        rows = self._connection.execute(
-            "SELECT sequence, time, request_id, name, attempt, facts FROM events ORDER BY sequence"
-        )
-        return [LedgerEvent(row[0], row[1], row[2], row[3], row[4], json.loads(row[5])) for row in rows]
-
-    def confirm_tombstones(self, client: str, digest: str) -> None:
-        """Record the tombstone digest that a client has confirmed; it must show it from now on."""
-        self.note("tombstones-confirmed", {"client": client, "digest": digest})
-
-    def confirmed_tombstones(self) -> dict[str, str]:
-        """The tombstone digest that each client last confirmed."""
-        rows = self._connection.execute(
-            "SELECT facts FROM events WHERE name = 'tombstones-confirmed' ORDER BY sequence"
-        )
-        return {facts["client"]: facts["digest"] for facts in (json.loads(row[0]) for row in rows)}
 
     def committing_model(self, request_id: str) -> str | None:
         """Digest of the model that a request was being committed with; None where it was not."""
-        row = self._connection.execute(
+        row = self._first(
             "SELECT facts FROM events WHERE request_id = ? AND name = ? ORDER BY sequence DESC LIMIT 1",
-            (request_id, Status.COMMITTING),
-        ).fetchone()
-        return None if row is None else str(json.loads(row[0])["digest"])
+            *(request_id, Status.COMMITTING),
+        )
+        return None if row is None else json.loads(row[0]).get("digest")
+
+    # ------------------------------------------------------------------ steps
 
     def _advance(
-        self, request_id: str, status: Status, attempt: int, reason: str | None, facts: Mapping[str, Fact]
+        self,
+        request_id: str,
+        status: Status,
+        attempt: int,
+        reason: str | None,
+        facts: Mapping[str, Fact],
+        method: str | None,
     ) -> None:
-        check_transition(request_id, self.entry(request_id).status, status)
-        self._connection.execute(
-            "UPDATE requests SET status = ?, attempt = ?, reason = ? WHERE id = ?",
-            (status, attempt, reason, request_id),
+        row = self._first("SELECT status FROM requests WHERE id = ?", request_id)
+        if row is None:
+            raise self._unknown(request_id)
+        check_transition(request_id, Status(row[0]), status)
+        self._execute(
+            "UPDATE requests SET status = ?, attempt = ?, reason = ?, method = COALESCE(?, method),"
+            " ever_committed = ever_committed OR ? WHERE id = ?",
+            *(status, attempt, reason, method, status is Status.COMMITTED, request_id),
         )
-        self._record(request_id, status, attempt, {**facts, **({"reason": reason} if reason else {})})
+        self._record(request_id, status, attempt, {**facts, **({"method": method} if method else {})})
 
-    def _accept_model(self, digest: str, accepted_after: str) -> None:
-        self._connection.execute(
-            "INSERT INTO models (time, digest, accepted_after) VALUES (?, ?, ?)",
-            (time.time(), digest, accepted_after),
-        )
-        self._record(None, "model-accepted", 0, {"digest": digest, "after": accepted_after})
-
-    def _entries(self, where: str, *values: str) -> list[LedgerEntry]:
-        rows = self._connection.execute(
-            f"SELECT body, status, attempt, reason FROM requests {where} ORDER BY sequence", values
-        )
-        return [LedgerEntry(ForgetRequest.from_json(row[0]), Status(row[1]), row[2], row[3]) for row in rows]
+    def _end(
+        self, request_id: str, status: Status, attempt: int, reason: str | None, outcome: Mapping[str, object]
+    ) -> None:
+        text = json.dumps(dict(outcome))
+        self._advance(request_id, status, attempt, reason, {"outcome": reference(self._secret, text)}, None)
+        self._execute("UPDATE requests SET outcome = ? WHERE id = ?", text, request_id)
 
     def _unused_id(self, sequence: int) -> str:
-        taken = {entry.id for entry in self.entries()}
-        while f"r{sequence}" in taken:
-            sequence += 1
-        return f"r{sequence}"
-
-    def _record(self, request_id: str | None, name: str, attempt: int, facts: Mapping[str, Fact]) -> None:
-        self._connection.execute(
-            "INSERT INTO events (time, request_id, name, attempt, facts) VALUES (?, ?, ?, ?, ?)",
-            (time.time(), request_id, name, attempt, json.dumps(dict(facts), sort_keys=True)),
-        )
-
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._connection)
-
-
-class _Transaction:
-    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK where an exception leaves the block."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+        """``r`` and a number that grows; every given id of that form is stepped over once, and never again."""
+        row = self._first("SELECT value FROM meta WHERE name = 'id-offset'")
+        known = offset = 0 if row is None else int(row[0])
+        while self._first("SELECT 1 FROM requests WHERE id = ?", f"r{sequence + offset}"):
+            offset += 1
+        if offset != known:
+            self._execute("INSERT OR REPLACE INTO meta VALUES ('id-offset', ?)", str(offset))
+        return f"r{sequence + offset}"

@@ -7,15 +7,40 @@ exceptions.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from typing import Literal, Self, TypeVar
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.errors import ProtocolError
-from fed_unlearn.requests import ParameterValue
+from fed_unlearn.instructions import (
+    ALL_PARTS,
+    INSTRUCTION_KEY,
+    AuditInstruction,
+    Instruction,
+    Part,
+    RepairInstruction,
+    SettleInstruction,
+    Target,
+    UnlearnInstruction,
+)
+
+__all__ = [
+    "ALL_PARTS",
+    "AuditInstruction",
+    "AuditReply",
+    "Part",
+    "Refusal",
+    "RepairInstruction",
+    "RequestCounts",
+    "SettleInstruction",
+    "Stamp",
+    "Target",
+    "UnlearnInstruction",
+]
 
 TRAIN = "train"
 UNLEARN = "train.unlearn"
@@ -29,104 +54,13 @@ REQUESTS = "query.requests"
 ARRAYS_KEY = "arrays"
 CONFIG_KEY = "config"
 METRICS_KEY = "metrics"
-INSTRUCTION_KEY = "instruction"
 STAMP_KEY = "fed-unlearn"
 
 WEIGHT = "num-examples"
 FORWARD_PASSES = "forward-passes"
 BACKWARD_PASSES = "backward-passes"
 _REFUSED = "refused"
-
-Part = Literal["retain", "validation", "test"]
-ALL_PARTS: tuple[Part, ...] = ("retain", "validation", "test")
-
-
-class Instruction(BaseModel):
-    """What the server asks of a client, beside arrays and training configuration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def to_record(self) -> ConfigRecord:
-        """The record that carries the instruction."""
-        return ConfigRecord({INSTRUCTION_KEY: self.model_dump_json()})
-
-    @classmethod
-    def from_message(cls, message: Message) -> Self:
-        """Read the instruction of a message.
-
-        Raises
-        ------
-        ProtocolError
-            If the message has none, or another one.
-        """
-        record = message.content.get(INSTRUCTION_KEY)
-        if not isinstance(record, ConfigRecord):
-            raise ProtocolError(f"a {message.metadata.message_type} message without an instruction")
-        try:
-            return cls.model_validate_json(str(record[INSTRUCTION_KEY]))
-        except (ValidationError, KeyError) as error:
-            raise ProtocolError(f"a {message.metadata.message_type} message with a malformed instruction") from error
-
-
-class UnlearnInstruction(Instruction):
-    """``train.unlearn``: unlearn these samples of yours by this method.
-
-    ``step`` counts the holder's turns within one attempt: repair and unlearning alternate for sample requests.
-    """
-
-    request_id: str
-    attempt: int
-    step: int
-    scope: Literal["class", "sample"]
-    classes: tuple[int, ...] = ()
-    sample_ids: tuple[str, ...] = ()
-    sample_count: int = 0
-    sample_class: int | None = None
-    method: str
-    parameters: Mapping[str, ParameterValue]
-    excluded_classes: tuple[int, ...]
-    seed: int
-
-
-class RepairInstruction(Instruction):
-    """``train.repair``: train on retained data; holders guard what these attempts taught."""
-
-    guarded: tuple[tuple[str, int], ...]
-    guard_weight: int
-    guard_margin: float
-    seed: int
-    round: int
-
-
-class SettleInstruction(Instruction):
-    """``train.confirm`` and ``train.discard``: an attempt was committed, or rolled back.
-
-    ``release`` lifts the quarantine: the request was rejected.
-    """
-
-    request_id: str
-    attempt: int
-    retention_days: float = 0.0
-    release: bool = False
-
-
-class AuditTarget(BaseModel):
-    """A request to be audited; ``classes`` where it asks for whole classes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    request_id: str
-    classes: tuple[int, ...] = ()
-
-
-class AuditInstruction(Instruction):
-    """``evaluate.audit``: count what this model gets right, on these parts and for these requests."""
-
-    parts: tuple[Part, ...]
-    targets: tuple[AuditTarget, ...]
-    retain_limit: int
-    """At most so many retained training samples of a client are read; 0 for all."""
-    seed: int
+_FORGOTTEN_KEY = "forgotten"
 
 
 class Stamp(BaseModel):
@@ -141,10 +75,17 @@ class Stamp(BaseModel):
     version: str
     device: str
     cuda_visible_devices: str
+    answers: str = ""
+    """Digest of the configuration that is answered: an answer to an older message has another one."""
 
 
 class RequestCounts(BaseModel):
-    """One client's share of what is measured of one request."""
+    """One client's share of what is measured of one request.
+
+    ``member_histogram``, ``outsider_histogram`` and ``unseen_histogram`` are of the confidence in forget samples, in
+    test samples, and in the validation samples that no method reads, of the same classes. ``class_totals`` counts the
+    samples by class where a whole client is forgotten.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -152,6 +93,8 @@ class RequestCounts(BaseModel):
     total: int = 0
     member_histogram: list[int] = []
     outsider_histogram: list[int] = []
+    unseen_histogram: list[int] = []
+    class_totals: list[int] = []
 
 
 class AuditReply(BaseModel):
@@ -201,9 +144,6 @@ class AuditReply(BaseModel):
             raise ProtocolError("an evaluate.audit reply whose counts are malformed") from error
 
 
-InstructionType = TypeVar("InstructionType", bound=Instruction)
-
-
 def content(
     instruction: Instruction | None = None, arrays: ArrayRecord | None = None, config: ConfigRecord | None = None
 ) -> RecordDict:
@@ -224,6 +164,36 @@ def reply(message: Message, metrics: MetricRecord, arrays: ArrayRecord | None = 
     if arrays is not None:
         records[ARRAYS_KEY] = arrays
     return Message(records, reply_to=message)
+
+
+def write_forgotten(message: Message, counts: Mapping[str, int], refused: Mapping[str, str]) -> None:
+    """Put on a reply how many samples each request has here, and which requests cannot be served here and why."""
+    message.content[_FORGOTTEN_KEY] = ConfigRecord({"counts": json.dumps(counts), "refused": json.dumps(refused)})
+
+
+def read_forgotten(message: Message) -> tuple[dict[str, int], dict[str, str]]:
+    """What :func:`write_forgotten` wrote; two empty mappings where nothing or something else was."""
+    record = message.content.get(_FORGOTTEN_KEY)
+    if not isinstance(record, ConfigRecord):
+        return {}, {}
+    try:
+        counts, refused = json.loads(str(record["counts"])), json.loads(str(record["refused"]))
+        return {str(key): int(value) for key, value in counts.items()}, {
+            str(key): str(value) for key, value in refused.items()
+        }
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}, {}
+
+
+def digest_of(message: Message) -> str:
+    """Digest of a message's type and configuration: what tells a round's messages from those of any other."""
+    said = {
+        name: sorted((key, repr(value)) for key, value in record.items())
+        for name, record in message.content.items()
+        if isinstance(record, ConfigRecord)
+    }
+    text = json.dumps([message.metadata.message_type, sorted(said.items())])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Refusal(BaseModel):
@@ -273,6 +243,16 @@ def read_metric(message: Message, name: str) -> float:
             if isinstance(value, int | float):
                 return value
     return 0
+
+
+def read_counts(message: Message, name: str) -> list[int]:
+    """A list of counts of a reply's metrics; empty where it is absent or no list."""
+    for record in message.content.values():
+        if isinstance(record, MetricRecord):
+            value = record.get(name)
+            if isinstance(value, list):
+                return [int(item) for item in value]
+    return []
 
 
 def arrays_of(message: Message) -> ArrayRecord:

@@ -13,6 +13,8 @@ from fed_unlearn.errors import InvalidRequestError
 ScopeKind = Literal["class", "sample", "client"]
 ParameterValue = bool | int | float | str
 
+_LAST_DEADLINE = 253402300800  # the year 10000, which no calendar of Python's reaches
+
 
 @dataclass(frozen=True)
 class ClassScope:
@@ -80,14 +82,27 @@ class ForgetRequest:
         Hyper-parameters of the method that differ from its defaults.
     id : str, optional
         Idempotence key on the server and on every client; the ledger numbers requests without one.
+    priority : int
+        Higher ones are served first; of 64 bits.
+    deadline : float, optional
+        When it should be served, in seconds since the epoch; among equal priorities earlier ones come first.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a parameter, the priority or the deadline is not of its type, or out of range.
     """
 
     scope: Scope
     method: str | None = None
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
     id: str | None = None
+    priority: int = field(default=0, kw_only=True)
+    deadline: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "priority", _as_priority(self.priority))
+        object.__setattr__(self, "deadline", _as_deadline(self.deadline))
         for name, value in self.parameters.items():
             if not isinstance(value, bool | int | float | str):
                 raise InvalidRequestError(
@@ -97,10 +112,16 @@ class ForgetRequest:
 
     @classmethod
     def for_class(
-        cls, *classes: int, method: str | None = None, id: str | None = None, **parameters: ParameterValue
+        cls,
+        *classes: int,
+        method: str | None = None,
+        id: str | None = None,
+        priority: int = 0,
+        deadline: float | None = None,
+        **parameters: ParameterValue,
     ) -> ForgetRequest:
         """Request to forget all training samples of the given classes."""
-        return cls(ClassScope(tuple(classes)), method, parameters, id)
+        return cls(ClassScope(tuple(classes)), method, parameters, id, priority=priority, deadline=deadline)
 
     @classmethod
     def for_samples(
@@ -112,17 +133,31 @@ class ForgetRequest:
         of_class: int | None = None,
         method: str | None = None,
         id: str | None = None,
+        priority: int = 0,
+        deadline: float | None = None,
         **parameters: ParameterValue,
     ) -> ForgetRequest:
         """Request to forget single samples of a client, by id or by a number that the client draws."""
-        return cls(SampleScope(str(client), tuple(sample_ids), count, of_class), method, parameters, id)
+        scope = SampleScope(str(client), tuple(sample_ids), count, of_class)
+        return cls(scope, method, parameters, id, priority=priority, deadline=deadline)
 
     @classmethod
     def for_client(
-        cls, client: str | int, *, method: str | None = None, id: str | None = None, **parameters: ParameterValue
+        cls,
+        client: str | int,
+        *,
+        method: str | None = None,
+        id: str | None = None,
+        priority: int = 0,
+        deadline: float | None = None,
+        **parameters: ParameterValue,
     ) -> ForgetRequest:
         """Request to forget a whole client."""
-        return cls(ClientScope(str(client)), method, parameters, id)
+        return cls(ClientScope(str(client)), method, parameters, id, priority=priority, deadline=deadline)
+
+    def asks_the_same(self, other: ForgetRequest) -> bool:
+        """Whether scope, target, method and parameters are equal; id, priority and deadline may differ."""
+        return (self.scope, self.method, self.parameters) == (other.scope, other.method, other.parameters)
 
     def target(self) -> dict[str, list[int] | list[str] | int | str]:
         """The scope in the words of ``results.json``."""
@@ -146,13 +181,15 @@ class ForgetRequest:
                 "method": self.method,
                 "parameters": dict(self.parameters),
                 "id": self.id,
+                "priority": self.priority,
+                "deadline": self.deadline,
             },
             sort_keys=True,
         )
 
     @classmethod
     def from_json(cls, text: str) -> ForgetRequest:
-        """Read what :meth:`to_json` wrote.
+        """Read what :meth:`to_json` wrote; a text without priority or deadline has their defaults.
 
         Raises
         ------
@@ -173,8 +210,23 @@ class ForgetRequest:
                     scope = ClientScope(target["client"])
                 case other:
                     raise InvalidRequestError(f"scope {other!r} is unknown; known are class, sample and client")
-            return cls(scope, body["method"], body["parameters"], body["id"])
+            order = {"priority": body.get("priority", 0), "deadline": body.get("deadline")}
+            return cls(scope, body["method"], body["parameters"], body["id"], **order)
         except InvalidRequestError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InvalidRequestError(f"{text!r} is not a forget request: {error}") from error
+
+
+def _as_priority(priority: object) -> int:
+    if not isinstance(priority, int) or isinstance(priority, bool) or not -(2**63) <= priority < 2**63:
+        raise InvalidRequestError(f"priority {priority!r} was given; expected an integer of 64 bits")
+    return priority
+
+
+def _as_deadline(deadline: object) -> float | None:
+    if deadline is None:
+        return None
+    if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not abs(deadline) < _LAST_DEADLINE:
+        raise InvalidRequestError(f"deadline {deadline!r} was given; expected seconds since the epoch, or None")
+    return float(deadline)

@@ -12,6 +12,7 @@ import typer
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.cli_bench import bench
+from fed_unlearn.simulations.cli_ledger import add_commands
 
 COMMITTED, NOT_COMMITTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all requests committed; some failed or were rejected; bad input; Ctrl-C."""
@@ -88,6 +89,9 @@ def run(
         False
     ),
     out: Annotated[Path | None, typer.Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted run, from its folder.")
+    ] = None,
 ) -> int:
     """Train a federation and serve its forget requests; without arguments, on handwritten digits."""
     from rich.console import Console
@@ -103,6 +107,7 @@ def run(
         gpus=gpus,
         oracle=oracle,
         out=out,
+        resume=resume,
     )
     results = launch(order, Console())
     return COMMITTED if results is not None and results.all_committed else NOT_COMMITTED
@@ -150,6 +155,8 @@ def export(
     digest = export_model(folder, model)
     print(f"{model}: model {digest[:12]} of {folder}")
 
+
+add_commands(app)
 
 if __name__ == "__main__":
     main()

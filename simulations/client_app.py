@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from flwr.app import Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch.nn import functional
 
 from fed_unlearn.arrays import pack
 from fed_unlearn.client import current_session, install, retained
+from fed_unlearn.data.experiences import replayed
+from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.protocol import arrays_of, config_of
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
-from fed_unlearn.simulations.task import ScenarioTask
+from fed_unlearn.simulations.stream import arrived_classes
+from fed_unlearn.simulations.task import ScenarioTask, scenario_of
 
 task = ScenarioTask()
 app = ClientApp()
@@ -20,9 +23,9 @@ install(app, task)
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """One round of training on retained data."""
+    """One round of training on retained data: all that has arrived, or one experience and samples of earlier ones."""
     config = config_of(message)
-    samples = retained(task.load_data(context).train, context)
+    samples = _training_samples(context, _number(config, "experience"), _number(config, "arrived"))
     model = current_session().model_with(arrays_of(message))
     seed = (int(str(config["seed"])), "train", int(str(config["server-round"])), task.client_id(context))
     with isolated_random(derive_seed(*seed)):
@@ -36,10 +39,12 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Accuracy and mean cross-entropy on this client's test samples of classes that are not forgotten."""
-    forgotten = config_of(message).get("forgotten-classes", [])
-    classes = set(range(task.load_data(context).class_count)) - set(forgotten if isinstance(forgotten, list) else [])
-    samples = task.load_data(context).test.of_classes({int(item) for item in classes})
+    """Accuracy and mean cross-entropy on this client's test samples of arrived classes that are not forgotten."""
+    config, data = config_of(message), task.load_data(context)
+    forgotten = config.get("forgotten-classes", [])
+    classes = set(arrived_classes(scenario_of(context), data.class_count, _number(config, "arrived")))
+    classes -= {int(item) for item in forgotten} if isinstance(forgotten, list) else set()
+    samples = data.test.of_classes(classes)
     model = current_session().model_with(arrays_of(message))
     logits = predict_logits(model, samples)
     count = len(samples)
@@ -51,3 +56,22 @@ def evaluate(message: Message, context: Context) -> Message:
         }
     )
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+
+def _number(config: ConfigRecord, key: str) -> int:
+    return int(str(config.get(key, 0)))
+
+
+def _training_samples(context: Context, experience: int, arrived: int) -> ImageSet:
+    """Retained samples of an experience, and for each earlier one some to replay; all that has arrived for 0."""
+    data = task.load_data(context)
+    if not experience:
+        return retained(data.arrived(arrived), context)
+    samples = [retained(data.of_experience(experience), context)]
+    scenario = scenario_of(context)
+    count = scenario.stream.replay_samples if scenario.stream is not None else 0
+    for earlier in range(1, experience) if count else ():
+        pool = data.of_experience(earlier)
+        generator = seeded_generator(scenario.seed, "replay", earlier, task.client_id(context))
+        samples.append(replayed(pool, retained(pool, context), count, generator))
+    return concatenate(*samples)

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from torch import nn
 
-from fed_unlearn.data.clients import client_data
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.models import load_checkpoint
 from fed_unlearn.simulations.scenario import check_against_data
-from fed_unlearn.simulations.scenario_checks import forget_steps, scenario_error
+from fed_unlearn.simulations.scenario_checks import forget_steps
+from fed_unlearn.simulations.scenario_errors import scenario_error
 from fed_unlearn.simulations.sections import Scenario
-from fed_unlearn.simulations.task import new_model, source_of
+from fed_unlearn.simulations.task import data_of_client, new_model, source_of
 
 
 def check_parts(scenario: Scenario) -> tuple[ImageSource, nn.Module]:
@@ -55,6 +55,8 @@ def _errors_at(scenario: Scenario, *place: str) -> Iterator[None]:
 def check_clients(scenario: Scenario, source: ImageSource) -> None:
     """Check that the data can be divided as a scenario asks, and that clients hold what is to be forgotten.
 
+    A client's samples are those that have arrived by then, without classes that were forgotten before.
+
     Parameters
     ----------
     scenario : Scenario
@@ -66,34 +68,25 @@ def check_clients(scenario: Scenario, source: ImageSource) -> None:
     ScenarioError
         If the partitioner or one of its parameters is unknown, or a client holds too few samples.
     """
-    for index, step in forget_steps(scenario):
-        if step.client is not None and step.samples is not None:
-            held = _training_samples(scenario, source, step.client)
-            if step.of_class is not None:
-                of_class = len(held.of_classes({step.of_class}))
-                if step.samples > of_class:
-                    problem = (
-                        f"{step.samples} were given; client {step.client} holds {of_class} of class {step.of_class}"
-                    )
-                    raise scenario_error(scenario, ("timeline", index, "forget", "samples"), problem)
-            if step.samples >= len(held):
-                problem = (
-                    f"{step.samples} were given; client {step.client} holds {len(held)} and must keep at least one"
-                )
-                raise scenario_error(scenario, ("timeline", index, "forget", "samples"), problem)
-    _training_samples(scenario, source, 0)
+    kept = set(range(source.class_count))
+    for place, step in forget_steps(scenario):
+        kept -= set(step.class_ids)
+        if step.client is None or step.samples is None:
+            continue
+        held = _data(scenario, source, step.client).arrived(scenario.arrived_at(int(place[1]))).of_classes(kept)
+        then = " then" if len(kept) < source.class_count or scenario.stream is not None else ""
+        problem = f"{step.samples} were given; client {step.client} holds "
+        if step.of_class is not None:
+            of_class = len(held.of_classes({step.of_class}))
+            if step.samples > of_class:
+                problem += f"{of_class} of class {step.of_class}{then}"
+                raise scenario_error(scenario, (*place, "samples"), problem)
+        if step.samples >= len(held):
+            problem += f"{len(held)}{then} and must keep at least one"
+            raise scenario_error(scenario, (*place, "samples"), problem)
+    _data(scenario, source, 0)
 
 
-def _training_samples(scenario: Scenario, source: ImageSource, client: int) -> ImageSet:
-    clients = scenario.clients
+def _data(scenario: Scenario, source: ImageSource, client: int) -> ClientData:
     with _errors_at(scenario, "clients"):
-        data = client_data(
-            source,
-            client,
-            clients.count,
-            partition=clients.partition,
-            parameters=clients.parameters,
-            validation_fraction=scenario.data.validation_fraction,
-            seed=scenario.seed,
-        )
-    return data.train
+        return data_of_client(scenario, source, client)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord
@@ -15,20 +14,19 @@ from flwr.serverapp import Grid
 
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
-from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.simulations import results as run_results
 from fed_unlearn.simulations.assembly import new_gate, new_inner_strategy, new_plan
 from fed_unlearn.simulations.data_checks import check_parts
-from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
-from fed_unlearn.simulations.sections import Scenario, TrainStep
+from fed_unlearn.simulations.folders import SCENARIO_FILE
+from fed_unlearn.simulations.recorder import Recorder
+from fed_unlearn.simulations.results import RunResults
+from fed_unlearn.simulations.sections import Scenario
 from fed_unlearn.simulations.task import training_config
-from fed_unlearn.strategies import ContinualUnlearning
+from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
 from fed_unlearn.strategies.events import Observer, ignore
-from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome, UnlearningResult
+from fed_unlearn.strategies.outcomes import UnlearningResult
 
 logger = logging.getLogger("fed_unlearn.simulations")
 
-SCENARIO_FILE = "scenario.toml"
 LOG_FILE = "log.txt"
 
 
@@ -71,10 +69,10 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
         )
     new_inner_strategy(scenario)
     plan = new_plan(scenario)
-    for index, entry in enumerate(scenario.timeline):
-        if entry.forget is not None:
+    for index, steps in scenario.forget_entries():
+        for step in steps:
             try:
-                plan.parameters_of(scenario.request_of(entry.forget))
+                plan.parameters_of(scenario.request_of(step))
             except FedUnlearnError as error:
                 raise InvalidParameterError(f"{scenario.source_file}: timeline[{index}].forget: {error}") from None
     return Prepared(scenario, source, ArrayRecord(model.state_dict()))
@@ -87,7 +85,8 @@ def run_in_process(scenario: Scenario, out: Path, *, oracle: bool = False, obser
     ----------
     scenario : Scenario
     out : Path
-        The run folder; made once the scenario is found to be sound.
+        The run folder; made once the scenario is found to be sound. One that holds part of the same run is gone on
+        with.
     oracle : bool
         Train the retrain oracle for every request.
     observer : callable
@@ -119,15 +118,16 @@ def run_in_process(scenario: Scenario, out: Path, *, oracle: bool = False, obser
 
 
 def write_scenario(scenario: Scenario, out: Path) -> None:
-    """Make the run folder with the resolved scenario in it."""
+    """Make the run folder with the resolved scenario in it; one that is there already stays."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / SCENARIO_FILE).write_text(scenario.to_toml())
+    if not (out / SCENARIO_FILE).exists():
+        (out / SCENARIO_FILE).write_text(scenario.to_toml())
 
 
 def serve(
     prepared: Prepared, grid: Grid, out: Path, *, engine: str, oracle: bool = False, observer: Observer = ignore
 ) -> RunResults:
-    """Run a prepared scenario on a Grid.
+    """Run a prepared scenario on a Grid, or go on with it where the folder holds part of the run.
 
     Parameters
     ----------
@@ -143,172 +143,55 @@ def serve(
     observer : callable
         Told what happens.
     """
-    out = out.resolve()
-    if not (out / SCENARIO_FILE).exists():
-        write_scenario(prepared.scenario, out)
+    out, scenario = out.resolve(), prepared.scenario
+    write_scenario(scenario, out)
+    strategy = ContinualUnlearning(
+        new_inner_strategy(scenario),
+        ledger=out / "ledger.db",
+        gate=new_gate(scenario),
+        plan=new_plan(scenario),
+        checkpoints=out / "checkpoints",
+        seed=scenario.seed,
+        evaluate_every=scenario.run.evaluate_every,
+        observer=observer,
+    )
+    recorder = Recorder.begin(scenario, out, engine)
+    entries = timeline_of(scenario)
+
+    def note(position: int, result: UnlearningResult) -> None:
+        entry = entries[position]
+        recorder.note(entry, sum(isinstance(item, Train) for item in entries[: position + 1]), result, strategy)
+        if oracle and isinstance(entry, Forget):
+            served = [outcome.request.id or "" for outcome in result.requests if outcome.before is not None]
+            if served:
+                recorder.note_oracles(strategy.retrain_oracles(grid, served), strategy)
+
     with _logging_to(out / LOG_FILE):
-        return _Timeline(prepared, grid, out, engine, oracle, observer).run()
+        try:
+            strategy.run(grid, entries, prepared.initial, on_entry=note)
+        finally:
+            strategy.ledger.close()
+    return recorder.finish()
 
 
-class _Timeline:
-    """One run: entry after entry, results on disk after each."""
-
-    def __init__(
-        self, prepared: Prepared, grid: Grid, out: Path, engine: str, oracle: bool, observer: Observer
-    ) -> None:
-        scenario = prepared.scenario
-        self._prepared, self._scenario, self._grid, self._out = prepared, scenario, grid, out
-        self._with_oracle = oracle
-        self._strategy = ContinualUnlearning(
-            new_inner_strategy(scenario),
-            ledger=out / "ledger.db",
-            gate=new_gate(scenario),
-            plan=new_plan(scenario),
-            checkpoints=out / "checkpoints",
-            seed=scenario.seed,
-            evaluate_every=scenario.run.evaluate_every,
-            observer=observer,
-        )
-        self._results = RunResults(
-            scenario=scenario.name,
-            seed=scenario.seed,
-            engine=engine,
-            versions=run_results.installed_versions(),
-        )
-        self._round = 0
-        self._experiences = 0
-
-    def run(self) -> RunResults:
-        """All entries of the timeline."""
-        self._save()
-        for index, entry in enumerate(self._scenario.timeline):
-            if entry.train is not None and not self._scenario.skips_training(index):
-                self._train(entry.train)
-            elif entry.forget is not None:
-                self._forget(self._scenario.request_of(entry.forget))
-            self._save()
-        self._results = replace(self._results, complete=True)
-        self._save()
-        return self._results
-
-    def _train(self, step: TrainStep) -> None:
-        self._experiences += 1
-        name = f"train:{self._experiences}"
-        config = training_config(self._scenario.training.overridden(step), self._scenario.seed)
-        forgotten = sorted(self._strategy.ledger.forgotten_classes())
-        result = self._strategy.start(
-            self._grid,
-            self._prepared.initial,
-            num_rounds=step.rounds,
-            train_config=config,
-            evaluate_config=ConfigRecord({"forgotten-classes": forgotten}),
-        )
-        accuracies = {
-            number: float(str(metrics["accuracy"])) for number, metrics in result.evaluate_metrics_clientapp.items()
-        }
-        points = [
-            HistoryPoint(event=name, round=self._round + number, test_accuracy=accuracy)
-            for number, accuracy in accuracies.items()
-        ]
-        last = accuracies[max(accuracies)] if accuracies else None
-        self._round += step.rounds
-        training = self._results.training
-        traffic = result.training_traffic
-        training = replace(
-            training,
-            rounds=training.rounds + step.rounds,
-            seconds=training.seconds + result.training_seconds,
-            test_accuracy=training.test_accuracy if self._results.requests or not accuracies else last,
-            forward_passes=training.forward_passes + traffic.forward_passes,
-            backward_passes=training.backward_passes + traffic.backward_passes,
-        )
-        self._results = replace(
-            self._results,
-            training=training,
-            history=(*self._results.history, *points),
-            relapse=(*self._results.relapse, *map(_relapse_row, result.relapse)),
-        )
-
-    def _forget(self, request: ForgetRequest) -> None:
-        self._strategy.submit(request)
-        config = training_config(self._scenario.training, self._scenario.seed)
-        result: UnlearningResult = self._strategy.start(
-            self._grid, self._prepared.initial, num_rounds=0, train_config=config
-        )
-        for outcome in result.requests:
-            self._round += 1 + outcome.repair_rounds
-            points: list[HistoryPoint] = []
-            if outcome.after is not None and outcome.after.test_retain_accuracy is not None:
-                point = HistoryPoint(
-                    event=outcome.request.id or "",
-                    round=self._round,
-                    test_accuracy=outcome.after.test_retain_accuracy,
-                    test_forget_accuracy=outcome.after.test_forget_accuracy,
-                )
-                points.append(point)
-            self._results = replace(
-                self._results,
-                requests=(*self._results.requests, _request_result(outcome, None)),
-                history=(*self._results.history, *points),
+def timeline_of(scenario: Scenario) -> list[Train | Forget]:
+    """The entries of a scenario as the strategy runs them, without training that a checkpoint stands in for."""
+    entries: list[Train | Forget] = []
+    for index, entry in enumerate(scenario.timeline):
+        arrived = scenario.arrived_at(index)
+        if entry.train is None:
+            config = training_config(scenario.training, scenario.seed, arrived=arrived)
+            entries.append(Forget(tuple(scenario.request_of(step) for step in entry.requests), config))
+        elif not scenario.skips_training(index):
+            config = training_config(
+                scenario.training.overridden(entry.train),
+                scenario.seed,
+                experience=scenario.experience_at(index),
+                arrived=arrived,
             )
-        self._results = replace(self._results, relapse=(*self._results.relapse, *map(_relapse_row, result.relapse)))
-        self._save()
-        for outcome in result.requests:
-            if self._with_oracle and outcome.before is not None:
-                oracle = self._strategy.retrain_oracle(self._grid, outcome.request.id or "")
-                finished = _request_result(outcome, oracle)
-                self._results = replace(
-                    self._results,
-                    requests=tuple(finished if item.id == finished.id else item for item in self._results.requests),
-                )
-
-    def _save(self) -> None:
-        devices = tuple(
-            run_results.DeviceUse(
-                client=use.client,
-                message=use.message,
-                device=use.device,
-                cuda_visible_devices=use.cuda_visible_devices,
-                count=count,
-            )
-            for use, count in self._strategy.device_use.items()
-        )
-        self._results = replace(self._results, devices=devices)
-        self._results.save(self._out)
-
-
-def _request_result(outcome: RequestOutcome, oracle: OracleOutcome | None) -> RequestResult:
-    return RequestResult(
-        id=outcome.request.id or "",
-        scope=outcome.request.scope.kind,
-        target=outcome.request.target(),
-        method=outcome.method,
-        status=str(outcome.status),
-        attempts=outcome.attempts,
-        reason=outcome.reason,
-        before=outcome.before,
-        unlearned=outcome.unlearned,
-        after=outcome.after,
-        oracle=oracle.figures if oracle is not None else None,
-        seconds=outcome.seconds,
-        oracle_seconds=oracle.seconds if oracle is not None else None,
-        passes=outcome.traffic.passes,
-        oracle_passes=oracle.traffic.passes if oracle is not None else None,
-        messages=outcome.traffic.messages,
-        bytes_sent=outcome.traffic.bytes_sent,
-        bytes_received=outcome.traffic.bytes_received,
-    )
-
-
-def _relapse_row(row: RelapseRow) -> run_results.RelapseRow:
-    def known(values: dict[str, float | None]) -> dict[str, float]:
-        return {key: value for key, value in values.items() if value is not None and not math.isnan(value)}
-
-    return run_results.RelapseRow(
-        after=row.after,
-        forget_accuracy=known(row.forget_accuracy),
-        test_forget_accuracy=known(row.test_forget_accuracy),
-    )
+            evaluate_config = ConfigRecord({"arrived": arrived} if arrived else {})
+            entries.append(Train(rounds=entry.train.rounds, train_config=config, evaluate_config=evaluate_config))
+    return entries
 
 
 @contextmanager

@@ -7,6 +7,10 @@ import os
 from pathlib import Path
 
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.simulations.results import FILE_NAME
+
+SCENARIO_FILE = "scenario.toml"
+"""The resolved scenario in the folder of a run."""
 
 
 class OutputFolderError(FedUnlearnError, ValueError):
@@ -57,3 +61,8 @@ def make_folder(folder: Path) -> bool:
             f"--out {folder}: cannot be written ({error.strerror}); expected a folder that can be made"
         ) from None
     return is_new
+
+
+def holds_a_run(folder: Path) -> bool:
+    """Whether a folder holds a run, or part of one."""
+    return (folder / SCENARIO_FILE).is_file() and (folder / FILE_NAME).is_file()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
-from fed_unlearn.simulations.folders import make_folder, usable_folder
+from fed_unlearn.simulations.folders import SCENARIO_FILE, holds_a_run, make_folder, usable_folder
 from fed_unlearn.simulations.results import FILE_NAME, RunResults
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
 
@@ -53,6 +53,8 @@ class Launch:
         Train the retrain oracle for every request.
     out : Path, optional
         A folder that does not exist or is empty; a new one in ``runs`` where none is given.
+    resume : Path, optional
+        The folder of a run that was interrupted: it goes on from there, by the scenario that lies in it.
     """
 
     scenario: str = "digits"
@@ -63,6 +65,7 @@ class Launch:
     gpus: int | None = None
     oracle: bool = False
     out: Path | None = None
+    resume: Path | None = None
 
 
 def launch(order: Launch, console: Console) -> RunResults | None:
@@ -82,9 +85,12 @@ def launch(order: Launch, console: Console) -> RunResults | None:
     """
     if order.engine == "inprocess" and (order.gpus_per_client or order.gpus):
         raise InvalidParameterError(f"--gpus-per-client {order.gpus_per_client:g}: expected 0 without --engine ray")
-    overrides = [*order.overrides, *([] if order.seed is None else [f"seed={order.seed}"])]
-    scenario = load_scenario(order.scenario, overrides)
-    out = choose_folder(order, scenario)
+    scenario, out = _to_resume(order) if order.resume is not None else _to_begin(order)
+    if order.resume is not None and RunResults.load(out).complete:
+        console.print(f"{out}: the run is complete; there is nothing to go on with", markup=False, soft_wrap=True)
+        results = RunResults.load(out)
+        _report(results, out, console)
+        return results
     _check(scenario, order)
     is_new = make_folder(out)
     try:
@@ -92,7 +98,7 @@ def launch(order: Launch, console: Console) -> RunResults | None:
         results = run(order, scenario, out, console)
     except KeyboardInterrupt:
         if (out / FILE_NAME).exists():
-            where = f"results so far in {out}"
+            where = f"results so far in {out}; go on with: fed-unlearn run --resume {out}"
         else:
             where = "nothing was measured yet"
             if is_new:
@@ -102,6 +108,22 @@ def launch(order: Launch, console: Console) -> RunResults | None:
     if results is not None:
         _report(results, out, console)
     return results
+
+
+def _to_begin(order: Launch) -> tuple[Scenario, Path]:
+    overrides = [*order.overrides, *([] if order.seed is None else [f"seed={order.seed}"])]
+    scenario = load_scenario(order.scenario, overrides)
+    return scenario, choose_folder(order, scenario)
+
+
+def _to_resume(order: Launch) -> tuple[Scenario, Path]:
+    folder = (order.resume or Path()).expanduser().absolute()
+    for name, given in (("--set", order.overrides), ("--seed", order.seed is not None), ("--out", order.out)):
+        if given:
+            raise InvalidParameterError(f"{name} with --resume: a run goes on as it was begun; leave {name} out")
+    if not holds_a_run(folder):
+        raise InvalidParameterError(f"--resume {folder}: no run was begun there; expected the folder of a run")
+    return load_scenario(str(folder / SCENARIO_FILE)), folder
 
 
 def choose_folder(order: Launch, scenario: Scenario) -> Path:

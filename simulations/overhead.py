@@ -23,7 +23,8 @@ from fed_unlearn.data.clients import client_data
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.assembly import new_inner_strategy
-from fed_unlearn.simulations.driver import SCENARIO_FILE, prepare, write_scenario
+from fed_unlearn.simulations.driver import prepare, write_scenario
+from fed_unlearn.simulations.folders import SCENARIO_FILE
 from fed_unlearn.simulations.results import RunResults
 from fed_unlearn.simulations.sections import Scenario
 from fed_unlearn.simulations.task import new_model, source_of, training_config

@@ -102,12 +102,14 @@ class RelapseRow:
     """Accuracy on what was forgotten earlier, after a later event, by request id.
 
     ``after`` is a request id or a training step such as ``train:2``. Requests whose forget set is no
-    longer held appear in ``test_forget_accuracy`` only, sample requests in ``forget_accuracy`` only.
+    longer held appear in ``test_forget_accuracy`` only, sample requests in ``forget_accuracy`` only. ``relapsed`` are
+    requests that the gate would not accept any more.
     """
 
     after: str
     forget_accuracy: Mapping[str, float]
     test_forget_accuracy: Mapping[str, float]
+    relapsed: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,21 +6,24 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
+from itertools import count
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from fed_unlearn.data.experiences import class_split
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.simulations.overrides import Table, apply_override
 from fed_unlearn.simulations.scenario_checks import (
-    ScenarioError,
     check_methods,
     check_open_sections,
+    check_stream,
     check_timeline,
-    first_problem,
     forget_steps,
-    scenario_error,
 )
-from fed_unlearn.simulations.sections import Scenario, TimelineEntry
+from fed_unlearn.simulations.scenario_errors import ScenarioError, first_problem, scenario_error
+from fed_unlearn.simulations.sections import ForgetStep, Scenario, TimelineEntry
+from fed_unlearn.simulations.stream import arrived_classes
 
 __all__ = ["Scenario", "ScenarioError", "built_in_scenarios", "check_against_data", "load_scenario"]
 
@@ -28,7 +31,7 @@ __all__ = ["Scenario", "ScenarioError", "built_in_scenarios", "check_against_dat
 def built_in_scenarios() -> dict[str, Path]:
     """Paths of the scenarios that come with the library, by name."""
     folder = Path(str(resources.files("fed_unlearn.simulations"))) / "scenarios"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem)}
 
 
 def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
@@ -68,6 +71,7 @@ def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
         raise ScenarioError(f"{path.name}: {first_problem(error)}") from None
     scenario._source_file = path.name
     check_open_sections(scenario)
+    check_stream(scenario)
     scenario = _with_ids(scenario)
     check_timeline(scenario)
     check_methods(scenario)
@@ -87,20 +91,38 @@ def check_against_data(scenario: Scenario, class_count: int) -> None:
     Raises
     ------
     ScenarioError
-        If a class does not exist, or fewer than two would be left in the end.
+        If a class does not exist or has not arrived yet, fewer than two would be left at some time, or the classes
+        cannot be divided among the experiences of the stream.
     """
+    _check_class_split(scenario, class_count)
     forgotten: set[int] = set()
-    for index, step in forget_steps(scenario):
+    for place, step in forget_steps(scenario):
+        arrived = arrived_classes(scenario, class_count, scenario.arrived_at(int(place[1])))
         for class_id in step.class_ids:
-            if class_id >= class_count:
-                key = "classes" if step.class_ is None else "class"
+            if class_id not in arrived:
                 problem = f"{class_id} is not a class of {_short_name(scenario)!r} (0..{class_count - 1})"
-                raise scenario_error(scenario, ("timeline", index, "forget", key), problem)
+                if class_id < class_count:
+                    problem = f"{class_id} has not arrived by then; classes so far are {', '.join(map(str, arrived))}"
+                raise scenario_error(scenario, (*place, "classes" if step.class_ is None else "class"), problem)
         forgotten |= set(step.class_ids)
-        left = class_count - len(forgotten)
-        if left < 2:
-            problem = f"leaves {left} of {class_count} classes; at least 2 must stay"
-            raise scenario_error(scenario, ("timeline", index, "forget"), problem)
+        left = len(set(arrived) - forgotten)
+        if step.scope == "class" and left < 2:
+            so_far = "" if len(arrived) == class_count else " that have arrived by then"
+            problem = f"leaves {left} of {len(arrived)} classes{so_far}; at least 2 must stay"
+            raise scenario_error(scenario, place, problem)
+
+
+def _check_class_split(scenario: Scenario, class_count: int) -> None:
+    stream = scenario.stream
+    if stream is None or stream.benchmark != "class-incremental":
+        return
+    if stream.experiences > class_count:
+        problem = f"{stream.experiences} was given; {_short_name(scenario)!r} has {class_count} classes, one each"
+        raise scenario_error(scenario, ("stream", "experiences"), problem)
+    try:
+        class_split(class_count, stream.experiences, scenario.seed, stream.class_order)
+    except InvalidParameterError as error:
+        raise scenario_error(scenario, ("stream", "class-order"), str(error)) from None
 
 
 def _short_name(scenario: Scenario) -> str:
@@ -152,14 +174,13 @@ def _make_absolute(section: Table, key: str, base: Path) -> None:
 
 def _with_ids(scenario: Scenario) -> Scenario:
     taken = {step.id for _, step in forget_steps(scenario)}
+    free = (name for number in count(1) if (name := f"r{number}") not in taken)
+
+    def named(step: ForgetStep) -> ForgetStep:
+        return step if step.id is not None else step.model_copy(update={"id": next(free)})
+
     timeline: list[TimelineEntry] = []
-    number = 0
     for entry in scenario.timeline:
-        if entry.forget is not None and entry.forget.id is None:
-            number += 1
-            while f"r{number}" in taken:
-                number += 1
-            timeline.append(entry.model_copy(update={"forget": entry.forget.model_copy(update={"id": f"r{number}"})}))
-        else:
-            timeline.append(entry)
+        requests = tuple(named(step) for step in entry.requests)
+        timeline.append(entry.with_requests(requests) if requests else entry)
     return scenario.model_copy(update={"timeline": tuple(timeline)})

@@ -1,97 +1,65 @@
-"""What types alone cannot say about a scenario, and how its errors are put into words."""
+"""What types alone cannot say about a scenario, as far as it can be checked without its data."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.requests import ScopeKind
+from fed_unlearn.simulations.scenario_errors import Place, scenario_error
+from fed_unlearn.simulations.sections import ForgetStep, OpenSection, Scenario, TimelineEntry, TrainStep
 
-from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.simulations.sections import ForgetStep, OpenSection, Scenario, TimelineEntry
-
-Place = tuple[str | int, ...]
-
-_FORGET_KEYS = "class, classes, or client with samples or sample-ids"
+_FORGET_KEYS = "class, classes, or client, alone or with samples or sample-ids"
+_LEAST_CLIENTS = 2
 
 
-class ScenarioError(FedUnlearnError, ValueError):
-    """A scenario that cannot be run as it is written: file, place, value and what is allowed, in one line."""
+def forget_steps(scenario: Scenario) -> Iterator[tuple[Place, ForgetStep]]:
+    """Every forget request of the timeline with its place in the file, in order."""
+    for index, entry in enumerate(scenario.timeline):
+        yield from _steps_of(index, entry)
 
 
-def scenario_error(scenario: Scenario, place: Place, problem: str) -> ScenarioError:
-    """Error at a place of a scenario's file.
+def _steps_of(index: int, entry: TimelineEntry) -> Iterator[tuple[Place, ForgetStep]]:
+    several = isinstance(entry.forget, tuple)
+    for number, step in enumerate(entry.requests):
+        yield ("timeline", index, "forget", *((number,) if several else ())), step
 
-    Parameters
-    ----------
-    scenario : Scenario
-        Its file's name comes first.
-    place : tuple of str and int
-        For instance ``("timeline", 2, "forget", "class")``, written as ``timeline[2].forget.class``.
-    problem : str
-        What is wrong and what is allowed.
+
+@dataclass
+class LeavingClients:
+    """Which clients were forgotten so far, as one goes through a timeline."""
+
+    count: int
+    forgotten: set[int] = field(default_factory=set)
+
+    def problem_with(self, step: ForgetStep) -> str | None:
+        """Why a request cannot be put to its client any more; None where it can, and the client then leaves."""
+        if step.client is None:
+            return None
+        if step.client in self.forgotten:
+            return f"{step.client} was forgotten as a whole before; expected a client that is still there"
+        if step.scope == "client":
+            if self.count - len(self.forgotten) <= _LEAST_CLIENTS:
+                left = self.count - len(self.forgotten) - 1
+                return f"forgetting {step.client} leaves {left} of {self.count} clients; at least 2 must stay"
+            self.forgotten.add(step.client)
+        return None
+
+
+def check_stream(scenario: Scenario) -> None:
+    """Check the keys of ``[stream]`` against each other.
+
+    Raises
+    ------
+    ScenarioError
+        For an order of classes where experiences do not bring classes.
     """
-    return ScenarioError(f"{scenario.source_file}: {written_place(place)}: {problem}")
-
-
-def written_place(place: Place) -> str:
-    """``timeline[2].forget.class`` for ``("timeline", 2, "forget", "class")``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
-
-
-def first_problem(error: ValidationError) -> str:
-    """The most telling of pydantic's errors as ``PLACE: what is wrong``, and how many more there are."""
-    problems = error.errors(include_url=False)
-    telling = [problem for problem in problems if problem["type"] != "too_short"] or problems
-    more = f" (and {len(telling) - 1} more)" if len(telling) > 1 else ""
-    return f"{written_place(telling[0]['loc'])}: {_worded(telling[0])}{more}"
-
-
-def _worded(problem: ErrorDetails) -> str:
-    place = problem["loc"]
-    match problem["type"]:
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            allowed = _allowed_keys(place[:-1])
-            close = difflib.get_close_matches(str(place[-1]), allowed, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            return f"is not a known key; {hint}allowed are {', '.join(allowed)}"
-        case "model_type":
-            return f"{problem['input']!r} was given; expected a table"
-        case "too_short":
-            return "is empty; expected at least one entry"
-        case "string_pattern_mismatch":
-            return f"{problem['input']!r} was given; expected letters, digits, dots, dashes and underscores, 1 to 64"
-    message = problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    if message.startswith(("greater", "less")):
-        message = f"a number {message}"
-    return f"{problem['input']!r} was given; expected {message}"
-
-
-def _allowed_keys(place: Place) -> list[str]:
-    model: type[BaseModel] = Scenario
-    for part in place:
-        if isinstance(part, str):
-            fields = {field.alias: field for field in model.model_fields.values()}
-            found = _model_in(fields[part].annotation) if part in fields else None
-            if found is None:
-                return []
-            model = found
-    return [field.alias or "" for field in model.model_fields.values()]
-
-
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
-
-
-def forget_steps(scenario: Scenario) -> list[tuple[int, ForgetStep]]:
-    """Every forget request of the timeline with its index there."""
-    return [(index, entry.forget) for index, entry in enumerate(scenario.timeline) if entry.forget is not None]
+    stream = scenario.stream
+    if stream is not None and stream.class_order is not None and stream.benchmark != "class-incremental":
+        problem = f"was given with benchmark {stream.benchmark!r}; expected none, or 'class-incremental'"
+        raise scenario_error(scenario, ("stream", "class-order"), problem)
 
 
 def check_timeline(scenario: Scenario) -> None:
@@ -102,32 +70,55 @@ def check_timeline(scenario: Scenario) -> None:
     ScenarioError
         At the first entry that cannot be.
     """
-    ids: dict[str | None, int] = {}
+    ids: dict[str | None, Place] = {}
+    clients = LeavingClients(scenario.clients.count)
     trained = scenario.model.checkpoint is not None
     for index, entry in enumerate(scenario.timeline):
-        place: Place = ("timeline", index)
         if (entry.train is None) == (entry.forget is None):
             given = "neither" if entry.train is None else "both"
-            raise scenario_error(scenario, place, f"{given} of train and forget was given; expected exactly one")
-        trained = trained or entry.train is not None
-        _check_entry(scenario, place, entry, trained)
-        if entry.forget is not None:
-            if entry.forget.id in ids:
-                problem = f"{entry.forget.id!r} is the id of timeline[{ids[entry.forget.id]}] too; ids must differ"
-                raise scenario_error(scenario, (*place, "forget", "id"), problem)
-            ids[entry.forget.id] = index
+            problem = f"{given} of train and forget was given; expected exactly one"
+            raise scenario_error(scenario, ("timeline", index), problem)
+        if entry.train is not None:
+            trained = True
+            _check_training(scenario, ("timeline", index, "train"), entry.train, arrived=scenario.arrived_at(index - 1))
+        for place, step in _steps_of(index, entry):
+            if not trained or (scenario.stream is not None and scenario.arrived_at(index) == 0):
+                problem = "nothing was trained before it; put a train entry first or give model.checkpoint"
+                if trained:
+                    problem = "no experience of the stream comes before it; put its train entry first"
+                raise scenario_error(scenario, place, problem)
+            _check_target(scenario, place, step)
+            gone = clients.problem_with(step)
+            if gone is not None:
+                raise scenario_error(scenario, (*place, "client"), gone)
+            if step.id in ids:
+                problem = f"{step.id!r} is the id of {_entry_of(ids[step.id])} too; ids must differ"
+                raise scenario_error(scenario, (*place, "id"), problem)
+            ids[step.id] = place
 
 
-def _check_entry(scenario: Scenario, place: Place, entry: TimelineEntry, trained: bool) -> None:
-    if entry.train is not None and entry.train.rounds == 0 and scenario.model.checkpoint is None:
+def _entry_of(place: Place) -> str:
+    return "timeline" + "".join(f"[{part}]" for part in place if isinstance(part, int))
+
+
+def _check_training(scenario: Scenario, place: Place, step: TrainStep, arrived: int) -> None:
+    if step.rounds == 0 and scenario.model.checkpoint is None:
         problem = "0 was given; expected 1 or more, since there is no model.checkpoint"
-        raise scenario_error(scenario, (*place, "train", "rounds"), problem)
-    if entry.forget is None:
-        return
-    if not trained:
-        problem = "nothing was trained before it; put a train entry first or give model.checkpoint"
-        raise scenario_error(scenario, (*place, "forget"), problem)
-    _check_target(scenario, (*place, "forget"), entry.forget)
+        raise scenario_error(scenario, (*place, "rounds"), problem)
+    number, stream = step.experience, scenario.stream
+    problem = ""
+    if stream is None:
+        if number != "all":
+            problem = f'{number} was given; expected "all", since there is no [stream]'
+    elif number == "all":
+        if arrived == 0:
+            problem = f'"all" was given before any experience had arrived; expected a number (1..{stream.experiences})'
+    elif number > stream.experiences:
+        problem = f"{number} is not an experience of the stream (1..{stream.experiences})"
+    elif number < arrived:
+        problem = f'{number} comes after {arrived}; expected experiences in increasing order, or "all" so far'
+    if problem:
+        raise scenario_error(scenario, (*place, "experience"), problem)
 
 
 def _check_target(scenario: Scenario, place: Place, step: ForgetStep) -> None:
@@ -148,9 +139,6 @@ def _check_target(scenario: Scenario, place: Place, step: ForgetStep) -> None:
     if step.client >= count:
         problem = f"{step.client} is not one of the {count} clients (0..{count - 1})"
         raise scenario_error(scenario, (*place, "client"), problem)
-    if step.scope == "client":
-        problem = f"{step.client} alone: forgetting a whole client is not supported yet; add samples or sample-ids"
-        raise scenario_error(scenario, (*place, "client"), problem)
 
 
 def _given(values: Mapping[str, object]) -> list[str]:
@@ -160,31 +148,85 @@ def _given(values: Mapping[str, object]) -> list[str]:
 def check_methods(scenario: Scenario) -> None:
     """Check that every method exists, takes its parameters and serves the requests put to it.
 
+    Requests for clients are served by methods of the server; those for classes and samples by methods of the holders,
+    or by one of the server that serves their scope.
+
     Raises
     ------
     ScenarioError
         At the first that does not.
     """
-    from fed_unlearn.methods import available, create, method_class
-
     for name, parameters in scenario.unlearning.parameters.items():
-        try:
-            create(name, **parameters)
-        except FedUnlearnError as error:
-            raise scenario_error(scenario, ("unlearning", "parameters", name), str(error)) from None
-    for index, step in forget_steps(scenario):
-        place: Place = ("timeline", index, "forget")
-        name, merged = scenario.method_of(step)
-        try:
-            served = method_class(name).scopes
-            if step.scope in served:
-                create(name, **merged)
-        except FedUnlearnError as error:
-            raise scenario_error(scenario, (*place, "method"), str(error)) from None
-        if step.scope not in served:
-            fitting = [other for other, cls in available().items() if step.scope in cls.scopes and not cls.is_control]
-            problem = f"{name!r} does not serve {step.scope} requests; {' or '.join(fitting) or 'no method'} does"
-            raise scenario_error(scenario, (*place, "method"), problem)
+        _check_parameters(scenario, ("unlearning", "parameters", name), name, parameters)
+    scopes: tuple[ScopeKind, ...] = ("class", "sample", "client")
+    for scope in scopes:
+        for number, name in enumerate(scenario.unlearning.escalation.of(scope)):
+            place: Place = ("unlearning", "escalation", scope, number)
+            _check_serves(scenario, place, scope, name, scenario.unlearning.parameters.get(name, {}))
+    for place, step in forget_steps(scenario):
+        _check_serves(scenario, (*place, "method"), step.scope, *scenario.method_of(step))
+
+
+def _check_parameters(scenario: Scenario, place: Place, name: str, parameters: Mapping[str, object]) -> None:
+    from fed_unlearn import methods
+
+    try:
+        if _is_of_holders(name):
+            methods.create(name, **parameters)
+        else:
+            from fed_unlearn.strategies import server_methods
+
+            server_methods.create(name, **parameters)
+    except FedUnlearnError as error:
+        raise scenario_error(scenario, place, str(error)) from None
+
+
+def _check_serves(
+    scenario: Scenario, place: Place, scope: ScopeKind, name: str, parameters: Mapping[str, object]
+) -> None:
+    try:
+        served = _scopes_served(name)
+    except FedUnlearnError as error:
+        raise scenario_error(scenario, place, str(error)) from None
+    if scope in served:
+        _check_parameters(scenario, place, name, parameters)
+        return
+    fitting = [other for other in _known_methods() if scope in _scopes_served(other)]
+    problem = f"{name!r} does not serve {scope} requests; {' or '.join(fitting) or 'no method'} does"
+    raise scenario_error(scenario, place, problem)
+
+
+def _is_of_holders(name: str) -> bool:
+    from fed_unlearn import methods
+
+    return name in methods.unavailable() or name in _methods_of_holders(controls=True)
+
+
+def _scopes_served(name: str) -> set[ScopeKind]:
+    """Scopes that a method serves in a federation."""
+    from fed_unlearn import methods
+
+    if _is_of_holders(name):
+        return {scope for scope in methods.method_class(name).scopes if scope != "client"}
+    from fed_unlearn.strategies import server_methods
+
+    if name not in server_methods.available():
+        raise InvalidParameterError(f"method {name!r} is unknown; known are {', '.join(_known_methods(controls=True))}")
+    return set(server_methods.method_class(name).scopes)
+
+
+def _known_methods(*, controls: bool = False) -> list[str]:
+    from fed_unlearn.strategies import server_methods
+
+    return [*_methods_of_holders(controls=controls), *server_methods.available()]
+
+
+def _methods_of_holders(*, controls: bool) -> list[str]:
+    """Methods that serve a request at its holders; those for clients alone are a leaving one's part of the server's."""
+    from fed_unlearn import methods
+
+    found = methods.available().items()
+    return [name for name, cls in found if set(cls.scopes) - {"client"} and (controls or not cls.is_control)]
 
 
 def check_open_sections(scenario: Scenario) -> None:

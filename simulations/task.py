@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import fields
 from functools import lru_cache
@@ -18,17 +19,32 @@ from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.models import build_model
 from fed_unlearn.simulations.scenario import load_scenario
-from fed_unlearn.simulations.sections import DataSection, Scenario, TrainingSection
+from fed_unlearn.simulations.scenario_checks import LeavingClients
+from fed_unlearn.simulations.sections import DataSection, ForgetStep, Scenario, TimelineEntry, TrainingSection
+from fed_unlearn.simulations.stream import assignment_of
 from fed_unlearn.task import Task
 from fed_unlearn.training import TrainingSettings, train_locally
+
+logger = logging.getLogger("flwr")
 
 _SETTINGS = {field.name for field in fields(TrainingSettings)}
 
 
-def training_config(section: TrainingSection, seed: int) -> ConfigRecord:
-    """The training settings of a scenario as the configuration that messages carry."""
+def training_config(section: TrainingSection, seed: int, *, experience: int = 0, arrived: int = 0) -> ConfigRecord:
+    """The training settings of a scenario as the configuration that messages carry.
+
+    Parameters
+    ----------
+    section : TrainingSection
+    seed : int
+    experience : int
+        Number, from 1, of the experience of the stream that is trained on; 0 for all that has arrived.
+    arrived : int
+        Number of the last experience that has arrived; 0 for all.
+    """
     settings = section.model_dump(by_alias=True, exclude={"strategy", "parameters"})
-    return ConfigRecord({**settings, "seed": seed})
+    stream = {"experience": experience, "arrived": arrived} if experience or arrived else {}
+    return ConfigRecord({**settings, "seed": seed, **stream})
 
 
 def training_settings(config: ConfigRecord) -> TrainingSettings:
@@ -45,20 +61,36 @@ def scenario_of(context: Context) -> Scenario:
 def fitted(scenario: Scenario, nodes: int) -> Scenario:
     """A scenario for a federation of another size: the data is divided among its nodes, requests go round them.
 
-    ``flwr run`` starts as many nodes as its own configuration says, 2 where it says nothing.
+    ``flwr run`` starts as many nodes as its own configuration says, 2 where it says nothing. Requests that so few
+    cannot serve are left out, with a warning: those that would leave less than two clients, or name one that has left.
     """
+    smaller, left_out = _fitted(scenario, nodes)
+    for step_id in left_out:
+        logger.warning("fed_unlearn: request %s is left out: %d clients are too few for it", step_id, nodes)
+    return smaller
+
+
+def _fitted(scenario: Scenario, nodes: int) -> tuple[Scenario, list[str | None]]:
     if nodes == scenario.clients.count:
-        return scenario
-    timeline = tuple(
-        entry
-        if entry.forget is None or entry.forget.client is None
-        else entry.model_copy(
-            update={"forget": entry.forget.model_copy(update={"client": entry.forget.client % nodes})}
-        )
-        for entry in scenario.timeline
-    )
-    clients = scenario.clients.model_copy(update={"count": nodes})
-    return scenario.model_copy(update={"clients": clients, "timeline": timeline})
+        return scenario, []
+    clients = LeavingClients(nodes)
+    timeline: list[TimelineEntry] = []
+    left_out: list[str | None] = []
+    for entry in scenario.timeline:
+        kept: list[ForgetStep] = []
+        for step in entry.requests:
+            moved = step if step.client is None else step.model_copy(update={"client": step.client % nodes})
+            if clients.problem_with(moved) is None:
+                kept.append(moved)
+            else:
+                left_out.append(step.id)
+        if entry.train is not None:
+            timeline.append(entry)
+        elif kept:
+            timeline.append(entry.with_requests(tuple(kept)))
+    changed = {"count": nodes}
+    update = {"clients": scenario.clients.model_copy(update=changed), "timeline": tuple(timeline)}
+    return scenario.model_copy(update=update), left_out
 
 
 def _nodes(context: Context) -> int:
@@ -88,21 +120,33 @@ def _run_key(context: Context) -> tuple[str, tuple[str, ...]]:
 @lru_cache(maxsize=4)
 def _scenario(name: str, overrides: tuple[str, ...], nodes: int) -> Scenario:
     scenario = load_scenario(name, overrides)
-    return fitted(scenario, nodes) if nodes else scenario
+    return _fitted(scenario, nodes)[0] if nodes else scenario
 
 
 @lru_cache(maxsize=256)
 def _data_of(name: str, overrides: tuple[str, ...], nodes: int, client: int) -> ClientData:
     """A client's data, once a process: Ray's workers make a new task for every message."""
     scenario = _scenario(name, overrides, nodes)
+    return data_of_client(scenario, source_of(scenario.data), client)
+
+
+def data_of_client(scenario: Scenario, source: ImageSource, client: int) -> ClientData:
+    """What a client of a scenario holds, with the experiences that its training samples arrive in.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the data cannot be divided as the scenario asks.
+    """
     return client_data(
-        source_of(scenario.data),
+        source,
         client,
         scenario.clients.count,
         partition=scenario.clients.partition,
         parameters=scenario.clients.parameters,
         validation_fraction=scenario.data.validation_fraction,
         seed=scenario.seed,
+        experiences=assignment_of(scenario, source.class_count, client),
     )
 
 

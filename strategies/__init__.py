@@ -4,16 +4,20 @@ from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.strategies.continual import ContinualUnlearning
 from fed_unlearn.strategies.events import Event, Observer
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome, UnlearningResult
-from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.plan import Holds, UnlearningPlan
+from fed_unlearn.strategies.timeline import Forget, Train
 
 __all__ = [
     "ContinualUnlearning",
     "Event",
+    "Forget",
     "Gate",
+    "Holds",
     "Observer",
     "RelapseRow",
     "RequestOutcome",
     "Thresholds",
+    "Train",
     "UnlearningPlan",
     "UnlearningResult",
 ]

@@ -80,6 +80,17 @@ def add_clipped(base: Arrays, changes: Sequence[Arrays], max_norm: float) -> Arr
     return moved
 
 
+def clipped(model: Arrays, base: Arrays, max_norm: float | None) -> Arrays:
+    """A model whose change from another is scaled down to a norm where it is longer; itself where it is not."""
+    if max_norm is None:
+        return model
+    change = difference(model, base)
+    if norm(change) <= max_norm:
+        return model
+    shorter = add_clipped(base, [change], max_norm)
+    return {**model, **{name: shorter[name] for name in change}}
+
+
 def all_finite(arrays: Arrays) -> bool:
     """Whether every number is finite."""
     return all(bool(np.isfinite(value).all()) for value in arrays.values())

@@ -1,22 +1,21 @@
-"""One try at one request: what the holders and the repair rounds make of the served model."""
+"""One try at requests that are served together: what the holders and the repair rounds make of the served model."""
 
 from __future__ import annotations
 
-import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from flwr.app import ConfigRecord
 
 from fed_unlearn.arrays import Arrays
-from fed_unlearn.audits.figures import Figures
-from fed_unlearn.protocol import AuditReply
-from fed_unlearn.requests import ForgetRequest, ParameterValue, SampleScope
-from fed_unlearn.strategies.aggregation import add_clipped, difference, norm, weighted_average
-from fed_unlearn.strategies.plan import UnlearningPlan
-from fed_unlearn.strategies.rounds import HolderModels, Rounds
-
-logger = logging.getLogger("fed_unlearn.strategies")
+from fed_unlearn.requests import ForgetRequest, ParameterValue
+from fed_unlearn.seeding import derive_seed
+from fed_unlearn.strategies.aggregation import add_clipped, difference, norm
+from fed_unlearn.strategies.inner import AggregationFailedError, TooFewRepliesError
+from fed_unlearn.strategies.rounds import LocalModels, Rounds, UnlearnOrder, client_of, norms_of
+from fed_unlearn.strategies.state import ServedModel
 
 
 class RequestRejectedError(Exception):
@@ -27,135 +26,162 @@ class AttemptFailedError(Exception):
     """An attempt that came to no accepted model; the text says why. The request's samples stay in quarantine."""
 
 
+class HoldersAwayError(AttemptFailedError):
+    """Holders did not answer: the requests that name them wait until they are back.
+
+    Attributes
+    ----------
+    requests : tuple of str
+        Their ids.
+    """
+
+    def __init__(self, reason: str, requests: tuple[str, ...]) -> None:
+        super().__init__(reason)
+        self.requests = requests
+
+
 class CommitFailedError(AttemptFailedError):
     """A commit that some holder did not confirm; others have their tombstones, so that there is no further attempt."""
 
 
-@dataclass
-class ServedModel:
-    """The last accepted model, and what is known of it.
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is tried: written down before it is, so that a crash cannot change it.
 
     Attributes
     ----------
-    arrays : dict of ndarray
-    audit : AuditReply or None
-        Of all parts.
-    first_audit : AuditReply or None
-        Of the model before the first request.
-    update_norm : float or None
-        Median norm of a client's change in the last training round; None before any.
-    train_config : ConfigRecord
-        Of the last training round.
-    repair_rounds : int
-        Repair rounds so far, over all requests.
+    requests : tuple of ForgetRequest
+        All of one scope, served by one method.
+    number : int
+        Of the attempt, from 1; of all of them.
+    method : str
+    parameters : mapping of str to value
+    stronger : int
+        How often the method's setting is made stronger.
+    excluded_classes : tuple of int
+        What no forget sample may be taught to be: classes forgotten before, and those of the requests.
     """
 
-    arrays: Arrays
-    audit: AuditReply | None = None
-    first_audit: AuditReply | None = None
-    update_norm: float | None = None
-    train_config: ConfigRecord = field(default_factory=ConfigRecord)
-    repair_rounds: int = 0
+    requests: tuple[ForgetRequest, ...]
+    number: int
+    method: str
+    parameters: dict[str, ParameterValue]
+    stronger: int
+    excluded_classes: tuple[int, ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the requests."""
+        return tuple(request.id or "" for request in self.requests)
+
+    @property
+    def scope(self) -> str:
+        """Scope of all of them."""
+        return self.requests[0].scope.kind
 
 
 @dataclass
-class Attempt:
-    """One try at one request; ``candidate`` is its model so far.
+class Attempt(ABC):
+    """One try; ``candidate`` is its model so far.
 
     Attributes
     ----------
-    request : ForgetRequest
-    number : int
-        From 1; the method is made stronger with each.
-    method : str
-    parameters : dict
-        Of the method.
-    excluded_classes : tuple of int
-        What no forget sample may be taught to be: classes forgotten before, and those of the request.
+    order : Order
     rounds : Rounds
-    plan : UnlearningPlan
     served : ServedModel
     candidate : dict of ndarray
     on_step : callable
         Told in words what was done.
+    step, repair_rounds : int
+        Turns of the holders, and repair rounds so far.
+    holders : dict of str to set of str
+        By request, the clients that hold samples of it.
+    refused : dict of str to str
+        Requests that cannot be served as they were put, and why.
+    away : dict of str to str
+        Clients that did not answer, and so may hold samples of a class request.
     """
 
-    request: ForgetRequest
-    number: int
-    method: str
-    parameters: dict[str, ParameterValue]
-    excluded_classes: tuple[int, ...]
+    repairs_by_plan: ClassVar[bool] = True
+    """Whether the planned repair rounds follow before the gate looks; some methods repair by themselves."""
+
+    order: Order
     rounds: Rounds
-    plan: UnlearningPlan
     served: ServedModel
     candidate: Arrays
     on_step: Callable[[str], None]
     step: int = 0
     repair_rounds: int = 0
-    unlearned: Figures | None = None
-    holders: tuple[str, ...] = ()
+    holders: dict[str, set[str]] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    away: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def is_sample(self) -> bool:
-        """Whether single samples are asked for: then the holder's change is added, and its step is the last."""
-        return isinstance(self.request.scope, SampleScope)
-
+    @abstractmethod
     def unlearn(self) -> None:
-        """The holders' turn: their average for a class, their clipped changes for samples.
-
-        A change longer than the clipping norm arrives in several steps, each from where the last one led.
+        """Take the forget samples out of the candidate.
 
         Raises
         ------
         RequestRejectedError
-            If no client holds a sample of the request, or the request cannot be served as it was put.
+            If no client holds a sample of any request, or none can be served as it was put.
         AttemptFailedError
-            If a client failed to unlearn: what it holds would stay in the model.
+            If it could not be done: what some client holds would stay in the model.
         """
-        if not self.is_sample:
-            holders = self._ask_holders()
-            self.candidate = weighted_average(list(holders.models.values()), list(holders.weights.values()))
-            return
-        max_norm = self._max_update_norm()
-        for _ in range(self.plan.max_holder_steps):
-            holders = self._ask_holders()
-            changes = [difference(model, self.candidate) for model in holders.models.values()]
-            self.candidate = add_clipped(self.candidate, changes, max_norm)
-            if all(norm(change) <= max_norm for change in changes):
-                return
 
     def repair(self) -> None:
-        """One guarded repair round; for samples the holder's turn follows, since averaging brings them back."""
+        """One repair round, guarded at the holders."""
         self.repair_rounds += 1
-        guarded = ((self.request.id or "", self.number),)
+        guarded = tuple((request_id, self.order.number) for request_id in self.holders)
         self.candidate = self._repaired(self.candidate, guarded)[0]
         self.on_step(f"repair round {self.repair_rounds}")
 
-    def _ask_holders(self) -> HolderModels:
-        holders = self.rounds.unlearn(
-            self.request,
-            self.candidate,
-            method=self.method,
-            parameters=self.parameters,
-            attempt=self.number,
-            step=self.step,
-            excluded_classes=self.excluded_classes,
-        )
-        self.step += 1
-        if holders.refused:
-            raise RequestRejectedError("; ".join(holders.refused.values()))
-        if holders.failed:
-            raise AttemptFailedError("; ".join(holders.failed.values()))
-        if not holders.models:
-            raise RequestRejectedError(f"no reachable client holds a sample of {self.request.target()}")
-        self.holders = tuple(holders.models)
-        where = "client" if len(holders.models) == 1 else "clients"
-        self.on_step(f"unlearned by {self.method} at {where} {', '.join(holders.models)}")
-        return holders
+    @property
+    def requests(self) -> tuple[ForgetRequest, ...]:
+        """Those that are still tried: some may have turned out not to be served as they were put."""
+        return tuple(request for request in self.order.requests if (request.id or "") not in self.refused)
 
-    def _max_update_norm(self) -> float:
+    def _ask_holders(self, method: str | None, clients: Sequence[str] | None = None) -> LocalModels:
+        order = UnlearnOrder(
+            method=method,
+            parameters=self.order.parameters,
+            stronger=self.order.stronger,
+            attempt=self.order.number,
+            step=self.step,
+            excluded_classes=self.order.excluded_classes,
+            arrived=self.served.arrived,
+        )
+        local = self.rounds.unlearn(self.requests, self.candidate, order, clients)
+        self.step += 1
+        self.refused.update(local.refused)
+        for request_id, counts in local.counts.items():
+            self.holders.setdefault(request_id, set()).update(counts)
+        self._check_answers(local)
+        if clients is None:
+            self._check_holders()
+        return local
+
+    def _check_answers(self, local: LocalModels) -> None:
+        if local.failed:
+            raise AttemptFailedError("; ".join(local.failed.values()))
+        if not local.silent:
+            return
+        named = [request.id or "" for request in self.requests if client_of(request) in local.silent]
+        if named and self.order.scope == "sample":
+            raise HoldersAwayError("; ".join(local.silent.values()), tuple(named))
+        self.away.update(local.silent)
+        if set(local.silent) & set().union(*self.holders.values(), set()):
+            raise AttemptFailedError("; ".join(local.silent.values()))
+
+    def _check_holders(self) -> None:
+        for request in self.requests:
+            if not self.holders.get(request.id or ""):
+                self.refused[request.id or ""] = f"no reachable client holds a sample of {request.target()}"
+        if not self.requests:
+            raise RequestRejectedError("; ".join(dict.fromkeys(self.refused.values())))
+
+    def max_update_norm(self) -> float:
         """The bound on a holder's change; where nothing was trained here yet, one repair round tells it."""
-        bound = self.plan.max_update_norm or self.served.update_norm
+        bound = self.rounds.plan.max_update_norm or self.served.update_norm
         if bound is None:
             norms = self._repaired(self.served.arrays, ())[1]
             if not norms:
@@ -163,11 +189,68 @@ class Attempt:
             bound = self.served.update_norm = median(norms)
         return bound
 
-    def _repaired(self, base: Arrays, guarded: tuple[tuple[str, int], ...]) -> tuple[Arrays, tuple[float, ...]]:
+    def _widest_norm(self) -> float | None:
+        """The bound on any other change, where training has told what is usual."""
+        usual = self.served.update_norm
+        factor = self.rounds.plan.max_norm_factor if self.rounds.trusts_clients else 1.0
+        return None if usual is None else usual * factor
+
+    def _repaired(self, base: Arrays, guarded: tuple[tuple[str, int], ...]) -> tuple[Arrays, list[float]]:
         self.served.repair_rounds += 1
-        config = ConfigRecord({**self.served.train_config, **self.plan.repair_config})
-        repaired = self.rounds.repair(base, guarded, self.plan, config, self.served.repair_rounds)
-        return repaired.arrays, repaired.update_norms
+        number = self.served.repair_rounds
+        config = ConfigRecord({**self.served.train_config, **self.rounds.plan.repair_config})
+        local = self.rounds.repair(base, guarded, config, number, self.served.arrived)
+        return self._aggregated(base, local, "repair", number), norms_of(local, base)
+
+    def _aggregated(self, base: Arrays, local: LocalModels, purpose: str, number: int) -> Arrays:
+        try:
+            return self.rounds.aggregate(base, local, purpose, number, self._widest_norm())
+        except (TooFewRepliesError, AggregationFailedError) as error:
+            raise AttemptFailedError(str(error)) from error
+
+
+class HolderAttempt(Attempt):
+    """The holders unlearn by themselves."""
+
+    def unlearn(self) -> None:
+        """The holders' turn: their average for a class, their clipped changes for samples.
+
+        A change longer than the clipping norm arrives in several steps, each from where the last one led.
+        """
+        if self.order.scope == "class":
+            local = self._told(self._ask_holders(self.order.method))
+            self.candidate = self._aggregated(self.candidate, local, "unlearn", self._round_number)
+            return
+        max_norm = self.max_update_norm()
+        clients: list[str] | None = None
+        for _ in range(self.rounds.plan.max_holder_steps):
+            local = self._told(self._ask_holders(self.order.method, clients))
+            changes = {client: difference(model, self.candidate) for client, model in local.models.items()}
+            self.candidate = self._moved(local, list(changes.values()), max_norm)
+            clients = [client for client, change in changes.items() if norm(change) > max_norm]
+            if not clients:
+                return
+
+    def repair(self) -> None:
+        """For samples the holder's turn follows, since averaging brings them back."""
+        super().repair()
+        if self.order.scope == "sample":
+            self.unlearn()
+
+    def _moved(self, local: LocalModels, changes: list[Arrays], max_norm: float) -> Arrays:
+        if self.rounds.is_private:
+            return self._aggregated(self.candidate, local, "unlearn", self._round_number)
+        return add_clipped(self.candidate, changes, max_norm)
+
+    @property
+    def _round_number(self) -> int:
+        """A number that no other unlearn round has: noise must not be drawn twice from one seed."""
+        return derive_seed(*self.order.ids, self.order.number, self.step)
+
+    def _told(self, local: LocalModels) -> LocalModels:
+        where = "client" if len(local.models) == 1 else "clients"
+        self.on_step(f"unlearned by {self.order.method} at {where} {', '.join(local.models)}")
+        return local
 
 
 def median(values: Sequence[float]) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from flwr.app import ArrayRecord
 
@@ -11,10 +12,52 @@ from fed_unlearn import protocol
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.audits.membership import membership_auc
-from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.protocol import AuditReply, AuditTarget, Part, RequestCounts
+from fed_unlearn.errors import ProtocolError
+from fed_unlearn.protocol import AuditReply, Part, RequestCounts
 from fed_unlearn.requests import ClassScope, ForgetRequest
-from fed_unlearn.strategies.grid import EligibleGrid
+from fed_unlearn.strategies.grid import EligibleGrid, NobodyAnsweredError
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What every client counted of one model.
+
+    Attributes
+    ----------
+    replies : dict of str to AuditReply
+        By client. Parts are those of clients that stay; a client that leaves counts for its own request alone.
+    """
+
+    replies: Mapping[str, AuditReply]
+
+    @cached_property
+    def pooled(self) -> AuditReply:
+        """The sum over all clients."""
+        return pool(list(self.replies.values()))
+
+    def counts(self, part: Part, clients: Collection[str] | None = None) -> ClassCounts | None:
+        """Counts of one part, summed over all or some clients; None where none of them has counted it."""
+        counted = [
+            reply.parts[part]
+            for client, reply in self.replies.items()
+            if part in reply.parts and (clients is None or client in clients)
+        ]
+        return sum(counted[1:], start=counted[0]) if counted else None
+
+    def without_targets(self) -> Audit:
+        """The parts alone, to be compared with later."""
+        return Audit(
+            {client: reply.model_copy(update={"targets": {}}) for client, reply in self.replies.items() if reply.parts}
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON; :meth:`from_json` reads it back."""
+        return {client: reply.model_dump(mode="json") for client, reply in self.replies.items()}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, object]) -> Audit:
+        """Read what :meth:`to_json` wrote."""
+        return cls({client: AuditReply.model_validate(reply) for client, reply in body.items()})
 
 
 @dataclass(frozen=True)
@@ -41,8 +84,10 @@ class Auditor:
         arrays: ArrayRecord,
         requests: Sequence[ForgetRequest] = (),
         parts: tuple[Part, ...] = protocol.ALL_PARTS,
-    ) -> AuditReply:
-        """Pooled counts of a model.
+        *,
+        arrived: int = 0,
+    ) -> Audit:
+        """Counts of a model.
 
         Parameters
         ----------
@@ -51,23 +96,40 @@ class Auditor:
             Those whose forget sets are to be measured too.
         parts : tuple of str
             Which of ``"retain"``, ``"validation"`` and ``"test"``.
+        arrived : int
+            Training experiences whose samples are there already; 0 for all.
 
         Raises
         ------
-        FedUnlearnError
+        NobodyAnsweredError
             If no client answers.
         """
         instruction = protocol.AuditInstruction(
             parts=parts,
-            targets=tuple(AuditTarget(request_id=_id(request), classes=classes_of(request)) for request in requests),
+            targets=tuple(protocol.Target.of(request) for request in requests),
             retain_limit=self.retain_limit,
             seed=self.seed,
+            arrived=arrived,
         )
-        answers = self.grid.ask(protocol.AUDIT, protocol.content(instruction, arrays), self.timeout)
-        replies = [AuditReply.from_message(message) for message in answers.replies.values()]
+        content = protocol.content(instruction, arrays)
+        replies = self._read(self.grid.ask(protocol.AUDIT, content, self.timeout).replies.items())
         if not replies:
-            raise FedUnlearnError("no client answered evaluate.audit; its logs say why")
-        return pool(replies)
+            raise NobodyAnsweredError("no client answered evaluate.audit; their logs say why")
+        leaving = self.grid.reachable_leavers()
+        if requests and leaving:
+            answers = self.grid.ask(protocol.AUDIT, content, self.timeout, leaving)
+            for client, reply in self._read(answers.replies.items()).items():
+                replies[client] = reply.model_copy(update={"parts": {}})
+        return Audit(replies)
+
+    def _read(self, messages: Iterable[tuple[str, object]]) -> dict[str, AuditReply]:
+        replies: dict[str, AuditReply] = {}
+        for client, message in messages:
+            try:
+                replies[client] = AuditReply.from_message(message)  # type: ignore[arg-type]
+            except ProtocolError as error:
+                self.grid.leave_out(client, str(error))
+        return replies
 
 
 def pool(replies: Sequence[AuditReply]) -> AuditReply:
@@ -82,37 +144,51 @@ def pool(replies: Sequence[AuditReply]) -> AuditReply:
     return AuditReply(parts=parts, targets=targets, forward_passes=sum(reply.forward_passes for reply in replies))
 
 
-def figures(
-    request: ForgetRequest, target: AuditReply, parts: AuditReply, forgotten_classes: Collection[int]
-) -> Figures:
-    """The five figures of a request.
+@dataclass(frozen=True)
+class Measured:
+    """One model's audit, and which classes count as retained in it.
 
-    Parameters
+    Attributes
     ----------
-    request : ForgetRequest
-    target : AuditReply
-        With the request among its targets.
-    parts : AuditReply
-        With all parts, of the same model; may be the same reply.
+    audit : Audit
+        With all parts, and the requests that figures are wanted of.
     forgotten_classes : collection of int
-        Classes of committed requests: no part of D_r and D_rt.
+        Classes of committed requests, and of those that are being served: no part of D_r and D_rt.
     """
-    classes = classes_of(request)
-    left_out = {*classes, *forgotten_classes}
-    counts = target.targets[_id(request)]
-    unlearned = sum(counts.member_histogram) > 0 and sum(counts.outsider_histogram) > 0
-    return Figures(
-        forget_accuracy=forget_accuracy(target, request),
-        retain_accuracy=parts.parts["retain"].accuracy(without=left_out),
-        test_forget_accuracy=parts.parts["test"].accuracy(only=classes) if classes else None,
-        test_retain_accuracy=parts.parts["test"].accuracy(without=left_out),
-        membership_auc=membership_auc(counts.member_histogram, counts.outsider_histogram) if unlearned else None,
-    )
+
+    audit: Audit
+    forgotten_classes: Collection[int] = field(default_factory=frozenset)
+
+    def figures(self, request: ForgetRequest, target: Audit | None = None) -> Figures:
+        """The five figures of a request.
+
+        Parameters
+        ----------
+        request : ForgetRequest
+        target : Audit, optional
+            Where the request is among the targets, if another audit of the same model has the parts.
+        """
+        classes = classes_of(request)
+        measured = target or self.audit
+        counts = measured.pooled.targets.get(request.id or "", RequestCounts())
+        test = measured.counts("test") or self.audit.counts("test")
+        comparable = sum(counts.member_histogram) > 0 and sum(counts.outsider_histogram) > 0
+        return Figures(
+            forget_accuracy=forget_accuracy(measured, request),
+            retain_accuracy=self._accuracy("retain", classes),
+            test_forget_accuracy=test.accuracy(only=classes) if classes and test is not None else None,
+            test_retain_accuracy=self._accuracy("test", classes),
+            membership_auc=membership_auc(counts.member_histogram, counts.outsider_histogram) if comparable else None,
+        )
+
+    def _accuracy(self, part: Part, classes: Collection[int]) -> float | None:
+        counts = self.audit.counts(part)
+        return counts.accuracy(without={*classes, *self.forgotten_classes}) if counts is not None else None
 
 
-def forget_accuracy(reply: AuditReply, request: ForgetRequest) -> float | None:
+def forget_accuracy(audit: Audit, request: ForgetRequest) -> float | None:
     """Accuracy on D_f; None where no holder may read it."""
-    counts = reply.targets.get(_id(request))
+    counts = audit.pooled.targets.get(request.id or "")
     return counts.correct / counts.total if counts is not None and counts.total else None
 
 
@@ -121,19 +197,12 @@ def classes_of(request: ForgetRequest) -> tuple[int, ...]:
     return request.scope.classes if isinstance(request.scope, ClassScope) else ()
 
 
-def _id(request: ForgetRequest) -> str:
-    if request.id is None:
-        raise FedUnlearnError("a request without an id cannot be audited; submit it first")
-    return request.id
-
-
 def _add_counts(first: RequestCounts, second: RequestCounts) -> RequestCounts:
-    return RequestCounts(
-        correct=first.correct + second.correct,
-        total=first.total + second.total,
-        member_histogram=_add_lists(first.member_histogram, second.member_histogram),
-        outsider_histogram=_add_lists(first.outsider_histogram, second.outsider_histogram),
-    )
+    summed = {
+        name: _add_lists(getattr(first, name), getattr(second, name))
+        for name in ("member_histogram", "outsider_histogram", "unseen_histogram", "class_totals")
+    }
+    return RequestCounts(correct=first.correct + second.correct, total=first.total + second.total, **summed)
 
 
 def _add_lists(first: Sequence[int], second: Sequence[int]) -> list[int]:

@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedProx, Strategy
+from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
-from fed_unlearn.gate import Gate, Verdict
+from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.aggregation import all_finite
-from fed_unlearn.strategies.attempt import ServedModel, median
-from fed_unlearn.strategies.auditing import Auditor
 from fed_unlearn.strategies.events import Event, Observer, ignore
-from fed_unlearn.strategies.grid import EligibleGrid
-from fed_unlearn.strategies.inner import check_supported, fresh_copy, reset_server_state
-from fed_unlearn.strategies.outcomes import OracleOutcome, UnlearningResult
+from fed_unlearn.strategies.inner import check_supported
+from fed_unlearn.strategies.outcomes import OracleOutcome, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
-from fed_unlearn.strategies.retrain import Experience, retrain
+from fed_unlearn.strategies.retrain import retrain
 from fed_unlearn.strategies.roster import DeviceUse
-from fed_unlearn.strategies.rounds import Rounds
-from fed_unlearn.strategies.service import RequestService
-from fed_unlearn.strategies.training import EvaluateFunction, Trainer
+from fed_unlearn.strategies.session import Session
+from fed_unlearn.strategies.state import DurableState, OpenTraining, ServedModel
+from fed_unlearn.strategies.timeline import Forget, Train
+from fed_unlearn.strategies.training import EvaluateFunction
 
 logger = logging.getLogger("fed_unlearn.strategies")
-
-
-@dataclass
-class _Run:
-    """One call of :meth:`ContinualUnlearning.start`."""
-
-    service: RequestService
-    trainer: Trainer
-    result: UnlearningResult
-    train_config: ConfigRecord
-    evaluate_config: ConfigRecord
-    evaluate_fn: EvaluateFunction | None
-    rounds: int
-    unaccepted: Arrays | None = None
-    """The model of training rounds that the gate has not seen yet."""
-    started: float = field(default_factory=time.perf_counter)
 
 
 class ContinualUnlearning(Strategy):
@@ -57,7 +36,7 @@ class ContinualUnlearning(Strategy):
     Parameters
     ----------
     inner : Strategy
-        ``FedAvg``, ``FedAvgM``, ``FedAdam`` or ``FedProx``: trains as it always did, on retained data only.
+        Any of Flower's that trains one torch model: it trains as it always did, on retained data only.
     ledger : str, Path or Ledger
         Where requests and accepted models are recorded; made if it is not there. Its served model wins over
         ``initial_arrays``.
@@ -73,6 +52,9 @@ class ContinualUnlearning(Strategy):
         The inner strategy's evaluation runs after every so many rounds, and after the last.
     observer : callable, optional
         Told what happens, as :class:`~fed_unlearn.strategies.events.Event`.
+    noise_seed : int, optional
+        Of the noise of a differential-privacy wrapper; ``seed`` where none is given. Clients are told ``seed``, and who
+        knows a noise's seed can take it off: outside of simulations, give one that only the server knows.
 
     Raises
     ------
@@ -98,6 +80,7 @@ class ContinualUnlearning(Strategy):
         seed: int = 0,
         evaluate_every: int = 1,
         observer: Observer = ignore,
+        noise_seed: int | None = None,
     ) -> None:
         check_supported(inner)
         self.inner = inner
@@ -106,12 +89,12 @@ class ContinualUnlearning(Strategy):
         self.plan = plan or UnlearningPlan()
         self.checkpoints = CheckpointStore(checkpoints or self.ledger.path.parent / "checkpoints")
         self.seed = seed
+        self.noise_seed = seed if noise_seed is None else noise_seed
         self.evaluate_every = max(1, evaluate_every)
         self.observer = observer
+        self.state = DurableState(self.ledger, self.checkpoints, inner, seconds_between=self.plan.durable_seconds)
         self.served: ServedModel | None = None
         self.device_use: dict[DeviceUse, int] = {}
-        self._initial: Arrays | None = None
-        self._experiences: list[Experience] = []
 
     def submit(self, request: ForgetRequest) -> str:
         """Write a request into the ledger; it is served before the next training round.
@@ -161,30 +144,98 @@ class ContinualUnlearning(Strategy):
         FedUnlearnError
             If there is no model to start from, or no client answers.
         """
-        eligible = self._identified(grid, timeout)
-        served = self._served_model(initial_arrays)
-        if train_config is not None:
-            proximal = {"proximal-mu": self.inner.proximal_mu} if isinstance(self.inner, FedProx) else {}
-            served.train_config = ConfigRecord({**train_config, **proximal})
-        service = self._service(eligible, served, timeout)
-        run = _Run(
-            service=service,
-            trainer=Trainer(self.inner, eligible, timeout, self.seed),
-            result=UnlearningResult(),
+        step = Train(
+            rounds=num_rounds,
             train_config=train_config if train_config is not None else ConfigRecord(),
             evaluate_config=evaluate_config if evaluate_config is not None else ConfigRecord(),
-            evaluate_fn=evaluate_fn,
-            rounds=num_rounds,
         )
-        try:
-            self._serve_pending(run)
-            if num_rounds:
-                self._train(run)
-        finally:
-            for use, count in eligible.device_use.items():
-                self.device_use[use] = self.device_use.get(use, 0) + count
-        run.result.arrays = pack(served.arrays)
-        return run.result
+        session = self._session(grid, initial_arrays, timeout, evaluate_fn)
+        open_training = self.state.load_training()
+        if train_config is not None and open_training is None and self.state.attempt() is None:
+            session.use_config(train_config)
+        with session.counting(self.device_use):
+            if open_training is None or open_training.done == 0:
+                session.serve_pending()
+            if num_rounds or open_training is not None:
+                session.train(step, open_training or self._new_training(step))
+        session.result.arrays = pack(session.served.arrays)
+        return session.result
+
+    def run(
+        self,
+        grid: Grid,
+        timeline: Sequence[Train | Forget],
+        initial_arrays: ArrayRecord | None = None,
+        timeout: float = 3600,
+        evaluate_fn: EvaluateFunction | None = None,
+        on_entry: Callable[[int, UnlearningResult], None] | None = None,
+    ) -> UnlearningResult:
+        """Run a timeline of training experiences and requests; what an earlier process has done of it is not repeated.
+
+        Run it again with the same ledger after a crash: it goes on where it was, and ends with the same model.
+
+        Parameters
+        ----------
+        grid : Grid
+            The runtime's.
+        timeline : sequence of Train or Forget
+        initial_arrays : ArrayRecord, optional
+            As for :meth:`start`.
+        timeout : float
+            Seconds that each exchange waits for answers.
+        evaluate_fn : callable, optional
+            Centralised evaluation, as in Flower.
+        on_entry : callable, optional
+            Told the index of each entry that was run here, in whole or from where a crash had cut it, and its result.
+
+        Returns
+        -------
+        UnlearningResult
+            Of all that was run here; its arrays are the last accepted model.
+
+        Raises
+        ------
+        FedUnlearnError
+            If there is no model to start from, or no client answers.
+        """
+        whole = UnlearningResult()
+        trained = 0
+        for index, entry in enumerate(timeline):
+            if isinstance(entry, Train):
+                trained += 1
+                if trained <= len(self.state.experiences()):
+                    continue
+                result = self.start(
+                    grid,
+                    initial_arrays,
+                    entry.rounds,
+                    timeout,
+                    entry.train_config,
+                    entry.evaluate_config,
+                    evaluate_fn,
+                )
+            else:
+                ids = [self.submit(request) for request in entry.requests]
+                if not set(ids) & set(self.ledger.open_ids()):
+                    continue
+                result = self.start(grid, initial_arrays, 0, timeout, entry.train_config)
+            whole.include(result)
+            if on_entry is not None:
+                on_entry(index, result)
+        if whole.arrays is None or not whole.arrays:
+            whole.arrays = pack(self._served_model(initial_arrays).arrays)
+        return whole
+
+    def outcome(self, request_id: str) -> RequestOutcome | None:
+        """How a request ended, from the ledger; None where it has not.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the ledger has no such request.
+        """
+        entry = self.ledger.entry(request_id)
+        return RequestOutcome.from_json(entry.request, entry.outcome) if entry.outcome is not None else None
 
     def retrain_oracle(self, grid: Grid, request_id: str, timeout: float = 3600) -> OracleOutcome:
         """Repeat all training so far from scratch, without what was forgotten, and audit it for one request.
@@ -202,19 +253,26 @@ class ContinualUnlearning(Strategy):
         FedUnlearnError
             If nothing was trained here: the model came from elsewhere.
         """
-        if self._initial is None or not self._experiences:
+        return self.retrain_oracles(grid, [request_id], timeout)[request_id]
+
+    def retrain_oracles(
+        self, grid: Grid, request_ids: Sequence[str], timeout: float = 3600
+    ) -> dict[str, OracleOutcome]:
+        """As :meth:`retrain_oracle`, for several requests that were served together: one training, one audit."""
+        initial, experiences = self.state.initial(), self.state.experiences()
+        if initial is None or not experiences:
             raise FedUnlearnError(
                 "there is no training to repeat: the model was trained elsewhere, so it has no oracle"
             )
-        eligible = self._identified(grid, timeout)
-        rounds = sum(experience.rounds for experience in self._experiences)
-        self.observer(Event("request-step", f"retrain oracle: {rounds} rounds from scratch", request_id=request_id))
+        session = self._session(grid, None, timeout, None)
+        rounds = sum(experience.rounds for experience in experiences)
+        self.observer(Event("request-step", f"retrain oracle: {rounds} rounds from scratch", request_id=request_ids[0]))
         return retrain(
-            Trainer(fresh_copy(self.inner), eligible, timeout, self.seed),
-            self._initial,
-            self._experiences,
-            self._auditor(eligible, timeout),
-            self.ledger.entry(request_id).request,
+            session.fresh_trainer(),
+            initial,
+            experiences,
+            session.auditor,
+            [self.ledger.entry(request_id).request for request_id in request_ids],
             self.ledger.forgotten_classes(),
         )
 
@@ -247,134 +305,47 @@ class ContinualUnlearning(Strategy):
         logger.info("ContinualUnlearning around %s, ledger %s", type(self.inner).__name__, self.ledger.path)
         self.inner.summary()
 
-    # ------------------------------------------------------------------ training
+    # ------------------------------------------------------------------ one call
 
-    def _train(self, run: _Run) -> None:
-        name = f"train:{len(self._experiences) + 1}"
-        first = sum(experience.rounds for experience in self._experiences)
-        self._experiences.append(Experience(run.rounds, ConfigRecord(dict(run.train_config))))
-        self._tell("training-started", f"{name}: {run.rounds} rounds", 0, run.rounds)
-        for number in range(1, run.rounds + 1):
-            if number > 1 and self.ledger.pending():
-                self._accept_training(run, name)
-                self._serve_pending(run)
-            self._training_round(run, first, number)
-        self._accept_training(run, name)
-        self._tell("training-finished", name, run.rounds, run.rounds)
-        self._serve_pending(run)
+    def _session(
+        self, grid: Grid, initial_arrays: ArrayRecord | None, timeout: float, evaluate_fn: EvaluateFunction | None
+    ) -> Session:
+        return Session(self, self._served_model(initial_arrays), grid, timeout, evaluate_fn)
 
-    def _training_round(self, run: _Run, first: int, number: int) -> None:
-        served = run.service.served
-        started = time.perf_counter()
-        run.service.rounds.grid.take_traffic()
-        last = number == run.rounds
-        evaluate = last or number % self.evaluate_every == 0
-        outcome = run.trainer.train(
-            run.unaccepted if run.unaccepted is not None else served.arrays,
-            first + number,
-            run.train_config,
-            evaluate_config=run.evaluate_config if evaluate else None,
-            measure_norms=last or bool(self.ledger.pending()),
+    def _new_training(self, step: Train) -> OpenTraining:
+        experiences = self.state.experiences()
+        return OpenTraining(
+            name=f"train:{len(experiences) + 1}",
+            first=sum(experience.rounds for experience in experiences),
+            rounds=step.rounds,
+            done=0,
+            config=step.train_config,
         )
-        run.unaccepted = outcome.arrays
-        served.train_config = outcome.config
-        if outcome.update_norms:
-            served.update_norm = median(outcome.update_norms)
-        if outcome.train_metrics is not None:
-            run.result.train_metrics_clientapp[number] = outcome.train_metrics
-        if outcome.evaluate_metrics is not None:
-            run.result.evaluate_metrics_clientapp[number] = outcome.evaluate_metrics
-        if run.evaluate_fn is not None:
-            central = run.evaluate_fn(number, pack(outcome.arrays))
-            if central is not None:
-                run.result.evaluate_metrics_serverapp[number] = central
-        run.result.training_seconds += time.perf_counter() - started
-        run.result.training_traffic.add(run.service.rounds.grid.take_traffic())
-        self._tell("training-round", f"round {number} of {run.rounds}", number, run.rounds)
-
-    def _accept_training(self, run: _Run, name: str) -> None:
-        """The gate on ordinary training: what is served next was looked at first."""
-        if run.unaccepted is None:
-            return
-        served = run.service.served
-        candidate, run.unaccepted = run.unaccepted, None
-        committed = [entry.request for entry in self.ledger.committed()]
-        audit = run.service.auditor.audit(pack(candidate), committed)
-        forgotten = self.ledger.forgotten_classes()
-        accepted = served.audit.parts["validation"].accuracy(without=forgotten) if served.audit else None
-        decision = self.gate.decide_training(
-            finite=all_finite(candidate),
-            retain_accuracy=audit.parts["validation"].accuracy(without=forgotten),
-            accepted=accepted,
-        )
-        if decision.verdict is not Verdict.ACCEPT:
-            logger.warning("%s is not served: %s; the last accepted model stays", name, decision.reason)
-            self.ledger.note("training-refused", {"experience": name, "reason": decision.reason})
-            reset_server_state(self.inner)
-            return
-        digest = self.checkpoints.save(candidate)
-        self.ledger.accept_model(digest, name)
-        self.checkpoints.purge({digest})
-        served.arrays, served.audit = candidate, audit
-        if committed:
-            run.result.relapse.append(run.service.relapse_row(name, audit))
-
-    # ------------------------------------------------------------------ requests
-
-    def _serve_pending(self, run: _Run) -> None:
-        for entry in self.ledger.pending():
-            outcome, relapse = run.service.serve(entry)
-            run.result.requests.append(outcome)
-            if relapse is not None:
-                run.result.relapse.append(relapse)
-
-    def _service(self, grid: EligibleGrid, served: ServedModel, timeout: float) -> RequestService:
-        return RequestService(
-            rounds=Rounds(grid, timeout, self.seed),
-            auditor=self._auditor(grid, timeout),
-            ledger=self.ledger,
-            checkpoints=self.checkpoints,
-            gate=self.gate,
-            plan=self.plan,
-            observer=self.observer,
-            served=served,
-            on_commit=lambda: reset_server_state(self.inner),
-        )
-
-    def _identified(self, grid: Grid, timeout: float) -> EligibleGrid:
-        eligible = EligibleGrid(grid)
-        wanted = int(getattr(self.inner, "min_available_nodes", 1))
-        eligible.identify(wanted, timeout, self.ledger.confirmed_tombstones())
-        return eligible
-
-    def _auditor(self, grid: EligibleGrid, timeout: float) -> Auditor:
-        return Auditor(grid, timeout, self.plan.retain_limit, self.seed)
 
     def _served_model(self, initial_arrays: ArrayRecord | None) -> ServedModel:
         """The model that serves: that of an earlier call, else the ledger's, else the given one."""
         if self.served is not None:
             return self.served
-        digest = self.ledger.served_model()
-        if digest is not None:
+        served = self.state.load_served()
+        if served is not None:
             if initial_arrays is not None:
-                logger.info("the ledger's model %s is served; initial_arrays are not used", digest[:12])
-            self.served = ServedModel(_ordered(self.checkpoints.load(digest), initial_arrays, self.ledger.path))
-            return self.served
+                logger.info("the ledger's model is served; initial_arrays are not used")
+                served.arrays = _ordered(served.arrays, initial_arrays, self.ledger.path)
+            self.state.load_inner()
+            self.served = served
+            return served
         if initial_arrays is None:
             raise FedUnlearnError("there is no model to start from: give initial_arrays, or a ledger that has a model")
-        self._initial = unpack(initial_arrays)
-        self.served = ServedModel(self._initial)
-        self.ledger.accept_model(self.checkpoints.save(self._initial), "initial")
+        self.served = ServedModel(unpack(initial_arrays))
+        digest = self.checkpoints.save(self.served.arrays)
+        with self.ledger.transaction():
+            self.ledger.accept_model(digest, "initial")
+            self.state.save_initial(digest)
         return self.served
 
-    def _tell(self, kind: str, text: str, step: int, steps: int) -> None:
-        self.observer(Event(kind, text, step=step, steps=steps))  # type: ignore[arg-type]
 
-
-def _ordered(arrays: Arrays, reference: ArrayRecord | None, ledger: Path) -> Arrays:
+def _ordered(arrays: Arrays, reference: ArrayRecord, ledger: Path) -> Arrays:
     """The ledger's model in the order of the given one: Flower's strategies go by position."""
-    if reference is None:
-        return arrays
     shapes = {name: tuple(array.shape) for name, array in reference.items()}
     if {name: value.shape for name, value in arrays.items()} != shapes:
         raise InvalidModelError(

@@ -13,6 +13,7 @@ EventKind = Literal[
     "request-started",
     "request-step",
     "request-finished",
+    "request-waits",
     "audit",
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from flwr.app import Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
@@ -20,27 +20,40 @@ logger = logging.getLogger("fed_unlearn.strategies")
 _POLL_SECONDS = 0.1
 
 
+class NobodyAnsweredError(FedUnlearnError):
+    """No client answered where at least one has to; the same may succeed later."""
+
+
 class EligibleGrid(Grid):
     """A Grid over identified clients; every message of a run goes through it.
 
-    Nodes and replies come sorted by client id. A ``train`` reply that was not made on the retained view, or whose
-    tombstones are not those that its client has confirmed, is dropped and named.
+    Nodes and replies come sorted by client id. Left out and named is a reply that was made for an older message, a
+    second one of the same client, a ``train`` reply that was not made on the retained view, and any reply of a client
+    whose tombstones are not those that it has confirmed. Clients that leave are not among the nodes.
 
     Parameters
     ----------
     grid : Grid
         The runtime's own.
+    retries : int
+        How often a client that answered with an error is asked again.
+    backoff_seconds : float
+        Waited before it is asked again the first time; twice as long before every further time.
     """
 
-    def __init__(self, grid: Grid) -> None:
+    def __init__(self, grid: Grid, *, retries: int = 2, backoff_seconds: float = 0.5) -> None:
         self._grid = grid
+        self._retries = retries
+        self._backoff_seconds = backoff_seconds
         self.roster = Roster()
         self.traffic = Traffic()
         self.device_use: dict[DeviceUse, int] = {}
         self.dropped: dict[str, str] = {}
+        self._named_before: set[tuple[str, str]] = set()
+        self._asked: set[int] = set()
 
     def identify(self, min_nodes: int, timeout: float, confirmed: Mapping[str, str]) -> None:
-        """Learn which client is behind which node.
+        """Learn which client is behind which node, where that is not known yet.
 
         Parameters
         ----------
@@ -61,31 +74,36 @@ class EligibleGrid(Grid):
             if time.monotonic() > deadline:
                 raise FedUnlearnError(f"{len(nodes)} nodes are connected after {timeout:.0f} s; expected {min_nodes}")
             time.sleep(_POLL_SECONDS)
-        messages = [Message(RecordDict(), node, protocol.IDENTIFY) for node in nodes]
-        clients: dict[int, str] = {}
+        connected = set(nodes)
+        clients = {node: client for node, client in self.roster.clients.items() if node in connected}
+        new = [node for node in nodes if node not in clients]
+        self._asked.update(new)
         reason = "is fed_unlearn.client.install(app, task) called?"
-        for reply in self._exchange(messages, timeout):
+        for reply in self._exchange([Message(RecordDict(), node, protocol.IDENTIFY) for node in new], timeout):
             stamp = protocol.read_stamp(reply) if reply.has_content() else None
             if stamp is None:
                 if reply.has_error():
                     reason = reply.error.reason or reason
                 logger.warning("node %d did not say which client it is: %s", reply.metadata.src_node_id, reason)
                 continue
+            if clients.get(reply.metadata.src_node_id) == stamp.client_id:
+                continue
             if stamp.client_id in clients.values():
                 raise FedUnlearnError(f"two nodes say that they are client {stamp.client_id}; give each its own id")
             if confirmed.get(stamp.client_id, stamp.tombstones) != stamp.tombstones:
-                self.dropped[stamp.client_id] = "it does not show the tombstones that it has confirmed"
-                logger.warning("client %s is left out: %s", stamp.client_id, self.dropped[stamp.client_id])
+                self.leave_out(stamp.client_id, "it does not show the tombstones that it has confirmed")
                 continue
             clients[reply.metadata.src_node_id] = stamp.client_id
             self.roster.tombstones[stamp.client_id] = stamp.tombstones
             self.roster.class_count = int(protocol.read_metric(reply, "class-count"))
+            self.roster.class_samples[stamp.client_id] = tuple(protocol.read_counts(reply, "class-samples"))
+            self.roster.excluded_samples[stamp.client_id] = int(protocol.read_metric(reply, "excluded-samples"))
         if not clients:
             raise FedUnlearnError(f"no node could say which client it is: {reason}")
         self.roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
 
     def ask(
-        self, message_type: str, content: RecordDict, timeout: float, clients: Sequence[str] | None = None
+        self, message_type: str, content: RecordDict, timeout: float, clients: Collection[str] | None = None
     ) -> Answers:
         """Send one content to clients, and collect what they answer.
 
@@ -96,39 +114,104 @@ class EligibleGrid(Grid):
         content : RecordDict
         timeout : float
             Seconds.
-        clients : sequence of str, optional
-            All where none are named.
+        clients : collection of str, optional
+            All that stay where none are named.
 
         Returns
         -------
         Answers
             Every client asked is in exactly one of its parts.
         """
-        asked = {client: node for node, client in self.roster.clients.items() if clients is None or client in clients}
-        messages = [Message(content, node, message_type) for node in asked.values()]
-        found: dict[str, Message] = {}
-        refused: dict[str, str] = {}
-        failed = {client: f"client {client} did not answer {message_type}" for client in asked}
-        for client in clients or ():
-            if client not in asked:
-                failed[client] = f"client {client} is not reachable"
-        for reply in self.send_and_receive(messages, timeout=timeout):
+        return self.ask_each(message_type, dict.fromkeys(self._named(clients), content), timeout)
+
+    def ask_each(self, message_type: str, contents: Mapping[str, RecordDict], timeout: float) -> Answers:
+        """Send each client a content of its own, and collect what they answer; as :meth:`ask`.
+
+        A client that answers with an error is asked again, after a while.
+        """
+        connected = set(self._grid.get_node_ids())
+        nodes = {client: node for node, client in self.roster.clients.items() if node in connected}
+        answers = Answers({}, {}, {}, {})
+        for client in contents:
+            if client not in nodes:
+                answers.silent[client] = f"client {client} is not reachable"
+        asked = [client for client in sorted(contents, key=client_order) if client in nodes]
+        for retry in range(self._retries + 1):
+            if retry:
+                time.sleep(self._backoff_seconds * 2 ** (retry - 1))
+            messages = [Message(contents[client], nodes[client], message_type) for client in asked]
+            again = self._sort_answers(asked, self.send_and_receive(messages, timeout=timeout), message_type, answers)
+            if not again:
+                break
+            asked = again
+        for reason in (*answers.refused.values(), *answers.failed.values(), *answers.silent.values()):
+            logger.warning("%s: %s", message_type, reason)
+        return Answers(
+            dict(sorted(answers.replies.items(), key=lambda item: client_order(item[0]))),
+            answers.refused,
+            answers.failed,
+            answers.silent,
+        )
+
+    def _sort_answers(
+        self, asked: Sequence[str], replies: Iterable[Message], message_type: str, answers: Answers
+    ) -> list[str]:
+        """Put each answer where it belongs; the clients whose answer was an error are to be asked again."""
+        unheard = set(asked)
+        again: list[str] = []
+        for reply in replies:
             client = self.roster.clients[reply.metadata.src_node_id]
+            unheard.discard(client)
+            answers.failed.pop(client, None)
             if reply.has_error():
-                failed[client] = f"client {client}: {reply.error.reason}"
+                answers.failed[client] = f"client {client}: {reply.error.reason}"
+                again.append(client)
                 continue
             refusal = protocol.refusal_of(reply)
             if refusal is None:
-                found[client] = reply
-                del failed[client]
-            elif refusal.invalid_request:
-                refused[client] = refusal.reason
-                del failed[client]
+                answers.replies[client] = reply
             else:
-                failed[client] = refusal.reason
-        for reason in (*refused.values(), *failed.values()):
-            logger.warning("%s: %s", message_type, reason)
-        return Answers(found, refused, failed)
+                (answers.refused if refusal.invalid_request else answers.failed)[client] = refusal.reason
+        for client in unheard:
+            answers.failed.pop(client, None)
+            reason = self.dropped.get(client)
+            if reason is None:
+                answers.silent[client] = f"client {client} did not answer {message_type}"
+            else:
+                answers.failed[client] = f"client {client} is left out: {reason}"
+        return again
+
+    def _named(self, clients: Collection[str] | None) -> list[str]:
+        return list(self.roster.staying.values() if clients is None else clients)
+
+    def connected(self) -> set[str]:
+        """Clients that stay and can be reached."""
+        return {self.roster.clients[node] for node in self.get_node_ids()}
+
+    def has_new_nodes(self) -> bool:
+        """Whether there are nodes that nobody has asked yet which client they are."""
+        return bool(set(self._grid.get_node_ids()) - set(self.roster.clients) - self._asked)
+
+    def reachable_leavers(self) -> list[str]:
+        """Clients that leave and are still connected."""
+        connected = set(self._grid.get_node_ids())
+        return [
+            client
+            for node, client in self.roster.clients.items()
+            if client in self.roster.leaving and node in connected
+        ]
+
+    def bar(self, client: str, reason: str) -> None:
+        """Take a client out of the nodes until the clients are identified anew."""
+        self.leave_out(client, reason)
+        self.roster.clients = {node: name for node, name in self.roster.clients.items() if name != client}
+
+    def leave_out(self, client: str, reason: str) -> None:
+        """Name a client whose answer is not used, in the log once for each reason."""
+        if (client, reason) not in self._named_before:
+            logger.warning("client %s is left out: %s", client, reason)
+        self._named_before.add((client, reason))
+        self.dropped[client] = reason
 
     def take_traffic(self) -> Traffic:
         """The cost since this was last asked."""
@@ -140,10 +223,11 @@ class EligibleGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         """Eligible nodes, sorted by client."""
         connected = set(self._grid.get_node_ids())
-        return [node for node in self.roster.clients if node in connected]
+        return [node for node in self.roster.staying if node in connected]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages; replies come sorted by client, without those that must not be used."""
+        self.dropped.clear()
         replies = [reply for reply in self._exchange(list(messages), timeout) if self._usable(reply)]
         order = list(self.roster.clients)
         return sorted(replies, key=lambda reply: order.index(reply.metadata.src_node_id))
@@ -158,7 +242,7 @@ class EligibleGrid(Grid):
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         """Information on eligible nodes."""
-        return [node for node in self._grid.get_nodes() if node.node_id in self.roster.clients]
+        return [node for node in self._grid.get_nodes() if node.node_id in self.roster.staying]
 
     def set_run(self, run: Run) -> None:
         """Set the run of the runtime's own Grid."""
@@ -178,21 +262,43 @@ class EligibleGrid(Grid):
     # ------------------------------------------------------------------ accounting and checks
 
     def _exchange(self, messages: list[Message], timeout: float | None) -> list[Message]:
+        """Send, wait, and count; of each node the first answer to what it was sent, and no other."""
+        if not messages:
+            return []
         self.traffic.messages += len(messages)
-        sizes: dict[int, int] = {}
+        sizes: dict[int, tuple[int, str]] = {}
+        sent: dict[int, str] = {}
         for message in messages:
-            size = sizes.get(id(message.content))
-            if size is None:
-                size = sizes[id(message.content)] = size_of(message.content)
-            self.traffic.bytes_sent += size
-        replies = list(self._grid.send_and_receive(messages, timeout=timeout))
-        for reply in replies:
+            known = sizes.get(id(message.content))
+            if known is None:
+                known = sizes[id(message.content)] = (size_of(message.content), protocol.digest_of(message))
+            self.traffic.bytes_sent += known[0]
+            sent[message.metadata.dst_node_id] = known[1]
+        replies: list[Message] = []
+        for reply in self._grid.send_and_receive(messages, timeout=timeout):
+            if not self._answers(reply, sent):
+                continue
+            replies.append(reply)
             if reply.has_content():
                 self.traffic.bytes_received += size_of(reply.content)
                 self.traffic.forward_passes += int(protocol.read_metric(reply, protocol.FORWARD_PASSES))
                 self.traffic.backward_passes += int(protocol.read_metric(reply, protocol.BACKWARD_PASSES))
                 self._note_device(reply)
         return replies
+
+    def _answers(self, reply: Message, sent: dict[int, str]) -> bool:
+        """Whether a reply is the first answer to the message of this exchange; it is then no longer waited for."""
+        node = reply.metadata.src_node_id
+        name = self.roster.clients.get(node, f"of node {node}")
+        if node not in sent:
+            logger.warning("client %s answered twice; the first answer counts", name)
+            return False
+        stamp = protocol.read_stamp(reply) if reply.has_content() else None
+        if stamp is not None and stamp.answers not in ("", sent[node]):
+            logger.warning("client %s answered an older message; the answer is not used", name)
+            return False
+        del sent[node]
+        return True
 
     def _note_device(self, reply: Message) -> None:
         stamp = protocol.read_stamp(reply)
@@ -219,7 +325,5 @@ class EligibleGrid(Grid):
             reason = "its training did not take its data through fed_unlearn.client.retained()"
         if reason is None:
             return True
-        if self.dropped.get(client) != reason:
-            logger.warning("client %s is left out: %s", client, reason)
-        self.dropped[client] = reason
+        self.leave_out(client, reason)
         return False

@@ -1,51 +1,82 @@
-"""What is asked of the wrapped Flower strategy, and which ones can be wrapped."""
+"""What is asked of the wrapped Flower strategy: which ones can be wrapped, their state, their sampling, their sums."""
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx, Strategy
+from flwr.serverapp.strategy import Strategy
 
-from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.strategies.inner_aggregation import (
+    AggregationFailedError,
+    TooFewRepliesError,
+    aggregate_replies,
+    aggregate_through,
+    undone_on_error,
+)
+from fed_unlearn.strategies.inner_kinds import (
+    aggregates_repair,
+    check_kind,
+    innermost,
+    layers,
+    minimum_replies,
+    privacy_wrapper,
+    weight_key,
+)
+from fed_unlearn.strategies.inner_state import (
+    StateScalar,
+    fresh_copy,
+    remember_construction,
+    reset_server_state,
+    restore_server_state,
+    server_state,
+)
 
-SUPPORTED: tuple[type[Strategy], ...] = (FedAvg, FedAvgM, FedAdam, FedProx)
+__all__ = [
+    "AggregationFailedError",
+    "StateScalar",
+    "TooFewRepliesError",
+    "aggregate_replies",
+    "aggregate_through",
+    "aggregates_repair",
+    "check_supported",
+    "fresh_copy",
+    "innermost",
+    "minima_within",
+    "minimum_replies",
+    "privacy_wrapper",
+    "reset_server_state",
+    "restore_server_state",
+    "seeded_sampling",
+    "server_state",
+    "undone_on_error",
+    "weight_key",
+]
 
-_SERVER_STATE = ("m_t", "v_t", "momentum_vector", "current_arrays")
-"""Attributes in which these strategies keep a copy of the model, or momenta that still carry forgotten data."""
+_MINIMA = ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes")
 
 
 def check_supported(inner: Strategy) -> None:
-    """Refuse a strategy whose aggregation would not do what unlearning needs.
+    """Refuse a strategy whose aggregation would be meaningless in unlearning, and say why.
+
+    Every strategy of Flower is accepted but those named below, and so are their subclasses and strategies of the
+    user's own; of the latter the log says how they are treated.
+
+    Parameters
+    ----------
+    inner : Strategy
+        As it was constructed: what it holds now is what a reset goes back to.
 
     Raises
     ------
     InvalidParameterError
-        Robust aggregators may discard the few holders that unlearn, and differential-privacy wrappers lose their
-        guarantee if unlearning goes past them.
+        For gradient boosted trees, for differential privacy whose clipping happens at the clients or whose noise does
+        not fit the aggregation that it is added to, for a strategy that is wrapped already, and for parameters that
+        leave nothing to aggregate.
     """
-    if type(inner) not in SUPPORTED:
-        known = ", ".join(cls.__name__ for cls in SUPPORTED)
-        raise InvalidParameterError(f"strategy {type(inner).__name__} cannot be wrapped yet; wrap one of {known}")
-
-
-def fresh_copy(inner: Strategy) -> Strategy:
-    """A copy of a strategy without the server state of earlier rounds."""
-    copied = copy.deepcopy(inner)
-    reset_server_state(copied)
-    return copied
-
-
-def reset_server_state(inner: Strategy) -> None:
-    """Forget momenta and the strategy's own copy of the model."""
-    for name in _SERVER_STATE:
-        if hasattr(inner, name):
-            setattr(inner, name, None)
-
-
-_MINIMA = ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes")
+    check_kind(inner)
+    remember_construction(inner)
 
 
 @contextmanager
@@ -55,18 +86,20 @@ def minima_within(inner: Strategy, available: int) -> Iterator[None]:
     Parameters
     ----------
     inner : Strategy
-        Its minima are as before afterwards.
+        Its minima, and those of the strategy that it wraps, are as before afterwards.
     available : int
         Eligible nodes.
     """
-    before = {name: getattr(inner, name) for name in _MINIMA if hasattr(inner, name)}
+    before = [
+        (layer, name, getattr(layer, name)) for layer in layers(inner) for name in _MINIMA if hasattr(layer, name)
+    ]
     try:
-        for name, value in before.items():
-            setattr(inner, name, min(value, available))
+        for layer, name, value in before:
+            setattr(layer, name, min(value, available))
         yield
     finally:
-        for name, value in before.items():
-            setattr(inner, name, value)
+        for layer, name, value in before:
+            setattr(layer, name, value)
 
 
 @contextmanager

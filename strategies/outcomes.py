@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from flwr.serverapp.strategy import Result
 
@@ -48,6 +50,25 @@ class RequestOutcome:
     seconds: float
     traffic: Traffic
 
+    def to_json(self) -> dict[str, object]:
+        """All but the request itself, as JSON; :meth:`from_json` reads it back."""
+        figures = {
+            name: asdict(value) if (value := getattr(self, name)) is not None else None
+            for name in ("before", "unlearned", "after")
+        }
+        plain = {name: getattr(self, name) for name in ("method", "attempts", "repair_rounds", "reason", "seconds")}
+        return {**plain, **figures, "status": str(self.status), "traffic": asdict(self.traffic)}
+
+    @classmethod
+    def from_json(cls, request: ForgetRequest, body: Mapping[str, Any]) -> RequestOutcome:
+        """Read what :meth:`to_json` wrote."""
+        figures = {
+            name: Figures(**body[name]) if body[name] is not None else None for name in ("before", "unlearned", "after")
+        }
+        rest = {name: value for name, value in body.items() if name not in figures}
+        rest.update(status=Status(body["status"]), traffic=Traffic(**body["traffic"]))
+        return cls(request=request, **figures, **rest)
+
 
 @dataclass(frozen=True)
 class RelapseRow:
@@ -61,11 +82,14 @@ class RelapseRow:
         On D_f by request, while the holders may read it.
     test_forget_accuracy : dict of str to (float or None)
         On D_ft by request; None for sample requests.
+    relapsed : tuple of str
+        Requests that the gate would not accept any more.
     """
 
     after: str
     forget_accuracy: dict[str, float | None]
     test_forget_accuracy: dict[str, float | None]
+    relapsed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,3 +130,14 @@ class UnlearningResult(Result):
     relapse: list[RelapseRow] = field(default_factory=list)
     training_traffic: Traffic = field(default_factory=Traffic)
     training_seconds: float = 0.0
+
+    def include(self, more: UnlearningResult) -> None:
+        """Add what a later call gave; its model takes the place of this one's."""
+        self.arrays = more.arrays
+        self.requests.extend(more.requests)
+        self.relapse.extend(more.relapse)
+        self.training_traffic.add(more.training_traffic)
+        self.training_seconds += more.training_seconds
+        done = max((*self.train_metrics_clientapp, *self.evaluate_metrics_clientapp), default=0)
+        for name in ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_metrics_serverapp"):
+            getattr(self, name).update({done + number: value for number, value in getattr(more, name).items()})

@@ -10,7 +10,7 @@ from flwr.app import ConfigRecord
 
 from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.auditing import Auditor, figures
+from fed_unlearn.strategies.auditing import Auditor, Measured
 from fed_unlearn.strategies.outcomes import OracleOutcome
 from fed_unlearn.strategies.training import Trainer
 
@@ -34,9 +34,9 @@ def retrain(
     initial: Arrays,
     experiences: Sequence[Experience],
     auditor: Auditor,
-    request: ForgetRequest,
+    requests: Sequence[ForgetRequest],
     forgotten_classes: Collection[int],
-) -> OracleOutcome:
+) -> dict[str, OracleOutcome]:
     """Repeat all experiences: same rounds, same seeds of data order, same hyper-parameters, retained data only.
 
     Clients leave out what they have quarantined or tombstoned by themselves, so the server needs to know no sample.
@@ -49,8 +49,8 @@ def retrain(
         The model that the first experience started from.
     experiences : sequence of Experience
     auditor : Auditor
-    request : ForgetRequest
-        The one that the oracle is held against.
+    requests : sequence of ForgetRequest
+        Those that the oracle is held against.
     forgotten_classes : collection of int
         Classes of all committed requests.
     """
@@ -63,5 +63,10 @@ def retrain(
             arrays = trainer.train(arrays, number, experience.train_config).arrays
     seconds = time.perf_counter() - started
     traffic = trainer.grid.take_traffic()
-    audit = auditor.audit(pack(arrays), [request])
-    return OracleOutcome(figures=figures(request, audit, audit, forgotten_classes), seconds=seconds, traffic=traffic)
+    arrived = experiences[-1].train_config.get("arrived", 0) if experiences else 0
+    audit = auditor.audit(pack(arrays), requests, arrived=arrived if isinstance(arrived, int) else 0)
+    measured = Measured(audit, forgotten_classes)
+    return {
+        request.id or "": OracleOutcome(figures=measured.figures(request), seconds=seconds, traffic=traffic)
+        for request in requests
+    }

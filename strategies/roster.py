@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from flwr.app import Message, RecordDict
 
@@ -34,6 +34,14 @@ class Traffic:
         self.forward_passes += more.forward_passes
         self.backward_passes += more.backward_passes
 
+    def divided(self, count: int) -> list[Traffic]:
+        """Equal parts of it, the first ones larger by what is left over."""
+        body = asdict(self)
+        return [
+            Traffic(**{name: value // count + (index < value % count) for name, value in body.items()})
+            for index in range(count)
+        ]
+
     @property
     def passes(self) -> int:
         """Sample passes, a backward pass counted as two forward."""
@@ -61,12 +69,15 @@ class Answers:
     refused : dict of str to str
         Clients for which the request itself cannot be served, and why.
     failed : dict of str to str
-        Clients that did not do it, and why: an error, no answer, or an answer that must not be used.
+        Clients that did not do it, and why: an error, or an answer that must not be used.
+    silent : dict of str to str
+        Clients that are not connected, or did not answer in time.
     """
 
     replies: dict[str, Message]
     refused: dict[str, str]
     failed: dict[str, str]
+    silent: dict[str, str]
 
 
 @dataclass
@@ -81,11 +92,25 @@ class Roster:
         The tombstone digest that each client last showed on ``query.identify`` or ``train.confirm``.
     class_count : int
         Number of classes of the task.
+    class_samples : dict of str to tuple of int
+        Training samples of each class at each client, forgotten ones included.
+    excluded_samples : dict of str to int
+        How many of a client's samples were quarantined or tombstoned when it was identified.
+    leaving : set of str
+        Clients that are being forgotten, or were: never selected for training again, and asked about themselves alone.
     """
 
     clients: dict[int, str] = field(default_factory=dict)
     tombstones: dict[str, str] = field(default_factory=dict)
     class_count: int = 0
+    class_samples: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    excluded_samples: dict[str, int] = field(default_factory=dict)
+    leaving: set[str] = field(default_factory=set)
+
+    @property
+    def staying(self) -> dict[int, str]:
+        """Client by node, without those that leave; sorted by client."""
+        return {node: client for node, client in self.clients.items() if client not in self.leaving}
 
     def node_of(self, client: str) -> int | None:
         """The node of a client; None where it is not reachable."""

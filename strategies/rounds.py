@@ -2,60 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack, unpack
-from fed_unlearn.requests import ForgetRequest, ParameterValue, SampleScope
-from fed_unlearn.strategies.aggregation import difference, norm, weighted_average
-from fed_unlearn.strategies.auditing import classes_of
+from fed_unlearn.requests import ForgetRequest, ParameterValue
+from fed_unlearn.strategies.aggregation import clipped, difference, norm, weighted_average
 from fed_unlearn.strategies.grid import EligibleGrid
+from fed_unlearn.strategies.inner import aggregate_through, aggregates_repair, minimum_replies, privacy_wrapper
 from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.privacy import PrivacyAccountant
+from fed_unlearn.strategies.replies import usable_arrays
 from fed_unlearn.strategies.roster import Answers
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnlearnOrder:
+    """How holders are to unlearn.
+
+    Attributes
+    ----------
+    method : str or None
+        None only takes the samples out of training.
+    parameters : mapping of str to value
+    stronger : int
+        How often the method's setting is made stronger.
+    attempt, step : int
+    excluded_classes : tuple of int
+        What no forget sample may be taught to be.
+    arrived : int
+        Training experiences whose samples are there already; 0 for all.
+    """
+
+    method: str | None
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    stronger: int = 0
+    attempt: int
+    step: int = 0
+    excluded_classes: tuple[int, ...] = ()
+    arrived: int = 0
+
+
 @dataclass(frozen=True)
-class HolderModels:
-    """What came back from an unlearn round.
+class LocalModels:
+    """Clients' models of one round, checked.
 
     Attributes
     ----------
     models : dict of str to dict of ndarray
-        Unlearned model by holder, sorted.
+        By client, sorted; of those that trained on at least one sample.
     weights : dict of str to float
-        Forget samples by holder.
-    refused, failed : dict of str to str
-        Why a client refused the request, or failed to serve it.
+        Samples by client.
+    messages : dict of str to Message
+    counts : dict of str to dict of str to int
+        For each request, how many of its samples a client holds.
+    refused : dict of str to str
+        Why a request cannot be served as it was put.
+    failed, silent : dict of str to str
+        Clients that did not do it, and why; and those that did not answer.
     """
 
     models: dict[str, Arrays]
     weights: dict[str, float]
+    messages: dict[str, Message]
+    counts: dict[str, dict[str, int]]
     refused: dict[str, str]
     failed: dict[str, str]
-
-
-@dataclass(frozen=True)
-class RepairedModel:
-    """What came back from a repair round.
-
-    Attributes
-    ----------
-    arrays : dict of ndarray
-        Average over all clients, weighted by samples.
-    update_norms : tuple of float
-        How far each client moved.
-    """
-
-    arrays: Arrays
-    update_norms: tuple[float, ...]
+    silent: dict[str, str]
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """Sends the rounds of requests.
+    """Sends the rounds of requests, and aggregates what comes back.
 
     Attributes
     ----------
@@ -63,117 +85,202 @@ class Rounds:
     timeout : float
         Seconds that each round waits for answers.
     seed : int
+    inner : Strategy
+        Aggregates these rounds too where it is robust or private.
+    plan : UnlearningPlan
+    accountant : PrivacyAccountant
+        Counts releases with noise.
+    noise_seed : int
+        Of the noise.
     """
 
     grid: EligibleGrid
     timeout: float
     seed: int
+    inner: Strategy
+    plan: UnlearningPlan
+    accountant: PrivacyAccountant
+    noise_seed: int
 
     def unlearn(
-        self,
-        request: ForgetRequest,
-        base: Arrays,
-        *,
-        method: str,
-        parameters: Mapping[str, ParameterValue],
-        attempt: int,
-        step: int,
-        excluded_classes: tuple[int, ...],
-    ) -> HolderModels:
-        """``train.unlearn``: to every client for a class, to the one holder for samples."""
-        scope = request.scope
-        instruction = protocol.UnlearnInstruction(
-            request_id=request.id or "",
-            attempt=attempt,
-            step=step,
-            scope="sample" if isinstance(scope, SampleScope) else "class",
-            classes=classes_of(request),
-            sample_ids=scope.sample_ids if isinstance(scope, SampleScope) else (),
-            sample_count=scope.count if isinstance(scope, SampleScope) else 0,
-            sample_class=scope.of_class if isinstance(scope, SampleScope) else None,
-            method=method,
-            parameters=dict(parameters),
-            excluded_classes=excluded_classes,
-            seed=self.seed,
+        self, requests: Sequence[ForgetRequest], base: Arrays, order: UnlearnOrder, clients: Sequence[str] | None = None
+    ) -> LocalModels:
+        """``train.unlearn``: to every client for a class, else to the ones that are named, each about its own requests.
+
+        Parameters
+        ----------
+        requests : sequence of ForgetRequest
+            All of one scope.
+        base : dict of ndarray
+        order : UnlearnOrder
+        clients : sequence of str, optional
+            Only these of them.
+        """
+        record = pack(base)
+        by_client: dict[str, list[ForgetRequest]] = {}
+        for request in requests:
+            named = client_of(request)
+            for client in self.grid.roster.staying.values() if named is None else (named,):
+                if clients is None or client in clients:
+                    by_client.setdefault(client, []).append(request)
+        contents: dict[tuple[str, ...], RecordDict] = {}
+        for asked in by_client.values():
+            key = tuple(request.id or "" for request in asked)
+            if key not in contents:
+                instruction = protocol.UnlearnInstruction(
+                    targets=tuple(protocol.Target.of(request, order.attempt) for request in asked),
+                    step=order.step,
+                    method=order.method,
+                    parameters=dict(order.parameters),
+                    stronger=order.stronger,
+                    excluded_classes=order.excluded_classes,
+                    seed=self.seed,
+                    arrived=order.arrived,
+                )
+                contents[key] = protocol.content(instruction, record)
+        answers = self.grid.ask_each(
+            protocol.UNLEARN,
+            {client: contents[tuple(request.id or "" for request in asked)] for client, asked in by_client.items()},
+            self.timeout,
         )
-        content = protocol.content(instruction, pack(base))
-        clients = [scope.client] if isinstance(scope, SampleScope) else None
-        answers = self.grid.ask(protocol.UNLEARN, content, self.timeout, clients)
-        holders = _with_weight(answers)
-        return HolderModels(
-            models={client: _arrays(message) for client, message in holders.items()},
-            weights={client: protocol.read_metric(message, protocol.WEIGHT) for client, message in holders.items()},
-            refused=answers.refused,
-            failed=answers.failed,
-        )
+        return self._checked(answers, base, has_arrays=order.method is not None)
 
     def repair(
-        self,
-        base: Arrays,
-        guarded: tuple[tuple[str, int], ...],
-        plan: UnlearningPlan,
-        config: ConfigRecord,
-        number: int,
-    ) -> RepairedModel:
+        self, base: Arrays, guarded: tuple[tuple[str, int], ...], config: ConfigRecord, number: int, arrived: int
+    ) -> LocalModels:
         """``train.repair``: one round of training on retained data, guarded at the holders.
 
         Parameters
         ----------
         base : dict of ndarray
         guarded : tuple of (request id, attempt)
-        plan : UnlearningPlan
-            Tells the guard's weight and margin.
         config : ConfigRecord
             Of training, as repair changes it.
         number : int
             Running number of the repair round: part of the seed.
-
-        Returns
-        -------
-        RepairedModel
-            The base itself where no client trained.
+        arrived : int
+            Training experiences whose samples are there already; 0 for all.
         """
         instruction = protocol.RepairInstruction(
             guarded=guarded,
-            guard_weight=plan.guard_weight,
-            guard_margin=plan.guard_margin,
+            guard_weight=self.plan.guard_weight,
+            guard_margin=self.plan.guard_margin,
             seed=self.seed,
             round=number,
+            arrived=arrived,
         )
         content = protocol.content(instruction, pack(base), config)
-        trained = _with_weight(self.grid.ask(protocol.REPAIR, content, self.timeout))
-        if not trained:
-            return RepairedModel(base, ())
-        models = [_arrays(message) for message in trained.values()]
-        weights = [protocol.read_metric(message, protocol.WEIGHT) for message in trained.values()]
-        return RepairedModel(
-            weighted_average(models, weights), tuple(norm(difference(model, base)) for model in models)
-        )
+        return self._checked(self.grid.ask(protocol.REPAIR, content, self.timeout), base, has_arrays=True)
+
+    def aggregate(
+        self, base: Arrays, local: LocalModels, purpose: str, number: int, max_norm: float | None = None
+    ) -> Arrays:
+        """The average of local models by their samples, or what a robust or private strategy makes of them.
+
+        A robust strategy that gets fewer models than it can judge, as in an unlearn round of one holder, is passed by:
+        there the bound on a client's change protects the model instead.
+
+        Parameters
+        ----------
+        base : dict of ndarray
+            Returned itself where nobody trained.
+        local : LocalModels
+        purpose : str
+            ``"unlearn"`` or ``"repair"``.
+        number : int
+            Of the round.
+        max_norm : float or None
+            Longer changes are scaled down to it.
+
+        Raises
+        ------
+        TooFewRepliesError, AggregationFailedError
+            If the strategy cannot do it with these.
+        """
+        if not local.models:
+            return base
+        few = len(local.models) < minimum_replies(self.inner)
+        if aggregates_repair(self.inner) and (self.is_private or purpose == "repair" or not few):
+            return aggregate_through(
+                self.inner,
+                base,
+                list(local.messages.values()),
+                number,
+                seed=self.noise_seed,
+                purpose=purpose,
+                accountant=self.accountant,
+            )
+        models = [clipped(model, base, max_norm) for model in local.models.values()]
+        return weighted_average(models, list(local.weights.values()))
+
+    @property
+    def is_private(self) -> bool:
+        """Whether every round goes through a differential-privacy wrapper."""
+        return privacy_wrapper(self.inner) is not None
+
+    @property
+    def trusts_clients(self) -> bool:
+        """Whether the inner strategy takes every client's model as it is."""
+        return not aggregates_repair(self.inner)
 
     def settle(
         self,
         message_type: str,
-        request: ForgetRequest,
-        attempt: int,
+        requests: Sequence[ForgetRequest],
+        attempts: Mapping[str, int],
         *,
-        retention_days: float = 0.0,
         release: bool = False,
+        clients: Sequence[str] | None = None,
     ) -> Answers:
-        """``train.confirm`` or ``train.discard``: to every client that may hold something of the request."""
-        instruction = protocol.SettleInstruction(
-            request_id=request.id or "", attempt=attempt, retention_days=retention_days, release=release
-        )
-        clients = [request.scope.client] if isinstance(request.scope, SampleScope) else None
-        return self.grid.ask(message_type, protocol.content(instruction), self.timeout, clients)
+        """``train.confirm`` or ``train.discard``: to every client that may hold something of the requests."""
+        by_client: dict[str, list[protocol.Target]] = {}
+        for request in requests:
+            target = protocol.Target.of(request, attempts.get(request.id or "", 0))
+            named = client_of(request)
+            staying = list(self.grid.roster.staying.values())
+            for client in (clients or staying) if named is None else (named,):
+                by_client.setdefault(client, []).append(target)
+        contents = {
+            client: protocol.content(
+                protocol.SettleInstruction(
+                    targets=tuple(targets), retention_days=self.plan.retention_days, release=release
+                )
+            )
+            for client, targets in by_client.items()
+        }
+        return self.grid.ask_each(message_type, contents, self.timeout)
+
+    def _checked(self, answers: Answers, base: Arrays, *, has_arrays: bool) -> LocalModels:
+        models: dict[str, Arrays] = {}
+        weights: dict[str, float] = {}
+        messages: dict[str, Message] = {}
+        counts: dict[str, dict[str, int]] = {}
+        refused: dict[str, str] = {}
+        failed = dict(answers.failed)
+        for client, message in answers.replies.items():
+            held, impossible = protocol.read_forgotten(message)
+            refused.update(impossible)
+            weight = protocol.read_metric(message, protocol.WEIGHT)
+            if has_arrays and weight > 0:
+                reason = usable_arrays(message, base)
+                if reason is not None:
+                    self.grid.leave_out(client, reason)
+                    failed[client] = f"client {client}: {reason}"
+                    continue
+                models[client] = unpack(protocol.arrays_of(message))
+                weights[client], messages[client] = weight, message
+            for request_id, count in held.items():
+                counts.setdefault(request_id, {})[client] = count
+        for client, reason in answers.refused.items():
+            failed[client] = reason
+        return LocalModels(models, weights, messages, counts, refused, failed, dict(answers.silent))
 
 
-def _with_weight(answers: Answers) -> dict[str, Message]:
-    return {
-        client: message
-        for client, message in answers.replies.items()
-        if protocol.read_metric(message, protocol.WEIGHT) > 0
-    }
+def norms_of(local: LocalModels, base: Arrays) -> list[float]:
+    """How far each client moved from a model."""
+    return [norm(difference(model, base)) for model in local.models.values()]
 
 
-def _arrays(message: Message) -> Arrays:
-    return unpack(protocol.arrays_of(message))
+def client_of(request: ForgetRequest) -> str | None:
+    """The client that a request names; None where it is about classes."""
+    return getattr(request.scope, "client", None)

@@ -1,327 +1,260 @@
-"""Serving one forget request: unlearn, repair, audit, gate, and then commit or roll back."""
+"""Serving forget requests: unlearn, repair, audit, gate, and then commit or roll back."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays, pack
-from fed_unlearn.audits.figures import Figures
-from fed_unlearn.checkpoints import CheckpointStore
-from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
+from fed_unlearn.gate import Decision, Gate
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.lifecycle import Status
-from fed_unlearn.protocol import AuditReply
-from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
-from fed_unlearn.strategies.aggregation import all_finite
+from fed_unlearn.requests import ClientScope
 from fed_unlearn.strategies.attempt import (
     Attempt,
     AttemptFailedError,
-    CommitFailedError,
+    HoldersAwayError,
+    Order,
     RequestRejectedError,
-    ServedModel,
 )
-from fed_unlearn.strategies.auditing import Auditor, classes_of, figures, forget_accuracy
-from fed_unlearn.strategies.events import Event, Observer
-from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome
+from fed_unlearn.strategies.auditing import Audit, classes_of
+from fed_unlearn.strategies.endings import Endings
+from fed_unlearn.strategies.grid import NobodyAnsweredError
+from fed_unlearn.strategies.judging import Judge, Judgement
+from fed_unlearn.strategies.measuring import Measuring, Memories
+from fed_unlearn.strategies.memory import RequestMemory
 from fed_unlearn.strategies.plan import UnlearningPlan
-from fed_unlearn.strategies.rounds import Rounds
+from fed_unlearn.strategies.rounds import Rounds, client_of
+from fed_unlearn.strategies.schedule import Batch, Placed, Scheduler, Standing
+from fed_unlearn.strategies.server_attempt import MethodUnfitError
+from fed_unlearn.strategies.state import DurableState, ServedModel
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
 
 @dataclass
 class RequestService:
-    """Serves requests, one at a time, on behalf of a strategy.
+    """Serves what is pending, on behalf of a strategy.
 
     Attributes
     ----------
-    rounds, auditor, ledger, checkpoints, gate, plan, observer
+    rounds, ledger, state, gate, plan, measuring, endings
         What it works with.
     served : ServedModel
         Replaced in place on commit.
-    on_commit : callable
-        Called after each commit: the strategy drops server state that still carries the forgotten data.
+    new_attempt : callable
+        Makes an attempt of an order, by the holders or by the server; the second argument is told what was done.
+    keep_inner_state : callable
+        Called before an attempt; what it returns is called where the attempt is rolled back.
+    refresh : callable
+        Looks for clients that have come back, and has them write the tombstones that they owe.
     """
 
     rounds: Rounds
-    auditor: Auditor
     ledger: Ledger
-    checkpoints: CheckpointStore
+    state: DurableState
     gate: Gate
     plan: UnlearningPlan
-    observer: Observer
+    measuring: Measuring
+    endings: Endings
     served: ServedModel
-    on_commit: Callable[[], None]
+    new_attempt: Callable[[Order, Callable[[str], None]], Attempt]
+    keep_inner_state: Callable[[], Callable[[], None]]
+    refresh: Callable[[], None]
+    _deferred: set[str] = field(default_factory=set)
 
-    def serve(self, entry: LedgerEntry) -> tuple[RequestOutcome, RelapseRow | None]:
-        """Take a request from where it stands to its end.
+    def serve_pending(self) -> None:
+        """Take every pending request as far as it goes now: to its end, or to where it has to wait."""
+        self._deferred.clear()
+        self.refresh()
+        self._release_withdrawn()
+        self._resume()
+        while (batch := self._next_batch()) is not None:
+            self._serve(batch)
 
-        Returns
-        -------
-        tuple of RequestOutcome and (RelapseRow or None)
-            How it went, and how all committed requests stand afterwards; None where it was rejected.
-        """
-        request = entry.request
+    def has_work(self) -> bool:
+        """Whether there is something that can be done now."""
+        entries = [entry for entry in self.ledger.pending() if entry.status is not Status.HELD]
+        if all(entry.status is Status.WAITING for entry in entries):
+            if entries:
+                self.refresh()
+            connected = self.rounds.grid.connected()
+            entries = [entry for entry in entries if client_of(entry.request) in connected]
+        return bool(entries or self.ledger.release_due())
+
+    # ------------------------------------------------------------------ what comes next
+
+    def _next_batch(self) -> Batch | None:
+        scheduler = self._scheduler()
+        connected = self.rounds.grid.connected()
+        ready: list[LedgerEntry] = []
+        for entry in self.ledger.pending():
+            if entry.id in self._deferred or entry.status is Status.HELD:
+                continue
+            placed = scheduler.place(entry, connected)
+            if placed.standing is Standing.READY:
+                ready.append(entry)
+            else:
+                self._set_aside(placed)
+        return scheduler.batch(ready) if ready else None
+
+    def _set_aside(self, placed: Placed) -> None:
+        entry, reason = placed.entry, placed.reason or ""
+        if placed.standing is Standing.IMPOSSIBLE:
+            self._announce(entry)
+            self.endings.reject(entry.request, entry.attempt, reason)
+        elif placed.standing is Standing.HELD:
+            self.endings.hold(entry, reason)
+        else:
+            self._deferred.add(entry.id)
+            self.endings.wait(entry, reason)
+
+    def _release_withdrawn(self) -> None:
+        for entry in self.ledger.release_due():
+            answers = self.rounds.settle(protocol.DISCARD, [entry.request], {entry.id: entry.attempt}, release=True)
+            if not answers.failed and not answers.silent:
+                self.ledger.released(entry.id)
+                self.endings.stay(entry.request)
+
+    def _resume(self) -> None:
+        """Go on with what a crash cut short: a commit to its end, an attempt from its beginning with the same seeds."""
+        body = self.state.attempt()
+        if body is None:
+            return
+        ids: list[str] = list(body["requests"])  # type: ignore[call-overload]
+        logger.info("requests %s: going on where the server stopped", ", ".join(ids))
+        if "committing" in body:
+            self.endings.finish_commit(body)
+            return
+        entries = tuple(self.ledger.entry(name) for name in ids)
+        number, stronger = int(str(body["number"])), int(str(body["stronger"]))
+        self._serve(Batch(entries, number, str(body["method"]), stronger))
+
+    # ------------------------------------------------------------------ one attempt
+
+    def _serve(self, batch: Batch) -> None:
         started = time.perf_counter()
         self.rounds.grid.take_traffic()
-        self._tell("request-started", request, f"{request.scope.kind} request {request.target()}")
-        outcome = RequestOutcome(
-            request=request,
-            method=self.plan.method_of(request),
-            status=Status.REJECTED,
-            attempts=entry.attempt,
-            repair_rounds=0,
-            reason=None,
-            before=None,
-            unlearned=None,
-            after=None,
-            seconds=0.0,
-            traffic=self.rounds.grid.traffic,
-        )
-        relapse: RelapseRow | None = None
+        for entry in batch.entries:
+            self._announce(entry)
+        order = self._order(batch)
+        self._begin(order)
+        put_back = self.keep_inner_state()
+        attempt = self.new_attempt(order, lambda text: self.endings.tell("request-step", order.requests[0], text))
+        memories = {name: RequestMemory.load(self.state, name) for name in order.ids}
+        judgement: Judgement | None = None
+        audit: Audit | None = None
+        decisions: dict[str, Decision] = {}
         try:
-            self._validate(request)
-            outcome, relapse = self._attempts(entry, outcome)
-        except RequestRejectedError as rejection:
-            self.ledger.advance(entry.id, Status.REJECTED, attempt=entry.attempt, reason=str(rejection))
-            self.rounds.settle(protocol.DISCARD, request, entry.attempt, release=True)
-            outcome = replace(outcome, reason=str(rejection))
-        outcome = replace(outcome, seconds=time.perf_counter() - started, traffic=self.rounds.grid.take_traffic())
-        self._tell("request-finished", request, f"{outcome.status}" + (f": {outcome.reason}" if outcome.reason else ""))
-        return outcome, relapse
+            attempt.unlearn()
+            self.measuring.note_before(attempt, memories)
+            judgement, audit = self._mend(attempt, memories)
+            decisions = judgement.not_accepted
+        except RequestRejectedError:
+            pass
+        except (HoldersAwayError, NobodyAnsweredError) as error:
+            put_back()
+            self._account(attempt, memories, started)
+            waiting = error.requests if isinstance(error, HoldersAwayError) else order.ids
+            self._deferred.update(waiting)
+            self.endings.give_way(attempt, memories, waiting, str(error))
+            return
+        except AttemptFailedError as error:
+            unfit = isinstance(error, MethodUnfitError)
+            decisions = {
+                name: self._judge.after_failure(attempt, str(error), self._methods_left(name), unfit=unfit)
+                for name in _ids(attempt)
+            }
+        self._account(attempt, memories, started)
+        accepted = audit if judgement is not None and judgement.accepted else None
+        if accepted is None:
+            put_back()
+        split = judgement is not None and judgement.lost_too_much and len(decisions) > 1
+        self.endings.conclude(attempt, accepted, decisions, memories, split=split)
 
-    # ------------------------------------------------------------------ one request
+    def _begin(self, order: Order) -> None:
+        """Write down what is tried before it is, with all that it depends on."""
+        before = self.state.attempt() or {}
+        with self.ledger.transaction():
+            if "number" not in before:
+                body = {"requests": list(order.ids), "number": order.number, "method": order.method}
+                self.state.save_attempt({**body, "stronger": order.stronger})
+                self.state.save_served(self.served)
+                self.state.save_inner()
+            self.ledger.advance_all(order.ids, Status.UNLEARNING, attempt=order.number, method=order.method)
+        for request in order.requests:
+            if isinstance(request.scope, ClientScope):
+                self.rounds.grid.roster.leaving.add(request.scope.client)
 
-    def _validate(self, request: ForgetRequest) -> None:
-        roster = self.rounds.grid.roster
-        match request.scope:
-            case ClassScope(classes=classes):
-                absent = [item for item in classes if item >= roster.class_count]
-                if absent:
-                    raise RequestRejectedError(
-                        f"class {absent[0]} is not a class of the data (0..{roster.class_count - 1})"
-                    )
-                forgotten = sorted(self.ledger.forgotten_classes() & set(classes))
-                if forgotten:
-                    raise RequestRejectedError(f"class {forgotten[0]} is forgotten already")
-            case SampleScope(client=client):
-                if roster.node_of(client) is None:
-                    raise RequestRejectedError(f"client {client} is not among the reachable clients")
-            case ClientScope():
-                raise RequestRejectedError("client requests are not served by this version")
-        try:
-            self.plan.parameters_of(request)
-        except FedUnlearnError as error:
-            raise RequestRejectedError(str(error)) from error
-
-    def _attempts(self, entry: LedgerEntry, outcome: RequestOutcome) -> tuple[RequestOutcome, RelapseRow | None]:
-        request = entry.request
-        forgotten = self.ledger.forgotten_classes()
-        number = entry.attempt
-        if entry.status is Status.COMMITTING:
-            return replace(outcome, status=Status.COMMITTED), self._resume_commit(entry)
-        self._abandon_open_attempt(entry)
-        while True:
-            number += 1
-            self.ledger.advance(entry.id, Status.UNLEARNING, attempt=number)
-            attempt = self._new_attempt(request, number)
-            relapse: RelapseRow | None = None
-            try:
-                attempt.unlearn()
-                if outcome.before is None:
-                    outcome = replace(outcome, before=self._figures_before(request))
-                decision, audit = self._mend(attempt)
-                after = figures(request, audit, audit, forgotten)
-                outcome = replace(outcome, after=after)
-                if decision.verdict is Verdict.ACCEPT:
-                    relapse = self._commit(attempt, audit, after)
-            except AttemptFailedError as error:
-                again = number < self.gate.max_attempts and not isinstance(error, CommitFailedError)
-                decision = Decision(Verdict.RETRY if again else Verdict.ROLL_BACK, (str(error),))
-            outcome = replace(
-                outcome,
-                attempts=number,
-                repair_rounds=attempt.repair_rounds,
-                reason=decision.reason,
-                unlearned=outcome.unlearned or attempt.unlearned,
-            )
-            if relapse is not None:
-                return replace(outcome, status=Status.COMMITTED), relapse
-            self._roll_back(attempt, decision, outcome.after)
-            if decision.verdict is Verdict.ROLL_BACK:
-                self.ledger.advance(entry.id, Status.FAILED, attempt=number, reason=decision.reason)
-                return replace(outcome, status=Status.FAILED), self.relapse_row(entry.id, audit=None)
-
-    def _abandon_open_attempt(self, entry: LedgerEntry) -> None:
-        """An attempt that a crash cut short counts as rolled back: its candidate is gone."""
-        if entry.status not in (Status.RECEIVED, Status.ROLLED_BACK):
-            self.rounds.settle(protocol.DISCARD, entry.request, entry.attempt)
-            self.ledger.advance(entry.id, Status.ROLLED_BACK, attempt=entry.attempt, reason="the server stopped")
-
-    def _resume_commit(self, entry: LedgerEntry) -> RelapseRow:
-        """A commit that a crash cut short goes on: the gate had accepted, and holders may have their tombstones."""
-        digest = self.ledger.committing_model(entry.id)
-        if digest is None:
-            raise FedUnlearnError(f"request {entry.id}: the ledger does not name the model to commit")
-        self.served.arrays = self.checkpoints.load(digest)
-        self._confirm(entry.request, entry.attempt, holders=())
-        return self._finish_commit(entry.request, entry.attempt, digest, audit=None)
-
-    def _new_attempt(self, request: ForgetRequest, number: int) -> Attempt:
-        return Attempt(
-            request=request,
-            number=number,
-            method=self.plan.method_of(request),
-            parameters=self.plan.parameters_of(request),
-            excluded_classes=tuple(sorted({*self.ledger.forgotten_classes(), *classes_of(request)})),
-            rounds=self.rounds,
-            plan=self.plan,
-            served=self.served,
-            candidate=self.served.arrays,
-            on_step=lambda text: self._tell("request-step", request, text),
+    def _order(self, batch: Batch) -> Order:
+        requests = batch.requests
+        excluded = self.ledger.forgotten_classes().union(*(classes_of(request) for request in requests))
+        return Order(
+            requests=requests,
+            number=batch.number,
+            method=batch.method,
+            parameters=self.plan.parameters_of(requests[0], batch.method),
+            stronger=batch.stronger,
+            excluded_classes=tuple(sorted(excluded)),
         )
 
-    def _mend(self, attempt: Attempt) -> tuple[Decision, AuditReply]:
+    def _mend(self, attempt: Attempt, memories: Memories) -> tuple[Judgement, Audit]:
         """Repair until the gate accepts or gives the attempt up."""
-        request = attempt.request
-        planned = self.plan.alternations if attempt.is_sample else self.plan.repair_rounds
-        forgotten = self.ledger.forgotten_classes()
-        if planned:
-            audit = self._audit(request, attempt.candidate)
-            attempt.unlearned = figures(request, audit, audit, forgotten)
-        for _ in range(planned):
-            self._repair(attempt)
+        planned = {"class": self.plan.repair_rounds, "sample": self.plan.alternations}.get(attempt.order.scope, 0)
+        if planned and attempt.repairs_by_plan:
+            self.measuring.note_unlearned(attempt, memories, self._audit(attempt))
+            for _ in range(planned):
+                self._repair(attempt)
         while True:
-            self.ledger.advance(request.id or "", Status.AUDITING, attempt=attempt.number)
-            audit = self._audit(request, attempt.candidate)
-            attempt.unlearned = attempt.unlearned or figures(request, audit, audit, forgotten)
-            decision = self.gate.decide(request.scope.kind, self._evidence(attempt, audit))
-            logger.info("request %s: %s: %s", request.id, decision.verdict.value, decision.reason or "all met")
-            if decision.verdict is not Verdict.REPAIR:
-                return decision, audit
-            self._tell("request-step", request, f"repair more: {decision.reason}")
+            self.ledger.advance_all(_ids(attempt), Status.AUDITING, attempt=attempt.order.number)
+            audit = self._audit(attempt)
+            self.measuring.note_unlearned(attempt, memories, audit)
+            left = {name: self._methods_left(name) for name in _ids(attempt)}
+            judgement = self._judge.judge(attempt, audit, self.ledger.forgotten_classes(), left)
+            for name, decision in judgement.decisions.items():
+                logger.info("request %s: %s: %s", name, decision.verdict.value, decision.reason or "all met")
+            if not judgement.repairs:
+                self.measuring.note_after(attempt, memories, audit)
+                return judgement, audit
+            reasons = "; ".join(dict.fromkeys(item.reason for item in judgement.decisions.values() if item.reason))
+            self.endings.tell("request-step", attempt.order.requests[0], f"repair more: {reasons}")
             self._repair(attempt)
 
     def _repair(self, attempt: Attempt) -> None:
-        self.ledger.advance(attempt.request.id or "", Status.REPAIRING, attempt=attempt.number)
+        self.ledger.advance_all(_ids(attempt), Status.REPAIRING, attempt=attempt.order.number)
         attempt.repair()
-        if attempt.is_sample:
-            self.ledger.advance(attempt.request.id or "", Status.UNLEARNING, attempt=attempt.number)
-            attempt.unlearn()
 
-    def _commit(self, attempt: Attempt, audit: AuditReply, after: Figures) -> RelapseRow:
-        """Checkpoint, tombstones on the holders' disks, ledger; then whatever carries the data is purged."""
-        digest = self.checkpoints.save(attempt.candidate)
-        self.ledger.advance(
-            attempt.request.id or "",
-            Status.COMMITTING,
-            attempt=attempt.number,
-            facts={**_facts(after), "digest": digest},
-        )
-        self._confirm(attempt.request, attempt.number, attempt.holders)
-        if self.served.first_audit is None:
-            self.served.first_audit = self.served.audit
-        self.served.arrays = attempt.candidate
-        return self._finish_commit(attempt.request, attempt.number, digest, audit)
-
-    def _confirm(self, request: ForgetRequest, number: int, holders: Collection[str]) -> None:
-        """Have tombstones written, and remember what each client showed; asks once more where a holder is silent."""
-        for is_last in (False, True):
-            answers = self.rounds.settle(protocol.CONFIRM, request, number, retention_days=self.plan.retention_days)
-            for client in answers.replies:
-                self.ledger.confirm_tombstones(client, self.rounds.grid.roster.tombstones[client])
-            missing = [client for client in holders if client not in answers.replies]
-            if not missing:
-                return
-            if is_last:
-                raise CommitFailedError(f"clients {', '.join(missing)} did not confirm their tombstones")
-
-    def _finish_commit(self, request: ForgetRequest, number: int, digest: str, audit: AuditReply | None) -> RelapseRow:
-        request_id = request.id or ""
-        self.ledger.commit(request_id, digest, attempt=number)
-        self.checkpoints.purge({digest})
-        self.served.audit = audit
-        self.on_commit()
-        return self.relapse_row(request_id, audit)
-
-    def _roll_back(self, attempt: Attempt, decision: Decision, after: Figures | None) -> None:
-        self.rounds.settle(protocol.DISCARD, attempt.request, attempt.number)
-        self.ledger.advance(
-            attempt.request.id or "",
-            Status.ROLLED_BACK,
-            attempt=attempt.number,
-            reason=decision.reason,
-            facts=_facts(after),
-        )
-        self._tell("request-step", attempt.request, f"rolled back: {decision.reason}")
-
-    # ------------------------------------------------------------------ audits
-
-    def relapse_row(self, after: str, audit: AuditReply | None) -> RelapseRow:
-        """How all committed requests stand, from an audit of the served model; a new one where none is given."""
-        committed = [entry.request for entry in self.ledger.committed()]
-        if audit is None:
-            audit = self.auditor.audit(pack(self.served.arrays), committed)
-        test = audit.parts["test"]
-        return RelapseRow(
-            after,
-            {request.id or "": forget_accuracy(audit, request) for request in committed},
-            {
-                request.id or "": test.accuracy(only=classes_of(request)) if classes_of(request) else None
-                for request in committed
-            },
-        )
-
-    def _audit(self, request: ForgetRequest, candidate: Arrays) -> AuditReply:
-        earlier = [entry.request for entry in self.ledger.committed()]
-        self._tell("audit", request, "audit of the candidate")
-        return self.auditor.audit(pack(candidate), [*earlier, request])
-
-    def _figures_before(self, request: ForgetRequest) -> Figures:
-        """Figures of the served model; what a class request does not change is taken from its last audit."""
-        record = pack(self.served.arrays)
-        forgotten = self.ledger.forgotten_classes()
-        if self.served.audit is None or isinstance(request.scope, SampleScope):
-            audit = self.auditor.audit(record, [request])
-            self.served.audit = self.served.audit or audit
-            return figures(request, audit, audit, forgotten)
-        return figures(request, self.auditor.audit(record, [request], ("test",)), self.served.audit, forgotten)
-
-    def _evidence(self, attempt: Attempt, audit: AuditReply) -> Evidence:
-        left_out = {*self.ledger.forgotten_classes(), *classes_of(attempt.request)}
-
-        def validation_accuracy(reply: AuditReply | None) -> float | None:
-            return reply.parts["validation"].accuracy(without=left_out) if reply is not None else None
-
-        return Evidence(
-            forget_accuracy=forget_accuracy(audit, attempt.request),
-            retain_accuracy=validation_accuracy(audit),
-            accepted_retain_accuracy=validation_accuracy(self.served.audit),
-            first_retain_accuracy=validation_accuracy(self.served.first_audit),
-            finite=all_finite(attempt.candidate),
-            repair_rounds=attempt.repair_rounds,
-            attempt=attempt.number,
-        )
+    def _audit(self, attempt: Attempt) -> Audit:
+        self.endings.tell("audit", attempt.order.requests[0], "audit of the candidate")
+        return self.measuring.audit(attempt)
 
     # ------------------------------------------------------------------ small things
 
-    def _tell(self, kind: str, request: ForgetRequest, text: str) -> None:
-        logger.info("request %s: %s", request.id, text)
-        self.observer(Event(kind, text, request_id=request.id))  # type: ignore[arg-type]
+    @property
+    def _judge(self) -> Judge:
+        return Judge(self.gate, self.plan)
+
+    def _scheduler(self) -> Scheduler:
+        return Scheduler(self.ledger, self.state, self.plan, self.rounds.grid.roster)
+
+    def _methods_left(self, name: str) -> int:
+        return self._scheduler().methods_left(self.ledger.entry(name))
+
+    def _account(self, attempt: Attempt, memories: Memories, started: float) -> None:
+        """Divide time and traffic of an attempt among its requests."""
+        parts = self.rounds.grid.take_traffic().divided(len(memories))
+        seconds = (time.perf_counter() - started) / len(memories)
+        for memory, part in zip(memories.values(), parts, strict=True):
+            memory.traffic.add(part)
+            memory.seconds += seconds
+            memory.repair_rounds = attempt.repair_rounds
+
+    def _announce(self, entry: LedgerEntry) -> None:
+        request = entry.request
+        self.endings.tell("request-started", request, f"{request.scope.kind} request {request.target()}")
 
 
-def _facts(measured: Figures | None) -> dict[str, float | None]:
-    if measured is None:
-        return {}
-    return {
-        "forget_accuracy": measured.forget_accuracy,
-        "retain_accuracy": measured.retain_accuracy,
-        "test_forget_accuracy": measured.test_forget_accuracy,
-        "test_retain_accuracy": measured.test_retain_accuracy,
-        "membership_auc": measured.membership_auc,
-    }
+def _ids(attempt: Attempt) -> list[str]:
+    return [request.id or "" for request in attempt.requests]

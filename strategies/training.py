@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app.exception import AppExitException
 from flwr.serverapp.strategy import Strategy
 
-from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.aggregation import all_finite, difference, norm, with_dtypes_of
+from fed_unlearn.strategies.aggregation import all_finite, difference, norm
 from fed_unlearn.strategies.grid import EligibleGrid
-from fed_unlearn.strategies.inner import minima_within, reset_server_state, seeded_sampling
+from fed_unlearn.strategies.inner import (
+    aggregate_replies,
+    minima_within,
+    reset_server_state,
+    seeded_sampling,
+    undone_on_error,
+    weight_key,
+)
+from fed_unlearn.strategies.privacy import PrivacyAccountant
+from fed_unlearn.strategies.replies import ReplyFilter, UsableReply
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
 EvaluateFunction = Callable[[int, ArrayRecord], MetricRecord | None]
+
+Record = Callable[[int, Arrays, Mapping[str, tuple[Arrays, float]]], None]
+"""Told of a round: its number, the model that it started from, and each client's model and weight by client."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,10 @@ class TrainingRound:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Runs rounds of an inner strategy over eligible clients.
+    """Runs rounds of an inner strategy over eligible clients; no client can stop one, or spoil it alone by accident.
+
+    A reply that cannot be used is left out, and its client named in the log. Where the strategy makes nothing of the
+    others, the model stays as it was for that round, and the log says why.
 
     Attributes
     ----------
@@ -56,13 +71,24 @@ class Trainer:
     timeout : float
         Seconds that each exchange waits for answers.
     seed : int
-        Of the inner strategy's sampling of clients.
+        Of the inner strategy's sampling of clients, and of what it draws in aggregation.
+    record : callable, optional
+        Told of every round that changed the model; its arrays are read-only, and may be kept.
+    accountant : PrivacyAccountant, optional
+        Counts rounds with noise, as ``"train"``.
+    noise_seed : int, optional
+        Of the noise of a differential-privacy wrapper; the seed above where none is given. Clients are told that one
+        with every request, and who knows it can take the noise off: outside of simulations, give a secret one.
     """
 
     inner: Strategy
     grid: EligibleGrid
     timeout: float
     seed: int
+    record: Record | None = None
+    accountant: PrivacyAccountant | None = None
+    noise_seed: int | None = None
+    _filter: ReplyFilter = field(default_factory=ReplyFilter, init=False, repr=False, compare=False)
 
     def train(
         self,
@@ -88,28 +114,66 @@ class Trainer:
             Whether the clients' update norms are wanted.
         """
         config = ConfigRecord(dict(train_config))
-        record = pack(arrays)
-        with self._sampling("train-sample", number):
-            messages = list(self.inner.configure_train(number, record, config, self.grid))
-        replies = [
-            reply
-            for reply in self.grid.send_and_receive(messages, timeout=self.timeout)
-            if reply.has_error() or protocol.read_metric(reply, self._weight_key()) > 0
-        ]
-        aggregated, train_metrics = self.inner.aggregate_train(number, replies)
-        norms = tuple(self._update_norms(arrays, replies)) if measure_norms else ()
-        trained = arrays
-        if aggregated is None:
-            logger.warning("training round %d: no usable reply; the model stays as it was", number)
-        else:
-            candidate = with_dtypes_of(unpack(aggregated), arrays)
-            if all_finite(candidate):
-                trained = candidate
-            else:
-                logger.warning("training round %d: the aggregate is not finite; the model stays as it was", number)
-                reset_server_state(self.inner)
+        replies = self._replies(arrays, number, config, keep_arrays=measure_norms or self.record is not None)
+        norms = tuple(norm(difference(reply.arrays, arrays)) for reply in replies) if measure_norms else ()
+        candidate, train_metrics = self._aggregated(arrays, number, replies)
+        if candidate is not None and self.record is not None:
+            self.record(number, arrays, {reply.client: (reply.arrays, reply.weight) for reply in replies})
+        trained = arrays if candidate is None else candidate
         evaluated = self._evaluate(trained, number, evaluate_config) if evaluate_config is not None else None
         return TrainingRound(trained, config, train_metrics, evaluated, norms)
+
+    def _replies(self, arrays: Arrays, number: int, config: ConfigRecord, *, keep_arrays: bool) -> list[UsableReply]:
+        record = pack(arrays)
+        try:
+            with self._sampling("train-sample", number):
+                messages = list(self.inner.configure_train(number, record, config, self.grid))
+        except (AppExitException, ValueError) as error:
+            # A privacy budget that is spent, or a node too few for the strategy's own accountant.
+            logger.warning("training round %d: nobody is asked: %s: %s", number, type(error).__name__, error)
+            return []
+        return self._filter.usable(
+            self.grid.send_and_receive(messages, timeout=self.timeout),
+            _sent(messages, record, arrays),
+            asked={message.metadata.dst_node_id: self._client_at(message.metadata.dst_node_id) for message in messages},
+            weight_key=weight_key(self.inner),
+            keep_arrays=keep_arrays,
+        )
+
+    def _aggregated(
+        self, arrays: Arrays, number: int, replies: Sequence[UsableReply]
+    ) -> tuple[Arrays | None, MetricRecord | None]:
+        """What the strategy makes of the replies; no model where that is nothing, or no model."""
+        try:
+            with undone_on_error(self.inner):
+                candidate, metrics = aggregate_replies(
+                    self.inner,
+                    arrays,
+                    [reply.message for reply in replies],
+                    number,
+                    seed=self.seed if self.noise_seed is None else self.noise_seed,
+                    purpose="train",
+                    accountant=self.accountant,
+                )
+        except Exception as error:  # whatever clients can make a strategy raise must not end the run
+            logger.warning(
+                "training round %d: %s made nothing of %d replies, and the model stays as it was: %s: %s",
+                number,
+                type(self.inner).__name__,
+                len(replies),
+                type(error).__name__,
+                error,
+            )
+            return None, None
+        if candidate is None:
+            logger.warning(
+                "training round %d: no model came of %d usable replies; the model stays as it was", number, len(replies)
+            )
+        elif not all_finite(candidate):
+            logger.warning("training round %d: the aggregate is not finite; the model stays as it was", number)
+            reset_server_state(self.inner)
+            return None, metrics
+        return candidate, metrics
 
     def _evaluate(self, arrays: Arrays, number: int, evaluate_config: ConfigRecord) -> MetricRecord | None:
         config = ConfigRecord(dict(evaluate_config))
@@ -117,7 +181,15 @@ class Trainer:
             messages = list(self.inner.configure_evaluate(number, pack(arrays), config, self.grid))
         if not messages:
             return None
-        return self.inner.aggregate_evaluate(number, self.grid.send_and_receive(messages, timeout=self.timeout))
+        replies = list(self.grid.send_and_receive(messages, timeout=self.timeout))
+        try:
+            return self.inner.aggregate_evaluate(number, replies)
+        except Exception as error:  # as above
+            logger.warning("training round %d: no evaluation: %s: %s", number, type(error).__name__, error)
+            return None
+
+    def _client_at(self, node: int) -> str:
+        return self.grid.roster.clients.get(node) or f"of node {node}"
 
     @contextmanager
     def _sampling(self, purpose: str, number: int) -> Iterator[None]:
@@ -125,12 +197,10 @@ class Trainer:
         with minima_within(self.inner, available), seeded_sampling(derive_seed(self.seed, purpose, number)):
             yield
 
-    def _weight_key(self) -> str:
-        return str(getattr(self.inner, "weighted_by_key", protocol.WEIGHT))
 
-    @staticmethod
-    def _update_norms(base: Arrays, replies: list[Message]) -> Iterator[float]:
-        for reply in replies:
-            if reply.has_content():
-                for record in reply.content.array_records.values():
-                    yield norm(difference(unpack(record), base))
+def _sent(messages: Iterable[Message], record: ArrayRecord, arrays: Arrays) -> Arrays:
+    """The model that clients were sent: strategies of a user's own may send another than they were given."""
+    for message in messages:
+        for sent in message.content.array_records.values():
+            return arrays if sent is record else unpack(sent)
+    return arrays

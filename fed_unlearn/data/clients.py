@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fed_unlearn.data.experiences import Assignment
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.partitions import partition_indices
 from fed_unlearn.data.sources.base import ImageSource
@@ -27,6 +28,7 @@ def client_data(
     parameters: Mapping[str, object] | None = None,
     validation_fraction: float = 0.1,
     seed: int = 0,
+    experiences: Assignment | None = None,
 ) -> ClientData:
     """The data of one client: its part of the training samples, and an equal share of the test samples.
 
@@ -47,6 +49,9 @@ def client_data(
     validation_fraction : float in [0, 1), default 0.1
         Share of the client's training samples that the gate judges by, in the proportions of its classes.
     seed : int, default 0
+    experiences : callable, optional
+        Gives each training sample the number of the experience that it arrives with; all are there from the start
+        without it.
 
     Returns
     -------
@@ -65,13 +70,15 @@ def client_data(
         )
     held = _partition(source, count, partition, parameters or {}, seed)[client]
     kept, validation = _split(source.train.labels[held], validation_fraction, (seed, "validation", client))
+    train = source.train.subset(held[kept])
     order = torch.randperm(len(source.test), generator=seeded_generator(seed, "test-share"))
     return ClientData(
-        train=source.train.subset(held[kept]),
+        train=train,
         validation=source.train.subset(held[validation]),
         test=source.test.subset(order[client::count].sort().values),
         class_count=source.class_count,
         fingerprint=source.fingerprint,
+        experiences=experiences(train.labels, train.ids) if experiences is not None else None,
     )
 
 

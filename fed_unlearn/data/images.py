@@ -233,6 +233,14 @@ class ClientData:
         Number of classes of the whole task, held by this client or not.
     fingerprint : str
         Digest of the source that the sample ids refer to; another source has another.
+    experiences : Tensor of shape (len(train),), int64, optional
+        The number of the training experience, from 1, that each training sample arrives with. All are there from the
+        start where there are none.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is not one experience number from 1 for each training sample.
     """
 
     train: ImageSet
@@ -240,3 +248,36 @@ class ClientData:
     test: ImageSet
     class_count: int
     fingerprint: str
+    experiences: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        numbers = self.experiences
+        if numbers is None:
+            return
+        if numbers.dtype != torch.int64 or numbers.shape != (len(self.train),) or (numbers < 1).any():
+            raise InvalidDataError(
+                f"experiences: a tensor of shape {tuple(numbers.shape)} and {numbers.dtype} was given; expected"
+                f" ({len(self.train)},) of int64, numbers from 1"
+            )
+
+    @property
+    def experience_count(self) -> int:
+        """Number of the last experience that a sample of this client arrives with; 1 where all are there at once."""
+        return 1 if self.experiences is None or len(self.train) == 0 else int(self.experiences.max())
+
+    def arrived(self, number: int | None) -> ImageSet:
+        """The training samples of experiences 1 to ``number``, forgotten ones included.
+
+        Parameters
+        ----------
+        number : int or None
+            From 1; 0 (as messages say it) and None mean all.
+        """
+        if self.experiences is None or not number or number >= self.experience_count:
+            return self.train
+        return self.train.subset((self.experiences <= number).nonzero().flatten())
+
+    def of_experience(self, number: int) -> ImageSet:
+        """The training samples of one experience, from 1, forgotten ones included; all are of the first without any."""
+        numbers = torch.ones(len(self.train), dtype=torch.int64) if self.experiences is None else self.experiences
+        return self.train.subset((numbers == number).nonzero().flatten())

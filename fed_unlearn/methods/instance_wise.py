@@ -30,7 +30,6 @@ from fed_unlearn.methods.keeping import Anchored, Joint, Keeping, Unkept
 from fed_unlearn.methods.labels import (
     forbidden_classes,
     given_labels,
-    nearest_allowed,
     random_allowed,
 )
 from fed_unlearn.methods.sample_gradients import HeldParameters, synaptic_importance
@@ -309,6 +308,6 @@ class InstanceWise(Method):
     def _guard_labels(self, work: Workspace, objective: Objective, logits: Tensor) -> Tensor:
         if isinstance(objective, Misclassified):
             return logits.masked_fill(~objective.allowed, -torch.inf).argmax(dim=1)
-        # A sample that looks unseen is as often called by its own class as unseen ones are: no label guards that.
-        others = nearest_allowed(logits, work.forget.labels, work.excluded_classes)
-        return torch.where(logits.argmax(dim=1) == work.forget.labels, UNGUARDED, others)
+        # A sample that looks unseen is as often called by its own class as unseen ones are: no label guards that, and
+        # what training on others makes of it is what it should become.
+        return torch.full_like(work.forget.labels, UNGUARDED)

@@ -16,13 +16,6 @@ from fed_unlearn.simulations.scenario import built_in_scenarios
 if TYPE_CHECKING:
     from fed_unlearn.simulations.overhead import OverheadReport
 
-_STRATEGIES = (
-    ("FedAvg", "McMahan et al., AISTATS 2017", "nothing"),
-    ("FedAvgM", "Hsu et al., 2019", "server-learning-rate, server-momentum"),
-    ("FedAdam", "Reddi et al., ICLR 2021", "eta, eta-l, beta-1, beta-2, tau"),
-    ("FedProx", "Li et al., MLSys 2020", "proximal-mu"),
-)
-
 
 def print_scenarios() -> None:
     """Print every built-in scenario with its description."""
@@ -63,11 +56,19 @@ def _idea(method: type[Method]) -> str:
 
 
 def print_strategies() -> None:
-    """Print every Flower strategy that can be wrapped, with its paper and the parameters it takes."""
-    table = _table("strategy", "paper", r"parameters (\[training.parameters])")
-    for row in _STRATEGIES:
-        table.add_row(*row)
-    Console().print(table)
+    """Print every strategy of Flower: its paper, its parameters, how unlearning treats it, or why it is refused."""
+    from fed_unlearn.simulations.report.strategy_details import strategy_facts
+    from fed_unlearn.simulations.strategy_catalogue import PAPERS
+
+    console = Console()
+    for name, paper in PAPERS.items():
+        console.print(name, style="bold", markup=False, highlight=False)
+        table = Table.grid(padding=(0, 1, 0, 2))
+        for key, value in {"paper": paper, **strategy_facts(name)}.items():
+            if value:
+                table.add_row(key, Text(value))
+        console.print(table)
+    console.print("parameters go into [training.parameters] of a scenario", markup=False, highlight=False)
 
 
 def print_overhead(report: OverheadReport) -> None:

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,19 +83,32 @@ def test_a_discarded_attempt_leaves_its_samples_quarantined(store: ClientStore) 
 def test_a_committed_request_never_changes_again(store: ClientStore, folder: Path) -> None:
     store.quarantine("r1", ["a"], 1)
     store.set_guard("r1", 1, [5])
-    store.confirm("r1", 2.0)
+    store.confirm("r1", 0.0)
     stored, written = store.get("r1"), file_of(folder).read_bytes()
     assert stored is not None and stored.tombstoned and stored.guard_labels == ()
     store.confirm("r1", 0)
     store.confirm("r1", 900.0)
     store.quarantine("r1", ["z"], 1)
-    store.quarantine("r1", ["z"], 2)
     store.set_guard("r1", 1, [5])
     store.discard("r1", 1)
     store.release("r1")
     assert store.get("r1") == stored
     assert file_of(folder).read_bytes() == written
     assert store.excluded_ids() == {"a"}
+
+
+def test_a_relapsed_request_is_tried_again_while_its_samples_are_retained(store: ClientStore) -> None:
+    store.quarantine("r1", ["a"], 1)
+    store.confirm("r1", 2.0)
+    committed = store.get("r1")
+    store.quarantine("r1", ["z"], 2)
+    store.set_guard("r1", 2, [5])
+    stored = store.get("r1")
+    assert committed is not None and stored is not None
+    assert (stored.sample_ids, stored.tombstoned, stored.guard_labels) == (("a",), True, (5,))
+    assert stored.audit_until == committed.audit_until, "trying again does not keep the samples longer"
+    store.confirm("r1", 900.0)
+    assert store.get("r1") == replace(committed, attempt=2)
 
 
 def test_a_request_that_is_not_here_is_left_out(store: ClientStore, folder: Path) -> None:

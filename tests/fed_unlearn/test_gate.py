@@ -23,6 +23,8 @@ GOOD = Evidence(
 )
 """Exactly on every bound: fractions of two, so that nothing is rounded."""
 
+KEPT = replace(GOOD, accepted_retain_accuracy=None, first_retain_accuracy=None)
+
 FORGET = "forget accuracy 0.500 is over 0.250"
 DROP = "retained validation accuracy 0.500 is over 0.125 under 0.750 of the last accepted model"
 TOTAL = "retained validation accuracy 0.500 is over 0.250 under 0.875 of the model before the first request"
@@ -112,7 +114,10 @@ def test_each_scope_has_thresholds_of_its_own(
 ) -> None:
     gate = Gate()
     assert gate.thresholds(scope) == Thresholds(
-        max_forget_accuracy=forget, max_retain_drop=drop, max_total_retain_drop=total
+        max_forget_accuracy=forget,
+        max_retain_drop=drop,
+        max_total_retain_drop=total,
+        max_forget_excess=0.1 if scope == "client" else None,
     )
     fine = replace(GOOD, forget_accuracy=forget, retain_accuracy=1.0)
     assert gate.decide(scope, fine).verdict is Verdict.ACCEPT
@@ -165,3 +170,29 @@ def test_thresholds_are_fractions(name: str, value: float) -> None:
 def test_bounds_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(InvalidParameterError, match=f"{name} = {value}"):
         Gate(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_forgotten_client_is_held_against_unseen_samples_never_against_zero() -> None:
+    unsure = replace(KEPT, forget_accuracy=0.8, unseen_accuracy=0.75)
+    assert GATE.decide("client", unsure).verdict is Verdict.ACCEPT
+    known = GATE.decide("client", replace(unsure, forget_accuracy=0.9))
+    assert known.reasons == ("forget accuracy 0.900 is over 0.100 above 0.750 of unseen samples",)
+    assert GATE.decide("client", replace(unsure, forget_accuracy=None)).verdict is Verdict.ACCEPT, "it has left"
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [((0.4, 0.6), Verdict.ACCEPT), ((0.51, 0.9), Verdict.REPAIR), ((0.1, 0.49), Verdict.REPAIR), (None, Verdict.ACCEPT)],
+)
+def test_indistinguishable_samples_are_judged_by_membership(
+    interval: tuple[float, float] | None, verdict: Verdict
+) -> None:
+    evidence = replace(KEPT, forget_accuracy=1.0, membership_interval=interval)
+    assert GATE.decide("sample", evidence, "indistinguishable").verdict is verdict
+    assert GATE.decide("sample", evidence).verdict is Verdict.REPAIR, "misclassified was asked for"
+
+
+def test_another_method_is_tried_where_one_is_left() -> None:
+    failed = replace(GOOD, forget_accuracy=0.5, attempt=GATE.max_attempts, repair_rounds=GATE.max_repair_rounds)
+    assert GATE.decide("class", replace(failed, methods_left=1)).verdict is Verdict.ESCALATE
+    assert GATE.decide("class", failed).verdict is Verdict.ROLL_BACK

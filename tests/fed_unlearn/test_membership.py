@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from fed_unlearn.audits.membership import (
     exact_membership_auc,
     membership_auc,
     membership_auc_interval,
+    membership_interval,
     sample_losses,
 )
 from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidParameterError
@@ -161,3 +164,88 @@ def test_losses_that_are_no_numbers_and_empty_sides_are_refused() -> None:
         exact_membership_auc(torch.tensor([torch.nan, 0.0]), some)
     with pytest.raises(InvalidParameterError, match=r"confidence 1\.0 and 1000 resamples were given"):
         membership_auc_interval(some, some, np.random.default_rng(0), confidence=1.0)
+
+
+def histogram(scores: NDArray[np.float64]) -> list[int]:
+    """Scores in [0, 1) in bins of one hundredth."""
+    return np.bincount((scores * 100).astype(np.int64), minlength=100).tolist()  # type: ignore[no-any-return]
+
+
+def delong_ends(members: NDArray[np.float64], outsiders: NDArray[np.float64]) -> tuple[float, float]:
+    """On the logit's scale, from the matrix of all pairs."""
+    mine, others = (np.floor(side * 100)[:, None] for side in (members, outsiders))
+    wins = (mine > others.T) + (mine == others.T) / 2
+    auc = wins.mean()
+    variance = wins.mean(1).var(ddof=1) / len(members) + wins.mean(0).var(ddof=1) / len(outsiders)
+    odds, spread = np.log(auc / (1 - auc)), norm.ppf(0.975) * np.sqrt(variance) / (auc * (1 - auc))
+    return float(1 / (1 + np.exp(spread - odds))), float(1 / (1 + np.exp(-spread - odds)))
+
+
+def newcombe_ends(auc: float, members: int, outsiders: int) -> tuple[float, float]:
+    """Where the measured AUC is 1.96 of Hanley and McNeil's standard deviations away, sides of their mean size."""
+    size = (members + outsiders) / 2
+
+    def deviations(true: float) -> float:
+        first, second = true / (2 - true), 2 * true**2 / (1 + true)
+        spread = true * (1 - true) + (size - 1) * (first - true**2 + second - true**2)
+        return abs(auc - true) - float(norm.ppf(0.975)) * np.sqrt(spread / (members * outsiders))
+
+    low = brentq(deviations, 1e-12, auc - 1e-9) if auc > 0 else 0.0  # an AUC of 1 is a root itself
+    high = brentq(deviations, auc + 1e-9, 1 - 1e-12) if auc < 1 else 1.0
+    return low, high
+
+
+@pytest.mark.parametrize(("members", "outsiders", "power"), [(4, 20, 1.0), (8, 200, 0.7), (32, 60, 2.0), (300, 5, 0.5)])
+def test_the_interval_of_histograms_is_that_of_all_pairs(members: int, outsiders: int, power: float) -> None:
+    random = np.random.default_rng(members)
+    mine, others = random.random(members) ** power, random.random(outsiders)
+    found = membership_interval(histogram(mine), histogram(others))
+    auc = membership_auc(histogram(mine), histogram(others))
+    ends = delong_ends(mine, others), newcombe_ends(auc, members, outsiders)
+    np.testing.assert_allclose(found, (min(low for low, _ in ends), max(high for _, high in ends)), atol=1e-9)
+    assert found[0] < auc < found[1]
+
+
+@pytest.mark.parametrize("power", [1.0, 0.5])
+def test_the_interval_of_histograms_is_that_of_resampled_losses(power: float) -> None:
+    random = np.random.default_rng(7)
+    mine, others = random.random(300) ** power, random.random(250)
+    losses = (torch.from_numpy(-np.floor(side * 100)) for side in (mine, others))
+    resampled = membership_auc_interval(*losses, np.random.default_rng(8), resamples=2000)
+    found = membership_interval(histogram(mine), histogram(others))
+    np.testing.assert_allclose(found, resampled, atol=0.01)
+
+
+@pytest.mark.parametrize(("members", "outsiders"), [(4, 60), (16, 20)])
+def test_the_interval_of_few_samples_covers_the_true_auc(members: int, outsiders: int) -> None:
+    """Uniform against its square root: P(sqrt(u) > v) = 2/3; 400 draws, whose share has a standard error of 0.011."""
+    random = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        low, high = membership_interval(histogram(random.random(members) ** 0.5), histogram(random.random(outsiders)))
+        covered += low <= 2 / 3 <= high
+    assert 0.93 <= covered / 400 <= 0.995
+
+
+def test_the_interval_stays_honest_without_variance() -> None:
+    together = membership_interval([0, 5, 0], [0, 9, 0])
+    np.testing.assert_allclose(together, newcombe_ends(0.5, 5, 9), atol=1e-9)
+    apart = membership_interval([0, 0, 4], [20, 3, 0])
+    assert apart[1] == 1.0 and apart[0] == pytest.approx(newcombe_ends(1.0, 4, 23)[0], abs=1e-9)
+    assert membership_interval([20, 3, 0], [0, 0, 4])[0] == 0.0
+    low, high = membership_interval([0, 1, 0], [60, 0, 40])
+    assert low < 0.1 and high > 0.9
+    low, high = membership_interval([0, 1], [1, 0])
+    assert low < 0.5 and high == 1.0
+
+
+def test_the_interval_mirrors_when_sides_swap_and_widens_with_confidence() -> None:
+    mine, others = [1, 4, 3, 8], [9, 5, 2, 2]
+    low, high = membership_interval(mine, others)
+    np.testing.assert_allclose(membership_interval(others, mine), (1 - high, 1 - low), atol=1e-12)
+    wide = membership_interval(mine, others, confidence=0.99)
+    assert wide[0] < low < high < wide[1]
+    with pytest.raises(InvalidParameterError, match=r"confidence 1\.0 was given"):
+        membership_interval(mine, others, confidence=1.0)
+    with pytest.raises(EmptySetError, match="0 members and 18 outsiders"):
+        membership_interval([0, 0, 0, 0], others)

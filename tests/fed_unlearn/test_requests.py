@@ -1,5 +1,6 @@
 import json
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -60,6 +61,8 @@ REQUESTS = [
             "method": "boundary-shrink",
             "parameters": {"epochs": 4, "learning_rate": 0.5, "guard": True, "anchor": "near"},
             "id": None,
+            "priority": 0,
+            "deadline": None,
         },
     ),
     (
@@ -70,6 +73,8 @@ REQUESTS = [
             "method": None,
             "parameters": {},
             "id": "mine",
+            "priority": 0,
+            "deadline": None,
         },
     ),
     (
@@ -80,6 +85,8 @@ REQUESTS = [
             "method": None,
             "parameters": {},
             "id": None,
+            "priority": 0,
+            "deadline": None,
         },
     ),
     (
@@ -90,11 +97,21 @@ REQUESTS = [
             "method": None,
             "parameters": {},
             "id": None,
+            "priority": 0,
+            "deadline": None,
         },
     ),
     (
-        ForgetRequest.for_client(2, id="r9"),
-        {"scope": "client", "target": {"client": "2"}, "method": None, "parameters": {}, "id": "r9"},
+        ForgetRequest.for_client(2, id="r9", priority=-3, deadline=1_800_000_000),
+        {
+            "scope": "client",
+            "target": {"client": "2"},
+            "method": None,
+            "parameters": {},
+            "id": "r9",
+            "priority": -3,
+            "deadline": 1.8e9,
+        },
     ),
 ]
 
@@ -147,3 +164,42 @@ def test_text_that_is_no_request(text: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         ForgetRequest.from_json(text)
     assert isinstance(caught.value, FedUnlearnError)
+
+
+def test_a_body_from_before_there_were_priorities_has_the_defaults() -> None:
+    read = ForgetRequest.from_json(body_with(id="old"))
+    assert (read.id, read.priority, read.deadline) == ("old", 0, None)
+
+
+@pytest.mark.parametrize("build", [ForgetRequest.for_class, ForgetRequest.for_samples, ForgetRequest.for_client])
+def test_every_scope_takes_a_priority_and_a_deadline(build: Callable[..., ForgetRequest]) -> None:
+    count = {"count": 1} if build == ForgetRequest.for_samples else {}
+    request = build(1, **count, priority=4, deadline=12.5, epochs=2)
+    assert (request.priority, request.deadline, dict(request.parameters)) == (4, 12.5, {"epochs": 2})
+    assert ForgetRequest.from_json(request.to_json()) == request
+
+
+@pytest.mark.parametrize("value", [1.0, True, "1", None, 2**63, -(2**63) - 1])
+def test_priorities_that_are_none(value: object) -> None:
+    with pytest.raises(InvalidRequestError, match=r"priority .* was given; expected an integer"):
+        ForgetRequest.for_class(1, priority=value)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError):
+        ForgetRequest.from_json(body_with(priority=value))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), True, "tomorrow", 10**400])
+def test_deadlines_that_are_none(value: object) -> None:
+    with pytest.raises(InvalidRequestError, match=r"deadline .* was given; expected seconds since the epoch"):
+        ForgetRequest.for_class(1, deadline=value)  # type: ignore[arg-type]
+
+
+def test_what_two_requests_ask_for() -> None:
+    request = ForgetRequest.for_class(3, method="delete", epochs=2, id="a", priority=1)
+    assert request.asks_the_same(ForgetRequest.for_class(3, method="delete", epochs=2, id="b", deadline=5.0))
+    for other in (
+        ForgetRequest.for_class(4, method="delete", epochs=2, id="a"),
+        ForgetRequest.for_class(3, method="scrub", epochs=2, id="a"),
+        ForgetRequest.for_class(3, method="delete", epochs=3, id="a"),
+        ForgetRequest.for_client(3, method="delete", epochs=2, id="a"),
+    ):
+        assert not request.asks_the_same(other)

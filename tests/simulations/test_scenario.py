@@ -1,8 +1,9 @@
 from pathlib import Path
 
 import pytest
+from scenario_texts import MINIMAL
 
-from fed_unlearn.requests import ClassScope, SampleScope
+from fed_unlearn.requests import ClassScope, ClientScope, SampleScope
 from fed_unlearn.simulations.scenario import (
     Scenario,
     ScenarioError,
@@ -12,29 +13,7 @@ from fed_unlearn.simulations.scenario import (
 )
 from fed_unlearn.simulations.sections import TrainingOverrides
 
-MINIMAL = """
-name = "small"
-[data]
-dataset = "digits"
-[clients]
-count = 3
-[model]
-name = "small-cnn"
-[[timeline]]
-train = { rounds = 2 }
-[[timeline]]
-forget = { class = 3 }
-"""
-
-
 CLIENT_3 = "timeline[1].forget.client: 3 is not one of the 3 clients (0..2)"
-
-
-@pytest.fixture
-def minimal(tmp_path: Path) -> Path:
-    path = tmp_path / "small.toml"
-    path.write_text(MINIMAL)
-    return path
 
 
 def problem(name: str | Path, *overrides: str) -> str:
@@ -45,7 +24,7 @@ def problem(name: str | Path, *overrides: str) -> str:
     return message
 
 
-@pytest.mark.parametrize("name", ["digits", "cifar10", "faces"])
+@pytest.mark.parametrize("name", ["digits", "digits-continual", "cifar10", "cifar10-sequence", "faces"])
 def test_built_in_scenarios_load_and_their_resolved_files_load_to_the_same(name: str, tmp_path: Path) -> None:
     scenario = load_scenario(name)
     assert scenario.source_file == f"{name}.toml"
@@ -56,17 +35,37 @@ def test_built_in_scenarios_load_and_their_resolved_files_load_to_the_same(name:
 
 def test_the_digits_scenario_is_what_the_documentation_promises() -> None:
     scenario = load_scenario("digits")
-    requests = [scenario.request_of(entry.forget) for entry in scenario.timeline if entry.forget]
+    requests = [scenario.request_of(step) for _, steps in scenario.forget_entries() for step in steps]
     assert (scenario.clients.count, scenario.clients.partition, dict(scenario.clients.parameters)) == (
         10,
         "dirichlet",
         {"alpha": 0.5},
     )
-    assert [request.id for request in requests] == ["r1", "r2", "r3", "r4", "r5"]
-    assert [request.scope for request in requests[:3]] == [ClassScope((3,)), ClassScope((7,)), ClassScope((1,))]
-    assert requests[1].method == "boundary-expanding"
-    assert [request.scope for request in requests[3:]] == [SampleScope("4", count=4), SampleScope("7", count=4)]
-    assert set(built_in_scenarios()) == {"digits", "cifar10", "faces"}
+    assert [request.id for request in requests] == [f"r{number}" for number in range(1, 9)]
+    assert [request.scope for request in requests] == [
+        *(ClassScope((class_id,)) for class_id in (3, 7, 1)),
+        ClientScope("2"),
+        *(SampleScope(client, count=8) for client in ("3", "8")),
+        *(SampleScope(client, count=4) for client in ("4", "7")),
+    ]
+    assert [request.method for request in requests] == (
+        ["boundary-shrink", "boundary-expanding", "boundary-shrink", "fedosd"] + 4 * ["instance-wise"]
+    )
+    assert [request.parameters.get("goal") for request in requests[4:]] == (
+        2 * ["indistinguishable"] + 2 * ["misclassify"]
+    )
+    assert set(built_in_scenarios()) == {"digits", "digits-continual", "cifar10", "cifar10-sequence", "faces"}
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-continual"])
+@pytest.mark.parametrize("seed", range(10))
+def test_clients_hold_what_the_digits_scenarios_ask_for_under_every_seed(name: str, seed: int) -> None:
+    from fed_unlearn.simulations.data_checks import check_clients
+    from fed_unlearn.simulations.task import source_of
+
+    scenario = load_scenario(name, [f"seed={seed}"])
+    check_against_data(scenario, class_count=10)
+    check_clients(scenario, source_of(scenario.data))
 
 
 def test_values_survive_the_resolved_file(minimal: Path, tmp_path: Path) -> None:
@@ -85,9 +84,7 @@ def test_values_survive_the_resolved_file(minimal: Path, tmp_path: Path) -> None
     assert scenario.gate.class_.max_retain_drop is None
     assert scenario.gate.class_.max_forget_accuracy == 0.05
     assert scenario.clients.parameters == {"min_partition_size": 2}
-    step = scenario.timeline[2].forget
-    assert step is not None
-    request = scenario.request_of(step)
+    request = scenario.request_of(scenario.timeline[2].requests[0])
     assert (request.scope, request.id, dict(request.parameters)) == (
         SampleScope("1", sample_ids=("4", "a")),
         "mine",
@@ -109,7 +106,7 @@ def test_ids_that_are_given_are_kept_and_the_others_are_free(minimal: Path) -> N
     scenario = load_scenario(
         str(minimal), ["timeline.2.forget={class = 4, id = 'r1'}", "timeline.3.forget={class = 5}"]
     )
-    assert [entry.forget.id for entry in scenario.timeline if entry.forget] == ["r2", "r1", "r3"]
+    assert [step.id for _, steps in scenario.forget_entries() for step in steps] == ["r2", "r1", "r3"]
 
 
 def test_a_checkpoint_stands_in_for_the_training_before_the_first_request(minimal: Path) -> None:
@@ -164,7 +161,29 @@ def test_the_message_of_the_documentation() -> None:
         (["timeline.0={forget = {class = 1}}"], "timeline[0].forget: nothing was trained before it"),
         (["timeline.1.forget={}"], "timeline[1].forget: names nothing to forget; expected class, classes, or client"),
         (["timeline.1.forget.client=1"], "timeline[1].forget: class and client were given together"),
-        (["timeline.1.forget={client = 1}"], "timeline[1].forget.client: 1 alone: forgetting a whole client"),
+        (["timeline.1.forget=[{class = 1}, {clas = 3}]"], "timeline[1].forget[1].clas: is not a known key; did you mean class?"),
+        (["timeline.1.forget=[{class = 1}, {}]"], "timeline[1].forget[1]: names nothing to forget"),
+        (["timeline.1.forget=[]"], "timeline[1].forget: is empty; expected at least one entry"),
+        (["timeline.1.forget=3"], "timeline[1].forget: 3 was given; expected a table"),
+        (["timeline.1.forget=[{class = 1, id = 'a'}, {class = 3, id = 'a'}]"], "timeline[1].forget[1].id: 'a' is the id of timeline[1][0] too"),
+        (["timeline.1.forget=[{class = 1}, {class = 12}]"], "timeline[1].forget[1].class: 12 is not a class of 'digits' (0..9)"),
+        (["timeline.1.forget={client = 1}", "timeline.2.forget={client = 1}"], "timeline[2].forget.client: 1 was forgotten as a whole before"),
+        (["timeline.1.forget={client = 1}", "timeline.2.forget={client = 1, samples = 2}"], "timeline[2].forget.client: 1 was forgotten as a whole before"),
+        (["timeline.1.forget=[{client = 1}, {client = 0}]"], "timeline[1].forget[1].client: forgetting 0 leaves 1 of 3 clients; at least 2 must stay"),
+        (["timeline.1.forget={client = 1, method = 'boundary-shrink'}"], "timeline[1].forget.method: 'boundary-shrink' does not serve client requests; federaser or fedosd or projected-ascent or retrain does"),
+        (["timeline.1.forget={client = 1, method = 'scrub'}"], "timeline[1].forget.method: 'scrub' does not serve client requests; "),
+        (["timeline.1.forget.method=fedosd"], "timeline[1].forget.method: 'fedosd' does not serve class requests; "),
+        (["timeline.1.forget={client = 1, goal = 'relabel'}"], "timeline[1].forget.method: server-side method 'fedosd' has no parameter 'goal'"),
+        (["timeline.1.forget.deadline=0"], "timeline[1].forget.deadline: 0 was given; expected a number greater than 0"),
+        (["timeline.1.forget.priority=high"], "timeline[1].forget.priority: 'high' was given; expected integer"),
+        (["unlearning.escalation.class=retrain"], "unlearning.escalation.class: 'retrain' was given; expected a list of names"),
+        (["unlearning.escalation.class=['retrain', 'magic']"], "unlearning.escalation.class[1]: method 'magic' is unknown; known are"),
+        (["unlearning.escalation.sample=['mask-output']"], "unlearning.escalation.sample[0]: 'mask-output' does not serve sample requests"),
+        (["unlearning.escalation.client=['delete']"], "unlearning.escalation.client[0]: 'delete' does not serve client requests"),
+        (["unlearning.hold.data=0"], "unlearning.hold.data: 0 was given; expected a number greater than 0"),
+        (["unlearning.hold.class=1.5"], "unlearning.hold.class: 1.5 was given; expected a number less than or equal to 1"),
+        (["unlearning.history.every=0"], "unlearning.history.every: 0 was given; expected a number greater than or equal to 1"),
+        (["gate.client.membership-contains-half='yes'"], "gate.client.membership-contains-half: 'yes' was given; expected boolean"),
         (["timeline.1.forget={samples = 1}"], "timeline[1].forget.client: is missing"),
         (["timeline.1.forget={client = 99, samples = 1}"], "timeline[1].forget.client: 99 is not one of the 3"),
         (["timeline.1.forget.method=magic"], "timeline[1].forget.method: method 'magic' is unknown; known are"),
@@ -195,7 +214,7 @@ def test_missing_keys_and_files_that_are_no_scenarios(tmp_path: Path, minimal: P
     assert problem(tmp_path).startswith(f"scenario '{tmp_path}' is a folder; expected the path of a TOML file or")
     assert problem("digts") == (
         "scenario 'digts' is unknown; did you mean 'digits'? expected the path of a TOML file or one of the"
-        " built-in cifar10, digits, faces"
+        " built-in cifar10, cifar10-sequence, digits, digits-continual, faces"
     )
     assert problem("digits", "clients.count").startswith("digits.toml: --set 'clients.count': expected KEY=VALUE")
 
@@ -204,14 +223,3 @@ def test_scenarios_cannot_be_changed(minimal: Path) -> None:
     scenario: Scenario = load_scenario(str(minimal))
     with pytest.raises(ValueError, match="frozen"):
         scenario.seed = 3  # type: ignore[misc]
-
-
-def test_a_scenario_is_fitted_to_a_smaller_federation() -> None:
-    from fed_unlearn.simulations.scenario_checks import forget_steps
-    from fed_unlearn.simulations.task import fitted
-
-    scenario = load_scenario("digits")
-    assert fitted(scenario, 10) is scenario
-    two = fitted(scenario, 2)
-    assert two.clients.count == 2
-    assert [step.client for _, step in forget_steps(two) if step.client is not None] == [0, 1]

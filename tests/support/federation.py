@@ -113,7 +113,10 @@ class Federation:
 
 
 FAST_PLAN = UnlearningPlan(
-    parameters={"boundary-shrink": {"epochs": 10, "learning_rate": 0.02}}, repair_rounds=1, retention_days=1.0
+    parameters={"boundary-shrink": {"epochs": 10, "learning_rate": 0.02}},
+    repair_rounds=1,
+    retention_days=1.0,
+    backoff_seconds=0.0,
 )
 
 OPEN_GATE = Gate(

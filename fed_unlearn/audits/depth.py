@@ -1,0 +1,133 @@
+"""Is a class forgotten as deeply as by a model that never saw it? Features and relearning, beside a retrain oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from torch import nn
+
+from fed_unlearn.audits.probe import ProbeResult, probe
+from fed_unlearn.audits.relearning import RelearnResult, relearn
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import EmptySetError
+from fed_unlearn.methods.validation import require
+from fed_unlearn.seeding import seeded_generator
+
+# Forgetting is undone where so much of the original's accuracy on D_f is back.
+REGAINED_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Depth:
+    """What one model still has of the classes, on its raw outputs and features."""
+
+    probe: ProbeResult
+    relearning: RelearnResult
+
+
+@dataclass(frozen=True)
+class DepthReport:
+    """The unlearned model beside the oracle.
+
+    Attributes
+    ----------
+    model, oracle : Depth
+    """
+
+    model: Depth
+    oracle: Depth
+
+    @property
+    def probe_ratio(self) -> float | None:
+        """The model's balanced accuracy over the oracle's; near 1 is deep. None where the oracle's is 0."""
+        return _ratio(self.model.probe.balanced_accuracy, self.oracle.probe.balanced_accuracy)
+
+    @property
+    def relearn_ratio(self) -> float | None:
+        """The model's steps over the oracle's: near 1 is deep, 0 is a mask.
+
+        Where one of them did not get there its bound on the steps counts; None where neither did, or where the oracle
+        needed no step.
+        """
+        if not (self.model.relearning.reached or self.oracle.relearning.reached):
+            return None
+        return _ratio(self.model.relearning.steps, self.oracle.relearning.steps)
+
+    def is_within(self, tolerance: float) -> bool:
+        """Whether both ratios are known and at most ``tolerance`` from 1, for instance 0.2."""
+        ratios = (self.probe_ratio, self.relearn_ratio)
+        return all(ratio is not None and abs(ratio - 1) <= tolerance for ratio in ratios)
+
+
+def depth(
+    model: nn.Module,
+    oracle: nn.Module,
+    train: ImageSet,
+    test: ImageSet,
+    classes: Collection[int],
+    *,
+    seed: int,
+    original_accuracy: float = 1.0,
+    learning_rate: float = 3e-3,
+    momentum: float = 0.0,
+    batch_size: int = 64,
+    max_steps: int = 500,
+    head: str | None = None,
+) -> DepthReport:
+    """Probe both models and relearn the classes with both, in the same order of batches.
+
+    Parameters
+    ----------
+    model, oracle : nn.Module
+        Neither is changed.
+    train, test : ImageSet
+        Of all classes, the forgotten ones included: the probe is trained on ``train`` and judged on ``test``; D_f is
+        what ``train`` has of the classes.
+    classes : collection of int
+        The forgotten classes.
+    seed : int
+        Of all that is drawn, for both models alike.
+    original_accuracy : float in (0, 1], default 1
+        Share of D_f that the model had right before it forgot; relearning aims at ``REGAINED_SHARE`` of it.
+    learning_rate, momentum, batch_size, max_steps
+        As in :func:`~fed_unlearn.audits.relearning.relearn`.
+    head : str, optional
+        Name of the layer that puts out the logits; the last linear layer or 1x1 convolution where None.
+
+    Returns
+    -------
+    DepthReport
+
+    Raises
+    ------
+    EmptySetError, InvalidModelError, InvalidParameterError, UnlearningDivergedError
+        As in :func:`~fed_unlearn.audits.probe.probe` and :func:`~fed_unlearn.audits.relearning.relearn`.
+    """
+    require("original_accuracy", "depth", original_accuracy, float, above=0, maximum=1)
+    forget = train.of_classes(classes)
+    if len(forget) == 0:
+        raise EmptySetError(f"depth: no training sample is of classes {sorted(classes)}; at least one was expected")
+
+    def of(judged: nn.Module) -> Depth:
+        return Depth(
+            probe(judged, train, test, classes, seed=seed, head=head),
+            relearn(
+                judged,
+                forget,
+                target_accuracy=REGAINED_SHARE * original_accuracy,
+                generator=seeded_generator(seed, "depth", "relearn"),
+                learning_rate=learning_rate,
+                momentum=momentum,
+                batch_size=batch_size,
+                max_steps=max_steps,
+                classes=classes,
+                head=head,
+            ),
+        )
+
+    return DepthReport(model=of(model), oracle=of(oracle))
+
+
+def _ratio(value: float, reference: float) -> float | None:
+    return value / reference if reference else None

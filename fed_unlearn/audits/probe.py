@@ -1,0 +1,118 @@
+"""Do a model's features still tell forgotten classes from the others, whatever its output layer says?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fed_unlearn.audits.layers import output_layer, penultimate_features
+from fed_unlearn.data.images import Samples
+from fed_unlearn.errors import EmptySetError
+from fed_unlearn.methods.validation import require
+from fed_unlearn.seeding import seeded_generator
+
+_MOST_ITERATIONS = 1000
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """How well a linear probe tells the classes from the rest.
+
+    Attributes
+    ----------
+    balanced_accuracy : float
+        Mean of the share found among the classes' samples and among the others; 0.5 is chance, 1 perfect.
+    class_samples, other_samples : int
+        How many of each it was judged on.
+    """
+
+    balanced_accuracy: float
+    class_samples: int
+    other_samples: int
+
+
+def probe(
+    model: nn.Module,
+    train: Samples,
+    test: Samples | None,
+    classes: Collection[int],
+    *,
+    seed: int,
+    max_samples: int = 10_000,
+    head: str | None = None,
+) -> ProbeResult:
+    """Train a linear probe on what the output layer reads, and judge it on other samples (Alain and Bengio, 2017).
+
+    The features of a retrain oracle separate a class that it never saw as well: compare with it, never judge alone.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Never changed; normalisation statistics are frozen and dropout is off.
+    train : Samples
+        Both of the classes and of others.
+    test : Samples or None
+        Likewise, and none of the samples of ``train``. Where None, a random half of ``train`` is kept for it.
+    classes : collection of int
+        The forgotten classes, taken together against all others.
+    seed : int
+        Of the halves and of the samples chosen.
+    max_samples : int, default 10000
+        At most so many random samples of each part are read.
+    head : str, optional
+        Name of the layer that puts out the logits; the last linear layer or 1x1 convolution where None.
+
+    Returns
+    -------
+    ProbeResult
+        Of scikit-learn's logistic regression on standardised features, both sides weighted alike.
+
+    Raises
+    ------
+    EmptySetError
+        If a part has no sample of the classes, or none of others.
+    InvalidModelError
+        If the model has no such layer, or its features are not finite.
+    InvalidParameterError
+        If ``max_samples`` is below 2.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import balanced_accuracy_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    require("max_samples", "probe", max_samples, int, minimum=2)
+    if test is None:
+        order = torch.randperm(len(train), generator=seeded_generator(seed, "probe", "halves"))
+        train, test = (train.subset(half) for half in order.tensor_split(2))
+    train, test = _chosen(train, max_samples, seed, "train"), _chosen(test, max_samples, seed, "test")
+    truth = [_is_of(part, classes, name) for part, name in ((train, "training"), (test, "test"))]
+    layer = output_layer("probe", model, train, head)
+    features = [penultimate_features(model, part, layer).double().numpy() for part in (train, test)]
+    classifier = make_pipeline(
+        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=_MOST_ITERATIONS)
+    ).fit(features[0], truth[0].numpy())
+    found = balanced_accuracy_score(truth[1].numpy(), classifier.predict(features[1]))
+    return ProbeResult(float(found), int(truth[1].sum()), int((~truth[1]).sum()))
+
+
+def _chosen(samples: Samples, most: int, seed: int, part: str) -> Samples:
+    if len(samples) <= most:
+        return samples
+    order = torch.randperm(len(samples), generator=seeded_generator(seed, "probe", part))
+    return samples.subset(order[:most].sort().values)
+
+
+def _is_of(samples: Samples, classes: Collection[int], part: str) -> Tensor:
+    """Which samples are of the classes, of shape (n,), bool."""
+    wanted = torch.tensor(sorted(classes), dtype=torch.int64)
+    belongs = torch.isin(samples.labels.cpu(), wanted)
+    if not belongs.any() or belongs.all():
+        raise EmptySetError(
+            f"probe: {int(belongs.sum())} of {len(belongs)} {part} samples are of classes {sorted(classes)}; samples of"
+            " these and of other classes were expected"
+        )
+    return belongs

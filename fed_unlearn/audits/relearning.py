@@ -1,0 +1,175 @@
+"""How few optimizer steps bring forgotten samples back: what was only hidden is there at once."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fed_unlearn.audits.layers import OutputLayer, output_layer, raw_logits
+from fed_unlearn.data.images import Samples
+from fed_unlearn.errors import EmptySetError, InvalidParameterError, UnlearningDivergedError
+from fed_unlearn.inference import batch_slices, device_of
+from fed_unlearn.methods.batches import cycle
+from fed_unlearn.methods.checks import check_samples
+from fed_unlearn.methods.validation import require
+
+
+@dataclass(frozen=True)
+class RelearnResult:
+    """What relearning took.
+
+    Attributes
+    ----------
+    steps : int
+        Optimizer steps until the aim was found met; all that were allowed where it was not.
+    reached : bool
+        Whether the aim was met.
+    accuracy : float
+        Share of the measured samples that were right at the end.
+    """
+
+    steps: int
+    reached: bool
+    accuracy: float
+
+
+def relearn(
+    model: nn.Module,
+    forget: Samples,
+    *,
+    target_accuracy: float,
+    generator: torch.Generator,
+    learning_rate: float = 3e-3,
+    momentum: float = 0.0,
+    batch_size: int = 64,
+    max_steps: int = 500,
+    max_measured: int = 1000,
+    classes: Collection[int] | None = None,
+    head: str | None = None,
+) -> RelearnResult:
+    """Train a copy on nothing but the forget set until it is recognised again.
+
+    Masks are lifted first, for they would be taken for depth: an output bias of -10,000 takes SGD longer to climb than
+    anything that was learned. Outputs are read where the output layer gives them, before all that a wrapper does to
+    them, and the biases of the forgotten classes are set to the median of the others', since a class's prior is nothing
+    that was learned of its samples. Weights of the output layer stay: a row that was overwritten looks as deep here as
+    boundary unlearning, and only the probe tells. Hold the figure against that of a retrain oracle, treated alike.
+
+    BatchNorm statistics are frozen, dropout is off, and every floating-point parameter is trained, frozen ones too.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Never changed.
+    forget : Samples
+        D_f.
+    target_accuracy : float in (0, 1]
+        The aim: 0.9 times the accuracy of the model before anything was forgotten.
+    generator : torch.Generator
+        Of the order of batches and of the samples measured; on the CPU.
+    learning_rate, momentum : float
+        Of SGD. Small steps tell models apart that large ones all bring back in one.
+    batch_size : int, default 64
+    max_steps : int, default 500
+        Bound on the steps.
+    max_measured : int, default 1000
+        The accuracy is that on at most so many random samples of the forget set; it is looked at after every step, or
+        every few where it reads far more samples than a step does.
+    classes : collection of int, optional
+        Whose output biases are reset; the labels of the forget set where None, none where empty. None is where no other
+        class is left to go by.
+    head : str, optional
+        Name of the layer that puts out the logits; the last linear layer or 1x1 convolution where None.
+
+    Returns
+    -------
+    RelearnResult
+        With 0 steps where the copy recognises the samples as soon as masks are lifted.
+
+    Raises
+    ------
+    EmptySetError
+        If the forget set is empty.
+    InvalidDataError
+        If a label is not an output of the model.
+    InvalidModelError
+        If the model has no such layer.
+    InvalidParameterError
+        If a setting is out of range, or a class is not an output of the model.
+    UnlearningDivergedError
+        If a loss or an output is not a finite number.
+    """
+    _check_settings(target_accuracy, learning_rate, momentum, batch_size, max_steps, max_measured)
+    if len(forget) == 0:
+        raise EmptySetError("relearn: the forget set has no sample; at least one was expected")
+    student = copy.deepcopy(model).eval()
+    device = device_of(student)
+    forget = forget.to(device)
+    layer = output_layer("relearn", student, forget, head)
+    check_samples("relearn", "forget", forget, forget.image_shape, layer.weight.shape[0])
+    _lift_masks(layer, forget.labels.unique().tolist() if classes is None else classes)
+    parameters = [parameter.requires_grad_(True) for parameter in student.parameters() if parameter.is_floating_point()]
+    optimizer = torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum)
+    measured = forget
+    if len(forget) > max_measured:
+        measured = forget.subset(torch.randperm(len(forget), generator=generator)[:max_measured].to(device))
+    interval = max(1, math.ceil(len(measured) / (4 * batch_size)))  # a look costs about as much as the steps before it
+    batches = cycle(forget, batch_size, generator)
+    with raw_logits(student, layer) as logits_of:
+        accuracy, step = _accuracy(logits_of, measured, 0), 0
+        while accuracy < target_accuracy and step < max_steps:
+            step += 1
+            _, images, labels = next(batches)
+            loss = functional.cross_entropy(logits_of(_packed(images)), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step % interval == 0 or step == max_steps:
+                accuracy = _accuracy(logits_of, measured, step)
+    return RelearnResult(step, accuracy >= target_accuracy, accuracy)
+
+
+def _lift_masks(layer: OutputLayer, classes: Collection[int]) -> None:
+    every = range(layer.weight.shape[0])
+    if unknown := sorted(set(classes).difference(every)):
+        raise InvalidParameterError(f"relearn: classes {unknown} were given; the model has outputs 0 to {every[-1]}")
+    hidden = sorted(set(classes))
+    others = [index for index in every if index not in hidden]
+    if layer.bias is not None and hidden and others:
+        with torch.no_grad():
+            layer.bias[hidden] = layer.bias[others].median()
+
+
+def _accuracy(logits_of: Callable[[Tensor], Tensor], samples: Samples, step: int) -> float:
+    right, finite = [], []
+    with torch.inference_mode():
+        for images, labels in samples.batches(batch_slices(samples, samples.labels.device)):
+            logits = logits_of(_packed(images))
+            right.append((logits.argmax(dim=1) == labels).sum())
+            finite.append((logits < torch.inf).all())  # minus infinity is the mask of another class
+    if not torch.stack(finite).all():
+        raise UnlearningDivergedError(
+            f"relearn: the outputs are not finite at step {step}; try a smaller learning rate"
+        )
+    return int(torch.stack(right).sum()) / len(samples)
+
+
+def _packed(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _check_settings(
+    target_accuracy: float, learning_rate: float, momentum: float, batch_size: int, max_steps: int, max_measured: int
+) -> None:
+    require("target_accuracy", "relearn", target_accuracy, float, above=0, maximum=1)
+    require("learning_rate", "relearn", learning_rate, float, above=0)
+    require("momentum", "relearn", momentum, float, minimum=0, below=1)
+    require("batch_size", "relearn", batch_size, int, minimum=1)
+    require("max_steps", "relearn", max_steps, int, minimum=1)
+    require("max_measured", "relearn", max_measured, int, minimum=1)

@@ -1,0 +1,129 @@
+"""What the server asks of clients: one instruction a message, as JSON in a ConfigRecord beside the arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from flwr.app import ConfigRecord, Message
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fed_unlearn.errors import ProtocolError
+from fed_unlearn.requests import ClassScope, ForgetRequest, ParameterValue, SampleScope, ScopeKind
+
+INSTRUCTION_KEY = "instruction"
+
+Part = Literal["retain", "validation", "test"]
+ALL_PARTS: tuple[Part, ...] = ("retain", "validation", "test")
+
+
+class Instruction(BaseModel):
+    """What the server asks of a client, beside arrays and training configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_record(self) -> ConfigRecord:
+        """The record that carries the instruction."""
+        return ConfigRecord({INSTRUCTION_KEY: self.model_dump_json()})
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        """Read the instruction of a message.
+
+        Raises
+        ------
+        ProtocolError
+            If the message has none, or another one.
+        """
+        record = message.content.get(INSTRUCTION_KEY)
+        if not isinstance(record, ConfigRecord):
+            raise ProtocolError(f"a {message.metadata.message_type} message without an instruction")
+        try:
+            return cls.model_validate_json(str(record[INSTRUCTION_KEY]))
+        except (ValidationError, KeyError) as error:
+            raise ProtocolError(f"a {message.metadata.message_type} message with a malformed instruction") from error
+
+
+class Target(BaseModel):
+    """The samples that one request asks for, and which attempt at it this is.
+
+    ``sample_ids`` or ``sample_count`` (of ``sample_class``, where that is given) for scope ``"sample"``, ``classes``
+    for scope ``"class"``; everything that the client holds for scope ``"client"``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    request_id: str
+    attempt: int
+    scope: ScopeKind
+    classes: tuple[int, ...] = ()
+    sample_ids: tuple[str, ...] = ()
+    sample_count: int = 0
+    sample_class: int | None = None
+
+    @classmethod
+    def of(cls, request: ForgetRequest, attempt: int = 0) -> Target:
+        """What a request asks a client for."""
+        scope = request.scope
+        is_sample = isinstance(scope, SampleScope)
+        return cls(
+            request_id=request.id or "",
+            attempt=attempt,
+            scope=scope.kind,
+            classes=scope.classes if isinstance(scope, ClassScope) else (),
+            sample_ids=scope.sample_ids if is_sample else (),
+            sample_count=scope.count if is_sample else 0,
+            sample_class=scope.of_class if is_sample else None,
+        )
+
+
+class UnlearnInstruction(Instruction):
+    """``train.unlearn``: take these samples of yours out of training, and unlearn them together by this method.
+
+    ``step`` counts the holder's turns within one attempt: repair and unlearning alternate for sample requests.
+    ``stronger`` says how often the method's setting is to be made stronger. Without a method nothing is unlearned: the
+    samples are only quarantined.
+    """
+
+    targets: tuple[Target, ...]
+    step: int
+    method: str | None
+    parameters: Mapping[str, ParameterValue] = {}
+    stronger: int = 0
+    excluded_classes: tuple[int, ...] = ()
+    seed: int
+    arrived: int = 0
+    """Training experiences whose samples have arrived; 0 for all."""
+
+
+class RepairInstruction(Instruction):
+    """``train.repair``: train on retained data; holders guard what these attempts taught."""
+
+    guarded: tuple[tuple[str, int], ...]
+    guard_weight: int
+    guard_margin: float
+    seed: int
+    round: int
+    arrived: int = 0
+
+
+class SettleInstruction(Instruction):
+    """``train.confirm`` and ``train.discard``: attempts were committed, or rolled back.
+
+    ``release`` lifts the quarantine: the requests were rejected or withdrawn.
+    """
+
+    targets: tuple[Target, ...]
+    retention_days: float = 0.0
+    release: bool = False
+
+
+class AuditInstruction(Instruction):
+    """``evaluate.audit``: count what this model gets right, on these parts and for these requests."""
+
+    parts: tuple[Part, ...]
+    targets: tuple[Target, ...]
+    retain_limit: int
+    """At most so many retained training samples of a client are read; 0 for all."""
+    seed: int
+    arrived: int = 0

@@ -1,0 +1,214 @@
+"""What ``fed-unlearn request`` and ``fed-unlearn ledger`` print: tables, or the same as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fed_unlearn.ledger import Ledger, LedgerEntry, LedgerEvent
+from fed_unlearn.lifecycle import FINAL
+from fed_unlearn.requests import ForgetRequest
+
+_UNBOUNDED = 10_000  # columns: what is not read on a screen is not folded
+
+
+def is_overdue(entry: LedgerEntry) -> bool:
+    """Whether a request has a deadline that is over, and is still pending."""
+    deadline = entry.request.deadline
+    return deadline is not None and deadline < time.time() and entry.status not in FINAL
+
+
+def entry_json(entry: LedgerEntry) -> dict[str, object]:
+    """A request as JSON has it; times in seconds since the epoch."""
+    request = entry.request
+    return {
+        "id": entry.id,
+        "scope": request.scope.kind,
+        "target": request.target(),
+        "method": request.method,
+        "parameters": dict(request.parameters),
+        "priority": request.priority,
+        "deadline": request.deadline,
+        "overdue": is_overdue(entry),
+        "status": entry.status.value,
+        "attempt": entry.attempt,
+        "reason": entry.reason,
+        "method_in_use": entry.method,
+        "approved": entry.approved,
+        "ever_committed": entry.ever_committed,
+        "release_due": entry.release_due,
+        "received": entry.received,
+        "owed": list(entry.owed),
+        "outcome": entry.outcome,
+    }
+
+
+def event_json(event: LedgerEvent) -> dict[str, object]:
+    """An event as JSON has it."""
+    return {
+        "sequence": event.sequence,
+        "time": event.time,
+        "request": event.request_id,
+        "name": event.name,
+        "attempt": event.attempt,
+        "facts": dict(event.facts),
+        "digest": event.digest,
+    }
+
+
+def ledger_summary(ledger: Ledger) -> dict[str, object]:
+    """The model that serves, and how many requests and clients stand where."""
+    entries = ledger.entries()
+    return {
+        "ledger": str(ledger.path),
+        "served_model": ledger.served_model(),
+        "requests": dict(Counter(entry.status.value for entry in entries)),
+        "forgotten_classes": sorted(ledger.forgotten_classes()),
+        "clients": {
+            "known": len(ledger.known_clients()),
+            "departed": len(ledger.departed()),
+            "owed": len({client for entry in entries for client in entry.owed}),
+        },
+    }
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON that every reader takes: numbers that are none become null."""
+    print(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def print_entries(entries: Iterable[LedgerEntry]) -> None:
+    """Print requests as a table, a line each."""
+    table = _table("id", "scope", "target", "status", "attempt", "method", "priority", "deadline", "reason")
+    for entry in entries:
+        request = entry.request
+        _add(
+            table,
+            *(entry.id, request.scope.kind, target_text(request), entry.status, str(entry.attempt)),
+            *(entry.method or request.method or "", str(request.priority), _deadline_text(entry), entry.reason or ""),
+        )
+    _console().print(table)
+
+
+def print_entry(entry: LedgerEntry, events: Iterable[LedgerEvent]) -> None:
+    """Print one request in full, and its events."""
+    request = entry.request
+    facts = {
+        "request": entry.id,
+        "scope": request.scope.kind,
+        "target": target_text(request),
+        "method": entry.method or request.method,
+        "parameters": ", ".join(f"{name}={value}" for name, value in request.parameters.items()),
+        "priority": str(request.priority),
+        "deadline": _deadline_text(entry),
+        "received": _time_text(entry.received),
+        "status": f"{entry.status}, attempt {entry.attempt}",
+        "approved": "yes" if entry.approved else None,
+        "reason": entry.reason,
+        "owed to": ", ".join(entry.owed),
+        "outcome": None if entry.outcome is None else json.dumps(entry.outcome),
+    }
+    _print_facts(facts)
+    _print_events(events, of_request=True)
+
+
+def print_ledger(summary: Mapping[str, object], events: Iterable[LedgerEvent]) -> None:
+    """Print what :func:`ledger_summary` gives, and the events."""
+    counts = {name: dict(value) for name, value in summary.items() if isinstance(value, dict)}
+    classes = summary["forgotten_classes"]
+    facts = {
+        "ledger": str(summary["ledger"]),
+        "model": str(summary["served_model"] or "none accepted yet"),
+        "requests": ", ".join(f"{count} {status}" for status, count in counts["requests"].items()) or "none",
+        "forgotten": ", ".join(f"class {item}" for item in classes) if isinstance(classes, list) else None,
+        "clients": ", ".join(f"{count} {what}" for what, count in counts["clients"].items()),
+    }
+    _print_facts(facts)
+    _print_events(events)
+
+
+def target_text(request: ForgetRequest) -> str:
+    """What a request asks for, in a few words."""
+    target = request.target()
+    if "classes" in target:
+        return ", ".join(str(item) for item in _as_list(target["classes"]))
+    client = f"client {target['client']}"
+    if "sample_ids" in target:
+        return f"{client}: {', '.join(str(item) for item in _as_list(target['sample_ids']))}"
+    if "samples" in target:
+        of_class = f" of class {target['of_class']}" if "of_class" in target else ""
+        return f"{client}: {target['samples']} samples{of_class}"
+    return client
+
+
+def _as_list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _print_facts(facts: Mapping[str, str | None]) -> None:
+    console = _console()
+    width = max(map(len, facts)) + 2
+    for name, value in facts.items():
+        if value:
+            console.print(Text(f"{name:<{width}}", style="bold").append(_printable(value), style="not bold"))
+
+
+def _print_events(events: Iterable[LedgerEvent], *, of_request: bool = False) -> None:
+    table = _table("event", "time", *(() if of_request else ("request",)), "name", "attempt", "facts")
+    for event in events:
+        own = () if of_request else (event.request_id or "",)
+        facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
+        _add(table, str(event.sequence), _time_text(event.time), *own, event.name, str(event.attempt), facts)
+    console = _console()
+    console.print()
+    console.print(table)
+
+
+def _deadline_text(entry: LedgerEntry) -> str:
+    if entry.request.deadline is None:
+        return ""
+    return _time_text(entry.request.deadline) + (" overdue" if is_overdue(entry) else "")
+
+
+def _time_text(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+    except (OverflowError, OSError, ValueError):
+        return f"{seconds:g} s"
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _printable(text: str) -> str:
+    """Names and reasons come from others: what a terminal would obey is not sent to it."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _add(table: Table, *cells: str) -> None:
+    table.add_row(*(Text(_printable(cell)) for cell in cells))
+
+
+def _console() -> Console:
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_UNBOUNDED)

@@ -1,0 +1,62 @@
+"""What ``fed-unlearn strategies`` says of a strategy, read from Flower's class itself."""
+
+from __future__ import annotations
+
+import inspect
+
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.serverapp.strategy.fedopt import FedOpt
+
+from fed_unlearn.strategies.inner_kinds import PRIVACY_WRAPPERS, ROBUST_AGGREGATORS, why_class_refused
+
+_NOT_IN_FILES = {"strategy", "accountant", "selection_rule"}
+"""Parameters that are objects of Python."""
+
+
+def strategy_facts(name: str) -> dict[str, str]:
+    """Parameters, treatment and refusal of a strategy; empty where there is nothing to say.
+
+    Parameters
+    ----------
+    name : str
+        Of a strategy in ``flwr.serverapp.strategy``.
+    """
+    cls: type[Strategy] = getattr(flower, name)
+    refused = why_class_refused(cls)
+    if refused is not None:
+        return {"refused": refused}
+    return {"parameters": ", ".join(_parameters(cls)), "unlearning": _treatment(cls)}
+
+
+def _parameters(cls: type[Strategy]) -> list[str]:
+    """Parameters of its own in kebab case, with their defaults; those of FedAvg's sampling are the scenario's."""
+    common = set(inspect.signature(FedAvg).parameters) | _NOT_IN_FILES
+    own = {key: value for key, value in inspect.signature(cls).parameters.items() if key not in common}
+    listed = [
+        key.replace("_", "-") + ("" if value.default in (inspect.Parameter.empty, None) else f" = {value.default}")
+        for key, value in own.items()
+    ]
+    return [*listed, "inner = FedAvg"] if issubclass(cls, PRIVACY_WRAPPERS) else listed
+
+
+def _treatment(cls: type[Strategy]) -> str:
+    if issubclass(cls, PRIVACY_WRAPPERS):
+        return (
+            "unlearn and repair rounds are clipped and noised as training is, and counted; every client counts alike,"
+            " and the noise is made for those that answered"
+        )
+    if issubclass(cls, flower.MultiKrum):
+        return "unlearn and repair rounds go through it and need 2 num-malicious-nodes + 3 answers"
+    if issubclass(cls, flower.Bulyan):
+        return "unlearn and repair rounds go through it and need 4 num-malicious-nodes + 3 answers"
+    if issubclass(cls, ROBUST_AGGREGATORS):
+        return "unlearn and repair rounds go through it and need 3 answers"
+    if issubclass(cls, FedOpt | flower.FedAvgM):
+        return "unlearn and repair rounds are averaged; its momenta, which carry the data, are reset on commit"
+    if issubclass(cls, flower.QFedAvg):
+        return (
+            "unlearn and repair rounds are averaged; from Python only, since the clients of scenarios report no"
+            " training loss"
+        )
+    return "unlearn and repair rounds are averaged"

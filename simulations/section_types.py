@@ -1,0 +1,94 @@
+"""What the sections of a scenario file are made of: the base of every table, and the types of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+Scalar = bool | int | float | str
+SettingValue = Scalar | tuple[Scalar, ...]
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+def kebab(name: str) -> str:
+    """Key of a file for the name of a field: ``max-repair-rounds``, ``class``."""
+    return name.rstrip("_").replace("_", "-")
+
+
+def as_tuple(value: object) -> object:
+    """A list as a tuple, anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def none_or(value: object) -> object:
+    """None for ``"none"``, anything else as it is."""
+    return None if value == "none" else value
+
+
+def _setting(value: object) -> object:
+    items = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(item, bool | int | float | str) for item in items):
+        raise PydanticCustomError("setting", "Input should be a number, a string, true, false or a list of these")
+    return tuple(items) if isinstance(value, list | tuple) else value
+
+
+def _snake_keys(value: object) -> object:
+    return {str(key).replace("-", "_"): item for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _names(value: object) -> object:
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise PydanticCustomError("names", "Input should be a list of names")
+
+
+Setting = Annotated[object, BeforeValidator(_setting)]
+Parameters = Annotated[dict[str, Setting], BeforeValidator(_snake_keys)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Positive = Annotated[int, Field(ge=1)]
+FromZero = Annotated[int, Field(ge=0)]
+FiniteFromZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Part = Annotated[float, Field(gt=0, lt=1)]
+ShareOrNone = Annotated[Share | None, BeforeValidator(none_or)]
+Threshold = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(none_or)]
+BatchNorm = Literal["train", "frozen"]
+
+
+class Section(BaseModel):
+    """A table of the file: keys in kebab case, unknown ones refused, values never converted."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, alias_generator=kebab, populate_by_name=True, protected_namespaces=()
+    )
+
+
+class OpenSection(Section):
+    """A table that takes further keys: parameters of whatever the table names."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Setting]
+
+    @property
+    def parameters(self) -> Mapping[str, object]:
+        """The further keys, in snake case."""
+        return {key.replace("-", "_"): value for key, value in (self.__pydantic_extra__ or {}).items()}
+
+
+class TrainingOverrides(Section):
+    """Training settings that replace those of ``[training]`` where they are given."""
+
+    local_epochs: Count | None = None
+    learning_rate: Rate | None = None
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    weight_decay: FiniteFromZero | None = None
+    batch_size: Count | None = None
+    fraction: Share | None = None
+    batch_norm: BatchNorm | None = None
+    augment: bool | None = None

@@ -1,0 +1,40 @@
+"""The strategies of Flower by name, with their papers; what of each can be wrapped is asked of the strategies' room."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+PAPERS: Final = {
+    "FedAvg": "McMahan et al., AISTATS 2017",
+    "FedProx": "Li et al., MLSys 2020",
+    "FedAvgM": "Hsu et al., 2019",
+    "FedAdagrad": "Reddi et al., ICLR 2021",
+    "FedAdam": "Reddi et al., ICLR 2021",
+    "FedYogi": "Reddi et al., ICLR 2021",
+    "QFedAvg": "Li et al., ICLR 2020",
+    "FedMedian": "Yin et al., ICML 2018",
+    "FedTrimmedAvg": "Yin et al., ICML 2018",
+    "Krum": "Blanchard et al., NeurIPS 2017",
+    "MultiKrum": "Blanchard et al., NeurIPS 2017",
+    "Bulyan": "El Mhamdi et al., ICML 2018",
+    "DifferentialPrivacyServerSideFixedClipping": "McMahan et al., ICLR 2018",
+    "DifferentialPrivacyServerSideAdaptiveClipping": "Andrew et al., NeurIPS 2021",
+    "DifferentialPrivacyClientSideFixedClipping": "McMahan et al., ICLR 2018",
+    "DifferentialPrivacyClientSideAdaptiveClipping": "Andrew et al., NeurIPS 2021",
+    "FedXgbBagging": "none",
+    "FedXgbCyclic": "none",
+}
+"""Every strategy of ``flwr.serverapp.strategy`` in Flower 1.41."""
+
+
+def _strategy_name(value: object) -> object:
+    if value in PAPERS:
+        return value
+    raise PydanticCustomError("strategy", "Input should be a strategy of Flower: " + ", ".join(PAPERS))
+
+
+StrategyName = Annotated[str, BeforeValidator(_strategy_name)]
+"""One of the names above; that one cannot be wrapped is said, with the reason, when a strategy is made of it."""

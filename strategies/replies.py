@@ -1,0 +1,199 @@
+"""Which replies of clients can be used: whole, finite models like the one that was sent, with a weight, once each."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Message
+from numpy.typing import NDArray
+
+from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays, decode, pack
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+_TWICE = "it answered twice; the first answer counts"
+
+
+def usable_arrays(message: Message, reference: Arrays, *, weight_key: str | None = protocol.WEIGHT) -> str | None:
+    """Why the model of a reply cannot be used; None where it can.
+
+    Parameters
+    ----------
+    message : Message
+        A client's reply.
+    reference : dict of ndarray
+        The model that the client was sent.
+    weight_key : str or None
+        Name of the metric that must be a finite number above 0; None where there need not be one.
+
+    Returns
+    -------
+    str or None
+        For instance ``"its array 'fc.weight' is not finite"``: it names arrays, and holds no numbers of theirs.
+    """
+    return read_reply(message, reference, weight_key)[1]
+
+
+def read_reply(message: Message, reference: Arrays, weight_key: str | None) -> tuple[Arrays, str | None]:
+    """The model of a reply, read-only, and None; an empty one and the reason where it cannot be used."""
+    if message.has_error():
+        return {}, f"it answered with an error: {message.error.reason}"
+    record = _model_of(message)
+    if record is None:
+        return {}, "its reply carries no model"
+    if set(record) != set(reference):
+        return {}, f"its model has {len(record)} arrays, and not the {len(reference)} that were sent"
+    weight = weight_of(message, weight_key)
+    if weight is None:
+        return {}, f"its {weight_key} is not a finite number above 0"
+    arrays: Arrays = {}
+    for name, sent in reference.items():
+        array = record[name]
+        if tuple(array.shape) != sent.shape or array.dtype != sent.dtype.name:
+            return {}, f"its array {name!r} is {array.dtype}{list(array.shape)}; sent {sent.dtype}{list(sent.shape)}"
+        try:
+            value = _read(array)
+        except Exception as error:  # the bytes are a client's: NumPy raises whatever its parser comes across
+            return {}, f"its array {name!r} cannot be read: {type(error).__name__}"
+        if value.shape != sent.shape or value.dtype != sent.dtype:
+            return {}, f"its array {name!r} is not what its description says"
+        if not np.isfinite(value).all():
+            return {}, f"its array {name!r} is not finite"
+        arrays[name] = value
+    return arrays, None
+
+
+def weight_of(message: Message, weight_key: str | None) -> float | None:
+    """The weight of a reply; 1 where none is asked for, and None where it is not a finite number above 0."""
+    if weight_key is None:
+        return 1.0
+    weight = protocol.read_metric(message, weight_key)
+    return float(weight) if math.isfinite(weight) and weight > 0 else None
+
+
+@dataclass(frozen=True)
+class UsableReply:
+    """A reply that can be used.
+
+    Attributes
+    ----------
+    client : str
+        Its client's id.
+    message : Message
+    arrays : dict of ndarray
+        Its model, read-only; empty where it is not kept.
+    weight : float
+        Above 0.
+    """
+
+    client: str
+    message: Message
+    arrays: Arrays
+    weight: float
+
+
+@dataclass
+class ReplyFilter:
+    """Leaves out replies that cannot be used, and names their clients in the log, once for each reason.
+
+    Attributes
+    ----------
+    named : set of (str, str)
+        Clients and reasons that the log has.
+    """
+
+    named: set[tuple[str, str]] = field(default_factory=set)
+
+    def usable(
+        self,
+        replies: Iterable[Message],
+        reference: Arrays,
+        *,
+        asked: Mapping[int, str],
+        weight_key: str | None,
+        keep_arrays: bool,
+    ) -> list[UsableReply]:
+        """The replies that can be used, in their order.
+
+        Left out are those of :func:`usable_arrays`, those of nodes that were not asked, a node's second one, and, where
+        there is a weight key, those whose records are not what most carry: FedAvg, and all that is built on it, refuses
+        all replies of a round where one differs.
+
+        Parameters
+        ----------
+        replies : iterable of Message
+        reference : dict of ndarray
+            The model that the clients were sent.
+        asked : mapping of int to str
+            Clients that were asked, by node.
+        weight_key : str or None
+            As in :func:`usable_arrays`.
+        keep_arrays : bool
+            Whether the models are wanted, decoded.
+        """
+        kept: dict[int, UsableReply] = {}
+        for message in replies:
+            node = message.metadata.src_node_id
+            client = asked.get(node) or f"of node {node}"
+            if node not in asked or node in kept:
+                self.leave_out(client, "it was not asked" if node not in asked else _TWICE)
+                continue
+            arrays, reason = read_reply(message, reference, weight_key)
+            if reason is None:
+                weight = weight_of(message, weight_key) or 0.0
+                kept[node] = UsableReply(client, message, arrays if keep_arrays else {}, weight)
+            else:
+                self.leave_out(client, reason)
+        contents = Counter(_records_of(reply.message) for reply in kept.values())
+        if weight_key is None or len(contents) < 2:
+            return list(kept.values())
+        usual = contents.most_common(1)[0][0]
+        for reply in kept.values():
+            if _records_of(reply.message) != usual:
+                self.leave_out(reply.client, "its reply has other records or metrics than those of most clients")
+        return [reply for reply in kept.values() if _records_of(reply.message) == usual]
+
+    def leave_out(self, client: str, reason: str) -> None:
+        """Name a client whose reply is not used."""
+        if (client, reason) not in self.named:
+            logger.warning("client %s is left out: %s", client, reason)
+        self.named.add((client, reason))
+
+
+def _read(array: Array) -> NDArray[Any]:
+    """The array, read-only and without a copy where its bytes are laid out as this library lays them out."""
+    start = _start_of(array.dtype, tuple(array.shape))
+    size = math.prod(array.shape) * np.dtype(array.dtype).itemsize
+    if array.stype != "numpy.ndarray" or len(array.data) != len(start) + size or not array.data.startswith(start):
+        return decode(array)
+    return np.frombuffer(array.data, dtype=array.dtype, offset=len(start)).reshape(array.shape)
+
+
+@lru_cache(maxsize=4096)
+def _start_of(dtype: str, shape: tuple[int, ...]) -> bytes:
+    """What comes before the numbers in the bytes of an array."""
+    empty = np.empty(shape, dtype)
+    data = pack({"": empty})[""].data
+    return data[: len(data) - empty.nbytes]
+
+
+def _model_of(message: Message) -> ArrayRecord | None:
+    """The record of the protocol's name, else the only one."""
+    named = message.content.get(protocol.ARRAYS_KEY)
+    if isinstance(named, ArrayRecord):
+        return named
+    records = list(message.content.array_records.values())
+    return records[0] if len(records) == 1 else None
+
+
+def _records_of(message: Message) -> tuple[tuple[str, ...], frozenset[tuple[str, str]]]:
+    metrics = {(name, key) for name, record in message.content.metric_records.items() for key in record}
+    return tuple(sorted(message.content.array_records)), frozenset(metrics)

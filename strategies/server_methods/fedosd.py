@@ -1,0 +1,177 @@
+"""FedOSD (Pan et al., "Federated Unlearning with Gradient Descent and Conflict Mitigation", AAAI 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from fed_unlearn import methods
+from fed_unlearn.arrays import Arrays
+from fed_unlearn.methods.base import Scope
+from fed_unlearn.methods.validation import require
+from fed_unlearn.strategies.aggregation import difference, norm
+from fed_unlearn.strategies.server_methods import register
+from fed_unlearn.strategies.server_methods.base import MethodState, ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.local import (
+    LocalModel,
+    cannot_reach,
+    changes_of,
+    combined,
+    doubled,
+    inner_product,
+    moved,
+    scaled,
+    train_staying,
+    unlearn_at_leaving,
+)
+
+_LOCAL_METHOD = "unlearning-cross-entropy"
+_UNLEARNED, _RECOVERED, _RECOVERS = "unlearned", "recovered", "recovers"
+
+
+@register("fedosd")
+@dataclass(frozen=True, kw_only=True)
+class FedOSD(ServerMethod):
+    """Unlearn at right angles to what the others learn, then recover without moving back.
+
+    Gradients are those of a round: what a client's local training changes, with the sign turned. In an unlearning
+    round the leaving client trains on the unlearning cross-entropy and the others as usual, from the same model. The
+    step is the leaving client's change projected onto what is orthogonal to every other change (orthogonal steepest
+    descent), as long as the change was before, but no longer than the median of the others: the leaving client
+    must not move the model further than another one could. In a recovery round, each client's change loses its part
+    towards the model that was served, where it has one.
+
+    The paper unlearns for a number of rounds that its users choose. Here the phase also ends when the leaving client's
+    samples are no longer recognised, and when most of its change is along what the others learn: what is then left is
+    what they know too, and a model that had never seen the client would know it.
+
+    Parameters
+    ----------
+    unlearn_rounds : int, default 10
+        At most so many, at least 1.
+    recovery_rounds : int, default 5
+        At least 1.
+    orthogonal_share : float, default 0.6
+        In [0, 1]: unlearning ends before a step of which less than this share of the length is orthogonal to the
+        others, after the first. 0 for never.
+    epochs, learning_rate, batch_size, target_accuracy
+        Of the leaving client's training: as in
+        :class:`fed_unlearn.methods.unlearning_cross_entropy.UnlearningCrossEntropy`.
+    """
+
+    paper: ClassVar[str] = "Pan et al., FedOSD, AAAI 2025"
+    scopes: ClassVar[tuple[Scope, ...]] = ("client",)
+    needs: ClassVar[str] = "forget, retain"
+
+    unlearn_rounds: int = 10
+    recovery_rounds: int = 5
+    orthogonal_share: float = 0.6
+    epochs: int = 1
+    learning_rate: float = 0.1
+    batch_size: int = 64
+    target_accuracy: float = 0.1
+
+    def __post_init__(self) -> None:
+        require("unlearn_rounds", self.name, self.unlearn_rounds, int, minimum=1)
+        require("recovery_rounds", self.name, self.recovery_rounds, int, minimum=1)
+        require("orthogonal_share", self.name, self.orthogonal_share, float, minimum=0, maximum=1)
+        methods.create(_LOCAL_METHOD, **self._local_parameters())
+
+    def cannot_serve(self, work: ServerWork) -> str | None:
+        """Without the leaving client."""
+        return super().cannot_serve(work) or cannot_reach(work, self.name)
+
+    def begin(self, work: ServerWork) -> MethodState:
+        """The served model."""
+        return MethodState(step=0, arrays=work.served, facts={_UNLEARNED: 0, _RECOVERED: 0, _RECOVERS: False})
+
+    def advance(self, work: ServerWork, state: MethodState) -> MethodState:
+        """An unlearning round, or a recovery round once unlearning is over."""
+        if state.facts[_RECOVERS]:
+            return self._recovered(work, state, train_staying(work, state.arrays, state.step))
+        leaving = unlearn_at_leaving(work, state.arrays, state.step, _LOCAL_METHOD, self._local_parameters())
+        staying = train_staying(work, state.arrays, state.step)
+        unlearned = _count(state, _UNLEARNED)
+        wanted = doubled(difference(leaving.arrays, state.arrays))
+        changes = list(changes_of(staying, state.arrays).values())
+        step = orthogonal_part(wanted, changes)
+        share = norm(step) / norm(wanted) if norm(wanted) else 0.0
+        if leaving.steps == 0 or share == 0 or (unlearned and share < self.orthogonal_share):
+            return self._recovered(work, state, staying)
+        length = min(norm(wanted), float(np.median([norm(change) for change in changes])))
+        arrays = moved(state.arrays, scaled(step, length / norm(step)), staying)
+        return state.followed_by(arrays, **{_UNLEARNED: unlearned + 1, _RECOVERS: unlearned + 1 >= self.unlearn_rounds})
+
+    def stronger(self) -> Self:
+        """Twice the rounds of both kinds, and an end half as soon."""
+        return replace(
+            self,
+            unlearn_rounds=2 * self.unlearn_rounds,
+            recovery_rounds=2 * self.recovery_rounds,
+            orthogonal_share=self.orthogonal_share / 2,
+        )
+
+    def _recovered(self, work: ServerWork, state: MethodState, staying: Mapping[str, LocalModel]) -> MethodState:
+        away = doubled(difference(state.arrays, work.served))
+        changes = {client: without_return(change, away) for client, change in changes_of(staying, state.arrays).items()}
+        total = sum(model.weight for model in staying.values())
+        step = combined(changes, {client: model.weight / total for client, model in staying.items()})
+        recovered = _count(state, _RECOVERED) + 1
+        return state.followed_by(
+            moved(state.arrays, step, staying),
+            done=recovered >= self.recovery_rounds,
+            **{_RECOVERED: recovered, _RECOVERS: True},
+        )
+
+    def _local_parameters(self) -> dict[str, int | float]:
+        return {
+            "epochs": self.epochs,
+            "learning_rate": self.learning_rate,
+            "batch_size": self.batch_size,
+            "target_accuracy": self.target_accuracy,
+        }
+
+
+def orthogonal_part(change: Arrays, others: Sequence[Arrays]) -> Arrays:
+    """A change without its projection onto the space that other changes span.
+
+    Parameters
+    ----------
+    change : dict of ndarray, float64
+    others : sequence of dict of ndarray, float64
+        Any number; they may depend on each other linearly.
+    """
+    left = change
+    lengths = [norm(other) for other in others]
+    units = [scaled(other, 1 / length) for other, length in zip(others, lengths, strict=True) if length]
+    if not units:
+        return left
+    inverse = np.linalg.pinv(
+        np.array([[inner_product(one, other) for other in units] for one in units]), hermitian=True
+    )
+    for _ in range(2):  # the second pass takes away what rounding left of the first
+        along = inverse @ np.array([inner_product(unit, left) for unit in units])
+        span = combined(dict(enumerate(units)), dict(enumerate(along)))
+        left = {name: value - span[name] for name, value in left.items()}
+    return left
+
+
+def without_return(change: Arrays, away: Arrays) -> Arrays:
+    """A change without its part against ``away``, where it has one: it does not undo what led away.
+
+    Parameters
+    ----------
+    change, away : dict of ndarray, float64
+    """
+    back = inner_product(change, away)
+    if back >= 0:
+        return change
+    share = back / inner_product(away, away)
+    return {name: value - share * away[name] for name, value in change.items()}
+
+
+def _count(state: MethodState, name: str) -> int:
+    return int(str(state.facts[name]))

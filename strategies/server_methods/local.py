@@ -1,0 +1,233 @@
+"""What server-side methods have in common: local training of those that stay, the step of the one that leaves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Message
+
+from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays, pack, unpack
+from fed_unlearn.errors import ProtocolError
+from fed_unlearn.requests import ParameterValue
+from fed_unlearn.seeding import derive_seed
+from fed_unlearn.strategies.aggregation import all_finite, difference, weighted_average
+from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerWork
+
+Key = TypeVar("Key")
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """What a client made of the model that it was sent.
+
+    Attributes
+    ----------
+    arrays : dict of ndarray
+        With the names, shapes and dtypes of what was sent; finite.
+    weight : float
+        Its samples, above 0.
+    """
+
+    arrays: Arrays
+    weight: float
+
+
+@dataclass(frozen=True)
+class LeavingModel(LocalModel):
+    """What the leaving client made of the model that it was sent.
+
+    Attributes
+    ----------
+    steps : int
+        Optimizer steps taken; 0 where the model met the method's aim as it was sent.
+    converged : bool
+        Whether the aim was met.
+    """
+
+    steps: int
+    converged: bool
+
+
+def cannot_reach(work: ServerWork, method: str) -> str | None:
+    """Why a method cannot do without the leaving client here; None where it is reachable."""
+    if work.leaving is None or not work.leaving_is_reachable:
+        return f"{method}: the leaving client takes a step of its own, and client {work.leaving} is not reachable"
+    return None
+
+
+def train_staying(
+    work: ServerWork, base: Arrays, step: int, clients: Collection[str] | None = None
+) -> dict[str, LocalModel]:
+    """One round of local training on retained data, at clients that stay.
+
+    Parameters
+    ----------
+    work : ServerWork
+    base : dict of ndarray
+    step : int
+        Of the method: with the request and the attempt it tells the round's randomness.
+    clients : collection of str, optional
+        Only these of them.
+
+    Returns
+    -------
+    dict of str to LocalModel
+        By client, sorted; without those whose reply cannot be used, which are named in the log.
+
+    Raises
+    ------
+    MethodFailedError
+        If there is none.
+    """
+    instruction = protocol.RepairInstruction(
+        guarded=(),
+        guard_weight=1,
+        guard_margin=0.0,
+        seed=work.seed,
+        round=derive_seed("server-method", work.request.id or "", work.attempt, step),
+        arrived=len(work.experiences),
+    )
+    content = protocol.content(instruction, pack(base), work.train_config)
+    answers = work.grid.ask(protocol.REPAIR, content, work.timeout, clients)
+    trained = {client: _usable(client, message, base) for client, message in answers.replies.items()}
+    found = {client: model for client, model in trained.items() if model is not None}
+    if not found:
+        raise MethodFailedError(f"step {step}: no client that stays trained; try again when some are reachable")
+    return found
+
+
+def unlearn_at_leaving(
+    work: ServerWork, base: Arrays, step: int, method: str, parameters: Mapping[str, ParameterValue]
+) -> LeavingModel:
+    """The leaving client's step.
+
+    Parameters
+    ----------
+    work : ServerWork
+    base : dict of ndarray
+    step : int
+        Of the method.
+    method : str
+        Of :mod:`fed_unlearn.methods`.
+    parameters : mapping
+        Of that method.
+
+    Raises
+    ------
+    MethodFailedError
+        If the client does not answer, or its answer cannot be used.
+    """
+    client = work.leaving or ""
+    content = protocol.content(_unlearn_instruction(work, step, method, parameters), pack(base))
+    answers = work.grid.ask(protocol.UNLEARN, content, work.timeout, [client])
+    if client not in answers.replies:
+        reasons = [*answers.refused.values(), *answers.failed.values(), *answers.silent.values()]
+        raise MethodFailedError(f"{method}: {'; '.join(reasons) or f'client {client} did not answer'}")
+    message = answers.replies[client]
+    model = _usable(client, message, base)
+    if model is None:
+        raise MethodFailedError(f"{method}: client {client} holds no sample, or sent a model that cannot be used")
+    return LeavingModel(
+        model.arrays,
+        model.weight,
+        steps=int(protocol.read_metric(message, "steps")),
+        converged=bool(protocol.read_metric(message, "converged")),
+    )
+
+
+def _unlearn_instruction(
+    work: ServerWork, step: int, method: str, parameters: Mapping[str, ParameterValue]
+) -> protocol.UnlearnInstruction:
+    return protocol.UnlearnInstruction(
+        targets=(protocol.Target.of(work.request, work.attempt),),
+        step=step,
+        method=method,
+        parameters=dict(parameters),
+        stronger=work.attempt - 1,
+        excluded_classes=work.excluded_classes,
+        seed=work.seed,
+        arrived=len(work.experiences),
+    )
+
+
+def averaged(models: Mapping[str, LocalModel]) -> Arrays:
+    """Average of local models, weighted by samples."""
+    return weighted_average([model.arrays for model in models.values()], [model.weight for model in models.values()])
+
+
+def moved(base: Arrays, change: Arrays, models: Mapping[str, LocalModel]) -> Arrays:
+    """A model whose trainable arrays are changed, with the other ones (statistics, counters) averaged over clients.
+
+    Parameters
+    ----------
+    base : dict of ndarray
+    change : dict of ndarray
+        Of trainable arrays, from :func:`~fed_unlearn.strategies.aggregation.difference`.
+    models : mapping of str to LocalModel
+        Of clients that stay.
+    """
+    average = averaged(models)
+    return {
+        name: np.asarray(value + change[name], dtype=value.dtype) if name in change else average[name]
+        for name, value in base.items()
+    }
+
+
+def changes_of(models: Mapping[str, LocalModel], base: Arrays) -> dict[str, Arrays]:
+    """What each client changed of the trainable arrays, in double precision."""
+    return {client: doubled(difference(model.arrays, base)) for client, model in models.items()}
+
+
+def doubled(change: Arrays) -> Arrays:
+    """A change in double precision."""
+    return {name: value.astype(np.float64) for name, value in change.items()}
+
+
+def scaled(change: Arrays, scale: float) -> Arrays:
+    """A change times a number."""
+    return {name: np.asarray(scale * value) for name, value in change.items()}
+
+
+def inner_product(first: Arrays, second: Arrays) -> float:
+    """Sum of the products of two changes' numbers."""
+    return float(sum(np.vdot(first[name], second[name]) for name in first))
+
+
+def combined(changes: Mapping[Key, Arrays], weights: Mapping[Key, float]) -> Arrays:
+    """Sum of changes, each times its weight.
+
+    Parameters
+    ----------
+    changes : mapping to dict of ndarray
+        At least one, all with the same names and shapes.
+    weights : mapping to float
+        One for each.
+    """
+    names = next(iter(changes.values()))
+    return {name: np.asarray(sum(weights[key] * change[name] for key, change in changes.items())) for name in names}
+
+
+def _usable(client: str, message: Message, base: Arrays) -> LocalModel | None:
+    """A reply's model; None where there is none, or it is not one of the same kind."""
+    weight = float(protocol.read_metric(message, protocol.WEIGHT))
+    if not 0 < weight < np.inf:
+        return None
+    try:
+        arrays = unpack(protocol.arrays_of(message))
+    except (ProtocolError, ValueError, TypeError):
+        arrays = {}
+    fits = arrays.keys() == base.keys() and all(
+        arrays[name].shape == value.shape and arrays[name].dtype == value.dtype for name, value in base.items()
+    )
+    if fits and all_finite(arrays):
+        return LocalModel({name: arrays[name] for name in base}, weight)
+    reason = "numbers that are not finite" if fits else "other arrays than it was sent"
+    logger.warning("client %s is left out: its model has %s", client, reason)
+    return None

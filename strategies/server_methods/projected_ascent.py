@@ -1,0 +1,123 @@
+"""Projected ascent at the leaving client, then ordinary rounds (Halimi et al., "Federated Unlearning: How to
+Efficiently Erase a Client in FL?", 2022, arXiv 2207.05521).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import ClassVar, Self
+
+import numpy as np
+
+from fed_unlearn import methods
+from fed_unlearn.arrays import Arrays
+from fed_unlearn.methods.base import Scope
+from fed_unlearn.methods.validation import require
+from fed_unlearn.strategies.aggregation import add_clipped, difference, norm
+from fed_unlearn.strategies.server_methods import register
+from fed_unlearn.strategies.server_methods.base import MethodState, ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.local import (
+    averaged,
+    cannot_reach,
+    scaled,
+    train_staying,
+    unlearn_at_leaving,
+)
+
+_LOCAL_METHOD = "projected-ascent"
+
+
+@register("projected-ascent")
+@dataclass(frozen=True, kw_only=True)
+class ProjectedAscent(ServerMethod):
+    """One step of ascent at the leaving client, inside a ball around the mean of the others; then they train on.
+
+    The mean of the other clients' models in the last round is the reference: it still knows what they taught. It is
+    made of the served model and the leaving client's last stored model; where that is not stored, the served model
+    takes its place. The client's word is not taken for the ball: a change that is longer than any such ball's radius
+    is scaled down to it. Inside it, the leaving client decides: where that is too much trust, use ``federaser``.
+
+    Parameters
+    ----------
+    recovery_rounds : int, default 10
+        Ordinary rounds of the staying clients, at least 1: the ascent costs the others much, and they win it back.
+    epochs, radius_fraction, learning_rate, batch_size, target_accuracy
+        Of the leaving client's step: as in :class:`fed_unlearn.methods.projected_ascent.ProjectedAscent`.
+    """
+
+    paper: ClassVar[str] = "Halimi et al., How to Efficiently Erase a Client in FL, 2022"
+    scopes: ClassVar[tuple[Scope, ...]] = ("client",)
+    needs: ClassVar[str] = "forget, retain (history)"
+
+    recovery_rounds: int = 10
+    epochs: int = 20
+    radius_fraction: float = 0.2
+    learning_rate: float = 1e-2
+    batch_size: int = 64
+    target_accuracy: float = 0.5
+
+    def __post_init__(self) -> None:
+        require("recovery_rounds", self.name, self.recovery_rounds, int, minimum=1)
+        methods.create(_LOCAL_METHOD, **self._local_parameters())
+
+    def cannot_serve(self, work: ServerWork) -> str | None:
+        """Without the leaving client."""
+        return super().cannot_serve(work) or cannot_reach(work, self.name)
+
+    def begin(self, work: ServerWork) -> MethodState:
+        """The served model."""
+        return MethodState(step=0, arrays=work.served)
+
+    def advance(self, work: ServerWork, state: MethodState) -> MethodState:
+        """The leaving client's step, and one ordinary round after the other."""
+        if state.step > 0:
+            arrays = averaged(train_staying(work, state.arrays, state.step))
+            return state.followed_by(arrays, done=state.step >= self.recovery_rounds)
+        reference = reference_model(work)
+        unlearned = unlearn_at_leaving(work, reference, state.step, _LOCAL_METHOD, self._local_parameters())
+        change = difference(unlearned.arrays, reference)
+        return state.followed_by(add_clipped(reference, [change], self._longest_radius(reference)))
+
+    def stronger(self) -> Self:
+        """Twice the epochs in a ball of one and a half times the radius, and twice the ordinary rounds."""
+        return replace(
+            self,
+            epochs=2 * self.epochs,
+            radius_fraction=1.5 * self.radius_fraction,
+            recovery_rounds=2 * self.recovery_rounds,
+        )
+
+    def _local_parameters(self) -> dict[str, int | float]:
+        return {
+            "epochs": self.epochs,
+            "radius_fraction": self.radius_fraction,
+            "learning_rate": self.learning_rate,
+            "batch_size": self.batch_size,
+            "target_accuracy": self.target_accuracy,
+        }
+
+    def _longest_radius(self, reference: Arrays) -> float:
+        """Random weights are shorter than trained ones, and at right angles to them."""
+        nothing = {name: np.zeros_like(value) for name, value in reference.items()}
+        return self.radius_fraction * sqrt(2) * norm(difference(reference, nothing))
+
+
+def reference_model(work: ServerWork) -> Arrays:
+    """The mean of the clients' models without the leaving one's: ``(served - s local) / (1 - s)`` with its share ``s``.
+
+    Trainable arrays only; statistics and counters stay those of the served model.
+
+    Parameters
+    ----------
+    work : ServerWork
+    """
+    rounds = work.history.rounds() if work.history is not None else ()
+    if work.history is None or not rounds:
+        return work.served
+    stored = work.history.load(rounds[-1])
+    total = sum(weight for _, weight in stored.local.values())
+    local, weight = stored.local.get(work.leaving or "", (work.served, 0.0))
+    if not 0 < weight < total:
+        return work.served
+    return add_clipped(work.served, [scaled(difference(local, work.served), -weight / (total - weight))], np.inf)

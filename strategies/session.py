@@ -1,0 +1,264 @@
+"""One call of a strategy: its grid, and the parts that work together on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from flwr.app import ConfigRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedProx
+
+from fed_unlearn.lifecycle import Status
+from fed_unlearn.requests import ClientScope
+from fed_unlearn.strategies.attempt import Attempt, HolderAttempt, Order
+from fed_unlearn.strategies.auditing import Auditor
+from fed_unlearn.strategies.committing import Committer
+from fed_unlearn.strategies.endings import Endings
+from fed_unlearn.strategies.grid import EligibleGrid
+from fed_unlearn.strategies.history import HistoryStore
+from fed_unlearn.strategies.inner import (
+    fresh_copy,
+    innermost,
+    reset_server_state,
+    restore_server_state,
+    server_state,
+)
+from fed_unlearn.strategies.judging import Judge
+from fed_unlearn.strategies.measuring import Measuring
+from fed_unlearn.strategies.outcomes import UnlearningResult
+from fed_unlearn.strategies.plan import is_server_method
+from fed_unlearn.strategies.relapse import RelapseWatch
+from fed_unlearn.strategies.roster import DeviceUse
+from fed_unlearn.strategies.rounds import Rounds, client_of
+from fed_unlearn.strategies.server_attempt import ServerAttempt
+from fed_unlearn.strategies.server_methods import ServerWork
+from fed_unlearn.strategies.service import RequestService
+from fed_unlearn.strategies.state import OpenTraining, ServedModel
+from fed_unlearn.strategies.timeline import Train
+from fed_unlearn.strategies.training import EvaluateFunction, Trainer
+from fed_unlearn.strategies.training_run import TrainingRun
+
+if TYPE_CHECKING:
+    from fed_unlearn.strategies.continual import ContinualUnlearning
+
+
+class Session:
+    """Puts together what one call of :class:`~fed_unlearn.strategies.continual.ContinualUnlearning` works with.
+
+    Parameters
+    ----------
+    strategy : ContinualUnlearning
+    served : ServedModel
+    grid : Grid
+        The runtime's.
+    timeout : float
+        Seconds that each exchange waits for answers.
+    evaluate_fn : callable or None
+        Centralised evaluation.
+
+    Raises
+    ------
+    FedUnlearnError
+        If no node can say which client it is.
+    """
+
+    def __init__(
+        self,
+        strategy: ContinualUnlearning,
+        served: ServedModel,
+        grid: Grid,
+        timeout: float,
+        evaluate_fn: EvaluateFunction | None,
+    ) -> None:
+        plan, ledger = strategy.plan, strategy.ledger
+        self._strategy, self._timeout, self._evaluate_fn = strategy, timeout, evaluate_fn
+        self.served = served
+        self.result = UnlearningResult()
+        self.grid = EligibleGrid(grid, retries=plan.retries, backoff_seconds=plan.backoff_seconds)
+        self.grid.roster.leaving = self._leaving()
+        self._identify(int(getattr(innermost(strategy.inner), "min_available_nodes", 1)))
+        self.auditor = Auditor(self.grid, timeout, plan.retain_limit, strategy.seed)
+        self._rounds = Rounds(
+            self.grid, timeout, strategy.seed, strategy.inner, plan, strategy.state.accountant, strategy.noise_seed
+        )
+        self._measuring = Measuring(self.auditor, ledger, served)
+        self._history = (
+            HistoryStore(ledger.path.parent / "history", every=plan.history_every, max_bytes=plan.history_bytes)
+            if plan.history_every
+            else None
+        )
+        self._committer = Committer(
+            rounds=self._rounds,
+            ledger=ledger,
+            checkpoints=strategy.checkpoints,
+            state=strategy.state,
+            served=served,
+            purge_history=self._history.purge if self._history is not None else lambda: None,
+            forget_server_state=lambda: reset_server_state(strategy.inner),
+        )
+        self._watch = RelapseWatch(
+            ledger=ledger,
+            measuring=self._measuring,
+            judge=Judge(strategy.gate, plan),
+            reopens=plan.reopen_relapsed,
+            on_row=self.result.relapse.append,
+        )
+        self._service = self._new_service()
+
+    # ------------------------------------------------------------------ what a call does
+
+    def use_config(self, config: ConfigRecord) -> None:
+        """Repair as this training configuration says, until there is a training round."""
+        inner = innermost(self._strategy.inner)
+        proximal = {"proximal-mu": inner.proximal_mu} if isinstance(inner, FedProx) else {}
+        self.served.train_config = ConfigRecord({**config, **proximal})
+
+    def serve_pending(self) -> None:
+        """Serve what is queued."""
+        self._service.serve_pending()
+
+    def train(self, step: Train, training: OpenTraining) -> None:
+        """Train an experience, and serve what is queued between its rounds and after it."""
+        strategy = self._strategy
+        run = TrainingRun(
+            trainer=self._trainer(),
+            ledger=strategy.ledger,
+            checkpoints=strategy.checkpoints,
+            state=strategy.state,
+            gate=strategy.gate,
+            measuring=self._measuring,
+            observer=strategy.observer,
+            served=self.served,
+            result=self.result,
+            has_work=self._service.has_work,
+            serve_pending=self._service.serve_pending,
+            on_accepted=lambda name, audit: self._watch.look(name, audit, may_reopen=True),
+            forget_server_state=lambda: reset_server_state(strategy.inner),
+            evaluate_config=step.evaluate_config,
+            evaluate_fn=self._evaluate_fn,
+            evaluate_every=strategy.evaluate_every,
+            durable_seconds=strategy.plan.durable_seconds,
+        )
+        run.run(training)
+        self._service.serve_pending()
+
+    def fresh_trainer(self) -> Trainer:
+        """A trainer around a copy of the inner strategy that knows nothing of earlier rounds, and records nothing."""
+        strategy = self._strategy
+        inner = fresh_copy(strategy.inner)
+        return Trainer(inner, self.grid, self._timeout, strategy.seed, noise_seed=strategy.noise_seed)
+
+    @contextmanager
+    def counting(self, device_use: dict[DeviceUse, int]) -> Iterator[None]:
+        """Add where clients computed to a total, whatever happens."""
+        try:
+            yield
+        finally:
+            for use, count in self.grid.device_use.items():
+                device_use[use] = device_use.get(use, 0) + count
+
+    # ------------------------------------------------------------------ parts
+
+    def _trainer(self) -> Trainer:
+        strategy = self._strategy
+        return Trainer(
+            strategy.inner,
+            self.grid,
+            self._timeout,
+            strategy.seed,
+            record=self._history.record if self._history is not None else None,
+            accountant=strategy.state.accountant,
+            noise_seed=strategy.noise_seed,
+        )
+
+    def _new_service(self) -> RequestService:
+        strategy = self._strategy
+        endings = Endings(
+            rounds=self._rounds,
+            ledger=strategy.ledger,
+            checkpoints=strategy.checkpoints,
+            state=strategy.state,
+            plan=strategy.plan,
+            observer=strategy.observer,
+            committer=self._committer,
+            served=self.served,
+            on_outcome=self.result.requests.append,
+            on_commit=lambda name, audit: self._watch.look(name, audit, may_reopen=False),
+        )
+        return RequestService(
+            rounds=self._rounds,
+            ledger=strategy.ledger,
+            state=strategy.state,
+            gate=strategy.gate,
+            plan=strategy.plan,
+            measuring=self._measuring,
+            endings=endings,
+            served=self.served,
+            new_attempt=self._new_attempt,
+            keep_inner_state=self._keep_inner_state,
+            refresh=self._refresh,
+        )
+
+    def _new_attempt(self, order: Order, on_step: Callable[[str], None]) -> Attempt:
+        if not is_server_method(order.method):
+            return HolderAttempt(order, self._rounds, self.served, self.served.arrays, on_step)
+        return ServerAttempt(
+            order,
+            self._rounds,
+            self.served,
+            self.served.arrays,
+            on_step,
+            new_work=lambda reachable: self._work(order, reachable),
+            on_state=lambda state: self._strategy.state.save_method_state(state),
+            state=self._strategy.state.load_method_state(),
+        )
+
+    def _work(self, order: Order, leaving_is_reachable: bool) -> ServerWork:
+        strategy, [request] = self._strategy, order.requests
+        return ServerWork(
+            request=request,
+            attempt=order.number,
+            seed=strategy.seed,
+            served=self.served.arrays,
+            initial=strategy.state.initial(),
+            experiences=strategy.state.experiences(),
+            history=self._history,
+            grid=self.grid,
+            timeout=self._timeout,
+            trainer=self.fresh_trainer(),
+            train_config=ConfigRecord({**self.served.train_config, **strategy.plan.repair_config}),
+            excluded_classes=order.excluded_classes,
+            leaving=client_of(request) if isinstance(request.scope, ClientScope) else None,
+            leaving_is_reachable=leaving_is_reachable,
+        )
+
+    def _keep_inner_state(self) -> Callable[[], None]:
+        inner = self._strategy.inner
+        arrays, scalars = server_state(inner)
+        return lambda: restore_server_state(inner, arrays, scalars)
+
+    # ------------------------------------------------------------------ clients
+
+    def _refresh(self) -> None:
+        if self.grid.has_new_nodes():
+            self._identify(1)
+        for client in self._committer.settle_debts():
+            self._watch.look(f"tombstones:{client}", None, may_reopen=True)
+
+    def _identify(self, min_nodes: int) -> None:
+        ledger = self._strategy.ledger
+        self.grid.identify(min_nodes, self._timeout, ledger.confirmed_tombstones())
+        ledger.meet(self.grid.roster.clients.values())
+
+    def _leaving(self) -> set[str]:
+        """Clients that are being forgotten, or were."""
+        entries = self._strategy.ledger.entries()
+        return {
+            entry.request.scope.client
+            for entry in entries
+            if isinstance(entry.request.scope, ClientScope)
+            and (entry.attempt > 0 or entry.ever_committed)
+            and entry.status not in (Status.REJECTED, Status.WITHDRAWN)
+        }
