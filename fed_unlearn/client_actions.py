@@ -79,7 +79,7 @@ def _quarantined(
     refused: dict[str, str] = {}
     for target in instruction.targets:
         try:
-            found = forget_set(target, session, instruction.seed)
+            found = forget_set(target, session, instruction.seed, instruction.arrived)
         except InvalidRequestError as error:
             refused[target.request_id] = f"client {session.client_id}: {describe(error)}"
             continue

@@ -16,10 +16,11 @@ from fed_unlearn.guard import Guard
 from fed_unlearn.seeding import seeded_generator
 
 
-def forget_set(target: protocol.Target, session: ClientSession, seed: int) -> ImageSet:
+def forget_set(target: protocol.Target, session: ClientSession, seed: int, arrived: int = 0) -> ImageSet:
     """This client's samples of a request: those quarantined for it, else found now.
 
-    Samples of later training experiences are among them: they are never to be trained on either.
+    Samples of later training experiences are among them where classes or the client are forgotten: they are never to be
+    trained on either. Those that the client draws by itself have been trained on.
 
     Parameters
     ----------
@@ -27,6 +28,8 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int) -> Im
     session : ClientSession
     seed : int
         Of the samples that the client draws by itself.
+    arrived : int
+        Training experiences whose samples are there already; 0 for all.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int) -> Im
                 " unknown here or forgotten already"
             )
         return forget
-    return _drawn(target, available, session, seed)
+    return _drawn(target, session.retained_samples(arrived), session, seed)
 
 
 def _drawn(target: protocol.Target, available: ImageSet, session: ClientSession, seed: int) -> ImageSet:

@@ -59,7 +59,8 @@ class Order:
     stronger : int
         How often the method's setting is made stronger.
     excluded_classes : tuple of int
-        What no forget sample may be taught to be: classes forgotten before, and those of the requests.
+        What no forget sample may be taught to be: classes forgotten before, those of the requests, and those that have
+        not arrived yet.
     """
 
     requests: tuple[ForgetRequest, ...]

@@ -44,6 +44,12 @@ class Audit:
         ]
         return sum(counted[1:], start=counted[0]) if counted else None
 
+    @cached_property
+    def absent_classes(self) -> frozenset[int]:
+        """Classes without a retained training sample: forgotten, or not arrived yet."""
+        counts = self.counts("retain")
+        return frozenset(index for index, total in enumerate(counts.total) if not total) if counts else frozenset()
+
     def without_targets(self) -> Audit:
         """The parts alone, to be compared with later."""
         return Audit(
@@ -183,7 +189,8 @@ class Measured:
 
     def _accuracy(self, part: Part, classes: Collection[int]) -> float | None:
         counts = self.audit.counts(part)
-        return counts.accuracy(without={*classes, *self.forgotten_classes}) if counts is not None else None
+        left_out = {*classes, *self.forgotten_classes, *self.audit.absent_classes}
+        return counts.accuracy(without=left_out) if counts is not None else None
 
 
 def forget_accuracy(audit: Audit, request: ForgetRequest) -> float | None:

@@ -52,10 +52,10 @@ class FloatingView:
         Flower divides by the norm, and a client that has nothing left to train on sends back what it was sent.
         """
         seen = self.of(record)
-        changes = [np.subtract(decode(seen[name]), value) for name, value in self._floating.items()]
-        if not changes or get_norm(changes) > 0:
+        held = [(name, value) for name, value in self._floating.items() if value.size]
+        if not held or any(get_norm([np.subtract(decode(seen[name]), value)]) > 0 for name, value in held):
             return seen
-        name, value = next((name, value) for name, value in self._floating.items() if value.size)
+        name, value = held[0]
         stepped = value.copy()
         first = stepped.reshape(-1)
         first[0] += max(float(np.spacing(np.abs(first[0]))), _SMALL_STEP)

@@ -119,7 +119,7 @@ class HistoryStore:
         self._path = self.folder / _INDEX
         self._index = _Index.from_file(self._path) if self._path.exists() else _Index(every)
         self._index.every = max(self._index.every, every)
-        self._models.purge(self._digests())
+        self._clean()
 
     @property
     def every(self) -> int:
@@ -251,7 +251,14 @@ class HistoryStore:
     def _write(self) -> None:
         """The index first: a crash in between leaves files that nothing names, which go when the folder is opened."""
         write_atomically(self._path, self._index.to_bytes())
-        self._models.purge(self._digests())
+        self._clean()
+
+    def _clean(self) -> None:
+        """Delete whatever the index does not name, also what a crash left of a file: it may carry anybody's data."""
+        named = {self._models.path(digest) for digest in self._digests()}
+        for path in self._models.folder.iterdir():
+            if path not in named:
+                path.unlink()
 
 
 def _parts_of(models: Mapping[str, Arrays]) -> Iterator[Arrays]:

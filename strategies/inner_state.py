@@ -105,13 +105,13 @@ def server_state(inner: Strategy) -> tuple[dict[str, Arrays], dict[str, StateSca
             else:
                 layout, arrays[path] = _taken_apart(value)
                 scalars[path + _LAYOUT] = layout.model_dump_json()
-        accountant = getattr(layer, "accountant", None)
-        if hasattr(accountant, "state_dict"):
+        accountant = _accountant_of(layer)
+        if accountant is not None:
             scalars[prefix + _ACCOUNTANT] = json.dumps(accountant.state_dict())
     return arrays, scalars
 
 
-def restore_server_state(inner: Strategy, arrays: Mapping[str, Arrays], scalars: Mapping[str, StateScalar]) -> None:
+def restore_server_state(inner: Strategy, arrays: Mapping[str, Arrays], scalars: Mapping[str, object]) -> None:
     """Put a strategy into the state that :func:`server_state` read, whatever it is in now.
 
     What Flower's own privacy accountant has counted never goes back: a release that was rolled back was seen.
@@ -168,7 +168,7 @@ def fresh_copy(inner: Strategy) -> Strategy:
 
 
 def _reset(inner: Strategy, *, everything: bool) -> None:
-    for _, layer in paths(inner).items():
+    for layer in layers(inner):
         at_construction: dict[str, object] = vars(layer)[_AT_CONSTRUCTION]
         for name, value in list(_changed(layer)):
             if not everything and _is_scalar(value) and name in _kept_numbers(layer):
@@ -265,10 +265,13 @@ def _put_together(text: str, arrays: Arrays, attribute: str) -> object:
     return values[0]
 
 
-def _restore_accountant(layer: Strategy, text: str) -> None:
+def _accountant_of(layer: Strategy) -> Any:
     accountant = getattr(layer, "accountant", None)
-    state = json.loads(text)
-    if hasattr(accountant, "load_state_dict") and accountant.num_releases < sum(
-        composition["count"] for composition in state.get("compositions", [])
-    ):
+    return accountant if hasattr(accountant, "load_state_dict") else None
+
+
+def _restore_accountant(layer: Strategy, text: str) -> None:
+    accountant, state = _accountant_of(layer), json.loads(text)
+    counted = sum(composition["count"] for composition in state.get("compositions", []))
+    if accountant is not None and accountant.num_releases < counted:
         accountant.load_state_dict(state)

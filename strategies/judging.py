@@ -76,7 +76,7 @@ class Judge:
         methods_left : mapping of str to int
             By request.
         """
-        left_out = forgotten.union(*(classes_of(request) for request in attempt.requests))
+        left_out = forgotten.union(audit.absent_classes, *(classes_of(request) for request in attempt.requests))
         kept = self._kept(attempt, audit, left_out)
         decisions: dict[str, Decision] = {}
         lost_too_much = False

@@ -44,6 +44,8 @@ class ServerAttempt(Attempt):
         for _ in range(self.order.stronger):
             method = method.stronger()
         reason = method.cannot_serve(work)
+        if self.rounds.is_private and not method.is_retraining:
+            reason = "its rounds would go past the noise of the differential-privacy wrapper; 'retrain' goes through it"
         if reason is not None:
             raise MethodUnfitError(f"{self.order.method}: {reason}")
         try:

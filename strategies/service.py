@@ -190,7 +190,8 @@ class RequestService:
 
     def _order(self, batch: Batch) -> Order:
         requests = batch.requests
-        excluded = self.ledger.forgotten_classes().union(*(classes_of(request) for request in requests))
+        absent = self.served.audit.absent_classes if self.served.audit is not None else frozenset[int]()
+        excluded = self.ledger.forgotten_classes().union(absent, *(classes_of(request) for request in requests))
         return Order(
             requests=requests,
             number=batch.number,

@@ -29,6 +29,7 @@ from fed_unlearn.strategies.judging import Judge
 from fed_unlearn.strategies.measuring import Measuring
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.plan import is_server_method
+from fed_unlearn.strategies.privacy import PrivacyAccountant
 from fed_unlearn.strategies.relapse import RelapseWatch
 from fed_unlearn.strategies.roster import DeviceUse
 from fed_unlearn.strategies.rounds import Rounds, client_of
@@ -86,7 +87,7 @@ class Session:
         self._measuring = Measuring(self.auditor, ledger, served)
         self._history = (
             HistoryStore(ledger.path.parent / "history", every=plan.history_every, max_bytes=plan.history_bytes)
-            if plan.history_every
+            if plan.history_every and not self._rounds.is_private
             else None
         )
         self._committer = Committer(
@@ -144,11 +145,23 @@ class Session:
         run.run(training)
         self._service.serve_pending()
 
-    def fresh_trainer(self) -> Trainer:
-        """A trainer around a copy of the inner strategy that knows nothing of earlier rounds, and records nothing."""
+    def fresh_trainer(self, accountant: PrivacyAccountant | None = None) -> Trainer:
+        """A trainer around a copy of the inner strategy that knows nothing of earlier rounds, and records nothing.
+
+        Parameters
+        ----------
+        accountant : PrivacyAccountant, optional
+            Counts releases with noise; needed where the model may be served.
+        """
         strategy = self._strategy
-        inner = fresh_copy(strategy.inner)
-        return Trainer(inner, self.grid, self._timeout, strategy.seed, noise_seed=strategy.noise_seed)
+        return Trainer(
+            fresh_copy(strategy.inner),
+            self.grid,
+            self._timeout,
+            strategy.seed,
+            accountant=accountant,
+            noise_seed=strategy.noise_seed,
+        )
 
     @contextmanager
     def counting(self, device_use: dict[DeviceUse, int]) -> Iterator[None]:
@@ -227,7 +240,7 @@ class Session:
             history=self._history,
             grid=self.grid,
             timeout=self._timeout,
-            trainer=self.fresh_trainer(),
+            trainer=self.fresh_trainer(strategy.state.accountant),
             train_config=ConfigRecord({**self.served.train_config, **strategy.plan.repair_config}),
             excluded_classes=order.excluded_classes,
             leaving=client_of(request) if isinstance(request.scope, ClientScope) else None,

@@ -142,8 +142,7 @@ class TrainingRun:
         forgotten = self.ledger.forgotten_classes()
         counts = audit.counts("validation")
         before = served.audit.counts("validation", set(audit.replies)) if served.audit is not None else None
-        arrived = _arrived_classes(served.audit)
-        left_out = forgotten | (set(range(len(counts.total))) - arrived if counts is not None and arrived else set())
+        left_out = forgotten | (served.audit.absent_classes if served.audit is not None else frozenset())
         decision = self.gate.decide_training(
             finite=all_finite(candidate),
             retain_accuracy=counts.accuracy(without=left_out) if counts is not None else None,
@@ -177,8 +176,3 @@ class TrainingRun:
     def _tell(self, kind: str, text: str, step: int, steps: int) -> None:
         self.observer(Event(kind, text, step=step, steps=steps))  # type: ignore[arg-type]
 
-
-def _arrived_classes(audit: Audit | None) -> set[int]:
-    """Classes of which there were retained samples when the audit was made: those that had arrived."""
-    counts = audit.counts("retain") if audit is not None else None
-    return {index for index, total in enumerate(counts.total) if total} if counts is not None else set()

@@ -42,6 +42,8 @@ _BUILT_IN = (
     "saliency",
     "delete",
     "mask_output",
+    "projected_ascent",
+    "unlearning_cross_entropy",
 )
 _REGISTRY: dict[str, type[Method]] = {}
 _ENTRY_POINT_GROUP = "fed_unlearn.methods"

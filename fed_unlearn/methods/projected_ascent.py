@@ -135,4 +135,6 @@ class _InsideBall(torch.optim.SGD):
 def _distance(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
     """Euclidean, over all parameters together."""
     with torch.no_grad():
-        return torch.stack([torch.dist(one, other) for one, other in zip(first, second, strict=True)]).norm()
+        parts = [torch.dist(one, other) for one, other in zip(first, second, strict=True)]
+        distance: Tensor = torch.linalg.vector_norm(torch.stack(parts))
+    return distance

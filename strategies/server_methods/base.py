@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from flwr.app import ConfigRecord
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.errors import FedUnlearnError
@@ -23,6 +24,17 @@ Fact = Scalar | list[Scalar]
 """What JSON carries and gives back as it was."""
 
 _CANDIDATE, _MEMORY = "candidate", "memory/"
+
+
+class _Body(BaseModel):
+    """What JSON carries of a state."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    groups: list[tuple[str, list[str]]]
+    facts: dict[str, Fact]
+    done: bool
 
 
 class MethodFailedError(FedUnlearnError, RuntimeError):
@@ -61,12 +73,8 @@ class MethodState:
         packed = {
             f"{index}/{name}": value for index, group in enumerate(groups.values()) for name, value in group.items()
         }
-        return packed, {
-            "step": self.step,
-            "groups": [[group, list(arrays)] for group, arrays in groups.items()],
-            "facts": dict(self.facts),
-            "done": self.done,
-        }
+        names = [(group, list(arrays)) for group, arrays in groups.items()]
+        return packed, _Body(step=self.step, groups=names, facts=dict(self.facts), done=self.done).model_dump()
 
     @classmethod
     def unpacked(cls, arrays: Arrays, body: Mapping[str, object]) -> Self:
@@ -78,22 +86,20 @@ class MethodState:
             If the body is not that of a state, or the arrays are those of another one.
         """
         try:
+            read = _Body.model_validate(body)
             groups = {
-                str(group): {str(name): arrays[f"{index}/{name}"] for name in names}
-                for index, (group, names) in enumerate(body["groups"])  # type: ignore[arg-type]
+                group: {name: arrays[f"{index}/{name}"] for name in names}
+                for index, (group, names) in enumerate(read.groups)
             }
             candidate = groups.pop(_CANDIDATE)
-            memory = {key.removeprefix(_MEMORY): group for key, group in groups.items()}
-            step, facts, done = body["step"], body["facts"], body["done"]
-            if not isinstance(step, int) or not isinstance(facts, Mapping) or not isinstance(done, bool):
-                raise TypeError(f"step = {step!r}, facts = {facts!r}, done = {done!r}")
-            return cls(step, candidate, memory, dict(facts), done)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, ValidationError) as error:
             raise FedUnlearnError(f"not the state of a server-side method: {error}; begin the attempt anew") from error
+        memory = {key.removeprefix(_MEMORY): group for key, group in groups.items()}
+        return cls(read.step, candidate, memory, read.facts, read.done)
 
-    def followed_by(self, arrays: Arrays, *, done: bool = False, **facts: Fact) -> Self:
+    def followed_by(self, arrays: Arrays, facts: Mapping[str, Fact] | None = None, *, done: bool = False) -> Self:
         """The state after one more step, facts that are given put in place of the old ones."""
-        return replace(self, step=self.step + 1, arrays=arrays, facts={**self.facts, **facts}, done=done)
+        return replace(self, step=self.step + 1, arrays=arrays, facts={**self.facts, **(facts or {})}, done=done)
 
 
 @dataclass(frozen=True, kw_only=True)

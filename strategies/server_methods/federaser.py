@@ -42,7 +42,7 @@ class FedEraser(ServerMethod):
 
     Parameters
     ----------
-    recovery_rounds : int, default 2
+    recovery_rounds : int, default 5
         Ordinary rounds of the staying clients after the replay, at least 0. Where only some rounds are stored (the
         paper's retaining interval), the replay alone stops short of where the training ended.
     """
@@ -51,7 +51,7 @@ class FedEraser(ServerMethod):
     scopes: ClassVar[tuple[Scope, ...]] = ("client",)
     needs: ClassVar[str] = "history, retain, the first model"
 
-    recovery_rounds: int = 2
+    recovery_rounds: int = 5
 
     def __post_init__(self) -> None:
         require("recovery_rounds", self.name, self.recovery_rounds, int, minimum=0)

@@ -29,6 +29,7 @@ from fed_unlearn.strategies.server_methods.local import (
 )
 
 _LOCAL_METHOD = "unlearning-cross-entropy"
+_ROUNDING = 1e-6  # a smaller share is what arithmetic leaves, and no direction
 _UNLEARNED, _RECOVERED, _RECOVERS = "unlearned", "recovered", "recovers"
 
 
@@ -82,7 +83,7 @@ class FedOSD(ServerMethod):
 
     def cannot_serve(self, work: ServerWork) -> str | None:
         """Without the leaving client."""
-        return super().cannot_serve(work) or cannot_reach(work, self.name)
+        return super().cannot_serve(work) or cannot_reach(work)
 
     def begin(self, work: ServerWork) -> MethodState:
         """The served model."""
@@ -99,11 +100,12 @@ class FedOSD(ServerMethod):
         changes = list(changes_of(staying, state.arrays).values())
         step = orthogonal_part(wanted, changes)
         share = norm(step) / norm(wanted) if norm(wanted) else 0.0
-        if leaving.steps == 0 or share == 0 or (unlearned and share < self.orthogonal_share):
+        least = max(self.orthogonal_share if unlearned else 0.0, _ROUNDING)
+        if leaving.steps == 0 or share < least:
             return self._recovered(work, state, staying)
         length = min(norm(wanted), float(np.median([norm(change) for change in changes])))
         arrays = moved(state.arrays, scaled(step, length / norm(step)), staying)
-        return state.followed_by(arrays, **{_UNLEARNED: unlearned + 1, _RECOVERS: unlearned + 1 >= self.unlearn_rounds})
+        return state.followed_by(arrays, {_UNLEARNED: unlearned + 1, _RECOVERS: unlearned + 1 >= self.unlearn_rounds})
 
     def stronger(self) -> Self:
         """Twice the rounds of both kinds, and an end half as soon."""
@@ -122,8 +124,8 @@ class FedOSD(ServerMethod):
         recovered = _count(state, _RECOVERED) + 1
         return state.followed_by(
             moved(state.arrays, step, staying),
+            {_RECOVERED: recovered, _RECOVERS: True},
             done=recovered >= self.recovery_rounds,
-            **{_RECOVERED: recovered, _RECOVERS: True},
         )
 
     def _local_parameters(self) -> dict[str, int | float]:

@@ -11,11 +11,13 @@ import numpy as np
 from flwr.app import Message
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays, pack, unpack
-from fed_unlearn.errors import ProtocolError
+from fed_unlearn.arrays import Arrays, pack
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ParameterValue
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.aggregation import all_finite, difference, weighted_average
+from fed_unlearn.strategies.aggregation import difference, weighted_average
+from fed_unlearn.strategies.history import StoredRound
+from fed_unlearn.strategies.replies import read_reply, weight_of
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerWork
 
 Key = TypeVar("Key")
@@ -30,7 +32,7 @@ class LocalModel:
     Attributes
     ----------
     arrays : dict of ndarray
-        With the names, shapes and dtypes of what was sent; finite.
+        With the names, shapes and dtypes of what was sent; finite, read-only.
     weight : float
         Its samples, above 0.
     """
@@ -55,11 +57,27 @@ class LeavingModel(LocalModel):
     converged: bool
 
 
-def cannot_reach(work: ServerWork, method: str) -> str | None:
+def cannot_reach(work: ServerWork) -> str | None:
     """Why a method cannot do without the leaving client here; None where it is reachable."""
     if work.leaving is None or not work.leaving_is_reachable:
-        return f"{method}: the leaving client takes a step of its own, and client {work.leaving} is not reachable"
+        return f"the leaving client takes a step of its own, and client {work.leaving} is not reachable"
     return None
+
+
+def stored_round(work: ServerWork, number: int) -> StoredRound:
+    """A round of the history.
+
+    Raises
+    ------
+    MethodFailedError
+        If it is not there any more, or damaged.
+    """
+    if work.history is None:
+        raise MethodFailedError(f"no history is kept; round {number} is needed")
+    try:
+        return work.history.load(number)
+    except FedUnlearnError as error:
+        raise MethodFailedError(str(error)) from error
 
 
 def train_staying(
@@ -129,11 +147,11 @@ def unlearn_at_leaving(
     answers = work.grid.ask(protocol.UNLEARN, content, work.timeout, [client])
     if client not in answers.replies:
         reasons = [*answers.refused.values(), *answers.failed.values(), *answers.silent.values()]
-        raise MethodFailedError(f"{method}: {'; '.join(reasons) or f'client {client} did not answer'}")
+        raise MethodFailedError("; ".join(reasons) or f"client {client} did not answer")
     message = answers.replies[client]
     model = _usable(client, message, base)
     if model is None:
-        raise MethodFailedError(f"{method}: client {client} holds no sample, or sent a model that cannot be used")
+        raise MethodFailedError(f"client {client} holds no sample of its own, or sent a model that cannot be used")
     return LeavingModel(
         model.arrays,
         model.weight,
@@ -150,7 +168,6 @@ def _unlearn_instruction(
         step=step,
         method=method,
         parameters=dict(parameters),
-        stronger=work.attempt - 1,
         excluded_classes=work.excluded_classes,
         seed=work.seed,
         arrived=len(work.experiences),
@@ -215,19 +232,11 @@ def combined(changes: Mapping[Key, Arrays], weights: Mapping[Key, float]) -> Arr
 
 
 def _usable(client: str, message: Message, base: Arrays) -> LocalModel | None:
-    """A reply's model; None where there is none, or it is not one of the same kind."""
-    weight = float(protocol.read_metric(message, protocol.WEIGHT))
-    if not 0 < weight < np.inf:
+    """A reply's model; None where it trained on nothing, or its model cannot be used, which the log says."""
+    if protocol.read_metric(message, protocol.WEIGHT) == 0:
         return None
-    try:
-        arrays = unpack(protocol.arrays_of(message))
-    except (ProtocolError, ValueError, TypeError):
-        arrays = {}
-    fits = arrays.keys() == base.keys() and all(
-        arrays[name].shape == value.shape and arrays[name].dtype == value.dtype for name, value in base.items()
-    )
-    if fits and all_finite(arrays):
-        return LocalModel({name: arrays[name] for name in base}, weight)
-    reason = "numbers that are not finite" if fits else "other arrays than it was sent"
-    logger.warning("client %s is left out: its model has %s", client, reason)
-    return None
+    arrays, reason = read_reply(message, base, protocol.WEIGHT)
+    if reason is not None:
+        logger.warning("client %s is left out: %s", client, reason)
+        return None
+    return LocalModel(arrays, weight_of(message, protocol.WEIGHT) or 0.0)

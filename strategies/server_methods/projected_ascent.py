@@ -21,6 +21,7 @@ from fed_unlearn.strategies.server_methods.local import (
     averaged,
     cannot_reach,
     scaled,
+    stored_round,
     train_staying,
     unlearn_at_leaving,
 )
@@ -63,7 +64,7 @@ class ProjectedAscent(ServerMethod):
 
     def cannot_serve(self, work: ServerWork) -> str | None:
         """Without the leaving client."""
-        return super().cannot_serve(work) or cannot_reach(work, self.name)
+        return super().cannot_serve(work) or cannot_reach(work)
 
     def begin(self, work: ServerWork) -> MethodState:
         """The served model."""
@@ -113,9 +114,9 @@ def reference_model(work: ServerWork) -> Arrays:
     work : ServerWork
     """
     rounds = work.history.rounds() if work.history is not None else ()
-    if work.history is None or not rounds:
+    if not rounds:
         return work.served
-    stored = work.history.load(rounds[-1])
+    stored = stored_round(work, rounds[-1])
     total = sum(weight for _, weight in stored.local.values())
     local, weight = stored.local.get(work.leaving or "", (work.served, 0.0))
     if not 0 < weight < total:

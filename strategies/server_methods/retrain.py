@@ -42,14 +42,15 @@ class Retrain(ServerMethod):
     def advance(self, work: ServerWork, state: MethodState) -> MethodState:
         """The next training round, under the number that it had."""
         inner, configs, number = work.trainer.inner, _configs(work), state.step + 1
-        restore_server_state(inner, state.memory, state.facts)
+        scalars = {name: value for name, value in state.facts.items() if not isinstance(value, list)}
+        restore_server_state(inner, state.memory, scalars)
         trained = work.trainer.train(state.arrays, number, configs[state.step])
-        arrays, scalars = server_state(inner)
+        arrays, carried = server_state(inner)
         return MethodState(
             step=number,
             arrays=trained.arrays,
             memory=arrays,
-            facts=scalars,
+            facts=carried,
             done=number == len(configs),
         )
 

@@ -52,6 +52,13 @@ def test_members_at_their_targets_cannot_be_told_from_other_unseen_samples() -> 
         assert torch.equal(targets[own].argsort(stable=True), members[own].argsort(stable=True))
 
 
-def test_a_class_without_unseen_samples_is_refused() -> None:
-    with pytest.raises(InvalidDataError, match=r"no unseen sample of classes \[2\]"):
-        unseen_confidence(torch.zeros(2), torch.tensor([0, 2]), torch.zeros(2), torch.tensor([0, 1]))
+def test_a_class_without_unseen_samples_borrows_those_of_all() -> None:
+    labels, unseen_labels = torch.tensor([0, 2]), torch.tensor([0, 1, 1])
+    targets = unseen_confidence(torch.tensor([5.0, 6.0]), labels, torch.tensor([1.0, 2.0, 4.0]), unseen_labels)
+    # The first has but one reference; the second, more certain one, is three quarters of the way through all three.
+    torch.testing.assert_close(targets, torch.tensor([1.0, float(np.quantile([1, 2, 4], 0.75))]))
+
+
+def test_no_unseen_sample_at_all_is_refused() -> None:
+    with pytest.raises(InvalidDataError, match="no unseen sample was given"):
+        unseen_confidence(torch.zeros(1), torch.tensor([0]), torch.zeros(0), torch.zeros(0, dtype=torch.int64))

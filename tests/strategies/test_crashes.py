@@ -1,0 +1,65 @@
+"""A server that is killed at any point goes on to the same model: no request lost, none applied twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SUPPORT = Path(__file__).parents[1] / "support"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
+    """The run that nothing cuts short, and one killed at each kind of point and gone on with."""
+    folder = tmp_path_factory.mktemp("crashes")
+    ended = subprocess.run(
+        [sys.executable, "crashing.py", str(folder)], cwd=SUPPORT, capture_output=True, text=True, timeout=600
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+
+
+def test_the_run_passes_every_step_in_the_life_of_a_request(runs: list[dict[str, object]]) -> None:
+    whole, *killed = runs
+    assert whole["status"] == {
+        "class": "committed",
+        "samples-0": "committed",
+        "samples-1": "committed",
+        "impossible": "rejected",
+        "in-vain": "failed",
+        "client": "committed",
+    }
+    names = {whole["points"][int(str(run["point"])) - 1] for run in killed}  # type: ignore[index]
+    steps = (
+        "received",
+        "unlearning",
+        "repairing",
+        "auditing",
+        "committing",
+        "committed",
+        "rolled-back",
+        "model-accepted",
+    )
+    messages = ("train.default", "train.unlearn", "train.repair", "train.confirm", "train.discard", "evaluate.audit")
+    expected = {f"after {step}" for step in steps} | {f"{message} is done" for message in messages}
+    assert expected <= names
+    assert len(killed) >= 12
+
+
+def test_killed_anywhere_it_ends_with_the_same_arrays(runs: list[dict[str, object]]) -> None:
+    whole, *killed = runs
+    where = {str(whole["points"][int(str(run["point"])) - 1]): run for run in killed}  # type: ignore[index]
+    assert {name: run["digest"] for name, run in where.items()} == dict.fromkeys(where, whole["digest"])
+
+
+def test_no_request_is_lost_and_none_is_applied_twice(runs: list[dict[str, object]]) -> None:
+    whole, *killed = runs
+    for run in killed:
+        assert {name: run[name] for name in ("status", "attempts", "commits")} == {
+            name: whole[name] for name in ("status", "attempts", "commits")
+        }
+        assert run["problem"] is None, "the ledger's chain is whole"
