@@ -232,7 +232,11 @@ def identify(message: Message, session: ClientSession) -> Message:
             "excluded-samples": len(session.store.excluded_ids()),
         }
     )
-    return protocol.reply(message, metrics)
+    answer = protocol.reply(message, metrics)
+    if message.content.config_records:
+        without = protocol.IdentifyInstruction.from_message(message).without
+        protocol.write_earlier_tombstones(answer, session.store.tombstone_digest(without))
+    return answer
 
 
 @_action

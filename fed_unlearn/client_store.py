@@ -7,7 +7,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -140,10 +140,19 @@ class ClientStore:
             until = time.time() + retention_days * _SECONDS_PER_DAY if retention_days > 0 else 0.0
             self._set(request_id, replace(stored, tombstoned=True, guard_labels=(), audit_until=until))
 
-    def tombstone_digest(self) -> str:
-        """Digest of all tombstoned ids, keyed by this store, so that small ids cannot be guessed from it."""
+    def tombstone_digest(self, without: Collection[str] = ()) -> str:
+        """Digest of all tombstoned ids, keyed by this store, so that small ids cannot be guessed from it.
+
+        Parameters
+        ----------
+        without : collection of str
+            Requests whose tombstones are left out.
+        """
         ids = sorted(
-            sample_id for stored in self._requests.values() if stored.tombstoned for sample_id in stored.sample_ids
+            sample_id
+            for request_id, stored in self._requests.items()
+            if stored.tombstoned and request_id not in without
+            for sample_id in stored.sample_ids
         )
         return hmac.new(bytes.fromhex(self._key), json.dumps(ids).encode(), hashlib.sha256).hexdigest()
 

@@ -118,6 +118,12 @@ class SettleInstruction(Instruction):
     release: bool = False
 
 
+class IdentifyInstruction(Instruction):
+    """``query.identify``, asked again: what would your tombstone digest be without those of these requests?"""
+
+    without: tuple[str, ...]
+
+
 class AuditInstruction(Instruction):
     """``evaluate.audit``: count what this model gets right, on these parts and for these requests."""
 

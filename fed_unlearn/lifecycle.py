@@ -32,7 +32,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.RECEIVED: frozenset(
         {Status.WAITING, Status.HELD, Status.UNLEARNING, Status.REJECTED, Status.WITHDRAWN},
     ),
-    Status.WAITING: frozenset({Status.RECEIVED, Status.UNLEARNING, Status.REJECTED, Status.WITHDRAWN}),
+    Status.WAITING: frozenset({Status.RECEIVED, Status.HELD, Status.UNLEARNING, Status.REJECTED, Status.WITHDRAWN}),
     Status.HELD: frozenset({Status.RECEIVED, Status.REJECTED, Status.WITHDRAWN}),
     Status.UNLEARNING: frozenset(
         {Status.UNLEARNING, Status.REPAIRING, Status.AUDITING, Status.ROLLED_BACK, Status.REJECTED}

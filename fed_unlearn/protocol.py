@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -20,6 +21,7 @@ from fed_unlearn.instructions import (
     ALL_PARTS,
     INSTRUCTION_KEY,
     AuditInstruction,
+    IdentifyInstruction,
     Instruction,
     Part,
     RepairInstruction,
@@ -32,6 +34,7 @@ __all__ = [
     "ALL_PARTS",
     "AuditInstruction",
     "AuditReply",
+    "IdentifyInstruction",
     "Part",
     "Refusal",
     "RepairInstruction",
@@ -61,6 +64,7 @@ FORWARD_PASSES = "forward-passes"
 BACKWARD_PASSES = "backward-passes"
 _REFUSED = "refused"
 _FORGOTTEN_KEY = "forgotten"
+_EARLIER_KEY = "earlier"
 
 
 class Stamp(BaseModel):
@@ -137,7 +141,7 @@ class AuditReply(BaseModel):
                 case [part, name]:
                     parts.setdefault(part, {})[name] = value
                 case [name] if name == FORWARD_PASSES:
-                    forward = int(value) if not isinstance(value, list) else 0
+                    forward = int(value) if not isinstance(value, list) and _is_count(value) else 0
         try:
             return cls.model_validate({"parts": parts, "targets": targets, "forward_passes": forward})
         except ValidationError as error:
@@ -171,18 +175,29 @@ def write_forgotten(message: Message, counts: Mapping[str, int], refused: Mappin
     message.content[_FORGOTTEN_KEY] = ConfigRecord({"counts": json.dumps(counts), "refused": json.dumps(refused)})
 
 
-def read_forgotten(message: Message) -> tuple[dict[str, int], dict[str, str]]:
-    """What :func:`write_forgotten` wrote; two empty mappings where nothing or something else was."""
+def read_forgotten(message: Message) -> tuple[dict[str, int], dict[str, str]] | None:
+    """What :func:`write_forgotten` wrote; None where nothing or something else was."""
     record = message.content.get(_FORGOTTEN_KEY)
     if not isinstance(record, ConfigRecord):
-        return {}, {}
+        return None
     try:
         counts, refused = json.loads(str(record["counts"])), json.loads(str(record["refused"]))
         return {str(key): int(value) for key, value in counts.items()}, {
             str(key): str(value) for key, value in refused.items()
         }
     except (KeyError, ValueError, TypeError, AttributeError):
-        return {}, {}
+        return None
+
+
+def write_earlier_tombstones(message: Message, digest: str) -> None:
+    """Put on a reply the tombstone digest that the client would show without the tombstones of some requests."""
+    message.content[_EARLIER_KEY] = ConfigRecord({"tombstones": digest})
+
+
+def read_earlier_tombstones(message: Message) -> str | None:
+    """What :func:`write_earlier_tombstones` wrote; None where nothing was."""
+    record = message.content.get(_EARLIER_KEY)
+    return str(record.get("tombstones")) if isinstance(record, ConfigRecord) else None
 
 
 def digest_of(message: Message) -> str:
@@ -214,7 +229,12 @@ def refuse(message: Message, refusal: Refusal) -> Message:
 def refusal_of(message: Message) -> Refusal | None:
     """Why a client refused; None where it did not."""
     record = message.content.get(_REFUSED)
-    return Refusal.model_validate(dict(record)) if isinstance(record, ConfigRecord) else None
+    if not isinstance(record, ConfigRecord):
+        return None
+    try:
+        return Refusal.model_validate(dict(record))
+    except ValidationError:
+        return Refusal(reason="a refusal that cannot be read", invalid_request=False)
 
 
 def write_stamp(message: Message, stamp: Stamp) -> None:
@@ -245,14 +265,24 @@ def read_metric(message: Message, name: str) -> float:
     return 0
 
 
+def read_count(message: Message, name: str) -> int:
+    """A count of a reply's metrics; 0 where it is absent, or no finite number above 0."""
+    value = read_metric(message, name)
+    return int(value) if _is_count(value) else 0
+
+
 def read_counts(message: Message, name: str) -> list[int]:
-    """A list of counts of a reply's metrics; empty where it is absent or no list."""
+    """A list of counts of a reply's metrics; empty where it is absent, or holds anything but counts."""
     for record in message.content.values():
         if isinstance(record, MetricRecord):
             value = record.get(name)
-            if isinstance(value, list):
+            if isinstance(value, list) and all(_is_count(item) for item in value):
                 return [int(item) for item in value]
     return []
+
+
+def _is_count(value: float) -> bool:
+    return value >= 0 and (isinstance(value, int) or math.isfinite(value))
 
 
 def arrays_of(message: Message) -> ArrayRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -80,15 +81,36 @@ def add_clipped(base: Arrays, changes: Sequence[Arrays], max_norm: float) -> Arr
     return moved
 
 
+def longest_usual(norms: Sequence[float], factor: float, usual: float | None = None) -> float:
+    """Beyond this a change is absurdly long: a multiple of what is usual before and in its own round.
+
+    Parameters
+    ----------
+    norms : sequence of float
+        Of all changes of the round; of two medians the lower one counts, so that one client of two cannot set it.
+    factor : float
+        At least 1.
+    usual : float or None
+        Median norm of an earlier round; the larger one of both medians counts.
+
+    Returns
+    -------
+    float
+        Infinite where nothing tells what is usual: there is one change alone, or most are none.
+    """
+    middle = max(usual or 0.0, median_low(norms)) if len(norms) > 1 else 0.0
+    return factor * middle if middle > 0 else float("inf")
+
+
 def clipped(model: Arrays, base: Arrays, max_norm: float | None) -> Arrays:
-    """A model whose change from another is scaled down to a norm where it is longer; itself where it is not."""
+    """A model whose change from another is scaled down to a norm where it is longer; itself where it is not.
+
+    A model that is scaled down has the other one's statistics and counters: nothing bounds its own.
+    """
     if max_norm is None:
         return model
     change = difference(model, base)
-    if norm(change) <= max_norm:
-        return model
-    shorter = add_clipped(base, [change], max_norm)
-    return {**model, **{name: shorter[name] for name in change}}
+    return model if norm(change) <= max_norm else add_clipped(base, [change], max_norm)
 
 
 def all_finite(arrays: Arrays) -> bool:

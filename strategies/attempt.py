@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -127,7 +127,33 @@ class Attempt(ABC):
             If no client holds a sample of any request, or none can be served as it was put.
         AttemptFailedError
             If it could not be done: what some client holds would stay in the model.
+        HoldersAwayError
+            If holders did not answer, and what can be done without them is nothing.
         """
+
+    def check_audited(self, answered: Collection[str], failed: Mapping[str, str], silent: Mapping[str, str]) -> None:
+        """Refuse an audit in which no holder of a request tells how well its samples are forgotten.
+
+        Raises
+        ------
+        HoldersAwayError
+            If some of the holders did not answer.
+        AttemptFailedError
+            If all of them answered, and not as they should.
+        """
+        unread = {
+            request.id or "": holders
+            for request in self.requests
+            if self.order.scope != "client" and (holders := self.holders.get(request.id or "", set()))
+            if not holders & set(answered)
+        }
+        away = {name: reason for name, reason in silent.items() if name in set().union(*unread.values(), set())}
+        if away:
+            waiting = tuple(name for name, holders in unread.items() if holders & set(away))
+            raise HoldersAwayError("; ".join(away.values()), waiting)
+        if unread:
+            holders = set().union(*unread.values())
+            raise AttemptFailedError("; ".join(reason for name, reason in failed.items() if name in holders))
 
     def repair(self) -> None:
         """One repair round, guarded at the holders."""
@@ -162,8 +188,9 @@ class Attempt(ABC):
         return local
 
     def _check_answers(self, local: LocalModels) -> None:
-        if local.failed:
-            raise AttemptFailedError("; ".join(local.failed.values()))
+        failed = [reason for client, reason in local.failed.items() if self._may_hold(client)]
+        if failed:
+            raise AttemptFailedError("; ".join(failed))
         if not local.silent:
             return
         named = [request.id or "" for request in self.requests if client_of(request) in local.silent]
@@ -173,10 +200,23 @@ class Attempt(ABC):
         if set(local.silent) & set().union(*self.holders.values(), set()):
             raise AttemptFailedError("; ".join(local.silent.values()))
 
+    def _may_hold(self, client: str) -> bool:
+        """Whether a client that fails may hold a sample: it has said of which classes it has any."""
+        counts = self.rounds.grid.roster.class_samples.get(client)
+        classes = [item for request in self.requests for item in getattr(request.scope, "classes", ())]
+        return counts is None or not classes or any(counts[item] for item in classes)
+
     def _check_holders(self) -> None:
-        for request in self.requests:
-            if not self.holders.get(request.id or ""):
-                self.refused[request.id or ""] = f"no reachable client holds a sample of {request.target()}"
+        without = [request for request in self.requests if not self.holders.get(request.id or "")]
+        roster = self.rounds.grid.roster
+        away = set(self.away) | roster.known - roster.leaving - self.rounds.grid.connected()
+        if without and away and self.order.scope == "class":
+            reason = (
+                f"no reachable client holds a sample of {without[0].target()}; clients {', '.join(sorted(away))} may"
+            )
+            raise HoldersAwayError(reason, tuple(request.id or "" for request in without))
+        for request in without:
+            self.refused[request.id or ""] = f"no reachable client holds a sample of {request.target()}"
         if not self.requests:
             raise RequestRejectedError("; ".join(dict.fromkeys(self.refused.values())))
 

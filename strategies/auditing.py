@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from flwr.app import ArrayRecord
+from flwr.app import ArrayRecord, Message
 
 from fed_unlearn import protocol
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.figures import Figures
-from fed_unlearn.audits.membership import membership_auc
+from fed_unlearn.audits.membership import BIN_COUNT, membership_auc
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.protocol import AuditReply, Part, RequestCounts
 from fed_unlearn.requests import ClassScope, ForgetRequest
@@ -26,9 +26,13 @@ class Audit:
     ----------
     replies : dict of str to AuditReply
         By client. Parts are those of clients that stay; a client that leaves counts for its own request alone.
+    failed, silent : dict of str to str
+        Clients that answered otherwise than they should, and those that did not answer, and why.
     """
 
     replies: Mapping[str, AuditReply]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    silent: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def pooled(self) -> AuditReply:
@@ -118,24 +122,63 @@ class Auditor:
             arrived=arrived,
         )
         content = protocol.content(instruction, arrays)
-        replies = self._read(self.grid.ask(protocol.AUDIT, content, self.timeout).replies.items())
+        answers = self.grid.ask(protocol.AUDIT, content, self.timeout)
+        replies, failed = self._read(answers.replies, instruction)
+        failed.update({**answers.failed, **answers.refused})
         if not replies:
             raise NobodyAnsweredError("no client answered evaluate.audit; their logs say why")
         leaving = self.grid.reachable_leavers()
         if requests and leaving:
-            answers = self.grid.ask(protocol.AUDIT, content, self.timeout, leaving)
-            for client, reply in self._read(answers.replies.items()).items():
+            of_leaving = self.grid.ask(protocol.AUDIT, content, self.timeout, leaving)
+            for client, reply in self._read(of_leaving.replies, instruction)[0].items():
                 replies[client] = reply.model_copy(update={"parts": {}})
-        return Audit(replies)
+        return Audit(replies, failed, answers.silent)
 
-    def _read(self, messages: Iterable[tuple[str, object]]) -> dict[str, AuditReply]:
+    def _read(
+        self, messages: Mapping[str, Message], instruction: protocol.AuditInstruction
+    ) -> tuple[dict[str, AuditReply], dict[str, str]]:
+        """Counts by client, and the clients whose counts cannot be used."""
         replies: dict[str, AuditReply] = {}
-        for client, message in messages:
+        failed: dict[str, str] = {}
+        for client, message in messages.items():
             try:
-                replies[client] = AuditReply.from_message(message)  # type: ignore[arg-type]
+                reply = AuditReply.from_message(message)
+                _check_counts(reply, instruction, self.grid.roster.class_count)
+                replies[client] = reply
             except ProtocolError as error:
                 self.grid.leave_out(client, str(error))
-        return replies
+                failed[client] = f"client {client}: {error}"
+        return replies, failed
+
+
+def _check_counts(reply: AuditReply, instruction: protocol.AuditInstruction, class_count: int) -> None:
+    """Refuse counts that nobody asked for, that cannot be, or that cannot be added to those of others.
+
+    Raises
+    ------
+    ProtocolError
+        If they are such.
+    """
+    asked = {target.request_id for target in instruction.targets}
+    are_asked = set(reply.parts) == set(instruction.parts) and set(reply.targets) <= asked
+    lists = [
+        (values, length)
+        for counts in reply.targets.values()
+        for values, length in (
+            (counts.member_histogram, BIN_COUNT),
+            (counts.outsider_histogram, BIN_COUNT),
+            (counts.unseen_histogram, BIN_COUNT),
+            (counts.class_totals, class_count),
+        )
+    ]
+    pairs = [(counts.correct, counts.total) for counts in reply.targets.values()]
+    for part in reply.parts.values():
+        pairs += zip(part.correct, part.total, strict=False)
+        lists += [(list(part.correct), class_count), (list(part.total), class_count)]
+        are_asked = are_asked and len(part.correct) == len(part.total) == class_count
+    fits = all(len(values) in (0, length) and all(value >= 0 for value in values) for values, length in lists)
+    if not (are_asked and fits and all(0 <= correct <= total for correct, total in pairs)):
+        raise ProtocolError("an evaluate.audit reply whose counts are malformed")
 
 
 def pool(replies: Sequence[AuditReply]) -> AuditReply:

@@ -11,7 +11,7 @@ from fed_unlearn import protocol
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.lifecycle import Status
-from fed_unlearn.requests import ClientScope, ForgetRequest, SampleScope
+from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
 from fed_unlearn.strategies.attempt import CommitFailedError
 from fed_unlearn.strategies.auditing import Audit
 from fed_unlearn.strategies.outcomes import RequestOutcome
@@ -100,7 +100,8 @@ class Committer:
         Raises
         ------
         CommitFailedError
-            If a holder does not confirm its tombstones; the served model is as it was.
+            If a holder answers, and does not confirm its tombstones; the served model is as it was. One that does not
+            answer owes them, and takes no part until it has them: its samples are quarantined already.
         """
         written: dict[str, dict[str, object]] = body["outcomes"]  # type: ignore[assignment]
         outcomes = {
@@ -109,7 +110,7 @@ class Committer:
         requests = [outcome.request for outcome in outcomes.values()]
         attempts = {name: outcome.attempts for name, outcome in outcomes.items()}
         started = time.perf_counter()
-        self._confirm(requests, attempts, body["holders"])  # type: ignore[arg-type]
+        confirmed, silent = self._confirm(requests, attempts, body["holders"])  # type: ignore[arg-type]
         outcomes = self._with_cost(outcomes, time.perf_counter() - started)
         self.purge_history()
         digest = str(body["committing"])
@@ -124,7 +125,7 @@ class Committer:
         with self.ledger.transaction():
             ended = {name: outcome.to_json() for name, outcome in outcomes.items()}
             self.ledger.commit(ended, digest, attempts=attempts)
-            self._note_departures_and_debts(requests, body["away"])  # type: ignore[arg-type]
+            self._note_departures_and_debts(requests, set(body["away"]) - confirmed, silent)  # type: ignore[call-overload]
             for name in outcomes:
                 self.state.save_request(name, None)
             self.state.save_served(served)
@@ -170,39 +171,54 @@ class Committer:
 
     def _confirm(
         self, requests: list[ForgetRequest], attempts: Mapping[str, int], holders: Mapping[str, Collection[str]]
-    ) -> None:
-        """Have tombstones written, and remember what each client showed; asks once more where a holder is silent."""
-        required = set().union(*(clients for name, clients in holders.items() if self._must_confirm(name)))
-        for is_last in (False, True):
+    ) -> tuple[set[str], dict[str, set[str]]]:
+        """Have tombstones written, and remember what each client showed; asks once more where a holder is missing.
+
+        Returns
+        -------
+        tuple of (set of str) and (dict of str to set of str)
+            Clients that have them; and by request, its holders that did not answer.
+        """
+        bound = {name: set(clients) for name, clients in holders.items() if self._must_confirm(name)}
+        missing = set().union(*bound.values())
+        confirmed: set[str] = set()
+        for _ in range(2):
             answers = self.rounds.settle(protocol.CONFIRM, requests, attempts)
             with self.ledger.transaction():
                 for client in answers.replies:
                     self.ledger.confirm_tombstones(client, self.rounds.grid.roster.tombstones[client])
-            missing = sorted(required - set(answers.replies))
+            confirmed.update(answers.replies)
+            missing -= confirmed
             if not missing:
-                return
-            if is_last:
-                raise CommitFailedError(f"clients {', '.join(missing)} did not confirm their tombstones")
+                break
+        refusing = sorted(missing & {*answers.failed, *answers.refused})
+        if refusing:
+            raise CommitFailedError(f"clients {', '.join(refusing)} did not confirm their tombstones")
+        return confirmed, {name: clients & missing for name, clients in bound.items()}
 
     def _must_confirm(self, name: str) -> bool:
         """A client that is forgotten never trains again, whatever it writes down."""
         return not isinstance(self.ledger.entry(name).request.scope, ClientScope)
 
-    def _note_departures_and_debts(self, requests: list[ForgetRequest], away: Collection[str]) -> None:
+    def _note_departures_and_debts(
+        self, requests: list[ForgetRequest], away: Collection[str], silent: Mapping[str, Collection[str]]
+    ) -> None:
+        """Clients that owe tombstones are in no round until they have written them."""
         roster = self.rounds.grid.roster
         departed = self.ledger.departed()
         absent = {*away, *(set(self.ledger.known_clients()) - set(roster.clients.values()))} - departed
         for request in requests:
+            owing = set(silent.get(request.id or "", ()))
             match request.scope:
                 case ClientScope(client=client):
                     self.ledger.depart(client)
-                case SampleScope():
-                    pass
-                case _:
-                    owing = sorted(absent - roster.leaving)
-                    if owing:
-                        self.ledger.owe(request.id or "", owing)
-                        logger.warning("request %s: clients %s owe their tombstones", request.id, ", ".join(owing))
+                case ClassScope():
+                    owing |= absent - roster.leaving
+            if owing:
+                self.ledger.owe(request.id or "", owing)
+                logger.warning("request %s: clients %s owe their tombstones", request.id, ", ".join(sorted(owing)))
+            for client in owing & set(roster.staying.values()):
+                self.rounds.grid.bar(client, "it owes tombstones")
 
 
 def _figures(outcome: RequestOutcome) -> dict[str, float | None]:

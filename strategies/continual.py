@@ -142,7 +142,7 @@ class ContinualUnlearning(Strategy):
         Raises
         ------
         FedUnlearnError
-            If there is no model to start from, or no client answers.
+            If there is no model to start from, or no client has ever said who it is.
         """
         step = Train(
             rounds=num_rounds,
@@ -172,7 +172,8 @@ class ContinualUnlearning(Strategy):
     ) -> UnlearningResult:
         """Run a timeline of training experiences and requests; what an earlier process has done of it is not repeated.
 
-        Run it again with the same ledger after a crash: it goes on where it was, and ends with the same model.
+        Run it again with the same ledger after a crash: it goes on where it was, and ends with the same model. Do so
+        too where it stopped at a training experience since no client was there any more.
 
         Parameters
         ----------
@@ -196,7 +197,7 @@ class ContinualUnlearning(Strategy):
         Raises
         ------
         FedUnlearnError
-            If there is no model to start from, or no client answers.
+            If there is no model to start from, or no client has ever said who it is.
         """
         whole = UnlearningResult()
         trained = 0
@@ -214,6 +215,10 @@ class ContinualUnlearning(Strategy):
                     entry.evaluate_config,
                     evaluate_fn,
                 )
+                if trained > len(self.state.experiences()):
+                    whole.include(result)
+                    logger.warning("entry %d of the timeline stays open; run it again to go on with it", index + 1)
+                    break
             else:
                 ids = [self.submit(request) for request in entry.requests]
                 if not set(ids) & set(self.ledger.open_ids()):

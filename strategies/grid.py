@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from flwr.app import Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
@@ -22,6 +23,10 @@ _POLL_SECONDS = 0.1
 
 class NobodyAnsweredError(FedUnlearnError):
     """No client answered where at least one has to; the same may succeed later."""
+
+
+class NobodyThereError(FedUnlearnError):
+    """No node is connected, or none could say which client it is."""
 
 
 class EligibleGrid(Grid):
@@ -52,8 +57,17 @@ class EligibleGrid(Grid):
         self._named_before: set[tuple[str, str]] = set()
         self._asked: set[int] = set()
 
-    def identify(self, min_nodes: int, timeout: float, confirmed: Mapping[str, str]) -> None:
+    def identify(
+        self,
+        min_nodes: int,
+        timeout: float,
+        confirmed: Mapping[str, str],
+        unheard: Callable[[str], Collection[str]] = lambda client: (),
+    ) -> None:
         """Learn which client is behind which node, where that is not known yet.
+
+        Left out and named is a client that fails although it is asked again, one that does not show the tombstones
+        that it should have, and a second node that says it is a client that is there already.
 
         Parameters
         ----------
@@ -62,45 +76,93 @@ class EligibleGrid(Grid):
         timeout : float
             Seconds to wait for nodes, and for their answers.
         confirmed : mapping of str to str
-            The tombstone digest that each client last confirmed; one that shows another is left out and named.
+            The tombstone digest that each client last confirmed; it must show it.
+        unheard : callable
+            Requests whose tombstones a client may have written without the server having heard of it: with these
+            taken away, its digest may be the one that it confirmed.
 
         Raises
         ------
-        FedUnlearnError
-            If too few nodes come, or two nodes say that they are the same client.
+        NobodyThereError
+            If no node comes, or none says which client it is.
         """
         deadline = time.monotonic() + timeout
         while len(nodes := sorted(self._grid.get_node_ids())) < min_nodes:
             if time.monotonic() > deadline:
-                raise FedUnlearnError(f"{len(nodes)} nodes are connected after {timeout:.0f} s; expected {min_nodes}")
+                if not nodes:
+                    raise NobodyThereError(f"no node is connected after {timeout:.0f} s; expected {min_nodes}")
+                logger.warning(
+                    "%d nodes are connected after %.0f s, not %d: they go on", len(nodes), timeout, min_nodes
+                )
+                break
             time.sleep(_POLL_SECONDS)
         connected = set(nodes)
         clients = {node: client for node, client in self.roster.clients.items() if node in connected}
         new = [node for node in nodes if node not in clients]
         self._asked.update(new)
         reason = "is fed_unlearn.client.install(app, task) called?"
-        for reply in self._exchange([Message(RecordDict(), node, protocol.IDENTIFY) for node in new], timeout):
+        replies = self._identified(new, timeout)
+        counts = Counter(protocol.read_count(reply, "class-count") for reply in replies.values() if reply.has_content())
+        class_count = self.roster.class_count or max(counts, key=lambda count: counts[count], default=0)
+        for node, reply in sorted(replies.items()):
             stamp = protocol.read_stamp(reply) if reply.has_content() else None
             if stamp is None:
                 if reply.has_error():
                     reason = reply.error.reason or reason
-                logger.warning("node %d did not say which client it is: %s", reply.metadata.src_node_id, reason)
+                logger.warning("node %d did not say which client it is: %s", node, reason)
                 continue
-            if clients.get(reply.metadata.src_node_id) == stamp.client_id:
-                continue
-            if stamp.client_id in clients.values():
-                raise FedUnlearnError(f"two nodes say that they are client {stamp.client_id}; give each its own id")
-            if confirmed.get(stamp.client_id, stamp.tombstones) != stamp.tombstones:
-                self.leave_out(stamp.client_id, "it does not show the tombstones that it has confirmed")
-                continue
-            clients[reply.metadata.src_node_id] = stamp.client_id
-            self.roster.tombstones[stamp.client_id] = stamp.tombstones
-            self.roster.class_count = int(protocol.read_metric(reply, "class-count"))
-            self.roster.class_samples[stamp.client_id] = tuple(protocol.read_counts(reply, "class-samples"))
-            self.roster.excluded_samples[stamp.client_id] = int(protocol.read_metric(reply, "excluded-samples"))
+            client, held = stamp.client_id, tuple(protocol.read_counts(reply, "class-samples"))
+            if client in clients.values():
+                logger.warning(
+                    "node %d says that it is client %s, which is there already; give it its own id", node, client
+                )
+                self._asked.discard(node)  # a client that starts anew may come before its old node is known to be gone
+            elif len(held) != class_count or protocol.read_count(reply, "class-count") != class_count:
+                self.leave_out(client, "it does not say how many samples of each class it holds")
+            elif not self._shows(stamp, node, timeout, confirmed, unheard):
+                self.leave_out(client, "it does not show the tombstones that it has confirmed")
+            else:
+                clients[node] = client
+                self.roster.tombstones[client] = stamp.tombstones
+                self.roster.class_count = class_count
+                self.roster.class_samples[client] = held
+                self.roster.excluded_samples[client] = protocol.read_count(reply, "excluded-samples")
         if not clients:
-            raise FedUnlearnError(f"no node could say which client it is: {reason}")
+            raise NobodyThereError(f"no node could say which client it is: {reason}")
         self.roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
+
+    def _identified(self, nodes: Sequence[int], timeout: float) -> dict[int, Message]:
+        """What nodes say of themselves; those that answer with an error are asked again, after a while."""
+        replies: dict[int, Message] = {}
+        asked = list(nodes)
+        for retry in range(self._retries + 1):
+            if retry:
+                time.sleep(self._backoff_seconds * 2 ** (retry - 1))
+            for reply in self._exchange([Message(RecordDict(), node, protocol.IDENTIFY) for node in asked], timeout):
+                replies[reply.metadata.src_node_id] = reply
+            asked = [node for node in asked if node in replies and replies[node].has_error()]
+            if not asked:
+                break
+        return replies
+
+    def _shows(
+        self,
+        stamp: protocol.Stamp,
+        node: int,
+        timeout: float,
+        confirmed: Mapping[str, str],
+        unheard: Callable[[str], Collection[str]],
+    ) -> bool:
+        """Whether a client has the tombstones that it confirmed, be it with others that the server has not heard of."""
+        expected = confirmed.get(stamp.client_id, stamp.tombstones)
+        if expected == stamp.tombstones:
+            return True
+        without = tuple(sorted(unheard(stamp.client_id)))
+        if not without:
+            return False
+        content = protocol.content(protocol.IdentifyInstruction(without=without))
+        replies = self._exchange([Message(content, node, protocol.IDENTIFY)], timeout)
+        return any(protocol.read_earlier_tombstones(reply) == expected for reply in replies if reply.has_content())
 
     def ask(
         self, message_type: str, content: RecordDict, timeout: float, clients: Collection[str] | None = None
@@ -204,6 +266,7 @@ class EligibleGrid(Grid):
     def bar(self, client: str, reason: str) -> None:
         """Take a client out of the nodes until the clients are identified anew."""
         self.leave_out(client, reason)
+        self._asked -= {node for node, name in self.roster.clients.items() if name == client}
         self.roster.clients = {node: name for node, name in self.roster.clients.items() if name != client}
 
     def leave_out(self, client: str, reason: str) -> None:
@@ -267,13 +330,13 @@ class EligibleGrid(Grid):
             return []
         self.traffic.messages += len(messages)
         sizes: dict[int, tuple[int, str]] = {}
-        sent: dict[int, str] = {}
+        sent: dict[int, tuple[Message, str]] = {}
         for message in messages:
             known = sizes.get(id(message.content))
             if known is None:
                 known = sizes[id(message.content)] = (size_of(message.content), protocol.digest_of(message))
             self.traffic.bytes_sent += known[0]
-            sent[message.metadata.dst_node_id] = known[1]
+            sent[message.metadata.dst_node_id] = message, known[1]
         replies: list[Message] = []
         for reply in self._grid.send_and_receive(messages, timeout=timeout):
             if not self._answers(reply, sent):
@@ -281,12 +344,12 @@ class EligibleGrid(Grid):
             replies.append(reply)
             if reply.has_content():
                 self.traffic.bytes_received += size_of(reply.content)
-                self.traffic.forward_passes += int(protocol.read_metric(reply, protocol.FORWARD_PASSES))
-                self.traffic.backward_passes += int(protocol.read_metric(reply, protocol.BACKWARD_PASSES))
+                self.traffic.forward_passes += protocol.read_count(reply, protocol.FORWARD_PASSES)
+                self.traffic.backward_passes += protocol.read_count(reply, protocol.BACKWARD_PASSES)
                 self._note_device(reply)
         return replies
 
-    def _answers(self, reply: Message, sent: dict[int, str]) -> bool:
+    def _answers(self, reply: Message, sent: dict[int, tuple[Message, str]]) -> bool:
         """Whether a reply is the first answer to the message of this exchange; it is then no longer waited for."""
         node = reply.metadata.src_node_id
         name = self.roster.clients.get(node, f"of node {node}")
@@ -294,7 +357,9 @@ class EligibleGrid(Grid):
             logger.warning("client %s answered twice; the first answer counts", name)
             return False
         stamp = protocol.read_stamp(reply) if reply.has_content() else None
-        if stamp is not None and stamp.answers not in ("", sent[node]):
+        message, digest = sent[node]
+        asked, answered = message.metadata.message_id, reply.metadata.reply_to_message_id
+        if (asked and answered not in ("", asked)) or (stamp is not None and stamp.answers not in ("", digest)):
             logger.warning("client %s answered an older message; the answer is not used", name)
             return False
         del sent[node]

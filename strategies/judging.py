@@ -121,7 +121,7 @@ class Judge:
         served = attempt.served
         clients = set(audit.replies)
         for known in (served.audit, served.first_audit):
-            if known is not None:
+            if known is not None and clients & set(known.replies):
                 clients &= set(known.replies)
 
         def accuracy(of: Audit | None) -> float | None:

@@ -36,11 +36,25 @@ class Measuring:
     def audit(self, attempt: Attempt) -> Audit:
         """Audit of an attempt's candidate: its requests, and all committed ones."""
         earlier = [entry.request for entry in self.ledger.committed() if entry.id not in attempt.order.ids]
-        return self._audit(attempt.candidate, [*earlier, *attempt.requests])
+        audit = self._audit(attempt.candidate, [*earlier, *attempt.requests])
+        self.keep_comparable(audit)
+        return audit
 
     def audit_of(self, arrays: Arrays) -> Audit:
         """Audit of a model, with all committed requests."""
         return self._audit(arrays, [entry.request for entry in self.ledger.committed()])
+
+    def keep_comparable(self, audit: Audit) -> None:
+        """Audit the served model anew where none of the clients that answer now did so before: nothing compares else.
+
+        Raises
+        ------
+        NobodyAnsweredError
+            If no client answers.
+        """
+        known = self.served.audit
+        if known is not None and not set(known.replies) & set(audit.replies):
+            self.served.audit = self.audit_of(self.served.arrays).without_targets()
 
     def note_before(self, attempt: Attempt, memories: Memories) -> None:
         """Figures of the served model; what a class request does not change is taken from its last audit."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fed_unlearn.ledger import Fact, Ledger, LedgerEntry
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.strategies.auditing import Audit, classes_of, forget_accuracy
+from fed_unlearn.strategies.grid import NobodyAnsweredError
 from fed_unlearn.strategies.judging import Judge
 from fed_unlearn.strategies.measuring import Measuring
 from fed_unlearn.strategies.outcomes import RelapseRow
@@ -54,7 +55,11 @@ class RelapseWatch:
         if not entries:
             return
         if audit is None:
-            audit = self.measuring.audit_of(self.measuring.served.arrays)
+            try:
+                audit = self.measuring.audit_of(self.measuring.served.arrays)
+            except NobodyAnsweredError as error:
+                logger.warning("after %s: %s; relapse is looked for the next time", after, error)
+                return
         relapsed = {
             entry.id: reason
             for entry in entries

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Message
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 from numpy.typing import NDArray
 
 from fed_unlearn import protocol
@@ -166,6 +167,16 @@ class ReplyFilter:
         if (client, reason) not in self.named:
             logger.warning("client %s is left out: %s", client, reason)
         self.named.add((client, reason))
+
+
+def with_arrays(reply: UsableReply, arrays: Arrays) -> UsableReply:
+    """The reply with another model in place of its own; the message that came stays as it is."""
+    message = copy.copy(reply.message)
+    own = _model_of(message)
+    message.content = RecordDict(
+        {key: pack(arrays) if record is own else record for key, record in message.content.items()}
+    )
+    return replace(reply, message=message, arrays=arrays)
 
 
 def _read(array: Array) -> NDArray[Any]:

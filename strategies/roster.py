@@ -79,6 +79,11 @@ class Answers:
     failed: dict[str, str]
     silent: dict[str, str]
 
+    @property
+    def anything(self) -> bool:
+        """Whether any client answered, rightly or wrongly."""
+        return bool(self.replies or self.refused or self.failed)
+
 
 @dataclass
 class Roster:
@@ -98,6 +103,8 @@ class Roster:
         How many of a client's samples were quarantined or tombstoned when it was identified.
     leaving : set of str
         Clients that are being forgotten, or were: never selected for training again, and asked about themselves alone.
+    known : set of str
+        Clients that were ever met and have not left, whether they are there or not.
     """
 
     clients: dict[int, str] = field(default_factory=dict)
@@ -106,6 +113,7 @@ class Roster:
     class_samples: dict[str, tuple[int, ...]] = field(default_factory=dict)
     excluded_samples: dict[str, int] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)
 
     @property
     def staying(self) -> dict[int, str]:

@@ -9,14 +9,14 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays, pack, unpack
+from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.requests import ForgetRequest, ParameterValue
-from fed_unlearn.strategies.aggregation import clipped, difference, norm, weighted_average
-from fed_unlearn.strategies.grid import EligibleGrid
+from fed_unlearn.strategies.aggregation import clipped, difference, longest_usual, norm, weighted_average
+from fed_unlearn.strategies.grid import EligibleGrid, NobodyAnsweredError
 from fed_unlearn.strategies.inner import aggregate_through, aggregates_repair, minimum_replies, privacy_wrapper
 from fed_unlearn.strategies.plan import UnlearningPlan
 from fed_unlearn.strategies.privacy import PrivacyAccountant
-from fed_unlearn.strategies.replies import usable_arrays
+from fed_unlearn.strategies.replies import read_reply
 from fed_unlearn.strategies.roster import Answers
 
 
@@ -143,7 +143,7 @@ class Rounds:
             {client: contents[tuple(request.id or "" for request in asked)] for client, asked in by_client.items()},
             self.timeout,
         )
-        return self._checked(answers, base, has_arrays=order.method is not None)
+        return self._checked(answers, base, by_client, has_arrays=order.method is not None)
 
     def repair(
         self, base: Arrays, guarded: tuple[tuple[str, int], ...], config: ConfigRecord, number: int, arrived: int
@@ -160,6 +160,11 @@ class Rounds:
             Running number of the repair round: part of the seed.
         arrived : int
             Training experiences whose samples are there already; 0 for all.
+
+        Raises
+        ------
+        NobodyAnsweredError
+            If no client answers at all.
         """
         instruction = protocol.RepairInstruction(
             guarded=guarded,
@@ -170,7 +175,10 @@ class Rounds:
             arrived=arrived,
         )
         content = protocol.content(instruction, pack(base), config)
-        return self._checked(self.grid.ask(protocol.REPAIR, content, self.timeout), base, has_arrays=True)
+        answers = self.grid.ask(protocol.REPAIR, content, self.timeout)
+        if not answers.anything:
+            raise NobodyAnsweredError("no client answered train.repair")
+        return self._checked(answers, base)
 
     def aggregate(
         self, base: Arrays, local: LocalModels, purpose: str, number: int, max_norm: float | None = None
@@ -190,7 +198,7 @@ class Rounds:
         number : int
             Of the round.
         max_norm : float or None
-            Longer changes are scaled down to it.
+            Longer changes are scaled down to it; where it is None, those that are absurd beside the others.
 
         Raises
         ------
@@ -210,6 +218,8 @@ class Rounds:
                 purpose=purpose,
                 accountant=self.accountant,
             )
+        if max_norm is None:
+            max_norm = longest_usual(norms_of(local, base), self.plan.max_norm_factor)
         models = [clipped(model, base, max_norm) for model in local.models.values()]
         return weighted_average(models, list(local.weights.values()))
 
@@ -250,7 +260,15 @@ class Rounds:
         }
         return self.grid.ask_each(message_type, contents, self.timeout)
 
-    def _checked(self, answers: Answers, base: Arrays, *, has_arrays: bool) -> LocalModels:
+    def _checked(
+        self,
+        answers: Answers,
+        base: Arrays,
+        asked: Mapping[str, Sequence[ForgetRequest]] | None = None,
+        *,
+        has_arrays: bool = True,
+    ) -> LocalModels:
+        """What can be used of the answers; ``asked`` has the requests that each client was told of, if any."""
         models: dict[str, Arrays] = {}
         weights: dict[str, float] = {}
         messages: dict[str, Message] = {}
@@ -258,22 +276,42 @@ class Rounds:
         refused: dict[str, str] = {}
         failed = dict(answers.failed)
         for client, message in answers.replies.items():
-            held, impossible = protocol.read_forgotten(message)
-            refused.update(impossible)
+            held, impossible, reason = ({}, {}, None) if asked is None else _told(message, client, asked[client])
             weight = protocol.read_metric(message, protocol.WEIGHT)
-            if has_arrays and weight > 0:
-                reason = usable_arrays(message, base)
-                if reason is not None:
-                    self.grid.leave_out(client, reason)
-                    failed[client] = f"client {client}: {reason}"
-                    continue
-                models[client] = unpack(protocol.arrays_of(message))
-                weights[client], messages[client] = weight, message
+            if reason is None and has_arrays and (held or weight != 0):
+                arrays, reason = read_reply(message, base, protocol.WEIGHT)
+                if reason is None and protocol.ARRAYS_KEY not in message.content:
+                    reason = "its reply carries no model"
+                if reason is None:
+                    models[client], weights[client], messages[client] = arrays, weight, message
+            if reason is not None:
+                self.grid.leave_out(client, reason)
+                failed[client] = f"client {client}: {reason}"
+                continue
+            refused.update(impossible)
             for request_id, count in held.items():
                 counts.setdefault(request_id, {})[client] = count
         for client, reason in answers.refused.items():
             failed[client] = reason
         return LocalModels(models, weights, messages, counts, refused, failed, dict(answers.silent))
+
+
+def _told(
+    message: Message, client: str, asked: Sequence[ForgetRequest]
+) -> tuple[dict[str, int], dict[str, str], str | None]:
+    """What a client holds of the requests that it was asked about, which of them it cannot serve, or what is wrong.
+
+    A client speaks for itself: it cannot have a request refused that others are asked about too.
+    """
+    told = protocol.read_forgotten(message)
+    if told is None:
+        return {}, {}, "its reply does not say what it holds"
+    held, refused = told
+    own = {request.id or "" for request in asked if client_of(request) is not None}
+    if not set(refused) <= own:
+        return {}, {}, "it refuses what it was not asked about alone"
+    known = {request.id or "" for request in asked}
+    return {name: count for name, count in held.items() if name in known and count > 0}, refused, None
 
 
 def norms_of(local: LocalModels, base: Arrays) -> list[float]:

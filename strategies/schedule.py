@@ -12,7 +12,7 @@ from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
 from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method
-from fed_unlearn.strategies.roster import Roster
+from fed_unlearn.strategies.roster import Roster, client_order
 from fed_unlearn.strategies.state import DurableState
 
 
@@ -85,6 +85,8 @@ class Scheduler:
             Clients that can be reached.
         """
         request = entry.request
+        if not connected:
+            return Placed(entry, Standing.WAITS, "no client is reachable")
         reason = self._impossible(entry)
         if reason is not None:
             return Placed(entry, Standing.IMPOSSIBLE, reason)
@@ -94,6 +96,11 @@ class Scheduler:
                 return Placed(entry, Standing.HELD, f"{share}; approve or withdraw it")
         if isinstance(request.scope, SampleScope) and request.scope.client not in connected:
             return Placed(entry, Standing.WAITS, f"client {request.scope.client} is not reachable")
+        if isinstance(request.scope, ClassScope) and not self._is_held(request.scope.classes, connected):
+            absent = sorted(self.roster.known - self.roster.leaving - set(connected), key=client_order)
+            if absent:
+                reason = f"no reachable client holds a sample of {request.target()}"
+                return Placed(entry, Standing.WAITS, f"{reason}; clients {', '.join(absent)} may")
         return Placed(entry, Standing.READY)
 
     def batch(self, ready: list[LedgerEntry]) -> Batch:
@@ -163,6 +170,10 @@ class Scheduler:
         except FedUnlearnError as error:
             return str(error)
         return None
+
+    def _is_held(self, classes: Collection[int], clients: Collection[str]) -> bool:
+        held = self.roster.class_samples
+        return any(held[client][item] for client in clients if client in held for item in classes)
 
     def _forgotten_clients(self, but: str) -> set[str]:
         return {

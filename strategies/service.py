@@ -26,7 +26,7 @@ from fed_unlearn.strategies.judging import Judge, Judgement
 from fed_unlearn.strategies.measuring import Measuring, Memories
 from fed_unlearn.strategies.memory import RequestMemory
 from fed_unlearn.strategies.plan import UnlearningPlan
-from fed_unlearn.strategies.rounds import Rounds, client_of
+from fed_unlearn.strategies.rounds import Rounds
 from fed_unlearn.strategies.schedule import Batch, Placed, Scheduler, Standing
 from fed_unlearn.strategies.server_attempt import MethodUnfitError
 from fed_unlearn.strategies.state import DurableState, ServedModel
@@ -75,13 +75,14 @@ class RequestService:
             self._serve(batch)
 
     def has_work(self) -> bool:
-        """Whether there is something that can be done now."""
+        """Whether there is something that can be done now; clients that have come back take part from here on."""
         entries = [entry for entry in self.ledger.pending() if entry.status is not Status.HELD]
-        if all(entry.status is Status.WAITING for entry in entries):
-            if entries:
-                self.refresh()
-            connected = self.rounds.grid.connected()
-            entries = [entry for entry in entries if client_of(entry.request) in connected]
+        waits = all(entry.status is Status.WAITING for entry in entries)
+        if self.rounds.grid.has_new_nodes() or (entries and waits):
+            self.refresh()
+        if waits:
+            scheduler, connected = self._scheduler(), self.rounds.grid.connected()
+            entries = [entry for entry in entries if scheduler.place(entry, connected).standing is not Standing.WAITS]
         return bool(entries or self.ledger.release_due())
 
     # ------------------------------------------------------------------ what comes next
@@ -229,7 +230,9 @@ class RequestService:
 
     def _audit(self, attempt: Attempt) -> Audit:
         self.endings.tell("audit", attempt.order.requests[0], "audit of the candidate")
-        return self.measuring.audit(attempt)
+        audit = self.measuring.audit(attempt)
+        attempt.check_audited(audit.replies, audit.failed, audit.silent)
+        return audit
 
     # ------------------------------------------------------------------ small things
 

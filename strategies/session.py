@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from fed_unlearn.strategies.attempt import Attempt, HolderAttempt, Order
 from fed_unlearn.strategies.auditing import Auditor
 from fed_unlearn.strategies.committing import Committer
 from fed_unlearn.strategies.endings import Endings
-from fed_unlearn.strategies.grid import EligibleGrid
+from fed_unlearn.strategies.grid import EligibleGrid, NobodyThereError
 from fed_unlearn.strategies.history import HistoryStore
 from fed_unlearn.strategies.inner import (
     fresh_copy,
@@ -44,6 +46,10 @@ from fed_unlearn.strategies.training_run import TrainingRun
 if TYPE_CHECKING:
     from fed_unlearn.strategies.continual import ContinualUnlearning
 
+logger = logging.getLogger("fed_unlearn.strategies")
+
+_POLL_SECONDS = 0.1
+
 
 class Session:
     """Puts together what one call of :class:`~fed_unlearn.strategies.continual.ContinualUnlearning` works with.
@@ -61,8 +67,8 @@ class Session:
 
     Raises
     ------
-    FedUnlearnError
-        If no node can say which client it is.
+    NobodyThereError
+        If no node can say which client it is, and none ever could.
     """
 
     def __init__(
@@ -134,6 +140,7 @@ class Session:
             served=self.served,
             result=self.result,
             has_work=self._service.has_work,
+            somebody_comes=self._somebody_comes,
             serve_pending=self._service.serve_pending,
             on_accepted=lambda name, audit: self._watch.look(name, audit, may_reopen=True),
             forget_server_state=lambda: reset_server_state(strategy.inner),
@@ -142,8 +149,8 @@ class Session:
             evaluate_every=strategy.evaluate_every,
             durable_seconds=strategy.plan.durable_seconds,
         )
-        run.run(training)
-        self._service.serve_pending()
+        if run.run(training):
+            self._service.serve_pending()
 
     def fresh_trainer(self, accountant: PrivacyAccountant | None = None) -> Trainer:
         """A trainer around a copy of the inner strategy that knows nothing of earlier rounds, and records nothing.
@@ -161,6 +168,7 @@ class Session:
             strategy.seed,
             accountant=accountant,
             noise_seed=strategy.noise_seed,
+            max_norm_factor=self._max_norm_factor,
         )
 
     @contextmanager
@@ -184,7 +192,13 @@ class Session:
             record=self._history.record if self._history is not None else None,
             accountant=strategy.state.accountant,
             noise_seed=strategy.noise_seed,
+            max_norm_factor=self._max_norm_factor,
         )
+
+    @property
+    def _max_norm_factor(self) -> float | None:
+        """Robust and private strategies bound changes by themselves."""
+        return self._strategy.plan.max_norm_factor if self._rounds.trusts_clients else None
 
     def _new_service(self) -> RequestService:
         strategy = self._strategy
@@ -261,9 +275,33 @@ class Session:
             self._watch.look(f"tombstones:{client}", None, may_reopen=True)
 
     def _identify(self, min_nodes: int) -> None:
+        """Learn who is there. Where clients were met before, those that are not there now are waited for."""
         ledger = self._strategy.ledger
-        self.grid.identify(min_nodes, self._timeout, ledger.confirmed_tombstones())
+        try:
+            self.grid.identify(min_nodes, self._timeout, ledger.confirmed_tombstones(), self._unheard)
+        except NobodyThereError as error:
+            if not ledger.known_clients():
+                raise
+            logger.warning("%s", error)
         ledger.meet(self.grid.roster.clients.values())
+        self.grid.roster.known = set(ledger.known_clients()) - ledger.departed()
+
+    def _unheard(self, client: str) -> list[str]:
+        """Requests whose tombstones a client may have written without the server having heard of it."""
+        attempt = self._strategy.state.attempt() or {}
+        committing: list[str] = list(attempt["requests"]) if "committing" in attempt else []  # type: ignore[call-overload]
+        return [*self._strategy.ledger.owed_requests(client), *committing]
+
+    def _somebody_comes(self) -> bool:
+        """Whether a client that stays is there, or comes within the time of an exchange."""
+        deadline = time.monotonic() + self._timeout
+        while not self.grid.connected():
+            if time.monotonic() > deadline:
+                return False
+            if self.grid.has_new_nodes():
+                self._refresh()
+            time.sleep(_POLL_SECONDS)
+        return True
 
     def _leaving(self) -> set[str]:
         """Clients that are being forgotten, or were."""

@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.aggregation import all_finite, difference, norm
+from fed_unlearn.strategies.aggregation import all_finite, clipped, difference, longest_usual, norm
 from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.inner import (
     aggregate_replies,
@@ -24,7 +24,7 @@ from fed_unlearn.strategies.inner import (
     weight_key,
 )
 from fed_unlearn.strategies.privacy import PrivacyAccountant
-from fed_unlearn.strategies.replies import ReplyFilter, UsableReply
+from fed_unlearn.strategies.replies import ReplyFilter, UsableReply, with_arrays
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -62,7 +62,8 @@ class Trainer:
     """Runs rounds of an inner strategy over eligible clients; no client can stop one, or spoil it alone by accident.
 
     A reply that cannot be used is left out, and its client named in the log. Where the strategy makes nothing of the
-    others, the model stays as it was for that round, and the log says why.
+    others, the model stays as it was for that round, and the log says why. A change that is absurdly long both for the
+    last round and beside the others of its own is scaled down, where the strategy does not bound changes by itself.
 
     Attributes
     ----------
@@ -79,6 +80,9 @@ class Trainer:
     noise_seed : int, optional
         Of the noise of a differential-privacy wrapper; the seed above where none is given. Clients are told that one
         with every request, and who knows it can take the noise off: outside of simulations, give a secret one.
+    max_norm_factor : float, optional
+        A change is absurdly long beyond so many times what is usual: the larger one of the last round's median norm
+        and this round's. None leaves all changes as they are, and so does a round of one reply.
     """
 
     inner: Strategy
@@ -88,6 +92,7 @@ class Trainer:
     record: Record | None = None
     accountant: PrivacyAccountant | None = None
     noise_seed: int | None = None
+    max_norm_factor: float | None = None
     _filter: ReplyFilter = field(default_factory=ReplyFilter, init=False, repr=False, compare=False)
 
     def train(
@@ -97,6 +102,7 @@ class Trainer:
         train_config: ConfigRecord,
         *,
         evaluate_config: ConfigRecord | None = None,
+        usual_norm: float | None = None,
         measure_norms: bool = False,
     ) -> TrainingRound:
         """One round.
@@ -110,12 +116,17 @@ class Trainer:
         train_config : ConfigRecord
         evaluate_config : ConfigRecord, optional
             Evaluate the result through the inner strategy, with this configuration.
+        usual_norm : float, optional
+            Median norm of the clients' changes in the last round.
         measure_norms : bool
             Whether the clients' update norms are wanted.
         """
         config = ConfigRecord(dict(train_config))
-        replies = self._replies(arrays, number, config, keep_arrays=measure_norms or self.record is not None)
-        norms = tuple(norm(difference(reply.arrays, arrays)) for reply in replies) if measure_norms else ()
+        bounds = self.max_norm_factor is not None
+        replies = self._replies(arrays, number, config, keep_arrays=measure_norms or bounds or self.record is not None)
+        norms: tuple[float, ...] = ()
+        if measure_norms or bounds:
+            replies, norms = self._bounded(arrays, replies, usual_norm)
         candidate, train_metrics = self._aggregated(arrays, number, replies)
         if candidate is not None and self.record is not None:
             self.record(number, arrays, {reply.client: (reply.arrays, reply.weight) for reply in replies})
@@ -139,6 +150,27 @@ class Trainer:
             weight_key=weight_key(self.inner),
             keep_arrays=keep_arrays,
         )
+
+    def _bounded(
+        self, base: Arrays, replies: Sequence[UsableReply], usual_norm: float | None
+    ) -> tuple[list[UsableReply], tuple[float, ...]]:
+        """The replies, absurdly long changes scaled down; and how long each change is then."""
+        norms = [norm(difference(reply.arrays, base)) for reply in replies]
+        bounded = list(replies)
+        if self.max_norm_factor is None:
+            return bounded, tuple(norms)
+        bound = longest_usual(norms, self.max_norm_factor, usual_norm)
+        for index, reply in enumerate(replies):
+            if norms[index] > bound:
+                logger.warning(
+                    "client %s: its change is %.3g long, over %.3g; it is scaled down",
+                    reply.client,
+                    norms[index],
+                    bound,
+                )
+                bounded[index] = with_arrays(reply, clipped(reply.arrays, base, bound))
+                norms[index] = bound
+        return bounded, tuple(norms)
 
     def _aggregated(
         self, arrays: Arrays, number: int, replies: Sequence[UsableReply]

@@ -40,6 +40,8 @@ class TrainingRun:
         Collects metrics and cost.
     has_work, serve_pending : callable
         Whether requests can be served now, and what serves them; called between rounds.
+    somebody_comes : callable
+        Whether there is a client to train with; may wait for one.
     on_accepted : callable
         Told the experience's name and the audit of its model.
     forget_server_state : callable
@@ -64,6 +66,7 @@ class TrainingRun:
     result: UnlearningResult
     has_work: Callable[[], bool]
     serve_pending: Callable[[], None]
+    somebody_comes: Callable[[], bool]
     on_accepted: Callable[[str, Audit], None]
     forget_server_state: Callable[[], None]
     evaluate_config: ConfigRecord
@@ -72,20 +75,41 @@ class TrainingRun:
     durable_seconds: float
     _written: float = field(default_factory=time.monotonic)
 
-    def run(self, training: OpenTraining) -> None:
-        """Train the experience from where it stands to its end, and serve what is pending then."""
+    def run(self, training: OpenTraining) -> bool:
+        """Train the experience from where it stands to its end, and serve what is pending in between.
+
+        Returns
+        -------
+        bool
+            False where the experience stays open, since there is no client to train with or nobody audits its model:
+            the next call goes on with it. Requests wait meanwhile: its model may carry what they ask to forget.
+        """
         if training.done:
             logger.info("%s goes on after round %d of %d", training.name, training.done, training.rounds)
         else:
             self.state.save_training(training, self.served)
         self._tell("training-started", f"{training.name}: {training.rounds} rounds", training.done, training.rounds)
         while training.done < training.rounds:
-            if training.done and self.has_work():
-                self._accept(training)
+            if training.done and self.has_work() and self._accept(training):
                 self.serve_pending()
+            if not self.somebody_comes():
+                return self._stay_open(training, "no client is there")
             self._round(training)
-        self._accept(training)
+        if not self._accept(training):
+            return self._stay_open(training, "nobody has audited its model")
         self._tell("training-finished", training.name, training.rounds, training.rounds)
+        return True
+
+    def _stay_open(self, training: OpenTraining, reason: str) -> bool:
+        logger.warning(
+            "%s stays open after round %d of %d: %s; the next call goes on with it",
+            training.name,
+            training.done,
+            training.rounds,
+            reason,
+        )
+        self.state.save_training(training, self.served)
+        return False
 
     def _round(self, training: OpenTraining) -> None:
         started = time.perf_counter()
@@ -99,7 +123,8 @@ class TrainingRun:
             training.first + number,
             training.config,
             evaluate_config=self._evaluate_config() if evaluates else None,
-            measure_norms=last or self.has_work(),
+            usual_norm=self.served.update_norm,
+            measure_norms=True,
         )
         training.arrays, training.done = outcome.arrays, number
         self.served.train_config = outcome.config
@@ -125,23 +150,25 @@ class TrainingRun:
         """What clients are told to evaluate by: the user's configuration, and the classes that are no more."""
         return ConfigRecord({**self.evaluate_config, "forgotten-classes": sorted(self.ledger.forgotten_classes())})
 
-    def _accept(self, training: OpenTraining) -> None:
-        """The gate on ordinary training: what is served next was looked at first."""
+    def _accept(self, training: OpenTraining) -> bool:
+        """The gate on ordinary training: what is served next was looked at first; False where nobody looked."""
         finished = training.done == training.rounds
         if training.arrays is None:
             if finished:
                 with self.ledger.transaction():
                     self.state.finish_training(training)
-            return
+            return True
         served, candidate = self.served, training.arrays
         try:
             audit = self.measuring.audit_of(candidate)
+            self.measuring.keep_comparable(audit)
         except NobodyAnsweredError as error:
-            self._refuse(training, str(error), finished=finished)
-            return
+            logger.warning("%s is not served yet: %s", training.name, error)
+            return False
         forgotten = self.ledger.forgotten_classes()
-        counts = audit.counts("validation")
-        before = served.audit.counts("validation", set(audit.replies)) if served.audit is not None else None
+        both = set(audit.replies) & set(served.audit.replies) if served.audit is not None else None
+        counts = audit.counts("validation", both)
+        before = served.audit.counts("validation", both) if served.audit is not None else None
         left_out = forgotten | (served.audit.absent_classes if served.audit is not None else frozenset())
         decision = self.gate.decide_training(
             finite=all_finite(candidate),
@@ -150,7 +177,7 @@ class TrainingRun:
         )
         if decision.verdict is not Verdict.ACCEPT:
             self._refuse(training, decision.reason or "", finished=finished)
-            return
+            return True
         digest = self.checkpoints.save(candidate)
         training.arrays = None
         served.arrays, served.audit = candidate, audit.without_targets()
@@ -159,6 +186,7 @@ class TrainingRun:
             self._write(training, finished=finished)
         self.state.purge()
         self.on_accepted(training.name, audit)
+        return True
 
     def _refuse(self, training: OpenTraining, reason: str, *, finished: bool) -> None:
         logger.warning("%s is not served: %s; the last accepted model stays", training.name, reason)
@@ -175,4 +203,3 @@ class TrainingRun:
 
     def _tell(self, kind: str, text: str, step: int, steps: int) -> None:
         self.observer(Event(kind, text, step=step, steps=steps))  # type: ignore[arg-type]
-

@@ -228,7 +228,10 @@ class InstanceWise(Method):
             logits = predict_logits(work.original, work.unseen).to(labels.device)
             work.passes.add(forward=len(work.unseen))
             known = confidence(logits, work.unseen.labels)
-            targets = unseen_confidence(confidence(before, labels), labels, known, work.unseen.labels)
+            members = confidence(before, labels)
+            targets = unseen_confidence(members, labels, known, work.unseen.labels)
+            # A few unseen samples tell roughly how sure a model would be, and never that it should be surer than it is.
+            targets = torch.minimum(targets, members)
             return Indistinguishable(labels, targets, self.tolerance)
         return Misclassified(labels, self._allowed(work), self.loss, self.margin, self.stop_per_sample)
 

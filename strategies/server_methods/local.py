@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,8 @@ from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ParameterValue
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.aggregation import difference, weighted_average
+from fed_unlearn.strategies.aggregation import clipped, difference, longest_usual, norm, weighted_average
+from fed_unlearn.strategies.grid import NobodyAnsweredError
 from fed_unlearn.strategies.history import StoredRound
 from fed_unlearn.strategies.replies import read_reply, weight_of
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerWork
@@ -97,12 +98,15 @@ def train_staying(
     Returns
     -------
     dict of str to LocalModel
-        By client, sorted; without those whose reply cannot be used, which are named in the log.
+        By client, sorted; without those whose reply cannot be used, which are named in the log. Changes that are
+        absurdly long beside the others are scaled down.
 
     Raises
     ------
     MethodFailedError
         If there is none.
+    NobodyAnsweredError
+        If no client answers at all.
     """
     instruction = protocol.RepairInstruction(
         guarded=(),
@@ -114,11 +118,17 @@ def train_staying(
     )
     content = protocol.content(instruction, pack(base), work.train_config)
     answers = work.grid.ask(protocol.REPAIR, content, work.timeout, clients)
+    if not answers.anything:
+        raise NobodyAnsweredError(f"step {step}: no client that stays answered; try again when some are reachable")
     trained = {client: _usable(client, message, base) for client, message in answers.replies.items()}
     found = {client: model for client, model in trained.items() if model is not None}
     if not found:
-        raise MethodFailedError(f"step {step}: no client that stays trained; try again when some are reachable")
-    return found
+        raise MethodFailedError(f"step {step}: no client that stays trained; their logs say why")
+    factor = work.trainer.max_norm_factor
+    if factor is None:
+        return found
+    bound = longest_usual([norm(difference(model.arrays, base)) for model in found.values()], factor)
+    return {client: replace(model, arrays=clipped(model.arrays, base, bound)) for client, model in found.items()}
 
 
 def unlearn_at_leaving(
@@ -155,8 +165,8 @@ def unlearn_at_leaving(
     return LeavingModel(
         model.arrays,
         model.weight,
-        steps=int(protocol.read_metric(message, "steps")),
-        converged=bool(protocol.read_metric(message, "converged")),
+        steps=protocol.read_count(message, "steps"),
+        converged=bool(protocol.read_count(message, "converged")),
     )
 
 

@@ -42,6 +42,7 @@ from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.history import HistoryStore
 from fed_unlearn.strategies.inner import fresh_copy
 from fed_unlearn.strategies.server_methods import MethodFailedError, MethodState, create
+from fed_unlearn.strategies.server_methods.fedosd import orthogonal_part, without_return
 from fed_unlearn.strategies.server_methods.projected_ascent import reference_model
 from fed_unlearn.strategies.training import Trainer
 from fed_unlearn.training import train_locally
@@ -383,7 +384,7 @@ def test_the_ascent_comes_once_and_ordinary_rounds_follow(departure: Departure) 
     [(sent, replies)] = ascents
     assert list(replies) == [LEAVING]
     assert bytes_of(sent) == bytes_of(reference_model(work))
-    assert bytes_of(states[1].arrays) == bytes_of(replies[LEAVING])
+    np.testing.assert_allclose(trainable(states[1].arrays), trainable(replies[LEAVING]), rtol=0, atol=1e-6)
     assert len(repairs) == 2
     fresh = [trained_by_hand(client, states[1].arrays, 1) for client in STAYING]
     averaged = weighted([trainable(arrays) for arrays, _ in fresh], [weight for _, weight in fresh])
@@ -393,9 +394,20 @@ def test_the_ascent_comes_once_and_ordinary_rounds_follow(departure: Departure) 
 def test_a_leaving_client_cannot_carry_the_model_away(departure: Departure) -> None:
     work = departure.work()
     reference = trainable(reference_model(work))
-    poison(departure, protocol.UNLEARN, LEAVING, lambda arrays: {**arrays, "1.weight": arrays["1.weight"] + 100})
+    poison(
+        departure,
+        protocol.UNLEARN,
+        LEAVING,
+        lambda arrays: {
+            **arrays,
+            "1.weight": arrays["1.weight"] + 100,
+            "2.running_mean": arrays["2.running_mean"] + 100,
+        },
+    )
     method = create("projected-ascent", radius_fraction=0.01, recovery_rounds=1)
-    moved = trainable(method.advance(work, method.begin(work)).arrays) - reference
+    state = method.advance(work, method.begin(work))
+    assert bytes_of(state.arrays)["2.running_mean"] == bytes_of(departure.served)["2.running_mean"]
+    moved = trainable(state.arrays) - reference
     bound = 0.01 * np.sqrt(2) * np.linalg.norm(reference)
     np.testing.assert_allclose(np.linalg.norm(moved), bound, rtol=1e-5)
 
@@ -474,9 +486,25 @@ def test_fedosd_stops_unlearning_once_most_of_it_is_what_the_others_know(departu
     assert (len(leaving), len(repairs), len(states)) == (2, 3, 4)
 
 
-def test_orthogonal_parts_of_changes_that_depend_on_each_other() -> None:
-    from fed_unlearn.strategies.server_methods.fedosd import orthogonal_part, without_return
+def test_fedosd_bounds_a_leaving_client_by_the_others(departure: Departure) -> None:
+    work = departure.work()
+    repairs = exchanged(work.grid, protocol.REPAIR)
+    poison(
+        departure,
+        protocol.UNLEARN,
+        LEAVING,
+        lambda arrays: {**arrays, "1.weight": arrays["1.weight"] + 100, "2.running_var": arrays["2.running_var"] + 9},
+    )
+    method = create("fedosd")
+    state = method.advance(work, method.begin(work))
+    served = trainable(departure.served)
+    lengths = [np.linalg.norm(trainable(arrays) - served) for arrays in repairs[0][1].values()]
+    np.testing.assert_allclose(np.linalg.norm(trainable(state.arrays) - served), np.median(lengths), rtol=1e-5)
+    variances = [arrays["2.running_var"] for arrays in repairs[0][1].values()]
+    assert np.all(state.arrays["2.running_var"] <= np.max(variances, axis=0) + 1e-6)
 
+
+def test_orthogonal_parts_of_changes_that_depend_on_each_other() -> None:
     generator = np.random.default_rng(0)
     first, second, change = (
         {"a": generator.standard_normal((4, 3)), "b": generator.standard_normal(5)} for _ in range(3)
