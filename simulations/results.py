@@ -197,7 +197,9 @@ class RunResults:
                 engine=body["engine"],
                 training=TrainingResult(**body["training"]),
                 requests=tuple(_request(entry) for entry in body["requests"]),
-                relapse=tuple(RelapseRow(**entry) for entry in body["relapse"]),
+                relapse=tuple(
+                    RelapseRow(**{**entry, "relapsed": tuple(entry["relapsed"])}) for entry in body["relapse"]
+                ),
                 history=tuple(HistoryPoint(**entry) for entry in body["history"]),
                 devices=tuple(DeviceUse(**entry) for entry in body["devices"]),
                 versions=body["versions"],

@@ -100,7 +100,8 @@ class Attempt(ABC):
     refused : dict of str to str
         Requests that cannot be served as they were put, and why.
     away : dict of str to str
-        Clients that did not answer, and so may hold samples of a class request.
+        Clients that did not answer, and so may hold samples of a class request; they are in no round until they have
+        heard of it, or it has ended.
     """
 
     repairs_by_plan: ClassVar[bool] = True
@@ -196,9 +197,12 @@ class Attempt(ABC):
         named = [request.id or "" for request in self.requests if client_of(request) in local.silent]
         if named and self.order.scope == "sample":
             raise HoldersAwayError("; ".join(local.silent.values()), tuple(named))
-        self.away.update(local.silent)
-        if set(local.silent) & set().union(*self.holders.values(), set()):
-            raise AttemptFailedError("; ".join(local.silent.values()))
+        away = {client: reason for client, reason in local.silent.items() if self._may_hold(client)}
+        if set(away) & set().union(*self.holders.values(), set()):
+            raise AttemptFailedError("; ".join(away.values()))
+        self.away.update(away)
+        for client in set(away) & self.rounds.grid.connected():
+            self.rounds.grid.bar(client, "it has not taken the samples that are to be forgotten out of its training")
 
     def _may_hold(self, client: str) -> bool:
         """Whether a client that fails may hold a sample: it has said of which classes it has any."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedProx
 
 from fed_unlearn.lifecycle import Status
-from fed_unlearn.requests import ClientScope
+from fed_unlearn.requests import ClassScope, ClientScope
 from fed_unlearn.strategies.attempt import Attempt, HolderAttempt, Order
 from fed_unlearn.strategies.auditing import Auditor
 from fed_unlearn.strategies.committing import Committer
@@ -129,6 +129,7 @@ class Session:
     def train(self, step: Train, training: OpenTraining) -> None:
         """Train an experience, and serve what is queued between its rounds and after it."""
         strategy = self._strategy
+        self._refresh()
         run = TrainingRun(
             trainer=self._trainer(),
             ledger=strategy.ledger,
@@ -283,8 +284,20 @@ class Session:
             if not ledger.known_clients():
                 raise
             logger.warning("%s", error)
-        ledger.meet(self.grid.roster.clients.values())
+        self._meet(self.grid.roster.clients.values())
         self.grid.roster.known = set(ledger.known_clients()) - ledger.departed()
+
+    def _meet(self, clients: Iterable[str]) -> None:
+        """Write down who is there; a client that comes for the first time owes the classes that were forgotten."""
+        ledger = self._strategy.ledger
+        new = set(clients) - set(ledger.known_clients())
+        if not new:
+            return
+        with ledger.transaction():
+            ledger.meet(new)
+            for entry in ledger.committed():
+                if isinstance(entry.request.scope, ClassScope):
+                    ledger.owe(entry.id, new)
 
     def _unheard(self, client: str) -> list[str]:
         """Requests whose tombstones a client may have written without the server having heard of it."""

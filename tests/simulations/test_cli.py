@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.results import RunResults
 
@@ -65,7 +66,7 @@ def test_the_exported_model_is_the_accepted_one(finished: Path, tmp_path: Path) 
     target = tmp_path / "model.safetensors"
     assert run_command(["export", str(finished), str(target)]) == 0
     exported = load_file(target)
-    (stored,) = (finished / "checkpoints").glob("*.safetensors")
+    stored = finished / "checkpoints" / f"{Ledger(finished / 'ledger.db').served_model()}.safetensors"
     assert all(torch.equal(tensor, load_file(stored)[name]) for name, tensor in exported.items())
 
 

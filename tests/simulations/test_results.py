@@ -31,7 +31,12 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     assert set(body["requests"][0]) == set(documented.split())
     assert (body["requests"][0]["speedup"], body["requests"][0]["pass_ratio"]) == (20.0, 25.0)
     assert (body["requests"][1]["speedup"], body["requests"][1]["oracle"]) == (None, None)
-    assert body["relapse"][0] == {"after": "r1", "forget_accuracy": {"r1": 0.0}, "test_forget_accuracy": {"r1": 0.01}}
+    assert body["relapse"][0] == {
+        "after": "r1",
+        "forget_accuracy": {"r1": 0.0},
+        "test_forget_accuracy": {"r1": 0.01},
+        "relapsed": [],
+    }
 
 
 def test_only_a_complete_run_without_failures_is_all_committed() -> None:

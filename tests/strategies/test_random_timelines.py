@@ -99,8 +99,7 @@ class Player:
                         self.stop()
                 served = self.run_to(len(self.drawn.timeline))
                 self.assert_nothing_left(healed=False)
-                self.world.faults, self.world.deeds = (), {}
-                self.world.cuts.clear()
+                self.world.heal()
                 self.stop()
                 healed = self.run_to(len(self.drawn.timeline))
                 assert self.process is not None

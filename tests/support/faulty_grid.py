@@ -68,6 +68,7 @@ class FaultyGrid(Grid):
         self._grid = grid
         self._faults: list[Fault] = []
         self._late: dict[tuple[int, str], list[Message]] = {}
+        self._watched: dict[str, Callable[[int, Message], None]] = {}
         self.gone: set[int] = set()
         self.sent: list[tuple[int, str]] = []
 
@@ -78,6 +79,10 @@ class FaultyGrid(Grid):
     def spoil(self, change: Change, client: int, message_type: str, times: int = FOREVER) -> None:
         """Let the answers of a client be changed from now on."""
         self._faults.append(Fault("spoiled", client, message_type, times, change))
+
+    def watch(self, message_type: str, note: Callable[[int, Message], None]) -> None:
+        """Be told of every answer that clients make to messages of a type, before anything happens to it."""
+        self._watched[message_type] = note
 
     def heal(self) -> None:
         """No client does anything wrong any more, and all are connected; what is late still comes."""
@@ -109,18 +114,20 @@ class FaultyGrid(Grid):
             (item for item in self._faults if (item.client, item.message_type) == (client, message_type) and item.times),
             None,
         )
-        if fault is None:
-            return list(self._grid.send_and_receive([message]))
-        fault.times -= 1
-        match fault.kind:
-            case "deaf":
-                return []
-            case "raises":
-                with mock.patch.object(self._grid, "_client_app", _raise):
-                    return list(self._grid.send_and_receive([message]))
+        kind = fault.kind if fault is not None else "none"
+        if fault is not None:
+            fault.times -= 1
+        if kind == "deaf":
+            return []
+        if kind == "raises":
+            with mock.patch.object(self._grid, "_client_app", _raise):
+                return list(self._grid.send_and_receive([message]))
         [reply] = self._grid.send_and_receive([message])
-        fault.change(reply)
-        match fault.kind:
+        if message_type in self._watched:
+            self._watched[message_type](client, reply)
+        if fault is not None:
+            fault.change(reply)
+        match kind:
             case "late":
                 self._late.setdefault((client, message_type), []).append(reply)
                 return []

@@ -25,7 +25,7 @@ from torch.nn.functional import avg_pool2d
 from fed_unlearn import client_store, ledger_file, protocol
 from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.data.images import ClientData, ImageSet
-from fed_unlearn.data.sources import load_source
+from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.methods.base import Method, Outcome, PassCounter
 from fed_unlearn.seeding import isolated_random, seeded_generator
@@ -45,9 +45,14 @@ class PowerCut(BaseException):
 
 
 @cache
+def _digits() -> ImageSource:
+    return load_source("digits")
+
+
+@cache
 def tiny_data(client: int, clients: int, classes: int) -> ClientData:
     """Digits 0 to ``classes`` - 1 of 4 x 4 pixels; client 1 holds none of class 0."""
-    source = load_source("digits")
+    source = _digits()
     drawn = source.train.of_classes(set(range(classes)))
     held = drawn.subset(torch.arange(client, len(drawn), clients)[: SAMPLES + 2 * HELD_OUT])
     images, labels = avg_pool2d(held.images, 2), held.labels
@@ -105,7 +110,7 @@ class World:
     clients, classes : int
     faults : tuple of Fault
     cuts : deque of int
-        The power goes at so many points after each start of a process.
+        The power goes after so many points, and again after so many more.
     deeds : dict of int to callable
         What somebody else does beside the server, by the number of points passed since the beginning.
     on_message, on_training, on_point : callable
@@ -133,7 +138,13 @@ class World:
         """Start counting towards the next power cut; what the last process held open is gone."""
         client_store._opened.clear()
         self._handled, self._quiet = None, False
-        self._until_cut = self.cuts.popleft() if self.cuts else None
+        if self._until_cut is None and self.cuts:
+            self._until_cut = self.cuts.popleft()
+
+    def heal(self) -> None:
+        """From here on nothing goes wrong any more."""
+        self.faults, self.deeds, self._until_cut = (), {}, None
+        self.cuts.clear()
 
     def pass_point(self, name: str) -> None:
         """Reach one more point: somebody may act there, and the power may go."""
@@ -148,6 +159,7 @@ class World:
         if self._until_cut is not None:
             self._until_cut -= 1
             if self._until_cut <= 0:
+                self._until_cut = None
                 raise PowerCut
 
     @contextmanager

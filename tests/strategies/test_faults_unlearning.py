@@ -1,0 +1,352 @@
+"""Faults of clients in ``train.unlearn``; :mod:`test_faults` has the table of what each of them leads to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fault_trials import ALWAYS_WRONG, NO_ANSWER, PLAN, Trial, few_digits, length, trained
+from faulty_grid import every_array, metric, without
+from federation import same_bytes
+from flwr.app import ConfigRecord, Message
+
+from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays, unpack
+from fed_unlearn.data.images import ClientData
+from fed_unlearn.gate import Gate
+from fed_unlearn.lifecycle import Status
+from fed_unlearn.requests import ForgetRequest
+
+CLASS = ForgetRequest.for_class(3)
+SAMPLES = ForgetRequest.for_samples(2, count=2)
+CLIENT = ForgetRequest.for_client(2)
+SCOPES = {"class": CLASS, "sample": SAMPLES}
+MALFORMED = ("no counts", "refuses for all", "speaks of others")
+
+
+def told(**texts: str):  # type: ignore[no-untyped-def]
+    """Let a reply say other things of what it holds."""
+
+    def changed(reply: Message) -> None:
+        record = reply.content.config_records["forgotten"]
+        reply.content["forgotten"] = ConfigRecord({**record, **texts})
+
+    return changed
+
+
+# ---------------------------------------------------------------------- who answers, and not as they should
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("kind", ALWAYS_WRONG)
+def test_a_holder_that_keeps_doing_wrong_fails_the_request(tmp_path: Path, scope: str, kind: str) -> None:
+    trial = trained(tmp_path)
+    before = trial.train(0).arrays
+    trial.do(kind, 2, protocol.UNLEARN)
+    result = trial.serve(SCOPES[scope])
+    [outcome] = result.requests
+    assert outcome.status is Status.FAILED
+    assert "client 2" in (outcome.reason or "") or "OSError" in (outcome.reason or "")
+    assert outcome.attempts == Gate().max_attempts
+    asked = Gate().max_attempts * (PLAN.retries + 1 if kind == "raises" else 1)
+    assert trial.grid.count(2, protocol.UNLEARN) == asked
+    assert same_bytes(result.arrays, before)
+    trial.grid.heal()
+    trial.trained_on()
+    trial.train(1)
+    quarantined = {name for client in range(4) for name in trial.stored(client).get("r1", {}).get("sample_ids", ())}  # type: ignore[attr-defined]
+    assert quarantined if kind != "raises" or scope == "class" else not quarantined
+    assert not trial.trained_on() & quarantined
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("kind", ALWAYS_WRONG)
+def test_a_holder_that_does_wrong_once_is_asked_again(tmp_path: Path, scope: str, kind: str) -> None:
+    trial = trained(tmp_path)
+    trial.do(kind, 2, protocol.UNLEARN, times=1)
+    [outcome] = trial.serve(SCOPES[scope]).requests
+    assert outcome.status is Status.COMMITTED
+    assert outcome.attempts == (1 if kind == "raises" else 2)
+    assert trial.stored(2)["r1"]["tombstoned"]
+
+
+@pytest.mark.parametrize("kind", [*ALWAYS_WRONG, *NO_ANSWER, "gone"])
+def test_a_client_that_holds_nothing_of_the_class_stops_nobody(tmp_path: Path, kind: str) -> None:
+    trial = trained(tmp_path, data_of=no_three_at_client_2)
+    trial.do(kind, 2, protocol.UNLEARN)
+    [outcome] = trial.serve(CLASS).requests
+    assert outcome.status is Status.COMMITTED
+    assert outcome.attempts == 1
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_answers_that_say_nothing_or_too_much_are_wrong_answers(tmp_path: Path, scope: str, kind: str) -> None:
+    """One holder cannot have a request rejected that others were asked too, nor one that it was not asked about."""
+    change = {
+        "no counts": without("forgotten"),
+        "refuses for all": told(refused='{"r1": "no", "r2": "no"}'),
+        "speaks of others": told(refused='{"no-such-request": "no"}'),
+    }[kind]
+    trial = trained(tmp_path)
+    trial.grid.spoil(change, 2, protocol.UNLEARN)
+    trial.serve(SCOPES[scope])
+    assert trial.status() is Status.FAILED
+    assert "client 2" in trial.reason()
+    trial.grid.heal()
+    [outcome] = trial.serve(ForgetRequest.for_class(5)).requests
+    assert outcome.status is Status.COMMITTED
+
+
+def test_counts_of_what_was_not_asked_are_not_taken(tmp_path: Path) -> None:
+    trial = trained(tmp_path)
+    trial.grid.spoil(told(counts='{"r1": 5, "no-such-request": 3, "r9": -1}'), 2, protocol.UNLEARN)
+    [outcome] = trial.serve(CLASS).requests
+    assert outcome.status is Status.COMMITTED
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_who_answers_twice_is_heard_once(tmp_path: Path, scope: str) -> None:
+    models = []
+    for kind in ("twice", "none"):
+        trial = trained(tmp_path / kind)
+        trial.do(kind, 2, protocol.UNLEARN)
+        models.append(trial.serve(SCOPES[scope]).arrays)
+        assert trial.status() is Status.COMMITTED
+    assert same_bytes(*models)
+
+
+# ---------------------------------------------------------------------- who does not answer
+
+
+def no_threes(client: int) -> ClientData:
+    data = few_digits(client)
+    return replace(data, train=data.train.of_classes(set(range(10)) - {3}))
+
+
+def no_three_at_client_2(client: int) -> ClientData:
+    return no_threes(client) if client == 2 else few_digits(client)
+
+
+def threes_at_client_2_alone(client: int) -> ClientData:
+    return few_digits(client) if client == 2 else no_threes(client)
+
+
+@pytest.mark.parametrize("kind", [*NO_ANSWER, "gone"])
+def test_a_class_request_goes_on_without_a_silent_holder_which_owes_its_tombstones(tmp_path: Path, kind: str) -> None:
+    trial = trained(tmp_path)
+    for message_type in (protocol.UNLEARN, protocol.CONFIRM):
+        trial.do(kind, 2, message_type)
+    trial.strategy.submit(CLASS)
+    result = trial.strategy.start(trial.grid, num_rounds=2, timeout=0.2)
+    assert [outcome.status for outcome in result.requests] == [Status.COMMITTED]
+    assert trial.owed() == ("2",)
+    trial.trained_on()
+    trial.train(2)
+    assert not trial.trained_on() & trial.ids_of(2), "a client that owes tombstones is in no round"
+    trial.grid.heal()
+    trial.train(1)
+    assert trial.owed() == ()
+    assert trial.stored(2)["r1"]["tombstoned"]
+    seen = trial.trained_on()
+    assert seen & trial.ids_of(2)
+    assert not seen & trial.ids_of_class(2, 3)
+
+
+@pytest.mark.parametrize("kind", [*NO_ANSWER, "gone"])
+def test_a_silent_holder_is_back_within_the_same_call(tmp_path: Path, kind: str) -> None:
+    trial = trained(tmp_path)
+    times = 2 if kind != "gone" else 0
+    trial.do(kind, 2, protocol.UNLEARN, times)
+    trial.do(kind, 2, protocol.CONFIRM, times)
+    if kind == "gone":
+        trial.grid.watch(protocol.TRAIN, lambda client, reply: trial.grid.heal())
+    trial.strategy.submit(CLASS)
+    trial.trained_on()
+    result = trial.strategy.start(trial.grid, num_rounds=3, timeout=0.2)
+    assert [outcome.status for outcome in result.requests] == [Status.COMMITTED]
+    assert trial.owed() == ()
+    assert not trial.trained_on() & trial.ids_of_class(2, 3)
+    assert trial.grid.count(2, protocol.TRAIN) - 2 >= 1, "it trains again when it has its tombstones"
+
+
+@pytest.mark.parametrize("kind", [*NO_ANSWER, "gone"])
+def test_a_sample_request_waits_for_its_silent_holder_and_holds_up_no_other(tmp_path: Path, kind: str) -> None:
+    trial = trained(tmp_path)
+    trial.do(kind, 2, protocol.UNLEARN)
+    other = ForgetRequest.for_samples(1, count=2)
+    [outcome] = trial.serve(SAMPLES, other, CLASS).requests[:1]
+    assert trial.status("r1") is Status.WAITING
+    assert "client 2" in trial.reason("r1")
+    assert (trial.status("r2"), trial.status("r3")) == (Status.COMMITTED, Status.COMMITTED)
+    assert outcome.request.id == "r2"
+    quarantined = set(trial.stored(2).get("r1", {}).get("sample_ids", ()))  # type: ignore[call-overload]
+    assert len(quarantined) == (2 if kind in ("silent", "late") else 0)
+    trial.grid.heal()
+    trial.restart()
+    [served] = trial.serve().requests
+    assert (served.request.id, served.status) == ("r1", Status.COMMITTED)
+    assert trial.stored(2)["r1"]["tombstoned"]
+
+
+def test_a_waiting_sample_request_is_served_between_the_rounds_of_a_training(tmp_path: Path) -> None:
+    trial = trained(tmp_path)
+    trial.do("gone", 2, protocol.UNLEARN)
+    trial.strategy.submit(SAMPLES)
+    trial.grid.watch(protocol.TRAIN, lambda client, reply: trial.grid.heal())
+    result = trial.strategy.start(trial.grid, num_rounds=3, timeout=0.2)
+    assert [outcome.status for outcome in result.requests] == [Status.COMMITTED]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_the_answer_to_an_old_attempt_is_not_used(tmp_path: Path, scope: str) -> None:
+    """The first attempt fails at another holder; what client 2 made of it comes first of all in the second one."""
+    models = {}
+    for kind in ("late", "silent"):
+        trial = trained(tmp_path / kind)
+        trial.do(kind, 2, protocol.UNLEARN, times=1)
+        if scope == "class":
+            trial.do("nan", 1, protocol.UNLEARN, times=1)
+        models[kind] = trial.serve(SCOPES[scope]).arrays
+        if scope == "sample":
+            assert trial.status() is Status.WAITING
+            models[kind] = trial.serve().arrays
+        assert trial.status() is Status.COMMITTED
+        assert trial.strategy.ledger.entry("r1").attempt == 2
+    assert same_bytes(models["late"], models["silent"])
+
+
+def test_a_class_request_without_any_holder_is_rejected(tmp_path: Path) -> None:
+    trial = trained(tmp_path, data_of=no_threes)
+    [outcome] = trial.serve(CLASS).requests
+    assert outcome.status is Status.REJECTED
+    assert "no reachable client holds a sample" in (outcome.reason or "")
+
+
+@pytest.mark.parametrize("kind", [*NO_ANSWER, "gone", "restart without it"])
+def test_a_class_request_waits_where_its_only_holder_is_away(tmp_path: Path, kind: str) -> None:
+    trial = trained(tmp_path, data_of=threes_at_client_2_alone)
+    trial.do("gone" if kind == "restart without it" else kind, 2, protocol.UNLEARN)
+    if kind == "restart without it":
+        trial.restart()
+    trial.serve(CLASS)
+    assert trial.status() is Status.WAITING
+    assert "no reachable client holds a sample" in trial.reason()
+    trial.grid.heal()
+    [outcome] = trial.serve().requests
+    assert outcome.status is Status.COMMITTED
+
+
+@pytest.mark.parametrize("kind", ["deaf", "silent", "gone"])
+@pytest.mark.parametrize("scope", ["class", "sample", "client"])
+def test_requests_wait_where_nobody_is_there(tmp_path: Path, scope: str, kind: str) -> None:
+    trial = trained(tmp_path)
+    before = trial.train(0).arrays
+    for client in range(4):
+        for message_type in (protocol.UNLEARN, protocol.REPAIR, protocol.AUDIT, protocol.TRAIN):
+            trial.do(kind, client, message_type)
+    result = trial.serve({**SCOPES, "client": CLIENT}[scope])
+    assert result.requests == []
+    assert trial.status() is Status.WAITING
+    assert same_bytes(result.arrays, before)
+    trial.grid.heal()
+    trial.restart()
+    assert [outcome.status for outcome in trial.serve().requests] == [Status.COMMITTED]
+
+
+# ---------------------------------------------------------------------- absurdly long changes
+
+
+def absurd(value: np.ndarray) -> np.ndarray:
+    return value * np.float32(1e6)
+
+
+def test_an_absurd_change_of_a_class_holder_is_scaled_down(tmp_path: Path) -> None:
+    trial = trained(tmp_path, plan=replace(PLAN, repair_rounds=0))
+    start = unpack(trial.train(0).arrays)
+    assert trial.strategy.served is not None and trial.strategy.served.update_norm is not None
+    bound = 10 * trial.strategy.served.update_norm
+    came = trial.recorded(protocol.UNLEARN)
+    trial.grid.spoil(every_array(absurd), 2, protocol.UNLEARN)
+    result = trial.serve(CLASS)
+    assert trial.status() is Status.COMMITTED
+    expected = holders_average(dict(came), start, bound)
+    for name, array in result.arrays.items():
+        np.testing.assert_allclose(array.numpy(), expected[name], rtol=1e-4, atol=1e-5)
+
+
+def holders_average(models: dict[int, Arrays], start: Arrays, bound: float) -> Arrays:
+    """By forget samples, client 2's change scaled down to the bound."""
+    wild = {name: absurd(value) for name, value in models[2].items()}
+    share = bound / length(wild, start)
+    models[2] = {name: start[name] + share * (wild[name].astype(np.float64) - start[name]) for name in start}
+    weights = {client: int((few_digits(client).train.labels == 3).sum()) for client in models}
+    total = sum(weights.values())
+    return {name: np.sum([weights[c] / total * m[name] for c, m in models.items()], axis=0) for name in start}
+
+
+def test_an_absurd_change_of_a_sample_holder_is_clipped_to_the_usual_length(tmp_path: Path) -> None:
+    trial = trained(tmp_path, plan=replace(PLAN, max_holder_steps=1))
+    before = trial.train(0).arrays
+    assert trial.strategy.served is not None and trial.strategy.served.update_norm is not None
+    usual = trial.strategy.served.update_norm
+    trial.grid.spoil(every_array(absurd), 2, protocol.UNLEARN)
+    after = trial.serve(SAMPLES).arrays
+    assert trial.status() is Status.COMMITTED
+    assert length(after, before) == pytest.approx(usual, rel=1e-3)
+
+
+# ---------------------------------------------------------------------- a client that is to be forgotten
+
+
+@pytest.mark.parametrize("kind", ["raises", "nan", "no arrays", *NO_ANSWER, "gone"])
+def test_a_client_is_forgotten_without_its_help_where_the_method_can(tmp_path: Path, kind: str) -> None:
+    models = []
+    for fault in (kind, "none"):
+        trial = trained(tmp_path / fault)
+        trial.do(fault, 2, protocol.UNLEARN)
+        models.append(trial.serve(CLIENT).arrays)
+        assert trial.status() is Status.COMMITTED
+        trial.grid.heal()
+        trial.trained_on()
+        trial.train(1)
+        assert not trial.trained_on() & trial.ids_of(2)
+    assert same_bytes(*models)
+
+
+@pytest.mark.parametrize("kind", [*ALWAYS_WRONG, "deaf", "gone"])
+def test_staying_clients_that_do_wrong_are_left_out_of_retraining(tmp_path: Path, kind: str) -> None:
+    models = []
+    for fault in (kind, "silent"):
+        trial = trained(tmp_path / fault)
+        trial.do(fault, 1, protocol.TRAIN)
+        models.append(trial.serve(CLIENT).arrays)
+        assert trial.status() is Status.COMMITTED
+    assert same_bytes(*models)
+
+
+@pytest.mark.parametrize("kind", [*ALWAYS_WRONG, "deaf", "gone"])
+@pytest.mark.parametrize("escalates", [True, False])
+def test_a_method_that_needs_the_leaving_client_fails_or_gives_way_to_another(
+    tmp_path: Path, kind: str, escalates: bool
+) -> None:
+    plan = replace(PLAN, client_method="fedosd", escalation={"client": ("retrain",)} if escalates else {})
+    trial = trained(tmp_path, plan=plan)
+    before = trial.train(0).arrays
+    trial.do(kind, 2, protocol.UNLEARN)
+    [outcome] = trial.serve(CLIENT).requests
+    if escalates:
+        assert (outcome.status, outcome.method) == (Status.COMMITTED, "retrain")
+    else:
+        assert outcome.status is Status.FAILED
+        assert "fedosd: " in (outcome.reason or "")
+        assert same_bytes(trial.train(0).arrays, before)
+
+
+def test_steps_that_are_no_number_are_no_steps(tmp_path: Path) -> None:
+    trial = trained(tmp_path, plan=replace(PLAN, client_method="fedosd"))
+    trial.grid.spoil(metric("steps", float("nan")), 2, protocol.UNLEARN)
+    [outcome] = trial.serve(CLIENT).requests
+    assert outcome.status in (Status.COMMITTED, Status.FAILED)
