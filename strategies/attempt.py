@@ -11,8 +11,6 @@ from flwr.app import ConfigRecord
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.requests import ForgetRequest, ParameterValue
-from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.aggregation import add_clipped, difference, norm
 from fed_unlearn.strategies.inner import AggregationFailedError, TooFewRepliesError
 from fed_unlearn.strategies.rounds import LocalModels, Rounds, UnlearnOrder, client_of, norms_of
 from fed_unlearn.strategies.state import ServedModel
@@ -252,50 +250,6 @@ class Attempt(ABC):
             return self.rounds.aggregate(base, local, purpose, number, self._widest_norm())
         except (TooFewRepliesError, AggregationFailedError) as error:
             raise AttemptFailedError(str(error)) from error
-
-
-class HolderAttempt(Attempt):
-    """The holders unlearn by themselves."""
-
-    def unlearn(self) -> None:
-        """The holders' turn: their average for a class, their clipped changes for samples.
-
-        A change longer than the clipping norm arrives in several steps, each from where the last one led.
-        """
-        if self.order.scope == "class":
-            local = self._told(self._ask_holders(self.order.method))
-            self.candidate = self._aggregated(self.candidate, local, "unlearn", self._round_number)
-            return
-        max_norm = self.max_update_norm()
-        clients: list[str] | None = None
-        for _ in range(self.rounds.plan.max_holder_steps):
-            local = self._told(self._ask_holders(self.order.method, clients))
-            changes = {client: difference(model, self.candidate) for client, model in local.models.items()}
-            self.candidate = self._moved(local, list(changes.values()), max_norm)
-            clients = [client for client, change in changes.items() if norm(change) > max_norm]
-            if not clients:
-                return
-
-    def repair(self) -> None:
-        """For samples the holder's turn follows, since averaging brings them back."""
-        super().repair()
-        if self.order.scope == "sample":
-            self.unlearn()
-
-    def _moved(self, local: LocalModels, changes: list[Arrays], max_norm: float) -> Arrays:
-        if self.rounds.is_private:
-            return self._aggregated(self.candidate, local, "unlearn", self._round_number)
-        return add_clipped(self.candidate, changes, max_norm)
-
-    @property
-    def _round_number(self) -> int:
-        """A number that no other unlearn round has: noise must not be drawn twice from one seed."""
-        return derive_seed(*self.order.ids, self.order.number, self.step)
-
-    def _told(self, local: LocalModels) -> LocalModels:
-        where = "client" if len(local.models) == 1 else "clients"
-        self.on_step(f"unlearned by {self.order.method} at {where} {', '.join(local.models)}")
-        return local
 
 
 def median(values: Sequence[float]) -> float:

@@ -14,12 +14,13 @@ from flwr.serverapp.strategy import FedProx
 
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope
-from fed_unlearn.strategies.attempt import Attempt, HolderAttempt, Order
+from fed_unlearn.strategies.attempt import Attempt, Order
 from fed_unlearn.strategies.auditing import Auditor
 from fed_unlearn.strategies.committing import Committer
 from fed_unlearn.strategies.endings import Endings
 from fed_unlearn.strategies.grid import EligibleGrid, NobodyThereError
 from fed_unlearn.strategies.history import HistoryStore
+from fed_unlearn.strategies.holder_attempt import HolderAttempt
 from fed_unlearn.strategies.inner import (
     fresh_copy,
     innermost,

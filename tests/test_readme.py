@@ -38,6 +38,21 @@ def test_flower_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert "committed Figures(forget_accuracy=0.0" in capsys.readouterr().out
 
 
+def test_timeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    client: dict[str, object] = {}
+    exec(block("# client_app.py"), client)
+    stores = [{"client-dir": str(tmp_path / str(number))} for number in range(3)]
+    context = Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={})
+    for status in ("committed", None):
+        server: dict[str, object] = {}
+        exec(block("# timeline.py"), server)
+        server["app"](InProcessGrid(client["app"], 3, node_configs=stores), context)  # type: ignore[arg-type, operator]
+        printed = capsys.readouterr().out
+        ids = ("class-3", "class-5", "client-1") if status else ()
+        assert printed == f"{dict.fromkeys(ids, status)} None\n", "run again, there is nothing left to do"
+
+
 def test_without_a_federation(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {}
     exec(block("import torch"), names)
@@ -60,4 +75,4 @@ def test_a_method_of_your_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_block_is_run() -> None:
-    assert len(BLOCKS) == 4
+    assert len(BLOCKS) == 5

@@ -88,7 +88,9 @@ def test_changes_of_usual_length_stay_as_they_are(tmp_path: Path) -> None:
     came = trial.recorded(protocol.TRAIN)
     trial.grid.spoil(every_array(lambda value: value * np.float32(1.5)), 1, protocol.TRAIN)
     result = trial.train(1)
-    models = [{name: value * np.float32(1.5) if client == 1 else value for name, value in m.items()} for client, m in came]
+    models = [
+        {name: value * np.float32(1.5) if client == 1 else value for name, value in m.items()} for client, m in came
+    ]
     for name, expected in average(models, [64] * 4).items():
         np.testing.assert_allclose(result.arrays[name].numpy(), expected, rtol=1e-4, atol=1e-6)
 

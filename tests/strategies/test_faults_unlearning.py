@@ -319,8 +319,8 @@ def test_a_client_is_forgotten_without_its_help_where_the_method_can(tmp_path: P
 @pytest.mark.parametrize("kind", [*ALWAYS_WRONG, "deaf", "gone"])
 def test_staying_clients_that_do_wrong_are_left_out_of_retraining(tmp_path: Path, kind: str) -> None:
     models = []
-    for fault in (kind, "silent"):
-        trial = trained(tmp_path / fault)
+    for number, fault in enumerate((kind, "silent")):
+        trial = trained(tmp_path / str(number))
         trial.do(fault, 1, protocol.TRAIN)
         models.append(trial.serve(CLIENT).arrays)
         assert trial.status() is Status.COMMITTED

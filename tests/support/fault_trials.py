@@ -152,4 +152,3 @@ def length(first: Mapping[str, object] | ArrayRecord, second: Mapping[str, objec
 
 def _numpy(value: object) -> object:
     return value.numpy() if hasattr(value, "stype") else value  # type: ignore[attr-defined]
-

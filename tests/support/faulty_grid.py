@@ -111,7 +111,11 @@ class FaultyGrid(Grid):
 
     def _answers(self, message: Message, client: int, message_type: str) -> list[Message]:
         fault = next(
-            (item for item in self._faults if (item.client, item.message_type) == (client, message_type) and item.times),
+            (
+                item
+                for item in self._faults
+                if (item.client, item.message_type) == (client, message_type) and item.times
+            ),
             None,
         )
         kind = fault.kind if fault is not None else "none"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from federation import CLIENTS, DigitsTask, Federation, digits_of, make_federation
-from flwr.app import ArrayRecord, ConfigRecord
+from federation import CLIENTS, SETTINGS, DigitsTask, Federation, digits_of, make_federation
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message
 from flwr.serverapp.strategy import FedAvg, Strategy
 from torch import Tensor, nn
 
@@ -17,18 +18,21 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.seeding import isolated_random
+from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.history import HistoryStore
 from fed_unlearn.strategies.inner import fresh_copy
 from fed_unlearn.strategies.retrain import Experience
 from fed_unlearn.strategies.server_methods import MethodState, ServerMethod, ServerWork
 from fed_unlearn.strategies.training import Trainer
+from fed_unlearn.training import train_locally
 
 LEAVING = "2"
 SEED = 5
 TIMEOUT = 10.0
 TARGET = 0
+STAYING = ("0", "1", "3")
+STATISTICS = ("2.running_mean", "2.running_var", "2.num_batches_tracked")
 REQUEST = ForgetRequest.for_client(LEAVING, id="r1")
 
 
@@ -152,3 +156,54 @@ def trainable(arrays: Arrays) -> np.ndarray:
             if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
         ]
     )
+
+
+def trained_by_hand(client: str, base: Arrays, step: int) -> tuple[Arrays, float]:
+    """What a staying client makes of a model in one step of a method, without any message."""
+    model = normalised_model()
+    model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in base.items()})
+    data = digits_of(int(client)).train
+    number = derive_seed("server-method", REQUEST.id or "", 1, step)
+    train_locally(model, data, SETTINGS, seeded_generator(SEED, "repair", number, client))
+    return {name: tensor.numpy() for name, tensor in model.state_dict().items()}, float(len(data))
+
+
+def weighted_mean(values: list[np.ndarray], weights: list[float]) -> np.ndarray:
+    return np.average(np.stack([value.astype(np.float64) for value in values]), axis=0, weights=weights)
+
+
+def exchanged(grid: EligibleGrid, message_type: str) -> list[tuple[Arrays, dict[str, Arrays]]]:
+    """Grows by one entry with each exchange of that type: the model sent, and what each client made of it."""
+    found: list[tuple[Arrays, dict[str, Arrays]]] = []
+    ask = grid.ask
+
+    def asked(kind: str, content: Any, *rest: Any) -> Any:
+        answers = ask(kind, content, *rest)
+        if kind == message_type:
+            sent = unpack(content[protocol.ARRAYS_KEY])
+            found.append((sent, {c: unpack(protocol.arrays_of(m)) for c, m in answers.replies.items()}))
+        return answers
+
+    grid.ask = asked  # type: ignore[method-assign]
+    return found
+
+
+def fail_at(departure: Departure, message_type: str, client: str) -> None:
+    poison(departure, message_type, client, None)
+
+
+def poison(departure: Departure, message_type: str, client: str, change: Any) -> None:
+    """Change the model that a client answers with; or let it raise, where no change is given."""
+    handlers = departure.federation.app._registered_funcs
+    handler = handlers[message_type]
+
+    def poisoned(message: Message, context: Context) -> Message:
+        if str(context.node_config["partition-id"]) != client:
+            return handler(message, context)
+        if change is None:
+            raise ValueError("sample 17 has label 3")
+        reply = handler(message, context)
+        reply.content[protocol.ARRAYS_KEY] = pack(change(unpack(protocol.arrays_of(reply))))
+        return reply
+
+    handlers[message_type] = poisoned

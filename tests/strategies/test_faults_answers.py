@@ -1,0 +1,442 @@
+"""Faults of clients in repair, confirm, discard, audits and identification; :mod:`test_faults` has the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fault_trials import ALWAYS_WRONG, NO_ANSWER, PLAN, Trial, few_digits, length, trained
+from faulty_grid import Change, FaultyGrid, every_array, metric, without
+from federation import initial_arrays, same_bytes
+from flwr.app import ConfigRecord, Message
+
+from fed_unlearn import protocol
+from fed_unlearn.arrays import unpack
+from fed_unlearn.audits.membership import BIN_COUNT
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.gate import Gate, Thresholds
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.lifecycle import Status
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.simulations.inprocess import InProcessGrid
+
+CLASS = ForgetRequest.for_class(3)
+SAMPLES = ForgetRequest.for_samples(2, count=2)
+SCOPES = {"class": CLASS, "sample": SAMPLES}
+ALTERNATING = replace(PLAN, alternations=1)
+
+# ---------------------------------------------------------------------- train.repair
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("kind", [*ALWAYS_WRONG, *NO_ANSWER])
+def test_who_does_not_repair_as_asked_is_left_out_of_that_round(tmp_path: Path, scope: str, kind: str) -> None:
+    """The model is the one that the others make: as if the client had not heard of the round."""
+    models = []
+    for number, fault in enumerate((kind, "deaf")):
+        trial = trained(tmp_path / str(number), plan=ALTERNATING)
+        trial.do(fault, 1, protocol.REPAIR)
+        models.append(trial.serve(SCOPES[scope]).arrays)
+        assert trial.status() is Status.COMMITTED
+    assert same_bytes(*models)
+
+
+def test_who_repairs_twice_is_heard_once(tmp_path: Path) -> None:
+    models = []
+    for kind in ("twice", "none"):
+        trial = trained(tmp_path / kind)
+        trial.do(kind, 1, protocol.REPAIR)
+        models.append(trial.serve(CLASS).arrays)
+    assert same_bytes(*models)
+
+
+def test_a_repair_of_an_earlier_round_is_not_used(tmp_path: Path) -> None:
+    models = {}
+    for kind in ("late", "silent"):
+        trial = trained(tmp_path / kind, plan=replace(PLAN, repair_rounds=2))
+        trial.do(kind, 1, protocol.REPAIR, times=1)
+        models[kind] = trial.serve(CLASS).arrays
+        assert trial.grid.count(1, protocol.REPAIR) == 2
+    assert same_bytes(models["late"], models["silent"])
+
+
+def test_an_absurd_repair_is_scaled_down(tmp_path: Path) -> None:
+    """Four clients of 64 samples at most: none moves the average further than its share of ten times the usual."""
+    trial = trained(tmp_path / "wild")
+    assert trial.strategy.served is not None and trial.strategy.served.update_norm is not None
+    usual = trial.strategy.served.update_norm
+    trial.grid.spoil(every_array(lambda value: value * np.float32(1e6)), 1, protocol.REPAIR)
+    wild = trial.serve(CLASS).arrays
+    deaf = trained(tmp_path / "deaf")
+    deaf.do("deaf", 1, protocol.REPAIR)
+    apart = length(wild, deaf.serve(CLASS).arrays)
+    assert 0.5 * usual < apart < 10 * usual
+
+
+@pytest.mark.parametrize("kind", ["deaf", "silent"])
+def test_a_request_waits_where_nobody_repairs(tmp_path: Path, kind: str) -> None:
+    trial = trained(tmp_path)
+    before = trial.train(0).arrays
+    for client in range(4):
+        trial.do(kind, client, protocol.REPAIR)
+    result = trial.serve(CLASS)
+    assert (trial.status(), result.requests) == (Status.WAITING, [])
+    assert same_bytes(result.arrays, before)
+    trial.grid.heal()
+    [outcome] = trial.serve().requests
+    assert (outcome.status, outcome.attempts) == (Status.COMMITTED, 2)
+
+
+# ---------------------------------------------------------------------- train.confirm and train.discard
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_a_holder_that_keeps_refusing_its_tombstones_fails_the_request(tmp_path: Path, scope: str) -> None:
+    trial = trained(tmp_path)
+    before = trial.train(0).arrays
+    trial.do("raises", 2, protocol.CONFIRM)
+    result = trial.serve(SCOPES[scope])
+    assert [outcome.status for outcome in result.requests] == [Status.FAILED]
+    assert "clients 2 did not confirm their tombstones" in trial.reason()
+    assert same_bytes(result.arrays, before)
+    trial.grid.heal()
+    trial.trained_on()
+    trial.train(1)
+    kept = frozenset(trial.stored(2)["r1"]["sample_ids"])  # type: ignore[call-overload]
+    assert kept and not trial.trained_on() & kept
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("kind", ["raises", *NO_ANSWER, "twice"])
+def test_a_holder_that_fails_to_confirm_once_is_asked_again(tmp_path: Path, scope: str, kind: str) -> None:
+    models = []
+    for fault in (kind, "none"):
+        trial = trained(tmp_path / fault)
+        trial.do(fault, 2, protocol.CONFIRM, times=1)
+        models.append(trial.serve(SCOPES[scope]).arrays)
+        assert trial.status() is Status.COMMITTED
+        assert trial.stored(2)["r1"]["tombstoned"]
+        assert trial.owed() == ()
+    assert same_bytes(*models)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("kind", [*NO_ANSWER, "gone"])
+@pytest.mark.parametrize("restarts", [True, False], ids=["in another process", "in the same process"])
+def test_a_holder_that_is_silent_at_the_commit_owes_its_tombstones(
+    tmp_path: Path, scope: str, kind: str, restarts: bool
+) -> None:
+    """Its samples are in quarantine, and it is in no round until it has written them; or has said that it had."""
+    trial = trained(tmp_path)
+    trial.serve(ForgetRequest.for_class(7, id="earlier"))
+    if kind == "gone":
+        trial.grid.watch(protocol.AUDIT, lambda client, reply: trial.grid.gone.add(2) if client == 3 else None)
+    else:
+        trial.do(kind, 2, protocol.CONFIRM)
+    [outcome] = trial.serve(replace(SCOPES[scope], id="r1")).requests
+    assert outcome.status is Status.COMMITTED
+    assert trial.owed() == ("2",)
+    if restarts:
+        trial.restart()
+    trial.trained_on()
+    trial.train(1)
+    assert not trial.trained_on() & trial.ids_of(2)
+    trial.grid.watch(protocol.AUDIT, lambda client, reply: None)
+    trial.grid.heal()
+    trial.train(1)
+    assert trial.owed() == ()
+    seen, stored = trial.trained_on(), trial.stored(2)["r1"]
+    assert stored["tombstoned"]
+    assert seen & trial.ids_of(2), "it takes part again"
+    assert not seen & frozenset(stored["sample_ids"])  # type: ignore[call-overload]
+
+
+def test_who_owes_tombstones_cannot_do_without_its_earlier_ones(tmp_path: Path) -> None:
+    """A lost store is a lost store: that one confirmation went unheard does not excuse it."""
+    trial = trained(tmp_path)
+    trial.serve(ForgetRequest.for_class(7, id="earlier"))
+    trial.do("silent", 2, protocol.CONFIRM)
+    trial.serve(replace(SAMPLES, id="r1"))
+    assert trial.owed() == ("2",)
+    trial.grid.heal()
+    (tmp_path / "clients" / "2" / "state.json").unlink()
+    trial.restart()
+    trial.trained_on()
+    trial.train(1)
+    assert not trial.trained_on() & trial.ids_of(2)
+
+
+def test_a_commit_cut_short_after_a_client_had_confirmed_is_taken_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client shows tombstones that the ledger has not heard of: it is known what they may be."""
+    trial = trained(tmp_path)
+    trial.serve(ForgetRequest.for_class(7, id="earlier"))
+
+    def power_cut(*_: object, **__: object) -> None:
+        raise SystemExit("power cut")
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(Ledger, "confirm_tombstones", power_cut)
+        trial.serve(replace(SAMPLES, id="r1"))
+    assert trial.stored(2)["r1"]["tombstoned"]
+    trial.restart()
+    [outcome] = trial.serve().requests
+    assert outcome.status is Status.COMMITTED
+    trial.trained_on()
+    trial.train(1)
+    assert trial.trained_on() & trial.ids_of(2)
+
+
+@pytest.mark.parametrize("kind", ["raises", *NO_ANSWER, "twice"])
+def test_an_attempt_that_was_not_discarded_everywhere_is_over_all_the_same(tmp_path: Path, kind: str) -> None:
+    """The first attempt fails at client 1; its guard labels at client 2 are of no use in the second one."""
+    models = []
+    for fault in (kind, "none"):
+        trial = trained(tmp_path / fault)
+        trial.do("nan", 1, protocol.UNLEARN, times=1)
+        trial.do(fault, 2, protocol.DISCARD)
+        models.append(trial.serve(CLASS).arrays)
+        assert (trial.status(), trial.strategy.ledger.entry("r1").attempt) == (Status.COMMITTED, 2)
+    assert same_bytes(*models)
+
+
+# ---------------------------------------------------------------------- evaluate.audit
+
+
+MALFORMED: dict[str, Change] = {
+    "too few classes": metric("retain/correct", [1, 2]),
+    "more right than there are": metric("validation/correct", [10**6] * 10),
+    "below zero": metric("test/total", [-1] * 10),
+    "no counts": metric("validation/total", float("nan")),
+    "another histogram": metric("target/member_histogram/r1", [1, 2, 3]),
+    "a histogram below zero": metric("target/outsider_histogram/r1", [-1] * BIN_COUNT),
+    "no metrics": without("metrics"),
+}
+NO_AUDIT = ["raises", *NO_ANSWER, *MALFORMED]
+
+
+def spoil_audits(trial: Trial, kind: str, client: int) -> None:
+    if kind in MALFORMED:
+        trial.grid.spoil(MALFORMED[kind], client, protocol.AUDIT)
+    else:
+        trial.do(kind, client, protocol.AUDIT)
+
+
+@pytest.mark.parametrize("kind", NO_AUDIT)
+def test_who_does_not_audit_is_left_out_and_the_others_judge(tmp_path: Path, kind: str) -> None:
+    """Figures are those that the others count; by hand: of the three others' test samples."""
+    outcomes = []
+    for number, fault in enumerate((kind, "deaf")):
+        trial = trained(tmp_path / str(number))
+        spoil_audits(trial, fault, 2)
+        [outcome] = trial.serve(CLASS).requests
+        assert outcome.status is Status.COMMITTED
+        outcomes.append((outcome.before, outcome.unlearned, outcome.after))
+        model = unpack(trial.train(0).arrays)
+    assert outcomes[0] == outcomes[1]
+    after = outcomes[0][2]
+    assert after is not None
+    assert after.test_retain_accuracy == pytest.approx(accuracy_at(model, (0, 1, 3), lambda label: label != 3))
+
+
+def accuracy_at(model: dict[str, np.ndarray], clients: tuple[int, ...], counts: Callable[[int], bool]) -> float:
+    right = total = 0
+    for client in clients:
+        test = few_digits(client).test
+        images, labels = test.batch()
+        hidden = np.maximum(images.flatten(1).numpy() @ model["1.weight"].T + model["1.bias"], 0)
+        answers = (hidden @ model["3.weight"].T + model["3.bias"]).argmax(1)
+        chosen = np.array([counts(label) for label in labels.tolist()])
+        right += int((answers == labels.numpy())[chosen].sum())
+        total += int(chosen.sum())
+    return right / total
+
+
+@pytest.mark.parametrize("kind", ["raises", *MALFORMED])
+def test_a_holder_that_keeps_auditing_wrongly_fails_its_sample_request(tmp_path: Path, kind: str) -> None:
+    trial = trained(tmp_path)
+    before = trial.train(0).arrays
+    spoil_audits(trial, kind, 2)
+    result = trial.serve(SAMPLES)
+    assert [outcome.status for outcome in result.requests] == [Status.FAILED]
+    assert "counts are malformed" in trial.reason() or "OSError" in trial.reason()
+    assert same_bytes(result.arrays, before)
+
+
+@pytest.mark.parametrize("kind", NO_ANSWER)
+def test_a_sample_request_waits_for_the_audit_of_its_holder(tmp_path: Path, kind: str) -> None:
+    trial = trained(tmp_path)
+    trial.do(kind, 2, protocol.AUDIT)
+    trial.serve(SAMPLES, ForgetRequest.for_samples(1, count=2))
+    assert (trial.status("r1"), trial.status("r2")) == (Status.WAITING, Status.COMMITTED)
+    trial.grid.heal()
+    [outcome] = trial.serve().requests
+    assert (outcome.request.id, outcome.status) == ("r1", Status.COMMITTED)
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("kind", ["deaf", "silent"])
+def test_a_request_waits_where_nobody_audits(tmp_path: Path, scope: str, kind: str) -> None:
+    trial = trained(tmp_path)
+    before = trial.train(0).arrays
+    for client in range(4):
+        trial.do(kind, client, protocol.AUDIT)
+    result = trial.serve(SCOPES[scope])
+    assert (trial.status(), result.requests) == (Status.WAITING, [])
+    assert same_bytes(result.arrays, before)
+    trial.grid.heal()
+    [outcome] = trial.serve().requests
+    assert outcome.status is Status.COMMITTED
+
+
+def test_an_audit_of_an_earlier_candidate_is_not_used(tmp_path: Path) -> None:
+    """What client 2 counted of the served model comes when the candidate is audited: the same question, another model."""
+    figures = {}
+    for kind in ("late", "silent"):
+        trial = trained(tmp_path / kind)
+        trial.do(kind, 2, protocol.AUDIT, times=1)
+        [outcome] = trial.serve(CLASS).requests
+        figures[kind] = outcome.unlearned, outcome.after
+    assert figures["late"] == figures["silent"]
+
+
+def test_an_audit_that_comes_twice_counts_once(tmp_path: Path) -> None:
+    figures = {}
+    for kind in ("twice", "none"):
+        trial = trained(tmp_path / kind)
+        trial.do(kind, 2, protocol.AUDIT)
+        [outcome] = trial.serve(CLASS).requests
+        figures[kind] = outcome.before, outcome.after
+    assert figures["twice"] == figures["none"]
+
+
+def test_a_model_is_never_accepted_for_want_of_anything_to_compare_it_with(tmp_path: Path) -> None:
+    """Client 0 alone audited the served model, and does not answer any more: it is audited anew by the others."""
+    strict = Thresholds(max_forget_accuracy=None, max_retain_drop=0.05, max_total_retain_drop=None)
+    trial = Trial(tmp_path, gate=Gate(class_thresholds=strict, max_repair_rounds=0, max_attempts=1))
+    for client in (1, 2, 3):
+        trial.do("deaf", client, protocol.AUDIT)
+    trial.train(6)
+    trial.grid.heal()
+    trial.do("deaf", 0, protocol.AUDIT)
+    for client in range(4):
+        trial.grid.spoil(every_array(np.zeros_like), client, protocol.UNLEARN)
+        trial.do("deaf", client, protocol.REPAIR)
+    trial.strategy.plan = replace(PLAN, repair_rounds=0)
+    [outcome] = trial.serve(CLASS).requests
+    assert outcome.status is Status.FAILED
+    assert "retained validation accuracy" in (outcome.reason or "")
+
+
+@pytest.mark.parametrize("kind", ["deaf", "raises"])
+def test_relapse_is_looked_for_again_where_nobody_audits(tmp_path: Path, kind: str) -> None:
+    """Client 2 comes back and writes what it owes; nobody answers the audit that follows."""
+    trial = trained(tmp_path)
+    trial.grid.gone.add(2)
+    trial.serve(CLASS)
+    trial.grid.heal()
+    for client in range(4):
+        trial.do(kind, client, protocol.AUDIT)
+    assert trial.serve().relapse == []
+    assert trial.owed() == ()
+    trial.grid.heal()
+    assert [row.after for row in trial.train(1).relapse] == ["train:2"]
+
+
+# ---------------------------------------------------------------------- query.identify
+
+
+def test_who_fails_to_say_who_it_is_is_asked_again(tmp_path: Path) -> None:
+    models = []
+    for kind in ("raises", "none"):
+        trial = Trial(tmp_path / kind)
+        trial.do(kind, 2, protocol.IDENTIFY, times=PLAN.retries)
+        models.append(trial.train().arrays)
+    assert same_bytes(*models)
+
+
+def says(**facts: object) -> Change:
+    def changed(reply: Message) -> None:
+        stamp = reply.content.config_records[protocol.STAMP_KEY]
+        reply.content[protocol.STAMP_KEY] = ConfigRecord({**stamp, **facts})  # type: ignore[dict-item]
+
+    return changed
+
+
+UNKNOWN: dict[str, Change] = {
+    "no stamp": without(protocol.STAMP_KEY),
+    "a stamp of another kind": says(tombstones=3.5),
+    "another client's name": says(client_id="1"),
+    "no classes": metric("class-count", float("nan")),
+    "other classes": metric("class-count", 3),
+    "no samples": metric("class-samples", [1, 2]),
+    "samples below zero": metric("class-samples", [-1] * 10),
+}
+
+
+@pytest.mark.parametrize("kind", ["raises", *NO_ANSWER, *UNKNOWN])
+def test_who_does_not_say_who_it_is_is_left_out(tmp_path: Path, kind: str) -> None:
+    trial = Trial(tmp_path / "faulty")
+    if kind in UNKNOWN:
+        trial.grid.spoil(UNKNOWN[kind], 2, protocol.IDENTIFY)
+    else:
+        trial.do(kind, 2, protocol.IDENTIFY)
+    without_it = Trial(tmp_path / "without")
+    without_it.grid.gone.add(2)
+    assert same_bytes(trial.train().arrays, without_it.train().arrays)
+    trial.grid.heal()
+    trial.trained_on()
+    trial.train(1)
+    assert trial.trained_on() & trial.ids_of(2), "the next call asks anew"
+
+
+@pytest.mark.parametrize("kind", ["deaf", "raises", "gone"])
+def test_the_first_call_says_that_nothing_is_set_up_and_later_ones_wait(tmp_path: Path, kind: str) -> None:
+    trial = Trial(tmp_path)
+    for client in range(4):
+        trial.do(kind, client, protocol.IDENTIFY)
+    with pytest.raises(FedUnlearnError, match="no node"):
+        trial.train()
+    trial.grid.heal()
+    served = trial.train().arrays
+    for client in range(4):
+        trial.do(kind, client, protocol.IDENTIFY)
+    for request in (CLASS, SAMPLES, ForgetRequest.for_client(1)):
+        trial.strategy.submit(request)
+    result = trial.strategy.start(trial.grid, num_rounds=1, timeout=0.2)
+    assert same_bytes(result.arrays, served)
+    assert {trial.status(name) for name in ("r1", "r2", "r3")} == {Status.WAITING}
+    trial.grid.heal()
+    result = trial.strategy.start(trial.grid, initial_arrays(), num_rounds=1, timeout=0.2)
+    assert {outcome.status for outcome in result.requests} == {Status.COMMITTED}
+
+
+def test_a_client_that_comes_back_under_a_new_node_takes_the_place_of_its_old_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While its old node is still thought to be connected, the new one is named and left out."""
+    trial = Trial(tmp_path / "moved")
+    stores = [
+        {"client-dir": str(tmp_path / "moved" / "clients" / str(client)), "partition-id": client}
+        for client in (0, 1, 2, 3, 2)
+    ]
+    trial.grid = FaultyGrid(InProcessGrid(trial.federation.app, 5, node_configs=stores))
+    trial.grid.gone.add(4)
+    trial.train(1)
+    trial.serve(CLASS)
+    trial.grid.gone.clear()
+    with caplog.at_level("WARNING", logger="fed_unlearn"):
+        trial.train(1)
+    assert any("node 5 says that it is client 2" in record.getMessage() for record in caplog.records)
+    trial.grid.gone.add(2)
+    moved = trial.train(1).arrays
+    assert (trial.grid.count(2, protocol.TRAIN), trial.grid.count(4, protocol.TRAIN)) == (2, 1)
+    stayed = Trial(tmp_path / "stayed")
+    stayed.train(1)
+    stayed.serve(CLASS)
+    stayed.train(1)
+    assert same_bytes(moved, stayed.train(1).arrays)

@@ -1,0 +1,280 @@
+"""FedEraser, projected ascent and FedOSD, step by step against arithmetic done by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from federation import digits_of
+from leaving import (
+    LEAVING,
+    STATISTICS,
+    STAYING,
+    Departure,
+    bytes_of,
+    exchanged,
+    normalised_model,
+    poison,
+    states_of,
+    trainable,
+    trained_by_hand,
+    weighted_mean,
+)
+
+from fed_unlearn import protocol
+from fed_unlearn.inference import predict_logits
+from fed_unlearn.strategies.history import HistoryStore
+from fed_unlearn.strategies.server_methods import MethodFailedError, create
+from fed_unlearn.strategies.server_methods.fedosd import orthogonal_part, without_return
+from fed_unlearn.strategies.server_methods.projected_ascent import reference_model
+
+
+@pytest.fixture
+def departure(tmp_path: Path) -> Departure:
+    return Departure(tmp_path, rounds=3)
+
+
+# ---------------------------------------------------------------- FedEraser
+
+
+def test_federaser_by_hand(departure: Departure) -> None:
+    work, method = departure.work(), create("federaser", recovery_rounds=0)
+    assert work.history is not None
+    state = method.begin(work)
+    assert bytes_of(state.arrays) == bytes_of(departure.initial)
+    for step in range(3):
+        stored = work.history.load(step + 1)
+        before = trainable(state.arrays)
+        fresh = {client: trained_by_hand(client, state.arrays, step) for client in STAYING}
+        weights = [fresh[client][1] for client in STAYING]
+        changes = []
+        for client in STAYING:
+            direction = trainable(fresh[client][0]) - before
+            length = np.linalg.norm(trainable(stored.local[client][0]) - trainable(stored.base))
+            changes.append(length * direction / np.linalg.norm(direction))
+        state = method.advance(work, state)
+        np.testing.assert_allclose(trainable(state.arrays), before + weighted_mean(changes, weights), rtol=0, atol=2e-6)
+        for name in STATISTICS:
+            averaged = weighted_mean([fresh[client][0][name] for client in STAYING], weights)
+            np.testing.assert_allclose(state.arrays[name], averaged, rtol=1e-6, atol=1e-6)
+    assert state.done
+
+
+def test_federaser_then_trains_as_usual(departure: Departure) -> None:
+    states = states_of(create("federaser", recovery_rounds=1), departure.work())
+    assert [state.done for state in states] == [False, False, False, False, True]
+    fresh = [trained_by_hand(client, states[3].arrays, 3) for client in STAYING]
+    averaged = weighted_mean([trainable(arrays) for arrays, _ in fresh], [weight for _, weight in fresh])
+    np.testing.assert_allclose(trainable(states[4].arrays), averaged, rtol=0, atol=2e-6)
+
+
+def test_federaser_replays_with_whoever_is_left(departure: Departure) -> None:
+    work = departure.work()
+    method = create("federaser", recovery_rounds=0)
+    work.grid.roster.leaving.add("1")
+    repairs = exchanged(work.grid, protocol.REPAIR)
+    first = method.advance(work, method.begin(work))
+    assert [set(replies) for _, replies in repairs] == [{"0", "3"}]
+    work.grid.roster.leaving.update(STAYING)
+    passed_over = method.advance(work, first)
+    assert bytes_of(passed_over.arrays) == bytes_of(first.arrays)
+    assert len(repairs) == 1
+
+
+def test_federaser_needs_the_history_from_the_first_round_on(departure: Departure, tmp_path: Path) -> None:
+    method, work = create("federaser"), departure.work()
+    empty = HistoryStore(tmp_path / "other")
+    late = HistoryStore(tmp_path / "late")
+    late.record(2, departure.served, {"1": (departure.served, 1.0)})
+    assert method.cannot_serve(replace(work, history=None)) == "no history is kept, so there is no training to replay"
+    for history in (empty, late):
+        reason = method.cannot_serve(replace(work, history=history))
+        assert reason == "the history does not begin with the first round, which was purged or too large"
+
+
+def test_federaser_names_the_damaged_file(departure: Departure) -> None:
+    method, work = create("federaser"), departure.work()
+    state = method.begin(work)
+    for path in (departure.folder / "history" / "models").iterdir():
+        path.write_bytes(b"damaged")
+    with pytest.raises(MethodFailedError, match=r"\.safetensors: the bytes are not those that its name promises"):
+        method.advance(work, state)
+
+
+def test_federaser_with_every_second_round(tmp_path: Path) -> None:
+    departure = Departure(tmp_path, rounds=4, every=2)
+    states = states_of(create("federaser", recovery_rounds=0), departure.work())
+    assert states[0].facts["rounds"] == [1, 3]
+    assert [state.done for state in states] == [False, False, True]
+
+
+# ---------------------------------------------------------------- projected ascent
+
+
+def test_the_reference_is_the_mean_of_the_others(departure: Departure) -> None:
+    work = departure.work()
+    assert work.history is not None
+    last = work.history.load(3)
+    others = [last.local[client] for client in STAYING]
+    mean = weighted_mean([trainable(arrays) for arrays, _ in others], [weight for _, weight in others])
+    np.testing.assert_allclose(trainable(reference_model(work)), mean, rtol=0, atol=2e-6)
+    assert np.linalg.norm(trainable(departure.served) - mean) > 1e-3
+    for name in STATISTICS:
+        assert reference_model(work)[name].tobytes() == departure.served[name].tobytes()
+    last.local.pop(LEAVING)
+    work.history.record(3, last.base, last.local)
+    assert reference_model(work) is work.served
+    assert reference_model(replace(work, history=None)) is work.served
+    work.history.purge()
+    assert reference_model(work) is work.served
+
+
+def test_the_ascent_comes_once_and_ordinary_rounds_follow(departure: Departure) -> None:
+    work = departure.work()
+    ascents, repairs = exchanged(work.grid, protocol.UNLEARN), exchanged(work.grid, protocol.REPAIR)
+    method = create("projected-ascent", epochs=2, recovery_rounds=2)
+    states = states_of(method, work)
+    [(sent, replies)] = ascents
+    assert list(replies) == [LEAVING]
+    assert bytes_of(sent) == bytes_of(reference_model(work))
+    np.testing.assert_allclose(trainable(states[1].arrays), trainable(replies[LEAVING]), rtol=0, atol=1e-6)
+    assert len(repairs) == 2
+    fresh = [trained_by_hand(client, states[1].arrays, 1) for client in STAYING]
+    averaged = weighted_mean([trainable(arrays) for arrays, _ in fresh], [weight for _, weight in fresh])
+    np.testing.assert_allclose(trainable(states[2].arrays), averaged, rtol=0, atol=2e-6)
+
+
+def test_a_leaving_client_cannot_carry_the_model_away(departure: Departure) -> None:
+    work = departure.work()
+    reference = trainable(reference_model(work))
+    poison(
+        departure,
+        protocol.UNLEARN,
+        LEAVING,
+        lambda arrays: {
+            **arrays,
+            "1.weight": arrays["1.weight"] + 100,
+            "2.running_mean": arrays["2.running_mean"] + 100,
+        },
+    )
+    method = create("projected-ascent", radius_fraction=0.01, recovery_rounds=1)
+    state = method.advance(work, method.begin(work))
+    assert bytes_of(state.arrays)["2.running_mean"] == bytes_of(departure.served)["2.running_mean"]
+    moved = trainable(state.arrays) - reference
+    bound = 0.01 * np.sqrt(2) * np.linalg.norm(reference)
+    np.testing.assert_allclose(np.linalg.norm(moved), bound, rtol=1e-5)
+
+
+# ---------------------------------------------------------------- FedOSD
+
+
+def test_fedosd_unlearns_at_right_angles_to_everyone_else(departure: Departure) -> None:
+    work = departure.work()
+    leaving, repairs = exchanged(work.grid, protocol.UNLEARN), exchanged(work.grid, protocol.REPAIR)
+    method = create("fedosd", unlearn_rounds=3, recovery_rounds=1, orthogonal_share=0.0)
+    state = method.begin(work)
+    for _ in range(3):
+        before = trainable(state.arrays)
+        following = method.advance(work, state)
+        step = trainable(following.arrays) - before
+        others = np.stack([trainable(arrays) - before for arrays in repairs[-1][1].values()])
+        wanted = trainable(leaving[-1][1][LEAVING]) - before
+        # Independently: what least squares cannot express of the wanted change by the others'.
+        coefficients, *_ = np.linalg.lstsq(others.T, wanted, rcond=None)
+        residual = wanted - others.T @ coefficients
+        length = min(np.linalg.norm(wanted), float(np.median(np.linalg.norm(others, axis=1))))
+        np.testing.assert_allclose(step, residual * length / np.linalg.norm(residual), rtol=0, atol=1e-6)
+        cosines = others @ step / np.linalg.norm(others, axis=1) / np.linalg.norm(step)
+        assert np.abs(cosines).max() < 1e-4
+        assert step @ wanted > 0
+        weights = [float(len(digits_of(int(client)).train)) for client in STAYING]
+        for name in STATISTICS:
+            averaged = weighted_mean([arrays[name] for arrays in repairs[-1][1].values()], weights)
+            np.testing.assert_allclose(following.arrays[name], averaged, rtol=1e-6, atol=1e-6)
+        state = following
+    assert len(leaving) == len(repairs) == 3
+
+
+def test_fedosd_recovers_without_moving_back(departure: Departure) -> None:
+    work = departure.work()
+    leaving, repairs = exchanged(work.grid, protocol.UNLEARN), exchanged(work.grid, protocol.REPAIR)
+    method = create("fedosd", unlearn_rounds=2, recovery_rounds=4, learning_rate=0.5, orthogonal_share=0.0)
+    states = states_of(method, work)
+    assert (len(states), len(leaving), len(repairs)) == (7, 2, 6)
+    served, projected = trainable(departure.served), 0
+    for before, after, (_, replies) in zip(states[2:], states[3:], repairs[2:], strict=False):
+        away = trainable(before.arrays) - served
+        changes = []
+        for arrays in replies.values():
+            change = trainable(arrays) - trainable(before.arrays)
+            if change @ away < 0:
+                change = change - (change @ away) / (away @ away) * away
+                projected += 1
+            changes.append(change)
+        weights = [float(len(digits_of(int(client)).train)) for client in replies]
+        step = trainable(after.arrays) - trainable(before.arrays)
+        np.testing.assert_allclose(step, weighted_mean(changes, weights), rtol=0, atol=1e-6)
+        assert step @ away >= -1e-6 * np.linalg.norm(away)
+    assert projected > 0
+
+
+def test_fedosd_stops_unlearning_once_the_leaving_client_is_not_recognised(departure: Departure) -> None:
+    work = departure.work()
+    leaving = exchanged(work.grid, protocol.UNLEARN)
+    states = states_of(create("fedosd", target_accuracy=0.9999, recovery_rounds=2), work)
+    model = normalised_model()
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in departure.served.items()})
+    samples = digits_of(int(LEAVING)).train
+    accuracy = float((predict_logits(model, samples).argmax(dim=1) == samples.labels).double().mean())
+    assert accuracy <= 0.9999
+    assert len(leaving) == 1 and len(states) == 3
+    assert bytes_of(leaving[0][1][LEAVING]) == bytes_of(departure.served)
+
+
+def test_fedosd_stops_unlearning_once_most_of_it_is_what_the_others_know(departure: Departure) -> None:
+    work = departure.work()
+    leaving, repairs = exchanged(work.grid, protocol.UNLEARN), exchanged(work.grid, protocol.REPAIR)
+    states = states_of(create("fedosd", orthogonal_share=1.0, unlearn_rounds=5, recovery_rounds=2), work)
+    # The first round is always taken; the second one's training already serves the first recovery.
+    assert (len(leaving), len(repairs), len(states)) == (2, 3, 4)
+
+
+def test_fedosd_bounds_a_leaving_client_by_the_others(departure: Departure) -> None:
+    work = departure.work()
+    repairs = exchanged(work.grid, protocol.REPAIR)
+    poison(
+        departure,
+        protocol.UNLEARN,
+        LEAVING,
+        lambda arrays: {**arrays, "1.weight": arrays["1.weight"] + 100, "2.running_var": arrays["2.running_var"] + 9},
+    )
+    method = create("fedosd")
+    state = method.advance(work, method.begin(work))
+    served = trainable(departure.served)
+    lengths = [np.linalg.norm(trainable(arrays) - served) for arrays in repairs[0][1].values()]
+    np.testing.assert_allclose(np.linalg.norm(trainable(state.arrays) - served), np.median(lengths), rtol=1e-5)
+    variances = [arrays["2.running_var"] for arrays in repairs[0][1].values()]
+    assert np.all(state.arrays["2.running_var"] <= np.max(variances, axis=0) + 1e-6)
+
+
+def test_orthogonal_parts_of_changes_that_depend_on_each_other() -> None:
+    generator = np.random.default_rng(0)
+    first, second, change = (
+        {"a": generator.standard_normal((4, 3)), "b": generator.standard_normal(5)} for _ in range(3)
+    )
+    sum_of_both = {name: 1e-4 * (first[name] + second[name]) for name in first}
+    nothing = {name: np.zeros_like(value) for name, value in first.items()}
+    left = trainable(orthogonal_part(change, [first, second, sum_of_both, nothing]))
+    for other in (first, second, sum_of_both):
+        assert abs(left @ trainable(other)) < 1e-12
+    expected = trainable(orthogonal_part(change, [first, second]))
+    np.testing.assert_allclose(left, expected, rtol=0, atol=1e-12)
+    assert orthogonal_part(change, [nothing]) is change
+    vanished = trainable(orthogonal_part(first, [first, second]))
+    assert np.linalg.norm(vanished) < 1e-12
+    assert without_return({"a": np.array([1.0, 2.0])}, {"a": np.array([1.0, 0.0])})["a"].tolist() == [1, 2]
+    assert without_return({"a": np.array([-3.0, 2.0])}, {"a": np.array([2.0, 0.0])})["a"].tolist() == [0, 2]
+    assert without_return({"a": np.array([-3.0])}, {"a": np.array([0.0])})["a"].tolist() == [-3]
