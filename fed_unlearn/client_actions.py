@@ -119,6 +119,8 @@ def _unlearned(
             instruction.method,
         )
         return methods.Outcome(model, False, 0, 0.0, 0, 0, None), 0
+    if instruction.only_if_recognised and not bool((predict_logits(model, forget).argmax(1) == forget.labels).any()):
+        return methods.Outcome(model, True, 0, 0.0, 0, 0, None), len(forget)
     seed_parts = (
         instruction.seed,
         "unlearn",

@@ -65,16 +65,13 @@ class Target(BaseModel):
     def of(cls, request: ForgetRequest, attempt: int = 0) -> Target:
         """What a request asks a client for."""
         scope = request.scope
-        is_sample = isinstance(scope, SampleScope)
-        return cls(
-            request_id=request.id or "",
-            attempt=attempt,
-            scope=scope.kind,
-            classes=scope.classes if isinstance(scope, ClassScope) else (),
-            sample_ids=scope.sample_ids if is_sample else (),
-            sample_count=scope.count if is_sample else 0,
-            sample_class=scope.of_class if is_sample else None,
-        )
+        named = cls(request_id=request.id or "", attempt=attempt, scope=scope.kind)
+        match scope:
+            case ClassScope(classes=classes):
+                return named.model_copy(update={"classes": classes})
+            case SampleScope(sample_ids=ids, count=count, of_class=of_class):
+                return named.model_copy(update={"sample_ids": ids, "sample_count": count, "sample_class": of_class})
+        return named
 
 
 class UnlearnInstruction(Instruction):
@@ -82,7 +79,8 @@ class UnlearnInstruction(Instruction):
 
     ``step`` counts the holder's turns within one attempt: repair and unlearning alternate for sample requests.
     ``stronger`` says how often the method's setting is to be made stronger. Without a method nothing is unlearned: the
-    samples are only quarantined.
+    samples are only quarantined. With ``only_if_recognised`` a client none of whose samples is given its own label any
+    more hands the model back as it is.
     """
 
     targets: tuple[Target, ...]
@@ -91,6 +89,7 @@ class UnlearnInstruction(Instruction):
     parameters: Mapping[str, ParameterValue] = {}
     stronger: int = 0
     excluded_classes: tuple[int, ...] = ()
+    only_if_recognised: bool = False
     seed: int
     arrived: int = 0
     """Training experiences whose samples have arrived; 0 for all."""

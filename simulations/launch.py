@@ -86,11 +86,10 @@ def launch(order: Launch, console: Console) -> RunResults | None:
     if order.engine == "inprocess" and (order.gpus_per_client or order.gpus):
         raise InvalidParameterError(f"--gpus-per-client {order.gpus_per_client:g}: expected 0 without --engine ray")
     scenario, out = _to_resume(order) if order.resume is not None else _to_begin(order)
-    if order.resume is not None and RunResults.load(out).complete:
+    if order.resume is not None and (finished := RunResults.load(out)).complete:
         console.print(f"{out}: the run is complete; there is nothing to go on with", markup=False, soft_wrap=True)
-        results = RunResults.load(out)
-        _report(results, out, console)
-        return results
+        _report(finished, out, console)
+        return finished
     _check(scenario, order)
     is_new = make_folder(out)
     try:

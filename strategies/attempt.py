@@ -166,7 +166,9 @@ class Attempt(ABC):
         """Those that are still tried: some may have turned out not to be served as they were put."""
         return tuple(request for request in self.order.requests if (request.id or "") not in self.refused)
 
-    def _ask_holders(self, method: str | None, clients: Sequence[str] | None = None) -> LocalModels:
+    def _ask_holders(
+        self, method: str | None, clients: Sequence[str] | None = None, *, only_if_recognised: bool = False
+    ) -> LocalModels:
         order = UnlearnOrder(
             method=method,
             parameters=self.order.parameters,
@@ -174,6 +176,7 @@ class Attempt(ABC):
             attempt=self.order.number,
             step=self.step,
             excluded_classes=self.order.excluded_classes,
+            only_if_recognised=only_if_recognised,
             arrived=self.served.arrived,
         )
         local = self.rounds.unlearn(self.requests, self.candidate, order, clients)

@@ -15,6 +15,7 @@ from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
 from fed_unlearn.strategies.attempt import CommitFailedError
 from fed_unlearn.strategies.auditing import Audit
 from fed_unlearn.strategies.outcomes import RequestOutcome
+from fed_unlearn.strategies.relapse import owe_look
 from fed_unlearn.strategies.rounds import Rounds
 from fed_unlearn.strategies.state import DurableState, ServedModel
 
@@ -125,6 +126,7 @@ class Committer:
         with self.ledger.transaction():
             ended = {name: outcome.to_json() for name, outcome in outcomes.items()}
             self.ledger.commit(ended, digest, attempts=attempts)
+            owe_look(self.ledger, "+".join(outcomes), may_reopen=False)
             self._note_departures_and_debts(requests, set(body["away"]) - confirmed, silent)  # type: ignore[call-overload]
             for name in outcomes:
                 self.state.save_request(name, None)
@@ -157,6 +159,7 @@ class Committer:
                 self.ledger.confirm_tombstones(client, self.rounds.grid.roster.tombstones[client])
                 for entry in owed:
                     self.ledger.settle_owed(entry.id, client)
+                owe_look(self.ledger, f"tombstones:{client}", may_reopen=True)
             settled.append(client)
         return settled
 

@@ -15,11 +15,13 @@ from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.events import Event, Observer, ignore
 from fed_unlearn.strategies.inner import check_supported
 from fed_unlearn.strategies.outcomes import OracleOutcome, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.relapse import is_look_due
 from fed_unlearn.strategies.retrain import retrain
 from fed_unlearn.strategies.roster import DeviceUse
 from fed_unlearn.strategies.session import Session
@@ -227,6 +229,9 @@ class ContinualUnlearning(Strategy):
             whole.include(result)
             if on_entry is not None:
                 on_entry(index, result)
+        else:
+            if self._is_cut_short():
+                whole.include(self.start(grid, initial_arrays, 0, timeout))
         if whole.arrays is None or not whole.arrays:
             whole.arrays = pack(self._served_model(initial_arrays).arrays)
         return whole
@@ -316,6 +321,15 @@ class ContinualUnlearning(Strategy):
         self, grid: Grid, initial_arrays: ArrayRecord | None, timeout: float, evaluate_fn: EvaluateFunction | None
     ) -> Session:
         return Session(self, self._served_model(initial_arrays), grid, timeout, evaluate_fn)
+
+    def _is_cut_short(self) -> bool:
+        """Whether a crash has left something to do after the last entry of a timeline."""
+        resting = (Status.WAITING, Status.HELD)
+        return (
+            self.state.attempt() is not None
+            or is_look_due(self.ledger)
+            or any(entry.status not in resting for entry in self.ledger.pending())
+        )
 
     def _new_training(self, step: Train) -> OpenTraining:
         experiences = self.state.experiences()

@@ -35,15 +35,17 @@ class HolderAttempt(Attempt):
         """Every holder unlearns from where the last turn led, until nothing is left to do.
 
         A change longer than the clipping norm arrives in several turns. Where there are several holders, the sum of
-        their changes is not what any of them made: some find their samples recognised again, and change the model once
-        more, by less each time. A method that changes it by as much every time is not asked again.
+        their changes is not what any of them made: those who find a sample recognised again change the model once more,
+        by less each time. A method that changes it by as much every time is not asked again.
         """
         max_norm = self.max_update_norm()
         holders = {client_of(request) or "" for request in self.requests}
+        stops_where_forgotten = len(holders) > 1 and self.order.parameters.get("goal") != "indistinguishable"
         clients: list[str] | None = None
         before = float("inf")
         for _ in range(self.rounds.plan.max_holder_steps):
-            local = self._told(self._ask_holders(self.order.method, clients))
+            again = stops_where_forgotten and self.step > 0
+            local = self._told(self._ask_holders(self.order.method, clients, only_if_recognised=again))
             changes = {client: difference(model, self.candidate) for client, model in local.models.items()}
             bounds = {client: max_norm * self._requests_at(client) for client in changes}
             self.candidate = self._moved(local, changes, bounds)

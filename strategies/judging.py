@@ -10,10 +10,11 @@ from fed_unlearn.audits.membership import membership_interval
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.protocol import RequestCounts
 from fed_unlearn.requests import ForgetRequest, ScopeKind
+from fed_unlearn.strategies import server_methods
 from fed_unlearn.strategies.aggregation import all_finite
 from fed_unlearn.strategies.attempt import Attempt
 from fed_unlearn.strategies.auditing import Audit, classes_of, forget_accuracy
-from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Judge:
             evidence = _with(kept, request, audit, left_out, methods_left.get(name, 0))
             lost = self.gate.kept_too_little(scope, evidence, goal)
             lost_too_much = lost_too_much or bool(lost)
-            reasons = (*(self.gate.forgot_too_little(scope, evidence, goal) if evidence.finite else ()), *lost)
+            looked_at = evidence.finite and not _forgets_by_construction(attempt.order.method, scope, goal)
+            reasons = (*(self.gate.forgot_too_little(scope, evidence, goal) if looked_at else ()), *lost)
             decisions[name] = self.gate.verdict(evidence, reasons)
         return Judgement(decisions, lost_too_much)
 
@@ -137,6 +139,15 @@ class Judge:
             repair_rounds=attempt.repair_rounds,
             attempt=attempt.order.stronger + 1,
         )
+
+
+def _forgets_by_construction(method: str, scope: ScopeKind, goal: str | None) -> bool:
+    """Whether a model is what it should become whatever it says of the samples: it was trained without them.
+
+    A request for misclassification, or for a class, asks for more or can be seen.
+    """
+    retrained = is_server_method(method) and server_methods.method_class(method).is_retraining
+    return retrained and (scope == "client" or goal == "indistinguishable")
 
 
 def _with(

@@ -62,12 +62,23 @@ class RequestOutcome:
     @classmethod
     def from_json(cls, request: ForgetRequest, body: Mapping[str, Any]) -> RequestOutcome:
         """Read what :meth:`to_json` wrote."""
-        figures = {
-            name: Figures(**body[name]) if body[name] is not None else None for name in ("before", "unlearned", "after")
-        }
-        rest = {name: value for name, value in body.items() if name not in figures}
-        rest.update(status=Status(body["status"]), traffic=Traffic(**body["traffic"]))
-        return cls(request=request, **figures, **rest)
+
+        def figures(name: str) -> Figures | None:
+            return Figures(**body[name]) if body[name] is not None else None
+
+        return cls(
+            request=request,
+            method=body["method"],
+            status=Status(body["status"]),
+            attempts=body["attempts"],
+            repair_rounds=body["repair_rounds"],
+            reason=body["reason"],
+            before=figures("before"),
+            unlearned=figures("unlearned"),
+            after=figures("after"),
+            seconds=body["seconds"],
+            traffic=Traffic(**body["traffic"]),
+        )
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from fed_unlearn.strategies.measuring import Measuring
 from fed_unlearn.strategies.outcomes import RelapseRow
 
 _EVENT = "relapse-audit"
+_DUE = "relapse-looks-due"
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -79,10 +80,18 @@ class RelapseWatch:
         )
         with self.ledger.transaction():
             self.ledger.note(_EVENT, _facts(row))
+            due = _due(self.ledger)
+            if due.pop(after, None) is not None:
+                self.ledger.set_state(_DUE, due or None)
             for entry in entries:
                 if entry.id in relapsed:
                     self._relapsed(entry, relapsed[entry.id], audit, may_reopen=may_reopen)
         self.on_row(row)
+
+    def catch_up(self) -> None:
+        """Do what a crash has cut off, or could not be done since no client answered."""
+        for after, may_reopen in _due(self.ledger).items():
+            self.look(after, None, may_reopen=may_reopen)
 
     def _relapsed(self, entry: LedgerEntry, reason: str, audit: Audit, *, may_reopen: bool) -> None:
         logger.warning("request %s has relapsed: %s", entry.id, reason)
@@ -90,6 +99,17 @@ class RelapseWatch:
         readable = forget_accuracy(audit, entry.request) is not None
         if self.reopens and may_reopen and readable:
             self.ledger.advance(entry.id, Status.REOPENED, attempt=entry.attempt, reason=reason)
+
+
+def owe_look(ledger: Ledger, after: str, *, may_reopen: bool) -> None:
+    """Write down that :meth:`RelapseWatch.look` is to follow; in the transaction of what it follows."""
+    if ledger.committed():
+        ledger.set_state(_DUE, {**_due(ledger), after: may_reopen})
+
+
+def is_look_due(ledger: Ledger) -> bool:
+    """Whether something happened that no look has followed yet."""
+    return bool(_due(ledger))
 
 
 def relapse_rows(ledger: Ledger) -> list[RelapseRow]:
@@ -108,6 +128,11 @@ def relapse_rows(ledger: Ledger) -> list[RelapseRow]:
                 relapsed.append(request_id)
         rows.append(RelapseRow(str(event.facts["after"]), **found, relapsed=tuple(relapsed)))
     return rows
+
+
+def _due(ledger: Ledger) -> dict[str, bool]:
+    due = ledger.state(_DUE)
+    return due if isinstance(due, dict) else {}
 
 
 def _facts(row: RelapseRow) -> dict[str, Fact]:

@@ -34,6 +34,8 @@ class UnlearnOrder:
     attempt, step : int
     excluded_classes : tuple of int
         What no forget sample may be taught to be.
+    only_if_recognised : bool
+        Whether a holder is to leave the model as it is where none of its samples is given its own label any more.
     arrived : int
         Training experiences whose samples are there already; 0 for all.
     """
@@ -44,6 +46,7 @@ class UnlearnOrder:
     attempt: int
     step: int = 0
     excluded_classes: tuple[int, ...] = ()
+    only_if_recognised: bool = False
     arrived: int = 0
 
 
@@ -134,6 +137,7 @@ class Rounds:
                     parameters=dict(order.parameters),
                     stronger=order.stronger,
                     excluded_classes=order.excluded_classes,
+                    only_if_recognised=order.only_if_recognised,
                     seed=self.seed,
                     arrived=order.arrived,
                 )

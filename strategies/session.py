@@ -273,6 +273,7 @@ class Session:
     def _refresh(self) -> None:
         if self.grid.has_new_nodes():
             self._identify(1)
+        self._watch.catch_up()
         for client in self._committer.settle_debts():
             self._watch.look(f"tombstones:{client}", None, may_reopen=True)
 

@@ -20,6 +20,7 @@ from fed_unlearn.strategies.events import Event, Observer
 from fed_unlearn.strategies.grid import NobodyAnsweredError
 from fed_unlearn.strategies.measuring import Measuring
 from fed_unlearn.strategies.outcomes import UnlearningResult
+from fed_unlearn.strategies.relapse import owe_look
 from fed_unlearn.strategies.state import DurableState, OpenTraining, ServedModel
 from fed_unlearn.strategies.training import EvaluateFunction, Trainer
 
@@ -183,6 +184,7 @@ class TrainingRun:
         served.arrays, served.audit = candidate, audit.without_targets()
         with self.ledger.transaction():
             self.ledger.accept_model(digest, training.name)
+            owe_look(self.ledger, training.name, may_reopen=True)
             self._write(training, finished=finished)
         self.state.purge()
         self.on_accepted(training.name, audit)

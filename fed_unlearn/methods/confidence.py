@@ -15,8 +15,8 @@ def unseen_confidence(
 
     Members keep their order of difficulty: each gets its place among the unseen samples of its class; the places of
     all members are then spread evenly over (0, 1), and the quantile at that place is its target. After training, the
-    places of members crowd at the upper end; evenly spread, they are those of unseen samples. A class without any unseen
-    sample is held against those of all classes.
+    places of members crowd at the upper end; evenly spread, they are those of unseen samples. A class without
+    any unseen sample is held against those of all classes.
 
     Parameters
     ----------

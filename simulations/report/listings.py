@@ -9,8 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fed_unlearn.methods import Method, available, distribution_of, unavailable
-from fed_unlearn.simulations.report.method_details import parameter_details, plain, summary
+from fed_unlearn.methods import Method, distribution_of, unavailable
+from fed_unlearn.simulations.report.method_details import (
+    listed_methods,
+    parameter_details,
+    plain,
+    served_scopes,
+    summary,
+)
 from fed_unlearn.simulations.scenario import built_in_scenarios
 
 if TYPE_CHECKING:
@@ -28,12 +34,13 @@ def print_scenarios() -> None:
 def print_methods() -> None:
     """Print every method with its scopes, its paper, what it needs, its parameters, and its package if not built in."""
     console = Console()
-    for name, method in available().items():
-        distribution = distribution_of(name)
+    for name, method in listed_methods().items():
+        is_local = issubclass(method, Method)
+        distribution = distribution_of(name) if is_local else None
+        is_control = issubclass(method, Method) and method.is_control
         facts = {
-            "does": plain(summary(method))
-            + (" A control: it only looks like forgetting." if method.is_control else ""),
-            "serves": ", ".join(method.scopes) + " requests",
+            "does": plain(summary(method)) + (" A control: it only looks like forgetting." if is_control else ""),
+            "serves": ", ".join(served_scopes(method)) + " requests" + ("" if is_local else ", run by the server"),
             "needs": method.needs,
             "paper": method.paper,
             "parameters": ", ".join(parameter.name for parameter in parameter_details(method)),
@@ -48,11 +55,6 @@ def print_methods() -> None:
     for reason in unavailable().values():
         console.print(reason, markup=False, highlight=False, soft_wrap=True)
     console.print("fed-unlearn methods NAME explains one and its parameters", highlight=False)
-
-
-def _idea(method: type[Method]) -> str:
-    idea = plain(summary(method).partition("\n\n")[0])
-    return f"{idea} A control: it only looks like forgetting." if method.is_control else idea
 
 
 def print_strategies() -> None:

@@ -12,7 +12,12 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from fed_unlearn.methods import Method, distribution_of, method_class
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.methods import Method, available, distribution_of
+from fed_unlearn.strategies import server_methods
+from fed_unlearn.strategies.server_methods import ServerMethod
+
+AnyMethod = type[Method] | type[ServerMethod]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,17 +52,22 @@ def print_method(name: str) -> None:
     InvalidParameterError
         If there is no such method.
     """
-    cls = method_class(name)
+    known = listed_methods()
+    if name not in known:
+        raise InvalidParameterError(f"method {name!r} is unknown; known are {', '.join(known)}")
+    cls = known[name]
     console = Console()
-    distribution = distribution_of(name)
+    distribution = distribution_of(name) if issubclass(cls, Method) else None
+    retain = " (cannot do without retained samples)" if issubclass(cls, Method) and cls.requires_retain else ""
     facts = {
         "paper": cls.paper,
-        "serves": ", ".join(cls.scopes) + " requests",
-        "needs": cls.needs + (" (cannot do without retained samples)" if cls.requires_retain else ""),
+        "serves": ", ".join(served_scopes(cls)) + " requests",
+        "runs": "at the holders" if issubclass(cls, Method) else "at the server, over rounds",
+        "needs": cls.needs + retain,
         "from": "fed_unlearn" if distribution is None else distribution,
     }
     console.print(Text(name, style="bold"), Text(plain(summary(cls))), sep="\n")
-    if cls.is_control:
+    if issubclass(cls, Method) and cls.is_control:
         console.print("A control: it only looks like forgetting.", highlight=False)
     for key, value in facts.items():
         console.print(Text(f"{key:<8}{value}"))
@@ -71,13 +81,27 @@ def print_method(name: str) -> None:
             console.print(Padding(Text(parameter.description), (0, 0, 0, 6)))
 
 
-def parameter_details(cls: type[Method]) -> list[ParameterDetails]:
+def listed_methods() -> dict[str, AnyMethod]:
+    """Every method that a request can name: those of holders, then those of the server.
+
+    What a leaving client does for a method of the server is no method of its own.
+    """
+    holders: dict[str, AnyMethod] = {name: cls for name, cls in available().items() if served_scopes(cls)}
+    return {**holders, **server_methods.available()}
+
+
+def served_scopes(cls: AnyMethod) -> tuple[str, ...]:
+    """The scopes of requests that can name a method: clients are forgotten by methods of the server alone."""
+    return tuple(scope for scope in cls.scopes if scope != "client" or issubclass(cls, ServerMethod))
+
+
+def parameter_details(cls: AnyMethod) -> list[ParameterDetails]:
     """Every parameter of a method, its own before those that it inherits.
 
     A description is the nearest one among the class and its bases that says more than "As in ...", and what such
     sections add to that.
     """
-    sections = [(base, _documented(base)) for base in cls.__mro__ if issubclass(base, Method)]
+    sections = [(base, _documented(base)) for base in cls.__mro__ if issubclass(base, Method | ServerMethod)]
     fields = {field.name: field for field in dataclasses.fields(cls)}
     own = [name for name in inspect.get_annotations(cls) if name in fields]
     rest = [name for base, _ in sections[1:] for name in inspect.get_annotations(base) if name in fields]
@@ -128,7 +152,7 @@ def _docstring(cls: type) -> str:
     return "" if written.startswith(f"{cls.__name__}(") else inspect.cleandoc(written)
 
 
-def summary(cls: type[Method]) -> str:
+def summary(cls: AnyMethod) -> str:
     """What a method's docstring says before its parameters."""
     return _docstring(cls).partition("\nParameters\n")[0]
 

@@ -150,6 +150,12 @@ class ServerWork:
     leaving: str | None = None
     leaving_is_reachable: bool = False
 
+    @property
+    def arrived(self) -> int:
+        """Training experiences whose samples are there already; 0 for all."""
+        value = self.train_config.get("arrived", 0)
+        return value if isinstance(value, int) else 0
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServerMethod(ABC):

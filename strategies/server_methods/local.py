@@ -114,7 +114,7 @@ def train_staying(
         guard_margin=0.0,
         seed=work.seed,
         round=derive_seed("server-method", work.request.id or "", work.attempt, step),
-        arrived=len(work.experiences),
+        arrived=work.arrived,
     )
     content = protocol.content(instruction, pack(base), work.train_config)
     answers = work.grid.ask(protocol.REPAIR, content, work.timeout, clients)
@@ -180,7 +180,7 @@ def _unlearn_instruction(
         parameters=dict(parameters),
         excluded_classes=work.excluded_classes,
         seed=work.seed,
-        arrived=len(work.experiences),
+        arrived=work.arrived,
     )
 
 

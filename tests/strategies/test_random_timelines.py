@@ -59,6 +59,7 @@ class Played:
     requests: dict[str, tuple[str, int]]
     commits: list[str | None]
     looks: set[str]
+    seen: set[str]
     was_cut: int
 
 
@@ -197,6 +198,7 @@ class Player:
             {entry.id: (str(entry.status), entry.attempt) for entry in ledger.entries()},
             [item.request_id for item in events if item.name == "committed"],
             {str(item.facts["after"]) for item in events if item.name == "relapse-audit"},
+            {item.name for item in events},
             self.was_cut,
         )
 
@@ -240,8 +242,8 @@ def check_case(drawn: Drawn) -> None:
     with tempfile.TemporaryDirectory() as folder:
         played = Player(drawn, Path(folder) / "cut", drawn.cuts).play()
         event(f"cuts: {played.was_cut}")
-        for status, _ in played.requests.values():
-            event(f"status: {status}")
+        for name in sorted(played.seen):
+            event(f"seen: {name}")
         comparable = not drawn.faults and not any(deed.when >= BESIDE for deed in drawn.deeds)
         if played.was_cut and comparable:
             event("compared with the uncut run")

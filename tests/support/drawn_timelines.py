@@ -159,7 +159,7 @@ def _timeline(draw: st.DrawFn, requests: list[ForgetRequest]) -> tuple[Train | F
 
 
 def _plan(draw: st.DrawFn) -> UnlearningPlan:
-    escalates = draw(st.booleans(), label="escalates")
+    escalates, reopens = draw(st.booleans(), label="escalates"), draw(st.booleans(), label="reopens")
     retrain = ("retrain",)
     return UnlearningPlan(
         parameters=PARAMETERS,
@@ -169,8 +169,8 @@ def _plan(draw: st.DrawFn) -> UnlearningPlan:
         alternations=draw(st.integers(0, 1)),
         max_holder_steps=2,
         share_rounds=draw(st.sampled_from([True, True, False])),
-        reopen_relapsed=draw(st.booleans(), label="reopens"),
-        retention_days=draw(st.sampled_from([1.0, 0.0])),
+        reopen_relapsed=reopens,
+        retention_days=1.0 if reopens else draw(st.sampled_from([1.0, 0.0])),
         holds=draw(st.sampled_from([Holds()] * 5 + [Holds(of_class=0.5), Holds(of_client=0.05)])),
         history_every=draw(st.sampled_from([0, 1])),
         retries=draw(st.integers(0, 2)),
@@ -180,7 +180,7 @@ def _plan(draw: st.DrawFn) -> UnlearningPlan:
 
 
 def _gate(draw: st.DrawFn) -> DrawnGate:
-    bounds = draw(st.sampled_from([OPEN, STRICT]))
+    bounds = draw(st.sampled_from([STRICT, OPEN, STRICT]))
     return DrawnGate(
         class_thresholds=bounds,
         sample_thresholds=bounds,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pytest
 import torch
 from faulty_grid import FOREVER, SPOILED, FaultyGrid
 from federation import DigitsTask, Federation, digits_of, initial_arrays, make_federation
 from flwr.app import ArrayRecord, Message
 
-from fed_unlearn import protocol
+from fed_unlearn import ledger_file, protocol
 from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.gate import Gate, Thresholds
@@ -30,7 +34,12 @@ PLAN = UnlearningPlan(
     client_method="retrain",
     max_holder_steps=2,
 )
-SAMPLES = 320
+SCOPES = {
+    "class": ForgetRequest.for_class(3),
+    "sample": ForgetRequest.for_samples(2, count=2),
+    "client": ForgetRequest.for_client(2),
+}
+CLASS, SAMPLES, CLIENT = SCOPES.values()
 ALWAYS_WRONG = ("raises", *SPOILED)
 """What a client that answers, but not as it should, may do."""
 NO_ANSWER = ("deaf", "silent", "late")
@@ -38,7 +47,21 @@ NO_ANSWER = ("deaf", "silent", "late")
 
 def few_digits(client: int, clients: int = 4) -> ClientData:
     """Half of what :func:`federation.digits_of` gives a client."""
-    return digits_of(client, clients, SAMPLES)
+    return digits_of(client, clients, 320)
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is synced to disk: no power goes here, and hundreds of federations are made."""
+    open_ledger = ledger_file.open_ledger
+
+    def opened(path: Path, *, create: bool = True) -> sqlite3.Connection:
+        connection = open_ledger(path, create=create)
+        connection.execute("PRAGMA synchronous=OFF")
+        return connection
+
+    monkeypatch.setattr(ledger_file, "open_ledger", opened)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 @dataclass
@@ -139,6 +162,26 @@ def trained(folder: Path, **settings: object) -> Trial:
     trial = Trial(folder, **settings)  # type: ignore[arg-type]
     trial.train()
     return trial
+
+
+@cache
+def served_with(
+    kind: str, client: int, message_type: str, scope: str, *, times: int = FOREVER, alternations: int = 0
+) -> UnlearningResult:
+    """What comes of a request of a scope where a client does one thing wrong, after two rounds without faults."""
+    with TemporaryDirectory() as folder:
+        trial = trained(Path(folder), plan=replace(PLAN, alternations=alternations))
+        trial.do(kind, client, message_type, times)
+        return trial.serve(SCOPES[scope])
+
+
+@cache
+def trained_with(kind: str, client: int, rounds: int, *, times: int = FOREVER) -> ArrayRecord:
+    """The model after so many rounds in which a client does one thing wrong."""
+    with TemporaryDirectory() as folder:
+        trial = Trial(Path(folder))
+        trial.do(kind, client, protocol.TRAIN, times)
+        return trial.train(rounds).arrays
 
 
 def length(first: Mapping[str, object] | ArrayRecord, second: Mapping[str, object] | ArrayRecord) -> float:

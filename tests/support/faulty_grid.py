@@ -30,9 +30,9 @@ class Fault:
     ----------
     kind : str
         ``"raises"``: an error comes back, and nothing was done. ``"deaf"``: the message is lost on its way, and nothing
-        was done. ``"silent"``: it was done, and the answer is lost. ``"late"``: it was done, and the answer comes first
-        of all in the client's next exchange of that type. ``"twice"``: the answer comes two times. ``"spoiled"``: the
-        answer is changed.
+        was done. ``"leaves"``: as that, and the node is not connected any more. ``"silent"``: it was done, and the
+        answer is lost. ``"late"``: it was done, and the answer comes first of all in the client's next exchange of that
+        type. ``"twice"``: the answer comes two times. ``"spoiled"``: the answer is changed.
     client : int
     message_type : str
     times : int
@@ -121,7 +121,9 @@ class FaultyGrid(Grid):
         kind = fault.kind if fault is not None else "none"
         if fault is not None:
             fault.times -= 1
-        if kind == "deaf":
+        if kind == "leaves":
+            self.gone.add(client)
+        if kind in ("deaf", "leaves"):
             return []
         if kind == "raises":
             with mock.patch.object(self._grid, "_client_app", _raise):

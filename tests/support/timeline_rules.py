@@ -165,15 +165,16 @@ def nothing_is_left_that_could_go_on(witness: Witness, *, healed: bool) -> Itera
     process = witness.process
     assert process is not None
     online = {str(node - 1) for node in process.grid.get_node_ids()} - {str(client) for client in witness.lost}
+    if not healed and process.strategy.state.load_training() is not None:
+        return  # nobody was there to train with, or to audit what was trained: requests wait for that
     if process.strategy.state.attempt() is not None:
         yield "an attempt is open at the end"
     for entry in witness.ledger.pending():
-        asked = getattr(entry.request.scope, "client", None)
         if not entry.reason:
             yield f"request {entry.id} is {entry.status} without a reason"
         if entry.status is Status.HELD and not entry.approved:
             continue
-        if entry.status is Status.WAITING and not (healed and asked in online):
+        if entry.status is Status.WAITING and (not healed or witness.lost):
             continue
         yield f"request {entry.id} is {entry.status} and could go on: {entry.reason}"
     if not healed:
