@@ -169,9 +169,9 @@ def serve(
     with _logging_to(out / LOG_FILE):
         try:
             strategy.run(grid, entries, prepared.initial, on_entry=note)
+            return recorder.finish(strategy)
         finally:
             strategy.ledger.close()
-    return recorder.finish()
 
 
 def timeline_of(scenario: Scenario) -> list[Train | Forget]:

@@ -71,9 +71,23 @@ class Recorder:
         self._results = replace(self._results, requests=requests)
         self._save(strategy)
 
-    def finish(self) -> RunResults:
-        """The run has come to its end."""
-        self._results = replace(self._results, complete=True)
+    def finish(self, strategy: ContinualUnlearning) -> RunResults:
+        """The run has come to its end; requests that still wait are among its results."""
+        self._save(strategy)
+        waiting = tuple(
+            RequestResult(
+                id=entry.id,
+                scope=entry.request.scope.kind,
+                target=entry.request.target(),
+                method=entry.method or strategy.plan.method_of(entry.request),
+                status=str(entry.status),
+                attempts=entry.attempt,
+                reason=entry.reason,
+            )
+            for entry in strategy.ledger.entries()
+            if entry.outcome is None
+        )
+        self._results = replace(self._results, requests=(*self._results.requests, *waiting), complete=True)
         self._results.save(self._out)
         return self._results
 

@@ -24,7 +24,7 @@ from fed_unlearn.strategies.inner import (
     weight_key,
 )
 from fed_unlearn.strategies.privacy import PrivacyAccountant
-from fed_unlearn.strategies.replies import ReplyFilter, UsableReply, with_arrays
+from fed_unlearn.strategies.replies import ReplyFilter, UsableReply, weight_of, with_arrays
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -213,12 +213,20 @@ class Trainer:
             messages = list(self.inner.configure_evaluate(number, pack(arrays), config, self.grid))
         if not messages:
             return None
-        replies = list(self.grid.send_and_receive(messages, timeout=self.timeout))
+        replies = [reply for reply in self.grid.send_and_receive(messages, timeout=self.timeout) if self._counts(reply)]
         try:
             return self.inner.aggregate_evaluate(number, replies)
         except Exception as error:  # as above
             logger.warning("training round %d: no evaluation: %s: %s", number, type(error).__name__, error)
             return None
+
+    def _counts(self, reply: Message) -> bool:
+        """Whether an evaluation has a weight to average it by; strategies see to errors themselves."""
+        key = weight_key(self.inner)
+        if reply.has_error() or weight_of(reply, key) is not None:
+            return True
+        self._filter.leave_out(self._client_at(reply.metadata.src_node_id), f"its {key} is not a finite number above 0")
+        return False
 
     def _client_at(self, node: int) -> str:
         return self.grid.roster.clients.get(node) or f"of node {node}"

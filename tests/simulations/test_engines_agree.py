@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.simulations.cli import run_command
 
 TINY = Path(__file__).parents[1] / "support" / "tiny.toml"
@@ -18,7 +19,7 @@ def test_the_same_seed_leads_to_the_same_model_on_both_engines(tmp_path: Path) -
         out = tmp_path / engine
         arguments = ["run", str(TINY), "--out", str(out), "--seed", "4", "--engine", engine]
         assert run_command(arguments) == 0
-        [checkpoints[engine]] = (out / "checkpoints").glob("*.safetensors")
+        checkpoints[engine] = out / "checkpoints" / f"{Ledger(out / 'ledger.db').served_model()}.safetensors"
         results = json.loads((out / "results.json").read_text())
         assert (results["engine"], results["complete"]) == (engine, True)
         figures[engine] = [(request["id"], request["status"], request["after"]) for request in results["requests"]]

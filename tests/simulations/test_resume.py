@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fed_unlearn.simulations.cli import BAD_INPUT, COMMITTED, run_command
+from fed_unlearn.simulations.cli import BAD_INPUT, COMMITTED, NOT_COMMITTED, run_command
 from fed_unlearn.simulations.results import RunResults
 
 TINY = str(Path(__file__).parents[1] / "support" / "tiny.toml")
@@ -92,3 +92,11 @@ def test_a_damaged_ledger_is_named(whole: Path, tmp_path: Path, capsys: pytest.C
     assert run_command(["run", "--resume", str(out)]) != COMMITTED
     said = capsys.readouterr().err
     assert "ledger" in said and "Traceback" not in said
+
+
+def test_a_request_that_waits_for_approval_is_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run_command(["run", TINY, "--out", str(out), "--set", "unlearning.hold.data=0.05"]) == NOT_COMMITTED
+    [request] = RunResults.load(out).requests
+    assert request.status == "held" and request.reason is not None and "needs approval" in request.reason
+    assert "held" in capsys.readouterr().out

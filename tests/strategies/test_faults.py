@@ -1,4 +1,53 @@
-"""Clients that fail, forget what they confirmed, or are cut off: nothing forgotten is used, and nothing is lost."""
+"""Faults of clients: each has a defined result, none ends a call of ``start()``, and nothing is lost.
+
+What a user sees. "Left out" is: of that round, named in the log, the others go on. "Failed": after ``retries`` with a
+growing pause where there was an error, and the gate's attempts, with the reason; the served model is as it was, and the
+samples stay in quarantine. "Waits": the request is ``waiting`` with the reason, others are served, and it is served by
+this call or the next one as soon as that is possible. "Owes": the client is in no round until it has written the
+tombstones, and is asked for them whenever requests are looked at.
+
+=====================  ===================  ===================================================  ====================
+what the client does   ordinary training    train.unlearn                                        train.repair
+=====================  ===================  ===================================================  ====================
+raises once            left out             asked again                                          asked again
+raises always          left out             holder: failed; leaving client: forgotten without    left out
+                                            its help, or the next method; others: left out
+times out, never       left out             class: the others unlearn, it owes; the only holder, left out; nobody
+comes back             (nobody: the model   or a sample request: waits; leaving client: as       answers: waits
+                       stays as it was)     above
+answers twice          the first counts     the first counts                                     the first counts
+answers late           not used             not used, whatever the attempt                       not used
+NaN or infinite,       left out             as "raises", without retries; once: next attempt     left out
+shape, dtype, weight
+0, no model
+absurd norm            scaled down to ten   class: as in training; sample: to the usual norm;    scaled down to ten
+                       times the usual      leaving client: the method's own bound               times the usual
+=====================  ===================  ===================================================  ====================
+
+=====================  ==================================  ====================================  ====================
+what the client does   train.confirm                       evaluate.audit                        query.identify
+=====================  ==================================  ====================================  ====================
+raises once            asked again                         asked again                           asked again
+raises always          the request fails: what others      left out, others judge; sample        left out of the call
+                       wrote stays                         request's holder: failed
+times out, never       asked again, then committed; the    left out; sample request's holder,    left out of the call
+comes back             client owes                         or all holders of a class: waits
+answers twice          the first counts                    the first counts                      the first counts
+answers late           not used: as silent                 not used, even for the same question  not used
+malformed              its tombstones are not those that   as "raises", without retries          left out of the call
+                       it must show: left out
+=====================  ==================================  ====================================  ====================
+
+"Usual" is the larger one of the last training round's median norm and the round's own; robust and private strategies
+bound changes by themselves. ``train.discard`` needs no answer: an attempt that is over is over.
+
+Nobody is there: requests wait, and a training stays open, to be gone on with by the next call. So does one whose model
+nobody audits. No client of all that were ever met holds a sample: the request is rejected. Only where no client has
+ever said who it is, ``start()`` raises: then nothing is set up.
+
+Here: what fails, and what all of it has in common. ``test_faults_training``, ``test_faults_unlearning`` and
+``test_faults_answers`` have the table, cell by cell.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +55,8 @@ import json
 from pathlib import Path
 
 import pytest
+from fault_trials import SCOPES, Trial, evaluating, unsynced  # noqa: F401
+from faulty_grid import SPOILED
 from federation import OPEN_GATE, Federation, initial_arrays, make_federation, same_bytes
 from flwr.app import Context, Message
 
@@ -126,3 +177,47 @@ def test_errors_of_clients_travel_without_their_text(federation: Federation, cap
     said = [record.getMessage() for record in caplog.records if record.name in ("flwr", "fed_unlearn.strategies")]
     assert any("TypeError at the client; its own log has the details" in line for line in said)
     assert not any("NoneType" in line for line in said)
+
+
+MESSAGES = (
+    protocol.TRAIN,
+    protocol.UNLEARN,
+    protocol.REPAIR,
+    protocol.AUDIT,
+    protocol.CONFIRM,
+    protocol.DISCARD,
+    protocol.IDENTIFY,
+    "evaluate",
+)
+
+
+@pytest.mark.parametrize("message_type", MESSAGES)
+def test_whatever_a_client_does_no_call_raises_and_every_request_comes_to_its_end(
+    tmp_path: Path, message_type: str
+) -> None:
+    """One fault after the other at one client, over training and requests of all scopes; then all is well again."""
+    trial = Trial(tmp_path, new_inner=evaluating)
+    trial.train(1)
+    for kind in ("raises", "deaf", *SPOILED, "twice", "late", "silent", "leaves"):
+        trial.do(kind, 1, message_type, times=1)
+    for number, label in enumerate((3, 4, 5, 6)):
+        trial.strategy.submit(ForgetRequest.for_class(label, id=f"class-{number}"))
+        trial.strategy.submit(ForgetRequest.for_samples(1, count=2, id=f"samples-{number}"))
+        trial.train(2)
+    trial.strategy.submit(SCOPES["client"])
+    trial.train(1)
+    entries = trial.strategy.ledger.entries()
+    settled = (Status.COMMITTED, Status.WAITING, Status.FAILED)
+    assert {entry.status for entry in entries} <= set(settled)
+    assert all(entry.reason for entry in entries if entry.status is not Status.COMMITTED)
+    trial.grid.heal()
+    trial.restart()
+    trial.trained_on()
+    trial.train(1)
+    entries = trial.strategy.ledger.entries()
+    assert {entry.status for entry in entries} <= {Status.COMMITTED, Status.FAILED}
+    assert not any(entry.owed for entry in entries)
+    held = [trial.stored(client) for client in range(4)]
+    kept = {name for stored in held for request in stored.values() for name in request["sample_ids"]}  # type: ignore[attr-defined]
+    assert kept and not trial.trained_on() & kept
+    assert trial.strategy.ledger.verify().problem is None

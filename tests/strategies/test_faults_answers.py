@@ -282,10 +282,11 @@ def test_a_request_waits_where_nobody_audits(tmp_path: Path, scope: str, kind: s
     assert outcome.status is Status.COMMITTED
 
 
-def test_an_audit_of_an_earlier_candidate_is_not_used() -> None:
+@pytest.mark.parametrize("scope", ["class", "sample"])
+def test_an_audit_of_an_earlier_candidate_is_not_used(scope: str) -> None:
     """What client 2 counted of the served model comes when the candidate is audited: the same question, another model."""
-    late, silent = (served_with(kind, 2, protocol.AUDIT, "class", times=1).requests[0] for kind in ("late", "silent"))
-    assert (late.unlearned, late.after) == (silent.unlearned, silent.after)
+    late, silent = (served_with(kind, 2, protocol.AUDIT, scope, times=1).requests[0] for kind in ("late", "silent"))
+    assert (late.before, late.unlearned, late.after) == (silent.before, silent.unlearned, silent.after)
 
 
 def test_an_audit_that_comes_twice_counts_once() -> None:
@@ -323,7 +324,7 @@ def test_relapse_is_looked_for_again_where_nobody_audits(tmp_path: Path, kind: s
     assert trial.serve().relapse == []
     assert trial.owed() == ()
     trial.grid.heal()
-    assert [row.after for row in trial.train(1).relapse] == ["train:2"]
+    assert [row.after for row in trial.train(1).relapse] == ["tombstones:2", "train:2"]
 
 
 # ---------------------------------------------------------------------- query.identify

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_trials import ALWAYS_WRONG, CLASS, Trial, length, trained, trained_with, unsynced  # noqa: F401
+from fault_trials import ALWAYS_WRONG, CLASS, Trial, evaluating, length, trained, trained_with, unsynced  # noqa: F401
 from faulty_grid import every_array, metric
 from federation import initial_arrays, same_bytes
 from flwr.app import ConfigRecord
-from flwr.serverapp.strategy import FedAvg, FedMedian
+from flwr.serverapp.strategy import FedMedian
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
+from fed_unlearn.strategies import Forget, Train
 
 
 @pytest.mark.parametrize("kind", [*ALWAYS_WRONG, "deaf", "silent", "gone"])
@@ -79,8 +79,7 @@ def test_changes_of_usual_length_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_a_robust_strategy_bounds_by_itself(tmp_path: Path) -> None:
-    trial = Trial(tmp_path)
-    trial.strategy = trial.federation.strategy(FedMedian(fraction_evaluate=0.0), gate=trial.gate, plan=trial.plan)
+    trial = Trial(tmp_path, new_inner=lambda: FedMedian(fraction_evaluate=0.0))
     came = trial.recorded(protocol.TRAIN)
     trial.grid.spoil(every_array(lambda value: value * np.float32(1e6)), 2, protocol.TRAIN)
     result = trial.train(1)
@@ -97,14 +96,19 @@ def test_a_round_that_nobody_answers_leaves_the_model_as_it_was(tmp_path: Path) 
     assert same_bytes(trial.train(1).arrays, before)
 
 
-def test_wrong_evaluations_do_no_harm(tmp_path: Path) -> None:
-    """No client has an ``evaluate`` handler: all of them raise."""
-    trial = Trial(tmp_path)
-    trial.strategy = ContinualUnlearning(
-        FedAvg(fraction_evaluate=1.0), ledger=tmp_path / "ledger.db", gate=trial.gate, plan=trial.plan
-    )
-    assert same_bytes(trial.train().arrays, trained_with("none", 2, 2))
-    assert trial.grid.count(0, "evaluate") == 2
+EVALUATIONS = ("raises", "deaf", "silent", "late", "weight 0", "weight nan", "twice", "gone")
+
+
+@pytest.mark.parametrize("kind", EVALUATIONS)
+def test_wrong_evaluations_do_no_harm(tmp_path: Path, kind: str) -> None:
+    """Each client's loss is its number, all weigh the same."""
+    trial = Trial(tmp_path, new_inner=evaluating)
+    trial.do(kind, 2, "evaluate")
+    result = trial.train()
+    losses = [float(str(metrics["loss"])) for metrics in result.evaluate_metrics_clientapp.values()]
+    expected = (0 + 1 + 2 + 3) / 4 if kind == "twice" else (0 + 1 + 3) / 3
+    assert losses == [pytest.approx(expected)] * 2
+    assert same_bytes(result.arrays, trained_with("gone" if kind == "gone" else "none", 2, 2))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, [1, 2]])

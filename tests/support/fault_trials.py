@@ -14,7 +14,8 @@ import pytest
 import torch
 from faulty_grid import FOREVER, SPOILED, FaultyGrid
 from federation import DigitsTask, Federation, digits_of, initial_arrays, make_federation
-from flwr.app import ArrayRecord, Message
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fed_unlearn import ledger_file, protocol
 from fed_unlearn.arrays import Arrays, unpack
@@ -50,6 +51,16 @@ def few_digits(client: int, clients: int = 4) -> ClientData:
     return digits_of(client, clients, 320)
 
 
+def quiet_averaging() -> Strategy:
+    """Without evaluation."""
+    return FedAvg(fraction_evaluate=0.0)
+
+
+def evaluating() -> Strategy:
+    """With all clients in every evaluation."""
+    return FedAvg(fraction_evaluate=1.0)
+
+
 @pytest.fixture(autouse=True)
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is synced to disk: no power goes here, and hundreds of federations are made."""
@@ -80,6 +91,7 @@ class Trial:
     data_of: Callable[[int], ClientData] = few_digits
     plan: UnlearningPlan = PLAN
     gate: Gate = OPEN
+    new_inner: Callable[[], Strategy] = quiet_averaging
     federation: Federation = field(init=False)
     grid: FaultyGrid = field(init=False)
     strategy: ContinualUnlearning = field(init=False)
@@ -87,7 +99,9 @@ class Trial:
     def __post_init__(self) -> None:
         self.federation = make_federation(self.folder, task=DigitsTask(data_of=self.data_of))
         self.grid = FaultyGrid(self.federation.grid)
-        self.strategy = self.federation.strategy(gate=self.gate, plan=self.plan)
+        self.strategy = self.federation.strategy(self.new_inner(), gate=self.gate, plan=self.plan)
+
+        self.federation.app.evaluate()(_evaluate)
 
     def train(self, rounds: int = 2) -> UnlearningResult:
         """So many rounds, from the first model in the first call."""
@@ -102,7 +116,7 @@ class Trial:
     def restart(self) -> None:
         """Another process takes over the ledger."""
         self.strategy.ledger.close()
-        self.strategy = self.federation.strategy(gate=self.gate, plan=self.plan)
+        self.strategy = self.federation.strategy(self.new_inner(), gate=self.gate, plan=self.plan)
 
     def do(self, kind: str, client: int, message_type: str, times: int = FOREVER) -> None:
         """Let a client do something wrong: one of :class:`faulty_grid.Fault`'s kinds or of what is spoiled."""
@@ -162,6 +176,11 @@ def trained(folder: Path, **settings: object) -> Trial:
     trial = Trial(folder, **settings)  # type: ignore[arg-type]
     trial.train()
     return trial
+
+
+def _evaluate(message: Message, context: Context) -> Message:
+    metrics = MetricRecord({"num-examples": 10, "loss": float(context.node_config["partition-id"])})
+    return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
 @cache

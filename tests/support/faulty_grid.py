@@ -131,7 +131,7 @@ class FaultyGrid(Grid):
         [reply] = self._grid.send_and_receive([message])
         if message_type in self._watched:
             self._watched[message_type](client, reply)
-        if fault is not None:
+        if fault is not None and reply.has_content():
             fault.change(reply)
         match kind:
             case "late":
