@@ -168,10 +168,14 @@ class Ledger(ClientRecords):
         Raises
         ------
         InvalidRequestError
-            If it is past the point where that is possible, or the ledger has no such request.
+            If it is past the point where that is possible, or was committed once, or the ledger has no such request.
         """
         with self.transaction():
             entry = self.entry(request_id)
+            if entry.ever_committed:
+                raise InvalidRequestError(
+                    f"request {request_id!r} was committed; what was forgotten is not learned again"
+                )
             if entry.status not in WITHDRAWABLE:
                 possible = ", ".join(sorted(WITHDRAWABLE))
                 raise InvalidRequestError(

@@ -32,7 +32,9 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.RECEIVED: frozenset(
         {Status.WAITING, Status.HELD, Status.UNLEARNING, Status.REJECTED, Status.WITHDRAWN},
     ),
-    Status.WAITING: frozenset({Status.RECEIVED, Status.HELD, Status.UNLEARNING, Status.REJECTED, Status.WITHDRAWN}),
+    Status.WAITING: frozenset(
+        {Status.RECEIVED, Status.HELD, Status.UNLEARNING, Status.FAILED, Status.REJECTED, Status.WITHDRAWN},
+    ),
     Status.HELD: frozenset({Status.RECEIVED, Status.REJECTED, Status.WITHDRAWN}),
     Status.UNLEARNING: frozenset(
         {Status.UNLEARNING, Status.REPAIRING, Status.AUDITING, Status.ROLLED_BACK, Status.REJECTED}
@@ -46,7 +48,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
         {Status.UNLEARNING, Status.WAITING, Status.RECEIVED, Status.FAILED, Status.WITHDRAWN}
     ),
     Status.COMMITTED: frozenset({Status.REOPENED}),
-    Status.REOPENED: frozenset({Status.UNLEARNING, Status.COMMITTED}),
+    Status.REOPENED: frozenset({Status.UNLEARNING, Status.WAITING, Status.COMMITTED, Status.FAILED}),
     Status.FAILED: frozenset(),
     Status.REJECTED: frozenset(),
     Status.WITHDRAWN: frozenset(),

@@ -237,6 +237,18 @@ def refusal_of(message: Message) -> Refusal | None:
         return Refusal(reason="a refusal that cannot be read", invalid_request=False)
 
 
+def error_of(message: Message) -> str:
+    """Why a client's app failed: the last line of what the runtime says, which may be a whole traceback.
+
+    Parameters
+    ----------
+    message : Message
+        A reply that is an error.
+    """
+    lines = [line.strip() for line in (message.error.reason or "").splitlines() if line.strip()]
+    return lines[-1] if lines else "an error without a reason"
+
+
 def write_stamp(message: Message, stamp: Stamp) -> None:
     """Put a client's stamp on its reply."""
     message.content[STAMP_KEY] = ConfigRecord(

@@ -38,6 +38,20 @@ class HoldersAwayError(AttemptFailedError):
         self.requests = requests
 
 
+class HoldersFailedError(AttemptFailedError):
+    """Some holders did not do their part: the requests that name them failed, and not those that shared the attempt.
+
+    Attributes
+    ----------
+    requests : tuple of str
+        Their ids.
+    """
+
+    def __init__(self, reason: str, requests: tuple[str, ...]) -> None:
+        super().__init__(reason)
+        self.requests = requests
+
+
 class CommitFailedError(AttemptFailedError):
     """A commit that some holder did not confirm; others have their tombstones, so that there is no further attempt."""
 
@@ -137,7 +151,7 @@ class Attempt(ABC):
         ------
         HoldersAwayError
             If some of the holders did not answer.
-        AttemptFailedError
+        HoldersFailedError
             If all of them answered, and not as they should.
         """
         unread = {
@@ -152,7 +166,8 @@ class Attempt(ABC):
             raise HoldersAwayError("; ".join(away.values()), waiting)
         if unread:
             holders = set().union(*unread.values())
-            raise AttemptFailedError("; ".join(reason for name, reason in failed.items() if name in holders))
+            reason = "; ".join(reason for name, reason in failed.items() if name in holders)
+            raise HoldersFailedError(reason, tuple(unread))
 
     def repair(self) -> None:
         """One repair round, guarded at the holders."""
@@ -190,19 +205,20 @@ class Attempt(ABC):
         return local
 
     def _check_answers(self, local: LocalModels) -> None:
-        failed = [reason for client, reason in local.failed.items() if self._may_hold(client)]
+        failed = {client: reason for client, reason in local.failed.items() if self._may_hold(client)}
         if failed:
-            raise AttemptFailedError("; ".join(failed))
+            named = tuple(request.id or "" for request in self.requests if client_of(request) in (None, *failed))
+            raise HoldersFailedError("; ".join(failed.values()), named)
         if not local.silent:
             return
-        named = [request.id or "" for request in self.requests if client_of(request) in local.silent]
+        named = tuple(request.id or "" for request in self.requests if client_of(request) in local.silent)
         if named and self.order.scope == "sample":
-            raise HoldersAwayError("; ".join(local.silent.values()), tuple(named))
+            raise HoldersAwayError("; ".join(local.silent.values()), named)
         away = {client: reason for client, reason in local.silent.items() if self._may_hold(client)}
         if set(away) & set().union(*self.holders.values(), set()):
             raise AttemptFailedError("; ".join(away.values()))
         self.away.update(away)
-        for client in set(away) & self.rounds.grid.connected():
+        for client in away:
             self.rounds.grid.bar(client, "it has not taken the samples that are to be forgotten out of its training")
 
     def _may_hold(self, client: str) -> bool:
@@ -229,6 +245,9 @@ class Attempt(ABC):
         """The bound on a holder's change; where nothing was trained here yet, one repair round tells it."""
         bound = self.rounds.plan.max_update_norm or self.served.update_norm
         if bound is None:
+            # Holders may know of the request already, from before a crash: in both cases they train without its samples.
+            self._ask_holders(None)
+            self.step -= 1
             norms = self._repaired(self.served.arrays, ())[1]
             if not norms:
                 raise AttemptFailedError("no client trained, so nothing bounds the holder's change")

@@ -16,7 +16,7 @@ from fed_unlearn.strategies.attempt import CommitFailedError
 from fed_unlearn.strategies.auditing import Audit
 from fed_unlearn.strategies.outcomes import RequestOutcome
 from fed_unlearn.strategies.relapse import owe_look
-from fed_unlearn.strategies.rounds import Rounds
+from fed_unlearn.strategies.rounds import Rounds, client_of
 from fed_unlearn.strategies.state import DurableState, ServedModel
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -209,14 +209,15 @@ class Committer:
         """Clients that owe tombstones are in no round until they have written them."""
         roster = self.rounds.grid.roster
         departed = self.ledger.departed()
-        absent = {*away, *(set(self.ledger.known_clients()) - set(roster.clients.values()))} - departed
+        absent = {*away, *(set(self.ledger.known_clients()) - set(roster.staying.values()))} - departed
+        may_stay = {client_of(entry.request) for entry in self.ledger.pending() if entry.request.scope.kind == "client"}
         for request in requests:
             owing = set(silent.get(request.id or "", ()))
             match request.scope:
                 case ClientScope(client=client):
                     self.ledger.depart(client)
                 case ClassScope():
-                    owing |= absent - roster.leaving
+                    owing |= absent - (roster.leaving - may_stay)
             if owing:
                 self.ledger.owe(request.id or "", owing)
                 logger.warning("request %s: clients %s owe their tombstones", request.id, ", ".join(sorted(owing)))

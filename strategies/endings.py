@@ -61,6 +61,7 @@ class Endings:
         memories: Memories,
         *,
         split: bool,
+        blameless: Collection[str] = (),
     ) -> None:
         """End an attempt: all of it is written down in one transaction, then clients are told, then it is committed.
 
@@ -74,6 +75,8 @@ class Endings:
         memories : mapping of str to RequestMemory
         split : bool
             Whether those are to be tried again as they were, but each by itself.
+        blameless : collection of str
+            Those of them that are to be tried again as they were: it was others that failed.
         """
         number = attempt.order.number
         failed = [request for request in attempt.requests if request.id in decisions]
@@ -83,7 +86,10 @@ class Endings:
             for name, reason in attempt.refused.items():
                 self._reject(self.ledger.entry(name).request, number, reason)
             for request in failed:
-                self._roll_back(request, number, decisions[request.id or ""], memories[request.id or ""], split=split)
+                memory = memories[request.id or ""]
+                memory.alone = memory.alone or split
+                as_it_was = split or request.id in blameless
+                self._roll_back(request, number, decisions[request.id or ""], memory, as_it_was=as_it_was)
             self.state.save_attempt(None)
             self.state.save_served(self.served)
             if accepted is not None:
@@ -141,7 +147,10 @@ class Endings:
 
     def hold(self, entry: LedgerEntry, reason: str) -> None:
         """Let a request wait for a person's approval."""
-        self.ledger.advance(entry.id, Status.HELD, attempt=entry.attempt, reason=reason)
+        with self.ledger.transaction():
+            if self.ledger.entry(entry.id).approved:
+                return
+            self.ledger.advance(entry.id, Status.HELD, attempt=entry.attempt, reason=reason)
         self.tell("request-waits", entry.request, f"held: {reason}")
 
     def reject(self, request: ForgetRequest, number: int, reason: str) -> None:
@@ -157,6 +166,10 @@ class Endings:
         self._reject(request, number, reason)
         if number:
             self._discard([request], number, release=True)
+
+    def give_up(self, entry: LedgerEntry, reason: str) -> None:
+        """A request that was tried and cannot be tried again: its samples are used no more, as of any that failed."""
+        self._fail(entry.request, entry.attempt, reason, RequestMemory.load(self.state, entry.id))
 
     def stay(self, request: ForgetRequest) -> None:
         """A client that was to be forgotten, and is not, takes part again."""
@@ -176,16 +189,14 @@ class Endings:
             self.stay(request)
 
     def _roll_back(
-        self, request: ForgetRequest, number: int, decision: Decision, memory: RequestMemory, *, split: bool
+        self, request: ForgetRequest, number: int, decision: Decision, memory: RequestMemory, *, as_it_was: bool
     ) -> None:
         self.ledger.advance(request.id or "", Status.ROLLED_BACK, attempt=number, reason=decision.reason)
         self.tell("request-step", request, f"rolled back: {decision.reason}")
-        if split:
-            memory.alone = True
-        elif decision.verdict is Verdict.ROLL_BACK:
+        if not as_it_was and decision.verdict is Verdict.ROLL_BACK:
             self._fail(request, number, decision.reason or "", memory)
             return
-        else:
+        if not as_it_was:
             memory.try_again(another_method=decision.verdict is Verdict.ESCALATE)
         memory.save(self.state)
 

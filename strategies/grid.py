@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from flwr.app import Message, RecordDict
@@ -14,7 +13,9 @@ from flwr.supercore.run import Run
 
 from fed_unlearn import protocol
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.strategies.roster import Answers, DeviceUse, Roster, Traffic, client_order, size_of
+from fed_unlearn.strategies.exchange import Exchange
+from fed_unlearn.strategies.identification import Identification, NobodyThereError
+from fed_unlearn.strategies.roster import Answers, DeviceUse, Roster, Traffic, client_order
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -23,10 +24,6 @@ _POLL_SECONDS = 0.1
 
 class NobodyAnsweredError(FedUnlearnError):
     """No client answered where at least one has to; the same may succeed later."""
-
-
-class NobodyThereError(FedUnlearnError):
-    """No node is connected, or none could say which client it is."""
 
 
 class EligibleGrid(Grid):
@@ -48,11 +45,8 @@ class EligibleGrid(Grid):
 
     def __init__(self, grid: Grid, *, retries: int = 2, backoff_seconds: float = 0.5) -> None:
         self._grid = grid
-        self._retries = retries
-        self._backoff_seconds = backoff_seconds
+        self._exchange = Exchange(grid, self._name_of, retries=retries, backoff_seconds=backoff_seconds)
         self.roster = Roster()
-        self.traffic = Traffic()
-        self.device_use: dict[DeviceUse, int] = {}
         self.dropped: dict[str, str] = {}
         self._named_before: set[tuple[str, str]] = set()
         self._asked: set[int] = set()
@@ -96,73 +90,9 @@ class EligibleGrid(Grid):
                 )
                 break
             time.sleep(_POLL_SECONDS)
-        connected = set(nodes)
-        clients = {node: client for node, client in self.roster.clients.items() if node in connected}
-        new = [node for node in nodes if node not in clients]
-        self._asked.update(new)
-        reason = "is fed_unlearn.client.install(app, task) called?"
-        replies = self._identified(new, timeout)
-        counts = Counter(protocol.read_count(reply, "class-count") for reply in replies.values() if reply.has_content())
-        class_count = self.roster.class_count or max(counts, key=lambda count: counts[count], default=0)
-        for node, reply in sorted(replies.items()):
-            stamp = protocol.read_stamp(reply) if reply.has_content() else None
-            if stamp is None:
-                if reply.has_error():
-                    reason = reply.error.reason or reason
-                logger.warning("node %d did not say which client it is: %s", node, reason)
-                continue
-            client, held = stamp.client_id, tuple(protocol.read_counts(reply, "class-samples"))
-            if client in clients.values():
-                logger.warning(
-                    "node %d says that it is client %s, which is there already; give it its own id", node, client
-                )
-                self._asked.discard(node)  # a client that starts anew may come before its old node is known to be gone
-            elif len(held) != class_count or protocol.read_count(reply, "class-count") != class_count:
-                self.leave_out(client, "it does not say how many samples of each class it holds")
-            elif not self._shows(stamp, node, timeout, confirmed, unheard):
-                self.leave_out(client, "it does not show the tombstones that it has confirmed")
-            else:
-                clients[node] = client
-                self.roster.tombstones[client] = stamp.tombstones
-                self.roster.class_count = class_count
-                self.roster.class_samples[client] = held
-                self.roster.excluded_samples[client] = protocol.read_count(reply, "excluded-samples")
-        if not clients:
-            raise NobodyThereError(f"no node could say which client it is: {reason}")
-        self.roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
-
-    def _identified(self, nodes: Sequence[int], timeout: float) -> dict[int, Message]:
-        """What nodes say of themselves; those that answer with an error are asked again, after a while."""
-        replies: dict[int, Message] = {}
-        asked = list(nodes)
-        for retry in range(self._retries + 1):
-            if retry:
-                time.sleep(self._backoff_seconds * 2 ** (retry - 1))
-            for reply in self._exchange([Message(RecordDict(), node, protocol.IDENTIFY) for node in asked], timeout):
-                replies[reply.metadata.src_node_id] = reply
-            asked = [node for node in asked if node in replies and replies[node].has_error()]
-            if not asked:
-                break
-        return replies
-
-    def _shows(
-        self,
-        stamp: protocol.Stamp,
-        node: int,
-        timeout: float,
-        confirmed: Mapping[str, str],
-        unheard: Callable[[str], Collection[str]],
-    ) -> bool:
-        """Whether a client has the tombstones that it confirmed, be it with others that the server has not heard of."""
-        expected = confirmed.get(stamp.client_id, stamp.tombstones)
-        if expected == stamp.tombstones:
-            return True
-        without = tuple(sorted(unheard(stamp.client_id)))
-        if not without:
-            return False
-        content = protocol.content(protocol.IdentifyInstruction(without=without))
-        replies = self._exchange([Message(content, node, protocol.IDENTIFY)], timeout)
-        return any(protocol.read_earlier_tombstones(reply) == expected for reply in replies if reply.has_content())
+        self._asked.update(nodes)
+        found = Identification(self._exchange, self.roster, self.leave_out, confirmed, unheard, timeout)
+        self._asked -= found.identify(set(nodes))
 
     def ask(
         self, message_type: str, content: RecordDict, timeout: float, clients: Collection[str] | None = None
@@ -198,9 +128,7 @@ class EligibleGrid(Grid):
             if client not in nodes:
                 answers.silent[client] = f"client {client} is not reachable"
         asked = [client for client in sorted(contents, key=client_order) if client in nodes]
-        for retry in range(self._retries + 1):
-            if retry:
-                time.sleep(self._backoff_seconds * 2 ** (retry - 1))
+        for _ in self._exchange.tries():
             messages = [Message(contents[client], nodes[client], message_type) for client in asked]
             again = self._sort_answers(asked, self.send_and_receive(messages, timeout=timeout), message_type, answers)
             if not again:
@@ -226,7 +154,7 @@ class EligibleGrid(Grid):
             unheard.discard(client)
             answers.failed.pop(client, None)
             if reply.has_error():
-                answers.failed[client] = f"client {client}: {reply.error.reason}"
+                answers.failed[client] = f"client {client}: {protocol.error_of(reply)}"
                 again.append(client)
                 continue
             refusal = protocol.refusal_of(reply)
@@ -278,8 +206,16 @@ class EligibleGrid(Grid):
 
     def take_traffic(self) -> Traffic:
         """The cost since this was last asked."""
-        taken, self.traffic = self.traffic, Traffic()
+        taken, self._exchange.traffic = self._exchange.traffic, Traffic()
         return taken
+
+    @property
+    def device_use(self) -> dict[DeviceUse, int]:
+        """How often clients answered on which device."""
+        return self._exchange.device_use
+
+    def _name_of(self, node: int) -> str:
+        return self.roster.clients.get(node, f"of node {node}")
 
     # ------------------------------------------------------------------ Flower's Grid
 
@@ -291,7 +227,7 @@ class EligibleGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages; replies come sorted by client, without those that must not be used."""
         self.dropped.clear()
-        replies = [reply for reply in self._exchange(list(messages), timeout) if self._usable(reply)]
+        replies = [reply for reply in self._exchange.send(list(messages), timeout) if self._usable(reply)]
         order = list(self.roster.clients)
         return sorted(replies, key=lambda reply: order.index(reply.metadata.src_node_id))
 
@@ -322,54 +258,7 @@ class EligibleGrid(Grid):
         """Make a message as the runtime's own Grid does."""
         return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
 
-    # ------------------------------------------------------------------ accounting and checks
-
-    def _exchange(self, messages: list[Message], timeout: float | None) -> list[Message]:
-        """Send, wait, and count; of each node the first answer to what it was sent, and no other."""
-        if not messages:
-            return []
-        self.traffic.messages += len(messages)
-        sizes: dict[int, tuple[int, str]] = {}
-        sent: dict[int, tuple[Message, str]] = {}
-        for message in messages:
-            known = sizes.get(id(message.content))
-            if known is None:
-                known = sizes[id(message.content)] = (size_of(message.content), protocol.digest_of(message))
-            self.traffic.bytes_sent += known[0]
-            sent[message.metadata.dst_node_id] = message, known[1]
-        replies: list[Message] = []
-        for reply in self._grid.send_and_receive(messages, timeout=timeout):
-            if not self._answers(reply, sent):
-                continue
-            replies.append(reply)
-            if reply.has_content():
-                self.traffic.bytes_received += size_of(reply.content)
-                self.traffic.forward_passes += protocol.read_count(reply, protocol.FORWARD_PASSES)
-                self.traffic.backward_passes += protocol.read_count(reply, protocol.BACKWARD_PASSES)
-                self._note_device(reply)
-        return replies
-
-    def _answers(self, reply: Message, sent: dict[int, tuple[Message, str]]) -> bool:
-        """Whether a reply is the first answer to the message of this exchange; it is then no longer waited for."""
-        node = reply.metadata.src_node_id
-        name = self.roster.clients.get(node, f"of node {node}")
-        if node not in sent:
-            logger.warning("client %s answered twice; the first answer counts", name)
-            return False
-        stamp = protocol.read_stamp(reply) if reply.has_content() else None
-        message, digest = sent[node]
-        asked, answered = message.metadata.message_id, reply.metadata.reply_to_message_id
-        if (asked and answered not in ("", asked)) or (stamp is not None and stamp.answers not in ("", digest)):
-            logger.warning("client %s answered an older message; the answer is not used", name)
-            return False
-        del sent[node]
-        return True
-
-    def _note_device(self, reply: Message) -> None:
-        stamp = protocol.read_stamp(reply)
-        if stamp is not None:
-            use = DeviceUse(stamp.client_id, reply.metadata.message_type, stamp.device, stamp.cuda_visible_devices)
-            self.device_use[use] = self.device_use.get(use, 0) + 1
+    # ------------------------------------------------------------------ checks
 
     def _usable(self, reply: Message) -> bool:
         """Whether a reply may be used; tombstones confirmed later than a client's reply are caught here."""

@@ -46,7 +46,7 @@ def usable_arrays(message: Message, reference: Arrays, *, weight_key: str | None
 def read_reply(message: Message, reference: Arrays, weight_key: str | None) -> tuple[Arrays, str | None]:
     """The model of a reply, read-only, and None; an empty one and the reason where it cannot be used."""
     if message.has_error():
-        return {}, f"it answered with an error: {message.error.reason}"
+        return {}, f"it answered with an error: {protocol.error_of(message)}"
     record = _model_of(message)
     if record is None:
         return {}, "its reply carries no model"

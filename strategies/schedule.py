@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger, LedgerEntry
@@ -58,9 +60,45 @@ class Batch:
         return tuple(entry.request for entry in self.entries)
 
 
+@dataclass
+class Asked:
+    """What several requests ask for together, every sample counted once.
+
+    Attributes
+    ----------
+    classes : set of int
+    clients : set of str
+    samples : Counter of str
+        Single samples by client.
+    """
+
+    classes: set[int] = field(default_factory=set)
+    clients: set[str] = field(default_factory=set)
+    samples: Counter[str] = field(default_factory=Counter)
+
+    def add(self, request: ForgetRequest) -> None:
+        """Count one more."""
+        match request.scope:
+            case ClassScope(classes=classes):
+                self.classes.update(classes)
+            case SampleScope(client=client, sample_ids=ids, count=count):
+                self.samples[client] += len(ids) or count
+            case ClientScope(client=client):
+                self.clients.add(client)
+
+    def count(self, held: Mapping[str, Sequence[int]]) -> int:
+        """How many samples these are at most, of what each client holds of each class."""
+        total = 0
+        for client, counts in held.items():
+            of_classes = sum(counts[item] for item in self.classes if item < len(counts))
+            everything = sum(counts)
+            total += everything if client in self.clients else min(everything, of_classes + self.samples[client])
+        return total
+
+
 @dataclass(frozen=True)
 class Scheduler:
-    """Looks at what is pending, in order of priority, deadline and arrival.
+    """Looks at what is pending, in order of priority, deadline and arrival; made anew for every look.
 
     Attributes
     ----------
@@ -76,7 +114,7 @@ class Scheduler:
     roster: Roster
 
     def place(self, entry: LedgerEntry, connected: Collection[str]) -> Placed:
-        """What can be done about a request now.
+        """What can be done about a request now; those before it, in their order, are to be placed first.
 
         Parameters
         ----------
@@ -94,6 +132,8 @@ class Scheduler:
             share = self._share_over_its_bound(request)
             if share is not None:
                 return Placed(entry, Standing.HELD, f"{share}; approve or withdraw it")
+        if entry.attempt == 0:
+            self._asked.add(request)
         if isinstance(request.scope, SampleScope) and request.scope.client not in connected:
             return Placed(entry, Standing.WAITS, f"client {request.scope.client} is not reachable")
         if isinstance(request.scope, ClassScope) and not self._is_held(request.scope.classes, connected):
@@ -119,7 +159,7 @@ class Scheduler:
             taken = set(_classes(first))
             for entry in others:
                 fits = self._may_share(entry, method) and self._key(entry) == key
-                if fits and not taken & set(_classes(entry)):
+                if fits and not taken & set(_classes(entry)) and self._leaves_enough(taken, _classes(entry)):
                     chosen.append(entry)
                     taken |= set(_classes(entry))
         return Batch(tuple(chosen), first.attempt + 1, method, stronger)
@@ -155,7 +195,7 @@ class Scheduler:
                     return f"class {absent[0]} is not a class of the data (0..{classes - 1})"
                 if again := sorted(forgotten & set(asked)):
                     return f"class {again[0]} is forgotten already"
-                if classes - len(forgotten | set(asked)) < 2:
+                if not self._leaves_enough(forgotten, asked):
                     return f"it would leave fewer than 2 of {classes} classes"
             case SampleScope(client=client) | ClientScope(client=client):
                 if client not in {*self.roster.clients.values(), *self.ledger.known_clients()}:
@@ -171,19 +211,31 @@ class Scheduler:
             return str(error)
         return None
 
+    def _leaves_enough(self, taken: Collection[int], asked: Collection[int]) -> bool:
+        """Whether two classes are left at least, when these and those go and all that are forgotten already."""
+        gone = {*self.ledger.forgotten_classes(), *taken, *asked}
+        return not asked or self.roster.class_count - len(gone) >= 2
+
     def _is_held(self, classes: Collection[int], clients: Collection[str]) -> bool:
         held = self.roster.class_samples
         return any(held[client][item] for client in clients if client in held for item in classes)
 
+    @cached_property
+    def _tried(self) -> list[LedgerEntry]:
+        """Requests whose samples are in quarantine, or forgotten."""
+        over = (Status.REJECTED, Status.WITHDRAWN)
+        return [entry for entry in self.ledger.entries() if entry.attempt > 0 and entry.status not in over]
+
+    @cached_property
+    def _asked(self) -> Asked:
+        asked = Asked()
+        for entry in self._tried:
+            asked.add(entry.request)
+        return asked
+
     def _forgotten_clients(self, but: str) -> set[str]:
-        return {
-            entry.request.scope.client
-            for entry in self.ledger.entries()
-            if isinstance(entry.request.scope, ClientScope)
-            and entry.id != but
-            and entry.attempt > 0
-            and entry.status not in (Status.REJECTED, Status.WITHDRAWN)
-        }
+        scopes = [entry.request.scope for entry in self._tried if entry.id != but]
+        return {scope.client for scope in scopes if isinstance(scope, ClientScope)}
 
     def _share_over_its_bound(self, request: ForgetRequest) -> str | None:
         held = self.roster.class_samples
@@ -200,7 +252,10 @@ class Scheduler:
                     of_class = asked / max(1, sum(counts[drawn_class] for counts in held.values()))
             case ClientScope(client=client):
                 asked, of_client = sum(held.get(client, ())), 1.0
-        of_data = (asked + sum(self.roster.excluded_samples.values())) / max(1, total)
+        together = Asked(set(self._asked.classes), set(self._asked.clients), Counter(self._asked.samples))
+        together.add(request)
+        forgotten = max(together.count(held), sum(self.roster.excluded_samples.values()))
+        of_data = forgotten / max(1, total)
         for name, share, bound in (
             ("all data, with what was forgotten before,", of_data, holds.data),
             ("a class", of_class, holds.of_class),

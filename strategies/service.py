@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from fed_unlearn import protocol
+from fed_unlearn.errors import TransitionError
 from fed_unlearn.gate import Decision, Gate
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.lifecycle import Status
@@ -16,6 +16,7 @@ from fed_unlearn.strategies.attempt import (
     Attempt,
     AttemptFailedError,
     HoldersAwayError,
+    HoldersFailedError,
     Order,
     RequestRejectedError,
 )
@@ -30,6 +31,7 @@ from fed_unlearn.strategies.rounds import Rounds
 from fed_unlearn.strategies.schedule import Batch, Placed, Scheduler, Standing
 from fed_unlearn.strategies.server_attempt import MethodUnfitError
 from fed_unlearn.strategies.state import DurableState, ServedModel
+from fed_unlearn.strategies.withdrawal import Withdrawals
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -40,7 +42,7 @@ class RequestService:
 
     Attributes
     ----------
-    rounds, ledger, state, gate, plan, measuring, endings
+    rounds, ledger, state, gate, plan, measuring, endings, withdrawals
         What it works with.
     served : ServedModel
         Replaced in place on commit.
@@ -59,6 +61,7 @@ class RequestService:
     plan: UnlearningPlan
     measuring: Measuring
     endings: Endings
+    withdrawals: Withdrawals
     served: ServedModel
     new_attempt: Callable[[Order, Callable[[str], None]], Attempt]
     keep_inner_state: Callable[[], Callable[[], None]]
@@ -69,7 +72,8 @@ class RequestService:
         """Take every pending request as far as it goes now: to its end, or to where it has to wait."""
         self._deferred.clear()
         self.refresh()
-        self._release_withdrawn()
+        if self.withdrawals.tell():
+            self.refresh()
         self._resume()
         while (batch := self._next_batch()) is not None:
             self._serve(batch)
@@ -83,7 +87,7 @@ class RequestService:
         if waits:
             scheduler, connected = self._scheduler(), self.rounds.grid.connected()
             entries = [entry for entry in entries if scheduler.place(entry, connected).standing is not Standing.WAITS]
-        return bool(entries or self.ledger.release_due())
+        return bool(entries) or self.withdrawals.has_work()
 
     # ------------------------------------------------------------------ what comes next
 
@@ -102,22 +106,25 @@ class RequestService:
         return scheduler.batch(ready) if ready else None
 
     def _set_aside(self, placed: Placed) -> None:
+        try:
+            self._put_aside(placed)
+        except TransitionError:
+            if self.ledger.entry(placed.entry.id).status is not Status.WITHDRAWN:
+                raise
+
+    def _put_aside(self, placed: Placed) -> None:
         entry, reason = placed.entry, placed.reason or ""
         if placed.standing is Standing.IMPOSSIBLE:
             self._announce(entry)
-            self.endings.reject(entry.request, entry.attempt, reason)
+            if entry.ever_committed or entry.status is Status.ROLLED_BACK:
+                self.endings.give_up(entry, reason)
+            else:
+                self.endings.reject(entry.request, entry.attempt, reason)
         elif placed.standing is Standing.HELD:
             self.endings.hold(entry, reason)
         else:
             self._deferred.add(entry.id)
             self.endings.wait(entry, reason)
-
-    def _release_withdrawn(self) -> None:
-        for entry in self.ledger.release_due():
-            answers = self.rounds.settle(protocol.DISCARD, [entry.request], {entry.id: entry.attempt}, release=True)
-            if not answers.failed and not answers.silent:
-                self.ledger.released(entry.id)
-                self.endings.stay(entry.request)
 
     def _resume(self) -> None:
         """Go on with what a crash cut short: a commit to its end, an attempt from its beginning with the same seeds."""
@@ -138,16 +145,16 @@ class RequestService:
     def _serve(self, batch: Batch) -> None:
         started = time.perf_counter()
         self.rounds.grid.take_traffic()
-        for entry in batch.entries:
-            self._announce(entry)
-        order = self._order(batch)
-        self._begin(order)
+        order = self._begin(batch)
+        if order is None:
+            return
         put_back = self.keep_inner_state()
         attempt = self.new_attempt(order, lambda text: self.endings.tell("request-step", order.requests[0], text))
         memories = {name: RequestMemory.load(self.state, name) for name in order.ids}
         judgement: Judgement | None = None
         audit: Audit | None = None
         decisions: dict[str, Decision] = {}
+        blameless: set[str] = set()
         try:
             attempt.unlearn()
             self.measuring.note_before(attempt, memories)
@@ -164,6 +171,8 @@ class RequestService:
             return
         except AttemptFailedError as error:
             unfit = isinstance(error, MethodUnfitError)
+            named = error.requests if isinstance(error, HoldersFailedError) else _ids(attempt)
+            blameless = set(_ids(attempt)) - set(named)
             decisions = {
                 name: self._judge.after_failure(attempt, str(error), self._methods_left(name), unfit=unfit)
                 for name in _ids(attempt)
@@ -173,21 +182,28 @@ class RequestService:
         if accepted is None:
             put_back()
         split = judgement is not None and judgement.lost_too_much and len(decisions) > 1
-        self.endings.conclude(attempt, accepted, decisions, memories, split=split)
+        self.endings.conclude(attempt, accepted, decisions, memories, split=split, blameless=blameless)
 
-    def _begin(self, order: Order) -> None:
-        """Write down what is tried before it is, with all that it depends on."""
+    def _begin(self, batch: Batch) -> Order | None:
+        """Write down what is tried before it is, with all that it depends on; None where all of it was withdrawn."""
         before = self.state.attempt() or {}
         with self.ledger.transaction():
+            is_open = [self.ledger.entry(entry.id).status is not Status.WITHDRAWN for entry in batch.entries]
+            entries = tuple(entry for entry, kept in zip(batch.entries, is_open, strict=True) if kept)
+            if not entries:
+                return None
+            order = self._order(replace(batch, entries=entries))
             if "number" not in before:
                 body = {"requests": list(order.ids), "number": order.number, "method": order.method}
                 self.state.save_attempt({**body, "stronger": order.stronger})
                 self.state.save_served(self.served)
                 self.state.save_inner()
             self.ledger.advance_all(order.ids, Status.UNLEARNING, attempt=order.number, method=order.method)
-        for request in order.requests:
-            if isinstance(request.scope, ClientScope):
-                self.rounds.grid.roster.leaving.add(request.scope.client)
+        for entry in entries:
+            self._announce(entry)
+            if isinstance(entry.request.scope, ClientScope):
+                self.rounds.grid.roster.leaving.add(entry.request.scope.client)
+        return order
 
     def _order(self, batch: Batch) -> Order:
         requests = batch.requests

@@ -18,9 +18,10 @@ from fed_unlearn.strategies.attempt import Attempt, Order
 from fed_unlearn.strategies.auditing import Auditor
 from fed_unlearn.strategies.committing import Committer
 from fed_unlearn.strategies.endings import Endings
-from fed_unlearn.strategies.grid import EligibleGrid, NobodyThereError
+from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.history import HistoryStore
 from fed_unlearn.strategies.holder_attempt import HolderAttempt
+from fed_unlearn.strategies.identification import NobodyThereError
 from fed_unlearn.strategies.inner import (
     fresh_copy,
     innermost,
@@ -43,6 +44,7 @@ from fed_unlearn.strategies.state import OpenTraining, ServedModel
 from fed_unlearn.strategies.timeline import Train
 from fed_unlearn.strategies.training import EvaluateFunction, Trainer
 from fed_unlearn.strategies.training_run import TrainingRun
+from fed_unlearn.strategies.withdrawal import Withdrawals
 
 if TYPE_CHECKING:
     from fed_unlearn.strategies.continual import ContinualUnlearning
@@ -224,6 +226,7 @@ class Session:
             plan=strategy.plan,
             measuring=self._measuring,
             endings=endings,
+            withdrawals=Withdrawals(self._rounds, strategy.ledger, endings),
             served=self.served,
             new_attempt=self._new_attempt,
             keep_inner_state=self._keep_inner_state,

@@ -27,7 +27,7 @@ PATHS = {
 }
 FOLLOWING = {
     "received": "waiting held unlearning rejected withdrawn",
-    "waiting": "received withdrawn rejected unlearning",
+    "waiting": "received held withdrawn failed rejected unlearning",
     "held": "received withdrawn rejected",
     "unlearning": "unlearning repairing auditing rolled-back rejected",
     "repairing": "repairing unlearning auditing rolled-back",
@@ -35,7 +35,7 @@ FOLLOWING = {
     "committing": "committed rolled-back",
     "rolled-back": "unlearning waiting received failed withdrawn",
     "committed": "reopened",
-    "reopened": "unlearning committed",
+    "reopened": "unlearning waiting committed failed",
     "failed": "",
     "rejected": "",
     "withdrawn": "",

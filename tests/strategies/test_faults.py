@@ -34,8 +34,7 @@ times out, never       asked again, then committed; the    left out; sample requ
 comes back             client owes                         or all holders of a class: waits
 answers twice          the first counts                    the first counts                      the first counts
 answers late           not used: as silent                 not used, even for the same question  not used
-malformed              its tombstones are not those that   as "raises", without retries          left out of the call
-                       it must show: left out
+malformed              as "raises", without retries        as "raises", without retries          left out of the call
 =====================  ==================================  ====================================  ====================
 
 "Usual" is the larger one of the last training round's median norm and the round's own; robust and private strategies

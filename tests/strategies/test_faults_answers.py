@@ -93,10 +93,14 @@ def test_a_request_waits_where_nobody_repairs(tmp_path: Path, kind: str) -> None
 
 
 @pytest.mark.parametrize("scope", ["class", "sample"])
-def test_a_holder_that_keeps_refusing_its_tombstones_fails_the_request(tmp_path: Path, scope: str) -> None:
+@pytest.mark.parametrize("kind", ["raises", "no stamp"])
+def test_a_holder_that_keeps_refusing_its_tombstones_fails_the_request(tmp_path: Path, scope: str, kind: str) -> None:
     trial = trained(tmp_path)
     before = trial.train(0).arrays
-    trial.do("raises", 2, protocol.CONFIRM)
+    if kind == "raises":
+        trial.do("raises", 2, protocol.CONFIRM)
+    else:
+        trial.grid.spoil(without(protocol.STAMP_KEY), 2, protocol.CONFIRM)
     result = trial.serve(SCOPES[scope])
     assert [outcome.status for outcome in result.requests] == [Status.FAILED]
     assert "clients 2 did not confirm their tombstones" in trial.reason()

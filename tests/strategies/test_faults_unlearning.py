@@ -81,6 +81,17 @@ def test_a_holder_that_does_wrong_once_is_asked_again(tmp_path: Path, scope: str
     assert trial.stored(2)["r1"]["tombstoned"]
 
 
+def test_who_raises_is_asked_again_alone_after_growing_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = trained(tmp_path, plan=replace(PLAN, retries=3, backoff_seconds=0.5))
+    trial.do("raises", 2, protocol.UNLEARN, times=3)
+    pauses: list[float] = []
+    monkeypatch.setattr("fed_unlearn.strategies.exchange.time.sleep", pauses.append)
+    [outcome] = trial.serve(CLASS).requests
+    assert (outcome.status, outcome.attempts) == (Status.COMMITTED, 1)
+    assert pauses == [0.5, 1.0, 2.0]
+    assert [trial.grid.count(client, protocol.UNLEARN) for client in range(4)] == [1, 1, 4, 1]
+
+
 @pytest.mark.parametrize("kind", [*ALWAYS_WRONG, *NO_ANSWER, "gone"])
 def test_a_client_that_holds_nothing_of_the_class_stops_nobody(tmp_path: Path, kind: str) -> None:
     trial = trained(tmp_path, data_of=no_three_at_client_2)

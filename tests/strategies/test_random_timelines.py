@@ -16,14 +16,10 @@ import torch
 from drawn_timelines import Deed, Drawn, drawn_cases
 from flwr.app import ArrayRecord
 from hypothesis import HealthCheck, event, given, settings
-from timeline_rules import (
-    Witness,
-    check_after_step,
-    fingerprint,
-    nothing_is_left_that_could_go_on,
-    the_checkpoint_is_there,
-)
-from tiny_federation import PowerCut, Process, World, tiny_model, watched
+from timeline_rules import fingerprint, nothing_is_left_that_could_go_on, the_checkpoint_is_there
+from timeline_witness import Witness, check_after_step
+from tiny_federation import Process, tiny_model
+from tiny_world import PowerCut, World, watched
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import unpack
@@ -108,7 +104,9 @@ class Player:
                 check_after_step(self.witness, healed)
                 self.assert_nothing_left(healed=True)
                 if not self.drawn.faults and not self.drawn.deeds:
-                    assert fingerprint(served) == fingerprint(healed), "a run of what was done already changed the model"
+                    assert fingerprint(served) == fingerprint(healed), (
+                        "a run of what was done already changed the model"
+                    )
                 return self.played(healed)
             finally:
                 self.stop()

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, Strategy
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
-from tiny_federation import Fault
+from tiny_world import Fault
 
 from fed_unlearn import protocol
 from fed_unlearn.gate import Evidence, Gate, Thresholds

@@ -1,29 +1,29 @@
 """The four rules that must hold at every moment, whatever crashes, each looked at from outside of the code.
 
-A :class:`Witness` sees what happens: every message that a client handles, every sample that a model is changed with,
-every transaction and file. It writes down what breaks a rule, since an error raised at a client would be taken for one
-of the client's own.
+Every rule is a function that yields, in words, what breaks it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import Message
-from tiny_federation import TRAINING, Process, World, tiny_data
+from tiny_federation import tiny_data
+from tiny_world import TRAINING, World
 
 from fed_unlearn import protocol
 from fed_unlearn.checkpoints import CheckpointStore
-from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.lifecycle import FINAL, TRANSITIONS, Status
-from fed_unlearn.requests import ClassScope, ClientScope, SampleScope
+from fed_unlearn.requests import ClassScope, ClientScope
+
+if TYPE_CHECKING:
+    from timeline_witness import Witness
 
 Arrays = Mapping[str, np.ndarray]
 Stored = dict[str, dict[str, Any]]
@@ -41,80 +41,6 @@ def fingerprint(arrays: Arrays) -> str:
     return digest.hexdigest()
 
 
-@dataclass
-class Witness:
-    """What was seen so far, over all processes.
-
-    Attributes
-    ----------
-    world : World
-    gate : Gate
-    process : Process or None
-        The one that runs.
-    acknowledged : set of str
-        Requests that the ledger has taken.
-    known : dict of int to dict
-        What each client's store has ever known, by request; without what was released since.
-    lost : set of int
-        Clients whose store was lost after it had confirmed tombstones.
-    accepted : set of (str, str)
-        Models, and the requests or ``"train"`` that the gate accepted each with.
-    audited : str
-        The model that was audited last.
-    broken : list of str
-        What broke a rule.
-    """
-
-    world: World
-    gate: Gate
-    process: Process | None = None
-    acknowledged: set[str] = field(default_factory=set)
-    known: dict[int, Stored] = field(default_factory=dict)
-    lost: set[int] = field(default_factory=set)
-    accepted: set[tuple[str, str]] = field(default_factory=set)
-    audited: str = ""
-    broken: list[str] = field(default_factory=list)
-    models_seen: int = 0
-    trusts_audits: bool = True
-
-    @property
-    def ledger(self) -> Ledger:
-        """The running server's."""
-        assert self.process is not None
-        return self.process.strategy.ledger
-
-    def stored(self, client: int) -> Stored:
-        """What a client's store has now, read from its file."""
-        path = self.world.store_path(client)
-        return json.loads(path.read_text())["requests"] if path.exists() else {}
-
-    def entries(self) -> dict[str, LedgerEntry]:
-        """The ledger's, by id."""
-        return {entry.id: entry for entry in self.ledger.entries()}
-
-    # ------------------------------------------------------------------ told by the world
-
-    def on_message(self, client: int, message: Message) -> None:
-        """Before a client handles a message, and after."""
-        self.broken += left_clients_are_left_alone(self, client, message)
-        self.look_at_store(client)
-
-    def on_training(self, client: int, message: Message, ids: Iterable[str]) -> None:
-        """Samples that a model is being changed with."""
-        self.broken += forget_samples_are_in_no_batch(self, client, message, frozenset(ids))
-
-    def on_point(self, name: str) -> None:
-        """A transaction or file, before it is written and after."""
-        if name == "committed" and self.process is not None:
-            self.broken += the_gate_accepted_what_serves(self)
-
-    def look_at_store(self, client: int) -> None:
-        """Compare a client's store with what it knew before."""
-        stored = self.stored(client)
-        self.broken += what_a_store_knew_it_knows(self, client, stored)
-        self.known[client] = stored
-
-
 # ---------------------------------------------------------------------- 1: nothing is lost, nothing is done twice
 
 
@@ -127,7 +53,7 @@ def every_request_is_in_the_ledger(witness: Witness) -> Iterator[str]:
         steps = [Status(event.name) for event in witness.ledger.events(name) if event.name in set(Status)]
         if not steps or steps[0] is not Status.RECEIVED or steps[-1] is not entry.status:
             yield f"request {name} is {entry.status}, and its events are {steps}"
-        for before, after in zip(steps, steps[1:], strict=False):
+        for before, after in pairwise(steps):
             if after not in TRANSITIONS[before]:
                 yield f"request {name} went from {before} to {after}"
 
@@ -336,16 +262,3 @@ def failed_requests_say_why(witness: Witness) -> Iterator[str]:
                 yield f"request {entry.id} failed for {entry.reason!r}, without figures"
         if entry.status in FINAL - {Status.WITHDRAWN} and entry.outcome is None:
             yield f"request {entry.id} is {entry.status}, and nothing says how it went"
-
-
-def check_after_step(witness: Witness, served: Arrays) -> None:
-    """All rules, after a call has come to its end."""
-    problems = [
-        *witness.broken,
-        *every_request_is_in_the_ledger(witness),
-        *no_request_is_applied_twice(witness),
-        *the_ledgers_model_serves(witness, served),
-        *failed_requests_say_why(witness),
-    ]
-    problem = witness.ledger.verify().problem
-    assert not problems and problem is None, "\n".join([*problems, problem or ""])
