@@ -20,7 +20,8 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
     """This client's samples of a request: those quarantined for it, else found now.
 
     Samples of later training experiences are among them where classes or the client are forgotten: they are never to be
-    trained on either. Those that the client draws by itself have been trained on.
+    trained on either. So are samples that are quarantined for another request, which may be withdrawn. Those that the
+    client draws by itself have been trained on.
 
     Parameters
     ----------
@@ -42,13 +43,13 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
         if stored.tombstoned and not stored.may_be_audited():
             raise FedUnlearnError(f"request {target.request_id} is committed here, and its samples are kept no longer")
         return train.only(stored.sample_ids)
-    available = session.retained_samples()
     match target.scope:
         case "class":
-            return available.of_classes(target.classes)
+            return train.without(session.store.tombstoned_ids()).of_classes(target.classes)
         case "client":
-            return available
+            return train.without(session.store.tombstoned_ids())
     if target.sample_ids:
+        available = session.retained_samples()
         forget = available.only(target.sample_ids)
         if len(forget) < len(target.sample_ids):
             missing = len(target.sample_ids) - len(forget)

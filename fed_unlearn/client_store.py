@@ -102,6 +102,11 @@ class ClientStore:
         """Every sample that may not be trained on: quarantined or tombstoned."""
         return frozenset(sample_id for stored in self._requests.values() for sample_id in stored.sample_ids)
 
+    def tombstoned_ids(self) -> frozenset[str]:
+        """Every sample of a committed request."""
+        stored = [stored for stored in self._requests.values() if stored.tombstoned]
+        return frozenset(sample_id for item in stored for sample_id in item.sample_ids)
+
     def quarantine(self, request_id: str, sample_ids: Sequence[str], attempt: int) -> None:
         """Take samples out of every training batch, from now on; a committed request keeps its tombstones."""
         stored = self._requests.get(request_id)

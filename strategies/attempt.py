@@ -245,7 +245,7 @@ class Attempt(ABC):
         """The bound on a holder's change; where nothing was trained here yet, one repair round tells it."""
         bound = self.rounds.plan.max_update_norm or self.served.update_norm
         if bound is None:
-            # Holders may know of the request already, from before a crash: in both cases they train without its samples.
+            # Holders may know of the request from before a crash: in both cases they train without its samples.
             self._ask_holders(None)
             self.step -= 1
             norms = self._repaired(self.served.arrays, ())[1]

@@ -210,7 +210,8 @@ class Committer:
         roster = self.rounds.grid.roster
         departed = self.ledger.departed()
         absent = {*away, *(set(self.ledger.known_clients()) - set(roster.staying.values()))} - departed
-        may_stay = {client_of(entry.request) for entry in self.ledger.pending() if entry.request.scope.kind == "client"}
+        undecided = [*self.ledger.pending(), *self.ledger.release_due()]
+        may_stay = {client_of(entry.request) for entry in undecided if isinstance(entry.request.scope, ClientScope)}
         for request in requests:
             owing = set(silent.get(request.id or "", ()))
             match request.scope:

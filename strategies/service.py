@@ -116,7 +116,7 @@ class RequestService:
         entry, reason = placed.entry, placed.reason or ""
         if placed.standing is Standing.IMPOSSIBLE:
             self._announce(entry)
-            if entry.ever_committed or entry.status is Status.ROLLED_BACK:
+            if entry.ever_committed or entry.attempt:
                 self.endings.give_up(entry, reason)
             else:
                 self.endings.reject(entry.request, entry.attempt, reason)

@@ -44,8 +44,8 @@ Nobody is there: requests wait, and a training stays open, to be gone on with by
 nobody audits. No client of all that were ever met holds a sample: the request is rejected. Only where no client has
 ever said who it is, ``start()`` raises: then nothing is set up.
 
-Here: what fails, and what all of it has in common. ``test_faults_training``, ``test_faults_unlearning`` and
-``test_faults_answers`` have the table, cell by cell.
+Here: what fails, and what all of it has in common. ``test_faults_training``, ``test_faults_unlearning``,
+``test_faults_absence``, ``test_faults_rounds`` and ``test_faults_audits`` have the table, cell by cell.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, event, given, settings
 from timeline_rules import fingerprint, nothing_is_left_that_could_go_on, the_checkpoint_is_there
 from timeline_witness import Witness, check_after_step
 from tiny_federation import Process, tiny_model
-from tiny_world import PowerCut, World, watched
+from tiny_world import Cut, PowerCut, World, watched
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import unpack
@@ -65,7 +65,7 @@ class Player:
 
     drawn: Drawn
     folder: Path
-    cuts: tuple[int, ...]
+    cuts: tuple[Cut, ...]
     process: Process | None = None
     was_cut: int = 0
 
@@ -243,9 +243,9 @@ def check_case(drawn: Drawn) -> None:
         for name in sorted(played.seen):
             event(f"seen: {name}")
         comparable = not drawn.faults and not any(deed.when >= BESIDE for deed in drawn.deeds)
-        if played.was_cut and comparable:
-            event("compared with the uncut run")
-            whole = Player(drawn, Path(folder) / "whole", ()).play()
+        if comparable and (played.was_cut or not drawn.one_process):
+            event("compared with one process")
+            whole = Player(replace(drawn, one_process=True), Path(folder) / "whole", ()).play()
             assert played.requests == whole.requests
             assert played.commits == whole.commits
             assert played.looks == whole.looks

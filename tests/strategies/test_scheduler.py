@@ -77,7 +77,7 @@ def test_holders_take_turns_until_none_of_their_samples_is_recognised(tmp_path: 
     assert len(committed(result)) == 4
     assert {outcome.after.forget_accuracy for outcome in result.requests if outcome.after} == {0.0}
     final = unpack(result.arrays)
-    last = {client: model for client, model in models}
+    last = dict(models)
     assert len(models) > 4, "all of them were asked once more"
     for model in last.values():
         assert all(np.array_equal(model[name], final[name]) for name in final), "nobody had anything left to do"
@@ -141,10 +141,10 @@ def test_classes_that_would_leave_too_few_together_do_not_share(tmp_path: Path) 
 
 def test_what_is_not_forgotten_is_tried_again_and_the_others_are_committed(tmp_path: Path) -> None:
     forgets = {"instance-wise": {"max_steps": 60, "retained": "anchors"}}
-    trial = trained(tmp_path, plan=replace(PLAN, parameters=forgets))
+    trial = trained(tmp_path, plan=replace(ONE_TURN, parameters=forgets, max_update_norm=10.0))
     only_forgetting = Thresholds(max_forget_accuracy=0.0, max_retain_drop=None, max_total_retain_drop=None)
     trial.strategy.gate = Gate(sample_thresholds=only_forgetting, max_repair_rounds=0, max_attempts=2)
-    base = unpack(trial.train(0).arrays)
+    base = unpack(trial.train(6).arrays)
     trial.grid.spoil(instead(base), 2, protocol.UNLEARN)
     others = trial.recorded(protocol.UNLEARN)
 
@@ -152,7 +152,8 @@ def test_what_is_not_forgotten_is_tried_again_and_the_others_are_committed(tmp_p
         trial.grid.heal()
 
     trial.grid.watch(protocol.DISCARD, heal_after_the_first_attempt)
-    result = trial.serve(AT_1, AT_1_TOO, AT_2)
+    many = ForgetRequest.for_samples(2, count=8, id="c")
+    result = trial.serve(AT_1, AT_1_TOO, many)
     assert committed(result) == ["a", "b", "c"]
     assert attempts(trial) == {"a": 1, "b": 1, "c": 2}
     assert {outcome.after.forget_accuracy for outcome in result.requests if outcome.after} == {0.0}
@@ -172,7 +173,7 @@ def test_where_too_much_is_lost_together_each_is_tried_by_itself(tmp_path: Path)
         moved = [{**base, name: base[name] + np.eye(10, dtype=np.float32)[0] * by * times} for times in (0, 1, 2)]
         kept = [validation_accuracy(trial, model) for model in moved]
         once, twice = kept[0] - kept[1], kept[0] - kept[2]
-        if 0 < once and max(once, twice - once) + 0.01 < twice:
+        if once > 0 and max(once, twice - once) + 0.01 < twice:
             break
     bound = (max(once, twice - once) + twice) / 2
     lossy = Thresholds(max_forget_accuracy=None, max_retain_drop=bound, max_total_retain_drop=None)
@@ -189,7 +190,7 @@ def test_where_too_much_is_lost_together_each_is_tried_by_itself(tmp_path: Path)
         "unlearned by instance-wise at client 2",
     ]
     assert sum("retained validation accuracy" in text for text in told) == 2, "both were rolled back, once"
-    np.testing.assert_allclose(result.arrays[name].numpy()[0] - base[name][0], 2 * by, rtol=1e-3)
+    np.testing.assert_allclose(result.arrays[name].numpy()[0] - base[name][0], 2 * by, rtol=1e-2)
 
 
 def test_a_holder_that_fails_takes_no_other_request_with_it(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_a_holder_that_fails_takes_no_other_request_with_it(tmp_path: Path) -> N
     result = trial.serve(AT_1, AT_2, ForgetRequest.for_samples(3, count=1, id="d"))
     assert statuses(trial) == {"a": "committed", "c": "failed", "d": "committed"}
     assert attempts(trial)["c"] == Gate().max_attempts
-    assert [text for text in told if text.startswith("unlearned")][0] == "unlearned by instance-wise at clients 1, 3"
+    assert next(text for text in told if text.startswith("unlearned")) == "unlearned by instance-wise at clients 1, 3"
     assert {outcome.request.id: outcome.method for outcome in result.requests} == dict.fromkeys("acd", "instance-wise")
 
 
@@ -252,7 +253,8 @@ def test_who_comes_back_in_the_middle_of_training_is_served_there(tmp_path: Path
     trial.grid.watch(protocol.TRAIN, back_in_the_second_round)
     result = trial.strategy.start(trial.grid, num_rounds=5, timeout=0.2)
     assert committed(result) == ["c"]
-    assert trained_rounds == [0, 1, 3] * 2 + [0, 1, 2, 3] * 3
+    assert sorted(trained_rounds[:6]) == [0, 0, 1, 1, 3, 3]
+    assert sorted(trained_rounds[6:]) == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     accepted = [str(event.facts["after"]) for event in trial.strategy.ledger.events() if event.name == "model-accepted"]
     assert accepted[-3:] == ["train:2", "c", "train:2"], "the rounds so far were looked at first"
 

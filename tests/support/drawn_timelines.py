@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, Strategy
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
-from tiny_world import Fault
+from tiny_world import Cut, Fault
 
 from fed_unlearn import protocol
 from fed_unlearn.gate import Evidence, Gate, Thresholds
@@ -73,7 +73,7 @@ class Drawn:
     plan: UnlearningPlan
     timeline: tuple[Train | Forget, ...]
     faults: tuple[Fault, ...] = ()
-    cuts: tuple[int, ...] = ()
+    cuts: tuple[Cut, ...] = ()
     deeds: tuple[Deed, ...] = ()
     one_process: bool = True
 
@@ -85,8 +85,7 @@ class Drawn:
                 f"gate: {_unusual(self.gate, DrawnGate())}",
                 f"plan: {_unusual(self.plan, UnlearningPlan())}",
                 *(f"{number}: {_said(entry)}" for number, entry in enumerate(self.timeline, 1)),
-                *map(repr, (*self.faults, *self.deeds)),
-                f"cuts: {self.cuts}",
+                *map(repr, (*self.faults, *self.deeds, *self.cuts)),
             ]
         )
 
@@ -200,6 +199,7 @@ def _gate(draw: st.DrawFn) -> DrawnGate:
     )
 
 
+_CUTS = [*(Cut(after) for after in range(1, 151)), *(Cut(after, "committed") for after in range(1, 31))]
 _ONCE, _ALWAYS = 1, 10**6
 _KINDS = ("raises", "raises-late", "silent", "deaf", "late", "twice", "nan", "shape", "dtype", "huge", "weightless")
 _MESSAGES = (
@@ -259,7 +259,7 @@ def drawn_cases(draw: st.DrawFn) -> Drawn:
         plan=_plan(draw),
         timeline=timeline,
         faults=_faults(draw, clients) if draw(st.booleans(), label="client faults") else (),
-        cuts=tuple(draw(st.integers(1, 150)) for _ in range(draw(st.sampled_from([0, 1, 1, 2, 3]), label="cuts"))),
+        cuts=tuple(draw(st.sampled_from(_CUTS)) for _ in range(draw(st.sampled_from([1, 0, 1, 2, 3]), label="cuts"))),
         deeds=_deeds(draw, clients, len(requests), len(timeline)),
         one_process=draw(st.booleans(), label="one process"),
     )

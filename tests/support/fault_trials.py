@@ -75,6 +75,22 @@ def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
+def no_threes(client: int) -> ClientData:
+    """As :func:`few_digits`, without samples of class 3 to train on."""
+    data = few_digits(client)
+    return replace(data, train=data.train.of_classes(set(range(10)) - {3}))
+
+
+def no_three_at_client_2(client: int) -> ClientData:
+    """Client 2 has no sample of class 3."""
+    return no_threes(client) if client == 2 else few_digits(client)
+
+
+def threes_at_client_2_alone(client: int) -> ClientData:
+    """No other client has a sample of class 3."""
+    return few_digits(client) if client == 2 else no_threes(client)
+
+
 @dataclass
 class Trial:
     """A federation, its grid with faults, and a strategy that serves it.
@@ -85,6 +101,8 @@ class Trial:
     data_of : callable
     plan : UnlearningPlan
     gate : Gate
+    new_inner : callable
+        Makes the strategy that is wrapped.
     """
 
     folder: Path
@@ -100,7 +118,6 @@ class Trial:
         self.federation = make_federation(self.folder, task=DigitsTask(data_of=self.data_of))
         self.grid = FaultyGrid(self.federation.grid)
         self.strategy = self.federation.strategy(self.new_inner(), gate=self.gate, plan=self.plan)
-
         self.federation.app.evaluate()(_evaluate)
 
     def train(self, rounds: int = 2) -> UnlearningResult:

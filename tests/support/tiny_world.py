@@ -61,6 +61,21 @@ class Fault:
         return self.client in (None, client) and self.first <= number < self.first + self.times
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Where the power goes: after so many points, or only such as are named.
+
+    Attributes
+    ----------
+    after : int
+    point : str or None
+        ``"committed"``, for instance: right after a transaction of the ledger.
+    """
+
+    after: int
+    point: str | None = None
+
+
 @dataclass
 class World:
     """What outlives a process.
@@ -70,8 +85,8 @@ class World:
     folder : Path
     clients, classes : int
     faults : tuple of Fault
-    cuts : deque of int
-        The power goes after so many points, and again after so many more.
+    cuts : deque of Cut
+        One after the other.
     deeds : dict of int to callable
         What somebody else does beside the server, by the number of points passed since the beginning.
     on_message, on_training, on_point : callable
@@ -83,14 +98,15 @@ class World:
     clients: int
     classes: int
     faults: tuple[Fault, ...] = ()
-    cuts: deque[int] = field(default_factory=deque)
+    cuts: deque[Cut] = field(default_factory=deque)
     deeds: dict[int, Callable[[], None]] = field(default_factory=dict)
     on_message: Callable[[int, Message], None] = lambda client, message: None
     on_training: Callable[[int, Message, Iterable[str]], None] = lambda client, message, ids: None
     on_point: Callable[[str], None] = lambda name: None
     exchanges: int = 0
     points: int = 0
-    _until_cut: int | None = None
+    _due: Cut | None = None
+    _passed: int = 0
     _counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     _handled: tuple[int, Message] | None = None
     _quiet: bool = False
@@ -99,12 +115,12 @@ class World:
         """Start counting towards the next power cut; what the last process held open is gone."""
         client_store._opened.clear()
         self._handled, self._quiet = None, False
-        if self._until_cut is None and self.cuts:
-            self._until_cut = self.cuts.popleft()
+        if self._due is None and self.cuts:
+            self._due, self._passed = self.cuts.popleft(), 0
 
     def heal(self) -> None:
         """From here on nothing goes wrong any more."""
-        self.faults, self.deeds, self._until_cut = (), {}, None
+        self.faults, self.deeds, self._due = (), {}, None
         self.cuts.clear()
 
     def pass_point(self, name: str) -> None:
@@ -117,10 +133,10 @@ class World:
             deed = self.deeds.get(self.points) if name != "transaction" else None
             if deed is not None:
                 deed()
-        if self._until_cut is not None:
-            self._until_cut -= 1
-            if self._until_cut <= 0:
-                self._until_cut = None
+        if self._due is not None and self._due.point in (None, name):
+            self._passed += 1
+            if self._passed >= self._due.after:
+                self._due = None
                 raise PowerCut
 
     @contextmanager
