@@ -182,7 +182,12 @@ def test_a_forgotten_client_is_held_against_unseen_samples_never_against_zero() 
 
 @pytest.mark.parametrize(
     ("interval", "verdict"),
-    [((0.4, 0.6), Verdict.ACCEPT), ((0.51, 0.9), Verdict.REPAIR), ((0.1, 0.49), Verdict.REPAIR), (None, Verdict.ACCEPT)],
+    [
+        ((0.4, 0.6), Verdict.ACCEPT),
+        ((0.51, 0.9), Verdict.REPAIR),
+        ((0.1, 0.49), Verdict.REPAIR),
+        (None, Verdict.ACCEPT),
+    ],
 )
 def test_indistinguishable_samples_are_judged_by_membership(
     interval: tuple[float, float] | None, verdict: Verdict
