@@ -168,8 +168,8 @@ def serve(
 
     with _logging_to(out / LOG_FILE):
         try:
-            strategy.run(grid, entries, prepared.initial, on_entry=note)
-            return recorder.finish(strategy)
+            whole = strategy.run(grid, entries, prepared.initial, on_entry=note)
+            return recorder.finish(strategy, complete=whole.complete)
         finally:
             strategy.ledger.close()
 

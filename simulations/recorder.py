@@ -14,6 +14,8 @@ from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
 from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.relapse import relapse_rows
 
+_ENDED = ("committed", "failed", "rejected")
+
 
 class Recorder:
     """Keeps ``results.json`` of a run folder up to date.
@@ -35,7 +37,9 @@ class Recorder:
     def begin(cls, scenario: Scenario, out: Path, engine: str) -> Recorder:
         """For a new run, or for one that its folder holds a part of."""
         if (out / run_results.FILE_NAME).exists():
-            return cls(RunResults.load(out), out)
+            known = RunResults.load(out)
+            ended = tuple(item for item in known.requests if item.status in _ENDED)
+            return cls(replace(known, requests=ended), out)
         results = RunResults(
             scenario=scenario.name, seed=scenario.seed, engine=engine, versions=run_results.installed_versions()
         )
@@ -71,8 +75,8 @@ class Recorder:
         self._results = replace(self._results, requests=requests)
         self._save(strategy)
 
-    def finish(self, strategy: ContinualUnlearning) -> RunResults:
-        """The run has come to its end; requests that still wait are among its results."""
+    def finish(self, strategy: ContinualUnlearning, *, complete: bool) -> RunResults:
+        """Nothing more can be done now; requests that still wait are among the results, and leave the run open."""
         self._save(strategy)
         waiting = tuple(
             RequestResult(
@@ -87,7 +91,9 @@ class Recorder:
             for entry in strategy.ledger.entries()
             if entry.outcome is None
         )
-        self._results = replace(self._results, requests=(*self._results.requests, *waiting), complete=True)
+        self._results = replace(
+            self._results, requests=(*self._results.requests, *waiting), complete=complete and not waiting
+        )
         self._results.save(self._out)
         return self._results
 

@@ -196,7 +196,10 @@ class Attempt(ABC):
         )
         local = self.rounds.unlearn(self.requests, self.candidate, order, clients)
         self.step += 1
-        self.refused.update(local.refused)
+        if self.order.number == 1 and self.step == 1:
+            self.refused.update(local.refused)
+        elif local.refused:  # what was served before cannot be impossible: some client says what is not so
+            raise HoldersFailedError("; ".join(local.refused.values()), tuple(local.refused))
         for request_id, counts in local.counts.items():
             self.holders.setdefault(request_id, set()).update(counts)
         self._check_answers(local)

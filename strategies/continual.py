@@ -18,7 +18,7 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.events import Event, Observer, ignore
-from fed_unlearn.strategies.inner import check_supported
+from fed_unlearn.strategies.inner import check_supported, reset_server_state
 from fed_unlearn.strategies.outcomes import OracleOutcome, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
 from fed_unlearn.strategies.relapse import is_look_due
@@ -155,11 +155,16 @@ class ContinualUnlearning(Strategy):
         open_training = self.state.load_training()
         if train_config is not None and open_training is None and self.state.attempt() is None:
             session.use_config(train_config)
-        with session.counting(self.device_use):
-            if open_training is None or open_training.done == 0:
-                session.serve_pending()
-            if num_rounds or open_training is not None:
-                session.train(step, open_training or self._new_training(step))
+        try:
+            with session.counting(self.device_use):
+                if open_training is None or open_training.done == 0:
+                    session.serve_pending()
+                if num_rounds or open_training is not None:
+                    session.train(step, open_training or self._new_training(step))
+        except BaseException:
+            self.served = None  # half-changed; the next call goes on from what is written down
+            reset_server_state(self.inner)
+            raise
         session.result.arrays = pack(session.served.arrays)
         return session.result
 
@@ -208,6 +213,8 @@ class ContinualUnlearning(Strategy):
                 trained += 1
                 if trained <= len(self.state.experiences()):
                     continue
+                if not entry.rounds and self.state.load_training() is None:
+                    self.state.finish_training(self._new_training(entry))
                 result = self.start(
                     grid,
                     initial_arrays,
@@ -219,6 +226,7 @@ class ContinualUnlearning(Strategy):
                 )
                 if trained > len(self.state.experiences()):
                     whole.include(result)
+                    whole.complete = False
                     logger.warning("entry %d of the timeline stays open; run it again to go on with it", index + 1)
                     break
             else:

@@ -92,6 +92,7 @@ class Endings:
                 self._roll_back(request, number, decisions[request.id or ""], memory, as_it_was=as_it_was)
             self.state.save_attempt(None)
             self.state.save_served(self.served)
+            self.state.save_inner()
             if accepted is not None:
                 outcomes = {
                     request.id or "": memories[request.id or ""].outcome(request, Status.COMMITTED, attempt, None)
@@ -112,14 +113,16 @@ class Endings:
             outcomes = self.committer.finish(body)
         except CommitFailedError as error:
             ids: list[str] = list(body["requests"])  # type: ignore[call-overload]
-            for name in ids:
-                entry = self.ledger.entry(name)
-                self.rounds.settle(protocol.DISCARD, [entry.request], {name: entry.attempt})
-                memory = RequestMemory.load(self.state, name)
-                with self.ledger.transaction():
-                    self.ledger.advance(name, Status.ROLLED_BACK, attempt=entry.attempt, reason=str(error))
+            entries = [self.ledger.entry(name) for name in ids]
+            for entry in entries:
+                self._discard([entry.request], entry.attempt)
+            with self.ledger.transaction():
+                for entry in entries:
+                    self.ledger.advance(entry.id, Status.ROLLED_BACK, attempt=entry.attempt, reason=str(error))
+                    memory = RequestMemory.load(self.state, entry.id)
                     self._fail(entry.request, entry.attempt, str(error), memory)
-            self.state.save_attempt(None)
+                self.state.save_attempt(None)
+                self.state.save_inner()
             return
         for outcome in outcomes.values():
             self.tell("request-finished", outcome.request, str(outcome.status))
@@ -138,6 +141,7 @@ class Endings:
                     self.wait(self.ledger.entry(name), reason)
             self.state.save_attempt(None)
             self.state.save_served(self.served)
+            self.state.save_inner()
 
     def wait(self, entry: LedgerEntry, reason: str) -> None:
         """Let a request wait until its client is back."""

@@ -36,23 +36,24 @@ class HolderAttempt(Attempt):
 
         A change longer than the clipping norm arrives in several turns. Where there are several holders, the sum of
         their changes is not what any of them made: those who find a sample recognised again change the model once more,
-        by less each time. A method that changes it by as much every time is not asked again.
+        by less each time. A method that changes it by as much every time is not asked again, and samples that are only
+        to look unseen may stay recognised.
         """
         max_norm = self.max_update_norm()
         holders = {client_of(request) or "" for request in self.requests}
-        stops_where_forgotten = len(holders) > 1 and self.order.parameters.get("goal") != "indistinguishable"
+        goes_on = len(holders) > 1 and self.order.parameters.get("goal") != "indistinguishable"
         clients: list[str] | None = None
         before = float("inf")
         for _ in range(self.rounds.plan.max_holder_steps):
-            again = stops_where_forgotten and self.step > 0
-            local = self._told(self._ask_holders(self.order.method, clients, only_if_recognised=again))
+            looks_first = goes_on and self.step > 0
+            local = self._told(self._ask_holders(self.order.method, clients, only_if_recognised=looks_first))
             changes = {client: difference(model, self.candidate) for client, model in local.models.items()}
             bounds = {client: max_norm * self._requests_at(client) for client in changes}
             self.candidate = self._moved(local, changes, bounds)
             lengths = {client: norm(change) for client, change in changes.items()}
             clipped = [client for client, length in lengths.items() if length > bounds[client]]
             moved = [client for client, length in lengths.items() if length > 0]
-            if len(holders) == 1:
+            if not goes_on:
                 clients = clipped
             elif sum(lengths.values()) > CONTRACTION * before and not clipped:
                 return

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.membership import membership_interval
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.protocol import RequestCounts
 from fed_unlearn.requests import ForgetRequest, ScopeKind
@@ -115,7 +116,12 @@ class Judge:
 
     def goal_of(self, request: ForgetRequest) -> str | None:
         """What a sample request wants of its samples; None where its method has no such choice."""
-        goal = self.plan.parameters_of(request).get("goal") if request.scope.kind == "sample" else None
+        if request.scope.kind != "sample":
+            return None
+        try:
+            goal = self.plan.parameters_of(request).get("goal")
+        except InvalidParameterError:  # of a request that was served by another plan
+            goal = request.parameters.get("goal")
         return str(goal) if goal is not None else None
 
     @staticmethod

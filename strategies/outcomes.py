@@ -135,12 +135,15 @@ class UnlearningResult(Result):
     training_traffic : Traffic
         Of the training rounds.
     training_seconds : float
+    complete : bool
+        Whether a timeline came to its end; False where it stopped since no client was there any more.
     """
 
     requests: list[RequestOutcome] = field(default_factory=list)
     relapse: list[RelapseRow] = field(default_factory=list)
     training_traffic: Traffic = field(default_factory=Traffic)
     training_seconds: float = 0.0
+    complete: bool = True
 
     def include(self, more: UnlearningResult) -> None:
         """Add what a later call gave; its model takes the place of this one's."""

@@ -168,12 +168,13 @@ class Scheduler:
         """The method that a request is tried by next, and how often its setting is made stronger."""
         memory = self.state.request(entry.id)
         methods = self.plan.methods_of(entry.request)
-        return methods[int(str(memory.get("method_index", 0)))], int(str(memory.get("tries", 0)))
+        index = min(int(str(memory.get("method_index", 0))), len(methods) - 1)  # the plan may have become shorter
+        return methods[index], int(str(memory.get("tries", 0)))
 
     def methods_left(self, entry: LedgerEntry) -> int:
         """How many methods may still be tried after the one in use."""
         index = int(str(self.state.request(entry.id).get("method_index", 0)))
-        return len(self.plan.methods_of(entry.request)) - 1 - index
+        return max(0, len(self.plan.methods_of(entry.request)) - 1 - index)
 
     def _may_share(self, entry: LedgerEntry, method: str) -> bool:
         alone = bool(self.state.request(entry.id).get("alone", False))
@@ -202,7 +203,8 @@ class Scheduler:
                     return f"client {client} is not among the known clients"
                 if client in self._forgotten_clients(but=entry.id):
                     return f"client {client} is forgotten already"
-                if isinstance(request.scope, ClientScope) and not set(self.roster.staying.values()) - {client}:
+                others = {*self.roster.clients.values(), *self.ledger.known_clients()} - self.roster.leaving - {client}
+                if isinstance(request.scope, ClientScope) and not others:
                     return f"client {client} is the last one that is left"
         try:
             for method in self.plan.methods_of(request):

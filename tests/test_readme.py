@@ -49,7 +49,7 @@ def test_timeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         exec(block("# timeline.py"), server)
         server["app"](InProcessGrid(client["app"], 3, node_configs=stores), context)  # type: ignore[arg-type, operator]
         printed = capsys.readouterr().out
-        ids = ("class-3", "class-5", "client-1") if status else ()
+        ids = ("three", "five", "left") if status else ()
         assert printed == f"{dict.fromkeys(ids, status)} None\n", "run again, there is nothing left to do"
 
 

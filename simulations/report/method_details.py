@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.methods import Method, available, distribution_of
+from fed_unlearn.methods import Method, available, distribution_of, method_class
 from fed_unlearn.strategies import server_methods
 from fed_unlearn.strategies.server_methods import ServerMethod
 
@@ -53,9 +52,7 @@ def print_method(name: str) -> None:
         If there is no such method.
     """
     known = listed_methods()
-    if name not in known:
-        raise InvalidParameterError(f"method {name!r} is unknown; known are {', '.join(known)}")
-    cls = known[name]
+    cls = known[name] if name in known else method_class(name)
     console = Console()
     distribution = distribution_of(name) if issubclass(cls, Method) else None
     retain = " (cannot do without retained samples)" if issubclass(cls, Method) and cls.requires_retain else ""

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_trials import PLAN, trained
+from fault_trials import PLAN, few_digits, trained
+from federation import small_model
+from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedMedian, MultiKrum, Strategy
 from shared_requests import committed, instead, statuses, steps_of
+from torch import nn
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import unpack
+from fed_unlearn.data.images import ClientData, concatenate
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.strategies import UnlearningPlan
+from fed_unlearn.training import TrainingSettings, train_locally
 
 FORGETTING = Thresholds(max_forget_accuracy=0.05, max_retain_drop=None, max_total_retain_drop=None)
 STRICT = Gate(class_thresholds=FORGETTING, sample_thresholds=FORGETTING, max_repair_rounds=0, max_attempts=2)
@@ -144,31 +151,42 @@ def test_escalation_is_by_request_where_several_share_a_round(tmp_path: Path) ->
 
 
 def krum() -> Strategy:
-    return MultiKrum(num_malicious_nodes=1, num_nodes_to_select=1, fraction_evaluate=0.0)
+    return MultiKrum(num_malicious_nodes=0, num_nodes_to_select=1, fraction_evaluate=0.0)
 
 
 def middle() -> Strategy:
     return FedMedian(fraction_evaluate=0.0)
 
 
+def threes_at_client_2_alone(client: int) -> ClientData:
+    data = few_digits(client)
+    others = data.train.of_classes(set(range(10)) - {3})
+    return data if client == 2 else replace(data, train=others)
+
+
 @pytest.mark.parametrize("new_inner", [krum, middle])
 def test_a_robust_aggregator_that_discards_the_holder_is_noticed_and_escalated(
-    tmp_path: Path, new_inner: object
+    tmp_path: Path, new_inner: Callable[[], Strategy]
 ) -> None:
-    """Repair rounds through it leave out the one client that guards the class: it is back, and retrained without."""
-    from test_faults_unlearning import threes_at_client_2_alone
-
-    plan = UnlearningPlan(
-        parameters={"boundary-shrink": {"epochs": 10, "learning_rate": 0.02}},
-        escalation={"class": ("retrain",)},
-        repair_rounds=2,
-        retention_days=1.0,
-        backoff_seconds=0.0,
-    )
-    trial = trained(tmp_path, data_of=threes_at_client_2_alone, plan=plan, new_inner=new_inner)
-    trial.strategy.gate = replace(STRICT, max_repair_rounds=3)
+    """Three of four still have the class after repair: the aggregator takes the one that has not for an attacker."""
+    trial = trained(tmp_path, data_of=threes_at_client_2_alone, new_inner=new_inner)
+    trial.strategy.plan = replace(PLAN, escalation={"class": ("retrain",)})
+    trial.strategy.gate = replace(STRICT, max_repair_rounds=2)
     trial.train(ROUNDS)
+    base = unpack(ArrayRecord(knows_all_digits().state_dict()))
+    for client in (0, 1, 3):
+        trial.grid.spoil(instead(base), client, protocol.REPAIR)
     told = steps_of(trial)
     [outcome] = trial.serve(CLASS).requests
-    print(told, outcome)
-    assert outcome.status is Status.COMMITTED
+    assert (outcome.status, outcome.method, outcome.attempts) == (Status.COMMITTED, "retrain", 3)
+    assert outcome.after is not None and outcome.after.forget_accuracy == 0.0
+    noticed = [text for text in told if text.startswith("repair more: forget accuracy")]
+    assert len(noticed) == 2, "once in each attempt there was a repair round left"
+
+
+def knows_all_digits() -> nn.Module:
+    """A model that a majority of clients might have: it knows the class that client 2 alone still unlearns."""
+    model = small_model()
+    settings = TrainingSettings(local_epochs=5, learning_rate=0.1, momentum=0.9, batch_size=32)
+    train_locally(model, concatenate(*(few_digits(client).train for client in range(4))), settings, seeded_generator(0))
+    return model

@@ -83,6 +83,16 @@ def test_holders_take_turns_until_none_of_their_samples_is_recognised(tmp_path: 
         assert all(np.array_equal(model[name], final[name]) for name in final), "nobody had anything left to do"
 
 
+def test_holders_of_samples_that_are_only_to_look_unseen_take_one_turn(tmp_path: Path) -> None:
+    """Such samples may stay recognised: that is no reason to ask again."""
+    trial = trained(tmp_path, plan=replace(PLAN, max_update_norm=10.0, max_holder_steps=12))
+    goal = {"goal": "indistinguishable"}
+    asked(trial)
+    trial.serve(*(ForgetRequest(item.scope, parameters=goal, id=item.id) for item in (AT_1, AT_1_TOO, AT_2)))
+    assert statuses(trial) == dict.fromkeys("abc", "committed")
+    assert asked(trial)[protocol.UNLEARN] == 2
+
+
 def test_other_methods_and_parameters_do_not_share(tmp_path: Path) -> None:
     trial = trained(tmp_path, plan=ONE_TURN)
     told = steps_of(trial)

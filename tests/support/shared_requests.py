@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
 from fed_unlearn.arrays import Arrays
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import UnlearningResult
@@ -52,6 +54,16 @@ def attempts(trial: Trial) -> dict[str, int]:
 def committed(result: UnlearningResult) -> list[str]:
     """Ids of the requests that were committed, in the order in which they were."""
     return [outcome.request.id or "" for outcome in result.requests if outcome.status is Status.COMMITTED]
+
+
+@contextmanager
+def second_ledger(trial: Trial) -> Iterator[Ledger]:
+    """The ledger as another process has it open."""
+    ledger = Ledger(trial.strategy.ledger.path)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
 
 
 def clipped_sum(

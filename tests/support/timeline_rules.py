@@ -192,19 +192,18 @@ def the_checkpoint_is_there(ledger: Ledger, checkpoints: CheckpointStore) -> Ite
 # ---------------------------------------------------------------------- 3: quarantine and tombstones
 
 
-def forget_samples_are_in_no_batch(
-    witness: Witness, client: int, message: Message, ids: frozenset[str]
-) -> Iterator[str]:
-    """Rule 3: what a store knows to be forgotten is in no batch but those of the request itself, and in none for ever
+def forget_samples_are_in_no_batch(witness: Witness, client: int, message: Message, ids: set[str]) -> Iterator[str]:
+    """Rule 3: what a store knows to be forgotten is in no batch but those of a request for it, and in none for ever
     once it is committed; of a class that was forgotten no sample is trained on anywhere, known to a store or not.
     """
     kind, own = message.metadata.message_type, _requests_of(message)
     strangers = {name for name in ids if not name.startswith((f"{client}-train-", f"{client}-validation-"))}
     if strangers:
         yield f"client {client}: {kind} with samples {sorted(strangers)[:3]}, which are not its own"
-    entries = witness.entries()
+    entries, now = witness.entries(), witness.stored(client)
+    asked = {name for request in own for name in now.get(request, {}).get("sample_ids", ())}
     for name, stored in witness.known.get(client, {}).items():
-        found = ids & set(stored["sample_ids"])
+        found = (ids - asked) & set(stored["sample_ids"])
         undone = name in entries and entries[name].status in UNDONE and not entries[name].ever_committed
         if found and name not in own and not undone:
             yield f"client {client}: {kind} with {sorted(found)[:3]} of request {name}, {entries[name].status}"
@@ -216,7 +215,9 @@ def forget_samples_are_in_no_batch(
     }
     held = tiny_data(client, witness.world.clients, witness.world.classes).train
     labels = {
-        label for name, label in zip(held.ids, held.labels.tolist(), strict=True) if name in ids and label in forgotten
+        label
+        for name, label in zip(held.ids, held.labels.tolist(), strict=True)
+        if name in ids - asked and label in forgotten
     }
     if labels:
         yield f"client {client}: {kind} with samples of the forgotten classes {sorted(labels)}"

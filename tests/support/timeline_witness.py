@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from flwr.app import Message
@@ -84,9 +83,9 @@ class Witness:
         self.broken += left_clients_are_left_alone(self, client, message)
         self.look_at_store(client)
 
-    def on_training(self, client: int, message: Message, ids: Iterable[str]) -> None:
+    def on_training(self, client: int, message: Message, ids: set[str]) -> None:
         """Samples that a model is being changed with."""
-        self.broken += forget_samples_are_in_no_batch(self, client, message, frozenset(ids))
+        self.broken += forget_samples_are_in_no_batch(self, client, message, ids)
 
     def on_point(self, name: str) -> None:
         """A transaction or file, before it is written and after."""

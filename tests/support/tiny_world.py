@@ -101,20 +101,20 @@ class World:
     cuts: deque[Cut] = field(default_factory=deque)
     deeds: dict[int, Callable[[], None]] = field(default_factory=dict)
     on_message: Callable[[int, Message], None] = lambda client, message: None
-    on_training: Callable[[int, Message, Iterable[str]], None] = lambda client, message, ids: None
+    on_training: Callable[[int, Message, set[str]], None] = lambda client, message, ids: None
     on_point: Callable[[str], None] = lambda name: None
     exchanges: int = 0
     points: int = 0
     _due: Cut | None = None
     _passed: int = 0
     _counts: Counter[tuple[str, int]] = field(default_factory=Counter)
-    _handled: tuple[int, Message] | None = None
+    _read: set[str] | None = None
     _quiet: bool = False
 
     def begin_process(self) -> None:
         """Start counting towards the next power cut; what the last process held open is gone."""
         client_store._opened.clear()
-        self._handled, self._quiet = None, False
+        self._quiet = False
         if self._due is None and self.cuts:
             self._due, self._passed = self.cuts.popleft(), 0
 
@@ -179,11 +179,13 @@ class World:
         if kind == "raises":
             raise ValueError("sample 17 has label 3")
         self.on_message(client, message)
-        self._handled = (client, message)
+        self._read = set() if message.metadata.message_type in TRAINING else None
         try:
             reply = app(message, context)
         finally:
-            self._handled = None
+            read, self._read = self._read, None
+            if read is not None:
+                self.on_training(client, message, read)
         self.on_message(client, message)
         self.pass_point(f"{message.metadata.message_type} is done")
         if kind == "raises-late":
@@ -194,8 +196,8 @@ class World:
 
     def read(self, ids: Iterable[str]) -> None:
         """Note samples that are read while a client changes a model."""
-        if self._handled is not None and self._handled[1].metadata.message_type in TRAINING:
-            self.on_training(*self._handled, ids)
+        if self._read is not None:
+            self._read.update(ids)
 
 
 _SPOILED = ("nan", "shape", "dtype", "huge", "weightless")
