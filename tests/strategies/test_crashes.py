@@ -40,9 +40,9 @@ def test_the_run_passes_every_step_in_the_life_of_a_request(runs: list[dict[str,
         "repairing",
         "auditing",
         "committing",
-        "committed",
         "rolled-back",
         "model-accepted",
+        "client-departed",  # the last event in the commit of a client
     )
     messages = ("train.default", "train.unlearn", "train.repair", "train.confirm", "train.discard", "evaluate.audit")
     expected = {f"after {step}" for step in steps} | {f"{message} is done" for message in messages}
