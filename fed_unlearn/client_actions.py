@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from fed_unlearn import methods, protocol
 from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.client_samples import forget_set, guarded_samples, halves, request_counts, samples_of
+from fed_unlearn.client_samples import forget_set, guarded_samples, request_counts, samples_of
 from fed_unlearn.client_session import ClientSession, Handler, current_session, describe
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
-from fed_unlearn.guard import guard_retained
+from fed_unlearn.holder import recognises_any, repair_model, unlearn_samples
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.methods.labels import guard_labels_of
-from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 
 logger = logging.getLogger("fed_unlearn.client")
 
@@ -107,21 +106,19 @@ def _unlearned(
 ) -> tuple[methods.Outcome, int]:
     """What the method makes of the model, and the samples that it pushed forward.
 
-    A client that holds nothing but forgotten samples cannot run a method that needs others: it hands the model back as
-    it is, and guarded repair, for which it stores labels, does the forgetting.
+    A client that holds nothing but forgotten samples hands the model back as it is where the method needs others:
+    guarded repair, for which it stores labels, does the forgetting.
     """
     retained = session.retained_samples(instruction.arrived)
-    unseen, _ = halves(session.data.validation)
     if method.requires_retain and len(retained) == 0:
         logger.warning(
             "client %s: %s needs samples that are kept and there are none here; left to guarded repair",
             session.client_id,
             instruction.method,
         )
-        return methods.Outcome(model, False, 0, 0.0, 0, 0, None), 0
-    if instruction.only_if_recognised and not bool((predict_logits(model, forget).argmax(1) == forget.labels).any()):
+    elif instruction.only_if_recognised and not recognises_any(model, forget):
         return methods.Outcome(model, True, 0, 0.0, 0, 0, None), len(forget)
-    seed_parts = (
+    seed = (
         instruction.seed,
         "unlearn",
         "+".join(target.request_id for target in instruction.targets),
@@ -129,15 +126,15 @@ def _unlearned(
         instruction.step,
         session.client_id,
     )
-    with isolated_random(derive_seed(*seed_parts)):
-        outcome = method.unlearn(
-            model,
-            forget,
-            retained if len(retained) else None,
-            excluded_classes=instruction.excluded_classes,
-            generator=seeded_generator(*seed_parts),
-            unseen=unseen if len(unseen) else None,
-        )
+    outcome = unlearn_samples(
+        method,
+        model,
+        forget,
+        retained,
+        session.data.validation,
+        excluded_classes=instruction.excluded_classes,
+        seed=seed,
+    )
     return outcome, outcome.forward_passes
 
 
@@ -148,21 +145,22 @@ def repair(message: Message, session: ClientSession) -> Message:
     guards = [
         guard for request_id, attempt in instruction.guarded for guard in guarded_samples(session, request_id, attempt)
     ]
-    samples = guard_retained(
+    model = session.model_with(protocol.arrays_of(message))
+    config = protocol.config_of(message)
+    count, passes = repair_model(
+        model,
         session.retained_samples(instruction.arrived),
         guards,
-        weight=instruction.guard_weight,
-        margin=instruction.guard_margin,
+        lambda model, samples, generator: session.task.train(model, samples, config, generator),
+        guard_weight=instruction.guard_weight,
+        guard_margin=instruction.guard_margin,
+        seed=(instruction.seed, "repair", instruction.round, session.client_id),
     )
-    if len(samples) == 0:
+    if count == 0:
         return protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
-    model = session.model_with(protocol.arrays_of(message))
-    seed_parts = (instruction.seed, "repair", instruction.round, session.client_id)
-    with isolated_random(derive_seed(*seed_parts)):
-        passes = session.task.train(model, samples, protocol.config_of(message), seeded_generator(*seed_parts))
     metrics = MetricRecord(
         {
-            protocol.WEIGHT: len(samples),
+            protocol.WEIGHT: count,
             protocol.FORWARD_PASSES: passes.forward,
             protocol.BACKWARD_PASSES: passes.backward,
         }

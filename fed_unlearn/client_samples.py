@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from fed_unlearn import protocol
-from fed_unlearn.audits.membership import confidence_histogram
 from fed_unlearn.client_session import ClientSession
+from fed_unlearn.data.draws import drawn
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.guard import Guard
+from fed_unlearn.holder import count_request
 from fed_unlearn.seeding import seeded_generator
 
 
@@ -58,23 +59,16 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
                 " unknown here or forgotten already"
             )
         return forget
-    return _drawn(target, session.retained_samples(arrived), session, seed)
-
-
-def _drawn(target: protocol.Target, available: ImageSet, session: ClientSession, seed: int) -> ImageSet:
-    if target.sample_class is not None and target.sample_count < len(available):
-        available = available.of_classes({target.sample_class})
-        enough = target.sample_count <= len(available)
-    else:
-        enough = target.sample_count < len(available)
-    if not enough:
-        raise InvalidRequestError(
-            f"request {target.request_id} asks for {target.sample_count} samples; {len(available)} such"
-            " samples are left here to train on: ask for fewer, or for the whole client"
-        )
-    generator = seeded_generator(seed, "draw", target.request_id, session.client_id)
-    drawn = torch.randperm(len(available), generator=generator)[: target.sample_count]
-    return available.subset(drawn.sort().values)
+    available = session.retained_samples(arrived)
+    positions = drawn(
+        available.labels,
+        target.sample_count,
+        request_id=target.request_id,
+        client=session.client_id,
+        seed=seed,
+        of_class=target.sample_class,
+    )
+    return available.subset(positions)
 
 
 def guarded_samples(session: ClientSession, request_id: str, attempt: int) -> list[Guard]:
@@ -84,14 +78,6 @@ def guarded_samples(session: ClientSession, request_id: str, attempt: int) -> li
         return []
     samples = session.data.train.only(stored.sample_ids)
     return [Guard(samples, torch.tensor(stored.guard_labels, dtype=torch.int64))]
-
-
-def halves(samples: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Two halves with the same classes: what methods may read of validation data, and what the gate alone does."""
-    first = torch.zeros(len(samples), dtype=torch.bool)
-    for label in samples.labels.unique():
-        first[(samples.labels == label).nonzero().flatten()[::2]] = True
-    return samples.subset(first.nonzero().flatten()), samples.subset((~first).nonzero().flatten())
 
 
 def samples_of(part: protocol.Part, session: ClientSession, instruction: protocol.AuditInstruction) -> ImageSet:
@@ -114,10 +100,7 @@ def request_counts(
     read: Mapping[protocol.Part, tuple[ImageSet, Tensor]],
     logits_of: Callable[[ImageSet], Tensor],
 ) -> protocol.RequestCounts:
-    """Hits on this client's share of D_f, and the two sides of the membership attack.
-
-    Outsiders of a class request are all test samples of its classes; those of other requests are the holder's own test
-    samples of the same classes, so that no label of a forget sample leaves it.
+    """Hits on this client's share of D_f, and the two sides of the membership attack: see :func:`count_request`.
 
     Parameters
     ----------
@@ -132,28 +115,12 @@ def request_counts(
     forget = session.data.train.subset(torch.empty(0, dtype=torch.int64))
     if stored is not None and stored.may_be_audited():
         forget = session.data.train.only(stored.sample_ids)
-    logits = logits_of(forget)
-    classes = torch.tensor(target.classes) if target.classes else forget.labels.unique()
-    totals = torch.bincount(forget.labels, minlength=session.data.class_count).tolist()
-    outsiders = read.get("test")
-    unseen = read.get("validation") if target.scope == "sample" and len(forget) else None
-    return protocol.RequestCounts(
-        correct=int((logits.argmax(1) == forget.labels).sum()) if len(forget) else 0,
-        total=len(forget),
-        member_histogram=confidence_histogram(logits, forget.labels),
-        outsider_histogram=_histogram_of(*outsiders, classes) if outsiders is not None else [],
-        unseen_histogram=_unseen_histogram(*unseen, classes) if unseen is not None else [],
-        class_totals=totals if target.scope == "client" and len(forget) else [],
+    return count_request(
+        target.scope,
+        target.classes,
+        forget,
+        session.data.class_count,
+        logits_of=logits_of,
+        test=read.get("test"),
+        validation=read.get("validation"),
     )
-
-
-def _histogram_of(samples: ImageSet, logits: Tensor, classes: Tensor) -> list[int]:
-    chosen = torch.isin(samples.labels, classes)
-    return confidence_histogram(logits[chosen], samples.labels[chosen])
-
-
-def _unseen_histogram(samples: ImageSet, logits: Tensor, classes: Tensor) -> list[int]:
-    _, kept = halves(samples)
-    ids = set(kept.ids)
-    positions = torch.tensor([index for index, name in enumerate(samples.ids) if name in ids], dtype=torch.int64)
-    return _histogram_of(kept, logits[positions], classes)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median_low
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fed_unlearn.arrays import Arrays
+from fed_unlearn.changes import add_clipped, as_dtype, difference, norm
 from fed_unlearn.errors import FedUnlearnError
-
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def weighted_average(models: Sequence[Arrays], weights: Sequence[float]) -> Arrays:
@@ -39,46 +36,13 @@ def weighted_average(models: Sequence[Arrays], weights: Sequence[float]) -> Arra
             np.asarray(model[name], dtype=np.float64) * (weight / total)
             for model, weight in zip(models, weights, strict=True)
         )
-        averaged[name] = _as_dtype(np.asarray(summed), first.dtype)
+        averaged[name] = as_dtype(np.asarray(summed), first.dtype)
     return averaged
 
 
 def with_dtypes_of(arrays: Arrays, reference: Arrays) -> Arrays:
     """The same values in the dtypes of a reference: aggregation turns integer buffers into floats."""
-    return {name: _as_dtype(value, reference[name].dtype) for name, value in arrays.items()}
-
-
-def difference(model: Arrays, base: Arrays) -> Arrays:
-    """``model`` minus ``base`` for trainable arrays: what a client changed, without normalisation statistics."""
-    return {name: np.asarray(model[name] - base[name]) for name in _trainable(base)}
-
-
-def norm(change: Mapping[str, NDArray[Any]]) -> float:
-    """Euclidean norm over all arrays of a change."""
-    return float(np.sqrt(sum(np.square(value, dtype=np.float64).sum() for value in change.values())))
-
-
-def add_clipped(base: Arrays, changes: Sequence[Arrays], max_norm: float) -> Arrays:
-    """Add the sum of changes to a model, each first scaled down to a norm.
-
-    A deletion request must not be a way to plant a model: no holder moves the model further than a client did in
-    ordinary training. Changes of several holders are summed, not averaged.
-
-    Parameters
-    ----------
-    base : dict of ndarray
-    changes : sequence of dict of ndarray
-        From :func:`difference`.
-    max_norm : float
-        Upper bound on the norm of each change.
-    """
-    moved = dict(base)
-    for change in changes:
-        length = norm(change)
-        scale = min(1.0, max_norm / length) if length > 0 else 1.0
-        for name, value in change.items():
-            moved[name] = _as_dtype(np.asarray(moved[name] + scale * value), base[name].dtype)
-    return moved
+    return {name: as_dtype(value, reference[name].dtype) for name, value in arrays.items()}
 
 
 def longest_usual(norms: Sequence[float], factor: float, usual: float | None = None) -> float:
@@ -111,22 +75,3 @@ def clipped(model: Arrays, base: Arrays, max_norm: float | None) -> Arrays:
         return model
     change = difference(model, base)
     return model if norm(change) <= max_norm else add_clipped(base, [change], max_norm)
-
-
-def all_finite(arrays: Arrays) -> bool:
-    """Whether every number is finite."""
-    return all(bool(np.isfinite(value).all()) for value in arrays.values())
-
-
-def _trainable(arrays: Arrays) -> list[str]:
-    return [
-        name
-        for name, value in arrays.items()
-        if np.issubdtype(value.dtype, np.floating) and not name.endswith(_STATISTICS)
-    ]
-
-
-def _as_dtype(value: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    if np.issubdtype(dtype, np.integer) and not np.issubdtype(value.dtype, np.integer):
-        value = np.rint(value)
-    return np.asarray(value, dtype=dtype)

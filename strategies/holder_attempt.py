@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fed_unlearn.arrays import Arrays
+from fed_unlearn.changes import add_clipped, difference, norm
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.aggregation import add_clipped, difference, norm
 from fed_unlearn.strategies.attempt import Attempt
 from fed_unlearn.strategies.rounds import LocalModels, client_of
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.membership import membership_interval
+from fed_unlearn.changes import all_finite
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.evidence import evidence_of
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.protocol import RequestCounts
 from fed_unlearn.requests import ForgetRequest, ScopeKind
 from fed_unlearn.strategies import server_methods
-from fed_unlearn.strategies.aggregation import all_finite
 from fed_unlearn.strategies.attempt import Attempt
 from fed_unlearn.strategies.auditing import Audit, classes_of, forget_accuracy
 from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method
@@ -84,7 +83,8 @@ class Judge:
         lost_too_much = False
         for request in attempt.requests:
             name, scope, goal = request.id or "", request.scope.kind, self.goal_of(request)
-            evidence = _with(kept, request, audit, left_out, methods_left.get(name, 0))
+            counts = audit.pooled.targets.get(name, RequestCounts())
+            evidence = evidence_of(kept, scope, counts, audit.counts("validation"), methods_left.get(name, 0))
             lost = self.gate.kept_too_little(scope, evidence, goal)
             lost_too_much = lost_too_much or bool(lost)
             looked_at = evidence.finite and not _forgets_by_construction(attempt.order.method, scope, goal)
@@ -154,37 +154,3 @@ def _forgets_by_construction(method: str, scope: ScopeKind, goal: str | None) ->
     """
     retrained = is_server_method(method) and server_methods.method_class(method).is_retraining
     return retrained and (scope == "client" or goal == "indistinguishable")
-
-
-def _with(
-    kept: Evidence, request: ForgetRequest, audit: Audit, left_out: frozenset[int], methods_left: int
-) -> Evidence:
-    counts = audit.pooled.targets.get(request.id or "", RequestCounts())
-    comparable = sum(counts.member_histogram) > 0 and sum(counts.unseen_histogram) > 0
-    interval = membership_interval(counts.member_histogram, counts.unseen_histogram) if comparable else None
-    scope: ScopeKind = request.scope.kind
-    return Evidence(
-        forget_accuracy=forget_accuracy(audit, request),
-        retain_accuracy=kept.retain_accuracy,
-        accepted_retain_accuracy=kept.accepted_retain_accuracy,
-        first_retain_accuracy=kept.first_retain_accuracy,
-        finite=kept.finite,
-        repair_rounds=kept.repair_rounds,
-        attempt=kept.attempt,
-        unseen_accuracy=_expected(counts.class_totals, audit.counts("validation")) if scope == "client" else None,
-        membership_interval=interval,
-        methods_left=methods_left,
-    )
-
-
-def _expected(class_totals: Sequence[int], validation: ClassCounts | None) -> float | None:
-    """Accuracy that samples of these classes would have if each class were recognised as unseen ones of it are."""
-    if validation is None or not any(class_totals):
-        return None
-    known = [
-        (count, validation.correct[index] / validation.total[index])
-        for index, count in enumerate(class_totals)
-        if count and validation.total[index]
-    ]
-    total = sum(count for count, _ in known)
-    return sum(count * accuracy for count, accuracy in known) / total if total else None

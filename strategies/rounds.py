@@ -10,8 +10,9 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack
+from fed_unlearn.changes import difference, norm
 from fed_unlearn.requests import ForgetRequest, ParameterValue
-from fed_unlearn.strategies.aggregation import clipped, difference, longest_usual, norm, weighted_average
+from fed_unlearn.strategies.aggregation import clipped, longest_usual, weighted_average
 from fed_unlearn.strategies.grid import EligibleGrid, NobodyAnsweredError
 from fed_unlearn.strategies.inner import aggregate_through, aggregates_repair, minimum_replies, privacy_wrapper
 from fed_unlearn.strategies.plan import UnlearningPlan

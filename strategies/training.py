@@ -12,8 +12,9 @@ from flwr.app.exception import AppExitException
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays, pack, unpack
+from fed_unlearn.changes import all_finite, difference, norm
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.aggregation import all_finite, clipped, difference, longest_usual, norm
+from fed_unlearn.strategies.aggregation import clipped, longest_usual
 from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.inner import (
     aggregate_replies,

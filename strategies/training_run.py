@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord
 
 from fed_unlearn.arrays import pack
+from fed_unlearn.changes import all_finite
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.gate import Gate, Verdict
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.strategies.aggregation import all_finite
 from fed_unlearn.strategies.attempt import median
 from fed_unlearn.strategies.auditing import Audit
 from fed_unlearn.strategies.events import Event, Observer

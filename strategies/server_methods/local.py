@@ -12,10 +12,11 @@ from flwr.app import Message
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack
+from fed_unlearn.changes import difference, norm
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ParameterValue
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.aggregation import clipped, difference, longest_usual, norm, weighted_average
+from fed_unlearn.strategies.aggregation import clipped, longest_usual, weighted_average
 from fed_unlearn.strategies.grid import NobodyAnsweredError
 from fed_unlearn.strategies.history import StoredRound
 from fed_unlearn.strategies.replies import read_reply, weight_of

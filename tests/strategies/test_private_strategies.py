@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import Strategy
 from made_replies import drawn_model, made_reply, moved, replies_of
 
 from fed_unlearn.arrays import Arrays, PackedArray, pack, unpack
-from fed_unlearn.strategies.aggregation import norm
+from fed_unlearn.changes import norm
 from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.inner import (
     aggregate_through,
