@@ -37,7 +37,7 @@ class _InSession:
         return {"_task": self._task, "_models": {}}
 
     def __call__(self, message: Message, context: Context, call_next: Handler) -> Message:
-        session = ClientSession(self._task, context, self._models)
+        session = ClientSession(self._task, context, self._models, message)
         token = active_session.set(session)
         answers = protocol.digest_of(message)
         try:

@@ -13,6 +13,7 @@ from torch import nn
 import fed_unlearn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
+from fed_unlearn.arrivals import arriving
 from fed_unlearn.client_store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
@@ -31,23 +32,40 @@ class ClientSession:
         Of the message.
     models : dict
         The process's model, by device and run; shared by all messages of one app.
+    message : Message, optional
+        It may say in which experiences the client's training samples arrive.
     """
 
-    def __init__(self, task: Task, context: Context, models: dict[str, nn.Module]) -> None:
+    def __init__(
+        self, task: Task, context: Context, models: dict[str, nn.Module], message: Message | None = None
+    ) -> None:
         self.task = task
         self.context = context
         self.took_retained_view = False
         self._models = models
+        self._message = message
 
     @cached_property
     def data(self) -> ClientData:
-        """The client's samples."""
+        """The client's samples; its training samples in the experiences that the message names, where it does.
+
+        Raises
+        ------
+        ProtocolError
+            If what the message says of them is malformed, or speaks of other data.
+        """
+        data = self._loaded
+        experiences = protocol.arrivals_of(self._message) if self._message is not None else None
+        return data if experiences is None else arriving(data, experiences)
+
+    @cached_property
+    def _loaded(self) -> ClientData:
         return self.task.load_data(self.context)
 
     @cached_property
     def store(self) -> ClientStore:
         """The client's durable memory."""
-        return ClientStore.open(self.task.store_folder(self.context), self.data.fingerprint)
+        return ClientStore.open(self.task.store_folder(self.context), self._loaded.fingerprint)
 
     @property
     def client_id(self) -> str:

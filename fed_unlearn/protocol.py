@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fed_unlearn.arrivals import ARRIVALS_KEY, arrivals_of, arrivals_record
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.instructions import (
@@ -32,6 +33,7 @@ from fed_unlearn.instructions import (
 
 __all__ = [
     "ALL_PARTS",
+    "ARRIVALS_KEY",
     "AuditInstruction",
     "AuditReply",
     "IdentifyInstruction",
@@ -43,6 +45,8 @@ __all__ = [
     "Stamp",
     "Target",
     "UnlearnInstruction",
+    "arrivals_of",
+    "arrivals_record",
 ]
 
 TRAIN = "train"
@@ -53,6 +57,10 @@ DISCARD = "train.discard"
 AUDIT = "evaluate.audit"
 IDENTIFY = "query.identify"
 REQUESTS = "query.requests"
+EVALUATE = "evaluate"
+
+READS_SAMPLES = frozenset({TRAIN, EVALUATE, UNLEARN, REPAIR, CONFIRM, AUDIT})
+"""Messages that a client answers by its samples: they say which of these have arrived, where not all have."""
 
 ARRAYS_KEY = "arrays"
 CONFIG_KEY = "config"
@@ -201,11 +209,14 @@ def read_earlier_tombstones(message: Message) -> str | None:
 
 
 def digest_of(message: Message) -> str:
-    """Digest of a message's type and configuration: what tells a round's messages from those of any other."""
+    """Digest of a message's type and configuration: what tells a round's messages from those of any other.
+
+    The arrivals of a client are no part of it: they are long, and the same in all messages of a run.
+    """
     said = {
         name: sorted((key, repr(value)) for key, value in record.items())
         for name, record in message.content.items()
-        if isinstance(record, ConfigRecord)
+        if isinstance(record, ConfigRecord) and name != ARRIVALS_KEY
     }
     text = json.dumps([message.metadata.message_type, sorted(said.items())])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch.nn import functional
@@ -10,10 +12,10 @@ from fed_unlearn.arrays import pack
 from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.data.experiences import replayed
 from fed_unlearn.data.images import ImageSet, concatenate
+from fed_unlearn.errors import ProtocolError
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.protocol import arrays_of, config_of
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
-from fed_unlearn.simulations.stream import arrived_classes
 from fed_unlearn.simulations.task import ScenarioTask, scenario_of
 
 task = ScenarioTask()
@@ -40,10 +42,8 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Accuracy and mean cross-entropy on this client's test samples of arrived classes that are not forgotten."""
-    config, data = config_of(message), task.load_data(context)
-    forgotten = config.get("forgotten-classes", [])
-    classes = set(arrived_classes(scenario_of(context), data.class_count, _number(config, "arrived")))
-    classes -= {int(item) for item in forgotten} if isinstance(forgotten, list) else set()
+    config, data = config_of(message), current_session().data
+    classes = _classes(config, "arrived-classes", range(data.class_count)) - _classes(config, "forgotten-classes", ())
     samples = data.test.of_classes(classes)
     model = current_session().model_with(arrays_of(message))
     logits = predict_logits(model, samples)
@@ -58,13 +58,20 @@ def evaluate(message: Message, context: Context) -> Message:
     return Message(RecordDict({"metrics": metrics}), reply_to=message)
 
 
+def _classes(config: ConfigRecord, key: str, default: Iterable[int]) -> set[int]:
+    given = config.get(key)
+    return {int(item) for item in given} if isinstance(given, list) else set(default)
+
+
 def _number(config: ConfigRecord, key: str) -> int:
     return int(str(config.get(key, 0)))
 
 
 def _training_samples(context: Context, experience: int, arrived: int) -> ImageSet:
     """Retained samples of an experience, and for each earlier one some to replay; all that has arrived for 0."""
-    data = task.load_data(context)
+    data = current_session().data
+    if (experience or arrived) and data.experiences is None:
+        raise ProtocolError("a train message of a stream that does not say which samples arrive when")
     if not experience:
         return retained(data.arrived(arrived), context)
     samples = [retained(data.of_experience(experience), context)]

@@ -2,57 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
+from fed_unlearn.arrivals import arriving
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sources import ImageSource
-from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.models import load_checkpoint
-from fed_unlearn.simulations.scenario import check_against_data
+from fed_unlearn.simulations.scenario import check_against_data, check_class_split
 from fed_unlearn.simulations.scenario_checks import forget_steps
-from fed_unlearn.simulations.scenario_errors import scenario_error
+from fed_unlearn.simulations.scenario_errors import errors_at, scenario_error
 from fed_unlearn.simulations.sections import Scenario
+from fed_unlearn.simulations.stream import Experiences, experiences_of
 from fed_unlearn.simulations.task import data_of_client, new_model, source_of
 
 
-def check_parts(scenario: Scenario) -> tuple[ImageSource, nn.Module]:
-    """Load the data and build the model of a scenario, and check every part against the others.
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a scenario that fit each other.
 
-    Returns
-    -------
-    tuple of ImageSource and nn.Module
-        The data, and the model that the run starts from: fresh, or the checkpoint's.
+    Attributes
+    ----------
+    source : ImageSource
+    experiences : Experiences or None
+        None where all samples are there from the start.
+    model : nn.Module
+        That the run starts from: fresh, or the checkpoint's.
+    """
+
+    source: ImageSource
+    experiences: Experiences | None
+    model: nn.Module
+
+
+def check_parts(scenario: Scenario) -> Parts:
+    """Load the data, the benchmark and the model of a scenario, and check every part against the others.
 
     Raises
     ------
     ScenarioError
         Naming the place in the file, the value and what is allowed.
     """
-    with _errors_at(scenario, "data", "dataset"):
+    with errors_at(scenario, "data", "dataset"):
         source = source_of(scenario.data)
-    check_against_data(scenario, source.class_count)
-    check_clients(scenario, source)
-    with _errors_at(scenario, "model"):
+    check_class_split(scenario, source.class_count)
+    experiences = experiences_of(scenario, source)
+    check_against_data(scenario, source.class_count, experiences)
+    check_clients(scenario, source, experiences)
+    with errors_at(scenario, "model"):
         model = new_model(scenario, source)
     if scenario.model.checkpoint is not None:
-        with _errors_at(scenario, "model", "checkpoint"):
+        with errors_at(scenario, "model", "checkpoint"):
             load_checkpoint(model, Path(scenario.model.checkpoint))
-    return source, model
+    return Parts(source, experiences, model)
 
 
-@contextmanager
-def _errors_at(scenario: Scenario, *place: str) -> Iterator[None]:
-    try:
-        yield
-    except FedUnlearnError as error:
-        raise scenario_error(scenario, place, str(error)) from None
-
-
-def check_clients(scenario: Scenario, source: ImageSource) -> None:
+def check_clients(scenario: Scenario, source: ImageSource, experiences: Experiences | None = None) -> None:
     """Check that the data can be divided as a scenario asks, and that clients hold what is to be forgotten.
 
     A client's samples are those that have arrived by then, without classes that were forgotten before.
@@ -62,6 +69,8 @@ def check_clients(scenario: Scenario, source: ImageSource) -> None:
     scenario : Scenario
     source : ImageSource
         Its data.
+    experiences : Experiences, optional
+        Of its stream; all samples are there from the start without it.
 
     Raises
     ------
@@ -73,7 +82,10 @@ def check_clients(scenario: Scenario, source: ImageSource) -> None:
         kept -= set(step.class_ids)
         if step.client is None or step.samples is None:
             continue
-        held = _data(scenario, source, step.client).arrived(scenario.arrived_at(int(place[1]))).of_classes(kept)
+        data = _data(scenario, source, step.client)
+        if experiences is not None:
+            data = arriving(data, list(experiences.held(data.train.ids).values()))
+        held = data.arrived(scenario.arrived_at(int(place[1]))).of_classes(kept)
         then = " then" if len(kept) < source.class_count or scenario.stream is not None else ""
         problem = f"{step.samples} were given; client {step.client} holds "
         if step.of_class is not None:
@@ -88,5 +100,5 @@ def check_clients(scenario: Scenario, source: ImageSource) -> None:
 
 
 def _data(scenario: Scenario, source: ImageSource, client: int) -> ClientData:
-    with _errors_at(scenario, "clients"):
+    with errors_at(scenario, "clients"):
         return data_of_client(scenario, source, client)

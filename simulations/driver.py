@@ -18,11 +18,13 @@ from fed_unlearn.simulations.assembly import new_gate, new_inner_strategy, new_p
 from fed_unlearn.simulations.data_checks import check_parts
 from fed_unlearn.simulations.folders import SCENARIO_FILE
 from fed_unlearn.simulations.recorder import Recorder
+from fed_unlearn.simulations.reporting import report_of
 from fed_unlearn.simulations.results import RunResults
 from fed_unlearn.simulations.sections import Scenario
+from fed_unlearn.simulations.stream import Experiences, arrivals_of_clients
 from fed_unlearn.simulations.task import training_config
 from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
-from fed_unlearn.strategies.events import Observer, ignore
+from fed_unlearn.strategies.events import Event, Observer, ignore
 from fed_unlearn.strategies.outcomes import UnlearningResult
 
 logger = logging.getLogger("fed_unlearn.simulations")
@@ -40,11 +42,14 @@ class Prepared:
     source : ImageSource
     initial : ArrayRecord
         The model that training starts from, or the checkpoint's.
+    experiences : Experiences or None
+        Of its stream.
     """
 
     scenario: Scenario
     source: ImageSource
     initial: ArrayRecord
+    experiences: Experiences | None = None
 
 
 def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
@@ -61,7 +66,7 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
     FedUnlearnError
         Naming the place, the value and what is allowed.
     """
-    source, model = check_parts(scenario)
+    parts = check_parts(scenario)
     if oracle and scenario.model.checkpoint is not None:
         raise InvalidParameterError(
             f"{scenario.source_file}: --oracle with model.checkpoint: the model was trained elsewhere, so there is no"
@@ -75,7 +80,7 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
                 plan.parameters_of(scenario.request_of(step))
             except FedUnlearnError as error:
                 raise InvalidParameterError(f"{scenario.source_file}: timeline[{index}].forget: {error}") from None
-    return Prepared(scenario, source, ArrayRecord(model.state_dict()))
+    return Prepared(scenario, parts.source, ArrayRecord(parts.model.state_dict()), parts.experiences)
 
 
 def run_in_process(scenario: Scenario, out: Path, *, oracle: bool = False, observer: Observer = ignore) -> RunResults:
@@ -143,8 +148,14 @@ def serve(
     observer : callable
         Told what happens.
     """
-    out, scenario = out.resolve(), prepared.scenario
+    out, scenario, experiences = out.resolve(), prepared.scenario, prepared.experiences
     write_scenario(scenario, out)
+
+    def told(event: Event) -> None:
+        observer(event)
+        if report is not None:
+            report.observe(event)
+
     strategy = ContinualUnlearning(
         new_inner_strategy(scenario),
         ledger=out / "ledger.db",
@@ -153,14 +164,18 @@ def serve(
         checkpoints=out / "checkpoints",
         seed=scenario.seed,
         evaluate_every=scenario.run.evaluate_every,
-        observer=observer,
+        observer=told,
+        arrivals=arrivals_of_clients(scenario, prepared.source, experiences) if experiences is not None else None,
     )
     recorder = Recorder.begin(scenario, out, engine)
-    entries = timeline_of(scenario)
+    entries = timeline_of(scenario, experiences)
+    report = report_of(scenario, prepared.source, out, strategy, recorder)
 
     def note(position: int, result: UnlearningResult) -> None:
-        entry = entries[position]
-        recorder.note(entry, sum(isinstance(item, Train) for item in entries[: position + 1]), result, strategy)
+        entry, trained = entries[position], sum(isinstance(item, Train) for item in entries[: position + 1])
+        recorder.note(entry, trained, result, strategy)
+        if report is not None:
+            report.note(position, entry, trained, result)
         if oracle and isinstance(entry, Forget):
             served = [outcome.request.id or "" for outcome in result.requests if outcome.before is not None]
             if served:
@@ -169,13 +184,25 @@ def serve(
     with _logging_to(out / LOG_FILE):
         try:
             whole = strategy.run(grid, entries, prepared.initial, on_entry=note)
-            return recorder.finish(strategy, complete=whole.complete)
+            results = recorder.finish(strategy, complete=whole.complete)
+            if report is not None:
+                report.note_rest(whole)
+            return results
         finally:
             strategy.ledger.close()
+            if report is not None:
+                report.close()
 
 
-def timeline_of(scenario: Scenario) -> list[Train | Forget]:
-    """The entries of a scenario as the strategy runs them, without training that a checkpoint stands in for."""
+def timeline_of(scenario: Scenario, experiences: Experiences | None = None) -> list[Train | Forget]:
+    """The entries of a scenario as the strategy runs them, without training that a checkpoint stands in for.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    experiences : Experiences, optional
+        Of its stream: evaluation reads test samples of arrived classes.
+    """
     entries: list[Train | Forget] = []
     for index, entry in enumerate(scenario.timeline):
         arrived = scenario.arrived_at(index)
@@ -189,7 +216,9 @@ def timeline_of(scenario: Scenario) -> list[Train | Forget]:
                 experience=scenario.experience_at(index),
                 arrived=arrived,
             )
-            evaluate_config = ConfigRecord({"arrived": arrived} if arrived else {})
+            evaluate_config = ConfigRecord()
+            if experiences is not None:
+                evaluate_config["arrived-classes"] = list(experiences.arrived_classes(arrived))
             entries.append(Train(rounds=entry.train.rounds, train_config=config, evaluate_config=evaluate_config))
     return entries
 

@@ -32,6 +32,17 @@ class Recorder:
         self._results = results
         self._out = out
         self._round = max((point.round for point in results.history), default=0)
+        self._is_round_exact = False
+
+    def rounds(self, strategy: ContinualUnlearning) -> int:
+        """Rounds done in the whole run up to the last entry, and those of the requests that have ended since.
+
+        Unlearn and repair rounds count too, as in the results' history.
+        """
+        self._count_rounds(strategy)
+        known = {item.id for item in self._results.requests}
+        outcomes = [strategy.outcome(entry.id) for entry in strategy.ledger.entries() if entry.id not in known]
+        return self._round + sum(1 + outcome.repair_rounds for outcome in outcomes if outcome is not None)
 
     @classmethod
     def begin(cls, scenario: Scenario, out: Path, engine: str) -> Recorder:
@@ -60,6 +71,7 @@ class Recorder:
         result : UnlearningResult
         strategy : ContinualUnlearning
         """
+        self._count_rounds(strategy)
         if isinstance(entry, Train):
             self._note_training(f"train:{trained}", entry, result)
         for outcome in result.requests:
@@ -96,6 +108,15 @@ class Recorder:
         )
         self._results.save(self._out)
         return self._results
+
+    def _count_rounds(self, strategy: ContinualUnlearning) -> None:
+        """Once, for a run that goes on: its history has no point where a request left no figures."""
+        if self._is_round_exact:
+            return
+        self._is_round_exact = True
+        outcomes = [strategy.outcome(item.id) for item in self._results.requests]
+        served = sum(1 + outcome.repair_rounds for outcome in outcomes if outcome is not None)
+        self._round = self._results.training.rounds + served
 
     def _note_training(self, name: str, entry: Train, result: UnlearningResult) -> None:
         accuracies = {
@@ -139,6 +160,7 @@ class Recorder:
 
     def _save(self, strategy: ContinualUnlearning) -> None:
         """Requests and relapses are the ledger's: what a crash kept out of the results is put in now."""
+        self._count_rounds(strategy)
         for entry in strategy.ledger.entries():
             outcome = strategy.outcome(entry.id)
             if outcome is not None:

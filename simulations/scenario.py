@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -23,9 +24,18 @@ from fed_unlearn.simulations.scenario_checks import (
 )
 from fed_unlearn.simulations.scenario_errors import ScenarioError, first_problem, scenario_error
 from fed_unlearn.simulations.sections import ForgetStep, Scenario, TimelineEntry
-from fed_unlearn.simulations.stream import arrived_classes
 
-__all__ = ["Scenario", "ScenarioError", "built_in_scenarios", "check_against_data", "load_scenario"]
+if TYPE_CHECKING:
+    from fed_unlearn.simulations.stream import Experiences
+
+__all__ = [
+    "Scenario",
+    "ScenarioError",
+    "built_in_scenarios",
+    "check_against_data",
+    "check_class_split",
+    "load_scenario",
+]
 
 
 def built_in_scenarios() -> dict[str, Path]:
@@ -78,8 +88,8 @@ def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
     return scenario
 
 
-def check_against_data(scenario: Scenario, class_count: int) -> None:
-    """Check the classes that a scenario names against those of its data.
+def check_against_data(scenario: Scenario, class_count: int, experiences: Experiences | None = None) -> None:
+    """Check the experiences and classes that a scenario names against those of its data.
 
     Parameters
     ----------
@@ -87,17 +97,22 @@ def check_against_data(scenario: Scenario, class_count: int) -> None:
         As loaded.
     class_count : int
         Classes of the loaded source are 0 to ``class_count - 1``.
+    experiences : Experiences, optional
+        Of its stream; all classes are there from the start without it.
 
     Raises
     ------
     ScenarioError
-        If a class does not exist or has not arrived yet, fewer than two would be left at some time, or the classes
-        cannot be divided among the experiences of the stream.
+        If the stream does not have an experience that is trained on, a class does not exist or has not arrived yet, or
+        fewer than two would be left at some time.
     """
-    _check_class_split(scenario, class_count)
+    if experiences is not None:
+        _check_experiences(scenario, len(experiences))
     forgotten: set[int] = set()
     for place, step in forget_steps(scenario):
-        arrived = arrived_classes(scenario, class_count, scenario.arrived_at(int(place[1])))
+        arrived = tuple(range(class_count))
+        if experiences is not None:
+            arrived = experiences.arrived_classes(scenario.arrived_at(int(place[1])))
         for class_id in step.class_ids:
             if class_id not in arrived:
                 problem = f"{class_id} is not a class of {_short_name(scenario)!r} (0..{class_count - 1})"
@@ -112,15 +127,29 @@ def check_against_data(scenario: Scenario, class_count: int) -> None:
             raise scenario_error(scenario, place, problem)
 
 
-def _check_class_split(scenario: Scenario, class_count: int) -> None:
+def _check_experiences(scenario: Scenario, number: int) -> None:
+    for index, entry in enumerate(scenario.timeline):
+        if entry.train is not None and entry.train.experience != "all" and entry.train.experience > number:
+            problem = f"{entry.train.experience} is not an experience of the stream (1..{number})"
+            raise scenario_error(scenario, ("timeline", index, "train", "experience"), problem)
+
+
+def check_class_split(scenario: Scenario, class_count: int) -> None:
+    """Check that the classes of the data can be divided among class-incremental experiences as the scenario asks.
+
+    Raises
+    ------
+    ScenarioError
+        If there are more experiences than classes, or the order is not one of all classes.
+    """
     stream = scenario.stream
     if stream is None or stream.benchmark != "class-incremental":
         return
-    if stream.experiences > class_count:
-        problem = f"{stream.experiences} was given; {_short_name(scenario)!r} has {class_count} classes, one each"
+    if stream.number > class_count:
+        problem = f"{stream.number} was given; {_short_name(scenario)!r} has {class_count} classes, one each"
         raise scenario_error(scenario, ("stream", "experiences"), problem)
     try:
-        class_split(class_count, stream.experiences, scenario.seed, stream.class_order)
+        class_split(class_count, stream.number, scenario.seed, stream.class_order)
     except InvalidParameterError as error:
         raise scenario_error(scenario, ("stream", "class-order"), str(error)) from None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.simulations.scenario_errors import Place, scenario_error
+from fed_unlearn.simulations.section_types import kebab
 from fed_unlearn.simulations.sections import ForgetStep, OpenSection, Scenario, TimelineEntry, TrainStep
 
 _FORGET_KEYS = "class, classes, or client, alone or with samples or sample-ids"
@@ -54,10 +55,18 @@ def check_stream(scenario: Scenario) -> None:
     Raises
     ------
     ScenarioError
-        For an order of classes where experiences do not bring classes.
+        For an order of classes where experiences do not bring classes, and for keys that are nobody's.
     """
     stream = scenario.stream
-    if stream is not None and stream.class_order is not None and stream.benchmark != "class-incremental":
+    if stream is None or not stream.is_built_in:
+        return
+    for name in stream.parameters:
+        key = kebab(name)
+        own = [field.alias or "" for field in type(stream).model_fields.values()]
+        close = difflib.get_close_matches(key, own, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise scenario_error(scenario, ("stream", key), f"is not a known key; {hint}allowed are {', '.join(own)}")
+    if stream.class_order is not None and stream.benchmark != "class-incremental":
         problem = f"was given with benchmark {stream.benchmark!r}; expected none, or 'class-incremental'"
         raise scenario_error(scenario, ("stream", "class-order"), problem)
 
@@ -112,9 +121,10 @@ def _check_training(scenario: Scenario, place: Place, step: TrainStep, arrived: 
             problem = f'{number} was given; expected "all", since there is no [stream]'
     elif number == "all":
         if arrived == 0:
-            problem = f'"all" was given before any experience had arrived; expected a number (1..{stream.experiences})'
-    elif number > stream.experiences:
-        problem = f"{number} is not an experience of the stream (1..{stream.experiences})"
+            numbers = f"1..{stream.number}" if stream.is_built_in else "from 1"
+            problem = f'"all" was given before any experience had arrived; expected a number ({numbers})'
+    elif stream.is_built_in and number > stream.number:
+        problem = f"{number} is not an experience of the stream (1..{stream.number})"
     elif number < arrived:
         problem = f'{number} comes after {arrived}; expected experiences in increasing order, or "all" so far'
     if problem:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
@@ -32,6 +34,17 @@ def scenario_error(scenario: Scenario, place: Place, problem: str) -> ScenarioEr
         What is wrong and what is allowed.
     """
     return ScenarioError(f"{scenario.source_file}: {written_place(place)}: {problem}")
+
+
+@contextmanager
+def errors_at(scenario: Scenario, *place: str) -> Iterator[None]:
+    """The library's errors, raised inside, as errors at a place of a scenario's file; those that name one stay."""
+    try:
+        yield
+    except ScenarioError:
+        raise
+    except FedUnlearnError as error:
+        raise scenario_error(scenario, place, str(error)) from error
 
 
 def written_place(place: Place) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, cast
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope
+from fed_unlearn.simulations.reporting_sections import ReportingSection
 from fed_unlearn.simulations.section_types import (
     NAME_PATTERN,
     BatchNorm,
@@ -36,6 +37,7 @@ __all__ = [
     "GateThresholds",
     "ModelSection",
     "OpenSection",
+    "ReportingSection",
     "RunSection",
     "Scenario",
     "Section",
@@ -128,6 +130,7 @@ class Scenario(Section):
     training: TrainingSection = TrainingSection()
     unlearning: UnlearningSection = UnlearningSection()
     gate: GateSection = GateSection()
+    reporting: ReportingSection = ReportingSection()
     timeline: Annotated[tuple[TimelineEntry, ...], Field(min_length=1), BeforeValidator(as_tuple)]
     _source_file: str = PrivateAttr(default="scenario")
 

@@ -1,48 +1,165 @@
-"""The training experiences of a scenario: which samples and classes arrive when."""
+"""The training experiences of a scenario: an Avalanche benchmark, as the driver divides it among clients.
+
+Nothing here is imported by clients: each is told in messages which of its samples come when.
+"""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from fed_unlearn.data.experiences import Assignment, class_incremental, class_split, new_instances
-from fed_unlearn.simulations.sections import Scenario
+import torch
 
-
-def assignment_of(scenario: Scenario, class_count: int, client: int) -> Assignment | None:
-    """How a scenario's stream divides the training samples of a client; None where all are there from the start."""
-    stream = scenario.stream
-    if stream is None:
-        return None
-    if stream.benchmark == "class-incremental":
-        by_class = partial(
-            class_incremental,
-            class_count=class_count,
-            experiences=stream.experiences,
-            seed=scenario.seed,
-            class_order=stream.class_order,
-        )
-        return lambda labels, ids: by_class(labels)
-    return lambda labels, ids: new_instances(len(ids), stream.experiences, scenario.seed, client)
+from fed_unlearn.callables import imported_callable
+from fed_unlearn.data.sources import ImageSource
+from fed_unlearn.errors import FedUnlearnError, InvalidDataError, InvalidParameterError
+from fed_unlearn.seeding import derive_seed, isolated_random
+from fed_unlearn.simulations.scenario_errors import errors_at
+from fed_unlearn.simulations.sections import Scenario, StreamSection
+from fed_unlearn.simulations.task import training_positions_of
 
 
-def arrived_classes(scenario: Scenario, class_count: int, number: int) -> tuple[int, ...]:
-    """The classes of which samples have arrived once an experience has.
+@dataclass(frozen=True)
+class Experiences:
+    """Which samples of which classes come with each training experience of a scenario.
+
+    Attributes
+    ----------
+    ids : tuple of tuples of str
+        Sample ids of each experience, in order.
+    classes : tuple of frozensets of int
+        The classes of these samples.
+    """
+
+    ids: tuple[tuple[str, ...], ...]
+    classes: tuple[frozenset[int], ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def arrived_classes(self, number: int) -> tuple[int, ...]:
+        """The classes of which samples have come once an experience, from 1, has; ascending."""
+        return tuple(sorted(frozenset[int]().union(*self.classes[:number])))
+
+    def held(self, ids: Iterable[str]) -> dict[int, tuple[str, ...]]:
+        """The part of each experience, by number from 1, that is among some training samples, in their order."""
+        parts: dict[int, list[str]] = {number: [] for number in range(1, len(self) + 1)}
+        for sample_id in ids:
+            if sample_id in self._number_of:
+                parts[self._number_of[sample_id]].append(sample_id)
+        return {number: tuple(part) for number, part in parts.items()}
+
+    @cached_property
+    def _number_of(self) -> dict[str, int]:
+        return {sample_id: number for number, part in enumerate(self.ids, start=1) for sample_id in part}
+
+
+def benchmark_of(scenario: Scenario, source: ImageSource) -> Any:
+    """The Avalanche benchmark that a scenario's training experiences come from.
+
+    Its training stream is made of all clients' training samples, in the source's order: what clients hold back for
+    validation is in no experience. Its test stream is made of the source's test samples.
 
     Parameters
     ----------
     scenario : Scenario
-    class_count : int
-        Classes of its data.
-    number : int
-        Of the experience, from 1; 0 for all of them.
+    source : ImageSource
+        Its data.
 
     Returns
     -------
-    tuple of int
-        Ascending; all classes unless the stream is class-incremental.
+    avalanche.benchmarks.CLScenario
+        One experience of everything where the scenario has no stream. The same for the same scenario.
+
+    Raises
+    ------
+    ScenarioError
+        If there is no such benchmark, or it cannot be made of the data.
     """
-    stream = scenario.stream
-    if stream is None or stream.benchmark != "class-incremental" or number == 0:
-        return tuple(range(class_count))
-    split = class_split(class_count, stream.experiences, scenario.seed, stream.class_order)
-    return tuple(sorted(class_id for classes in split[:number] for class_id in classes))
+    from fed_unlearn.avalanche import benchmarks
+    from fed_unlearn.avalanche.samples import as_avalanche_dataset
+
+    with errors_at(scenario, "clients"):
+        positions = torch.cat(training_positions_of(scenario, source)).sort().values
+    train = as_avalanche_dataset(source.train).subset(positions.tolist())
+    test = as_avalanche_dataset(source.test)
+    stream, seed = scenario.stream, scenario.seed
+    with errors_at(scenario, "stream"):
+        if stream is None:
+            return benchmarks.new_instances(train, test, experiences=1, seed=seed)
+        if stream.benchmark == "new-instances":
+            return benchmarks.new_instances(train, test, experiences=stream.number, seed=seed)
+        if stream.benchmark == "class-incremental":
+            return benchmarks.class_incremental(
+                train,
+                test,
+                experiences=stream.number,
+                seed=seed,
+                class_order=stream.class_order,
+                class_count=source.class_count,
+            )
+    with errors_at(scenario, "stream", "benchmark"):
+        return _called(stream, train, test, seed)
+
+
+def _called(stream: StreamSection, train: Any, test: Any, seed: int) -> Any:
+    """What the user's callable returns; what it draws from torch's global generator is seeded by the scenario."""
+    make = imported_callable(stream.benchmark)
+    own = {"experiences": stream.experiences, "class_order": stream.class_order}
+    keywords = {**stream.parameters, **{key: value for key, value in own.items() if value is not None}}
+    try:
+        with isolated_random(derive_seed(seed, "benchmark")):
+            return make(train, test, **keywords)
+    except FedUnlearnError:
+        raise
+    except Exception as error:  # the user's own code: whatever it raises is a matter of the scenario
+        given = ", ".join(f"{key}={value!r}" for key, value in keywords.items()) or "no parameters"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InvalidParameterError(f"{stream.benchmark} made no benchmark with {given} ({reason})") from error
+
+
+def experiences_of(scenario: Scenario, source: ImageSource) -> Experiences | None:
+    """The training experiences of a scenario; None where it has no stream.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    source : ImageSource
+        Its data.
+
+    Raises
+    ------
+    ScenarioError
+        If the benchmark cannot be made, or its training stream is not made of the clients' training samples, each in at
+        most one experience.
+    """
+    if scenario.stream is None:
+        return None
+    benchmark = benchmark_of(scenario, source)
+    from fed_unlearn.avalanche.benchmarks import experience_ids
+
+    positions = torch.cat(training_positions_of(scenario, source)).tolist()
+    labels = source.train.labels.tolist()
+    label_of = {source.train.ids[position]: labels[position] for position in positions}
+    with errors_at(scenario, "stream", "benchmark"):
+        ids = experience_ids(benchmark)
+        for number, part in enumerate(ids, start=1):
+            unknown = next((sample_id for sample_id in part if sample_id not in label_of), None)
+            if unknown is not None:
+                raise InvalidDataError(
+                    f"experience {number} has a sample {unknown!r}, which is not a training sample of any client;"
+                    " expected samples of the given training set, under their own ids"
+                )
+    return Experiences(ids, tuple(frozenset(label_of[sample_id] for sample_id in part) for part in ids))
+
+
+def arrivals_of_clients(
+    scenario: Scenario, source: ImageSource, experiences: Experiences
+) -> dict[str, dict[int, tuple[str, ...]]]:
+    """The part of each experience that each client of a scenario holds: sample ids by client and number, from 1."""
+    return {
+        str(client): experiences.held(source.train.ids[position] for position in positions.tolist())
+        for client, positions in enumerate(training_positions_of(scenario, source))
+    }

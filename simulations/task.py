@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 from flwr.app import ConfigRecord, Context
-from torch import nn
+from torch import Tensor, nn
 
-from fed_unlearn.data.clients import client_data
+from fed_unlearn.data.clients import client_data, training_positions
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.errors import InvalidDataError
@@ -21,7 +21,6 @@ from fed_unlearn.models import build_model
 from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.simulations.scenario_checks import LeavingClients
 from fed_unlearn.simulations.sections import DataSection, ForgetStep, Scenario, TimelineEntry, TrainingSection
-from fed_unlearn.simulations.stream import assignment_of
 from fed_unlearn.task import Task
 from fed_unlearn.training import TrainingSettings, train_locally
 
@@ -131,7 +130,7 @@ def _data_of(name: str, overrides: tuple[str, ...], nodes: int, client: int) -> 
 
 
 def data_of_client(scenario: Scenario, source: ImageSource, client: int) -> ClientData:
-    """What a client of a scenario holds, with the experiences that its training samples arrive in.
+    """What a client of a scenario holds; messages say when its training samples arrive.
 
     Raises
     ------
@@ -146,7 +145,24 @@ def data_of_client(scenario: Scenario, source: ImageSource, client: int) -> Clie
         parameters=scenario.clients.parameters,
         validation_fraction=scenario.data.validation_fraction,
         seed=scenario.seed,
-        experiences=assignment_of(scenario, source.class_count, client),
+    )
+
+
+def training_positions_of(scenario: Scenario, source: ImageSource) -> list[Tensor]:
+    """Where the training samples of each client of a scenario lie in ``source.train``.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the data cannot be divided as the scenario asks.
+    """
+    return training_positions(
+        source,
+        scenario.clients.count,
+        partition=scenario.clients.partition,
+        parameters=scenario.clients.parameters,
+        validation_fraction=scenario.data.validation_fraction,
+        seed=scenario.seed,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.simulations.section_types import (
     NAME_PATTERN,
     FromZero,
+    OpenSection,
     Parameters,
     Positive,
     Rate,
@@ -18,6 +19,9 @@ from fed_unlearn.simulations.section_types import (
     TrainingOverrides,
     as_tuple,
 )
+
+BUILT_IN_BENCHMARKS = ("class-incremental", "new-instances")
+DEFAULT_EXPERIENCES = 5
 
 ONE, SEVERAL = "<one>", "<several>"
 """Tags of the two forms of ``forget``; pydantic puts them into the place of an error."""
@@ -35,6 +39,13 @@ def _experience(value: object) -> object:
     raise PydanticCustomError("experience", 'Input should be "all" or the number of an experience, from 1')
 
 
+def _benchmark(value: object) -> object:
+    if isinstance(value, str) and (value in BUILT_IN_BENCHMARKS or all(value.partition(":"))):
+        return value
+    known = ", ".join(f"'{name}'" for name in BUILT_IN_BENCHMARKS)
+    raise PydanticCustomError("benchmark", f"Input should be {known} or 'package.module:callable'")
+
+
 def _form(value: object) -> str:
     return SEVERAL if isinstance(value, list | tuple) else ONE
 
@@ -42,18 +53,39 @@ def _form(value: object) -> str:
 Classes = Annotated[tuple[FromZero, ...] | None, Field(min_length=1), BeforeValidator(as_tuple)]
 
 
-class StreamSection(Section):
+class StreamSection(OpenSection):
     """``[stream]``: training samples arrive in experiences; without the section all are there from the start.
 
-    ``class-incremental`` experiences bring new classes, the same at every client, in ``class-order`` or in an order
-    drawn by the seed; ``new-instances`` bring equal random shares of each client's samples. ``replay-samples`` is how
-    many retained samples of each earlier experience a client mixes into those of the current one.
+    The experiences are those of the training stream of an Avalanche benchmark over the training samples of all clients.
+    ``class-incremental`` experiences bring new classes, in ``class-order`` or in an order drawn by the seed;
+    ``new-instances`` bring equal random shares of all samples; ``package.module:callable`` is called with the training
+    and the test samples as two Avalanche data sets with sample ids, and returns any benchmark made of them. Further
+    keys are the callable's, and so are ``experiences`` and ``class-order`` where they are given. ``replay-samples`` is
+    how many retained samples of each earlier experience a client mixes into those of the current one.
     """
 
-    benchmark: Literal["class-incremental", "new-instances"]
-    experiences: Positive = 5
+    benchmark: Annotated[str, BeforeValidator(_benchmark)]
+    experiences: Positive | None = None
     class_order: Classes = None
     replay_samples: FromZero = 0
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the benchmark is one of the library's, which has as many experiences as the section says."""
+        return self.benchmark in BUILT_IN_BENCHMARKS
+
+    @property
+    def number(self) -> int:
+        """Experiences of a built-in benchmark."""
+        return self.experiences if self.experiences is not None else DEFAULT_EXPERIENCES
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_default(cls, value: object) -> object:
+        """A built-in benchmark's number of experiences is written out; a callable has one only where it is given."""
+        if isinstance(value, dict) and value.get("benchmark") in BUILT_IN_BENCHMARKS:
+            return {"experiences": DEFAULT_EXPERIENCES, **value}
+        return value
 
 
 class TrainStep(TrainingOverrides):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays, pack, unpack
+from fed_unlearn.arrivals import arrivals_record
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.gate import Gate
@@ -57,11 +58,15 @@ class ContinualUnlearning(Strategy):
     noise_seed : int, optional
         Of the noise of a differential-privacy wrapper; ``seed`` where none is given. Clients are told ``seed``, and who
         knows a noise's seed can take it off: outside of simulations, give one that only the server knows.
+    arrivals : mapping of str to mapping of int to sequence of str, optional
+        Where samples arrive over time: by client, the ids of its training samples by experience, from 1. Each client is
+        told its own with every message that it answers by its samples; those that stand in no experience never arrive.
+        A client that is not named goes by what its own task says.
 
     Raises
     ------
     InvalidParameterError
-        If the inner strategy cannot be wrapped.
+        If the inner strategy cannot be wrapped, or a sample of a client arrives twice.
 
     Examples
     --------
@@ -83,8 +88,10 @@ class ContinualUnlearning(Strategy):
         evaluate_every: int = 1,
         observer: Observer = ignore,
         noise_seed: int | None = None,
+        arrivals: Mapping[str, Mapping[int, Sequence[str]]] | None = None,
     ) -> None:
         check_supported(inner)
+        self.arrivals = {client: arrivals_record(experiences) for client, experiences in (arrivals or {}).items()}
         self.inner = inner
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         self.gate = gate or Gate()

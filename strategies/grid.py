@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from flwr.app import Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -41,10 +42,21 @@ class EligibleGrid(Grid):
         How often a client that answered with an error is asked again.
     backoff_seconds : float
         Waited before it is asked again the first time; twice as long before every further time.
+    arrivals : mapping of str to ConfigRecord, optional
+        By client, the record of :func:`fed_unlearn.protocol.arrivals_record` that goes with every message that the
+        client answers by its samples, the inner strategy's included.
     """
 
-    def __init__(self, grid: Grid, *, retries: int = 2, backoff_seconds: float = 0.5) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        retries: int = 2,
+        backoff_seconds: float = 0.5,
+        arrivals: Mapping[str, ConfigRecord] | None = None,
+    ) -> None:
         self._grid = grid
+        self._arrivals = arrivals or {}
         self._exchange = Exchange(grid, self._name_of, retries=retries, backoff_seconds=backoff_seconds)
         self.roster = Roster()
         self.dropped: dict[str, str] = {}
@@ -227,13 +239,24 @@ class EligibleGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages; replies come sorted by client, without those that must not be used."""
         self.dropped.clear()
-        replies = [reply for reply in self._exchange.send(list(messages), timeout) if self._usable(reply)]
+        replies = [reply for reply in self._exchange.send(self._told(messages), timeout) if self._usable(reply)]
         order = list(self.roster.clients)
         return sorted(replies, key=lambda reply: order.index(reply.metadata.src_node_id))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting."""
-        return self._grid.push_messages(messages)
+        return self._grid.push_messages(self._told(messages))
+
+    def _told(self, messages: Iterable[Message]) -> list[Message]:
+        """The messages, each with when the samples of its client arrive; the contents that came stay as they are."""
+        told = []
+        for message in messages:
+            record = self._arrivals.get(self.roster.clients.get(message.metadata.dst_node_id, ""))
+            if record is not None and message.metadata.message_type in protocol.READS_SAMPLES:
+                message = copy.copy(message)
+                message.content = RecordDict({**message.content, protocol.ARRIVALS_KEY: record})
+            told.append(message)
+        return told
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Fetch replies to pushed messages."""

@@ -86,7 +86,9 @@ class Session:
         self._strategy, self._timeout, self._evaluate_fn = strategy, timeout, evaluate_fn
         self.served = served
         self.result = UnlearningResult()
-        self.grid = EligibleGrid(grid, retries=plan.retries, backoff_seconds=plan.backoff_seconds)
+        self.grid = EligibleGrid(
+            grid, retries=plan.retries, backoff_seconds=plan.backoff_seconds, arrivals=strategy.arrivals
+        )
         self.grid.roster.leaving = self._leaving()
         self._identify(int(getattr(innermost(strategy.inner), "min_available_nodes", 1)))
         self.auditor = Auditor(self.grid, timeout, plan.retain_limit, strategy.seed)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fed_unlearn.data.experiences import Assignment
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.partitions import partition_indices
 from fed_unlearn.data.sources.base import ImageSource
@@ -28,7 +27,6 @@ def client_data(
     parameters: Mapping[str, object] | None = None,
     validation_fraction: float = 0.1,
     seed: int = 0,
-    experiences: Assignment | None = None,
 ) -> ClientData:
     """The data of one client: its part of the training samples, and an equal share of the test samples.
 
@@ -49,9 +47,6 @@ def client_data(
     validation_fraction : float in [0, 1), default 0.1
         Share of the client's training samples that the gate judges by, in the proportions of its classes.
     seed : int, default 0
-    experiences : callable, optional
-        Gives each training sample the number of the experience that it arrives with; all are there from the start
-        without it.
 
     Returns
     -------
@@ -62,24 +57,66 @@ def client_data(
     InvalidParameterError
         If the client is out of range, or the samples cannot be divided so.
     """
+    train, validation = _parts(source, client, count, partition, parameters or {}, validation_fraction, seed)
+    order = torch.randperm(len(source.test), generator=seeded_generator(seed, "test-share"))
+    return ClientData(
+        train=source.train.subset(train),
+        validation=source.train.subset(validation),
+        test=source.test.subset(order[client::count].sort().values),
+        class_count=source.class_count,
+        fingerprint=source.fingerprint,
+    )
+
+
+def training_positions(
+    source: ImageSource,
+    count: int,
+    *,
+    partition: str = "iid",
+    parameters: Mapping[str, object] | None = None,
+    validation_fraction: float = 0.1,
+    seed: int = 0,
+) -> list[Tensor]:
+    """Where the training samples of each client lie in the source, as :func:`client_data` divides it.
+
+    Parameters
+    ----------
+    source, count, partition, parameters, validation_fraction, seed
+        As :func:`client_data` takes them.
+
+    Returns
+    -------
+    list of Tensors of int64
+        One a client: positions in ``source.train``, in the order of the client's ``train``.
+
+    Raises
+    ------
+    InvalidParameterError
+        As :func:`client_data` does.
+    """
+    divided = (count, partition, parameters or {}, validation_fraction, seed)
+    return [_parts(source, client, *divided)[0] for client in range(count)]
+
+
+def _parts(
+    source: ImageSource,
+    client: int,
+    count: int,
+    partition: str,
+    parameters: Mapping[str, object],
+    validation_fraction: float,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Positions of a client's training and validation samples in the source."""
     if not 0 <= client < count:
         raise InvalidParameterError(f"client {client} does not exist; expected 0 to {count - 1}")
     if not 0 <= validation_fraction < 1:
         raise InvalidParameterError(
             f"validation_fraction: {validation_fraction} was given; expected a number from 0 to below 1"
         )
-    held = _partition(source, count, partition, parameters or {}, seed)[client]
+    held = _partition(source, count, partition, parameters, seed)[client]
     kept, validation = _split(source.train.labels[held], validation_fraction, (seed, "validation", client))
-    train = source.train.subset(held[kept])
-    order = torch.randperm(len(source.test), generator=seeded_generator(seed, "test-share"))
-    return ClientData(
-        train=train,
-        validation=source.train.subset(held[validation]),
-        test=source.test.subset(order[client::count].sort().values),
-        class_count=source.class_count,
-        fingerprint=source.fingerprint,
-        experiences=experiences(train.labels, train.ids) if experiences is not None else None,
-    )
+    return held[kept], held[validation]
 
 
 def _partition(

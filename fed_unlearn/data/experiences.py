@@ -1,30 +1,21 @@
-"""When a client's training samples arrive: the training experiences of a continual federation.
-
-The two ways of dividing samples are those of the continual-learning literature (Lomonaco et al., 2021, "Avalanche: an
-end-to-end library for continual learning"): class-incremental, where each experience brings new classes, and
-new-instances, where each brings new samples of all classes.
-"""
+"""The classes of class-incremental experiences, and what is replayed of earlier ones."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
-from torch import Tensor
 
 from fed_unlearn.data.images import ImageSet
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.seeding import seeded_generator
-
-Assignment = Callable[[Tensor, Sequence[str]], Tensor]
-"""From labels (n,) and ids of a client's training samples to the number, from 1, of each one's experience (n,)."""
 
 
 def class_split(
     class_count: int, experiences: int, seed: int, class_order: Sequence[int] | None = None
 ) -> tuple[tuple[int, ...], ...]:
-    """The classes that each experience brings: the same for every client of a federation.
+    """The classes that each class-incremental experience brings.
 
     Parameters
     ----------
@@ -61,72 +52,6 @@ def class_split(
     sizes = [class_count // experiences + (number < class_count % experiences) for number in range(experiences)]
     ends = list(accumulate(sizes))
     return tuple(tuple(sorted(class_order[end - size : end])) for size, end in zip(sizes, ends, strict=True))
-
-
-def class_incremental(
-    labels: Tensor, class_count: int, experiences: int, seed: int, class_order: Sequence[int] | None = None
-) -> Tensor:
-    """Experience numbers where each experience brings new classes.
-
-    Parameters
-    ----------
-    labels : Tensor of shape (n,), int64
-        Of one client's training samples; it need not hold all classes.
-    class_count, experiences, seed, class_order
-        As :func:`class_split` takes them.
-
-    Returns
-    -------
-    Tensor of shape (n,), int64
-        From 1 to ``experiences``.
-
-    Raises
-    ------
-    InvalidDataError
-        If a label is not one of the classes.
-    InvalidParameterError
-        As :func:`class_split` does.
-    """
-    number_of = torch.zeros(class_count, dtype=torch.int64)
-    for number, classes in enumerate(class_split(class_count, experiences, seed, class_order), start=1):
-        number_of[list(classes)] = number
-    if len(labels) and not (int(labels.min()) >= 0 and int(labels.max()) < class_count):
-        raise InvalidDataError(
-            f"labels from {int(labels.min())} to {int(labels.max())} were given; expected 0 to {class_count - 1}"
-        )
-    return number_of[labels]
-
-
-def new_instances(count: int, experiences: int, seed: int, client: str | int) -> Tensor:
-    """Experience numbers where each experience brings an equal random share of a client's samples, of any class.
-
-    Parameters
-    ----------
-    count : int
-        Training samples of the client, at least 0.
-    experiences : int
-        At least 1. Where they do not divide the samples, the first ones bring one sample more.
-    seed : int
-        Of the draw, together with the client.
-    client : str or int
-        Which client this is.
-
-    Returns
-    -------
-    Tensor of shape (count,), int64
-        From 1 to ``experiences``.
-
-    Raises
-    ------
-    InvalidParameterError
-        If there is no experience.
-    """
-    if experiences < 1:
-        raise InvalidParameterError(f"{experiences} experiences were asked for; expected at least 1")
-    shuffled = torch.randperm(count, generator=seeded_generator(seed, "new-instances", client))
-    numbers = torch.empty(count, dtype=torch.int64)
-    numbers[shuffled] = torch.arange(count) % experiences + 1
-    return numbers
 
 
 def replayed(experience: ImageSet, retained: ImageSet, count: int, generator: torch.Generator) -> ImageSet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fed_unlearn.callables import imported_callable
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
 from fed_unlearn.inference import evaluation_mode
 from fed_unlearn.models.networks import AllCNN, SmallCNN
@@ -139,13 +139,9 @@ def _builder(name: str) -> Callable[..., nn.Module]:
 
         return partial(torchvision_model, attribute)
     try:
-        module = importlib.import_module(place)
-    except ImportError as error:
-        raise InvalidModelError(f"model {name!r}: {place} cannot be imported ({error})") from error
-    builder = getattr(module, attribute, None)
-    if not callable(builder):
-        raise InvalidModelError(f"model {name!r}: {place} has no callable {attribute!r}")
-    return builder  # type: ignore[no-any-return]
+        return imported_callable(name)
+    except InvalidParameterError as error:
+        raise InvalidModelError(f"model {name!r}: {error}") from error
 
 
 def _check_parameters(name: str, builder: Callable[..., nn.Module], keywords: Mapping[str, object]) -> None:

@@ -6,15 +6,20 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
+from fed_unlearn.arrivals import arriving
+from fed_unlearn.avalanche.benchmarks import experience_ids
+from fed_unlearn.avalanche.samples import sample_ids
 from fed_unlearn.client_store import ClientStore
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.protocol import ARRIVALS_KEY, arrivals_record
+from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.client_app import app
-from fed_unlearn.simulations.data_checks import check_clients
+from fed_unlearn.simulations.data_checks import check_parts
 from fed_unlearn.simulations.inprocess import InProcessGrid
-from fed_unlearn.simulations.scenario import ScenarioError, check_against_data, load_scenario
+from fed_unlearn.simulations.scenario import ScenarioError, load_scenario
 from fed_unlearn.simulations.sections import Scenario
-from fed_unlearn.simulations.stream import arrived_classes
+from fed_unlearn.simulations.stream import Experiences, arrivals_of_clients, benchmark_of, experiences_of
 from fed_unlearn.simulations.task import ScenarioTask, data_of_client, new_model, source_of, training_config
 
 STREAM = """
@@ -58,9 +63,7 @@ def scenario(path: Path) -> Scenario:
 
 def problem(path: Path, *overrides: str) -> str:
     with pytest.raises(ScenarioError) as caught:
-        scenario = load_scenario(str(path), overrides)
-        check_against_data(scenario, class_count=10)
-        check_clients(scenario, source_of(scenario.data))
+        check_parts(load_scenario(str(path), overrides))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -75,7 +78,11 @@ def problem(path: Path, *overrides: str) -> str:
         (["timeline.0.train.experience=0"], 'timeline[0].train.experience: 0 was given; expected "all" or the number of an experience, from 1'),
         (["timeline.0.train.experience=true"], 'timeline[0].train.experience: True was given; expected "all" or the number'),
         (["timeline.0.train.experience=first"], "timeline[0].train.experience: 'first' was given; expected"),
-        (["stream.benchmark=domain-incremental"], "stream.benchmark: 'domain-incremental' was given; expected 'class-incremental' or 'new-instances'"),
+        (["stream.benchmark=domain-incremental"], "stream.benchmark: 'domain-incremental' was given; expected 'class-incremental', 'new-instances' or 'package.module:callable'"),
+        (["stream.benchmark=:made"], "stream.benchmark: ':made' was given; expected 'class-incremental'"),
+        (["stream.benchmark=7"], "stream.benchmark: 7 was given; expected 'class-incremental'"),
+        (["stream.experience=7"], "stream.experience: is not a known key; did you mean experiences? allowed are benchmark, experiences, class-order, replay-samples"),
+        (["stream.task-labels=true"], "stream.task-labels: is not a known key; allowed are benchmark"),
         (["stream.benchmark=new-instances"], "stream.class-order: was given with benchmark 'new-instances'; expected none"),
         (["stream.experiences=0"], "stream.experiences: 0 was given"),
         (["stream.experiences=11"], "stream.experiences: 11 was given; 'digits' has 10 classes, one each"),
@@ -103,19 +110,70 @@ def test_a_number_needs_a_stream(path: Path) -> None:
     )
 
 
+OF_USER = """
+benchmark = "made_benchmarks:{name}"
+replay-samples = 6
+"""
+OWN = "stream.benchmark: made_benchmarks:"
+
+
+def of_user(path: Path, name: str) -> Path:
+    path.write_text(STREAM[: STREAM.index("benchmark")] + OF_USER.format(name=name) + STREAM[STREAM.index("[[") :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "expected"),
+    [
+        ("absent", [], "stream.benchmark: made_benchmarks has no callable 'absent'"),
+        ("NOT_CALLABLE", [], "stream.benchmark: made_benchmarks has no callable 'NOT_CALLABLE'"),
+        ("halves", ["stream.benchmark=nowhere.at_all:make"], "stream.benchmark: nowhere.at_all cannot be imported (No module named 'nowhere')"),
+        ("halves", ["stream.weight=2"], OWN + "halves made no benchmark with weight=2 (TypeError: halves() got an unexpected keyword argument 'weight')"),
+        ("halves", ["stream.experiences=2"], OWN + "halves made no benchmark with experiences=2 (TypeError"),
+        ("halves", ["stream.class-order=[1, 0]"], OWN + "halves made no benchmark with class_order=(1, 0) (TypeError"),
+        ("failing", ["stream.weight=2.5"], OWN + "failing made no benchmark with weight=2.5 (RuntimeError: no benchmark of weight 2.5)"),
+        ("no_benchmark", [], "stream.benchmark: a tuple was given; expected an Avalanche benchmark, a CLScenario with a train_stream"),
+        ("without_ids", [], "stream.benchmark: experience 1 of the train stream: a data set of 2 samples without sample ids"),
+        ("twice", [], "stream.benchmark: sample '"),
+        ("of_test_samples", [], "stream.benchmark: experience 2 has a sample '"),
+        ("halves", [], "timeline[3].train.experience: 4 is not an experience of the stream (1..2)"),
+        ("halves", ["timeline.3.train.experience=1"], "timeline[3].train.experience: 1 comes after 2"),
+        ("halves", ["timeline.0.train.experience=all"], 'timeline[0].train.experience: "all" was given before any experience had arrived; expected a number (from 1)'),
+    ],
+)  # fmt: skip
+def test_problems_of_a_users_benchmark_name_place_value_and_what_is_allowed(
+    path: Path, name: str, overrides: list[str], expected: str
+) -> None:
+    of_user(path, name)
+    assert problem(path, *overrides).startswith(f"arriving.toml: {expected}")
+
+
+def test_nothing_is_written_where_the_benchmark_cannot_be_made(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["run", str(of_user(path, "failing")), "--out", str(path.parent / "out")]) == 2
+    assert "arriving.toml: stream.benchmark: made_benchmarks:failing made no" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not (path.parent / "out").exists()
+
+
+def test_a_resolved_scenario_says_what_was_given_and_no_more(path: Path) -> None:
+    for name, overrides in (("new_classes", ["stream.experiences=5"]), ("halves", ["stream.left-out=4"])):
+        scenario = load_scenario(str(of_user(path, name)), overrides)
+        copied = path.with_name("copied.toml")
+        copied.write_text(scenario.to_toml())
+        again = load_scenario(str(copied))
+        assert again.stream == scenario.stream
+        assert again.stream is not None and (again.stream.experiences is None) == (name == "halves")
+    path.write_text(STREAM.replace("experiences = 5\n", ""))
+    plain = load_scenario(str(path))
+    assert plain.stream is not None and plain.stream.experiences == 5 and "experiences = 5" in plain.to_toml()
+
+
 def test_every_entry_knows_its_experience_and_what_has_arrived(scenario: Scenario, tmp_path: Path) -> None:
     assert [scenario.experience_at(index) for index in range(5)] == [1, 2, 0, 4, 0]
     assert [scenario.arrived_at(index) for index in range(5)] == [1, 2, 2, 4, 4]
-    assert [arrived_classes(scenario, 10, number) for number in (1, 2, 5, 0)] == [
-        (3, 8),
-        (0, 1, 3, 8),
-        tuple(range(10)),
-        tuple(range(10)),
-    ]
     repeated = load_scenario(str(tmp_path / "arriving.toml"), ["timeline.3.train.experience=2"])
     assert [repeated.arrived_at(index) for index in range(5)] == [1, 2, 2, 2, 2]
-    new_instances = ["stream={benchmark = 'new-instances', experiences = 4}"]
-    assert arrived_classes(load_scenario(str(tmp_path / "arriving.toml"), new_instances), 10, 1) == tuple(range(10))
     plain = load_scenario("cifar10")
     assert [plain.arrived_at(index) for index in range(3)] == [plain.experience_at(0)] * 3 == [0, 0, 0]
 
@@ -130,18 +188,65 @@ def test_messages_carry_the_experience_only_where_there_is_a_stream(scenario: Sc
     }
 
 
-def test_clients_share_the_split_of_classes_and_draw_their_own_instances(path: Path) -> None:
-    scenario = load_scenario(str(path))
+def experiences_by(scenario: Scenario) -> tuple[Experiences, list[ClientData]]:
+    """The experiences of a scenario, and its clients as they are told of them."""
     source = source_of(scenario.data)
-    for client in range(3):
-        data = data_of_client(scenario, source, client)
+    experiences = experiences_of(scenario, source)
+    assert experiences is not None
+    arrivals = arrivals_of_clients(scenario, source, experiences)
+    count = scenario.clients.count
+    assert list(arrivals) == [str(client) for client in range(count)]
+    clients = [
+        arriving(data_of_client(scenario, source, client), list(arrivals[str(client)].values()))
+        for client in range(count)
+    ]
+    return experiences, clients
+
+
+def test_class_incremental_experiences_bring_the_classes_of_the_order(scenario: Scenario) -> None:
+    experiences, clients = experiences_by(scenario)
+    assert [set(classes) for classes in experiences.classes] == list(CLASSES.values())
+    assert [experiences.arrived_classes(number) for number in (1, 2, 5)] == [(3, 8), (0, 1, 3, 8), tuple(range(10))]
+    for data in clients:
         assert {number: set(data.of_experience(number).labels.tolist()) for number in CLASSES} == CLASSES
+        assert data.experience_count == 5
+
+
+def test_new_instances_are_shares_of_all_samples_and_of_every_class(path: Path) -> None:
     scenario = load_scenario(str(path), ["stream={benchmark = 'new-instances', experiences = 4}"])
-    for client in range(3):
-        data = data_of_client(scenario, source, client)
-        sizes = [len(data.of_experience(number)) for number in range(1, 5)]
-        assert sum(sizes) == len(data.train) and max(sizes) - min(sizes) <= 1
-        assert all(len(data.of_experience(number).labels.unique()) == 10 for number in range(1, 5))
+    experiences, clients = experiences_by(scenario)
+    sizes = [len(part) for part in experiences.ids]
+    assert sum(sizes) == sum(len(data.train) for data in clients) and max(sizes) - min(sizes) <= 1
+    assert all(experiences.arrived_classes(number) == tuple(range(10)) for number in (1, 4))
+    for data in clients:
+        share = len(data.train) / 4
+        # A client's part of a share is hypergeometric, with a deviation below that of a binomial draw.
+        assert all(abs(len(data.of_experience(number)) - share) < 4 * (share * 0.75) ** 0.5 for number in range(1, 5))
+
+
+def test_a_benchmark_is_the_same_for_the_same_seed_and_leaves_global_generators_alone(path: Path) -> None:
+    of_user(path, "new_classes")
+    timeline = "timeline=[{train = {experience = 1, rounds = 1}}]"
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    drawn = [experiences_by(load_scenario(str(path), [f"seed={seed}", timeline]))[0].classes for seed in (0, 1, 2)]
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    again = [experiences_by(load_scenario(str(path), [f"seed={seed}", timeline]))[0].classes for seed in (0, 1, 2)]
+    assert drawn == again and len(set(drawn)) > 1
+
+
+def test_without_a_stream_a_benchmark_is_one_experience_of_everything() -> None:
+    scenario = load_scenario("digits")
+    source = source_of(scenario.data)
+    assert experiences_of(scenario, source) is None
+    benchmark = benchmark_of(scenario, source)
+    [everything] = experience_ids(benchmark)
+    clients = [data_of_client(scenario, source, client) for client in range(10)]
+    held = {sample_id for data in clients for sample_id in data.train.ids}
+    assert list(everything) == [sample_id for sample_id in source.train.ids if sample_id in held]
+    [test] = benchmark.test_stream
+    assert sample_ids(test.dataset) == source.test.ids
 
 
 class Clients:
@@ -153,6 +258,10 @@ class Clients:
         self.scenario, self.folder = scenario, folder
         self.source = source_of(scenario.data)
         self.arrays = ArrayRecord(new_model(scenario, self.source).state_dict())
+        _, self.data = experiences_by(scenario)
+        experiences = experiences_of(scenario, self.source)
+        assert experiences is not None
+        self.arrivals = arrivals_of_clients(scenario, self.source, experiences)
         self.trained: dict[int, list[ImageSet]] = defaultdict(list)
         count = scenario.clients.count
         self.grid = InProcessGrid(app, count, run_config={"scenario": str(file), "out": str(folder)})
@@ -175,8 +284,12 @@ class Clients:
     def _send(self, message_type: str, **config: int | list[int]) -> list[Message]:
         records = {"arrays": self.arrays, "config": ConfigRecord({"server-round": 1, "seed": 0, **config})}
         messages = [
-            Message(RecordDict(dict(records)), dst_node_id=node, message_type=message_type)
-            for node in self.grid.get_node_ids()
+            Message(
+                RecordDict({**records, ARRIVALS_KEY: arrivals_record(self.arrivals[str(client)])}),
+                dst_node_id=client + 1,
+                message_type=message_type,
+            )
+            for client in range(self.scenario.clients.count)
         ]
         replies = list(self.grid.send_and_receive(messages))
         assert all(reply.has_content() for reply in replies), [reply.error for reply in replies if reply.has_error()]
@@ -195,7 +308,7 @@ def test_a_round_of_an_experience_trains_on_it_and_replays_earlier_ones(clients:
     for number in (3, 3, 1):
         replies = clients.send("train", experience=number, arrived=number)
     for client in range(3):
-        data = data_of_client(clients.scenario, clients.source, client)
+        data = clients.data[client]
         first, second, alone = clients.trained[client]
         assert first.ids == second.ids  # the same samples are replayed in every round
         assert alone.ids == data.of_experience(1).ids
@@ -211,7 +324,7 @@ def test_a_round_of_an_experience_trains_on_it_and_replays_earlier_ones(clients:
 def test_a_forgotten_sample_is_trained_on_neither_as_new_nor_replayed_nor_with_all(clients: Clients) -> None:
     clients.send("train", experience=2, arrived=2)
     before = clients.trained[0][0]
-    data = data_of_client(clients.scenario, clients.source, 0)
+    data = clients.data[0]
     replayed = [sample_id for sample_id in before.ids if sample_id in set(data.of_experience(1).ids)]
     forgotten = {replayed[0], data.of_experience(2).ids[3]}
     clients.store(0).quarantine("r1", sorted(forgotten), 1)
@@ -228,13 +341,14 @@ def test_a_forgotten_sample_is_trained_on_neither_as_new_nor_replayed_nor_with_a
 def test_accuracy_counts_test_samples_of_classes_that_have_arrived_and_are_not_forgotten(clients: Clients) -> None:
     model = new_model(clients.scenario, clients.source).eval()
     for config, classes in (
-        ({"arrived": 2}, {0, 1, 3, 8}),
-        ({"arrived": 2, "forgotten-classes": [3]}, {0, 1, 8}),
+        ({"arrived-classes": [0, 1, 3, 8]}, {0, 1, 3, 8}),
+        ({"arrived-classes": [0, 1, 3, 8], "forgotten-classes": [3]}, {0, 1, 8}),
+        ({"forgotten-classes": [3]}, set(range(10)) - {3}),
         ({}, set(range(10))),
     ):
         replies = clients.send("evaluate", **config)
         for client, reply in enumerate(replies):
-            test = data_of_client(clients.scenario, clients.source, client).test
+            test = clients.data[client].test
             chosen = [index for index, label in enumerate(test.labels.tolist()) if label in classes]
             pixels, labels = test.batch(torch.tensor(chosen))
             with torch.no_grad():
@@ -243,3 +357,11 @@ def test_accuracy_counts_test_samples_of_classes_that_have_arrived_and_are_not_f
             assert metrics["num-examples"] == len(chosen)
             assert metrics["accuracy"] == pytest.approx(float((logits.argmax(1) == labels).float().mean()))
             assert metrics["loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-4)
+
+
+def test_a_client_that_is_not_told_what_arrives_does_not_train(clients: Clients) -> None:
+    config = ConfigRecord({"server-round": 1, "seed": 0, "experience": 1, "arrived": 1})
+    content = RecordDict({"arrays": clients.arrays, "config": config})
+    [reply] = clients.grid.send_and_receive([Message(content, dst_node_id=1, message_type="train")])
+    assert reply.has_error() and "does not say which samples arrive when" in reply.error.reason
+    assert not clients.trained

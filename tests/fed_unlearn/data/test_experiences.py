@@ -1,13 +1,9 @@
-from collections import Counter
-
 import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from fed_unlearn.data.clients import client_data
-from fed_unlearn.data.experiences import class_incremental, class_split, new_instances, replayed
+from fed_unlearn.data.experiences import class_split, replayed
 from fed_unlearn.data.images import ClientData, ImageSet
-from fed_unlearn.data.sources import load_source
 from fed_unlearn.data.streamed import StreamedSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 
@@ -33,26 +29,6 @@ def test_every_class_comes_with_one_experience_and_the_first_ones_bring_more() -
     assert class_split(5, 2, seed=7, class_order=[4, 0, 2, 1, 3]) == ((0, 2, 4), (1, 3))
 
 
-def test_class_incremental_numbers_follow_from_the_labels_at_every_client() -> None:
-    assert class_incremental(LABELS, 5, 3, seed=0, class_order=(0, 1, 2, 4, 3)).tolist() == [
-        {0: 1, 1: 1, 2: 2, 4: 2, 3: 3}[label] for label in LABELS.tolist()
-    ]
-    whole = class_incremental(LABELS, 5, 3, seed=9)
-    assert class_incremental(LABELS[:3], 5, 3, seed=9).tolist() == whole.tolist()[:3]
-    assert class_incremental(LABELS[:0], 5, 3, seed=9).shape == (0,)
-
-
-def test_new_instances_are_equal_random_shares_of_each_client() -> None:
-    numbers = new_instances(503, 5, seed=1, client=2)
-    assert sorted(Counter(numbers.tolist()).items()) == [(1, 101), (2, 101), (3, 101), (4, 100), (5, 100)]
-    assert numbers.tolist() == new_instances(503, 5, seed=1, client=2).tolist()
-    for other in (new_instances(503, 5, seed=1, client=3), new_instances(503, 5, seed=2, client=2)):
-        # Independent draws agree on one sample in five: within four standard deviations of 503 * 0.2.
-        assert abs(int((other == numbers).sum()) - 100.6) < 4 * (503 * 0.2 * 0.8) ** 0.5
-    # A class of 100 among them is spread over all experiences, 20 each, hypergeometric with deviation 3.6.
-    assert all(abs(int((numbers[:100] == number).sum()) - 20) < 15 for number in range(1, 6))
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -60,7 +36,6 @@ def test_new_instances_are_equal_random_shares_of_each_client() -> None:
         (lambda: class_split(3, 0, 0), "0 class-incremental experiences"),
         (lambda: class_split(3, 2, 0, [0, 1]), r"class order \[0, 1\] was given; expected every class from 0 to 2 once"),
         (lambda: class_split(3, 2, 0, [0, 1, 1]), "class order"),
-        (lambda: new_instances(4, 0, 0, 0), "0 experiences were asked for; expected at least 1"),
     ],
 )  # fmt: skip
 def test_experiences_that_cannot_be_are_refused(call, message) -> None:  # type: ignore[no-untyped-def]
@@ -68,9 +43,7 @@ def test_experiences_that_cannot_be_are_refused(call, message) -> None:  # type:
         call()
 
 
-def test_labels_and_numbers_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InvalidDataError, match="labels from 0 to 4 were given; expected 0 to 3"):
-        class_incremental(LABELS, 4, 2, seed=0)
+def test_numbers_that_do_not_fit_are_refused() -> None:
     for wrong in (NUMBERS[:5], NUMBERS.to(torch.int32), NUMBERS - 1):
         with pytest.raises(InvalidDataError, match=r"experiences: a tensor of shape \(.\,\) and torch.int"):
             held(wrong)
@@ -107,22 +80,6 @@ def test_streamed_samples_arrive_as_those_in_memory_do() -> None:
         (data.of_experience(3), held(NUMBERS).of_experience(3)),
     ):
         assert all(torch.equal(one, other) for one, other in zip(ours.batch(), memory.batch(), strict=True))
-
-
-def test_a_client_of_the_digits_learns_when_its_samples_arrive() -> None:
-    source = load_source("digits")
-    seen: list[tuple[str, ...]] = []
-
-    def by_parity(labels: torch.Tensor, ids: tuple[str, ...]) -> torch.Tensor:
-        seen.append(tuple(ids))
-        return labels % 2 + 1
-
-    data = client_data(source, 1, 4, seed=3, experiences=by_parity)  # type: ignore[arg-type]
-    plain = client_data(source, 1, 4, seed=3)
-    assert seen == [plain.train.ids] and data.train.ids == plain.train.ids
-    assert plain.experiences is None
-    assert set(data.of_experience(1).labels.tolist()) == {0, 2, 4, 6, 8}
-    assert set(data.arrived(1).ids) | set(data.of_experience(2).ids) == set(plain.train.ids)
 
 
 def test_a_forgotten_sample_is_never_replayed_and_changes_no_other() -> None:

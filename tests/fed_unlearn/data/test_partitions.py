@@ -3,7 +3,7 @@ import pytest
 import torch
 from flwr_datasets import partitioner as flower_partitioners
 
-from fed_unlearn.data.clients import client_data
+from fed_unlearn.data.clients import client_data, training_positions
 from fed_unlearn.data.partitions import partition_indices, partitioner_names
 from fed_unlearn.data.sources import load_source
 from fed_unlearn.errors import InvalidParameterError
@@ -103,6 +103,11 @@ def test_clients_share_the_source_without_overlap() -> None:
         )
         for client in range(7)
     ]
+    positions_of = training_positions(
+        source, 7, partition="dirichlet", parameters={"alpha": 0.5}, validation_fraction=0.2, seed=4
+    )
+    for data, places in zip(clients, positions_of, strict=True):
+        assert data.train.ids == tuple(source.train.ids[place] for place in places.tolist())
     held = [sample_id for data in clients for sample_id in data.train.ids + data.validation.ids]
     assert sorted(held) == sorted(source.train.ids)
     assert sorted(sample_id for data in clients for sample_id in data.test.ids) == sorted(source.test.ids)

@@ -1,0 +1,105 @@
+"""When a client's training samples arrive: what the server tells it of the experiences of a stream.
+
+The server owns the benchmark. With every message that goes to a client's data it sends the ids of that client's own
+training samples, experience by experience, in a ConfigRecord of its own; a client keeps nothing of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from flwr.app import ConfigRecord, Message
+
+from fed_unlearn.data.images import ClientData
+from fed_unlearn.errors import InvalidParameterError, ProtocolError
+
+ARRIVALS_KEY = "arrivals"
+NEVER = 2**63 - 1
+"""Experience number of samples that come in none: above every number that a message can name."""
+
+_IDS = "sample-ids"
+
+
+def arrivals_record(experiences: Mapping[int, Sequence[str]]) -> ConfigRecord:
+    """The record that tells one client which of its training samples come when.
+
+    Make it once a client and send it with every message: the ids are one text in it.
+
+    Parameters
+    ----------
+    experiences : mapping of int to sequence of str
+        Sample ids by number of the experience, from 1; experiences that bring this client nothing may be left out.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a number is below 1, or a sample stands twice.
+    """
+    if any(number < 1 for number in experiences):
+        raise InvalidParameterError(f"arrivals: experience {min(experiences)} was given; expected numbers from 1")
+    ids = [list(experiences.get(number, ())) for number in range(1, max(experiences, default=0) + 1)]
+    twice = _repeated(ids)
+    if twice is not None:
+        raise InvalidParameterError(f"arrivals: sample {twice!r} was given twice; expected each in one experience")
+    return ConfigRecord({_IDS: json.dumps(ids, separators=(",", ":"))})
+
+
+def arrivals_of(message: Message) -> tuple[tuple[str, ...], ...] | None:
+    """What :func:`arrivals_record` tells of each experience, in order; None where the message has no such record.
+
+    Raises
+    ------
+    ProtocolError
+        If the record is not such a one.
+    """
+    record = message.content.get(ARRIVALS_KEY)
+    if record is None:
+        return None
+    try:
+        if not isinstance(record, ConfigRecord) or set(record) != {_IDS}:
+            raise ValueError
+        ids = json.loads(str(record[_IDS]))
+        if not isinstance(ids, list) or not all(isinstance(part, list) for part in ids):
+            raise ValueError
+        if not all(isinstance(sample_id, str) for part in ids for sample_id in part) or _repeated(ids) is not None:
+            raise ValueError
+    except ValueError as error:
+        raise ProtocolError(f"a {message.metadata.message_type} message with malformed arrivals") from error
+    return tuple(tuple(part) for part in ids)
+
+
+def arriving(data: ClientData, experiences: Sequence[Sequence[str]]) -> ClientData:
+    """A client's data with its training samples in experiences.
+
+    Parameters
+    ----------
+    data : ClientData
+    experiences : sequence of sequences of str
+        Ids of its training samples, by experience; those that stand in none never arrive (:data:`NEVER`).
+
+    Raises
+    ------
+    ProtocolError
+        If a sample is not one of its training samples: server and client speak of different data.
+    """
+    numbers = {sample_id: number for number, part in enumerate(experiences, start=1) for sample_id in part}
+    own = [numbers.get(sample_id, NEVER) for sample_id in data.train.ids]
+    unknown = len(numbers) - sum(number != NEVER for number in own)
+    if unknown:
+        raise ProtocolError(f"{unknown} of the {len(numbers)} samples of its arrivals are no training samples here")
+    return replace(data, experiences=torch.tensor(own, dtype=torch.int64))
+
+
+def _repeated(parts: Sequence[Sequence[str]]) -> str | None:
+    """A sample that stands in two experiences, or twice in one."""
+    seen: set[str] = set()
+    for part in parts:
+        before = len(seen)
+        seen.update(part)
+        if len(seen) < before + len(part):
+            others = set[str]().union(*(other for other in parts if other is not part))
+            return next(name for name in part if name in others or list(part).count(name) > 1)
+    return None

@@ -1,0 +1,22 @@
+"""Continual unlearning for Avalanche: forget streams, a plug-in and metrics.
+
+Imports the library avalanche, which takes seconds: nothing else of fed_unlearn does where it is imported.
+"""
+
+from fed_unlearn.avalanche.metrics import forget_metrics
+from fed_unlearn.avalanche.mixin import Unlearning, UnlearningCallbacks
+from fed_unlearn.avalanche.order import interleave
+from fed_unlearn.avalanche.plugin import UnlearningPlugin
+from fed_unlearn.avalanche.samples import with_sample_ids
+from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
+
+__all__ = [
+    "ForgetExperience",
+    "Unlearning",
+    "UnlearningCallbacks",
+    "UnlearningPlugin",
+    "forget_benchmark",
+    "forget_metrics",
+    "interleave",
+    "with_sample_ids",
+]

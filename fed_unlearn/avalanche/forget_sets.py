@@ -1,0 +1,210 @@
+"""What each request of a stream forgets: sets of samples, worked out from ids, labels and who holds what."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fed_unlearn.data.draws import drawn
+from fed_unlearn.errors import InvalidDataError, InvalidRequestError
+from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """The samples of a training stream, one after the other, experience by experience.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        Each once.
+    labels : Tensor of shape (n,), int64
+    experiences : Tensor of shape (n,), int64
+        The training experience that each arrives with, from 1.
+    originals : Tensor of shape (n,), int64
+        Where each stands in the data set that the stream was made from.
+    """
+
+    ids: tuple[str, ...]
+    labels: Tensor
+    experiences: Tensor
+    originals: Tensor
+
+
+class ForgetSets:
+    """Works through the requests of a stream, each of which finds what those before it have left.
+
+    Parameters
+    ----------
+    arrivals : Arrivals
+    clients : mapping of str to sequence of str, optional
+        The ids of each client's samples, in the client's own order. Without it there is one client, which holds all
+        samples in their original order and goes by any name.
+    seed : int
+        Of samples that are drawn.
+
+    Raises
+    ------
+    InvalidDataError
+        If a client is said to hold a sample that is not there, or that another one holds.
+    """
+
+    def __init__(self, arrivals: Arrivals, clients: Mapping[str, Sequence[str]] | None, seed: int) -> None:
+        self.arrivals = arrivals
+        self._seed = seed
+        self._position = {name: position for position, name in enumerate(arrivals.ids)}
+        self._held = None if clients is None else self._positions_of(clients)
+        self._sequence = self._in_order()
+        self._forgotten = torch.zeros(len(arrivals.ids), dtype=torch.bool)
+
+    def members(self, request: ForgetRequest) -> frozenset[str]:
+        """All samples of the client that a client request is about, later ones too; none for other scopes."""
+        if not isinstance(request.scope, ClientScope) or self._held is None:
+            return frozenset()
+        return frozenset(self.arrivals.ids[position] for position in self._held[request.scope.client].tolist())
+
+    def next(self, request: ForgetRequest, after: int) -> Tensor:
+        """D_f of the next request: positions among the arrivals, in the order of clients and of their samples.
+
+        Parameters
+        ----------
+        request : ForgetRequest
+            With an id.
+        after : int
+            Training experiences that come before it, from 1.
+
+        Returns
+        -------
+        Tensor of shape (m,), int64
+            At least one.
+
+        Raises
+        ------
+        InvalidRequestError
+            If there is nothing to forget, nothing would be left, or it names what is not there to be forgotten.
+        """
+        arrived = self.arrivals.experiences <= after
+        named = self._named(request, after, arrived)
+        wanted = named & arrived & ~self._forgotten
+        if not wanted.any():
+            raise InvalidRequestError(
+                f"request {request.id} has nothing to forget after experience {after}: what it names has not arrived"
+                " yet, or is forgotten already"
+            )
+        self._forgotten |= named
+        if not (arrived & ~self._forgotten).any():
+            raise InvalidRequestError(
+                f"request {request.id} leaves none of the {int(arrived.sum())} samples that have arrived after"
+                f" experience {after}; expected a request that leaves something to remember"
+            )
+        return self._sequence[wanted[self._sequence]]
+
+    def _named(self, request: ForgetRequest, after: int, arrived: Tensor) -> Tensor:
+        """Every sample that a request asks for, whether it has arrived or not."""
+        match request.scope:
+            case ClassScope(classes=classes):
+                known = set(self.arrivals.labels.unique().tolist())
+                unknown = [item for item in classes if item not in known]
+                if unknown:
+                    raise InvalidRequestError(
+                        f"request {request.id} asks for {_few('class', 'classes', unknown)}, of which the training"
+                        f" stream has no sample; it has {_few('class', 'classes', sorted(known), shown=20)}"
+                    )
+                return torch.isin(self.arrivals.labels, torch.tensor(classes))
+            case ClientScope(client=client):
+                if self._held is None:
+                    raise InvalidRequestError(
+                        f"request {request.id} asks for client {client}, and nothing says which samples are its; give"
+                        " clients="
+                    )
+                positions = self._of_client(request, client)
+            case SampleScope(client=client, sample_ids=()) as scope:
+                held = self._of_client(request, client)
+                available = held[arrived[held] & ~self._forgotten[held]]
+                positions = available[
+                    drawn(
+                        self.arrivals.labels[available],
+                        scope.count,
+                        request_id=str(request.id),
+                        client=client,
+                        seed=self._seed,
+                        of_class=scope.of_class,
+                    )
+                ]
+            case SampleScope(client=client, sample_ids=names):
+                positions = self._by_name(request, client, names, after, arrived)
+        named = torch.zeros_like(arrived)
+        named[positions] = True
+        return named
+
+    def _by_name(
+        self, request: ForgetRequest, client: str, names: Sequence[str], after: int, arrived: Tensor
+    ) -> Tensor:
+        held = set(self._of_client(request, client).tolist())
+        found = {name: self._position[name] for name in names if name in self._position}
+        wrong = {
+            f"not among the samples of client {client}": [name for name in names if found.get(name) not in held],
+            f"not there yet after experience {after}": [name for name in found if not arrived[found[name]]],
+            "forgotten already": [name for name in found if self._forgotten[found[name]]],
+        }
+        for reason, which in wrong.items():
+            if which:
+                verb = "is" if len(which) == 1 else "are"
+                raise InvalidRequestError(
+                    f"request {request.id} asks for {_few('sample', 'samples', which)}, which {verb} {reason}; expected"
+                    " ids of the client's samples that have arrived and are not forgotten"
+                )
+        return torch.tensor([found[name] for name in names])
+
+    def _of_client(self, request: ForgetRequest, client: str) -> Tensor:
+        if self._held is None:
+            return self._sequence
+        if client not in self._held:
+            raise InvalidRequestError(
+                f"request {request.id} asks for client {client}, who is unknown; known are"
+                f" {_few('client', 'clients', list(self._held), shown=20)}"
+            )
+        return self._held[client]
+
+    def _in_order(self) -> Tensor:
+        """All samples: those of clients as the clients have them, then the others as they stood originally."""
+        order = self.arrivals.originals.argsort(stable=True)
+        if not self._held:
+            return order
+        owned = torch.cat(list(self._held.values()))
+        free = torch.ones(len(order), dtype=torch.bool)
+        free[owned] = False
+        return torch.cat([owned, order[free[order]]])
+
+    def _positions_of(self, clients: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+        holder: dict[str, str] = {}
+        for client, names in clients.items():
+            unknown = [name for name in names if name not in self._position]
+            if unknown:
+                raise InvalidDataError(
+                    f"clients: client {client} was given {_few('sample', 'samples', unknown)}, which the training"
+                    " stream does not have"
+                )
+            shared = [name for name in names if name in holder]
+            if shared or len(set(names)) < len(names):
+                which = _few("sample", "samples", shared) if shared else "a sample twice"
+                where = f", which client {holder[shared[0]]} holds too" if shared else ""
+                raise InvalidDataError(
+                    f"clients: client {client} was given {which}{where}; every sample must have one holder at most"
+                )
+            holder.update(dict.fromkeys(names, str(client)))
+        return {
+            str(client): torch.tensor([self._position[name] for name in names], dtype=torch.int64)
+            for client, names in clients.items()
+        }
+
+
+def _few(one: str, many: str, items: Collection[object], shown: int = SHOWN) -> str:
+    text = ", ".join(str(item) for item in list(items)[:shown])
+    more = f" and {len(items) - shown} more" if len(items) > shown else ""
+    return f"{one if len(items) == 1 else many} {text}{more}"

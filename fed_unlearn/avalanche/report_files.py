@@ -1,0 +1,72 @@
+"""Files that loggers append to, kept in step with what was noted: a run that goes on writes nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.files import write_atomically
+
+_STATE = "state.json"
+
+
+class ReportFiles:
+    """A folder of files that only grow, and how long each was when the last entry was whole.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    patterns : sequence of str
+        Glob patterns of the files that loggers write below it; others are left alone.
+
+    Attributes
+    ----------
+    state : dict or None
+        What :meth:`save` was given last, by this process or an earlier one; None for a new folder. What loggers have
+        written after that is cut off when a folder is opened.
+
+    Raises
+    ------
+    InvalidDataError
+        If there are such files, but none was written by this class, or what it wrote down cannot be read.
+    """
+
+    def __init__(self, folder: Path, patterns: Sequence[str]) -> None:
+        self._folder, self._patterns = folder, tuple(patterns)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / _STATE
+        if not path.exists():
+            if foreign := self._files():
+                raise InvalidDataError(
+                    f"{foreign[0][1]} is there, but no {_STATE} of an earlier report; give a folder of its own"
+                )
+            write_atomically(path, json.dumps({"files": {}, "state": None}).encode())
+        try:
+            body = json.loads(path.read_text(encoding="utf-8"))
+            sizes: dict[str, int] = dict(body["files"])
+            self.state: dict[str, Any] | None = body["state"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InvalidDataError(
+                f"{path}: not readable ({error}); expected what an earlier report left: remove the folder for a new one"
+            ) from None
+        for name, file in self._files():
+            size = sizes.get(name, 0)
+            if size == 0:
+                file.unlink()
+            elif file.stat().st_size > size:
+                os.truncate(file, size)
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write down that everything so far is whole; loggers have flushed their files."""
+        self.state = dict(state)
+        sizes = {name: file.stat().st_size for name, file in self._files()}
+        write_atomically(self._folder / _STATE, json.dumps({"files": sizes, "state": self.state}).encode())
+
+    def _files(self) -> list[tuple[str, Path]]:
+        found = [file for pattern in self._patterns for file in self._folder.glob(pattern) if file.is_file()]
+        return [(str(file.relative_to(self._folder)), file) for file in sorted(found)]

@@ -1,0 +1,227 @@
+"""A forget stream beside the streams of any Avalanche benchmark: what must be forgotten, and after which experience."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
+from avalanche.benchmarks.scenarios.generic_scenario import CLScenario, EagerCLStream
+from avalanche.benchmarks.utils import AvalancheDataset
+
+from fed_unlearn.avalanche.forget_sets import Arrivals, ForgetSets
+from fed_unlearn.avalanche.naming import named_stream, original_positions
+from fed_unlearn.avalanche.samples import attribute_values, labels_of, sample_ids
+from fed_unlearn.errors import InvalidDataError, InvalidRequestError
+from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
+
+Requests = Mapping[int, ForgetRequest | Sequence[ForgetRequest]] | Sequence[ForgetRequest]
+
+
+class ForgetExperience(DatasetExperience):
+    """An experience of the forget stream: the samples of one request, D_f.
+
+    Where the training experiences know their classes or tasks, it knows its own in the same way.
+
+    Attributes
+    ----------
+    request : ForgetRequest
+        With an id.
+    after : int
+        Training experiences that come before it, from 1.
+    sample_ids : tuple of str
+        D_f: what the request asks for of the samples that have arrived, without what earlier requests asked for.
+    dataset : AvalancheDataset
+        The samples of D_f, in the order of ``sample_ids``.
+    classes_in_this_experience : list or set of int
+        The classes of D_f.
+    """
+
+    request: ForgetRequest
+    after: int
+    sample_ids: tuple[str, ...]
+
+    def __init__(
+        self, request: ForgetRequest, after: int, dataset: AvalancheDataset, members: frozenset[str] = frozenset()
+    ) -> None:
+        super().__init__(dataset=dataset)
+        self.request = request
+        self.after = after
+        self.sample_ids = sample_ids(dataset)
+        self._named = members if isinstance(request.scope, ClientScope) else frozenset(self.sample_ids)
+
+    def names(self, labels: Iterable[int], ids: Iterable[str]) -> list[bool]:
+        """Which training samples the request asks for, those of later experiences among them.
+
+        Parameters
+        ----------
+        labels : iterable of int
+        ids : iterable of str
+            Of the same samples.
+
+        Returns
+        -------
+        list of bool
+            One for each sample.
+        """
+        if isinstance(self.request.scope, ClassScope):
+            classes = set(self.request.scope.classes)
+            return [int(label) in classes for label in labels]
+        return [name in self._named for name in ids]
+
+
+class ForgetScenario(CLScenario):
+    """A benchmark with a forget stream; what it does not have itself it takes from the one that it was made of."""
+
+    def __init__(self, given: CLScenario, streams: Sequence[EagerCLStream]) -> None:
+        super().__init__(streams)
+        self._given = given
+        for stream in streams:
+            stream.benchmark = self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_given" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self._given, name)
+
+
+def forget_benchmark(
+    benchmark: CLScenario,
+    requests: Requests,
+    *,
+    clients: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
+) -> ForgetScenario:
+    """The same benchmark with a ``forget_stream`` beside its other streams, and with an id for every sample.
+
+    Ids are those that the data sets have; else the index in the one data set that all training experiences are views
+    of; else the running number over the training stream. Samples of other streams are named alike, with the stream's
+    name before them: ``test:17``.
+
+    Parameters
+    ----------
+    benchmark : CLScenario
+        Any that has a ``train_stream`` of classification data sets. It is left as it is.
+    requests : mapping of int to ForgetRequest or sequence of them, or sequence of ForgetRequest
+        By the number of training experiences that come before, from 1; all after the last one where there are no
+        numbers. Among those of one place the highest priority is first, then the earliest deadline. Requests without
+        an id are called ``forget-K``, K their place in the forget stream, from 1.
+    clients : mapping of str to sequence of str, optional
+        The ids of the samples that each client holds, in its own order. Without it there is one client, whose every
+        sample is, and requests for samples may name it as they like.
+    seed : int, default 0
+        Of the samples that requests leave to be drawn: those that a federation with this seed draws.
+
+    Returns
+    -------
+    ForgetScenario
+        Its streams can be indexed, sliced and looped over, and have a length. Training experiences are as they were:
+        it is for the strategy to leave out what is forgotten.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is no train stream, its data sets have no targets, a sample is in two experiences, ids are not to be
+        had, or the clients do not fit.
+    InvalidRequestError
+        If a request has nothing to forget, leaves nothing, names samples, clients or classes that are not there, or
+        two have one id.
+    """
+    streams = _streams_of(benchmark)
+    train = named_stream("train", streams["train"], prefix="", once=True)
+    others = [
+        named_stream(name, stream, prefix=f"{name}:", once=False) for name, stream in streams.items() if name != "train"
+    ]
+    arrivals, whole = _arrivals(list(train))
+    sets = ForgetSets(arrivals, clients, seed)
+    experiences = []
+    for request, after in _in_order(requests, len(train)):
+        dataset = whole.subset(sets.next(request, after).tolist())
+        experience = ForgetExperience(request, after, dataset, sets.members(request))
+        _describe(experience, train[after - 1])
+        experiences.append(experience)
+    return ForgetScenario(benchmark, [train, *others, EagerCLStream("forget", experiences)])
+
+
+def _streams_of(benchmark: CLScenario) -> dict[str, Any]:
+    streams = getattr(benchmark, "streams", {})
+    if "train" not in streams:
+        raise InvalidDataError(
+            f"{type(benchmark).__name__}: a benchmark without a train_stream was given; expected one whose samples can"
+            " be forgotten"
+        )
+    if "forget" in streams:
+        raise InvalidDataError(
+            "a benchmark that has a forget_stream was given; give all requests at once, with the benchmark it was made"
+            " of"
+        )
+    return dict(streams)
+
+
+def _arrivals(experiences: Sequence[Any]) -> tuple[Arrivals, AvalancheDataset]:
+    datasets: list[Any] = [getattr(experience, "dataset", None) for experience in experiences]
+    for number, dataset in enumerate(datasets):
+        if not isinstance(dataset, AvalancheDataset) or "targets" not in dataset._data_attributes:
+            raise InvalidDataError(
+                f"experience {number} of the train stream has no data set with targets; expected the data sets of a"
+                " classification benchmark"
+            )
+    filled = [(number, dataset) for number, dataset in enumerate(datasets, start=1) if len(dataset)]
+    if not filled:
+        raise InvalidDataError("the train stream has no sample; at least one was expected")
+    parts = [dataset for _, dataset in filled]
+    numbers = torch.tensor([number for number, _ in filled])
+    arrivals = Arrivals(
+        ids=tuple(name for part in parts for name in sample_ids(part)),
+        labels=torch.tensor([label for part in parts for label in labels_of(part)]),
+        experiences=numbers.repeat_interleave(torch.tensor([len(part) for part in parts])),
+        originals=torch.tensor([position for part in original_positions(parts) for position in part]),
+    )
+    group = parts[0]._flat_data._transform_groups.current_group
+    return arrivals, type(parts[0])(parts).with_transforms(group)
+
+
+def _in_order(requests: Requests, count: int) -> list[tuple[ForgetRequest, int]]:
+    """The requests with their places and with ids, in the order in which they are served."""
+    placed: list[tuple[int, ForgetRequest]] = []
+    if not isinstance(requests, Mapping):
+        requests = {count: requests}
+    for after, given in requests.items():
+        if isinstance(after, bool) or not isinstance(after, int) or not 1 <= after <= count:
+            raise InvalidRequestError(
+                f"requests after {after!r} training experiences were given; expected 1 to {count}, the number of"
+                " experiences in the train stream"
+            )
+        placed.extend((after, request) for request in ([given] if isinstance(given, ForgetRequest) else given))
+    placed.sort(key=lambda item: (item[0], -item[1].priority, _deadline(item[1])))
+    named = [
+        (request if request.id is not None else dataclasses.replace(request, id=f"forget-{number}"), after)
+        for number, (after, request) in enumerate(placed, start=1)
+    ]
+    ids = [request.id for request, _ in named]
+    repeated = next((name for name in ids if ids.count(name) > 1), None)
+    if repeated is not None:
+        raise InvalidRequestError(f"two requests have the id {repeated!r}; expected an id of its own for each")
+    return named
+
+
+def _deadline(request: ForgetRequest) -> float:
+    return math.inf if request.deadline is None else request.deadline
+
+
+def _describe(experience: ForgetExperience, trained: Any) -> None:
+    """Give a forget experience what Avalanche's experiences of this benchmark tell about classes and tasks."""
+    given = getattr(trained, "classes_in_this_experience", None)
+    kind = list if isinstance(given, list) else set
+    experience.classes_in_this_experience = kind(sorted(set(labels_of(experience.dataset))))
+    if getattr(trained, "classes_seen_so_far", None) is not None:
+        experience.previous_classes = kind(sorted(trained.classes_seen_so_far))
+        experience.classes_seen_so_far = kind(sorted(trained.classes_seen_so_far))
+        experience.future_classes = kind(sorted(trained.future_classes))
+    if hasattr(trained, "task_labels"):
+        experience.task_labels = sorted(set(attribute_values(experience.dataset, "targets_task_labels")))
+        if len(experience.task_labels) == 1:
+            experience.task_label = experience.task_labels[0]
