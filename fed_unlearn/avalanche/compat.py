@@ -102,6 +102,7 @@ REFUSED_STRATEGIES: Mapping[type, tuple[str, str]] = {
     strategies.ExpertGateStrategy: ("keeps an autoencoder and a model of every task", "Replay"),
     strategies.FeatureReplay: ("keeps features of samples that the model of before the request gave", "Replay"),
     strategies.ICaRL: _RAW,
+    strategies.JointTraining: ("trains once, on all experiences together, so that no request can follow", "Cumulative"),
     strategies.LearningToPrompt: ("keeps prompts apart from the classifier", "Replay"),
     strategies.SCR: _MEANS,
     strategies.StreamingLDA: ("keeps running means and covariances over samples", "Replay"),

@@ -11,11 +11,10 @@ from fed_unlearn.avalanche.buffers import buffered
 from fed_unlearn.avalanche.samples import as_images
 from fed_unlearn.data.images import ImageSet, concatenate
 
-RetainedSource = AvalancheDataset | ImageSet
-"""A user's own retained samples."""
+_SETS = (AvalancheDataset, ImageSet)
 
 
-def retained_images(retain: str | RetainedSource, strategy: Any, seen: list[Any], like: AvalancheDataset) -> ImageSet:
+def retained_images(retain: Any, strategy: Any, seen: list[Any], like: AvalancheDataset) -> ImageSet:
     """The retained samples that may be read, each once.
 
     Parameters
@@ -48,7 +47,7 @@ def validation_images(validation: Any, experience: Any) -> ImageSet:
     """
     if validation is None:
         validation = experience.origin_stream.benchmark.streams.get("valid", [])
-    if isinstance(validation, RetainedSource):
+    if isinstance(validation, _SETS):
         return _joined([validation], experience.dataset)
     return _joined([item.dataset for item in validation], experience.dataset)
 

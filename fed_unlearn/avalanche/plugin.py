@@ -12,9 +12,10 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from fed_unlearn.avalanche.buffers import purge_buffers
 from fed_unlearn.avalanche.compat import check_supported
-from fed_unlearn.avalanche.memory import RetainedSource, retained_images, validation_images
+from fed_unlearn.avalanche.memory import retained_images, validation_images
 from fed_unlearn.avalanche.naming import experience_with
-from fed_unlearn.avalanche.regularisers import keep_consistent
+from fed_unlearn.avalanche.optimizers import clear_momenta
+from fed_unlearn.avalanche.regularisers import keep_consistent, note_skipped
 from fed_unlearn.avalanche.samples import as_images, labels_of, sample_ids, without
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.data.images import ImageSet
@@ -89,7 +90,7 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         parameters: Mapping[str, ParameterValue] | None = None,
         plan: LocalPlan | None = None,
         gate: Gate | None = None,
-        retain: Literal["memory", "seen"] | RetainedSource = "memory",
+        retain: Literal["memory", "seen"] | ImageSet | Any = "memory",
         validation: Any = None,
         seed: int = 0,
         reopen_relapsed: bool = False,
@@ -106,6 +107,7 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         self._reopen_relapsed = reopen_relapsed
         self._strict = strict
         self._seen: list[Any] = []
+        self._trained: list[int] = []
         self._muted: list[Any] | None = None
         self.outcomes: list[LocalOutcome] = []
         self.served: list[ForgetExperience] = []
@@ -174,9 +176,11 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         if len(retained.dataset) == 0:
             logger.warning("experience %d has no sample that is not forgotten; skipped", experience.current_experience)
             self._skip(strategy)
+            note_skipped(strategy)
             strategy.clock.train_exp_counter += 1
-            return
-        strategy.experience = retained
+        else:
+            strategy.experience = retained
+        self._trained.append(len(retained.dataset))
 
     def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Strategies that train on more than the experience have forgotten samples taken out of that too."""
@@ -229,8 +233,9 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         self.outcomes.append(outcome)
         if outcome.committed:
             strategy.model.load_state_dict(outcome.model.state_dict())
-            strategy.optimizer.state.clear()  # momenta carry what was forgotten
-            keep_consistent(strategy, self.forgotten, views)
+            clear_momenta(strategy.optimizer)
+            keep_consistent(strategy, self.forgotten, views, self._trained)
+            self._trained = [len(view.dataset) for view in views]
         return outcome
 
     def _has_relapsed(self, strategy: Any, experience: ForgetExperience) -> bool:

@@ -1,0 +1,232 @@
+"""Learning and forgetting in turn with Avalanche alone: five experiences of handwritten digits, four forget requests.
+
+    python -m fed_unlearn.simulations.avalanche_digits --strategy replay
+
+:mod:`fed_unlearn.simulations.avalanche_digits_federated` does the same with the same samples at five clients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from avalanche.benchmarks import class_incremental_benchmark
+from avalanche.benchmarks.scenarios import CLScenario
+from avalanche.benchmarks.utils import AvalancheDataset
+from avalanche.evaluation.metrics import accuracy_metrics
+from avalanche.logging import TensorboardLogger, TextLogger
+from avalanche.training import EWC, Naive, Replay, SynapticIntelligence
+from avalanche.training.plugins import EvaluationPlugin
+from torch.nn import CrossEntropyLoss
+
+from fed_unlearn.avalanche import ForgetExperience, UnlearningPlugin, forget_benchmark, forget_metrics, interleave
+from fed_unlearn.avalanche.buffers import buffered
+from fed_unlearn.avalanche.samples import as_avalanche_dataset, as_images, sample_ids
+from fed_unlearn.data.clients import client_data
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sources import load_source
+from fed_unlearn.gate import Gate, Thresholds
+from fed_unlearn.inference import predict_logits
+from fed_unlearn.local import LocalPlan
+from fed_unlearn.models import build_model
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.seeding import derive_seed, isolated_random
+from fed_unlearn.training import TrainingSettings
+
+CLIENTS = 5
+"""Of the federated twin: its clients' training samples together are the samples of this script."""
+
+REQUESTS = {
+    2: ForgetRequest.for_class(1, id="class-1"),
+    3: ForgetRequest.for_class(4, id="class-4"),
+    4: ForgetRequest.for_class(7, id="class-7"),
+    5: ForgetRequest.for_samples("3", count=4, id="samples"),
+}
+"""By the number of training experiences that come before."""
+
+STRATEGIES: dict[str, tuple[type[Any], dict[str, float]]] = {
+    "naive": (Naive, {}),
+    "replay": (Replay, {"mem_size": 200}),
+    "ewc": (EWC, {"ewc_lambda": 100.0}),
+    "si": (SynapticIntelligence, {"si_lambda": 1.0}),
+}
+
+PLAN = LocalPlan(
+    parameters={
+        "boundary-shrink": {"trained_layers": 0, "learning_rate": 0.005, "epochs": 5},
+        "instance-wise": {
+            "joint_weight": 0.01,
+            "consolidation_steps": 400,
+            "max_steps": 1000,
+        },  # gently: there are few samples to keep
+    },
+    repair=TrainingSettings(local_epochs=4, learning_rate=0.01, momentum=0.9, batch_size=32),
+    repair_rounds=2,
+)
+GATE = Gate(
+    class_thresholds=Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.02, max_total_retain_drop=None),
+    sample_thresholds=Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.05, max_total_retain_drop=None),
+)
+
+
+def benchmark(train: AvalancheDataset, test: AvalancheDataset) -> CLScenario:
+    """Two classes an experience, in order: what the scenario of the federated twin names as its stream."""
+    streams = {"train": train, "test": test}
+    return class_incremental_benchmark(streams, num_experiences=5, class_order=list(range(10)))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The samples of all clients of the twin together, in the source's order, and whose they are.
+
+    Attributes
+    ----------
+    train, validation, test : ImageSet
+    clients : dict of str to tuple of str
+        Ids of training samples by client.
+    """
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    clients: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, seed: int) -> Parts:
+        """Divide the digits as the twin does with the same seed."""
+        digits = load_source("digits")
+        held = [client_data(digits, client, CLIENTS, validation_fraction=0.15, seed=seed) for client in range(CLIENTS)]
+        return cls(
+            train=digits.train.only([sample_id for client in held for sample_id in client.train.ids]),
+            validation=digits.train.only([sample_id for client in held for sample_id in client.validation.ids]),
+            test=digits.test,
+            clients={str(number): client.train.ids for number, client in enumerate(held)},
+        )
+
+    def scenario(self, seed: int) -> CLScenario:
+        """The benchmark with its forget stream."""
+        learning = benchmark(as_avalanche_dataset(self.train), as_avalanche_dataset(self.test))
+        return forget_benchmark(learning, REQUESTS, clients=self.clients, seed=seed)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known after an event.
+
+    Attributes
+    ----------
+    event : str
+    forget : dict of str to float
+        Accuracy on the forget set of each request so far.
+    retained : float
+        Accuracy on test samples of classes that have arrived and are not forgotten.
+    buffered : int
+        Forgotten samples in the strategy's buffers.
+    """
+
+    event: str
+    forget: dict[str, float]
+    retained: float
+    buffered: int
+
+
+def run(name: str, seed: int, *, with_requests: bool = True, loggers: list[Any] | None = None) -> list[Row]:
+    """Train on the experiences, serving the requests in between.
+
+    Parameters
+    ----------
+    name : str
+        One of ``STRATEGIES``.
+    seed : int
+    with_requests : bool
+        Whether there are any; the same figures are measured without.
+    loggers : list, optional
+        Avalanche's, for the curves.
+
+    Returns
+    -------
+    list of Row
+        One for each experience and request.
+    """
+    parts = Parts.of(seed)
+    unlearning = UnlearningPlugin(plan=PLAN, gate=GATE, validation=parts.validation, seed=seed)
+    model = build_model("small-cnn", class_count=10, image_shape=parts.train.image_shape, seed=seed)
+    strategy_class, settings = STRATEGIES[name]
+    strategy = strategy_class(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9),
+        criterion=CrossEntropyLoss(),
+        train_mb_size=32,
+        train_epochs=20,
+        plugins=[unlearning],
+        evaluator=EvaluationPlugin(accuracy_metrics(epoch=True, stream=True), forget_metrics(), loggers=loggers or []),
+        **settings,
+    )
+    rows: list[Row] = []
+    arrived: set[int] = set()
+    asked: list[ForgetExperience] = []
+    with isolated_random(derive_seed(seed, "avalanche-digits")):
+        for experience in interleave(parts.scenario(seed)):
+            if isinstance(experience, ForgetExperience):
+                asked.append(experience)
+                event = str(experience.request.id)
+                if with_requests:
+                    strategy.train(experience)
+            else:
+                arrived |= set(experience.classes_in_this_experience)
+                event = f"experience {experience.current_experience + 1}"
+                strategy.train(experience)
+            rows.append(_row(event, strategy, asked, arrived, parts.test))
+    return rows
+
+
+def _row(event: str, strategy: Any, asked: list[ForgetExperience], arrived: set[int], test: ImageSet) -> Row:
+    forgotten = {class_id for item in asked for class_id in getattr(item.request.scope, "classes", ())}
+    held = {sample_id for dataset in buffered(strategy) for sample_id in sample_ids(dataset)}
+    forget = {str(item.request.id): _accuracy(strategy.model, item.dataset) for item in asked}
+    gone = {sample_id for item in asked for sample_id in item.sample_ids}
+    return Row(event, forget, _accuracy(strategy.model, test.of_classes(arrived - forgotten)), len(held & gone))
+
+
+def _accuracy(model: torch.nn.Module, samples: Any) -> float:
+    images = samples if isinstance(samples, ImageSet) else as_images(samples)
+    return float((predict_logits(model, images).argmax(1) == images.labels).float().mean())
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--strategy", choices=STRATEGIES, default="replay")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--logs", type=Path, help="a folder for Avalanche's loggers: log.txt and TensorBoard's events")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", message=".*deprecated function update")
+    with ExitStack() as stack:
+        loggers: list[Any] = []
+        if options.logs:
+            options.logs.mkdir(parents=True, exist_ok=True)
+            text = stack.enter_context((options.logs / "log.txt").open("w"))
+            loggers = [TextLogger(text), TensorboardLogger(options.logs / "tensorboard")]
+        rows = run(options.strategy, options.seed, loggers=loggers)
+    print_table(rows, run(options.strategy, options.seed, with_requests=False))
+
+
+def print_table(rows: Sequence[Row], others: Sequence[Row]) -> None:
+    """Print what a run left after each event, beside the same run without requests."""
+    requests = list(rows[-1].forget)
+    print(f"{'':14}{'forget accuracy':40}retained test accuracy")
+    print(f"{'after':14}" + "".join(f"{name:10}" for name in requests) + f"{'':10}without requests")
+    for row, other in zip(rows, others, strict=True):
+        shown = "".join(f"{row.forget[name]:<10.3f}" if name in row.forget else " " * 10 for name in requests)
+        print(f"{row.event:14}{shown}{row.retained:<10.3f}{other.retained:.3f}")
+
+
+if __name__ == "__main__":
+    main()

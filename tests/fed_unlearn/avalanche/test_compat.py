@@ -1,0 +1,278 @@
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import avalanche.training as training
+import avalanche.training.supervised as supervised
+import pytest
+import torch
+from avalanche.benchmarks import benchmark_from_datasets, ni_benchmark, split_online_stream
+from avalanche.evaluation import metrics
+from avalanche.models import IncrementalClassifier, MTSimpleMLP
+from avalanche.training import plugins
+from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.storage_policy import ClassBalancedBuffer
+from avalanche.training.templates import SupervisedMetaLearningTemplate
+from torch import nn
+from watched_strategies import (
+    OTHERS,
+    OTHERS_WITH_TASKS,
+    REPLAYING,
+    REPLAYING_WITH_TASKS,
+    TEST_SIZE,
+    made,
+    made_benchmark,
+    made_dataset,
+    naive_with,
+    watched_model,
+)
+
+from fed_unlearn.avalanche.compat import HANDLED_PLUGINS, REFUSED_PLUGINS, UnsupportedStrategyError, check_supported
+from fed_unlearn.avalanche.compat import with_one_task as one_task
+from fed_unlearn.errors import FedUnlearnError
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]
+
+WITHOUT_TASKS = {**OTHERS, **REPLAYING}
+WITH_TASKS = {**OTHERS_WITH_TASKS, **REPLAYING_WITH_TASKS}
+
+
+@pytest.fixture
+def seeded() -> Any:
+    state = random.getstate()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        random.seed(0)
+        yield
+    random.setstate(state)
+
+
+def watching(given: Any) -> Any:
+    return made(training.Naive, evaluator=EvaluationPlugin(given, loggers=[]))
+
+
+def runs(strategy: Any, benchmark: Any) -> None:
+    """Train on the whole stream and evaluate; every sample was in a batch."""
+    strategy.train(benchmark.train_stream)
+    strategy.eval(benchmark.test_stream)
+
+
+TASK_METRICS: dict[str, Callable[[], Any]] = {
+    "class accuracy": lambda: metrics.class_accuracy_metrics(experience=True, stream=True),
+    "class accuracy of an epoch": lambda: metrics.class_accuracy_metrics(epoch=True),
+    "average mean class accuracy": metrics.amca_metrics,
+    "top-k": lambda: metrics.topk_acc_metrics(experience=True, stream=True),
+    "labels": lambda: metrics.labels_repartition_metrics(on_train=True),
+    "images": metrics.images_samples_metrics,
+}
+NEEDING_TASKS: dict[str, Callable[[], Any]] = {
+    **WITH_TASKS,
+    **{name: (lambda made_metric=made_metric: watching(made_metric())) for name, made_metric in TASK_METRICS.items()},
+}
+
+
+@pytest.mark.parametrize("name", [*WITHOUT_TASKS, *WITH_TASKS])
+def test_strategies_run_on_classic_benchmarks_and_are_let_through(name: str) -> None:
+    strategy = {**WITHOUT_TASKS, **WITH_TASKS}[name]()
+    benchmark = made_benchmark("nc")
+    check_supported(strategy, benchmark.train_stream[0])
+    runs(strategy, benchmark)
+    check_supported(strategy, benchmark.train_stream[0])
+
+
+@pytest.mark.parametrize("name", WITHOUT_TASKS)
+def test_strategies_run_without_task_labels_and_are_let_through(name: str) -> None:
+    strategy = WITHOUT_TASKS[name]()
+    benchmark = made_benchmark("ci")
+    check_supported(strategy, benchmark.train_stream[0])
+    runs(strategy, benchmark)
+
+
+@pytest.mark.parametrize("name", NEEDING_TASKS)
+def test_what_needs_task_labels_is_refused_fails_indeed_and_runs_with_one_task(name: str) -> None:
+    benchmark = made_benchmark("ci")
+    with pytest.raises(UnsupportedStrategyError, match=r"needs task labels.*nc_benchmark.*with_one_task"):
+        check_supported(NEEDING_TASKS[name](), benchmark.train_stream[0])
+    with pytest.raises((AssertionError, AttributeError, RuntimeError, ValueError)):
+        runs(NEEDING_TASKS[name](), benchmark)
+    strategy = NEEDING_TASKS[name]()
+    single = one_task(benchmark)
+    check_supported(strategy, single.train_stream[0])
+    runs(strategy, single)
+
+
+def test_one_task_changes_nothing_but_the_task_labels() -> None:
+    given = made_benchmark("ci")
+    single = one_task(given)
+    assert list(single.streams) == list(given.streams)
+    for stream, original in zip(single.streams.values(), given.streams.values(), strict=True):
+        assert stream.name == original.name
+        assert len(stream) == len(original)
+        for experience, before in zip(stream, original, strict=True):
+            assert experience.current_experience == before.current_experience
+            assert experience.origin_stream.benchmark is single
+            assert list(experience.dataset.sample_id) == list(before.dataset.sample_id)
+            assert list(experience.dataset.targets) == list(before.dataset.targets)
+            assert experience.task_labels == [0]
+            assert experience.classes_in_this_experience == before.classes_in_this_experience
+            assert len(before.dataset[0]) == 2
+            image, label, task = experience.dataset[3]
+            assert (torch.equal(image, before.dataset[3][0]), label, task) == (True, before.dataset[3][1], 0)
+    assert given.train_stream[0].origin_stream is given.train_stream
+    classic = made_benchmark("nc")
+    assert one_task(classic) is classic
+
+
+def test_what_needs_to_know_classes_is_refused_where_nobody_does() -> None:
+    dataset = made_dataset()
+    benchmark = benchmark_from_datasets(train=[dataset], test=[made_dataset(TEST_SIZE, 60)])
+    strategy = watching(metrics.mean_scores_metrics())
+    with pytest.raises(UnsupportedStrategyError, match="classes_in_this_experience"):
+        check_supported(strategy, benchmark.train_stream[0])
+    with pytest.raises(AttributeError, match="classes_in_this_experience"):
+        runs(strategy, benchmark)
+    check_supported(watching(metrics.mean_scores_metrics()), made_benchmark("ci").train_stream[0])
+
+
+def test_metrics_in_common_use_are_let_through() -> None:
+    given = [
+        *metrics.accuracy_metrics(minibatch=True, epoch=True, experience=True, stream=True),
+        *metrics.loss_metrics(epoch=True, stream=True),
+        *metrics.forgetting_metrics(experience=True, stream=True),
+        *metrics.bwt_metrics(experience=True, stream=True),
+        metrics.confusion_matrix_metrics(num_classes=6, stream=True, save_image=False),
+        *metrics.timing_metrics(epoch=True),
+    ]
+    for kind in ("nc", "ci"):
+        strategy = made(training.Naive, evaluator=EvaluationPlugin(*given, loggers=[]))
+        check_supported(strategy, made_benchmark(kind).train_stream[0])
+        runs(strategy, made_benchmark(kind))
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "BiCPlugin": (lambda: naive_with(plugins.BiCPlugin(18)), "MultiStepLR.*ReplayPlugin"),
+    "CWRStarPlugin": (lambda: naive_with(plugins.CWRStarPlugin(watched_model())), "puts the weights.*EWCPlugin"),
+    "CoPEPlugin": (lambda: naive_with(plugins.CoPEPlugin(18, 6, 6)), "prototypes"),
+    "GEMPlugin": (lambda: naive_with(plugins.GEMPlugin(6, 0.5)), "without their ids.*AGEMPlugin"),
+    "GSS_greedyPlugin": (lambda: naive_with(plugins.GSS_greedyPlugin(12, 2, [1, 8, 8])), "without their ids"),
+    "GenerativeReplayPlugin": (lambda: naive_with(plugins.GenerativeReplayPlugin()), "generator"),
+    "RWalkPlugin": (lambda: naive_with(plugins.RWalkPlugin()), "SynapticIntelligencePlugin"),
+    "MemoryNCMUpdate": (lambda: naive_with(plugins.MemoryNCMUpdate()), "class means"),
+    "FeCAMOracle": (lambda: naive_with(plugins.FeCAMOracle()), "class means"),
+    "DER": (lambda: made(training.DER, mem_size=18, batch_size_mem=4), "before the request.*Replay"),
+    "ER_ACE": (lambda: made(training.ER_ACE, mem_size=18, batch_size_mem=4), "fills its buffer"),
+    "VAETraining": (lambda: supervised.VAETraining.__new__(supervised.VAETraining), "no classifier"),
+    "WeightCheckpoint": (lambda: watching(metrics.WeightCheckpoint()), "fed_unlearn.checkpoints"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_forget_is_named_with_the_reason_and_what_to_use(name: str) -> None:
+    build, reason = REFUSED[name]
+    with pytest.raises(UnsupportedStrategyError, match=f"{name} .*{reason}") as raised:
+        check_supported(build(), None)
+    assert isinstance(raised.value, FedUnlearnError)
+
+
+def test_every_plug_in_of_avalanche_is_decided_on() -> None:
+    ours = {plugins.SupervisedPlugin}
+    everything = {
+        kind
+        for kind in vars(plugins).values()
+        if isinstance(kind, type) and issubclass(kind, plugins.SupervisedPlugin) and kind not in ours
+    }
+    decided = {*HANDLED_PLUGINS, *REFUSED_PLUGINS}
+    assert len(everything) > 25
+    assert everything <= decided
+    assert not set(HANDLED_PLUGINS) & set(REFUSED_PLUGINS)
+
+
+def test_an_unknown_plug_in_of_avalanche_is_refused_until_it_can_forget() -> None:
+    kind = type("Novel", (plugins.SupervisedPlugin,), {"__module__": "avalanche.training.plugins.novel"})
+    with pytest.raises(UnsupportedStrategyError, match="Novel may keep something"):
+        check_supported(naive_with(kind()), None)
+
+    class Forgetful(plugins.RWalkPlugin):
+        def forget(self, strategy: Any, sample_ids: frozenset[str]) -> None:
+            pass
+
+    check_supported(naive_with(Forgetful()), None)
+
+
+def test_strategies_that_are_no_supervised_template_are_refused() -> None:
+    meta = SupervisedMetaLearningTemplate.__new__(supervised.MER)
+    with pytest.raises(UnsupportedStrategyError, match=r"a MER was given.*Naive"):
+        check_supported(meta, None)
+    with pytest.raises(UnsupportedStrategyError, match="Linear"):
+        check_supported(nn.Linear(1, 1), None)
+
+
+def test_models_with_heads_for_tasks_are_refused() -> None:
+    with pytest.raises(UnsupportedStrategyError, match="MTSimpleMLP asks for task labels"):
+        check_supported(made(training.Naive, MTSimpleMLP(input_size=64)), None)
+    growing = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), IncrementalClassifier(8, 6))
+    check_supported(made(training.Naive, growing), None)
+
+
+def test_online_experiences_are_refused() -> None:
+    stream = split_online_stream(made_benchmark("ci").train_stream, experience_size=10)
+    with pytest.raises(UnsupportedStrategyError, match="online experience"):
+        check_supported(OTHERS["naive"](), next(iter(stream)))
+    instances = ni_benchmark(made_dataset(), made_dataset(TEST_SIZE, 60), n_experiences=2)
+    check_supported(WITH_TASKS["replay-by-class"](), instances.train_stream[0])
+
+
+def test_gem_would_keep_samples_where_no_id_tells_them() -> None:
+    strategy = naive_with(plugins.GEMPlugin(6, 0.5))
+    strategy.train(made_benchmark("nc").train_stream[0])
+    memory = strategy.plugins[0].memory_x
+    assert isinstance(memory[0], torch.Tensor)
+
+
+def test_synaptic_intelligence_gathers_importances_on_the_cpu() -> None:
+    """One step of gradient descent: path integral and importance by hand.
+
+    With theta' = theta - l g, the path integral is g (theta' - theta) = -l g^2, and the importance the smaller of 0.001
+    and l g^2 / (l^2 g^2 + eps).
+    """
+    rate, eps = 0.5, 1e-3
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6))
+    plugin = plugins.SynapticIntelligencePlugin(1.0, eps=eps)
+    strategy = made(training.Naive, model, plugins=[plugin], optimizer=torch.optim.SGD(model.parameters(), lr=rate))
+    strategy.train_mb_size = 20
+    experience = made_benchmark("nc").train_stream[0]
+    images = torch.stack([experience.dataset[index][0] for index in range(20)])
+    labels = torch.tensor([int(experience.dataset[index][1]) for index in range(20)])
+    loss = nn.functional.cross_entropy(model(images), labels)
+    gradient = torch.autograd.grad(loss, model[1].weight)[0].flatten()
+    strategy.train(experience)
+    assert float(gradient.abs().max()) > 0.01
+    expected = (rate * gradient**2 / (rate**2 * gradient**2 + eps)).clamp(max=0.001)
+    torch.testing.assert_close(plugin.ewc_data[1]["1.weight"].data, expected, rtol=1e-3, atol=1e-7)
+    torch.testing.assert_close(
+        plugin.syn_data["trajectory"]["1.weight"].data, -rate * gradient**2, rtol=1e-3, atol=1e-8
+    )
+
+
+def test_importing_avalanche_warns_of_nothing_and_leaves_the_generators_alone() -> None:
+    script = """
+import random, warnings
+import numpy, torch
+before = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+warnings.simplefilter("error")
+import avalanche.benchmarks, avalanche.training, avalanche.evaluation.metrics, avalanche.logging
+after = random.getstate(), numpy.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+assert before == after
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_class_balanced_buffer_is_the_reason_why_replay_by_class_needs_tasks() -> None:
+    benchmark = made_benchmark("ci")
+    policy = ClassBalancedBuffer(12)
+    policy.update_from_dataset(benchmark.train_stream[0].dataset)
+    assert len(policy.buffer[0]) == 3
+    assert len(benchmark.train_stream[0].dataset[0]) == 2
