@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import argparse
-import warnings
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch.nn import CrossEntropyLoss
 
 from fed_unlearn.avalanche import ForgetExperience, UnlearningPlugin, forget_benchmark, forget_metrics, interleave
+from fed_unlearn.avalanche.benchmarks import new_instances
 from fed_unlearn.avalanche.buffers import buffered
 from fed_unlearn.avalanche.samples import as_avalanche_dataset, as_images, sample_ids
 from fed_unlearn.data.clients import client_data
@@ -109,9 +110,13 @@ class Parts:
             clients={str(number): client.train.ids for number, client in enumerate(held)},
         )
 
-    def scenario(self, seed: int) -> CLScenario:
+    def scenario(self, seed: int, stream: str = "class-incremental") -> CLScenario:
         """The benchmark with its forget stream."""
-        learning = benchmark(as_avalanche_dataset(self.train), as_avalanche_dataset(self.test))
+        train, test = as_avalanche_dataset(self.train), as_avalanche_dataset(self.test)
+        if stream == "class-incremental":
+            learning = benchmark(train, test)
+        else:
+            learning = new_instances(train, test, experiences=5, seed=seed)
         return forget_benchmark(learning, REQUESTS, clients=self.clients, seed=seed)
 
 
@@ -136,7 +141,14 @@ class Row:
     buffered: int
 
 
-def run(name: str, seed: int, *, with_requests: bool = True, loggers: list[Any] | None = None) -> list[Row]:
+def run(
+    name: str,
+    seed: int,
+    *,
+    stream: str = "class-incremental",
+    with_requests: bool = True,
+    loggers: Sequence[Any] = (),
+) -> list[Row]:
     """Train on the experiences, serving the requests in between.
 
     Parameters
@@ -144,9 +156,11 @@ def run(name: str, seed: int, *, with_requests: bool = True, loggers: list[Any] 
     name : str
         One of ``STRATEGIES``.
     seed : int
+    stream : {"class-incremental", "new-instances"}
+        Whether an experience brings two classes, or a fifth of the samples of all.
     with_requests : bool
         Whether there are any; the same figures are measured without.
-    loggers : list, optional
+    loggers : sequence
         Avalanche's, for the curves.
 
     Returns
@@ -165,14 +179,14 @@ def run(name: str, seed: int, *, with_requests: bool = True, loggers: list[Any] 
         train_mb_size=32,
         train_epochs=20,
         plugins=[unlearning],
-        evaluator=EvaluationPlugin(accuracy_metrics(epoch=True, stream=True), forget_metrics(), loggers=loggers or []),
+        evaluator=EvaluationPlugin(accuracy_metrics(epoch=True, stream=True), forget_metrics(), loggers=list(loggers)),
         **settings,
     )
     rows: list[Row] = []
     arrived: set[int] = set()
     asked: list[ForgetExperience] = []
     with isolated_random(derive_seed(seed, "avalanche-digits")):
-        for experience in interleave(parts.scenario(seed)):
+        for experience in interleave(parts.scenario(seed, stream)):
             if isinstance(experience, ForgetExperience):
                 asked.append(experience)
                 event = str(experience.request.id)
@@ -203,19 +217,20 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strategy", choices=STRATEGIES, default="replay")
+    parser.add_argument("--stream", choices=("class-incremental", "new-instances"), default="class-incremental")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--logs", type=Path, help="a folder for Avalanche's loggers: log.txt and TensorBoard's events")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", message=".*deprecated function update")
+    logging.captureWarnings(True)  # Avalanche warns at every experience of what it is about to rename itself
     with ExitStack() as stack:
         loggers: list[Any] = []
         if options.logs:
             options.logs.mkdir(parents=True, exist_ok=True)
             text = stack.enter_context((options.logs / "log.txt").open("w"))
             loggers = [TextLogger(text), TensorboardLogger(options.logs / "tensorboard")]
-        rows = run(options.strategy, options.seed, loggers=loggers)
-    print_table(rows, run(options.strategy, options.seed, with_requests=False))
+        rows = run(options.strategy, options.seed, stream=options.stream, loggers=loggers)
+    print_table(rows, run(options.strategy, options.seed, stream=options.stream, with_requests=False))
 
 
 def print_table(rows: Sequence[Row], others: Sequence[Row]) -> None:

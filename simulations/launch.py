@@ -164,7 +164,7 @@ def _run_in_process(order: Launch, scenario: Scenario, out: Path, console: Conso
     from fed_unlearn.simulations.driver import run_in_process
     from fed_unlearn.simulations.report.progress import watching
 
-    with _quiet_flower(), watching(console) as observer, _never_missing_an_interrupt(observer) as observer:
+    with quiet_flower(), watching(console) as observer, _never_missing_an_interrupt(observer) as observer:
         try:
             return run_in_process(scenario, out, oracle=order.oracle, observer=observer)
         except FedUnlearnError as error:
@@ -197,7 +197,7 @@ def _never_missing_an_interrupt(observer: Observer) -> Iterator[Observer]:
 
 
 @contextmanager
-def _quiet_flower() -> Iterator[None]:
+def quiet_flower() -> Iterator[None]:
     """Keep Flower's own messages below a warning off the terminal; ``log.txt`` has them."""
     handlers = [(handler, handler.level) for handler in logging.getLogger("flwr").handlers]
     for handler, _ in handlers:

@@ -13,6 +13,7 @@ from fed_unlearn import methods
 from fed_unlearn.data.sources import load_source
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.models import build_model
+from fed_unlearn.seeding import isolated_random
 from fed_unlearn.simulations.inprocess import InProcessGrid
 from fed_unlearn.training import TrainingSettings, train_locally
 
@@ -59,6 +60,15 @@ def test_without_a_federation(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("True ")
 
 
+def test_avalanche_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    with isolated_random(0):
+        exec(block("# avalanche_script.py"), {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [(name, committed) for name, committed, *_ in printed] == [("ones", "True"), ("fours", "True")]
+    assert all(float(before) > 0.9 and float(after) <= 0.05 for *_, before, after in printed)
+
+
 def test_a_method_of_your_own(monkeypatch: pytest.MonkeyPatch) -> None:
     methods.available()
     monkeypatch.setattr(methods, "_REGISTRY", dict(methods._REGISTRY))
@@ -75,4 +85,4 @@ def test_a_method_of_your_own(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_block_is_run() -> None:
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6

@@ -7,7 +7,7 @@ from fed_unlearn.avalanche.metrics import forget_metrics
 from fed_unlearn.avalanche.mixin import Unlearning, UnlearningCallbacks
 from fed_unlearn.avalanche.order import interleave
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
-from fed_unlearn.avalanche.samples import with_sample_ids
+from fed_unlearn.avalanche.samples import as_avalanche_dataset, with_sample_ids
 from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Unlearning",
     "UnlearningCallbacks",
     "UnlearningPlugin",
+    "as_avalanche_dataset",
     "forget_benchmark",
     "forget_metrics",
     "interleave",
