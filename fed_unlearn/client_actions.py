@@ -172,9 +172,11 @@ def repair(message: Message, session: ClientSession) -> Message:
 def confirm(message: Message, session: ClientSession) -> Message:
     """``train.confirm``: the requests were committed; their samples are tombstoned, on disk, before the reply.
 
+    The reply says what the tombstones were before: the server knows by it that none of them is missing.
     A client that was away when a class or client request was served finds its samples now.
     """
     instruction = protocol.SettleInstruction.from_message(message)
+    earlier = session.store.tombstone_digest()
     for target in instruction.targets:
         if target.scope != "sample" and session.store.get(target.request_id) is None:
             found = forget_set(target, session, 0)
@@ -182,7 +184,9 @@ def confirm(message: Message, session: ClientSession) -> Message:
                 session.store.quarantine(target.request_id, found.ids, target.attempt)
         session.store.confirm(target.request_id, instruction.retention_days)
     session.task.forget_cached_state(session.context)
-    return protocol.reply(message, MetricRecord())
+    answer = protocol.reply(message, MetricRecord())
+    protocol.write_earlier_tombstones(answer, earlier)
+    return answer
 
 
 @_action

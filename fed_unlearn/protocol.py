@@ -198,7 +198,10 @@ def read_forgotten(message: Message) -> tuple[dict[str, int], dict[str, str]] | 
 
 
 def write_earlier_tombstones(message: Message, digest: str) -> None:
-    """Put on a reply the tombstone digest that the client would show without the tombstones of some requests."""
+    """Put on a reply the tombstone digest that the client would show without the tombstones of some requests.
+
+    On ``train.confirm`` it is the one that it would have shown before it wrote any.
+    """
     message.content[_EARLIER_KEY] = ConfigRecord({"tombstones": digest})
 
 

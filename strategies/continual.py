@@ -27,7 +27,7 @@ from fed_unlearn.strategies.retrain import retrain
 from fed_unlearn.strategies.roster import DeviceUse
 from fed_unlearn.strategies.session import Session
 from fed_unlearn.strategies.state import DurableState, OpenTraining, ServedModel
-from fed_unlearn.strategies.timeline import Forget, Train
+from fed_unlearn.strategies.timeline import Forget, Train, last_begun, repair_config, requests_of
 from fed_unlearn.strategies.training import EvaluateFunction
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -187,7 +187,9 @@ class ContinualUnlearning(Strategy):
         """Run a timeline of training experiences and requests; what an earlier process has done of it is not repeated.
 
         Run it again with the same ledger after a crash: it goes on where it was, and ends with the same model. Do so
-        too where it stopped at a training experience since no client was there any more.
+        too where it stopped at a training experience since no client was there any more. Requests of earlier entries
+        that wait are tried again with the entry that it goes on with, under that one's configuration; after the last
+        one, under the last one's.
 
         Parameters
         ----------
@@ -214,12 +216,20 @@ class ContinualUnlearning(Strategy):
             If there is no model to start from, or no client has ever said who it is.
         """
         whole = UnlearningResult()
-        trained = 0
+        known = {entry.id for entry in self.ledger.entries()}
+        begun = last_begun(timeline, known, len(self.state.experiences()), self.state.load_training() is not None)
+        trained, started = 0, False
         for index, entry in enumerate(timeline):
             if isinstance(entry, Train):
                 trained += 1
-                if trained <= len(self.state.experiences()):
-                    continue
+                is_due = trained > len(self.state.experiences())
+            else:
+                ids = {self.submit(request) for request in entry.requests}
+                is_due = bool(ids & set(self.ledger.open_ids())) and (index >= begun or not ids <= known)
+            if not is_due and not (index == begun and self._is_amid_requests()):
+                continue
+            started, place = True, index if is_due else self._first_open(timeline)
+            if isinstance(entry, Train) and is_due:
                 if not entry.rounds and self.state.load_training() is None:
                     self.state.finish_training(self._new_training(entry))
                 result = self.start(
@@ -231,22 +241,24 @@ class ContinualUnlearning(Strategy):
                     entry.evaluate_config,
                     evaluate_fn,
                 )
-                if trained > len(self.state.experiences()):
-                    whole.include(result)
-                    whole.complete = False
-                    logger.warning("entry %d of the timeline stays open; run it again to go on with it", index + 1)
-                    break
             else:
-                ids = [self.submit(request) for request in entry.requests]
-                if not set(ids) & set(self.ledger.open_ids()):
-                    continue
-                result = self.start(grid, initial_arrays, 0, timeout, entry.train_config)
+                result = self.start(grid, initial_arrays, 0, timeout, repair_config(entry))
             whole.include(result)
-            if on_entry is not None:
-                on_entry(index, result)
+            if trained > len(self.state.experiences()):
+                whole.complete = False
+                logger.warning("entry %d of the timeline stays open; run it again to go on with it", index + 1)
+                break
+            if on_entry is not None and place is not None:
+                on_entry(place, result)
         else:
-            if self._is_cut_short():
-                whole.include(self.start(grid, initial_arrays, 0, timeout))
+            place = self._first_open(timeline)
+            waits = not started and place is not None
+            if waits or self._is_cut_short():
+                config = repair_config(timeline[begun]) if waits else None
+                result = self.start(grid, initial_arrays, 0, timeout, config)
+                whole.include(result)
+                if waits and on_entry is not None and place is not None:
+                    on_entry(place, result)
         if whole.arrays is None or not whole.arrays:
             whole.arrays = pack(self._served_model(initial_arrays).arrays)
         return whole
@@ -339,12 +351,18 @@ class ContinualUnlearning(Strategy):
 
     def _is_cut_short(self) -> bool:
         """Whether a crash has left something to do after the last entry of a timeline."""
+        return self._is_amid_requests() or is_look_due(self.ledger)
+
+    def _is_amid_requests(self) -> bool:
+        """Whether there is a request that neither waits nor has come to its end."""
         resting = (Status.WAITING, Status.HELD)
-        return (
-            self.state.attempt() is not None
-            or is_look_due(self.ledger)
-            or any(entry.status not in resting for entry in self.ledger.pending())
-        )
+        return self.state.attempt() is not None or any(entry.status not in resting for entry in self.ledger.pending())
+
+    def _first_open(self, timeline: Sequence[Train | Forget]) -> int | None:
+        """Index of the first entry with a request that is not at its end; None where there is none."""
+        is_open = set(self.ledger.open_ids())
+        places = (index for index, entry in enumerate(timeline) if is_open & set(requests_of(entry)))
+        return next(places, None)
 
     def _new_training(self, step: Train) -> OpenTraining:
         experiences = self.state.experiences()

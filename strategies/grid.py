@@ -17,6 +17,7 @@ from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.strategies.exchange import Exchange
 from fed_unlearn.strategies.identification import Identification, NobodyThereError
 from fed_unlearn.strategies.roster import Answers, DeviceUse, Roster, Traffic, client_order
+from fed_unlearn.strategies.stamps import StampCheck
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -32,7 +33,8 @@ class EligibleGrid(Grid):
 
     Nodes and replies come sorted by client id. Left out and named is a reply that was made for an older message, a
     second one of the same client, a ``train`` reply that was not made on the retained view, and any reply of a client
-    whose tombstones are not those that it has confirmed. Clients that leave are not among the nodes.
+    whose tombstones are not those that it has confirmed. One that confirms, and has not all that it confirmed before,
+    is barred. Clients that leave are not among the nodes.
 
     Parameters
     ----------
@@ -60,6 +62,7 @@ class EligibleGrid(Grid):
         self._exchange = Exchange(grid, self._name_of, retries=retries, backoff_seconds=backoff_seconds)
         self.roster = Roster()
         self.dropped: dict[str, str] = {}
+        self._stamps = StampCheck(self.roster, lambda stamp, node: False, self.bar, self.leave_out)
         self._named_before: set[tuple[str, str]] = set()
         self._asked: set[int] = set()
 
@@ -103,7 +106,9 @@ class EligibleGrid(Grid):
                 break
             time.sleep(_POLL_SECONDS)
         self._asked.update(nodes)
-        found = Identification(self._exchange, self.roster, self.leave_out, confirmed, unheard, timeout)
+        self.roster.confirmed = dict(confirmed)
+        found = Identification(self._exchange, self.roster, self.leave_out, unheard, timeout)
+        self._stamps = StampCheck(self.roster, found.shows_tombstones, self.bar, self.leave_out)
         self._asked -= found.identify(set(nodes))
 
     def ask(
@@ -180,7 +185,8 @@ class EligibleGrid(Grid):
             if reason is None:
                 answers.silent[client] = f"client {client} did not answer {message_type}"
             else:
-                answers.failed[client] = f"client {client} is left out: {reason}"
+                barred = client not in self.roster.clients.values()
+                (answers.silent if barred else answers.failed)[client] = f"client {client} is left out: {reason}"
         return again
 
     def _named(self, clients: Collection[str] | None) -> list[str]:
@@ -239,7 +245,9 @@ class EligibleGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages; replies come sorted by client, without those that must not be used."""
         self.dropped.clear()
-        replies = [reply for reply in self._exchange.send(self._told(messages), timeout) if self._usable(reply)]
+        replies = [
+            reply for reply in self._exchange.send(self._told(messages), timeout) if self._stamps.is_usable(reply)
+        ]
         order = list(self.roster.clients)
         return sorted(replies, key=lambda reply: order.index(reply.metadata.src_node_id))
 
@@ -280,27 +288,3 @@ class EligibleGrid(Grid):
     ) -> Message:
         """Make a message as the runtime's own Grid does."""
         return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
-
-    # ------------------------------------------------------------------ checks
-
-    def _usable(self, reply: Message) -> bool:
-        """Whether a reply may be used; tombstones confirmed later than a client's reply are caught here."""
-        client = self.roster.clients.get(reply.metadata.src_node_id)
-        if client is None:
-            return False
-        if reply.has_error():
-            return True
-        stamp = protocol.read_stamp(reply)
-        reason: str | None = None
-        if stamp is None or stamp.client_id != client:
-            reason = "its reply does not say which client made it"
-        elif reply.metadata.message_type == protocol.CONFIRM:
-            self.roster.tombstones[client] = stamp.tombstones
-        elif stamp.tombstones != self.roster.tombstones[client]:
-            reason = "it does not show the tombstones that it has confirmed"
-        elif reply.metadata.message_type == protocol.TRAIN and not stamp.retained:
-            reason = "its training did not take its data through fed_unlearn.client.retained()"
-        if reason is None:
-            return True
-        self.leave_out(client, reason)
-        return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
@@ -15,6 +15,8 @@ from fed_unlearn.strategies.exchange import Exchange
 from fed_unlearn.strategies.roster import Roster, client_order
 
 logger = logging.getLogger("fed_unlearn.strategies")
+
+LOST_TOMBSTONES = "it does not show the tombstones that it has confirmed"
 
 
 class NobodyThereError(FedUnlearnError):
@@ -31,8 +33,6 @@ class Identification:
     roster : Roster
     leave_out : callable
         Names a client that cannot take part, and why.
-    confirmed : mapping of str to str
-        The tombstone digest that each client last confirmed; it must show it.
     unheard : callable
         Requests whose tombstones a client may have written without the server having heard of it: with these taken
         away, its digest may be the one that it confirmed.
@@ -43,7 +43,6 @@ class Identification:
     exchange: Exchange
     roster: Roster
     leave_out: Callable[[str, str], None]
-    confirmed: Mapping[str, str]
     unheard: Callable[[str], Collection[str]]
     timeout: float
 
@@ -84,8 +83,8 @@ class Identification:
                 logger.warning("node %d says that it is client %s, which is there; give it its own id", node, client)
             elif len(held) != class_count or protocol.read_count(reply, "class-count") != class_count:
                 self.leave_out(client, "it does not say how many samples of each class it holds")
-            elif not self._shows_tombstones(stamp, node):
-                self.leave_out(client, "it does not show the tombstones that it has confirmed")
+            elif not self.shows_tombstones(stamp, node):
+                self.leave_out(client, LOST_TOMBSTONES)
             else:
                 clients[node] = client
                 self.roster.tombstones[client] = stamp.tombstones
@@ -115,9 +114,17 @@ class Identification:
         counts = Counter(protocol.read_count(reply, "class-count") for reply in replies if reply.has_content())
         return self.roster.class_count or max(counts, key=lambda count: counts[count], default=0)
 
-    def _shows_tombstones(self, stamp: protocol.Stamp, node: int) -> bool:
-        """Whether a client has the tombstones that it confirmed, be it with others that the server has not heard of."""
-        expected = self.confirmed.get(stamp.client_id, stamp.tombstones)
+    def shows_tombstones(self, stamp: protocol.Stamp, node: int) -> bool:
+        """Whether a client has the tombstones that it confirmed, be it with others that the server has not heard of.
+
+        Parameters
+        ----------
+        stamp : Stamp
+            Of its reply.
+        node : int
+            Where it is asked once more, if need be.
+        """
+        expected = self.roster.confirmed.get(stamp.client_id, stamp.tombstones)
         if expected == stamp.tombstones:
             return True
         without = tuple(sorted(self.unheard(stamp.client_id)))

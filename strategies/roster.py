@@ -71,7 +71,7 @@ class Answers:
     failed : dict of str to str
         Clients that did not do it, and why: an error, or an answer that must not be used.
     silent : dict of str to str
-        Clients that are not connected, or did not answer in time.
+        Clients that are not connected, or did not answer in time; those that were barred for their answer, too.
     """
 
     replies: dict[str, Message]
@@ -95,6 +95,8 @@ class Roster:
         Client id by node id, sorted by client.
     tombstones : dict of str to str
         The tombstone digest that each client last showed on ``query.identify`` or ``train.confirm``.
+    confirmed : dict of str to str
+        The tombstone digest that each client last confirmed; none where a client never had anything to confirm.
     class_count : int
         Number of classes of the task.
     class_samples : dict of str to tuple of int
@@ -109,6 +111,7 @@ class Roster:
 
     clients: dict[int, str] = field(default_factory=dict)
     tombstones: dict[str, str] = field(default_factory=dict)
+    confirmed: dict[str, str] = field(default_factory=dict)
     class_count: int = 0
     class_samples: dict[str, tuple[int, ...]] = field(default_factory=dict)
     excluded_samples: dict[str, int] = field(default_factory=dict)

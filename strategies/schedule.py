@@ -128,6 +128,9 @@ class Scheduler:
         reason = self._impossible(entry)
         if reason is not None:
             return Placed(entry, Standing.IMPOSSIBLE, reason)
+        if isinstance(request.scope, SampleScope | ClientScope) and request.scope.client not in self._met:
+            reason = f"no client {request.scope.client} has been seen yet; it is served when there is one"
+            return Placed(entry, Standing.WAITS, f"{reason}, withdraw it where the name is wrong")
         if not entry.approved and entry.attempt == 0:
             share = self._share_over_its_bound(request)
             if share is not None:
@@ -199,11 +202,9 @@ class Scheduler:
                 if not self._leaves_enough(forgotten, asked):
                     return f"it would leave fewer than 2 of {classes} classes"
             case SampleScope(client=client) | ClientScope(client=client):
-                if client not in {*self.roster.clients.values(), *self.ledger.known_clients()}:
-                    return f"client {client} is not among the known clients"
                 if client in self._forgotten_clients(but=entry.id):
                     return f"client {client} is forgotten already"
-                others = {*self.roster.clients.values(), *self.ledger.known_clients()} - self.roster.leaving - {client}
+                others = self._met - self.roster.leaving - {client}
                 if isinstance(request.scope, ClientScope) and not others:
                     return f"client {client} is the last one that is left"
         try:
@@ -221,6 +222,11 @@ class Scheduler:
     def _is_held(self, classes: Collection[int], clients: Collection[str]) -> bool:
         held = self.roster.class_samples
         return any(held[client][item] for client in clients if client in held for item in classes)
+
+    @cached_property
+    def _met(self) -> set[str]:
+        """Clients that were ever seen; what others hold is not known."""
+        return {*self.roster.clients.values(), *self.ledger.known_clients()}
 
     @cached_property
     def _tried(self) -> list[LedgerEntry]:

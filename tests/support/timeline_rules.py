@@ -90,7 +90,8 @@ def nothing_is_left_that_could_go_on(witness: Witness, *, healed: bool) -> Itera
     """Rule 1: after a run to the end, what is pending has a reason, and nothing was left halfway."""
     process = witness.process
     assert process is not None
-    online = {str(node - 1) for node in process.grid.get_node_ids()} - {str(client) for client in witness.lost}
+    there = {str(node - 1) for node in process.grid.get_node_ids()}
+    online = there - {str(client) for client in witness.lost}
     if not healed and process.strategy.state.load_training() is not None:
         return  # nobody was there to train with, or to audit what was trained: requests wait for that
     if process.strategy.state.attempt() is not None:
@@ -102,6 +103,8 @@ def nothing_is_left_that_could_go_on(witness: Witness, *, healed: bool) -> Itera
             continue
         if entry.status is Status.WAITING and (not healed or witness.lost):
             continue
+        if entry.status is Status.WAITING and getattr(entry.request.scope, "client", None) not in {None, *there}:
+            continue  # there is no such client
         yield f"request {entry.id} is {entry.status} and could go on: {entry.reason}"
     if not healed:
         return
