@@ -10,8 +10,48 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from fed_unlearn.avalanche.buffers import buffered
 from fed_unlearn.avalanche.samples import as_images
 from fed_unlearn.data.images import ImageSet, concatenate
+from fed_unlearn.errors import InvalidParameterError
 
 _SETS = (AvalancheDataset, ImageSet)
+
+
+def require_readable(retain: Any) -> None:
+    """Refuse what retained samples cannot be read from.
+
+    Raises
+    ------
+    InvalidParameterError
+        If ``retain`` is none of what :func:`retained_images` takes.
+    """
+    if not isinstance(retain, _SETS) and retain not in ("memory", "seen"):
+        raise InvalidParameterError(
+            f'retain = {retain!r} was given; expected "memory", "seen", or an AvalancheDataset or ImageSet'
+        )
+
+
+def validation_sets(validation: Any) -> list[Any] | None:
+    """The data sets of what a user gave to validate by; None where nothing was given.
+
+    Parameters
+    ----------
+    validation : data set, ImageSet, stream or None
+        Read once: a generator of experiences will do.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is none of these.
+    """
+    if validation is None:
+        return None
+    if isinstance(validation, _SETS):
+        return [validation]
+    found = [getattr(item, "dataset", None) for item in validation] if isinstance(validation, Iterable) else [None]
+    if not all(isinstance(item, _SETS) for item in found):
+        raise InvalidParameterError(
+            f"validation = {type(validation).__name__} was given; expected an AvalancheDataset, an ImageSet or a stream"
+        )
+    return found
 
 
 def retained_images(retain: Any, strategy: Any, seen: list[Any], like: AvalancheDataset) -> ImageSet:
@@ -36,20 +76,19 @@ def retained_images(retain: Any, strategy: Any, seen: list[Any], like: Avalanche
     return _joined(sources, like)
 
 
-def validation_images(validation: Any, experience: Any) -> ImageSet:
+def validation_images(sets: list[Any] | None, experience: Any) -> ImageSet:
     """Samples that were never trained on: those given, else the benchmark's ``valid`` stream; none where there is none.
 
     Parameters
     ----------
-    validation : data set, ImageSet, stream or None
+    sets : list of data sets, or None
+        Of :func:`validation_sets`.
     experience : ForgetExperience
         Of the benchmark, and with images of the shape that is wanted where there are none.
     """
-    if validation is None:
-        validation = experience.origin_stream.benchmark.streams.get("valid", [])
-    if isinstance(validation, _SETS):
-        return _joined([validation], experience.dataset)
-    return _joined([item.dataset for item in validation], experience.dataset)
+    if sets is None:
+        sets = [item.dataset for item in experience.origin_stream.benchmark.streams.get("valid", [])]
+    return _joined(sets, experience.dataset)
 
 
 def _joined(sources: Iterable[Any], like: AvalancheDataset) -> ImageSet:

@@ -61,5 +61,5 @@ class Unlearning:
                 f"{type(self).__name__} has {len(found)} UnlearningPlugins; expected one:"
                 " give plugins=[UnlearningPlugin()]"
             )
-        listed = [experiences] if isinstance(experiences, ForgetExperience) else list(experiences)
+        listed = list(experiences) if isinstance(experiences, Iterable) else [experiences]
         return [found[0].unlearn(self, experience) for experience in listed]

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import Adagrad, Optimizer
 
 
 def clear_momenta(optimizer: Optimizer) -> None:
-    """Set moving averages and step counts to zero, as before the first step; learning rates stay.
+    """Set an optimizer's memory of gradients back to what it was before the first step; learning rates stay.
 
     Parameters
     ----------
     optimizer : Optimizer
-        Changed in place. What is neither a tensor nor a number is dropped.
+        Changed in place. Most make what they remember of a parameter at its first step; Adagrad begins with values
+        that it was given.
     """
-    for state in optimizer.state.values():
-        for name, value in list(state.items()):
-            if isinstance(value, Tensor):
-                value.zero_()
-            elif isinstance(value, int | float):
-                state[name] = 0
-            else:
-                del state[name]
+    if not isinstance(optimizer, Adagrad):
+        optimizer.state.clear()
+        return
+    for group in optimizer.param_groups:
+        for state in [optimizer.state[parameter] for parameter in group["params"] if optimizer.state.get(parameter)]:
+            state["step"].zero_()
+            state["sum"].fill_(group["initial_accumulator_value"])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -12,9 +12,10 @@ from avalanche.training.plugins import SupervisedPlugin
 
 from fed_unlearn.avalanche.buffers import purge_buffers
 from fed_unlearn.avalanche.compat import check_supported
-from fed_unlearn.avalanche.memory import retained_images, validation_images
+from fed_unlearn.avalanche.memory import require_readable, retained_images, validation_images, validation_sets
 from fed_unlearn.avalanche.naming import experience_with
 from fed_unlearn.avalanche.optimizers import clear_momenta
+from fed_unlearn.avalanche.plans import planned
 from fed_unlearn.avalanche.regularisers import keep_consistent, note_skipped
 from fed_unlearn.avalanche.samples import as_images, labels_of, sample_ids, without
 from fed_unlearn.avalanche.streams import ForgetExperience
@@ -24,8 +25,7 @@ from fed_unlearn.gate import Gate
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.local import LocalOutcome, LocalPlan, LocalUnlearning
 from fed_unlearn.local_attempt import LocalSamples
-from fed_unlearn.methods import method_class
-from fed_unlearn.requests import ParameterValue, ScopeKind
+from fed_unlearn.requests import ParameterValue
 
 logger = logging.getLogger("fed_unlearn.avalanche")
 
@@ -80,7 +80,7 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
     Raises
     ------
     InvalidParameterError
-        If the method, one of its parameters, or ``retain`` is unknown.
+        If the method, one of its parameters, or ``retain`` is unknown, or ``validation`` is none of these.
     """
 
     def __init__(
@@ -97,17 +97,17 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         strict: bool = False,
     ) -> None:
         super().__init__()
-        if isinstance(retain, str) and retain not in ("memory", "seen"):
-            raise InvalidParameterError(f'retain = {retain!r} was given; expected "memory", "seen" or a data set')
+        require_readable(retain)
         if method is None and parameters:
             raise InvalidParameterError("parameters were given without a method; put them into plan.parameters")
-        self._unlearning = LocalUnlearning(_planned(plan or LocalPlan(), method, parameters or {}), gate, seed)
+        self._unlearning = LocalUnlearning(planned(plan or LocalPlan(), method, parameters or {}), gate, seed)
         self._retain = retain
-        self._validation = validation
+        self._validation = validation_sets(validation)
         self._reopen_relapsed = reopen_relapsed
         self._strict = strict
         self._seen: list[Any] = []
         self._trained: list[int] = []
+        self._asked: list[ForgetExperience] = []
         self._muted: list[Any] | None = None
         self.outcomes: list[LocalOutcome] = []
         self.served: list[ForgetExperience] = []
@@ -128,8 +128,14 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
 
         Raises
         ------
+        InvalidParameterError
+            If this is no forget experience, its request names a method or parameters that cannot be, or the strategy
+            trained before it had this plug-in; nothing is changed then.
         UnsupportedStrategyError
-            If something in the strategy cannot be made to forget.
+            If something in the strategy cannot be made to forget; nothing is changed then.
+        InvalidDataError
+            If the method lacks samples that it needs. The model is as it was, the request's samples stay out all the
+            same.
         RequestFailedError
             If the gate does not accept and ``strict`` was asked for.
         """
@@ -139,8 +145,16 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
                 " that forget_benchmark makes"
             )
         check_supported(strategy, experience)
-        self.forgotten = self.forgotten.union(self._named_by(experience))
-        purge_buffers(strategy, self.forgotten)
+        self._unlearning.plan.method_of(experience.request)
+        if len(self._seen) < strategy.clock.train_exp_counter:
+            raise InvalidParameterError(
+                f"the UnlearningPlugin has met {len(self._seen)} of {strategy.clock.train_exp_counter} training"
+                " experiences; give it to the strategy before the first one"
+            )
+        forgotten = self.forgotten.union(self._named_by(experience))
+        purge_buffers(strategy, forgotten)
+        self.forgotten = forgotten
+        self._asked.append(experience)
         before, strategy.experience = strategy.experience, experience
         try:
             self._tell(strategy, "before_unlearning_exp")
@@ -159,20 +173,31 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Come first from here on: the others are to see retained samples alone."""
+        if self._muted is not None:  # the last call broke off while they were not to see a forget experience
+            strategy.plugins[:], self._muted = self._muted, None
+        if sum(isinstance(plugin, UnlearningPlugin) for plugin in strategy.plugins) > 1:
+            raise InvalidParameterError("the strategy has several UnlearningPlugins; expected one")
         strategy.plugins = [self, *(plugin for plugin in strategy.plugins if plugin is not self)]
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Unlearn where this is a forget experience; leave out what was forgotten where it is one to train on."""
         experience = strategy.experience
         if isinstance(experience, ForgetExperience):
-            self.unlearn(strategy, experience)
+            _drop_batches(strategy)
+            try:
+                self.unlearn(strategy, experience)
+            except BaseException:
+                strategy._train_cleanup()
+                raise
             self._skip(strategy)
             return
         check_supported(strategy, experience)
         self._unlearning.note_training()
-        self._seen.append(experience)
-        self.forgotten = self.forgotten.union(*(self._named_by(earlier, experience) for earlier in self.served))
+        self.forgotten = self.forgotten.union(*(self._named_by(earlier, experience) for earlier in self._asked))
         retained = self._retained_view(experience)
+        # A training that broke off did not count: its experience stands in the place of this one.
+        place = strategy.clock.train_exp_counter
+        self._seen[place:], self._trained[place:] = [experience], [len(retained.dataset)]
         if len(retained.dataset) == 0:
             logger.warning("experience %d has no sample that is not forgotten; skipped", experience.current_experience)
             self._skip(strategy)
@@ -180,7 +205,6 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
             strategy.clock.train_exp_counter += 1
         else:
             strategy.experience = retained
-        self._trained.append(len(retained.dataset))
 
     def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Strategies that train on more than the experience have forgotten samples taken out of that too."""
@@ -190,8 +214,9 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Let the others see what comes next, where they were not to see a forget experience."""
         if self._muted is not None:
-            # A new list: Avalanche is going through the short one just now.
-            strategy.plugins, self._muted = self._muted, None
+            strategy.plugins, self._muted = self._muted, None  # a new list: Avalanche goes through the short one
+            strategy._stop_training = False  # still set where there are no epochs to stop
+            _drop_batches(strategy)
             purge_buffers(strategy, self.forgotten)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
@@ -220,7 +245,8 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         views = [self._retained_view(seen) for seen in self._seen]
         forget = as_images(experience.dataset)
         retained = retained_images(self._retain, strategy, views, experience.dataset).without(self.forgotten)
-        arrived = {label for view in views for label in labels_of(view.dataset)}
+        # Where the model was trained elsewhere, what there is to retain tells its classes.
+        arrived = {label for view in views for label in labels_of(view.dataset)} or set(retained.labels.tolist())
         class_count = predict_logits(strategy.model, forget.subset(torch.tensor([0]))).shape[1]
         samples = LocalSamples(
             forget=forget,
@@ -228,7 +254,8 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
             validation=validation_images(self._validation, experience),
             absent_classes=frozenset(range(class_count)) - arrived,
         )
-        outcome = self._unlearning.serve(strategy.model, experience.request, samples)
+        # A copy: the bounds on what is lost in total look back at this model, and the strategy's changes in place.
+        outcome = self._unlearning.serve(copy.deepcopy(strategy.model), experience.request, samples)
         self.served.append(experience)
         self.outcomes.append(outcome)
         if outcome.committed:
@@ -242,18 +269,14 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         request = experience.request
         goal = self._unlearning.plan.method_of(request)[2] if request.scope.kind == "sample" else None
         bound = self._unlearning.gate.thresholds(request.scope.kind, goal).max_forget_accuracy
-        if bound is None:
-            return False
         forget: ImageSet = as_images(experience.dataset)
         hits = predict_logits(strategy.model, forget).argmax(1) == forget.labels
-        return float(hits.float().mean()) > bound
+        return bound is not None and float(hits.float().mean()) > bound
 
     def _retained_view(self, experience: Any) -> Any:
         """A training experience without forgotten samples; itself where it has none."""
         kept = without(experience.dataset, self.forgotten)
-        if kept is experience.dataset:
-            return experience
-        return experience_with(experience, kept)
+        return experience if kept is experience.dataset else experience_with(experience, kept)
 
     def _named_by(self, experience: ForgetExperience, *others: Any) -> frozenset[str]:
         """Ids that a request asks for: its forget set, and what of other training experiences falls under it."""
@@ -265,18 +288,11 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         return frozenset(named)
 
     def _tell(self, strategy: Any, event: str) -> None:
-        for plugin in self._muted or strategy.plugins:
+        for plugin in strategy.plugins:
             if plugin is not self and hasattr(plugin, event):
                 getattr(plugin, event)(strategy)
 
 
-def _planned(plan: LocalPlan, method: str | None, parameters: Mapping[str, ParameterValue]) -> LocalPlan:
-    """A plan by which a method serves all scopes that it can."""
-    if method is None:
-        return plan
-    served = set(method_class(method).scopes)
-    if "sample" in served:
-        served.add("client")
-    scopes: tuple[ScopeKind, ...] = ("class", "sample", "client")
-    defaults: dict[str, Any] = {f"{scope}_method": method for scope in scopes if scope in served}
-    return replace(plan, **defaults, parameters={**plan.parameters, **({method: parameters} if parameters else {})})
+def _drop_batches(strategy: Any) -> None:
+    """Let go of what a strategy has at hand of the experience before: samples that may be forgotten now."""
+    strategy.adapted_dataset, strategy.dataloader, strategy.mbatch, strategy.mb_output = None, [], None, None

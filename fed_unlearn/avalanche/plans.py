@@ -1,0 +1,37 @@
+"""A plan of methods by scope from the one method that a plug-in is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from fed_unlearn.local import LocalPlan
+from fed_unlearn.methods import method_class
+from fed_unlearn.requests import ParameterValue, ScopeKind
+
+
+def planned(plan: LocalPlan, method: str | None, parameters: Mapping[str, ParameterValue]) -> LocalPlan:
+    """A plan by which a method serves all scopes that it can.
+
+    Parameters
+    ----------
+    plan : LocalPlan
+        For the other scopes, and for all else; given back where there is no method.
+    method : str or None
+    parameters : mapping of str to value
+        Of ``method``; in the place of those that the plan has for it.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the method or one of its parameters is unknown or out of range.
+    """
+    if method is None:
+        return plan
+    served = set(method_class(method).scopes)
+    if "sample" in served:
+        served.add("client")
+    scopes: tuple[ScopeKind, ...] = ("class", "sample", "client")
+    defaults: dict[str, Any] = {f"{scope}_method": method for scope in scopes if scope in served}
+    return replace(plan, **defaults, parameters={**plan.parameters, **({method: parameters} if parameters else {})})
