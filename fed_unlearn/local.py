@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, Verdict
@@ -122,8 +123,9 @@ class LocalOutcome:
     method : str
     committed : bool
         Whether the gate accepted; the model is the one that was given where it did not.
-    model : nn.Module
-        A copy of the model that was given, unlearned.
+    model : nn.Module or None
+        A copy of the model that was given, unlearned; the given one itself where the gate did not accept. None where
+        whoever served the request does not keep it.
     attempts, repair_rounds : int
         Attempts made, and repair rounds of the last one.
     reason : str or None
@@ -139,7 +141,7 @@ class LocalOutcome:
     request: ForgetRequest
     method: str
     committed: bool
-    model: nn.Module
+    model: nn.Module | None
     attempts: int
     repair_rounds: int
     reason: str | None
@@ -165,7 +167,7 @@ class LocalUnlearning:
         self.gate = gate or Gate()
         self.seed = seed
         self.forgotten_classes: frozenset[int] = frozenset()
-        self._first: nn.Module | None = None
+        self._first: ClassCounts | None = None
         self._repairs = 0
 
     def note_training(self) -> None:
@@ -200,7 +202,7 @@ class LocalUnlearning:
             "goal": goal,
             "samples": samples,
             "original": model,
-            "first": self._first or model,
+            "first": self._first,
             "left_out": self.forgotten_classes.union(samples.absent_classes, classes),
             "client": getattr(request.scope, "client", CLIENT),
             "seed": self.seed,
@@ -216,7 +218,7 @@ class LocalUnlearning:
             method = method.stronger()
         committed = decision.verdict is Verdict.ACCEPT
         if committed:
-            self._first = self._first or model
+            self._first = self._first or attempt.counts_before
             self.forgotten_classes = self.forgotten_classes.union(classes)
         return LocalOutcome(
             request=request,

@@ -64,8 +64,10 @@ class LocalAttempt:
     ----------
     plan, gate, request, goal, samples
         As :class:`fed_unlearn.local.LocalUnlearning` has them.
-    original, first : nn.Module
-        The model before this request, and before the first one.
+    original : nn.Module
+        The model before this request.
+    first : ClassCounts or None
+        Of the model before the first request, by what the gate judges by; None where this is the first.
     left_out : frozenset of int
         Classes that are no part of what is retained: forgotten, asked for, or not there yet.
     client : str
@@ -83,7 +85,7 @@ class LocalAttempt:
     goal: str | None
     samples: LocalSamples
     original: nn.Module
-    first: nn.Module
+    first: ClassCounts | None
     left_out: frozenset[int]
     client: str
     seed: int
@@ -188,7 +190,7 @@ class LocalAttempt:
 
     def _decide(self) -> Decision:
         validation = self._class_counts(self.candidate, self._judged_by)
-        before, first = self._references
+        before, first = self.counts_before, self.first or self.counts_before
         kept = Evidence(
             forget_accuracy=None,
             retain_accuracy=validation.accuracy(without=self.left_out),
@@ -207,11 +209,9 @@ class LocalAttempt:
         return self.samples.validation if len(self.samples.validation) else self.samples.retained
 
     @cached_property
-    def _references(self) -> tuple[ClassCounts, ClassCounts]:
-        before = self._class_counts(self.original, self._judged_by)
-        if self.first is self.original:
-            return before, before
-        return before, self._class_counts(self.first, self._judged_by)
+    def counts_before(self) -> ClassCounts:
+        """What the gate judges by, counted for the model before this request."""
+        return self._class_counts(self.original, self._judged_by)
 
     def _class_counts(self, model: nn.Module, samples: ImageSet) -> ClassCounts:
         return ClassCounts.of(self._logits(model, samples), samples.labels, self._class_count)

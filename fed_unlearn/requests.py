@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
@@ -110,6 +112,11 @@ class ForgetRequest:
                 )
         object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Copies and pickles: the read-only view of the parameters has neither."""
+        restored = partial(ForgetRequest, priority=self.priority, deadline=self.deadline)
+        return restored, (self.scope, self.method, dict(self.parameters), self.id)
+
     @classmethod
     def for_class(
         cls,
@@ -121,13 +128,20 @@ class ForgetRequest:
         **parameters: ParameterValue,
     ) -> ForgetRequest:
         """Request to forget all training samples of the given classes."""
-        return cls(ClassScope(tuple(classes)), method, parameters, id, priority=priority, deadline=deadline)
+        return cls(
+            ClassScope(tuple(_as_index(item) for item in classes)),
+            method,
+            parameters,
+            id,
+            priority=priority,
+            deadline=deadline,
+        )
 
     @classmethod
     def for_samples(
         cls,
         client: str | int,
-        sample_ids: Sequence[str] = (),
+        sample_ids: Sequence[str | int] = (),
         *,
         count: int = 0,
         of_class: int | None = None,
@@ -138,7 +152,7 @@ class ForgetRequest:
         **parameters: ParameterValue,
     ) -> ForgetRequest:
         """Request to forget single samples of a client, by id or by a number that the client draws."""
-        scope = SampleScope(str(client), tuple(sample_ids), count, of_class)
+        scope = SampleScope(str(client), tuple(map(str, sample_ids)), count, of_class)
         return cls(scope, method, parameters, id, priority=priority, deadline=deadline)
 
     @classmethod
@@ -230,3 +244,11 @@ def _as_deadline(deadline: object) -> float | None:
     if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not abs(deadline) < _LAST_DEADLINE:
         raise InvalidRequestError(f"deadline {deadline!r} was given; expected seconds since the epoch, or None")
     return float(deadline)
+
+
+def _as_index(value: object) -> int:
+    """A class as a plain number, whatever kind of whole number it was; others are left for the scope to refuse."""
+    try:
+        return int(operator.index(value)) if not isinstance(value, bool) else value  # type: ignore[arg-type]
+    except TypeError:
+        return value  # type: ignore[return-value]

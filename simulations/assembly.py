@@ -129,6 +129,7 @@ def new_gate(scenario: Scenario) -> Gate:
         indistinguishable_thresholds=_thresholds(section.indistinguishable),
         max_repair_rounds=scenario.unlearning.max_repair_rounds,
         max_attempts=scenario.unlearning.max_attempts,
+        max_training_drop=section.max_training_drop,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from fed_unlearn.avalanche.samples import as_avalanche_dataset, as_images, sampl
 from fed_unlearn.data.clients import client_data
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import load_source
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.local import LocalPlan
@@ -244,4 +246,7 @@ def print_table(rows: Sequence[Row], others: Sequence[Row]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FedUnlearnError as error:
+        sys.exit(f"error: {error}")

@@ -9,15 +9,17 @@ also compares its streams with those of the other script, and prints the same ta
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
 from fed_unlearn.avalanche.samples import sample_ids
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.avalanche_digits import Parts
 from fed_unlearn.simulations.driver import run_in_process
 from fed_unlearn.simulations.folders import make_folder, usable_folder
 from fed_unlearn.simulations.launch import quiet_flower
-from fed_unlearn.simulations.reporting import forget_benchmark_of
+from fed_unlearn.simulations.report_stream import forget_benchmark_of
 from fed_unlearn.simulations.results import FILE_NAME, RunResults
 from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.simulations.sections import Scenario
@@ -67,4 +69,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except FedUnlearnError as error:
+        sys.exit(f"error: {error}")

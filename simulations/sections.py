@@ -204,5 +204,6 @@ class Scenario(Section):
 
         content = self.model_dump(by_alias=True, exclude_none=True)
         for scope, thresholds in self.gate.model_dump(by_alias=True).items():
-            content["gate"][scope] = {key: "none" if value is None else value for key, value in thresholds.items()}
+            if isinstance(thresholds, dict):
+                content["gate"][scope] = {key: "none" if value is None else value for key, value in thresholds.items()}
         return tomli_w.dumps(content)

@@ -151,9 +151,14 @@ class IndistinguishableGate(GateThresholds):
 
 
 class GateSection(Section):
-    """``[gate]``: thresholds by the scope of the request, and by the goal of a sample request."""
+    """``[gate]``: thresholds by the scope of the request, and by the goal of a sample request.
+
+    ``max-training-drop`` is how far retained validation accuracy may fall in a training experience whose model is
+    served; 1 for any.
+    """
 
     class_: ClassGate = ClassGate()
     sample: SampleGate = SampleGate()
     client: ClientGate = ClientGate()
     indistinguishable: IndistinguishableGate = IndistinguishableGate()
+    max_training_drop: Annotated[float, Field(ge=0, le=1)] = 0.2

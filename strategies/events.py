@@ -10,6 +10,7 @@ EventKind = Literal[
     "training-started",
     "training-round",
     "training-finished",
+    "training-refused",
     "request-started",
     "request-step",
     "request-finished",

@@ -191,7 +191,9 @@ class TrainingRun:
         return True
 
     def _refuse(self, training: OpenTraining, reason: str, *, finished: bool) -> None:
-        logger.warning("%s is not served: %s; the last accepted model stays", training.name, reason)
+        text = f"{training.name} is not served: {reason}; the last accepted model stays"
+        logger.warning("%s", text)
+        self._tell("training-refused", text, training.done, training.rounds)
         training.arrays = None
         self.forget_server_state()
         with self.ledger.transaction():

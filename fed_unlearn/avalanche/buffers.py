@@ -94,6 +94,16 @@ def purge_buffers(strategy: Any, forgotten: Collection[str]) -> int:
     return purge.removed
 
 
+def drop_batches(strategy: Any) -> None:
+    """Let go of what a strategy has at hand of the experience before: samples that may be forgotten now.
+
+    Parameters
+    ----------
+    strategy : SupervisedTemplate
+    """
+    strategy.adapted_dataset, strategy.dataloader, strategy.mbatch, strategy.mb_output = None, [], None, None
+
+
 class _Purge:
     """One pass over everything held; data sets that stand in several places stay one."""
 

@@ -1,6 +1,6 @@
 """What of Avalanche 0.6 is worked around, and what is refused: the one place for it.
 
-Worked around, on import of this module:
+Worked around, from where a strategy that has it gets the plug-in that unlearns (:func:`mend_synaptic_intelligence`):
 
 - Synaptic Intelligence on the CPU. Avalanche stores views of the weights where it means copies, so that every path
   integral, every importance and with them the whole penalty is zero; a GPU copies as it hands over. The two functions
@@ -116,7 +116,6 @@ _TASK_METRICS: tuple[type, ...] = (
     metrics.amca.AMCAPluginMetric,
     metrics.topk_acc.TopkAccuracyPluginMetric,
     metrics.labels_repartition.LabelsRepartitionPlugin,
-    metrics.images_samples.ImagesSamplePlugin,
 )
 
 
@@ -150,6 +149,10 @@ def check_supported(strategy: Any, experience: Any | None) -> None:
             )
     _check_model(strategy.model)
     for metric in _metrics(strategy):
+        if isinstance(metric, metrics.images_samples.ImagesSamplePlugin):
+            raise UnsupportedStrategyError(
+                "ImagesSamplePlugin keeps images of training samples and hands them to the loggers; leave it out"
+            )
         if isinstance(metric, metrics.WeightCheckpoint):
             raise UnsupportedStrategyError(
                 "WeightCheckpoint hands weights of before a request to the loggers; use fed_unlearn.checkpoints instead"
@@ -279,10 +282,13 @@ def _stores_views(extract: Callable[..., None]) -> bool:
     return bool(target["weight"].data.data_ptr() == probe.weight.data_ptr())
 
 
-def _repair_synaptic_intelligence() -> None:
+def mend_synaptic_intelligence() -> None:
+    """Have Synaptic Intelligence copy weights and gradients where it stores views of them.
+
+    For all strategies of the process from here on. Called where a strategy has both that plug-in and one that unlearns:
+    without it all path integrals, importances and the penalty are zero on a CPU. Nothing happens where a version of
+    Avalanche copies by itself, or a second time.
+    """
     if _stores_views(plugins.SynapticIntelligencePlugin.extract_weights):
         plugins.SynapticIntelligencePlugin.extract_weights = staticmethod(torch.no_grad()(_copy_weights))
         plugins.SynapticIntelligencePlugin.extract_grad = staticmethod(torch.no_grad()(_copy_gradients))
-
-
-_repair_synaptic_intelligence()

@@ -60,7 +60,9 @@ class ForgetSets:
         self._position = {name: position for position, name in enumerate(arrivals.ids)}
         self._held = None if clients is None else self._positions_of(clients)
         self._sequence = self._in_order()
-        self._forgotten = torch.zeros(len(arrivals.ids), dtype=torch.bool)
+        self._excluded = torch.zeros(len(arrivals.ids), dtype=torch.bool)
+        self._tombstoned = self._excluded.clone()
+        self._asked: dict[str, Tensor] = {}
 
     def members(self, request: ForgetRequest) -> frozenset[str]:
         """All samples of the client that a client request is about, later ones too; none for other scopes."""
@@ -68,7 +70,7 @@ class ForgetSets:
             return frozenset()
         return frozenset(self.arrivals.ids[position] for position in self._held[request.scope.client].tolist())
 
-    def next(self, request: ForgetRequest, after: int) -> Tensor:
+    def next(self, request: ForgetRequest, after: int, *, commits: bool = True) -> Tensor:
         """D_f of the next request: positions among the arrivals, in the order of clients and of their samples.
 
         Parameters
@@ -77,6 +79,9 @@ class ForgetSets:
             With an id.
         after : int
             Training experiences that come before it, from 1.
+        commits : bool
+            Whether it is committed at once; else its samples are not drawn any more, but still among those of a class
+            or client that is asked for until :meth:`commit`, as in a client's store.
 
         Returns
         -------
@@ -90,19 +95,35 @@ class ForgetSets:
         """
         arrived = self.arrivals.experiences <= after
         named = self._named(request, after, arrived)
-        wanted = named & arrived & ~self._forgotten
+        by_id = isinstance(request.scope, SampleScope)
+        wanted = named & arrived & ~(self._excluded if by_id else self._tombstoned)
         if not wanted.any():
             raise InvalidRequestError(
                 f"request {request.id} has nothing to forget after experience {after}: what it names has not arrived"
                 " yet, or is forgotten already"
             )
-        self._forgotten |= named
-        if not (arrived & ~self._forgotten).any():
+        if not (arrived & ~self._excluded & ~named).any():
             raise InvalidRequestError(
                 f"request {request.id} leaves none of the {int(arrived.sum())} samples that have arrived after"
                 f" experience {after}; expected a request that leaves something to remember"
             )
+        self._excluded |= named
+        self._asked[str(request.id)] = named
+        if commits:
+            self.commit(str(request.id))
         return self._sequence[wanted[self._sequence]]
+
+    def commit(self, request_id: str) -> None:
+        """A request was committed: no later one forgets its samples once more."""
+        if request_id in self._asked:
+            self._tombstoned |= self._asked[request_id]
+
+    def release(self, request_id: str) -> None:
+        """A request was taken back before it was committed: its samples are like any others again."""
+        if self._asked.pop(request_id, None) is not None:
+            self._excluded = self._tombstoned.clone()
+            for named in self._asked.values():
+                self._excluded |= named
 
     def _named(self, request: ForgetRequest, after: int, arrived: Tensor) -> Tensor:
         """Every sample that a request asks for, whether it has arrived or not."""
@@ -125,7 +146,7 @@ class ForgetSets:
                 positions = self._of_client(request, client)
             case SampleScope(client=client, sample_ids=()) as scope:
                 held = self._of_client(request, client)
-                available = held[arrived[held] & ~self._forgotten[held]]
+                available = held[arrived[held] & ~self._excluded[held]]
                 positions = available[
                     drawn(
                         self.arrivals.labels[available],
@@ -150,7 +171,7 @@ class ForgetSets:
         wrong = {
             f"not among the samples of client {client}": [name for name in names if found.get(name) not in held],
             f"not there yet after experience {after}": [name for name in found if not arrived[found[name]]],
-            "forgotten already": [name for name in found if self._forgotten[found[name]]],
+            "forgotten already": [name for name in found if self._excluded[found[name]]],
         }
         for reason, which in wrong.items():
             if which:
@@ -183,7 +204,8 @@ class ForgetSets:
 
     def _positions_of(self, clients: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
         holder: dict[str, str] = {}
-        for client, names in clients.items():
+        for client, given in clients.items():
+            names = [str(name) for name in given]
             unknown = [name for name in names if name not in self._position]
             if unknown:
                 raise InvalidDataError(

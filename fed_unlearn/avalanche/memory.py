@@ -8,9 +8,9 @@ from typing import Any
 from avalanche.benchmarks.utils import AvalancheDataset
 
 from fed_unlearn.avalanche.buffers import buffered
-from fed_unlearn.avalanche.samples import as_images
-from fed_unlearn.data.images import ImageSet, concatenate
-from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.avalanche.samples import as_images, sample_ids
+from fed_unlearn.data.images import ImageSet, concatenate, require_pixels
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 
 _SETS = (AvalancheDataset, ImageSet)
 
@@ -54,7 +54,24 @@ def validation_sets(validation: Any) -> list[Any] | None:
     return found
 
 
-def retained_images(retain: Any, strategy: Any, seen: list[Any], like: AvalancheDataset) -> ImageSet:
+def require_usable(dataset: AvalancheDataset) -> None:
+    """Refuse samples that no request could be served with, before they are trained on.
+
+    Parameters
+    ----------
+    dataset : AvalancheDataset
+        Its first sample is read.
+
+    Raises
+    ------
+    InvalidDataError
+        If samples have no ids, or images are not float tensors in [0, 1].
+    """
+    if len(dataset):
+        require_pixels(as_images(dataset.subset([0])).images)
+
+
+def retained_images(retain: Any, strategy: Any, seen: list[Any], experience: Any) -> ImageSet:
     """The retained samples that may be read, each once.
 
     Parameters
@@ -64,16 +81,31 @@ def retained_images(retain: Any, strategy: Any, seen: list[Any], like: Avalanche
     strategy : SupervisedTemplate
     seen : list of experience
         Training experiences so far, without forgotten samples.
-    like : AvalancheDataset
-        With images of the shape that is wanted where there are no samples.
+    experience : ForgetExperience
+        Of the benchmark, and with images of the shape that is wanted where there are no samples.
+
+    Raises
+    ------
+    InvalidDataError
+        If a data set of the user's has ids that the benchmark does not have: forgotten samples could not be told.
     """
+    if isinstance(retain, _SETS):
+        images = retain if isinstance(retain, ImageSet) else as_images(retain)
+        known = {
+            name for item in experience.origin_stream.benchmark.streams["train"] for name in sample_ids(item.dataset)
+        }
+        foreign = [name for name in images.ids if name not in known]
+        if foreign:
+            raise InvalidDataError(
+                f"retain: sample {foreign[0]!r} and {len(foreign) - 1} more are not of the benchmark's training stream,"
+                " so that forgotten ones could not be left out; give a data set under the benchmark's own sample ids"
+            )
+        return images
     if retain == "memory":
-        sources = [*buffered(strategy), *(experience.dataset for experience in seen[-1:])]
-    elif retain == "seen":
-        sources = [experience.dataset for experience in seen]
+        sources = [*buffered(strategy), *(item.dataset for item in seen[-1:])]
     else:
-        sources = [retain]
-    return _joined(sources, like)
+        sources = [item.dataset for item in seen]
+    return _joined(sources, experience.dataset)
 
 
 def validation_images(sets: list[Any] | None, experience: Any) -> ImageSet:

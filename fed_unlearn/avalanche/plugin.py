@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.plugins import SupervisedPlugin, SynapticIntelligencePlugin
 
-from fed_unlearn.avalanche.buffers import purge_buffers
-from fed_unlearn.avalanche.compat import check_supported
-from fed_unlearn.avalanche.memory import require_readable, retained_images, validation_images, validation_sets
+from fed_unlearn.avalanche.binding import Binding
+from fed_unlearn.avalanche.buffers import drop_batches, purge_buffers
+from fed_unlearn.avalanche.compat import check_supported, mend_synaptic_intelligence
+from fed_unlearn.avalanche.memory import (
+    require_readable,
+    require_usable,
+    retained_images,
+    validation_images,
+    validation_sets,
+)
 from fed_unlearn.avalanche.naming import experience_with
 from fed_unlearn.avalanche.optimizers import clear_momenta
 from fed_unlearn.avalanche.plans import planned
 from fed_unlearn.avalanche.regularisers import keep_consistent, note_skipped
 from fed_unlearn.avalanche.samples import as_images, labels_of, sample_ids, without
-from fed_unlearn.avalanche.streams import ForgetExperience
+from fed_unlearn.avalanche.streams import ForgetExperience, released
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.gate import Gate
@@ -40,8 +47,11 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
     ``strategy.train(experience)`` on a forget experience trains nothing: the model is unlearned, repaired and judged by
     the gate, and only one that is accepted takes the place of the strategy's. The samples of the request are taken out
     of replay buffers and of every later training experience, accepted or not; what regularisers remember is brought in
-    line with the new model; the clock stays where it was. Other plug-ins do not see the experience; those that have
-    ``before_unlearning_exp(strategy)`` or ``after_unlearning_exp(strategy)`` are told, metrics and loggers among them.
+    line with the new model; the clock stays where it was. Other plug-ins are told that a ``train`` call begins and
+    ends, and nothing of the experience; those that have ``before_unlearning_exp(strategy)`` or
+    ``after_unlearning_exp(strategy)`` are told by these, metrics and loggers among them.
+
+    A plug-in is for one strategy and one benchmark, from its first training experience on.
 
     Parameters
     ----------
@@ -56,8 +66,8 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         request: what learning costs is not a request's.
     retain : {"memory", "seen"} or data set, default "memory"
         Retained samples that methods and repair may read: what the strategy keeps itself (its buffers, and the last
-        training experience), or all training experiences so far, or a data set of the user's: Avalanche's with sample
-        ids, or an ImageSet. Forgotten samples are left out of each.
+        training experience), or all training experiences so far, or a data set of the user's, Avalanche's or an
+        ImageSet, under the ids that the benchmark has. Forgotten samples and classes are left out of each.
     validation : data set, ImageSet or stream, optional
         Samples that are never trained on: methods may read half of them, and the gate judges by them. The benchmark's
         ``valid_stream`` where none is given; without one the gate judges by retained samples, which flatters it.
@@ -98,6 +108,9 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
     ) -> None:
         super().__init__()
         require_readable(retain)
+        for name, value, kind in (("plan", plan, LocalPlan), ("gate", gate, Gate), ("seed", seed, int)):
+            if value is not None and not isinstance(value, kind):
+                raise InvalidParameterError(f"{name} = {value!r} was given; expected a {kind.__name__}")
         if method is None and parameters:
             raise InvalidParameterError("parameters were given without a method; put them into plan.parameters")
         self._unlearning = LocalUnlearning(planned(plan or LocalPlan(), method, parameters or {}), gate, seed)
@@ -109,6 +122,7 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         self._trained: list[int] = []
         self._asked: list[ForgetExperience] = []
         self._muted: list[Any] | None = None
+        self._binding = Binding(self._unlearning.plan)
         self.outcomes: list[LocalOutcome] = []
         self.served: list[ForgetExperience] = []
         self.forgotten: frozenset[str] = frozenset()
@@ -146,11 +160,7 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
             )
         check_supported(strategy, experience)
         self._unlearning.plan.method_of(experience.request)
-        if len(self._seen) < strategy.clock.train_exp_counter:
-            raise InvalidParameterError(
-                f"the UnlearningPlugin has met {len(self._seen)} of {strategy.clock.train_exp_counter} training"
-                " experiences; give it to the strategy before the first one"
-            )
+        self._binding.check_request(strategy, experience, len(self._seen))
         forgotten = self.forgotten.union(self._named_by(experience))
         purge_buffers(strategy, forgotten)
         self.forgotten = forgotten
@@ -178,20 +188,25 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         if sum(isinstance(plugin, UnlearningPlugin) for plugin in strategy.plugins) > 1:
             raise InvalidParameterError("the strategy has several UnlearningPlugins; expected one")
         strategy.plugins = [self, *(plugin for plugin in strategy.plugins if plugin is not self)]
+        if any(isinstance(plugin, SynapticIntelligencePlugin) for plugin in strategy.plugins):
+            mend_synaptic_intelligence()
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Unlearn where this is a forget experience; leave out what was forgotten where it is one to train on."""
         experience = strategy.experience
         if isinstance(experience, ForgetExperience):
-            _drop_batches(strategy)
+            drop_batches(strategy)
             try:
                 self.unlearn(strategy, experience)
             except BaseException:
                 strategy._train_cleanup()
                 raise
+            strategy.experience = experience_with(experience, released(experience.dataset))
             self._skip(strategy)
             return
         check_supported(strategy, experience)
+        self._binding.check(strategy, experience)
+        require_usable(experience.dataset)
         self._unlearning.note_training()
         self.forgotten = self.forgotten.union(*(self._named_by(earlier, experience) for earlier in self._asked))
         retained = self._retained_view(experience)
@@ -216,7 +231,7 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         if self._muted is not None:
             strategy.plugins, self._muted = self._muted, None  # a new list: Avalanche goes through the short one
             strategy._stop_training = False  # still set where there are no epochs to stop
-            _drop_batches(strategy)
+            drop_batches(strategy)
             purge_buffers(strategy, self.forgotten)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
@@ -244,9 +259,16 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
     def _serve(self, strategy: Any, experience: ForgetExperience) -> LocalOutcome:
         views = [self._retained_view(seen) for seen in self._seen]
         forget = as_images(experience.dataset)
-        retained = retained_images(self._retain, strategy, views, experience.dataset).without(self.forgotten)
+        retained = retained_images(self._retain, strategy, views, experience).without(self.forgotten)
+        asked = {item for earlier in self._asked for item in getattr(earlier.request.scope, "classes", ())}
+        retained = retained.of_classes(set(retained.labels.tolist()) - asked)
         # Where the model was trained elsewhere, what there is to retain tells its classes.
         arrived = {label for view in views for label in labels_of(view.dataset)} or set(retained.labels.tolist())
+        if not arrived:
+            raise InvalidParameterError(
+                f"request {experience.request.id}: the strategy has trained nothing yet, and there are no retained"
+                " samples; train first, or give those of the model's training as retain="
+            )
         class_count = predict_logits(strategy.model, forget.subset(torch.tensor([0]))).shape[1]
         samples = LocalSamples(
             forget=forget,
@@ -254,15 +276,15 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
             validation=validation_images(self._validation, experience),
             absent_classes=frozenset(range(class_count)) - arrived,
         )
-        # A copy: the bounds on what is lost in total look back at this model, and the strategy's changes in place.
-        outcome = self._unlearning.serve(copy.deepcopy(strategy.model), experience.request, samples)
-        self.served.append(experience)
-        self.outcomes.append(outcome)
-        if outcome.committed:
+        outcome = self._unlearning.serve(strategy.model, experience.request, samples)
+        if outcome.committed and outcome.model is not None:
             strategy.model.load_state_dict(outcome.model.state_dict())
             clear_momenta(strategy.optimizer)
             keep_consistent(strategy, self.forgotten, views, self._trained)
             self._trained = [len(view.dataset) for view in views]
+        outcome = replace(outcome, model=None)  # earlier models still know what later requests name
+        self.served.append(experience)
+        self.outcomes.append(outcome)
         return outcome
 
     def _has_relapsed(self, strategy: Any, experience: ForgetExperience) -> bool:
@@ -291,8 +313,3 @@ class UnlearningPlugin(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
         for plugin in strategy.plugins:
             if plugin is not self and hasattr(plugin, event):
                 getattr(plugin, event)(strategy)
-
-
-def _drop_batches(strategy: Any) -> None:
-    """Let go of what a strategy has at hand of the experience before: samples that may be forgotten now."""
-    strategy.adapted_dataset, strategy.dataloader, strategy.mbatch, strategy.mb_output = None, [], None, None

@@ -39,6 +39,11 @@ def with_sample_ids(
     InvalidDataError
         If there is not one id a sample, or an id stands twice that may not.
     """
+    if not isinstance(dataset, AvalancheDataset):
+        raise InvalidDataError(
+            f"a {type(dataset).__name__} was given; expected an AvalancheDataset, such as"
+            " as_classification_dataset makes"
+        )
     names = [str(name) for name in (range(len(dataset)) if ids is None else ids)]
     if len(names) != len(dataset) or (unique and len(set(names)) < len(names)):
         raise InvalidDataError(

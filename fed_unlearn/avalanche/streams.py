@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -35,7 +37,7 @@ class ForgetExperience(DatasetExperience):
     sample_ids : tuple of str
         D_f: what the request asks for of the samples that have arrived, without what earlier requests asked for.
     dataset : AvalancheDataset
-        The samples of D_f, in the order of ``sample_ids``.
+        The samples of D_f, in the order of ``sample_ids``. A strategy without an UnlearningPlugin cannot train on it.
     classes_in_this_experience : list or set of int
         The classes of D_f.
     """
@@ -47,7 +49,9 @@ class ForgetExperience(DatasetExperience):
     def __init__(
         self, request: ForgetRequest, after: int, dataset: AvalancheDataset, members: frozenset[str] = frozenset()
     ) -> None:
-        super().__init__(dataset=dataset)
+        guarded = copy.copy(dataset)
+        guarded.train = functools.partial(_refuse_training, request.id)
+        super().__init__(dataset=guarded)
         self.request = request
         self.after = after
         self.sample_ids = sample_ids(dataset)
@@ -71,6 +75,26 @@ class ForgetExperience(DatasetExperience):
             classes = set(self.request.scope.classes)
             return [int(label) in classes for label in labels]
         return [name in self._named for name in ids]
+
+
+def released(dataset: AvalancheDataset) -> AvalancheDataset:
+    """The data set of a forget experience as one that a strategy may take, where something else keeps it from training.
+
+    Parameters
+    ----------
+    dataset : AvalancheDataset
+        It is left as it is.
+    """
+    free = copy.copy(dataset)
+    vars(free).pop("train", None)
+    return free
+
+
+def _refuse_training(request_id: str | None) -> AvalancheDataset:
+    raise InvalidRequestError(
+        f"request {request_id}: a strategy without an UnlearningPlugin was about to train on what is to be forgotten;"
+        " give it plugins=[UnlearningPlugin()]"
+    )
 
 
 class ForgetScenario(CLScenario):
@@ -130,20 +154,78 @@ def forget_benchmark(
         If a request has nothing to forget, leaves nothing, names samples, clients or classes that are not there, or
         two have one id.
     """
-    streams = _streams_of(benchmark)
-    train = named_stream("train", streams["train"], prefix="", once=True)
-    others = [
-        named_stream(name, stream, prefix=f"{name}:", once=False) for name, stream in streams.items() if name != "train"
-    ]
-    arrivals, whole = _arrivals(list(train))
-    sets = ForgetSets(arrivals, clients, seed)
-    experiences = []
-    for request, after in _in_order(requests, len(train)):
-        dataset = whole.subset(sets.next(request, after).tolist())
-        experience = ForgetExperience(request, after, dataset, sets.members(request))
-        _describe(experience, train[after - 1])
-        experiences.append(experience)
-    return ForgetScenario(benchmark, [train, *others, EagerCLStream("forget", experiences)])
+    growing = GrowingForgetStream(benchmark, clients=clients, seed=seed)
+    for request, after in _in_order(requests, len(growing.scenario.streams["train"])):
+        growing.add(request, after)
+    return growing.scenario
+
+
+class GrowingForgetStream:
+    """A benchmark whose forget stream gets its requests one after the other, as they are served.
+
+    Parameters
+    ----------
+    benchmark, clients, seed
+        As for :func:`forget_benchmark`.
+
+    Attributes
+    ----------
+    scenario : ForgetScenario
+        With the requests so far; it is the same object all the time.
+
+    Raises
+    ------
+    InvalidDataError
+        As :func:`forget_benchmark`.
+    """
+
+    def __init__(
+        self, benchmark: CLScenario, *, clients: Mapping[str, Sequence[str]] | None = None, seed: int = 0
+    ) -> None:
+        streams = _streams_of(benchmark)
+        self._train = named_stream("train", streams["train"], prefix="", once=True)
+        others = [
+            named_stream(name, stream, prefix=f"{name}:", once=False)
+            for name, stream in streams.items()
+            if name != "train"
+        ]
+        arrivals, self._whole = _arrivals(list(self._train))
+        self._sets = ForgetSets(arrivals, clients, seed)
+        self._forget = EagerCLStream("forget", [])
+        self.scenario = ForgetScenario(benchmark, [self._train, *others, self._forget])
+
+    def add(self, request: ForgetRequest, after: int, *, commits: bool = True) -> ForgetExperience:
+        """Put a request at the end of the forget stream.
+
+        Parameters
+        ----------
+        request : ForgetRequest
+            With an id.
+        after : int
+            Training experiences that come before it, from 1.
+        commits : bool
+            Whether it counts as committed at once; :meth:`commit` or :meth:`release` say so later otherwise.
+
+        Raises
+        ------
+        InvalidRequestError
+            If it has nothing to forget, leaves nothing, or names what is not there; nothing is changed then.
+        """
+        dataset = self._whole.subset(self._sets.next(request, after, commits=commits).tolist())
+        experience = ForgetExperience(request, after, dataset, self._sets.members(request))
+        _describe(experience, self._train[after - 1])
+        experience.current_experience = len(self._forget)
+        experience.origin_stream = self._forget
+        self._forget._exps.append(experience)
+        return experience
+
+    def commit(self, request_id: str) -> None:
+        """A request was committed: no later one forgets its samples once more."""
+        self._sets.commit(request_id)
+
+    def release(self, request_id: str) -> None:
+        """A request was taken back before it was committed: later ones may draw its samples."""
+        self._sets.release(request_id)
 
 
 def _streams_of(benchmark: CLScenario) -> dict[str, Any]:
@@ -195,7 +277,13 @@ def _in_order(requests: Requests, count: int) -> list[tuple[ForgetRequest, int]]
                 f"requests after {after!r} training experiences were given; expected 1 to {count}, the number of"
                 " experiences in the train stream"
             )
-        placed.extend((after, request) for request in ([given] if isinstance(given, ForgetRequest) else given))
+        listed = list(given) if isinstance(given, Sequence) else [given]
+        for request in listed:
+            if not isinstance(request, ForgetRequest):
+                raise InvalidRequestError(
+                    f"requests: {request!r} was given; expected a ForgetRequest, such as ForgetRequest.for_class(3)"
+                )
+        placed.extend((after, request) for request in listed)
     placed.sort(key=lambda item: (item[0], -item[1].priority, _deadline(item[1])))
     named = [
         (request if request.id is not None else dataclasses.replace(request, id=f"forget-{number}"), after)

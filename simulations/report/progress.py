@@ -61,7 +61,7 @@ class _Bars:
         self._subject: str | None = None
 
     def __call__(self, event: Event) -> None:
-        if event.kind.endswith("-finished"):
+        if event.kind.endswith(("-finished", "-refused")):
             self._close()
             self._progress.console.print(_sentence(event), markup=False, highlight=False)
             return

@@ -1,8 +1,12 @@
+import copy
 import json
+import pickle
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+import torch
 
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
@@ -203,3 +207,17 @@ def test_what_two_requests_ask_for() -> None:
         ForgetRequest.for_client(3, method="delete", epochs=2, id="a"),
     ):
         assert not request.asks_the_same(other)
+
+
+def test_requests_can_be_copied_and_pickled() -> None:
+    request = ForgetRequest.for_samples("a", ["1"], id="r", priority=3, deadline=5.0, margin=0.5)
+    for other in (copy.deepcopy(request), pickle.loads(pickle.dumps(request))):
+        assert other == request
+        assert (other.priority, other.deadline, dict(other.parameters)) == (3, 5.0, {"margin": 0.5})
+
+
+def test_whole_numbers_of_any_kind_name_classes_and_samples() -> None:
+    assert ForgetRequest.for_class(np.int64(3), torch.tensor(4)) == ForgetRequest.for_class(3, 4)
+    assert ForgetRequest.for_samples(0, [1, 2]) == ForgetRequest.for_samples("0", ["1", "2"])
+    with pytest.raises(InvalidRequestError, match="expected one or more indices"):
+        ForgetRequest.for_class("3")  # type: ignore[arg-type]

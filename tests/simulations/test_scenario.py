@@ -24,7 +24,9 @@ def problem(name: str | Path, *overrides: str) -> str:
     return message
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-continual", "cifar10", "cifar10-sequence", "faces"])
+@pytest.mark.parametrize(
+    "name", ["digits", "digits-avalanche", "digits-continual", "cifar10", "cifar10-sequence", "faces"]
+)
 def test_built_in_scenarios_load_and_their_resolved_files_load_to_the_same(name: str, tmp_path: Path) -> None:
     scenario = load_scenario(name)
     assert scenario.source_file == f"{name}.toml"
@@ -54,7 +56,8 @@ def test_the_digits_scenario_is_what_the_documentation_promises() -> None:
     assert [request.parameters.get("goal") for request in requests[4:]] == (
         2 * ["indistinguishable"] + 2 * ["misclassify"]
     )
-    assert set(built_in_scenarios()) == {"digits", "digits-continual", "cifar10", "cifar10-sequence", "faces"}
+    names = {"digits", "digits-avalanche", "digits-continual", "cifar10", "cifar10-sequence", "faces"}
+    assert set(built_in_scenarios()) == names
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-continual"])
@@ -214,7 +217,7 @@ def test_missing_keys_and_files_that_are_no_scenarios(tmp_path: Path, minimal: P
     assert problem(tmp_path).startswith(f"scenario '{tmp_path}' is a folder; expected the path of a TOML file or")
     assert problem("digts") == (
         "scenario 'digts' is unknown; did you mean 'digits'? expected the path of a TOML file or one of the"
-        " built-in cifar10, cifar10-sequence, digits, digits-continual, faces"
+        " built-in cifar10, cifar10-sequence, digits, digits-avalanche, digits-continual, faces"
     )
     assert problem("digits", "clients.count").startswith("digits.toml: --set 'clients.count': expected KEY=VALUE")
 

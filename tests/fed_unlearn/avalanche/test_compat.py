@@ -29,7 +29,13 @@ from watched_strategies import (
     watched_model,
 )
 
-from fed_unlearn.avalanche.compat import HANDLED_PLUGINS, REFUSED_PLUGINS, UnsupportedStrategyError, check_supported
+from fed_unlearn.avalanche.compat import (
+    HANDLED_PLUGINS,
+    REFUSED_PLUGINS,
+    UnsupportedStrategyError,
+    check_supported,
+    mend_synaptic_intelligence,
+)
 from fed_unlearn.avalanche.compat import with_one_task as one_task
 from fed_unlearn.errors import FedUnlearnError
 
@@ -65,7 +71,6 @@ TASK_METRICS: dict[str, Callable[[], Any]] = {
     "average mean class accuracy": metrics.amca_metrics,
     "top-k": lambda: metrics.topk_acc_metrics(experience=True, stream=True),
     "labels": lambda: metrics.labels_repartition_metrics(on_train=True),
-    "images": metrics.images_samples_metrics,
 }
 NEEDING_TASKS: dict[str, Callable[[], Any]] = {
     **WITH_TASKS,
@@ -164,6 +169,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "DER": (lambda: made(training.DER, mem_size=18, batch_size_mem=4), "before the request.*Replay"),
     "ER_ACE": (lambda: made(training.ER_ACE, mem_size=18, batch_size_mem=4), "fills its buffer"),
     "VAETraining": (lambda: supervised.VAETraining.__new__(supervised.VAETraining), "no classifier"),
+    "ImagesSamplePlugin": (lambda: watching(metrics.images_samples_metrics()), "leave it out"),
     "WeightCheckpoint": (lambda: watching(metrics.WeightCheckpoint()), "fed_unlearn.checkpoints"),
 }
 
@@ -239,6 +245,7 @@ def test_synaptic_intelligence_gathers_importances_on_the_cpu() -> None:
     """
     rate, eps = 0.5, 1e-3
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6))
+    mend_synaptic_intelligence()
     plugin = plugins.SynapticIntelligencePlugin(1.0, eps=eps)
     strategy = made(training.Naive, model, plugins=[plugin], optimizer=torch.optim.SGD(model.parameters(), lr=rate))
     strategy.train_mb_size = 20

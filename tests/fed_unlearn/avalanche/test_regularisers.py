@@ -28,6 +28,7 @@ from unlearned_strategies import (
 )
 from watched_strategies import OTHERS, OTHERS_WITH_TASKS, REPLAYING, made, made_benchmark, naive_with
 
+from fed_unlearn.avalanche.compat import mend_synaptic_intelligence
 from fed_unlearn.avalanche.regularisers import keep_consistent, note_skipped
 from fed_unlearn.errors import InvalidParameterError
 
@@ -204,6 +205,7 @@ def test_mas_builds_its_running_mean_again() -> None:
 
 
 def test_synaptic_intelligence_keeps_the_share_of_its_samples() -> None:
+    mend_synaptic_intelligence()
     strategy = made(Naive, plugins=[SynapticIntelligencePlugin(si_lambda=4.0)])
     seen, rest = trained(strategy)
     plugin = plugin_of(strategy, SynapticIntelligencePlugin)
@@ -228,6 +230,7 @@ def test_synaptic_intelligence_keeps_the_share_of_its_samples() -> None:
 
 
 def test_synaptic_intelligence_counts_a_sample_once_where_sizes_are_not_given() -> None:
+    mend_synaptic_intelligence()
     strategy = OTHERS["si"]()
     seen, _ = trained(strategy)
     plugin = plugin_of(strategy, SynapticIntelligencePlugin)
