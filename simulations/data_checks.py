@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -15,7 +16,7 @@ from fed_unlearn.simulations.scenario import check_against_data, check_class_spl
 from fed_unlearn.simulations.scenario_checks import forget_steps
 from fed_unlearn.simulations.scenario_errors import errors_at, scenario_error
 from fed_unlearn.simulations.sections import Scenario
-from fed_unlearn.simulations.stream import Experiences, experiences_of
+from fed_unlearn.simulations.stream import Experiences, benchmark_of, experiences_of
 from fed_unlearn.simulations.task import data_of_client, new_model, source_of
 
 
@@ -30,11 +31,14 @@ class Parts:
         None where all samples are there from the start.
     model : nn.Module
         That the run starts from: fresh, or the checkpoint's.
+    benchmark : CLScenario or None
+        That the experiences come from.
     """
 
     source: ImageSource
     experiences: Experiences | None
     model: nn.Module
+    benchmark: Any | None = None
 
 
 def check_parts(scenario: Scenario) -> Parts:
@@ -48,7 +52,8 @@ def check_parts(scenario: Scenario) -> Parts:
     with errors_at(scenario, "data", "dataset"):
         source = source_of(scenario.data)
     check_class_split(scenario, source.class_count)
-    experiences = experiences_of(scenario, source)
+    benchmark = benchmark_of(scenario, source) if scenario.stream is not None else None
+    experiences = experiences_of(scenario, source, benchmark) if benchmark is not None else None
     check_against_data(scenario, source.class_count, experiences)
     check_clients(scenario, source, experiences)
     with errors_at(scenario, "model"):
@@ -56,7 +61,7 @@ def check_parts(scenario: Scenario) -> Parts:
     if scenario.model.checkpoint is not None:
         with errors_at(scenario, "model", "checkpoint"):
             load_checkpoint(model, Path(scenario.model.checkpoint))
-    return Parts(source, experiences, model)
+    return Parts(source, experiences, model, benchmark)
 
 
 def check_clients(scenario: Scenario, source: ImageSource, experiences: Experiences | None = None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
@@ -18,10 +19,10 @@ from fed_unlearn.simulations.assembly import new_gate, new_inner_strategy, new_p
 from fed_unlearn.simulations.data_checks import check_parts
 from fed_unlearn.simulations.folders import SCENARIO_FILE
 from fed_unlearn.simulations.recorder import Recorder
-from fed_unlearn.simulations.reporting import report_of
+from fed_unlearn.simulations.reporting import RunReport, report_of
 from fed_unlearn.simulations.results import RunResults
 from fed_unlearn.simulations.sections import Scenario
-from fed_unlearn.simulations.stream import Experiences, arrivals_of_clients
+from fed_unlearn.simulations.stream import Experiences, arrivals_of_clients, keep_experiences
 from fed_unlearn.simulations.task import training_config
 from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
 from fed_unlearn.strategies.events import Event, Observer, ignore
@@ -44,12 +45,15 @@ class Prepared:
         The model that training starts from, or the checkpoint's.
     experiences : Experiences or None
         Of its stream.
+    benchmark : CLScenario or None
+        That they come from: a callable of the user's is called once.
     """
 
     scenario: Scenario
     source: ImageSource
     initial: ArrayRecord
     experiences: Experiences | None = None
+    benchmark: Any | None = None
 
 
 def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
@@ -80,7 +84,7 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
                 plan.parameters_of(scenario.request_of(step))
             except FedUnlearnError as error:
                 raise InvalidParameterError(f"{scenario.source_file}: timeline[{index}].forget: {error}") from None
-    return Prepared(scenario, parts.source, ArrayRecord(parts.model.state_dict()), parts.experiences)
+    return Prepared(scenario, parts.source, ArrayRecord(parts.model.state_dict()), parts.experiences, parts.benchmark)
 
 
 def run_in_process(scenario: Scenario, out: Path, *, oracle: bool = False, observer: Observer = ignore) -> RunResults:
@@ -147,9 +151,18 @@ def serve(
         Train the retrain oracle for every request.
     observer : callable
         Told what happens.
+
+    Raises
+    ------
+    FedUnlearnError
+        If the folder holds part of another run, or of this one with other experiences.
     """
     out, scenario, experiences = out.resolve(), prepared.scenario, prepared.experiences
     write_scenario(scenario, out)
+    if experiences is not None:
+        keep_experiences(scenario, experiences, out)
+    entries = timeline_of(scenario, experiences)
+    report: RunReport | None = None
 
     def told(event: Event) -> None:
         observer(event)
@@ -167,9 +180,6 @@ def serve(
         observer=told,
         arrivals=arrivals_of_clients(scenario, prepared.source, experiences) if experiences is not None else None,
     )
-    recorder = Recorder.begin(scenario, out, engine)
-    entries = timeline_of(scenario, experiences)
-    report = report_of(scenario, prepared.source, out, strategy, recorder)
 
     def note(position: int, result: UnlearningResult) -> None:
         entry, trained = entries[position], sum(isinstance(item, Train) for item in entries[: position + 1])
@@ -183,6 +193,8 @@ def serve(
 
     with _logging_to(out / LOG_FILE):
         try:
+            recorder = Recorder.begin(scenario, out, engine)
+            report = report_of(scenario, prepared.source, out, strategy, recorder, prepared.benchmark)
             whole = strategy.run(grid, entries, prepared.initial, on_entry=note)
             results = recorder.finish(strategy, complete=whole.complete)
             if report is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +10,11 @@ from flwr.app import ArrayRecord
 
 from fed_unlearn.arrays import pack, to_state_dict
 from fed_unlearn.data.sources import ImageSource
-from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.lifecycle import Status
-from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations.recorder import Recorder
+from fed_unlearn.simulations.report_stream import RequestStream, growing_stream
 from fed_unlearn.simulations.sections import Scenario
-from fed_unlearn.simulations.stream import benchmark_of
-from fed_unlearn.simulations.task import data_of_client, new_model
+from fed_unlearn.simulations.task import new_model
 from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
 from fed_unlearn.strategies.events import Event
 from fed_unlearn.strategies.outcomes import UnlearningResult
@@ -26,31 +22,35 @@ from fed_unlearn.strategies.outcomes import UnlearningResult
 if TYPE_CHECKING:
     from fed_unlearn.avalanche.reporting import FederationReport
 
-logger = logging.getLogger("fed_unlearn.simulations")
-
 FOLDER = "reports"
-
-_Placed = list[tuple[int, ForgetRequest]]
 
 
 class RunReport:
     """Tells a :class:`~fed_unlearn.avalanche.reporting.FederationReport` of a run as it goes.
 
     Requests are evaluated when they are committed, on the model of that moment; those that failed with what comes next.
+    The training samples of a committed request are read as long as its holders may read them, and no longer.
 
     Parameters
     ----------
     scenario : Scenario
     report : FederationReport
+    requests : RequestStream
+        Whose forget stream the report shows.
     strategy : ContinualUnlearning
     recorder : Recorder
         Whose count of rounds is the step of every figure.
     """
 
     def __init__(
-        self, scenario: Scenario, report: FederationReport, strategy: ContinualUnlearning, recorder: Recorder
+        self,
+        scenario: Scenario,
+        report: FederationReport,
+        requests: RequestStream,
+        strategy: ContinualUnlearning,
+        recorder: Recorder,
     ) -> None:
-        self._report, self._strategy, self._recorder = report, strategy, recorder
+        self._report, self._requests, self._strategy, self._recorder = report, requests, strategy, recorder
         self._arrived = [
             scenario.arrived_at(index)
             for index, entry in enumerate(scenario.timeline)
@@ -85,7 +85,7 @@ class RunReport:
             self._recorder.rounds(self._strategy),
             number=trained,
             arrived=max(1, self._arrived[position]),
-            ended=_served(self._strategy),
+            ended=self._served(),
         )
 
     def note_rest(self, result: UnlearningResult) -> None:
@@ -98,11 +98,26 @@ class RunReport:
 
     def _note_requests(self, arrays: ArrayRecord) -> None:
         rounds = self._recorder.rounds(self._strategy)
-        self._report.note_requests(to_state_dict(arrays), rounds, _served(self._strategy))
+        self._report.note_requests(to_state_dict(arrays), rounds, self._served())
+
+    def _served(self) -> dict[str, bool]:
+        """Whether each request that has ended was ever committed, in order; not those that were rejected unserved."""
+        self._requests.catch_up()
+        served: dict[str, bool] = {}
+        for name in self._requests.started:
+            outcome = self._strategy.outcome(name)
+            if outcome is not None and outcome.before is not None:
+                served[name] = self._strategy.ledger.entry(name).ever_committed
+        return served
 
 
 def report_of(
-    scenario: Scenario, source: ImageSource, out: Path, strategy: ContinualUnlearning, recorder: Recorder
+    scenario: Scenario,
+    source: ImageSource,
+    out: Path,
+    strategy: ContinualUnlearning,
+    recorder: Recorder,
+    benchmark: Any | None = None,
 ) -> RunReport | None:
     """The report that a scenario asks for; None where it asks for none.
 
@@ -117,84 +132,20 @@ def report_of(
         That runs it.
     recorder : Recorder
         Of its results.
+    benchmark : CLScenario, optional
+        That the scenario's experiences come from; made where it is not given.
     """
     if not scenario.reporting.loggers:
         return None
     from fed_unlearn.avalanche.reporting import FederationReport
 
+    requests = RequestStream(scenario, growing_stream(scenario, source, benchmark), strategy.ledger)
     report = FederationReport(
-        forget_benchmark_of(scenario, source),
+        requests.scenario,
         new_model(scenario, source),
         scenario.reporting.loggers,
         out / FOLDER,
-        device=torch.device("cuda:0" if torch.cuda.is_available() else "cpu"),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        readable=requests.readable,
     )
-    return RunReport(scenario, report, strategy, recorder)
-
-
-def forget_benchmark_of(scenario: Scenario, source: ImageSource) -> Any:
-    """The Avalanche benchmark of a scenario, with its requests as the forget stream.
-
-    Requests that cannot be served are not in it: the run rejects them, too.
-
-    Parameters
-    ----------
-    scenario : Scenario
-    source : ImageSource
-        Its data.
-
-    Returns
-    -------
-    fed_unlearn.avalanche.streams.ForgetScenario
-        A request's samples are those that the federation forgets, drawn ones too.
-    """
-    from fed_unlearn.avalanche.benchmarks import experience_ids
-    from fed_unlearn.avalanche.streams import forget_benchmark
-
-    benchmark = benchmark_of(scenario, source)
-    streamed = set().union(*experience_ids(benchmark))
-    clients = {
-        str(client): [name for name in data_of_client(scenario, source, client).train.ids if name in streamed]
-        for client in range(scenario.clients.count)
-    }
-
-    def made(placed: _Placed) -> Any:
-        requests: dict[int, list[ForgetRequest]] = {}
-        for after, request in placed:
-            requests.setdefault(after, []).append(request)
-        return forget_benchmark(benchmark, requests, clients=clients, seed=scenario.seed)
-
-    placed = _requests_of(scenario)
-    try:
-        return made(placed)
-    except InvalidRequestError:
-        kept: _Placed = []
-        for item in placed:
-            try:
-                made([*kept, item])
-            except InvalidRequestError as error:
-                logger.warning("the report leaves out request %s: %s", item[1].id, error)
-            else:
-                kept.append(item)
-        return made(kept)
-
-
-def _requests_of(scenario: Scenario) -> _Placed:
-    """Every request with the number of experiences before it; those without an id have the ledger's."""
-    placed: _Placed = []
-    for index, steps in scenario.forget_entries():
-        for step in steps:
-            request = scenario.request_of(step)
-            name = request.id if request.id is not None else f"r{len(placed) + 1}"
-            placed.append((max(1, scenario.arrived_at(index)), replace(request, id=name)))
-    return placed
-
-
-def _served(strategy: ContinualUnlearning) -> dict[str, bool]:
-    """Whether each request that has ended was ever committed, by id; those that were rejected unserved are left out."""
-    served: dict[str, bool] = {}
-    for entry in strategy.ledger.entries():
-        outcome = strategy.outcome(entry.id)
-        if outcome is not None and outcome.before is not None:
-            served[entry.id] = entry.ever_committed
-    return served
+    return RunReport(scenario, report, requests, strategy, recorder)

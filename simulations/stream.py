@@ -5,20 +5,31 @@ Nothing here is imported by clients: each is told in messages which of its sampl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from fed_unlearn.callables import imported_callable
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import FedUnlearnError, InvalidDataError, InvalidParameterError
+from fed_unlearn.files import write_atomically
 from fed_unlearn.seeding import derive_seed, isolated_random
-from fed_unlearn.simulations.scenario_errors import errors_at
+from fed_unlearn.simulations.benchmark_checks import check_served_as_held
+from fed_unlearn.simulations.scenario_errors import errors_at, scenario_error
 from fed_unlearn.simulations.sections import Scenario, StreamSection
 from fed_unlearn.simulations.task import training_positions_of
+
+FILE_NAME = "stream.json"
+"""In the run folder: what tells one stream's experiences from another's."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,10 @@ class Experiences:
                 parts[self._number_of[sample_id]].append(sample_id)
         return {number: tuple(part) for number, part in parts.items()}
 
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of the ids of all experiences, in order."""
+        return hashlib.sha256(json.dumps(self.ids).encode()).hexdigest()
+
     @cached_property
     def _number_of(self) -> dict[str, int]:
         return {sample_id: number for number, part in enumerate(self.ids, start=1) for sample_id in part}
@@ -71,7 +86,8 @@ def benchmark_of(scenario: Scenario, source: ImageSource) -> Any:
     Returns
     -------
     avalanche.benchmarks.CLScenario
-        One experience of everything where the scenario has no stream. The same for the same scenario.
+        One experience of everything where the scenario has no stream. The same for the same scenario, as far as a
+        callable of the user's draws from the global generators of ``random``, numpy and torch alone.
 
     Raises
     ------
@@ -105,12 +121,12 @@ def benchmark_of(scenario: Scenario, source: ImageSource) -> Any:
 
 
 def _called(stream: StreamSection, train: Any, test: Any, seed: int) -> Any:
-    """What the user's callable returns; what it draws from torch's global generator is seeded by the scenario."""
+    """What the user's callable returns; what it draws from global generators is seeded by the scenario."""
     make = imported_callable(stream.benchmark)
     own = {"experiences": stream.experiences, "class_order": stream.class_order}
     keywords = {**stream.parameters, **{key: value for key, value in own.items() if value is not None}}
     try:
-        with isolated_random(derive_seed(seed, "benchmark")):
+        with _seeded(derive_seed(seed, "benchmark")):
             return make(train, test, **keywords)
     except FedUnlearnError:
         raise
@@ -120,7 +136,21 @@ def _called(stream: StreamSection, train: Any, test: Any, seed: int) -> Any:
         raise InvalidParameterError(f"{stream.benchmark} made no benchmark with {given} ({reason})") from error
 
 
-def experiences_of(scenario: Scenario, source: ImageSource) -> Experiences | None:
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Code of the user's that may draw from any global generator: all are seeded, and as before afterwards."""
+    before, before_in_numpy = random.getstate(), np.random.get_state()
+    with isolated_random(seed):
+        try:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+        finally:
+            random.setstate(before)
+            np.random.set_state(before_in_numpy)
+
+
+def experiences_of(scenario: Scenario, source: ImageSource, benchmark: Any | None = None) -> Experiences | None:
     """The training experiences of a scenario; None where it has no stream.
 
     Parameters
@@ -128,16 +158,18 @@ def experiences_of(scenario: Scenario, source: ImageSource) -> Experiences | Non
     scenario : Scenario
     source : ImageSource
         Its data.
+    benchmark : CLScenario, optional
+        Of the scenario; made where it is not given.
 
     Raises
     ------
     ScenarioError
         If the benchmark cannot be made, or its training stream is not made of the clients' training samples, each in at
-        most one experience.
+        most one experience, or either of its streams shows samples otherwise than clients hold them.
     """
     if scenario.stream is None:
         return None
-    benchmark = benchmark_of(scenario, source)
+    benchmark = benchmark_of(scenario, source) if benchmark is None else benchmark
     from fed_unlearn.avalanche.benchmarks import experience_ids
 
     positions = torch.cat(training_positions_of(scenario, source)).tolist()
@@ -152,7 +184,47 @@ def experiences_of(scenario: Scenario, source: ImageSource) -> Experiences | Non
                     f"experience {number} has a sample {unknown!r}, which is not a training sample of any client;"
                     " expected samples of the given training set, under their own ids"
                 )
+        check_served_as_held(benchmark, "train", source.train)
+        check_served_as_held(benchmark, "test", source.test)
+        if scenario.reporting.loggers and not benchmark.streams.get("test"):
+            raise InvalidDataError("the benchmark has no test stream; [reporting] expects one to evaluate models on")
     return Experiences(ids, tuple(frozenset(label_of[sample_id] for sample_id in part) for part in ids))
+
+
+def keep_experiences(scenario: Scenario, experiences: Experiences, out: Path) -> None:
+    """Write down, in a run folder, which experiences its run has; or see that they are those that it was begun with.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    experiences : Experiences
+        Of its stream.
+    out : Path
+        The run folder.
+
+    Raises
+    ------
+    ScenarioError
+        If the run was begun with others: the callable does not make the same benchmark each time.
+    InvalidDataError
+        If the file cannot be read.
+    """
+    path, digest = out / FILE_NAME, experiences.digest()
+    if not path.exists():
+        body = {"experiences": [len(part) for part in experiences.ids], "sha256": digest}
+        write_atomically(path, json.dumps(body).encode())
+        return
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidDataError(f"{path}: not readable ({error!r}); restore it from a backup") from None
+    if known != digest:
+        problem = (
+            f"gives experiences of {', '.join(str(len(part)) for part in experiences.ids)} samples that are not those"
+            f" that the run in {out} was begun with; expected the same benchmark each time: draw from the global"
+            " generators, which are seeded, or from one with a seed of its own, or start in a new folder"
+        )
+        raise scenario_error(scenario, ("stream", "benchmark"), problem)
 
 
 def arrivals_of_clients(

@@ -61,6 +61,8 @@ class ContinualUnlearning(Strategy):
     arrivals : mapping of str to mapping of int to sequence of str, optional
         Where samples arrive over time: by client, the ids of its training samples by experience, from 1. Each client is
         told its own with every message that it answers by its samples; those that stand in no experience never arrive.
+        Ids of forgotten samples stay among them: the server does not know which of them a client has drawn, and the
+        client's own store, which decides, leaves them out of every batch.
         A client that is not named goes by what its own task says.
 
     Raises

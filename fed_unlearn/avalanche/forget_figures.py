@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,8 @@ class ServedRequest:
     number : int
         Of its experience in the forget stream, from 0.
     id : str
-    samples : ImageSet
-        D_f: the training samples that it named and that had arrived by then.
+    samples : ImageSet or None
+        D_f: the training samples that it named and that had arrived by then; None where they may not be read.
     classes : tuple of int
         Of a class request; none for other scopes.
     task_label : int or None
@@ -34,7 +34,7 @@ class ServedRequest:
 
     number: int
     id: str
-    samples: ImageSet
+    samples: ImageSet | None
     classes: tuple[int, ...] = ()
     task_label: int | None = None
 
@@ -68,7 +68,8 @@ class Standing:
     requests : dict of int to RequestStanding
         By number.
     forget_accuracy : float or None
-        Top-1 on the union of all committed requests' D_f: a sample that two of them named counts once.
+        Top-1 on the union of all committed requests' D_f, as far as it may be read: a sample that two of them named
+        counts once.
     test_forget_accuracy : float or None
         Top-1 on the test samples of all classes that committed class requests named.
     retain_accuracy : float or None
@@ -112,15 +113,19 @@ def standing(
     requests: dict[int, RequestStanding] = {}
     hits: dict[str, bool] = {}
     for request in served:
+        requests[request.number] = RequestStanding(
+            test_forget_accuracy=_accuracy(counts, only=request.classes) if request.classes else None
+        )
+        if request.samples is None or len(request.samples) == 0:
+            continue
         logits, labels = predict_logits(model, request.samples), request.samples.labels
-        right = (logits.argmax(1) == labels).tolist() if len(labels) else []
+        right = (logits.argmax(1) == labels).tolist()
         if request.id in committed:
             hits.update(zip(request.samples.ids, right, strict=True))
-        attacked = membership and test is not None and len(labels) > 0
-        requests[request.number] = RequestStanding(
-            forget_accuracy=sum(right) / len(right) if right else None,
-            test_forget_accuracy=_accuracy(counts, only=request.classes) if request.classes else None,
-            membership_auc=_attack((logits, labels), (test_logits, test.labels)) if attacked and test else None,
+        requests[request.number] = replace(
+            requests[request.number],
+            forget_accuracy=sum(right) / len(right),
+            membership_auc=_attack((logits, labels), (test_logits, test.labels)) if membership and test else None,
         )
     named = {label for request in served for label in request.classes}
     forgotten = {label for request in served if request.id in committed for label in request.classes}

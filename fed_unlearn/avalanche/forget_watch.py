@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -18,7 +19,7 @@ from fed_unlearn.requests import ClassScope
 class ForgetWatch:
     """Measures once an event what all metrics of :func:`~fed_unlearn.avalanche.metrics.forget_metrics` report.
 
-    D_f of a request and the test samples are read once, and kept.
+    D_f of a request and the test samples are read once, and kept; D_f no longer than it may be read.
 
     Parameters
     ----------
@@ -34,13 +35,17 @@ class ForgetWatch:
     events : list of RelapseEvent
         Rows of the relapse matrix.
     trained : int
-        Training experiences so far, counted by :meth:`train`.
+        Training experiences so far, skipped ones too.
+    readable : callable
+        Whether the samples of a request, by its id, may be read now. Nothing is read of them otherwise, and what was is
+        let go; asked before every reading and every measurement.
     test_task_label : int or None
         Of the test stream's experiences.
     """
 
     def __init__(self, *, membership: bool = True) -> None:
         self._membership = membership
+        self.readable: Callable[[str], bool] = lambda request_id: True
         self.reset()
 
     def reset(self) -> None:
@@ -66,9 +71,9 @@ class ForgetWatch:
         self.arrive(list(benchmark.streams["train"])[: experience.after])
         number = int(experience.current_experience)
         classes = request.scope.classes if isinstance(request.scope, ClassScope) else ()
-        served = ServedRequest(
-            number, request.id or "", as_images(experience.dataset), classes, task_label_of(experience)
-        )
+        name = request.id or ""
+        samples = as_images(experience.dataset) if self.readable(name) else None
+        served = ServedRequest(number, name, samples, classes, task_label_of(experience))
         self.served.pop(number, None)
         self.served_at.pop(number, None)
         self.served[number] = served
@@ -87,6 +92,9 @@ class ForgetWatch:
         after : str, optional
             What happened, for the relapse matrix: the requests taken in since the last event where none is given.
         """
+        for number, request in self.served.items():
+            if request.samples is not None and not self.readable(request.id):
+                self.served[number] = replace(request, samples=None)
         now = standing(
             model,
             tuple(self.served.values()),

@@ -37,7 +37,7 @@ class _Shared:
         return self.watch.measure(strategy.model, _outcomes_of(strategy))
 
     def _after_training(self, strategy: Any) -> Standing | None:
-        self.watch.trained += 1
+        self.watch.trained = strategy.clock.train_exp_counter + 1  # the Clock is the last of the plug-ins to count
         self.watch.arrive([strategy.experience])
         if not self.watch.served:
             return None

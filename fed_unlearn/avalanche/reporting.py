@@ -54,7 +54,7 @@ class FederationReport:
     Parameters
     ----------
     benchmark : CLScenario
-        With a ``forget_stream`` and a ``test_stream``.
+        With a ``forget_stream``, to which requests may be added as they are served, and a ``test_stream``.
     model : nn.Module
         Of the federation's architecture; its weights are replaced.
     loggers : sequence of str
@@ -64,6 +64,9 @@ class FederationReport:
         Where they write; made where it is missing.
     device : torch.device or str
         Where models are evaluated.
+    readable : callable, optional
+        Whether the training samples of a request, by its id, may be read now; asked before each time. Without them a
+        request has no figures but those of test samples. Always, where not given.
 
     Raises
     ------
@@ -81,11 +84,11 @@ class FederationReport:
         folder: Path,
         *,
         device: torch.device | str = "cpu",
+        readable: Callable[[str], bool] | None = None,
     ) -> None:
         if not loggers or not set(loggers) <= set(LOGGERS):
             raise InvalidParameterError(f"loggers {list(loggers)} were given; expected some of {', '.join(LOGGERS)}")
         self._benchmark = benchmark
-        self._numbers = {item.request.id: item.current_experience for item in benchmark.streams["forget"]}
         self._files = ReportFiles(Path(folder), (TEXT_FILE, CSV_FILE, f"{TENSORBOARD_FOLDER}/events.out.*"))
         self._flush: list[Callable[[], None]] = []
         self._close: list[Callable[[], None]] = []
@@ -93,6 +96,8 @@ class FederationReport:
         self._outcomes = _Outcomes()
         metrics = forget_metrics()
         self._watch = metrics[0].watch
+        if readable is not None:
+            self._watch.readable = readable
         evaluator = EvaluationPlugin(
             accuracy_metrics(experience=True, stream=True),
             loss_metrics(experience=True, stream=True),
@@ -137,11 +142,12 @@ class FederationReport:
             stream are passed over.
         """
         self._take_in(ended or {})
-        if number is not None:
-            self._watch.trained = number - 1
+        number = self._watch.trained + 1 if number is None else number
+        self._watch.trained = number
+        self._strategy.clock.train_exp_counter = number - 1
         seen = list(self._benchmark.streams["train"])[:arrived]
         self._watch.arrive(seen)
-        self._note(arrays, round_number, f"training {self._watch.trained + 1}", "after_training_exp", seen[-1])
+        self._note(arrays, round_number, f"training {number}", "after_training_exp", seen[-1])
 
     def note_requests(self, arrays: Mapping[str, Tensor], round_number: int, ended: Mapping[str, bool]) -> None:
         """Evaluate the model after one or several requests were served together.
@@ -161,7 +167,7 @@ class FederationReport:
         new = self._take_in(ended, all_but_last=True)
         if new:
             how = ", ".join(f"{name} {'committed' if ended[name] else 'failed'}" for name in new)
-            last = self._benchmark.streams["forget"][self._numbers[new[-1]]]
+            last = self._requests()[new[-1]]
             self._note(arrays, round_number, f"request {how}", "after_unlearning_exp", last)
 
     def close(self) -> None:
@@ -197,12 +203,16 @@ class FederationReport:
 
     def _take_in(self, ended: Mapping[str, bool], *, all_but_last: bool = False) -> list[str]:
         """Note how requests ended, and read those that are new; the last one may be left to its event."""
-        known = {name: committed for name, committed in ended.items() if name in self._numbers}
+        requests = self._requests()
+        known = {name: committed for name, committed in ended.items() if name in requests}
         self._outcomes.outcomes = [_Ended(_Named(name), committed) for name, committed in known.items()]
-        new = [name for name in known if self._numbers[name] not in self._watch.served]
+        new = [name for name in known if requests[name].current_experience not in self._watch.served]
         for name in new[:-1] if all_but_last else new:
-            self._watch.serve(self._benchmark.streams["forget"][self._numbers[name]])
+            self._watch.serve(requests[name])
         return new
+
+    def _requests(self) -> dict[str, Any]:
+        return {item.request.id: item for item in self._benchmark.streams["forget"]}
 
     def _note(self, arrays: Mapping[str, Tensor], round_number: int, what: str, event: str, experience: Any) -> None:
         strategy = self._strategy

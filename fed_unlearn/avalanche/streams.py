@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import functools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +14,10 @@ from avalanche.benchmarks.utils import AvalancheDataset
 
 from fed_unlearn.avalanche.forget_sets import Arrivals, ForgetSets
 from fed_unlearn.avalanche.naming import named_stream, original_positions
+from fed_unlearn.avalanche.request_order import Requests, in_order
 from fed_unlearn.avalanche.samples import attribute_values, labels_of, sample_ids
 from fed_unlearn.errors import InvalidDataError, InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
-
-Requests = Mapping[int, ForgetRequest | Sequence[ForgetRequest]] | Sequence[ForgetRequest]
 
 
 class ForgetExperience(DatasetExperience):
@@ -155,7 +152,7 @@ def forget_benchmark(
         two have one id.
     """
     growing = GrowingForgetStream(benchmark, clients=clients, seed=seed)
-    for request, after in _in_order(requests, len(growing.scenario.streams["train"])):
+    for request, after in in_order(requests, len(growing.scenario.streams["train"])):
         growing.add(request, after)
     return growing.scenario
 
@@ -264,40 +261,6 @@ def _arrivals(experiences: Sequence[Any]) -> tuple[Arrivals, AvalancheDataset]:
     )
     group = parts[0]._flat_data._transform_groups.current_group
     return arrivals, type(parts[0])(parts).with_transforms(group)
-
-
-def _in_order(requests: Requests, count: int) -> list[tuple[ForgetRequest, int]]:
-    """The requests with their places and with ids, in the order in which they are served."""
-    placed: list[tuple[int, ForgetRequest]] = []
-    if not isinstance(requests, Mapping):
-        requests = {count: requests}
-    for after, given in requests.items():
-        if isinstance(after, bool) or not isinstance(after, int) or not 1 <= after <= count:
-            raise InvalidRequestError(
-                f"requests after {after!r} training experiences were given; expected 1 to {count}, the number of"
-                " experiences in the train stream"
-            )
-        listed = list(given) if isinstance(given, Sequence) else [given]
-        for request in listed:
-            if not isinstance(request, ForgetRequest):
-                raise InvalidRequestError(
-                    f"requests: {request!r} was given; expected a ForgetRequest, such as ForgetRequest.for_class(3)"
-                )
-        placed.extend((after, request) for request in listed)
-    placed.sort(key=lambda item: (item[0], -item[1].priority, _deadline(item[1])))
-    named = [
-        (request if request.id is not None else dataclasses.replace(request, id=f"forget-{number}"), after)
-        for number, (after, request) in enumerate(placed, start=1)
-    ]
-    ids = [request.id for request, _ in named]
-    repeated = next((name for name in ids if ids.count(name) > 1), None)
-    if repeated is not None:
-        raise InvalidRequestError(f"two requests have the id {repeated!r}; expected an id of its own for each")
-    return named
-
-
-def _deadline(request: ForgetRequest) -> float:
-    return math.inf if request.deadline is None else request.deadline
 
 
 def _describe(experience: ForgetExperience, trained: Any) -> None:

@@ -14,15 +14,20 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from fed_unlearn.avalanche.benchmarks import experience_ids
+from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.inference import predict_logits
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.models import load_checkpoint
 from fed_unlearn.simulations import driver
 from fed_unlearn.simulations.driver import run_in_process
 from fed_unlearn.simulations.export import export_model
-from fed_unlearn.simulations.reporting import RunReport, forget_benchmark_of
+from fed_unlearn.simulations.report_stream import forget_benchmark_of
+from fed_unlearn.simulations.reporting import RunReport
 from fed_unlearn.simulations.results import RunResults
 from fed_unlearn.simulations.scenario import ScenarioError, load_scenario
 from fed_unlearn.simulations.sections import Scenario
+from fed_unlearn.simulations.stream import benchmark_of
 from fed_unlearn.simulations.task import new_model, source_of
 
 TINY = str(Path(__file__).parents[1] / "support" / "tiny.toml")
@@ -155,6 +160,125 @@ def test_the_last_figures_are_those_of_the_served_model(told: Path, path: Path) 
     samples = source.train.only(kept)
     right = float((predict_logits(model, samples).argmax(1) == samples.labels).double().mean())
     assert shown[f"{FORGET}/Exp001"][-1][1] == right
+
+
+DRAWS = """
+name = "draws"
+seed = 3
+[run]
+threads = 1
+evaluate-every = 10
+[data]
+dataset = "digits"
+[clients]
+count = 2
+[model]
+name = "small-cnn"
+[reporting]
+loggers = ["csv"]
+[unlearning]
+retention = 1
+repair-rounds = 0
+max-repair-rounds = 0
+max-attempts = 1
+hold = { data = 0.5 }
+sample-method = "finetune"
+[gate.sample]
+max-forget-accuracy = 1.0
+max-retain-drop = 1.0
+max-total-retain-drop = 1.0
+[gate.class]
+max-forget-accuracy = 0.9
+max-retain-drop = 1.0
+max-total-retain-drop = 1.0
+[[timeline]]
+train = { rounds = 1 }
+[[timeline]]
+forget = [{ client = 0, samples = 5, id = "a" }, { client = 0, samples = 60, id = "b", priority = 2 }]
+[[timeline]]
+train = { rounds = 1 }
+[[timeline]]
+forget = [{ client = 1, samples = 580, id = "held", priority = 9 }, { client = 0, sample-ids = [999999], id = "unknown" }, { client = 0, samples = 100, id = "c", priority = 5 }]
+[[timeline]]
+forget = { class = 7, id = "stays", method = "finetune", parameters = { learning-rate = 1e-9 } }
+[[timeline]]
+forget = [{ client = 0, samples = 20, id = "d" }, { client = 1, samples = 10, id = "e", priority = 1 }, { class = 8, id = "f" }]
+"""
+ARRIVING = """
+[stream]
+benchmark = "new-instances"
+experiences = 2
+"""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_reported_forget_sets_are_those_in_the_clients_stores(tmp_path: Path, stream: bool) -> None:
+    """Two entries at one place, priorities, and requests that are held, rejected, or fail between draws."""
+    text = DRAWS.replace("[[timeline]]", ARRIVING + "[[timeline]]", 1) if stream else DRAWS
+    for number in (1, 2) if stream else ():
+        text = text.replace("{ rounds = 1 }", f"{{ experience = {number}, rounds = 1 }}", 1)
+    (tmp_path / "draws.toml").write_text(text)
+    scenario, out = load_scenario(str(tmp_path / "draws.toml")), tmp_path / "out"
+    shown: list[RunReport] = []
+    close = RunReport.close
+
+    def kept(report: RunReport) -> None:
+        shown.append(report)
+        close(report)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(RunReport, "close", kept)
+        results = run_in_process(scenario, out)
+    how = {item.id: item.status for item in results.requests}
+    assert how == {
+        **dict.fromkeys("abcdef", "committed"), "held": "held", "unknown": "rejected", "stays": "failed"
+    }  # fmt: skip
+    stores = [json.loads((out / "clients" / str(client) / "state.json").read_text())["requests"] for client in (0, 1)]
+    source = source_of(scenario.data)
+    arrived = set().union(*experience_ids(benchmark_of(scenario, source))[: 1 if stream else None])
+    found = {}
+    for experience in shown[0]._requests.scenario.forget_stream:
+        name = experience.request.id
+        found[name] = set(experience.sample_ids)
+        stored = {sample_id for store in stores for sample_id in store.get(name, {"sample_ids": ()})["sample_ids"]}
+        assert found[name] == stored & (arrived if name in "ab" else stored), name
+    assert set(found) == {*"abcdef", "stays"} and len(found["c"]) == 100
+    assert found["stays"] & (found["d"] | found["e"]) == set()
+
+
+def test_forget_samples_are_read_no_longer_than_their_holders_may(path: Path, tmp_path: Path) -> None:
+    """As in results.json: of what was committed without retention there is nothing but test samples to look at."""
+    out = tmp_path / "run"
+    run_in_process(loaded(path, 'reporting.loggers=["csv"]', "unlearning.retention=none"), out)
+    shown = curves(out)
+    ended = {item.id: item.status for item in RunResults.load(out).requests}
+    assert [ended[name] for name in ("r1", "r2", "stays", "r3")] == ["committed", "committed", "failed", "committed"]
+    read = {name for name in shown if name.startswith(("Forget_Acc", "Membership", "Relapse"))}
+    kinds = ("Forget_Acc_Exp", "Membership_AUC_Exp", "Relapse_Exp")
+    assert read == {f"{kind}/eval_phase/forget_stream/Exp002" for kind in kinds}  # the one that failed
+    assert len(shown[f"Test_{FORGET}/Exp000"]) == 5 and len(shown[f"Test_{FORGET}/Exp003"]) == 2
+
+
+def test_the_ledger_is_closed_where_no_report_can_be_made(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Path] = []
+    close = Ledger.close
+    monkeypatch.setattr(Ledger, "close", lambda ledger: (closed.append(ledger.path), close(ledger))[1])
+    out = tmp_path / "run"
+    (out / "reports").mkdir(parents=True)
+    (out / "reports" / "metrics.csv").write_text("mine")
+    with pytest.raises(InvalidDataError, match=r"metrics\.csv is there"):
+        run_in_process(loaded(path, LOGGERS), out)
+    assert closed == [(out / "ledger.db").resolve()]
+
+
+def test_planned_requests_keep_the_order_of_the_timeline(tmp_path: Path) -> None:
+    (tmp_path / "draws.toml").write_text(DRAWS)
+    scenario = load_scenario(str(tmp_path / "draws.toml"))
+    forget_stream = forget_benchmark_of(scenario, source_of(scenario.data)).forget_stream
+    names = [experience.request.id for experience in forget_stream]
+    assert names[:4] == ["b", "a", "held", "c"] and names[4:] == ["stays", "e", "d", "f"]
 
 
 def test_event_files_and_text_say_the_same(told: Path) -> None:

@@ -1,7 +1,10 @@
+import random
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import made_benchmarks
+import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -11,11 +14,13 @@ from fed_unlearn.avalanche.benchmarks import experience_ids
 from fed_unlearn.avalanche.samples import sample_ids
 from fed_unlearn.client_store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
+from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.protocol import ARRIVALS_KEY, arrivals_record
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.client_app import app
 from fed_unlearn.simulations.data_checks import check_parts
+from fed_unlearn.simulations.driver import run_in_process
 from fed_unlearn.simulations.inprocess import InProcessGrid
 from fed_unlearn.simulations.scenario import ScenarioError, load_scenario
 from fed_unlearn.simulations.sections import Scenario
@@ -136,6 +141,13 @@ def of_user(path: Path, name: str) -> Path:
         ("without_ids", [], "stream.benchmark: experience 1 of the train stream: a data set of 2 samples without sample ids"),
         ("twice", [], "stream.benchmark: sample '"),
         ("of_test_samples", [], "stream.benchmark: experience 2 has a sample '"),
+        ("renaming", [], "stream.benchmark: experience 1 of the train stream gives sample '"),
+        ("renaming_tests", [], "stream.benchmark: experience 1 of the test stream gives sample '"),
+        ("darkened", [], "stream.benchmark: experience 1 of the train stream shows a sample that a client holds as another image"),
+        ("darkened", ["stream.only=test"], "stream.benchmark: experience 1 of the test stream shows a sample that a client holds as another"),
+        ("normalised", [], "stream.benchmark: experience 1 of the train stream shows a sample that a client holds otherwise (InvalidDataError"),
+        ("of_other_images", [], "stream.benchmark: experience 1 of the train stream shows a sample that a client holds as another"),
+        ("without_tests", ["reporting.loggers=['csv']"], "stream.benchmark: the benchmark has no test stream; [reporting] expects one"),
         ("halves", [], "timeline[3].train.experience: 4 is not an experience of the stream (1..2)"),
         ("halves", ["timeline.3.train.experience=1"], "timeline[3].train.experience: 1 comes after 2"),
         ("halves", ["timeline.0.train.experience=all"], 'timeline[0].train.experience: "all" was given before any experience had arrived; expected a number (from 1)'),
@@ -234,6 +246,57 @@ def test_a_benchmark_is_the_same_for_the_same_seed_and_leaves_global_generators_
     torch.manual_seed(4)
     again = [experiences_by(load_scenario(str(path), [f"seed={seed}", timeline]))[0].classes for seed in (0, 1, 2)]
     assert drawn == again and len(set(drawn)) > 1
+
+
+TWO = "timeline=[{train = {experience = 1, rounds = 1}}, {train = {experience = 2, rounds = 1}}]"
+
+
+@pytest.mark.parametrize("name", ["augmented", "without_tests"])
+def test_what_does_not_reach_the_server_either_is_not_refused(path: Path, name: str) -> None:
+    parts = check_parts(load_scenario(str(of_user(path, name)), ["timeline=[{train = {experience = 1, rounds = 1}}]"]))
+    assert parts.experiences is not None and len(parts.experiences.ids[0]) > 400
+
+
+def test_a_callable_may_draw_from_any_global_generator(path: Path) -> None:
+    of_user(path, "shuffled")
+
+    def states() -> tuple[object, ...]:
+        return (
+            random.getstate(),
+            np.random.get_state()[1].tobytes(),
+            np.random.get_state()[2],
+            torch.get_rng_state().tolist(),
+        )
+
+    before = states()
+    drawn = [check_parts(load_scenario(str(path), [TWO, f"seed={seed}"])).experiences for seed in (0, 0, 1)]
+    assert states() == before and drawn[0] == drawn[1] and drawn[0] is not None and drawn[2] is not None
+    assert set(drawn[0].ids[0]) != set(drawn[2].ids[0])
+    assert drawn[0].ids[0] != tuple(sorted(drawn[0].ids[0], key=int))
+
+
+def test_a_callable_is_called_once_a_run_and_the_report_has_its_benchmark(path: Path) -> None:
+    scenario = load_scenario(str(of_user(path, "shuffled")), [TWO, "reporting.loggers=['csv']"])
+    made_benchmarks.calls.clear()
+    run_in_process(scenario, path.parent / "out")
+    assert made_benchmarks.calls == ["shuffled"]
+
+
+def test_a_run_does_not_go_on_with_other_experiences(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario, out = load_scenario(str(of_user(path, "drawn_anew")), [TWO]), path.parent / "out"
+    run_in_process(scenario, out)
+    kept = (out / "stream.json").read_bytes()
+    with pytest.raises(ScenarioError) as caught:
+        run_in_process(scenario, out)
+    assert str(caught.value).startswith("arriving.toml: stream.benchmark: gives experiences of ")
+    assert (out / "stream.json").read_bytes() == kept
+    monkeypatch.setattr(made_benchmarks, "drawn_anew", made_benchmarks.shuffled)
+    again = path.parent / "again"
+    run_in_process(scenario, again)
+    run_in_process(scenario, again)  # the same ones
+    (again / "stream.json").write_text("{}")
+    with pytest.raises(InvalidDataError, match="not readable"):
+        run_in_process(scenario, again)
 
 
 def test_without_a_stream_a_benchmark_is_one_experience_of_everything() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.scenarios.deprecated.generators import nc_benchmark
 from digit_stream import (
     REQUESTS,
@@ -33,10 +34,10 @@ from fed_unlearn.avalanche.metrics import forget_metrics
 from fed_unlearn.avalanche.order import interleave
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
 from fed_unlearn.avalanche.relapse_matrix import RelapseMatrix
-from fed_unlearn.avalanche.samples import as_avalanche_dataset
+from fed_unlearn.avalanche.samples import as_avalanche_dataset, labels_of
 from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.requests import ClassScope, ForgetRequest
 
 ITERATIONS = 15  # of an experience: three epochs over forty samples in batches of eight
 
@@ -197,6 +198,29 @@ def test_the_plug_in_has_them_measured_when_it_has_served_a_request() -> None:
     assert metrics["Retain_Acc_Stream/eval_phase/test_stream"][1][2] == ended[1][1]
     matrix = metrics["Relapse_Matrix/eval_phase/forget_stream"][1][-1]
     assert [event.after for event in matrix.events] == ["a", "train:2", "b", "train:3"]
+
+
+def test_rows_count_training_experiences_that_were_skipped() -> None:
+    """Experience 2 has the classes 2 and 3 alone, and all that has come of both is forgotten before it."""
+    train_set, test_set = (as_avalanche_dataset(images) for images in digits())
+    parts = [[0, 1, 2, 3], [2, 3], [4, 5]]
+    labels = torch.tensor(labels_of(train_set))
+    early = torch.zeros(len(labels), dtype=torch.bool)
+    early[::2] = True
+    chosen = [
+        torch.isin(labels, torch.tensor(part)) & when for part, when in zip(parts, (early, ~early, ~early), strict=True)
+    ]
+    benchmark = benchmark_from_datasets(
+        train=[train_set.subset(mask.nonzero().flatten().tolist()) for mask in chosen], test=[test_set]
+    )
+    told = forget_benchmark(benchmark, {1: ForgetRequest(ClassScope((2, 3)), id="a")})
+    thresholds = Thresholds(max_forget_accuracy=1.0, max_retain_drop=None, max_total_retain_drop=None)
+    plugin = UnlearningPlugin("random-label", gate=Gate(class_thresholds=thresholds), retain="seen")
+    strategy = strategy_with(plugins=[plugin])
+    for experience in interleave(told):
+        train(strategy, experience)
+    matrix = strategy.evaluator.get_last_metrics()["Relapse_Matrix/eval_phase/forget_stream"]
+    assert [event.after for event in matrix.events] == ["a", "train:3"] and strategy.clock.train_exp_counter == 3
 
 
 def test_the_matrix_is_a_figure_a_tensor_and_a_table() -> None:

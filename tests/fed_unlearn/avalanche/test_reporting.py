@@ -114,6 +114,32 @@ def test_figures_are_those_of_the_models_at_their_rounds(whole: Path) -> None:
     assert accuracy(first, 1, images=TRAIN) == 1.0
 
 
+def test_samples_that_may_not_be_read_any_more_have_no_figures_and_are_let_go(tmp_path: Path) -> None:
+    """But for those of test samples; requests that may be read have theirs."""
+    forbidden: set[str] = set()
+    told = FederationReport(
+        stream(REQUESTS), network(), ("csv",), tmp_path, readable=lambda name: name not in forbidden
+    )
+    with told:
+        for step in range(3):
+            note(told, step)
+        forbidden |= {"a", "c"}
+        note(told, 3)
+        assert [item.samples is None for item in told._watch.served.values()] == [True, False, True]
+    last = models()[3]
+    for name in ("Forget_Acc_Exp", "Membership_AUC_Exp", "Relapse_Exp"):
+        path = f"{name}/eval_phase/forget_stream/Exp00"
+        steps = [[step for step, _ in curve(tmp_path, f"{path}{number}")] for number in range(3)]
+        assert steps == [[12, 20], [25], []]
+    assert curve(tmp_path, "Test_" + FORGET_A)[-1] == (25, accuracy(last, 1))
+    assert curve(tmp_path, "Test_Forget_Acc_Stream/eval_phase/forget_stream")[-1] == (25, accuracy(last, 1))
+    assert [step for step, _ in curve(tmp_path, "Forget_Acc_Stream/eval_phase/forget_stream")] == [12, 20]
+    with FederationReport(
+        stream(REQUESTS), network(), ("csv",), tmp_path, readable=lambda name: name not in forbidden
+    ) as again:
+        assert [item.samples is None for item in again._watch.served.values()] == [True, False, True]
+
+
 def test_the_event_file_says_the_same(whole: Path) -> None:
     read = EventAccumulator(str(whole / "tensorboard"), size_guidance={"scalars": 0, "images": 0}).Reload()
     names = {name for _, name, _ in rows(whole)}

@@ -25,7 +25,7 @@ from torch import nn
 
 from fed_unlearn import protocol
 from fed_unlearn.avalanche.samples import has_sample_ids, sample_ids, with_sample_ids
-from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
+from fed_unlearn.avalanche.streams import ForgetExperience, GrowingForgetStream, forget_benchmark
 from fed_unlearn.client_samples import forget_set
 from fed_unlearn.client_session import ClientSession
 from fed_unlearn.data.images import ClientData, ImageSet
@@ -293,25 +293,53 @@ def test_drawn_samples_are_those_that_the_client_of_a_federation_draws(of_class:
         2: ForgetRequest.for_samples("7", count=5, of_class=of_class, id="wanted"),
     }
     scenario = forget_benchmark(benchmark, requests, clients=clients, seed=11)
-    arrival = {number: place for place, part in enumerate(seen(scenario), start=1) for number in part}
-    train = ImageSet(torch.zeros(TRAIN, 1, 4, 4), torch.tensor(held) % CLASSES, clients["7"])
-    data = ClientData(train, train, train, CLASSES, "f" * 64, torch.tensor([arrival[number] for number in held]))
-    context = Context(1, 1, {"client-id": "7", "partition-id": 7, "client-dir": str(tmp_path)}, RecordDict(), {})
-    session = ClientSession(DigitsTask(data_of=lambda client: data), context, {})
+    session = session_of(scenario, held, tmp_path)
     for experience in scenario.forget_stream:
-        scope = experience.request.scope
-        target = protocol.Target(
-            request_id=experience.request.id,
-            attempt=1,
-            scope="sample",
-            sample_count=scope.count,
-            sample_class=scope.of_class,
-        )
+        target = protocol.Target.of(experience.request, 1)
         found = forget_set(target, session, 11, experience.after)
         assert found.ids == experience.sample_ids
         session.store.quarantine(target.request_id, found.ids, 1)
     other = forget_benchmark(benchmark, requests, clients=clients, seed=12)
     assert other.forget_stream[1].sample_ids != scenario.forget_stream[1].sample_ids
+
+
+def session_of(scenario: Any, held: Sequence[int], folder: Path) -> ClientSession:
+    """A federation's client "7" with these samples, in this order, and a store."""
+    arrival = {number: place for place, part in enumerate(seen(scenario), start=1) for number in part}
+    train = ImageSet(torch.zeros(TRAIN, 1, 4, 4), torch.tensor(held) % CLASSES, [str(number) for number in held])
+    data = ClientData(train, train, train, CLASSES, "f" * 64, torch.tensor([arrival[number] for number in held]))
+    context = Context(1, 1, {"client-id": "7", "partition-id": 7, "client-dir": str(folder)}, RecordDict(), {})
+    return ClientSession(DigitsTask(data_of=lambda client: data), context, {})
+
+
+def test_requests_that_come_one_by_one_find_what_a_clients_store_has_left(tmp_path: Path) -> None:
+    """Open ones keep their samples from draws, not from class requests; committed ones from both; released ones do not."""
+    held = list(range(TRAIN))[::-1]
+    growing = GrowingForgetStream(made("ni"), clients={"7": [str(number) for number in held]}, seed=11)
+    session = session_of(growing.scenario, held, tmp_path)
+    after = len(growing.scenario.train_stream)
+
+    def added(request: ForgetRequest) -> set[str]:
+        experience = growing.add(request, after, commits=False)
+        found = forget_set(protocol.Target.of(request, 1), session, 11, after)
+        session.store.quarantine(request.id or "", found.ids, 1)
+        assert set(experience.sample_ids) == set(found.ids)
+        assert growing.scenario.forget_stream[-1] is experience and experience.origin_stream[-1] is experience
+        return set(found.ids)
+
+    opened = added(ForgetRequest.for_samples("7", count=6, id="opened"))
+    label = int(min(opened)) % CLASSES
+    assert added(ForgetRequest.for_class(label, id="class")) & opened
+    growing.commit("class")
+    session.store.confirm("class", 1)
+    with pytest.raises(InvalidRequestError, match="nothing to forget"):
+        growing.add(ForgetRequest.for_class(label, id="again"), after, commits=False)
+    several = len(session.retained_samples()) - 1
+    assert not added(ForgetRequest.for_samples("7", count=several, id="most")) & opened
+    growing.release("opened")
+    session.store.release("opened")
+    assert added(ForgetRequest.for_samples("7", count=2, id="last")) & opened
+    assert [item.current_experience for item in growing.scenario.forget_stream] == [0, 1, 2, 3]
 
 
 def test_a_client_request_forgets_what_has_arrived_of_the_client_and_names_what_will() -> None:
