@@ -164,7 +164,8 @@ def _relapse(results: RunResults) -> Figure | None:
     axes = figure.add_subplot()
     targets = {request.id: target_words(request) for request in results.requests}
     for number, (request_id, values) in enumerate(series.items()):
-        colour, marker, line = _LINES[number % len(_LINES)]
+        colour, _, line = _LINES[number % len(_LINES)]
+        marker = _LINES[(number + number // len(_LINES)) % len(_LINES)][1]  # no two lines alike where colours run out
         axes.plot(list(values), list(values.values()), color=colour, marker=marker, linestyle=line, clip_on=False,
                   zorder=3, label=f"{request_id}: {targets[request_id]}")  # fmt: skip
     highest = max(max(values.values()) for values in series.values())
