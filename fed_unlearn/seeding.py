@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -44,3 +46,32 @@ def isolated_random(seed: int) -> Iterator[None]:
         if on_cuda:
             torch.cuda.manual_seed_all(seed)
         yield
+
+
+@contextmanager
+def isolated_numpy(seed: int) -> Iterator[None]:
+    """Run code that draws from NumPy's global generator reproducibly; the generator is as before afterwards.
+
+    Parameters
+    ----------
+    seed : int
+        In [0, 2**64).
+    """
+    state = np.random.get_state()
+    np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+@contextmanager
+def isolated_globals(seed: int) -> Iterator[None]:
+    """Run code of others, which may draw from any global generator: torch's, NumPy's or Python's own; all restored."""
+    state = random.getstate()
+    with isolated_random(seed), isolated_numpy(seed):
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)

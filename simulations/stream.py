@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fed_unlearn.callables import imported_callable
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import FedUnlearnError, InvalidDataError, InvalidParameterError
 from fed_unlearn.files import write_atomically
-from fed_unlearn.seeding import derive_seed, isolated_random
+from fed_unlearn.seeding import derive_seed, isolated_globals
 from fed_unlearn.simulations.benchmark_checks import check_served_as_held
 from fed_unlearn.simulations.scenario_errors import errors_at, scenario_error
 from fed_unlearn.simulations.sections import Scenario, StreamSection
@@ -126,7 +123,7 @@ def _called(stream: StreamSection, train: Any, test: Any, seed: int) -> Any:
     own = {"experiences": stream.experiences, "class_order": stream.class_order}
     keywords = {**stream.parameters, **{key: value for key, value in own.items() if value is not None}}
     try:
-        with _seeded(derive_seed(seed, "benchmark")):
+        with isolated_globals(derive_seed(seed, "benchmark")):
             return make(train, test, **keywords)
     except FedUnlearnError:
         raise
@@ -134,20 +131,6 @@ def _called(stream: StreamSection, train: Any, test: Any, seed: int) -> Any:
         given = ", ".join(f"{key}={value!r}" for key, value in keywords.items()) or "no parameters"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InvalidParameterError(f"{stream.benchmark} made no benchmark with {given} ({reason})") from error
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Code of the user's that may draw from any global generator: all are seeded, and as before afterwards."""
-    before, before_in_numpy = random.getstate(), np.random.get_state()
-    with isolated_random(seed):
-        try:
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            yield
-        finally:
-            random.setstate(before)
-            np.random.set_state(before_in_numpy)
 
 
 def experiences_of(scenario: Scenario, source: ImageSource, benchmark: Any | None = None) -> Experiences | None:

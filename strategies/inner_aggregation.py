@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
-from fed_unlearn.seeding import derive_seed
+from fed_unlearn.seeding import derive_seed, isolated_numpy
 from fed_unlearn.strategies.aggregation import with_dtypes_of
 from fed_unlearn.strategies.floating_view import FloatingView
 from fed_unlearn.strategies.inner_kinds import (
@@ -24,7 +24,7 @@ from fed_unlearn.strategies.inner_kinds import (
     privacy_wrapper,
     weight_key,
 )
-from fed_unlearn.strategies.privacy import PrivacyAccountant, digest_of, noise_multiplier_of, seeded_noise
+from fed_unlearn.strategies.privacy import PrivacyAccountant, digest_of, noise_multiplier_of
 from fed_unlearn.strategies.private_aggregation import noise_for, register_release, topped_up
 
 _SCALES_IN_PLACE = (*PRIVACY_WRAPPERS, flower.QFedAvg)
@@ -158,7 +158,7 @@ def aggregate_replies(
         return _aggregate_privately(inner, wrapper, base, replies, number, seed, purpose, accountant)
     view = FloatingView(base) if any(isinstance(layer, _SCALES_IN_PLACE) for layer in layers(inner)) else None
     shown = replies if view is None else [_with_models(reply, view.of) for reply in replies]
-    with _seen_by(inner, view), seeded_noise(derive_seed(seed, "aggregate", purpose, number)):
+    with _seen_by(inner, view), isolated_numpy(derive_seed(seed, "aggregate", purpose, number)):
         aggregated, metrics = inner.aggregate_train(number, shown)
     return None if aggregated is None else _like(base, unpack(aggregated), view), metrics
 
@@ -181,7 +181,7 @@ def _aggregate_privately(
     noise = derive_seed(seed, "noise", purpose, number, digest_of([*sent, *came]))
     with _seen_by(inner, view), noise_for(wrapper, len(shown)):
         clipped_to = float(wrapper.clipping_norm)
-        with seeded_noise(noise):
+        with isolated_numpy(noise):
             aggregated, metrics = inner.aggregate_train(number, shown)
         if aggregated is None:
             return None, metrics

@@ -14,11 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
 from flwr.serverapp.strategy import DifferentialPrivacyServerSideAdaptiveClipping, Strategy
 
 from fed_unlearn.errors import InvalidParameterError
@@ -153,25 +151,6 @@ def noise_multiplier_of(inner: Strategy) -> float | None:
         of_count = 2 * float(wrapper.clipped_count_stddev)
         return float((multiplier**-2 + of_count**-2) ** -0.5)
     return multiplier
-
-
-@contextmanager
-def seeded_noise(seed: int) -> Iterator[None]:
-    """Let what Flower draws from NumPy's global generator depend on a seed alone.
-
-    The global generator is as before afterwards.
-
-    Parameters
-    ----------
-    seed : int
-        In [0, 2**64).
-    """
-    state = np.random.get_state()
-    np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
 
 
 def digest_of(parts: Iterable[bytes]) -> str:

@@ -27,7 +27,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
 import torch
 from avalanche.core import BasePlugin
@@ -46,16 +46,11 @@ from torch import nn
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.seeding import derive_seed, isolated_random
 
-_accounted: WeakKeyDictionary[Any, frozenset[str]] = WeakKeyDictionary()
-"""By Synaptic Intelligence plug-in: ids that its importances have been scaled down for."""
-
 _unknown: WeakSet[type] = WeakSet()
 """Kinds of plug-in that a warning has been given for."""
 
 
-def keep_consistent(
-    strategy: Any, forgotten: Collection[str], seen: Sequence[Any], trained: Sequence[int] | None = None
-) -> None:
+def keep_consistent(strategy: Any, forgotten: Collection[str], seen: Sequence[Any], trained: Sequence[int]) -> None:
     """Bring what a strategy's regularisers remember in line with its model, after that has unlearned.
 
     EWC and MAS as the module says; where EWC is "online", and for MAS, one running sum stands for all experiences and
@@ -76,10 +71,9 @@ def keep_consistent(
         Ids of the samples of the request, or of all requests so far.
     seen : sequence of DatasetExperience
         What is left of each training experience, in the order of ``train_exp_counter``. Data sets may be empty.
-    trained : sequence of int, optional
+    trained : sequence of int
         How many samples each experience of ``seen`` had before this request: those that were trained on, less those of
-        earlier requests. Where it is not given, importances of all experiences are computed anew, and the samples that
-        Synaptic Intelligence has lost are taken to be those of ``forgotten`` that were not there at the last call.
+        earlier requests.
 
     Raises
     ------
@@ -88,12 +82,12 @@ def keep_consistent(
     """
     ids = frozenset(forgotten)
     left = [len(experience.dataset) for experience in seen]
-    if trained is not None and (len(trained) != len(left) or any(n < m for n, m in zip(trained, left, strict=True))):
+    if len(trained) != len(left) or any(n < m for n, m in zip(trained, left, strict=True)):
         raise InvalidParameterError(
             f"trained: {list(trained)} samples were given for experiences with {left} samples left; expected one number"
             " for each experience, and no fewer than are left"
         )
-    changed = {k for k, size in enumerate(left) if trained is None or trained[k] > size}
+    changed = {k for k, size in enumerate(left) if trained[k] > size}
     for plugin in strategy.plugins:
         if callable(getattr(plugin, "forget", None)):
             plugin.forget(strategy, ids)
@@ -102,9 +96,7 @@ def keep_consistent(
         elif isinstance(plugin, MASPlugin):
             _renew_mas(plugin, strategy, seen, changed)
         elif isinstance(plugin, SynapticIntelligencePlugin):
-            gone = len(ids - _accounted.get(plugin, frozenset())) if trained is None else sum(trained) - sum(left)
-            _accounted[plugin] = ids | _accounted.get(plugin, frozenset())
-            _rescale_synapses(plugin, strategy.model, sum(left), gone)
+            _rescale_synapses(plugin, strategy.model, sum(left), sum(trained))
         elif isinstance(plugin, LwFPlugin):
             plugin.lwf.prev_model = _teacher(plugin.lwf.prev_model, strategy.model)
         elif isinstance(plugin, LFLPlugin | FeatureDistillationPlugin):
@@ -211,8 +203,8 @@ def _sensitivities(plugin: Any, strategy: Any, seen: Sequence[Any]) -> dict[str,
     return running
 
 
-def _rescale_synapses(plugin: Any, model: nn.Module, left: int, gone: int) -> None:
-    share = left / (left + gone) if left + gone else 0.0
+def _rescale_synapses(plugin: Any, model: nn.Module, left: int, trained: int) -> None:
+    share = left / trained if trained else 0.0
     for values in (plugin.syn_data["cum_trajectory"], plugin.ewc_data[1]):
         for value in values.values():
             value.data = value.data * share

@@ -64,11 +64,16 @@ def test_the_digits_scenario_is_what_the_documentation_promises() -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_clients_hold_what_the_digits_scenarios_ask_for_under_every_seed(name: str, seed: int) -> None:
     from fed_unlearn.simulations.data_checks import check_clients
-    from fed_unlearn.simulations.task import source_of
+    from fed_unlearn.simulations.scenario_checks import forget_steps
+    from fed_unlearn.simulations.task import data_of_client, source_of
 
     scenario = load_scenario(name, [f"seed={seed}"])
     check_against_data(scenario, class_count=10)
-    check_clients(scenario, source_of(scenario.data))
+    source = source_of(scenario.data)
+    check_clients(scenario, source)
+    held = [len(data_of_client(scenario, source, client).train) for client in range(scenario.clients.count)]
+    asked = [step for _, step in forget_steps(scenario) if step.client is not None and step.samples]
+    assert asked and all(step.samples < held[step.client] for step in asked)
 
 
 def test_values_survive_the_resolved_file(minimal: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from made_replies import drawn_model, made_reply, moved, replies_of
 
 from fed_unlearn.arrays import Arrays, PackedArray, pack, unpack
 from fed_unlearn.changes import norm
+from fed_unlearn.seeding import isolated_numpy
 from fed_unlearn.strategies.grid import EligibleGrid
 from fed_unlearn.strategies.inner import (
     aggregate_through,
@@ -25,7 +26,6 @@ from fed_unlearn.strategies.inner import (
     restore_server_state,
     server_state,
 )
-from fed_unlearn.strategies.privacy import seeded_noise
 from fed_unlearn.strategies.training import Trainer
 
 SIZE = 40_000
@@ -220,7 +220,7 @@ def test_what_numpy_draws_depends_on_the_seed_alone_and_leaves_the_generator() -
     np.random.seed(0)
     drawn = []
     for seed in (5, 5, 6, 5 + 2**40):
-        with seeded_noise(seed):
+        with isolated_numpy(seed):
             drawn.append(np.random.normal(size=3))
     assert np.array_equal(np.random.normal(size=3), expected)
     assert np.array_equal(drawn[0], drawn[1])

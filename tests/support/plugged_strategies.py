@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from avalanche.benchmarks import CLScenario, benchmark_from_datasets
 from avalanche.core import SupervisedPlugin as Callbacks
 from avalanche.training.plugins import SupervisedPlugin
@@ -125,17 +122,6 @@ def new_instances() -> CLScenario:
 
 def state_of(model: nn.Module) -> dict[str, bytes]:
     return {name: value.numpy().tobytes() for name, value in model.state_dict().items()}
-
-
-@contextmanager
-def seeded(seed: int = 0) -> Iterator[None]:
-    """Global generators, which Avalanche draws from, are as they were before."""
-    state = random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        random.seed(seed)
-        yield
-    random.setstate(state)
 
 
 CLASS_0 = ForgetRequest.for_class(0)

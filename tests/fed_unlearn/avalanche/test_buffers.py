@@ -1,4 +1,3 @@
-import random
 from collections import Counter
 from typing import Any
 
@@ -19,16 +18,6 @@ from fed_unlearn.errors import InvalidDataError
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]
 
 CASES = [(name, kind) for name in REPLAYING for kind in ("nc", "ci")] + [(name, "nc") for name in REPLAYING_WITH_TASKS]
-
-
-@pytest.fixture
-def seeded() -> Any:
-    state = random.getstate()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        random.seed(0)
-        yield
-    random.setstate(state)
 
 
 def ids_of(dataset: Any) -> list[str]:

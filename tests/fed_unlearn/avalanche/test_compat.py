@@ -1,4 +1,3 @@
-import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from fed_unlearn.avalanche.compat import (
     mend_synaptic_intelligence,
 )
 from fed_unlearn.avalanche.compat import with_one_task as one_task
+from fed_unlearn.avalanche.samples import sample_ids
 from fed_unlearn.errors import FedUnlearnError
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]
@@ -45,24 +45,23 @@ WITHOUT_TASKS = {**OTHERS, **REPLAYING}
 WITH_TASKS = {**OTHERS_WITH_TASKS, **REPLAYING_WITH_TASKS}
 
 
-@pytest.fixture
-def seeded() -> Any:
-    state = random.getstate()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        random.seed(0)
-        yield
-    random.setstate(state)
-
-
 def watching(given: Any) -> Any:
     return made(training.Naive, evaluator=EvaluationPlugin(given, loggers=[]))
 
 
 def runs(strategy: Any, benchmark: Any) -> None:
-    """Train on the whole stream and evaluate; every sample was in a batch."""
+    """Train on the whole stream and evaluate: all experiences count, and the weights follow the samples.
+
+    Samples of the first were in a batch; selection by features leaves a model in evaluation mode after that, where it
+    notes none.
+    """
+    before = [parameter.detach().clone() for parameter in strategy.model.parameters()]
     strategy.train(benchmark.train_stream)
     strategy.eval(benchmark.test_stream)
+    assert strategy.clock.train_exp_counter == len(benchmark.train_stream)
+    assert any(not torch.equal(new, old) for new, old in zip(strategy.model.parameters(), before, strict=True))
+    if hasattr(strategy.model, "trained_on"):
+        assert strategy.model.trained_on.intersection(map(int, sample_ids(benchmark.train_stream[0].dataset)))
 
 
 TASK_METRICS: dict[str, Callable[[], Any]] = {

@@ -1,19 +1,19 @@
 """Unlearning by an explicit call: the plug-in's work, apart from training."""
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from avalanche.training import EWC, Naive, Replay
 from avalanche.training.plugins import SupervisedPlugin
-from plugged_strategies import CLASS_0, OPEN_GATE, QUICK, Told, plugged, scenario_of, seeded, state_of
+from plugged_strategies import CLASS_0, OPEN_GATE, QUICK, Told, plugged, scenario_of, state_of
 from watched_strategies import made
 
 from fed_unlearn.avalanche.mixin import Unlearning, UnlearningCallbacks
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.seeding import isolated_globals
 
 REQUESTS = {2: [CLASS_0, ForgetRequest.for_samples("0", ["1", "7"]), ForgetRequest.for_class(3)]}
 
@@ -37,12 +37,6 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def same_numbers() -> Iterator[None]:
-    with seeded():
-        yield
-
-
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", KINDS)
 def test_an_explicit_call_gives_the_bytes_of_training_on_the_experience(name: str) -> None:
@@ -52,7 +46,7 @@ def test_an_explicit_call_gives_the_bytes_of_training_on_the_experience(name: st
         scenario = scenario_of("ci", REQUESTS)
         strategy, plugin, watcher = plugged(made(kind, **options))
         states = []
-        with seeded():
+        with isolated_globals(0):
             strategy.train(scenario.train_stream[:2])
             for experience in scenario.forget_stream:
                 if explicit:

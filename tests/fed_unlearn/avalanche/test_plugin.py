@@ -16,7 +16,6 @@ from plugged_strategies import (
     QUICK,
     plugged,
     scenario_of,
-    seeded,
     state_of,
 )
 from watched_strategies import OTHERS, OTHERS_WITH_TASKS, REPLAYING, made, naive_with, watched_model
@@ -27,17 +26,12 @@ from fed_unlearn.avalanche.samples import as_images, sample_ids
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.inference import predict_logits
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.seeding import isolated_globals
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("same_numbers")]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]
 
 SAMPLES = ForgetRequest.for_samples("0", ["1", "7"])
 PLAIN_KINDS = [*REPLAYING, *OTHERS]
-
-
-@pytest.fixture
-def same_numbers() -> Any:
-    with seeded():
-        yield
 
 
 def counters(strategy: Any) -> dict[str, int]:
@@ -95,7 +89,7 @@ def test_every_way_of_calling_gives_the_same_model_and_events(call: str) -> None
         scenario = scenario_of("ci", {1: CLASS_0, 2: [SAMPLES, ForgetRequest.for_class(3)]})
         strategy, plugin, watcher = plugged(REPLAYING["replay"]())
         order = interleave(scenario)
-        with seeded():
+        with isolated_globals(0):
             if call == "one by one":
                 for experience in order:
                     strategy.train(experience)
@@ -304,7 +298,7 @@ def test_same_seed_same_bytes_and_other_seed_others() -> None:
     def run(seed: int) -> list[bytes]:
         scenario = scenario_of("ci", {1: CLASS_0, 2: SAMPLES})
         strategy, _, _ = plugged(REPLAYING["replay"](), seed=seed)
-        with seeded():
+        with isolated_globals(0):
             strategy.train(list(interleave(scenario)))
         return list(state_of(strategy.model).values())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from avalanche.training.plugins import EvaluationPlugin
 from federation import SETTINGS, DigitsTask, digits_of, make_federation, small_model
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedAvg
-from plugged_strategies import seeded
 from torch import nn
 
 from fed_unlearn.arrays import unpack
@@ -32,12 +30,6 @@ from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
 PARAMETERS = {"boundary-shrink": {"epochs": 4, "learning_rate": 0.02}, "instance-wise": {"max_steps": 60}}
 SHAPE = {"repair_rounds": 2, "alternations": 1, "guard_margin": 4.0, "guard_weight": 2, "max_update_norm": 0.6}
 SEED = 11
-
-
-@pytest.fixture(autouse=True)
-def same_numbers() -> Iterator[None]:
-    with seeded():
-        yield
 
 
 def the_client(client: int = 0) -> ClientData:

@@ -19,7 +19,6 @@ from plugged_strategies import (
     QUICK,
     plugged,
     scenario_of,
-    seeded,
     state_of,
 )
 from torch import nn
@@ -34,14 +33,9 @@ from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.gate import Decision, Evidence, Gate, Thresholds
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.seeding import isolated_globals
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("same_numbers")]
-
-
-@pytest.fixture
-def same_numbers() -> Any:
-    with seeded():
-        yield
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -409,7 +403,7 @@ def test_an_optimizer_goes_on_as_a_new_one_would(name: str) -> None:
     twin = made(Naive, twin_model, optimizer=OPTIMIZERS[name](twin_model.parameters()), train_epochs=2)
     before = state_of(model)
     for given in (strategy, twin):
-        with seeded(3):
+        with isolated_globals(3):
             given.train(scenario.train_stream[1])
     assert state_of(model) != before
     assert state_of(model) == state_of(twin_model)

@@ -1,4 +1,3 @@
-import random
 import warnings
 from typing import Any
 
@@ -28,17 +27,7 @@ from watched_strategies import OTHERS_WITH_TASKS, made, naive_with
 
 from fed_unlearn.avalanche.regularisers import keep_consistent
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> Any:
-    state = random.getstate()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        random.seed(0)
-        yield
-    random.setstate(state)
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]
 
 
 def test_teachers_are_copies_of_the_unlearned_model() -> None:
@@ -64,7 +53,7 @@ def test_lfl_has_a_frozen_teacher() -> None:
     strategy = made(Naive, model, plugins=[LFLPlugin(0.1)])
     seen, rest = trained(strategy)
     weights = unlearn(strategy)
-    keep_consistent(strategy, FORGOTTEN, seen)
+    keep_consistent(strategy, FORGOTTEN, seen, TRAINED[: len(seen)])
     teacher = plugin_of(strategy, LFLPlugin).prev_model
     assert_close(weights_of(teacher), weights, rtol=0, atol=0)
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
@@ -90,7 +79,7 @@ def test_feature_distillation_has_the_unlearned_model_as_its_teacher() -> None:
     seen, rest = trained(strategy)
     weights = unlearn(strategy)
     strategy.model(torch.rand(2, 1, 8, 8))
-    keep_consistent(strategy, FORGOTTEN, seen)
+    keep_consistent(strategy, FORGOTTEN, seen, TRAINED[: len(seen)])
     teacher = plugin_of(strategy, FeatureDistillationPlugin).prev_model
     assert_close(weights_of(teacher), weights, rtol=0, atol=0)
     strategy.train(rest)
@@ -100,7 +89,7 @@ def test_feature_distillation_has_the_unlearned_model_as_its_teacher() -> None:
 def test_early_stopping_drops_its_weights() -> None:
     plugin = EarlyStoppingPlugin(1, "train_stream")
     plugin.best_state, plugin.best_val, plugin.best_step = {"weights": torch.ones(1)}, 0.5, 3
-    keep_consistent(naive_with(plugin), FORGOTTEN, [])
+    keep_consistent(naive_with(plugin), FORGOTTEN, [], [])
     assert (plugin.best_state, plugin.best_val, plugin.best_step) == (None, None, None)
 
 
@@ -130,7 +119,7 @@ def test_a_plug_in_of_a_users_sees_to_itself() -> None:
     teacher.told, teacher.lwf.prev_model = [], nn.Linear(1, 1)
     mine = teacher.lwf.prev_model
     strategy = naive_with(plugin, teacher)
-    keep_consistent(strategy, ["1", "2"], [])
+    keep_consistent(strategy, ["1", "2"], [], [])
     assert plugin.told == teacher.told == [(strategy, frozenset({"1", "2"}))]
     assert teacher.lwf.prev_model is mine, "its own method replaces what is done for its kind"
 
@@ -138,8 +127,8 @@ def test_a_plug_in_of_a_users_sees_to_itself() -> None:
 def test_a_plug_in_that_cannot_is_named_once() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        keep_consistent(naive_with(Careless(), OwnReplay(), Minding()), ["1"], [])
-        keep_consistent(naive_with(Careless(), Careless()), ["1"], [])
+        keep_consistent(naive_with(Careless(), OwnReplay(), Minding()), ["1"], [], [])
+        keep_consistent(naive_with(Careless(), Careless()), ["1"], [], [])
     texts = [str(warning.message) for warning in caught if "forget(strategy" in str(warning.message)]
     assert len(texts) == 1
     assert "Careless" in texts[0]
