@@ -1,13 +1,11 @@
-"""Models to and from Flower's ArrayRecords, in NumPy's own format, without parsing a header twice.
-
-For small models Flower's way costs more than the average of the models itself; the bytes are the same.
-"""
+"""Models as dictionaries of arrays: to and from Flower's records, changed, clipped and averaged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from io import BytesIO
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,8 @@ import torch
 from flwr.app import Array, ArrayRecord
 from numpy.typing import NDArray
 from torch import Tensor
+
+from fed_unlearn.errors import FedUnlearnError
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -91,3 +91,124 @@ def _header(descriptor: str, shape: tuple[int, ...]) -> bytes:
     buffer = BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": descriptor, "fortran_order": False, "shape": shape})
     return buffer.getvalue()
+
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def difference(model: Arrays, base: Arrays) -> Arrays:
+    """``model`` minus ``base`` for trainable arrays: what a client changed, without normalisation statistics."""
+    return {name: np.asarray(model[name] - base[name]) for name in _trainable(base)}
+
+
+def norm(change: Mapping[str, NDArray[Any]]) -> float:
+    """Euclidean norm over all arrays of a change."""
+    return float(np.sqrt(sum(np.square(value, dtype=np.float64).sum() for value in change.values())))
+
+
+def add_clipped(base: Arrays, changes: Sequence[Arrays], max_norm: float) -> Arrays:
+    """Add the sum of changes to a model, each first scaled down to a norm.
+
+    A deletion request must not be a way to plant a model: no holder moves the model further than a client did in
+    ordinary training. Changes of several holders are summed, not averaged.
+
+    Parameters
+    ----------
+    base : dict of ndarray
+    changes : sequence of dict of ndarray
+        From :func:`difference`.
+    max_norm : float
+        Upper bound on the norm of each change.
+    """
+    moved = dict(base)
+    for change in changes:
+        length = norm(change)
+        scale = min(1.0, max_norm / length) if length > 0 else 1.0
+        for name, value in change.items():
+            moved[name] = as_dtype(np.asarray(moved[name] + scale * value), base[name].dtype)
+    return moved
+
+
+def all_finite(arrays: Arrays) -> bool:
+    """Whether every number is finite."""
+    return all(bool(np.isfinite(value).all()) for value in arrays.values())
+
+
+def _trainable(arrays: Arrays) -> list[str]:
+    return [
+        name
+        for name, value in arrays.items()
+        if np.issubdtype(value.dtype, np.floating) and not name.endswith(_STATISTICS)
+    ]
+
+
+def as_dtype(value: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Values in another dtype, rounded where it holds whole numbers."""
+    if np.issubdtype(dtype, np.integer) and not np.issubdtype(value.dtype, np.integer):
+        value = np.rint(value)
+    return np.asarray(value, dtype=dtype)
+
+
+def weighted_average(models: Sequence[Arrays], weights: Sequence[float]) -> Arrays:
+    """Average of models, each weighted by its share of the total weight; integer arrays keep their dtype.
+
+    Parameters
+    ----------
+    models : sequence of dict of ndarray
+        At least one, all with the same names and shapes.
+    weights : sequence of float
+        At least 0, not all 0; here the holders' forget samples, or the clients' retained ones.
+
+    Raises
+    ------
+    FedUnlearnError
+        If no weight is above 0.
+    """
+    total = float(sum(weights))
+    if total <= 0:
+        raise FedUnlearnError("no model has a weight above 0; at least one client must hold a sample")
+    averaged: Arrays = {}
+    for name, first in models[0].items():
+        summed = sum(
+            np.asarray(model[name], dtype=np.float64) * (weight / total)
+            for model, weight in zip(models, weights, strict=True)
+        )
+        averaged[name] = as_dtype(np.asarray(summed), first.dtype)
+    return averaged
+
+
+def with_dtypes_of(arrays: Arrays, reference: Arrays) -> Arrays:
+    """The same values in the dtypes of a reference: aggregation turns integer buffers into floats."""
+    return {name: as_dtype(value, reference[name].dtype) for name, value in arrays.items()}
+
+
+def longest_usual(norms: Sequence[float], factor: float, usual: float | None = None) -> float:
+    """Beyond this a change is absurdly long: a multiple of what is usual before and in its own round.
+
+    Parameters
+    ----------
+    norms : sequence of float
+        Of all changes of the round; of two medians the lower one counts, so that one client of two cannot set it.
+    factor : float
+        At least 1.
+    usual : float or None
+        Median norm of an earlier round; the larger one of both medians counts.
+
+    Returns
+    -------
+    float
+        Infinite where nothing tells what is usual: there is one change alone, or most are none.
+    """
+    middle = max(usual or 0.0, median_low(norms)) if len(norms) > 1 else 0.0
+    return factor * middle if middle > 0 else float("inf")
+
+
+def clipped(model: Arrays, base: Arrays, max_norm: float | None) -> Arrays:
+    """A model whose change from another is scaled down to a norm where it is longer; itself where it is not.
+
+    A model that is scaled down has the other one's statistics and counters: nothing bounds its own.
+    """
+    if max_norm is None:
+        return model
+    change = difference(model, base)
+    return model if norm(change) <= max_norm else add_clipped(base, [change], max_norm)

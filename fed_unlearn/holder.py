@@ -15,7 +15,7 @@ from fed_unlearn import protocol
 from fed_unlearn.audits.membership import confidence_histogram
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.guard import Guard, guard_retained
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Method, Outcome, PassCounter
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator

@@ -12,7 +12,7 @@ from torch.nn import functional
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.guard import GuardedSet, guarded_cross_entropy
-from fed_unlearn.inference import device_of
+from fed_unlearn.logits import device_of
 from fed_unlearn.methods.base import PassCounter
 
 

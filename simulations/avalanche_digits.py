@@ -27,16 +27,16 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch.nn import CrossEntropyLoss
 
 from fed_unlearn.avalanche import ForgetExperience, UnlearningPlugin, forget_benchmark, forget_metrics, interleave
-from fed_unlearn.avalanche.benchmarks import new_instances
-from fed_unlearn.avalanche.buffers import buffered
-from fed_unlearn.avalanche.samples import as_avalanche_dataset, as_images, sample_ids
+from fed_unlearn.avalanche.plugin.buffers import buffered
+from fed_unlearn.avalanche.streams.benchmarks import new_instances
+from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, as_images, sample_ids
 from fed_unlearn.data.clients import client_data
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import load_source
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.inference import predict_logits
 from fed_unlearn.local import LocalPlan
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.models import build_model
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import derive_seed, isolated_random

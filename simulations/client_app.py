@@ -13,7 +13,7 @@ from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.data.experiences import replayed
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import ProtocolError
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.protocol import arrays_of, config_of
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.simulations.task import ScenarioTask, scenario_of

@@ -8,8 +8,8 @@ import time
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fed_unlearn.simulations.driver import prepare, serve
 from fed_unlearn.simulations.report.table import plain_lines
+from fed_unlearn.simulations.run.driver import prepare, serve
 from fed_unlearn.simulations.task import fitted, run_folder, scenario_of
 from fed_unlearn.strategies.events import Event
 

@@ -19,8 +19,8 @@ from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.models import build_model
 from fed_unlearn.simulations.scenario import load_scenario
-from fed_unlearn.simulations.scenario_checks import LeavingClients
-from fed_unlearn.simulations.sections import DataSection, ForgetStep, Scenario, TimelineEntry, TrainingSection
+from fed_unlearn.simulations.scenario.checks import LeavingClients
+from fed_unlearn.simulations.scenario.sections import DataSection, ForgetStep, Scenario, TimelineEntry, TrainingSection
 from fed_unlearn.task import Task
 from fed_unlearn.training import TrainingSettings, train_locally
 

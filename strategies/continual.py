@@ -11,24 +11,24 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays, pack, unpack
-from fed_unlearn.arrivals import arrivals_record
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.protocol.arrivals import arrivals_record
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.clients.roster import DeviceUse
 from fed_unlearn.strategies.events import Event, Observer, ignore
 from fed_unlearn.strategies.inner import check_supported, reset_server_state
 from fed_unlearn.strategies.outcomes import OracleOutcome, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
-from fed_unlearn.strategies.relapse import is_look_due
-from fed_unlearn.strategies.retrain import retrain
-from fed_unlearn.strategies.roster import DeviceUse
+from fed_unlearn.strategies.serving.relapse import is_look_due
 from fed_unlearn.strategies.session import Session
 from fed_unlearn.strategies.state import DurableState, OpenTraining, ServedModel
 from fed_unlearn.strategies.timeline import Forget, Train, last_begun, repair_config, requests_of
-from fed_unlearn.strategies.training import EvaluateFunction
+from fed_unlearn.strategies.training.oracle import retrain
+from fed_unlearn.strategies.training.trainer import EvaluateFunction
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -9,9 +9,9 @@ from typing import Any
 from flwr.serverapp.strategy import Result
 
 from fed_unlearn.audits.figures import Figures
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.roster import Traffic
+from fed_unlearn.strategies.clients.roster import Traffic
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,16 +12,13 @@ from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedProx
 
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope
-from fed_unlearn.strategies.attempt import Attempt, Order
-from fed_unlearn.strategies.auditing import Auditor
-from fed_unlearn.strategies.committing import Committer
-from fed_unlearn.strategies.endings import Endings
-from fed_unlearn.strategies.grid import EligibleGrid
-from fed_unlearn.strategies.history import HistoryStore
-from fed_unlearn.strategies.holder_attempt import HolderAttempt
-from fed_unlearn.strategies.identification import NobodyThereError
+from fed_unlearn.strategies.clients.admission import NobodyThereError
+from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.clients.grid import EligibleGrid
+from fed_unlearn.strategies.clients.roster import DeviceUse
+from fed_unlearn.strategies.clients.rounds import Rounds, client_of
 from fed_unlearn.strategies.inner import (
     fresh_copy,
     innermost,
@@ -29,22 +26,25 @@ from fed_unlearn.strategies.inner import (
     restore_server_state,
     server_state,
 )
-from fed_unlearn.strategies.judging import Judge
-from fed_unlearn.strategies.measuring import Measuring
+from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.plan import is_server_method
-from fed_unlearn.strategies.privacy import PrivacyAccountant
-from fed_unlearn.strategies.relapse import RelapseWatch
-from fed_unlearn.strategies.roster import DeviceUse
-from fed_unlearn.strategies.rounds import Rounds, client_of
-from fed_unlearn.strategies.server_attempt import ServerAttempt
 from fed_unlearn.strategies.server_methods import ServerWork
-from fed_unlearn.strategies.service import RequestService
+from fed_unlearn.strategies.serving.attempt import Attempt, Order
+from fed_unlearn.strategies.serving.commit import Committer
+from fed_unlearn.strategies.serving.endings import Endings
+from fed_unlearn.strategies.serving.figures import Measuring
+from fed_unlearn.strategies.serving.holder_attempt import HolderAttempt
+from fed_unlearn.strategies.serving.judge import Judge
+from fed_unlearn.strategies.serving.relapse import RelapseWatch
+from fed_unlearn.strategies.serving.server_attempt import ServerAttempt
+from fed_unlearn.strategies.serving.service import RequestService
+from fed_unlearn.strategies.serving.withdrawal import Withdrawals
 from fed_unlearn.strategies.state import OpenTraining, ServedModel
 from fed_unlearn.strategies.timeline import Train
-from fed_unlearn.strategies.training import EvaluateFunction, Trainer
-from fed_unlearn.strategies.training_run import TrainingRun
-from fed_unlearn.strategies.withdrawal import Withdrawals
+from fed_unlearn.strategies.training.experience import TrainingRun
+from fed_unlearn.strategies.training.history import HistoryStore
+from fed_unlearn.strategies.training.trainer import EvaluateFunction, Trainer
 
 if TYPE_CHECKING:
     from fed_unlearn.strategies.continual import ContinualUnlearning

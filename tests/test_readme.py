@@ -11,7 +11,7 @@ from flwr.app import Context, RecordDict
 
 from fed_unlearn import methods
 from fed_unlearn.data.sources import load_source
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.models import build_model
 from fed_unlearn.seeding import isolated_random
 from fed_unlearn.simulations.inprocess import InProcessGrid

@@ -11,7 +11,7 @@ from fed_unlearn.audits.probe import ProbeResult, probe
 from fed_unlearn.audits.relearning import RelearnResult, relearn
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import EmptySetError
-from fed_unlearn.methods.validation import require
+from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.seeding import seeded_generator
 
 # Forgetting is undone where so much of the original's accuracy on D_f is back.

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.inference import batch_slices, device_of, evaluation_mode
-from fed_unlearn.methods.checks import class_count_of
+from fed_unlearn.logits import batch_slices, device_of, evaluation_mode
+from fed_unlearn.methods.parts.checks import class_count_of
 
 OutputLayer = nn.Linear | nn.Conv2d
 

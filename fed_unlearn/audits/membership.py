@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidParameterError
-from fed_unlearn.margins import confidence
+from fed_unlearn.logits import confidence
 
 BIN_COUNT = 200
 _EDGE = 20.0

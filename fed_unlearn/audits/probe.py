@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fed_unlearn.audits.layers import output_layer, penultimate_features
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import EmptySetError
-from fed_unlearn.methods.validation import require
+from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.seeding import seeded_generator
 
 _MOST_ITERATIONS = 1000

@@ -14,10 +14,10 @@ from torch.nn import functional
 from fed_unlearn.audits.layers import OutputLayer, output_layer, raw_logits
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import EmptySetError, InvalidParameterError, UnlearningDivergedError
-from fed_unlearn.inference import batch_slices, device_of
-from fed_unlearn.methods.batches import cycle
-from fed_unlearn.methods.checks import check_samples
-from fed_unlearn.methods.validation import require
+from fed_unlearn.logits import batch_slices, device_of
+from fed_unlearn.methods.parts.batches import cycle
+from fed_unlearn.methods.parts.checks import check_samples
+from fed_unlearn.methods.parts.validation import require
 
 
 @dataclass(frozen=True)

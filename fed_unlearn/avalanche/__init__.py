@@ -4,11 +4,11 @@ Imports the library avalanche, which takes seconds: nothing else of fed_unlearn 
 """
 
 from fed_unlearn.avalanche.metrics import forget_metrics
-from fed_unlearn.avalanche.mixin import Unlearning, UnlearningCallbacks
-from fed_unlearn.avalanche.order import interleave
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
-from fed_unlearn.avalanche.samples import as_avalanche_dataset, with_sample_ids
+from fed_unlearn.avalanche.plugin.mixin import Unlearning, UnlearningCallbacks
 from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
+from fed_unlearn.avalanche.streams.order import interleave
+from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, with_sample_ids
 
 __all__ = [
     "ForgetExperience",

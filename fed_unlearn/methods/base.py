@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from fed_unlearn.data.images import Samples, as_image_set, require_pixels
 from fed_unlearn.data.streamed import StreamedSet
 from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidParameterError, UnlearningDivergedError
-from fed_unlearn.inference import device_of, evaluation_mode
-from fed_unlearn.methods.checks import check_classes_left, check_excluded, check_samples, class_count_of
-from fed_unlearn.methods.validation import require_choice
+from fed_unlearn.logits import device_of, evaluation_mode
+from fed_unlearn.methods.parts.checks import check_classes_left, check_excluded, check_samples, class_count_of
+from fed_unlearn.methods.parts.validation import require_choice
 
 Scope = Literal["class", "sample", "client"]
 SampleSource = Dataset[tuple[Tensor, int]] | DataLoader[tuple[Tensor, Tensor]]

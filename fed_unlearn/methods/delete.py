@@ -12,12 +12,12 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import ForgetDescent
-from fed_unlearn.methods.labels import allowed_answers
+from fed_unlearn.methods.parts.batches import Batch
+from fed_unlearn.methods.parts.labels import allowed_answers
 
 
 @register("delete")

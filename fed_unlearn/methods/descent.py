@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import UnlearningDivergedError
-from fed_unlearn.inference import batch_slices
+from fed_unlearn.logits import batch_slices
 from fed_unlearn.methods.base import Method, Workspace
-from fed_unlearn.methods.batches import Batch, Batches, Window, cycle
-from fed_unlearn.methods.trained import trained_parameters
-from fed_unlearn.methods.validation import require
+from fed_unlearn.methods.parts.batches import Batch, Batches, Window, cycle
+from fed_unlearn.methods.parts.trained import trained_parameters
+from fed_unlearn.methods.parts.validation import require
 
 # Optimizer steps between two looks at the losses, each of which waits for the device; fewer for small forget sets.
 CHECK_INTERVAL, SHORTEST_INTERVAL = 8, 2

@@ -12,7 +12,7 @@ from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.boundary_expanding import output_layer
 from fed_unlearn.methods.descent import accuracy_of
-from fed_unlearn.methods.validation import require
+from fed_unlearn.methods.parts.validation import require
 
 
 @register("mask-output")

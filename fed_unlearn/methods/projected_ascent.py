@@ -17,9 +17,9 @@ from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.methods import register
 from fed_unlearn.methods.bad_teacher import randomly_initialised
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import Descent
-from fed_unlearn.methods.validation import require
+from fed_unlearn.methods.parts.batches import Batch
+from fed_unlearn.methods.parts.validation import require
 
 
 @register("projected-ascent")

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fed_unlearn.inference import batch_slices
+from fed_unlearn.logits import batch_slices
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Workspace
+from fed_unlearn.methods.parts.trained import trained_parameters
+from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.methods.random_label import RandomLabel
-from fed_unlearn.methods.trained import trained_parameters
-from fed_unlearn.methods.validation import require
 
 
 @register("saliency")

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.batches import Batch
 from fed_unlearn.methods.descent import Descent, accuracy_of
-from fed_unlearn.methods.validation import require
+from fed_unlearn.methods.parts.batches import Batch
+from fed_unlearn.methods.parts.validation import require
 
 
 @register("unlearning-cross-entropy")

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fed_unlearn.callables import imported_callable
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
-from fed_unlearn.inference import evaluation_mode
+from fed_unlearn.logits import evaluation_mode
 from fed_unlearn.models.networks import AllCNN, SmallCNN
 from fed_unlearn.models.weights import checkpoint_shapes
+from fed_unlearn.registry import imported_callable
 from fed_unlearn.seeding import derive_seed, isolated_random
 
 ACCEPTED_NAMES = "'small-cnn', 'all-cnn', 'torchvision:NAME' or 'package.module:callable'"

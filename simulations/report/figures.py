@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fed_unlearn.simulations.report.table import target_words
-from fed_unlearn.simulations.results import HistoryPoint, RequestResult, RunResults
+from fed_unlearn.simulations.run.results import HistoryPoint, RequestResult, RunResults
 
 TIMELINE, REQUESTS, RELAPSE = "timeline.png", "requests.png", "relapse.png"
 

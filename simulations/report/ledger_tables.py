@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fed_unlearn.ledger import Ledger, LedgerEntry, LedgerEvent
-from fed_unlearn.lifecycle import FINAL
+from fed_unlearn.ledger.lifecycle import FINAL
 from fed_unlearn.requests import ForgetRequest
 
 _UNBOUNDED = 10_000  # columns: what is not read on a screen is not folded

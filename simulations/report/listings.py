@@ -20,7 +20,7 @@ from fed_unlearn.simulations.report.method_details import (
 from fed_unlearn.simulations.scenario import built_in_scenarios
 
 if TYPE_CHECKING:
-    from fed_unlearn.simulations.overhead import OverheadReport
+    from fed_unlearn.simulations.bench.overhead import OverheadReport
 
 
 def print_scenarios() -> None:
@@ -60,7 +60,7 @@ def print_methods() -> None:
 def print_strategies() -> None:
     """Print every strategy of Flower: its paper, its parameters, how unlearning treats it, or why it is refused."""
     from fed_unlearn.simulations.report.strategy_details import strategy_facts
-    from fed_unlearn.simulations.strategy_catalogue import PAPERS
+    from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
 
     console = Console()
     for name, paper in PAPERS.items():

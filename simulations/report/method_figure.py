@@ -20,7 +20,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from fed_unlearn.files import write_atomically
-from fed_unlearn.simulations.method_bench_results import (
+from fed_unlearn.simulations.bench.results import (
     ORACLE,
     ORIGINAL,
     REPAIR,

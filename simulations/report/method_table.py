@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fed_unlearn.simulations.method_bench_results import REPAIR, MethodBenchReport, MethodRow
+from fed_unlearn.simulations.bench.results import REPAIR, MethodBenchReport, MethodRow
 
 _ACCURACIES = ("\nforget", "\nretain", "test\nforget", "test\nretain")
 _HEADINGS = (*_ACCURACIES, "attack\nAUC", "seconds\nsteps", "forward\nbackward")

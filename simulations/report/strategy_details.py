@@ -8,7 +8,7 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 from flwr.serverapp.strategy.fedopt import FedOpt
 
-from fed_unlearn.strategies.inner_kinds import PRIVACY_WRAPPERS, ROBUST_AGGREGATORS, why_class_refused
+from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, ROBUST_AGGREGATORS, why_class_refused
 
 _NOT_IN_FILES = {"strategy", "accountant", "selection_rule"}
 """Parameters that are objects of Python."""

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fed_unlearn.audits.figures import Figures
-from fed_unlearn.simulations.results import RequestResult, RunResults
+from fed_unlearn.simulations.run.results import RequestResult, RunResults
 
 _MODELS = ("before", "unlearned", "after", "oracle")
 _FIGURES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "membership_auc")

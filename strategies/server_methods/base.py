@@ -14,10 +14,10 @@ from fed_unlearn.arrays import Arrays
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.grid import EligibleGrid
-from fed_unlearn.strategies.history import HistoryStore
-from fed_unlearn.strategies.retrain import Experience
-from fed_unlearn.strategies.training import Trainer
+from fed_unlearn.strategies.clients.grid import EligibleGrid
+from fed_unlearn.strategies.training.history import HistoryStore
+from fed_unlearn.strategies.training.oracle import Experience
+from fed_unlearn.strategies.training.trainer import Trainer
 
 Scalar = bool | int | float | str | None
 Fact = Scalar | list[Scalar]

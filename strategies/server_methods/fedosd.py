@@ -9,10 +9,9 @@ from typing import ClassVar, Self
 import numpy as np
 
 from fed_unlearn import methods
-from fed_unlearn.arrays import Arrays
-from fed_unlearn.changes import difference, norm
+from fed_unlearn.arrays import Arrays, difference, norm
 from fed_unlearn.methods.base import Scope
-from fed_unlearn.methods.validation import require
+from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.strategies.server_methods import register
 from fed_unlearn.strategies.server_methods.base import MethodState, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.local import (

@@ -11,16 +11,14 @@ import numpy as np
 from flwr.app import Message
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays, pack
-from fed_unlearn.changes import difference, norm
+from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, pack, weighted_average
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ParameterValue
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.aggregation import clipped, longest_usual, weighted_average
-from fed_unlearn.strategies.grid import NobodyAnsweredError
-from fed_unlearn.strategies.history import StoredRound
-from fed_unlearn.strategies.replies import read_reply, weight_of
+from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.clients.replies import read_reply, weight_of
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerWork
+from fed_unlearn.strategies.training.history import StoredRound
 
 Key = TypeVar("Key")
 
@@ -197,7 +195,7 @@ def moved(base: Arrays, change: Arrays, models: Mapping[str, LocalModel]) -> Arr
     ----------
     base : dict of ndarray
     change : dict of ndarray
-        Of trainable arrays, from :func:`~fed_unlearn.strategies.aggregation.difference`.
+        Of trainable arrays, from :func:`~fed_unlearn.arrays.difference`.
     models : mapping of str to LocalModel
         Of clients that stay.
     """

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from fed_unlearn import protocol
 from fed_unlearn.client import current_session, install, retained
-from fed_unlearn.client_store import ClientStore
+from fed_unlearn.client.store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.inprocess import InProcessGrid

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fed_unlearn.client_store import ClientStore, StoredRequest
+from fed_unlearn.client.store import ClientStore, StoredRequest
 from fed_unlearn.errors import FedUnlearnError, InvalidDataError
 
 FINGERPRINT = hashlib.sha256(b"source").hexdigest()

@@ -8,7 +8,7 @@ import pytest
 HEAVY = ["avalanche", "datasets", "flwr_datasets", "matplotlib", "ray", "sklearn", "torchmetrics", "torchvision"]
 
 
-@pytest.mark.parametrize("modules", ["fed_unlearn, fed_unlearn.client, fed_unlearn.client_actions"])
+@pytest.mark.parametrize("modules", ["fed_unlearn, fed_unlearn.client, fed_unlearn.client.actions"])
 def test_the_client_side_costs_torch_and_flower(modules: str) -> None:
     code = f"import sys, {modules}; print(sorted(set({HEAVY}) & set(sys.modules)), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

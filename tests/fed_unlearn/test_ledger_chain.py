@@ -9,7 +9,7 @@ import pytest
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 
 COLUMNS = "sequence, time, request_id, name, attempt, facts"

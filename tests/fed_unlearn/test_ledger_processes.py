@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import pytest
 
-from fed_unlearn import ledger_schema
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.ledger import schema as ledger_schema
 from fed_unlearn.requests import ForgetRequest
 
 T = TypeVar("T")

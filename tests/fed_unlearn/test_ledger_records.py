@@ -7,7 +7,7 @@ import pytest
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, InvalidRequestError, TransitionError
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, TransitionError
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.lifecycle import FINAL, Status
+from fed_unlearn.ledger.lifecycle import FINAL, Status
 from fed_unlearn.requests import ForgetRequest
 
 # Written out by hand from the life of a request: how to reach a state, and what may follow it.

@@ -10,10 +10,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fed_unlearn.simulations import avalanche_digits, avalanche_digits_federated
 from fed_unlearn.simulations.avalanche_digits import REQUESTS, Parts, Row, run
-from fed_unlearn.simulations.report_stream import forget_benchmark_of
-from fed_unlearn.simulations.results import RunResults
+from fed_unlearn.simulations.run.report_stream import forget_benchmark_of
+from fed_unlearn.simulations.run.results import RunResults
+from fed_unlearn.simulations.run.stream import experiences_of
 from fed_unlearn.simulations.scenario import load_scenario
-from fed_unlearn.simulations.stream import experiences_of
 from fed_unlearn.simulations.task import source_of
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.simulations.cli import run_command
-from fed_unlearn.simulations.results import RunResults
+from fed_unlearn.simulations.run.results import RunResults
 
 TINY = """
 name = "tiny"

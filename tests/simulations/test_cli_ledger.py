@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations.cli import run_command
 
@@ -334,7 +334,7 @@ SERVER = """
 import sys, time
 from pathlib import Path
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 ledger, rounds = Ledger(sys.argv[1]), 0
 print("ready", flush=True)
 while not Path(sys.argv[2]).exists() or ledger.open_ids():

@@ -16,8 +16,8 @@ from faulty_app import faulty_app
 from faulty_grid import FaultyGrid
 
 from fed_unlearn import protocol
+from fed_unlearn.simulations.engines.ray_engine import RayResources, run_on_ray
 from fed_unlearn.simulations.inprocess import InProcessGrid
-from fed_unlearn.simulations.ray_engine import RayResources, run_on_ray
 
 APP = Path(__file__).parents[1] / "support" / "faulty_app"
 ENDED = {

@@ -1,6 +1,6 @@
 import pytest
 
-from fed_unlearn.simulations.overrides import apply_override, parse_value
+from fed_unlearn.simulations.scenario.overrides import apply_override, parse_value
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.simulations.ray_engine import RayResources, RayRun, run_on_ray
+from fed_unlearn.simulations.engines.ray_engine import RayResources, RayRun, run_on_ray
 
 APP = """
 import os, time
@@ -64,7 +64,7 @@ engine = ""
 RUN = """
 import sys
 from pathlib import Path
-from fed_unlearn.simulations.ray_engine import RayResources, run_on_ray
+from fed_unlearn.simulations.engines.ray_engine import RayResources, run_on_ray
 run_on_ray(Path(sys.argv[1]), RayResources(clients=2), app=Path(sys.argv[2]), on_line=lambda line: print(line, flush=True))
 """
 

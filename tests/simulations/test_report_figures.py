@@ -5,7 +5,7 @@ from matplotlib.image import imread
 from sample_results import RESULTS
 
 from fed_unlearn.simulations.report.figures import write_figures
-from fed_unlearn.simulations.results import RunResults
+from fed_unlearn.simulations.run.results import RunResults
 
 
 def test_three_figures_are_drawn_and_hold_more_than_a_blank_page(tmp_path: Path) -> None:

@@ -14,20 +14,20 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from fed_unlearn.avalanche.benchmarks import experience_ids
+from fed_unlearn.avalanche.streams.benchmarks import experience_ids
 from fed_unlearn.errors import InvalidDataError
-from fed_unlearn.inference import predict_logits
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.models import load_checkpoint
-from fed_unlearn.simulations import driver
-from fed_unlearn.simulations.driver import run_in_process
-from fed_unlearn.simulations.export import export_model
-from fed_unlearn.simulations.report_stream import forget_benchmark_of
-from fed_unlearn.simulations.reporting import RunReport
-from fed_unlearn.simulations.results import RunResults
+from fed_unlearn.simulations.run import driver
+from fed_unlearn.simulations.run.driver import run_in_process
+from fed_unlearn.simulations.run.export import export_model
+from fed_unlearn.simulations.run.report_stream import forget_benchmark_of
+from fed_unlearn.simulations.run.reporting import RunReport
+from fed_unlearn.simulations.run.results import RunResults
+from fed_unlearn.simulations.run.stream import benchmark_of
 from fed_unlearn.simulations.scenario import ScenarioError, load_scenario
-from fed_unlearn.simulations.sections import Scenario
-from fed_unlearn.simulations.stream import benchmark_of
+from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import new_model, source_of
 
 TINY = str(Path(__file__).parents[1] / "support" / "tiny.toml")

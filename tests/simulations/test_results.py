@@ -7,7 +7,7 @@ from rich.console import Console
 from sample_results import REQUEST, RESULTS, SAMPLES
 
 from fed_unlearn.simulations.report.table import plain_lines, print_results, target_words
-from fed_unlearn.simulations.results import ResultsError, RunResults
+from fed_unlearn.simulations.run.results import ResultsError, RunResults
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fed_unlearn.simulations.cli import BAD_INPUT, COMMITTED, NOT_COMMITTED, run_command
-from fed_unlearn.simulations.results import RunResults
+from fed_unlearn.simulations.run.results import RunResults
 
 TINY = str(Path(__file__).parents[1] / "support" / "tiny.toml")
 

@@ -92,7 +92,7 @@ def test_the_thresholds_of_a_file_that_names_none_are_those_of_the_gate(minimal:
 
 
 def test_a_scenario_is_fitted_to_a_smaller_federation(caplog: pytest.LogCaptureFixture) -> None:
-    from fed_unlearn.simulations.scenario_checks import forget_steps
+    from fed_unlearn.simulations.scenario.checks import forget_steps
     from fed_unlearn.simulations.task import fitted
 
     scenario = load_scenario("digits")

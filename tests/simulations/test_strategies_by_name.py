@@ -9,10 +9,10 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.simulations.assembly import new_inner_strategy
 from fed_unlearn.simulations.report.listings import print_strategies
+from fed_unlearn.simulations.run.assembly import new_inner_strategy
 from fed_unlearn.simulations.scenario import load_scenario
-from fed_unlearn.simulations.strategy_catalogue import PAPERS
+from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
 from fed_unlearn.strategies.inner import check_supported
 
 FIXED = "DifferentialPrivacyServerSideFixedClipping"

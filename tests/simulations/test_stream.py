@@ -9,22 +9,22 @@ import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
 
-from fed_unlearn.arrivals import arriving
-from fed_unlearn.avalanche.benchmarks import experience_ids
-from fed_unlearn.avalanche.samples import sample_ids
-from fed_unlearn.client_store import ClientStore
+from fed_unlearn.avalanche.streams.benchmarks import experience_ids
+from fed_unlearn.avalanche.streams.samples import sample_ids
+from fed_unlearn.client.store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.protocol import ARRIVALS_KEY, arrivals_record
+from fed_unlearn.protocol.arrivals import arriving
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.client_app import app
-from fed_unlearn.simulations.data_checks import check_parts
-from fed_unlearn.simulations.driver import run_in_process
 from fed_unlearn.simulations.inprocess import InProcessGrid
+from fed_unlearn.simulations.run.driver import run_in_process
+from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients, benchmark_of, experiences_of
 from fed_unlearn.simulations.scenario import ScenarioError, load_scenario
-from fed_unlearn.simulations.sections import Scenario
-from fed_unlearn.simulations.stream import Experiences, arrivals_of_clients, benchmark_of, experiences_of
+from fed_unlearn.simulations.scenario.data_checks import check_parts
+from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import ScenarioTask, data_of_client, new_model, source_of, training_config
 
 STREAM = """

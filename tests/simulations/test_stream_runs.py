@@ -13,13 +13,13 @@ import torch
 from flwr.app import ConfigRecord
 from torch import nn
 
-from fed_unlearn.avalanche.benchmarks import experience_ids
+from fed_unlearn.avalanche.streams.benchmarks import experience_ids
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.methods.base import PassCounter
-from fed_unlearn.simulations.driver import run_in_process
+from fed_unlearn.simulations.run.driver import run_in_process
+from fed_unlearn.simulations.run.stream import benchmark_of
 from fed_unlearn.simulations.scenario import load_scenario
-from fed_unlearn.simulations.stream import benchmark_of
 from fed_unlearn.simulations.task import ScenarioTask, source_of
 from fed_unlearn.strategies.events import Event
 
@@ -125,12 +125,12 @@ import sys
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedAvg
 from fed_unlearn import protocol
-from fed_unlearn.simulations.assembly import new_gate, new_plan
+from fed_unlearn.simulations.run.assembly import new_gate, new_plan
 from fed_unlearn.simulations.client_app import app
-from fed_unlearn.simulations.driver import timeline_of
+from fed_unlearn.simulations.run.driver import timeline_of
 from fed_unlearn.simulations.inprocess import InProcessGrid
 from fed_unlearn.simulations.scenario import load_scenario
-from fed_unlearn.simulations.stream import Experiences, arrivals_of_clients
+from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients
 from fed_unlearn.simulations.task import new_model, source_of
 from fed_unlearn.strategies import ContinualUnlearning
 scenario, folder = load_scenario(sys.argv[1]), sys.argv[2]

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from fed_unlearn.arrays import pack, unpack
-from fed_unlearn.changes import add_clipped, all_finite, difference, norm
+from fed_unlearn.arrays import add_clipped, all_finite, difference, norm, pack, unpack, weighted_average, with_dtypes_of
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.strategies.aggregation import weighted_average, with_dtypes_of
 
 
 def test_weighted_average_by_hand() -> None:

@@ -14,7 +14,7 @@ from fed_unlearn import protocol
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning
-from fed_unlearn.strategies.grid import EligibleGrid
+from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.outcomes import UnlearningResult
 
 Arrivals = Mapping[str, Mapping[int, Sequence[str]]]

@@ -9,10 +9,9 @@ import pytest
 from federation import CLOSED_GATE, FAST_PLAN, OPEN_GATE, Federation, initial_arrays, make_federation, same_bytes
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx, Strategy
 
-from fed_unlearn.arrays import unpack
-from fed_unlearn.changes import difference, norm
+from fed_unlearn.arrays import difference, norm, unpack
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import UnlearningPlan
 

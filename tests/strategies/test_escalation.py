@@ -19,7 +19,7 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import unpack
 from fed_unlearn.data.images import ClientData, concatenate
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.strategies import UnlearningPlan

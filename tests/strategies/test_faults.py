@@ -62,7 +62,7 @@ from flwr.app import Context, Message
 from fed_unlearn import protocol
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 
 

@@ -19,7 +19,7 @@ from federation import same_bytes
 from flwr.app import ConfigRecord, Message
 
 from fed_unlearn import protocol
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 
 MALFORMED = ("no counts", "refuses for all", "speaks of others")

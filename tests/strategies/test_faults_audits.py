@@ -30,7 +30,7 @@ from fed_unlearn.arrays import unpack
 from fed_unlearn.audits.membership import BIN_COUNT
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations.inprocess import InProcessGrid
 

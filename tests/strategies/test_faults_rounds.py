@@ -24,7 +24,7 @@ from federation import same_bytes
 
 from fed_unlearn import protocol
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 
 # ---------------------------------------------------------------------- train.repair

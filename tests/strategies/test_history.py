@@ -10,8 +10,8 @@ import pytest
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError, InvalidParameterError
-from fed_unlearn.strategies import history
-from fed_unlearn.strategies.history import HistoryStore
+from fed_unlearn.strategies.training.history import HistoryStore
+from fed_unlearn.strategies.training.trainer import history
 
 Local = dict[str, tuple[Arrays, float]]
 
@@ -155,7 +155,7 @@ def test_a_crash_leaves_the_rounds_before_and_no_more(tmp_path: Path, monkeypatc
         raise SystemExit("power cut")
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        module = "fed_unlearn.checkpoints" if at == "models" else "fed_unlearn.strategies.history"
+        module = "fed_unlearn.checkpoints" if at == "models" else "fed_unlearn.strategies.training.history"
         patch.setattr(f"{module}.write_atomically", cut_short)
         recorded(store, 3)
     assert files(tmp_path) > before

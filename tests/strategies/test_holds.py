@@ -10,10 +10,10 @@ from fault_trials import PLAN, Trial, trained
 from shared_requests import AT_1, asked, attempts, committed, second_ledger, statuses
 
 from fed_unlearn import protocol
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import Holds
-from fed_unlearn.strategies.schedule import Scheduler
+from fed_unlearn.strategies.serving.schedule import Scheduler
 
 
 def held_back(folder: Path, **holds: float) -> Trial:

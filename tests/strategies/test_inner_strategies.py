@@ -24,7 +24,7 @@ from inner_strategies import (
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.inner import (
     aggregates_repair,

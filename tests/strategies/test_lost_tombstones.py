@@ -18,8 +18,8 @@ from fault_trials import (
 from faulty_grid import without
 
 from fed_unlearn import protocol
-from fed_unlearn.client_store import ClientStore
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.client.store import ClientStore
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 
 EARLIER = replace(SAMPLES, id="earlier")

@@ -8,7 +8,7 @@ import pytest
 from federation import OPEN_GATE, DigitsTask, digits_of, initial_arrays, make_federation
 
 from fed_unlearn.data.images import ClientData
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.methods import available
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import UnlearningPlan

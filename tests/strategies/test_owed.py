@@ -11,7 +11,7 @@ from shared_requests import committed
 
 from fed_unlearn import protocol
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 
 CLASS = ForgetRequest.for_class(3, id="r1")

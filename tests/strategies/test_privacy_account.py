@@ -25,7 +25,7 @@ from made_replies import drawn_model, moved, replies_of
 
 from fed_unlearn.arrays import unpack
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.strategies.grid import EligibleGrid
+from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.inner import (
     AggregationFailedError,
     aggregate_through,
@@ -33,8 +33,8 @@ from fed_unlearn.strategies.inner import (
     restore_server_state,
     server_state,
 )
-from fed_unlearn.strategies.privacy import PrivacyAccountant, noise_multiplier_of
-from fed_unlearn.strategies.training import Trainer
+from fed_unlearn.strategies.inner.privacy import PrivacyAccountant, noise_multiplier_of
+from fed_unlearn.strategies.training.trainer import Trainer
 
 
 def fixed(noise: float, norm: float, clients: int = 4, accountant: object = None) -> Strategy:

@@ -15,10 +15,9 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 from made_replies import drawn_model, made_reply, moved, replies_of
 
-from fed_unlearn.arrays import Arrays, PackedArray, pack, unpack
-from fed_unlearn.changes import norm
+from fed_unlearn.arrays import Arrays, PackedArray, norm, pack, unpack
 from fed_unlearn.seeding import isolated_numpy
-from fed_unlearn.strategies.grid import EligibleGrid
+from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.inner import (
     aggregate_through,
     check_supported,
@@ -26,7 +25,7 @@ from fed_unlearn.strategies.inner import (
     restore_server_state,
     server_state,
 )
-from fed_unlearn.strategies.training import Trainer
+from fed_unlearn.strategies.training.trainer import Trainer
 
 SIZE = 40_000
 """Rows of three in the matrix that noise is measured on: its deviation is then known to within half a percent."""

@@ -28,8 +28,8 @@ from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.gate import Gate, Verdict
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.strategies import ContinualUnlearning
-from fed_unlearn.strategies.auditing import Auditor
-from fed_unlearn.strategies.judging import Judge
+from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.serving.judge import Judge
 
 TIMEOUT = 0.01
 IN_MEMORY = Path("/dev/shm")

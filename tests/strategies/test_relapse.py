@@ -15,11 +15,11 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import UnlearningResult
 from fed_unlearn.strategies.outcomes import RelapseRow
-from fed_unlearn.strategies.relapse import relapse_rows
+from fed_unlearn.strategies.serving.relapse import relapse_rows
 
 FORGETTING = Thresholds(max_forget_accuracy=0.05, max_retain_drop=None, max_total_retain_drop=None)
 GATE = Gate(class_thresholds=FORGETTING, sample_thresholds=FORGETTING, max_training_drop=1.0)

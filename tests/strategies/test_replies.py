@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from made_replies import drawn_model, made_error, made_reply, moved
 
 from fed_unlearn.arrays import Arrays, PackedArray, pack
-from fed_unlearn.strategies.replies import ReplyFilter, usable_arrays
+from fed_unlearn.strategies.clients.replies import ReplyFilter, usable_arrays
 
 BASE = drawn_model(0)
 GOOD = moved(BASE, 1)

@@ -26,7 +26,7 @@ from shared_requests import (
 from fed_unlearn import protocol
 from fed_unlearn.arrays import unpack
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 
 ONE_TURN = replace(PLAN, max_holder_steps=1, repair_rounds=0)

@@ -25,11 +25,11 @@ from leaving import (
 )
 
 from fed_unlearn import protocol
-from fed_unlearn.inference import predict_logits
-from fed_unlearn.strategies.history import HistoryStore
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.strategies.server_methods import MethodFailedError, create
 from fed_unlearn.strategies.server_methods.fedosd import orthogonal_part, without_return
 from fed_unlearn.strategies.server_methods.projected_ascent import reference_model
+from fed_unlearn.strategies.training.history import HistoryStore
 
 
 @pytest.fixture

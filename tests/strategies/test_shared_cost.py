@@ -13,7 +13,7 @@ from flwr.app import ArrayRecord
 
 from fed_unlearn.data.images import ClientData, ImageSet, concatenate
 from fed_unlearn.gate import Gate
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.strategies import UnlearningPlan, UnlearningResult

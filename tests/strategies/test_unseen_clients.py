@@ -14,7 +14,7 @@ from fault_trials import (
 )
 from federation import initial_arrays
 
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import Forget, Holds, Train
 

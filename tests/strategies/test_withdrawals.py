@@ -11,10 +11,10 @@ from shared_requests import AT_1, AT_2, asked, attempts, committed, second_ledge
 
 from fed_unlearn import protocol
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import Holds
-from fed_unlearn.strategies.schedule import Batch, Scheduler
+from fed_unlearn.strategies.serving.schedule import Batch, Scheduler
 
 NEVER = Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.0, max_total_retain_drop=0.0)
 HOPELESS = Gate(class_thresholds=NEVER, sample_thresholds=NEVER, client_thresholds=NEVER, max_repair_rounds=0)

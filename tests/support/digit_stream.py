@@ -15,10 +15,10 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import accuracy_score
 from torch import Tensor, nn
 
-from fed_unlearn.avalanche.benchmarks import class_incremental
 from fed_unlearn.avalanche.metrics import forget_metrics
-from fed_unlearn.avalanche.samples import as_avalanche_dataset
 from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
+from fed_unlearn.avalanche.streams.benchmarks import class_incremental
+from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import isolated_random

@@ -17,11 +17,12 @@ from federation import DigitsTask, Federation, digits_of, initial_arrays, make_f
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, Strategy
 
-from fed_unlearn import ledger_file, protocol
+from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger import file as ledger_file
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan, UnlearningResult
 

@@ -13,8 +13,8 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import pack, unpack
-from fed_unlearn.strategies.grid import EligibleGrid
-from fed_unlearn.strategies.training import Trainer
+from fed_unlearn.strategies.clients.grid import EligibleGrid
+from fed_unlearn.strategies.training.trainer import Trainer
 
 SEED = 3
 HANDLER = "train.default"

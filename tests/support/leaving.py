@@ -19,12 +19,12 @@ from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
-from fed_unlearn.strategies.grid import EligibleGrid
-from fed_unlearn.strategies.history import HistoryStore
+from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.inner import fresh_copy
-from fed_unlearn.strategies.retrain import Experience
 from fed_unlearn.strategies.server_methods import MethodState, ServerMethod, ServerWork
-from fed_unlearn.strategies.training import Trainer
+from fed_unlearn.strategies.training.history import HistoryStore
+from fed_unlearn.strategies.training.oracle import Experience
+from fed_unlearn.strategies.training.trainer import Trainer
 from fed_unlearn.training import train_locally
 
 LEAVING = "2"

@@ -13,7 +13,7 @@ from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute
 from avalanche.benchmarks.utils.classification_dataset import ClassificationDataset
 from avalanche.benchmarks.utils.transform_groups import TransformGroups
 
-from fed_unlearn.avalanche.samples import as_avalanche_dataset, sample_ids
+from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, sample_ids
 from fed_unlearn.data.images import ImageSet
 
 NOT_CALLABLE = 3

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import UnlearningResult
 

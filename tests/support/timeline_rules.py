@@ -19,7 +19,7 @@ from tiny_world import TRAINING, World
 from fed_unlearn import protocol
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.ledger import Ledger, LedgerEntry
-from fed_unlearn.lifecycle import FINAL, TRANSITIONS, Status
+from fed_unlearn.ledger.lifecycle import FINAL, TRANSITIONS, Status
 from fed_unlearn.requests import ClassScope, ClientScope
 
 if TYPE_CHECKING:

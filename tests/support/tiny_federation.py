@@ -13,8 +13,8 @@ from tiny_world import World
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
-from fed_unlearn import client_store
 from fed_unlearn.client import current_session, install, retained
+from fed_unlearn.client import store as client_store
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.methods.base import PassCounter

@@ -20,9 +20,11 @@ from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 from torch import nn
 
-from fed_unlearn import client_store, ledger_file, protocol
+from fed_unlearn import protocol
+from fed_unlearn.client import store as client_store
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.ledger import file as ledger_file
 from fed_unlearn.methods.base import Method, Outcome
 
 TRAINING = (protocol.TRAIN, protocol.REPAIR, protocol.UNLEARN)
@@ -273,6 +275,6 @@ def watched(world: World) -> Iterator[None]:
         mock.patch("os.fsync", lambda descriptor: None),
         mock.patch.object(client_store, "write_atomically", watched_write),
         mock.patch("fed_unlearn.checkpoints.write_atomically", watched_write),
-        mock.patch("fed_unlearn.strategies.history.write_atomically", watched_write),
+        mock.patch("fed_unlearn.strategies.training.history.write_atomically", watched_write),
     ):
         yield

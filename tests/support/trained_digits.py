@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from fed_unlearn.data.images import ImageSet
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 
 FORGOTTEN = 3
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from watched_strategies import made_benchmark
 
-from fed_unlearn.avalanche.samples import without
+from fed_unlearn.avalanche.streams.samples import without
 
 FORGOTTEN = [str(index) for index in range(0, 60, 6)]
 """Class 0: ten of the first experience's twenty samples, none of the others'."""

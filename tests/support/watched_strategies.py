@@ -22,7 +22,7 @@ from avalanche.training.storage_policy import (
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from fed_unlearn.avalanche.samples import with_sample_ids
+from fed_unlearn.avalanche.streams.samples import with_sample_ids
 
 SIZE = 60
 CLASSES = 6

@@ -14,8 +14,8 @@ from avalanche.benchmarks.scenarios import CLScenario, CLStream, DatasetExperien
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.training import Naive
 
-from fed_unlearn.avalanche.benchmarks import class_incremental, experience_ids, new_instances
-from fed_unlearn.avalanche.samples import as_avalanche_dataset, sample_ids
+from fed_unlearn.avalanche.streams.benchmarks import class_incremental, experience_ids, new_instances
+from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, sample_ids
 from fed_unlearn.data.experiences import class_split
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError

@@ -36,7 +36,7 @@ from fed_unlearn.avalanche.compat import (
     mend_synaptic_intelligence,
 )
 from fed_unlearn.avalanche.compat import with_one_task as one_task
-from fed_unlearn.avalanche.samples import sample_ids
+from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.errors import FedUnlearnError
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]

@@ -31,11 +31,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn.avalanche.metrics import forget_metrics
-from fed_unlearn.avalanche.order import interleave
+from fed_unlearn.avalanche.metrics.relapse_matrix import RelapseMatrix
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
-from fed_unlearn.avalanche.relapse_matrix import RelapseMatrix
-from fed_unlearn.avalanche.samples import as_avalanche_dataset, labels_of
 from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
+from fed_unlearn.avalanche.streams.order import interleave
+from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, labels_of
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.requests import ClassScope, ForgetRequest
 

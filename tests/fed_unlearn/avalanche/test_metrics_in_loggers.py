@@ -14,7 +14,7 @@ from digit_stream import (
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fed_unlearn.avalanche.csv_logger import ScalarCSVLogger
+from fed_unlearn.avalanche.reporting.csv_logger import ScalarCSVLogger
 
 
 def test_tensorboard_shows_forget_and_retain_curves(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from avalanche.training.plugins import SupervisedPlugin
 from plugged_strategies import CLASS_0, OPEN_GATE, QUICK, Told, plugged, scenario_of, state_of
 from watched_strategies import made
 
-from fed_unlearn.avalanche.mixin import Unlearning, UnlearningCallbacks
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
+from fed_unlearn.avalanche.plugin.mixin import Unlearning, UnlearningCallbacks
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import isolated_globals

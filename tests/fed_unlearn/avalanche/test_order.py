@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_benchmarks import made, numbered
 
-from fed_unlearn.avalanche.order import Interleaved, interleave
 from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
+from fed_unlearn.avalanche.streams.order import Interleaved, interleave
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.requests import ForgetRequest
 

@@ -20,11 +20,11 @@ from plugged_strategies import (
 )
 from watched_strategies import OTHERS, OTHERS_WITH_TASKS, REPLAYING, made, naive_with, watched_model
 
-from fed_unlearn.avalanche.order import interleave
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
-from fed_unlearn.avalanche.samples import as_images, sample_ids
+from fed_unlearn.avalanche.streams.order import interleave
+from fed_unlearn.avalanche.streams.samples import as_images, sample_ids
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import isolated_globals
 

@@ -19,8 +19,8 @@ from torch import nn
 
 from fed_unlearn.arrays import unpack
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
-from fed_unlearn.avalanche.samples import as_avalanche_dataset
 from fed_unlearn.avalanche.streams import forget_benchmark
+from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset
 from fed_unlearn.data.images import ClientData, concatenate
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.local import LocalOutcome, LocalPlan

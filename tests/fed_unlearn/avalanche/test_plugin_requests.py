@@ -24,11 +24,11 @@ from plugged_strategies import (
 from torch import nn
 from watched_strategies import made, made_benchmark, made_dataset, naive_with, watched_model
 
-from fed_unlearn.avalanche.memory import retained_images, validation_images, validation_sets
-from fed_unlearn.avalanche.optimizers import clear_momenta
 from fed_unlearn.avalanche.plugin import RequestFailedError, UnlearningPlugin
-from fed_unlearn.avalanche.samples import as_avalanche_dataset, as_images, sample_ids
+from fed_unlearn.avalanche.plugin.memory import retained_images, validation_images, validation_sets
+from fed_unlearn.avalanche.plugin.optimizers import clear_momenta
 from fed_unlearn.avalanche.streams import forget_benchmark
+from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, as_images, sample_ids
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.gate import Decision, Evidence, Gate, Thresholds

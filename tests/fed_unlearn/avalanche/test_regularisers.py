@@ -28,7 +28,7 @@ from unlearned_strategies import (
 from watched_strategies import OTHERS, OTHERS_WITH_TASKS, REPLAYING, made, made_benchmark, naive_with
 
 from fed_unlearn.avalanche.compat import mend_synaptic_intelligence
-from fed_unlearn.avalanche.regularisers import keep_consistent, note_skipped
+from fed_unlearn.avalanche.plugin.regularisers import keep_consistent, note_skipped
 from fed_unlearn.errors import InvalidParameterError
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny_benchmarks import CLASSES, Numbered, numbered, shown
 from torch import Tensor
 
-from fed_unlearn.avalanche.samples import (
+from fed_unlearn.avalanche.streams.samples import (
     SAMPLE_ID,
     as_avalanche_dataset,
     as_images,

@@ -24,10 +24,10 @@ from tiny_benchmarks import CLASSES, KINDS, TEST, TRAIN, made, numbered, shown
 from torch import nn
 
 from fed_unlearn import protocol
-from fed_unlearn.avalanche.samples import has_sample_ids, sample_ids, with_sample_ids
 from fed_unlearn.avalanche.streams import ForgetExperience, GrowingForgetStream, forget_benchmark
-from fed_unlearn.client_samples import forget_set
-from fed_unlearn.client_session import ClientSession
+from fed_unlearn.avalanche.streams.samples import has_sample_ids, sample_ids, with_sample_ids
+from fed_unlearn.client.samples import forget_set
+from fed_unlearn.client.session import ClientSession
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope

@@ -25,7 +25,7 @@ from unlearned_strategies import (
 )
 from watched_strategies import OTHERS_WITH_TASKS, made, naive_with
 
-from fed_unlearn.avalanche.regularisers import keep_consistent
+from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]
 

@@ -24,10 +24,10 @@ from trained_digits import Digits, accuracy, state_bytes
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods import bad_teacher
 from fed_unlearn.methods.bad_teacher import BadTeacher, randomly_initialised
-from fed_unlearn.methods.labels import allowed_answers
+from fed_unlearn.methods.parts.labels import allowed_answers
 
 
 def test_a_teacher_is_drawn_by_its_seed_alone(digits: Digits) -> None:

@@ -9,7 +9,7 @@ from trained_digits import FORGOTTEN, Digits, accuracy, state_bytes
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.boundary_expanding import BoundaryExpanding
 
 GOOD = {"learning_rate": 1e-3, "epochs": 30, "batch_size": 32}

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from trained_digits import FORGOTTEN, Digits, accuracy, state_bytes
 
-from fed_unlearn.attacks import fgsm
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import (
     EmptySetError,
@@ -19,10 +18,11 @@ from fed_unlearn.errors import (
     InvalidParameterError,
     UnlearningDivergedError,
 )
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.methods.boundary_shrink import BoundaryShrink, clarity
-from fed_unlearn.methods.curvature import curvature
+from fed_unlearn.methods.parts.attacks import fgsm
+from fed_unlearn.methods.parts.curvature import curvature
 
 GOOD = {"learning_rate": 5e-3, "epochs": 20, "batch_size": 32}
 

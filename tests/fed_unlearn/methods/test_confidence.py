@@ -7,8 +7,8 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional
 
 from fed_unlearn.errors import InvalidDataError
-from fed_unlearn.margins import confidence
-from fed_unlearn.methods.confidence import unseen_confidence
+from fed_unlearn.logits import confidence
+from fed_unlearn.methods.parts.confidence import unseen_confidence
 
 
 def test_confidence_is_the_log_odds_of_the_cross_entropy() -> None:

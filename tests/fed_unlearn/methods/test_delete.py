@@ -9,9 +9,9 @@ from trained_digits import FORGOTTEN, Digits, accuracy, state_bytes
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.delete import Delete
-from fed_unlearn.methods.labels import allowed_answers
+from fed_unlearn.methods.parts.labels import allowed_answers
 
 
 def linear_case(pixel: float) -> tuple[nn.Module, ImageSet]:

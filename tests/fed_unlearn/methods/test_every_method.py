@@ -25,7 +25,7 @@ from fed_unlearn.errors import (
     UnlearningDivergedError,
 )
 from fed_unlearn.guard import UNGUARDED
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods import available
 from fed_unlearn.methods.base import Outcome, SampleSource
 from fed_unlearn.models import build_model, last_linear

@@ -12,7 +12,7 @@ from trained_digits import Digits, accuracy, state_bytes
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Outcome
 from fed_unlearn.methods.finetune import Finetune
 

@@ -9,17 +9,16 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from trained_digits import Digits, accuracy, state_bytes
 
-from fed_unlearn.attacks import pgd_l2
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import InvalidDataError, InvalidModelError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.guard import UNGUARDED
-from fed_unlearn.inference import predict_logits
-from fed_unlearn.margins import confidence, logit_gaps
+from fed_unlearn.logits import confidence, logit_gaps, predict_logits
 from fed_unlearn.methods import Outcome, create
-from fed_unlearn.methods.anchors import BLEND_RANGE, MOST_IMAGES, AnchorPool, AnchorSettings, blend
 from fed_unlearn.methods.base import PassCounter, Workspace
 from fed_unlearn.methods.instance_wise import InstanceWise
-from fed_unlearn.methods.sample_gradients import synaptic_importance
+from fed_unlearn.methods.instance_wise.anchors import BLEND_RANGE, MOST_IMAGES, AnchorPool, AnchorSettings, blend
+from fed_unlearn.methods.parts.attacks import pgd_l2
+from fed_unlearn.methods.parts.sample_gradients import synaptic_importance
 
 
 def some(digits: Digits, count: int = 4) -> tuple[ImageSet, ImageSet]:

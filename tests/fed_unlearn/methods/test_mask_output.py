@@ -7,7 +7,7 @@ from trained_digits import FORGOTTEN, Digits, accuracy, state_bytes
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
-from fed_unlearn.inference import predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.mask_output import MaskOutput
 
 

@@ -21,9 +21,9 @@ from trained_digits import Digits, accuracy, state_bytes
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
-from fed_unlearn.inference import predict_logits
-from fed_unlearn.methods.batches import cycle
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.negative_gradient_plus import NegativeGradientPlus
+from fed_unlearn.methods.parts.batches import cycle
 
 
 def retain_gradient(parameters: Array, retain: ImageSet) -> Array:

@@ -12,7 +12,7 @@ from trained_digits import Digits, accuracy, state_bytes
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.methods.base import PassCounter
-from fed_unlearn.methods.sample_gradients import fisher_diagonal
+from fed_unlearn.methods.parts.sample_gradients import fisher_diagonal
 from fed_unlearn.methods.selective_dampening import SelectiveDampening
 
 Array = NDArray[numpy.float64]

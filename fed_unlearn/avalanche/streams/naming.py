@@ -1,0 +1,138 @@
+"""Experiences with sample ids, made from those of a benchmark that may have none."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from avalanche.benchmarks.scenarios.generic_scenario import EagerCLStream, ExperienceAttribute
+from avalanche.benchmarks.utils import AvalancheDataset
+
+from fed_unlearn.avalanche.streams.samples import SAMPLE_ID, attribute_values, has_sample_ids, located, with_sample_ids
+from fed_unlearn.errors import InvalidDataError
+
+
+def named_stream(name: str, experiences: Iterable[Any], *, prefix: str, once: bool) -> EagerCLStream:
+    """A stream of copies of the given experiences, whose samples have ids.
+
+    Ids that are there already are kept, as text. Samples that have none are named by their index in the one data set
+    that all experiences are views of, else by their running number over the stream.
+
+    Parameters
+    ----------
+    name : str
+        Of the stream.
+    experiences : iterable of CLExperience
+        They are left as they are. Copies keep their class, their attributes and their number.
+    prefix : str
+        Before ids that are made here.
+    once : bool
+        Whether a sample may be in one experience only.
+
+    Returns
+    -------
+    EagerCLStream
+        The copies' ``origin_stream``; its ``benchmark`` is still to be set.
+
+    Raises
+    ------
+    InvalidDataError
+        If only some of the experiences have ids, or a sample stands twice where it may be there once only.
+    """
+    copies = [copied_experience(experience) for experience in experiences]
+    datasets = [getattr(experience, "dataset", None) for experience in copies]
+    if all(isinstance(dataset, AvalancheDataset) for dataset in datasets):
+        ids = _kept_ids(name, datasets)
+        if ids is None:
+            ids = [[f"{prefix}{index}" for index in part] for part in original_positions(datasets)]
+        if once:
+            _require_once(name, ids)
+        for experience, dataset, part in zip(copies, datasets, ids, strict=True):
+            _set_dataset(experience, _renamed(dataset, part))
+    stream = EagerCLStream(name, copies, set_stream_info=False)
+    for index, experience in enumerate(copies):
+        if experience._current_experience is None:
+            experience.current_experience = index
+        experience.origin_stream = stream
+    return stream
+
+
+def original_positions(datasets: Sequence[AvalancheDataset]) -> list[list[int]]:
+    """Where each sample stands in what the data sets are views of.
+
+    Returns
+    -------
+    list of lists of int
+        For each data set, the indices of its samples in the one data set below all of them; their running number over
+        all data sets where there is no such one.
+    """
+    found = [located(dataset) for dataset in datasets]
+    bases = [base for part in found for base in part[0]]
+    if bases and all(base is bases[0] for base in bases):
+        return [positions.tolist() for _, _, positions in found]
+    ends = np.cumsum([len(dataset) for dataset in datasets]).tolist()
+    return [list(range(end - len(dataset), end)) for dataset, end in zip(datasets, ends, strict=True)]
+
+
+def copied_experience(experience: Any) -> Any:
+    """A shallow copy that shares no number and no mask with the given experience."""
+    copied = copy.copy(experience)
+    for name, value in vars(copied).items():
+        if isinstance(value, ExperienceAttribute):  # Avalanche's copies write into the one they were made from
+            copied.__dict__[name] = copy.copy(value)
+    return copied
+
+
+def experience_with(experience: Any, dataset: AvalancheDataset) -> Any:
+    """A copy of an experience that brings other samples."""
+    copied = copied_experience(experience)
+    _set_dataset(copied, dataset)
+    return copied
+
+
+def _kept_ids(name: str, datasets: Sequence[AvalancheDataset]) -> list[list[str]] | None:
+    filled = [(number, dataset) for number, dataset in enumerate(datasets) if len(dataset)]
+    nameless = [number for number, dataset in filled if not has_sample_ids(dataset)]
+    if len(nameless) == len(filled):
+        return None
+    if nameless:
+        raise InvalidDataError(
+            f"experience {nameless[0]} of the {name} stream has no sample ids while others have; give them to all data"
+            " sets with with_sample_ids, or to none"
+        )
+    return [list(map(str, attribute_values(dataset, SAMPLE_ID))) if len(dataset) else [] for dataset in datasets]
+
+
+def _require_once(name: str, ids: Sequence[Sequence[str]]) -> None:
+    experience_of: dict[str, int] = {}
+    for number, part in enumerate(ids):
+        before = len(experience_of)
+        repeated = next((item for item in part if item in experience_of), None)
+        experience_of.update(dict.fromkeys(part, number))
+        if repeated is None and len(experience_of) < before + len(part):
+            repeated = next(item for item in part if part.count(item) > 1)
+            raise InvalidDataError(
+                f"sample {repeated!r} stands twice in experience {number} of the {name} stream; every training sample"
+                " must be there once"
+            )
+        if repeated is not None:
+            earlier = next(other for other, held in enumerate(ids) if repeated in held)
+            raise InvalidDataError(
+                f"sample {repeated!r} is in experiences {earlier} and {number} of the {name} stream; every training"
+                " sample must be in one experience only"
+            )
+
+
+def _renamed(dataset: AvalancheDataset, ids: list[str]) -> AvalancheDataset:
+    if has_sample_ids(dataset) and attribute_values(dataset, SAMPLE_ID) == ids:
+        return dataset
+    return with_sample_ids(dataset, ids, unique=False)
+
+
+def _set_dataset(experience: Any, dataset: AvalancheDataset) -> None:
+    try:
+        experience.dataset = dataset
+    except AttributeError:  # read-only in today's experiences, not in the older ones
+        experience._dataset = dataset

@@ -1,0 +1,261 @@
+"""What a client does on each unlearning message."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import wraps
+
+import torch
+from flwr.app import ArrayRecord, Context, Message, MetricRecord
+from torch import Tensor, nn
+
+from fed_unlearn import methods, protocol
+from fed_unlearn.arrays import pack
+from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.client.samples import forget_set, guarded_samples, request_counts, samples_of
+from fed_unlearn.client.session import ClientSession, Handler, current_session, describe
+from fed_unlearn.data.images import ImageSet, concatenate
+from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
+from fed_unlearn.holder import recognises_any, repair_model, unlearn_samples
+from fed_unlearn.logits import predict_logits
+from fed_unlearn.methods.parts.labels import guard_labels_of
+
+logger = logging.getLogger("fed_unlearn.client")
+
+
+def _action(handle: Callable[[Message, ClientSession], Message]) -> Handler:
+    """A Flower handler; the library's own errors become refusals, others error replies without their text."""
+
+    @wraps(handle)
+    def handler(message: Message, context: Context) -> Message:
+        session = current_session()
+        try:
+            return handle(message, session)
+        except FedUnlearnError as error:
+            logger.warning("client %s: %s: %s", session.client_id, message.metadata.message_type, error)
+            reason = f"client {session.client_id}: {describe(error)}"
+            invalid = isinstance(error, InvalidRequestError)
+            return protocol.refuse(message, protocol.Refusal(reason=reason, invalid_request=invalid))
+
+    return handler
+
+
+@_action
+def unlearn(message: Message, session: ClientSession) -> Message:
+    """``train.unlearn``: quarantine the samples of the requests that are here, and unlearn them."""
+    instruction = protocol.UnlearnInstruction.from_message(message)
+    forget, refused = _quarantined(instruction, session)
+    samples = concatenate(*forget.values()) if len(forget) > 1 else next(iter(forget.values()), None)
+    counts = {request_id: len(part) for request_id, part in forget.items()}
+    metrics, arrays = MetricRecord({protocol.WEIGHT: sum(counts.values())}), ArrayRecord()
+    if samples is not None and len(samples) and instruction.method is not None:
+        method = methods.create(instruction.method, **instruction.parameters)
+        for _ in range(instruction.stronger):
+            method = method.stronger()
+        model = session.model_with(protocol.arrays_of(message))
+        outcome, passes = _unlearned(instruction, session, method, model, samples)
+        if not method.is_control:
+            if outcome.guard_labels is None:
+                passes += len(samples)
+            _keep_guards(instruction, session, forget, guard_labels_of(outcome, samples, instruction.excluded_classes))
+        arrays = pack(outcome.model.state_dict())
+        metrics[protocol.FORWARD_PASSES] = passes
+        metrics[protocol.BACKWARD_PASSES] = outcome.backward_passes
+        metrics["steps"] = outcome.steps
+        metrics["converged"] = int(outcome.converged)
+        metrics["seconds"] = outcome.seconds
+    answer = protocol.reply(message, metrics, arrays)
+    protocol.write_forgotten(answer, counts, refused)
+    return answer
+
+
+def _quarantined(
+    instruction: protocol.UnlearnInstruction, session: ClientSession
+) -> tuple[dict[str, ImageSet], dict[str, str]]:
+    """This client's samples of each request, taken out of training; and why some requests cannot be served here."""
+    forget: dict[str, ImageSet] = {}
+    refused: dict[str, str] = {}
+    for target in instruction.targets:
+        try:
+            found = forget_set(target, session, instruction.seed, instruction.arrived)
+        except InvalidRequestError as error:
+            refused[target.request_id] = f"client {session.client_id}: {describe(error)}"
+            continue
+        if len(found):
+            session.store.quarantine(target.request_id, found.ids, target.attempt)
+            forget[target.request_id] = found
+    return forget, refused
+
+
+def _keep_guards(
+    instruction: protocol.UnlearnInstruction, session: ClientSession, forget: Mapping[str, ImageSet], labels: Tensor
+) -> None:
+    attempts = {target.request_id: target.attempt for target in instruction.targets}
+    parts = labels.split([len(samples) for samples in forget.values()])
+    for request_id, part in zip(forget, parts, strict=True):
+        session.store.set_guard(request_id, attempts[request_id], part.tolist())
+
+
+def _unlearned(
+    instruction: protocol.UnlearnInstruction,
+    session: ClientSession,
+    method: methods.Method,
+    model: nn.Module,
+    forget: ImageSet,
+) -> tuple[methods.Outcome, int]:
+    """What the method makes of the model, and the samples that it pushed forward.
+
+    A client that holds nothing but forgotten samples hands the model back as it is where the method needs others:
+    guarded repair, for which it stores labels, does the forgetting.
+    """
+    retained = session.retained_samples(instruction.arrived)
+    if method.requires_retain and len(retained) == 0:
+        logger.warning(
+            "client %s: %s needs samples that are kept and there are none here; left to guarded repair",
+            session.client_id,
+            instruction.method,
+        )
+    elif instruction.only_if_recognised and not recognises_any(model, forget):
+        return methods.Outcome(model, True, 0, 0.0, 0, 0, None), len(forget)
+    seed = (
+        instruction.seed,
+        "unlearn",
+        "+".join(target.request_id for target in instruction.targets),
+        max(target.attempt for target in instruction.targets),
+        instruction.step,
+        session.client_id,
+    )
+    outcome = unlearn_samples(
+        method,
+        model,
+        forget,
+        retained,
+        session.data.validation,
+        excluded_classes=instruction.excluded_classes,
+        seed=seed,
+    )
+    return outcome, outcome.forward_passes
+
+
+@_action
+def repair(message: Message, session: ClientSession) -> Message:
+    """``train.repair``: train on retained data, mixed with guarded samples under their guard labels."""
+    instruction = protocol.RepairInstruction.from_message(message)
+    guards = [
+        guard for request_id, attempt in instruction.guarded for guard in guarded_samples(session, request_id, attempt)
+    ]
+    model = session.model_with(protocol.arrays_of(message))
+    config = protocol.config_of(message)
+    count, passes = repair_model(
+        model,
+        session.retained_samples(instruction.arrived),
+        guards,
+        lambda model, samples, generator: session.task.train(model, samples, config, generator),
+        guard_weight=instruction.guard_weight,
+        guard_margin=instruction.guard_margin,
+        seed=(instruction.seed, "repair", instruction.round, session.client_id),
+    )
+    if count == 0:
+        return protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
+    metrics = MetricRecord(
+        {
+            protocol.WEIGHT: count,
+            protocol.FORWARD_PASSES: passes.forward,
+            protocol.BACKWARD_PASSES: passes.backward,
+        }
+    )
+    return protocol.reply(message, metrics, pack(model.state_dict()))
+
+
+@_action
+def confirm(message: Message, session: ClientSession) -> Message:
+    """``train.confirm``: the requests were committed; their samples are tombstoned, on disk, before the reply.
+
+    The reply says what the tombstones were before: the server knows by it that none of them is missing.
+    A client that was away when a class or client request was served finds its samples now.
+    """
+    instruction = protocol.SettleInstruction.from_message(message)
+    earlier = session.store.tombstone_digest()
+    for target in instruction.targets:
+        if target.scope != "sample" and session.store.get(target.request_id) is None:
+            found = forget_set(target, session, 0)
+            if len(found):
+                session.store.quarantine(target.request_id, found.ids, target.attempt)
+        session.store.confirm(target.request_id, instruction.retention_days)
+    session.task.forget_cached_state(session.context)
+    answer = protocol.reply(message, MetricRecord())
+    protocol.write_earlier_tombstones(answer, earlier)
+    return answer
+
+
+@_action
+def discard(message: Message, session: ClientSession) -> Message:
+    """``train.discard``: the attempts were rolled back; their guard labels go, quarantine stays unless released."""
+    instruction = protocol.SettleInstruction.from_message(message)
+    for target in instruction.targets:
+        session.store.discard(target.request_id, target.attempt)
+        if instruction.release:
+            session.store.release(target.request_id)
+    return protocol.reply(message, MetricRecord())
+
+
+@_action
+def audit(message: Message, session: ClientSession) -> Message:
+    """``evaluate.audit``: count what the given model gets right here."""
+    instruction = protocol.AuditInstruction.from_message(message)
+    model = session.model_with(protocol.arrays_of(message))
+    passes = 0
+
+    def logits_of(samples: ImageSet) -> Tensor:
+        nonlocal passes
+        passes += len(samples)
+        return predict_logits(model, samples)
+
+    class_count = session.data.class_count
+    parts: dict[protocol.Part, ClassCounts] = {}
+    unseen: dict[protocol.Part, tuple[ImageSet, Tensor]] = {}
+    for part in instruction.parts:
+        samples = samples_of(part, session, instruction)
+        logits = logits_of(samples)
+        parts[part] = ClassCounts.of(logits, samples.labels, class_count)
+        unseen[part] = (samples, logits)
+    targets = {target.request_id: request_counts(target, session, unseen, logits_of) for target in instruction.targets}
+    answer = protocol.AuditReply(parts=parts, targets=targets, forward_passes=passes)
+    return protocol.reply(message, answer.to_record())
+
+
+@_action
+def identify(message: Message, session: ClientSession) -> Message:
+    """``query.identify``: who this node is (the stamp of every reply says it), and how much of each class it holds."""
+    class_count, train = session.data.class_count, session.data.train
+    metrics = MetricRecord(
+        {
+            "class-count": class_count,
+            "class-samples": torch.bincount(train.labels, minlength=class_count).tolist(),
+            "excluded-samples": len(session.store.excluded_ids()),
+        }
+    )
+    answer = protocol.reply(message, metrics)
+    if message.content.config_records:
+        without = protocol.IdentifyInstruction.from_message(message).without
+        protocol.write_earlier_tombstones(answer, session.store.tombstone_digest(without))
+    return answer
+
+
+@_action
+def requests(message: Message, session: ClientSession) -> Message:
+    """``query.requests``: forget requests that this client's owner has queued; none can be queued here yet."""
+    return protocol.reply(message, MetricRecord({"queued": 0}))
+
+
+ACTIONS: Mapping[str, Handler] = {
+    protocol.UNLEARN: unlearn,
+    protocol.REPAIR: repair,
+    protocol.CONFIRM: confirm,
+    protocol.DISCARD: discard,
+    protocol.AUDIT: audit,
+    protocol.IDENTIFY: identify,
+    protocol.REQUESTS: requests,
+}
+"""Handler by message type, as :func:`fed_unlearn.client.install` registers them."""

@@ -1,0 +1,126 @@
+"""Which of a client's samples an instruction speaks of: forget sets, guards, parts of an audit, and what is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from fed_unlearn import protocol
+from fed_unlearn.client.session import ClientSession
+from fed_unlearn.data.draws import drawn
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
+from fed_unlearn.guard import Guard
+from fed_unlearn.holder import count_request
+from fed_unlearn.seeding import seeded_generator
+
+
+def forget_set(target: protocol.Target, session: ClientSession, seed: int, arrived: int = 0) -> ImageSet:
+    """This client's samples of a request: those quarantined for it, else found now.
+
+    Samples of later training experiences are among them where classes or the client are forgotten: they are never to be
+    trained on either. So are samples that are quarantined for another request, which may be withdrawn. Those that the
+    client draws by itself have been trained on.
+
+    Parameters
+    ----------
+    target : Target
+    session : ClientSession
+    seed : int
+        Of the samples that the client draws by itself.
+    arrived : int
+        Training experiences whose samples are there already; 0 for all.
+
+    Raises
+    ------
+    InvalidRequestError
+        If samples are asked for that are not here.
+    """
+    train = session.data.train
+    stored = session.store.get(target.request_id)
+    if stored is not None:
+        if stored.tombstoned and not stored.may_be_audited():
+            raise FedUnlearnError(f"request {target.request_id} is committed here, and its samples are kept no longer")
+        return train.only(stored.sample_ids)
+    match target.scope:
+        case "class":
+            return train.without(session.store.tombstoned_ids()).of_classes(target.classes)
+        case "client":
+            return train.without(session.store.tombstoned_ids())
+    if target.sample_ids:
+        available = session.retained_samples()
+        forget = available.only(target.sample_ids)
+        if len(forget) < len(target.sample_ids):
+            missing = len(target.sample_ids) - len(forget)
+            raise InvalidRequestError(
+                f"{missing} of the {len(target.sample_ids)} sample ids of request {target.request_id} are"
+                " unknown here or forgotten already"
+            )
+        return forget
+    available = session.retained_samples(arrived)
+    positions = drawn(
+        available.labels,
+        target.sample_count,
+        request_id=target.request_id,
+        client=session.client_id,
+        seed=seed,
+        of_class=target.sample_class,
+    )
+    return available.subset(positions)
+
+
+def guarded_samples(session: ClientSession, request_id: str, attempt: int) -> list[Guard]:
+    """What an open attempt taught its samples here; nothing where it is not open."""
+    stored = session.store.get(request_id)
+    if stored is None or not stored.may_be_audited() or stored.attempt != attempt or not stored.guard_labels:
+        return []
+    samples = session.data.train.only(stored.sample_ids)
+    return [Guard(samples, torch.tensor(stored.guard_labels, dtype=torch.int64))]
+
+
+def samples_of(part: protocol.Part, session: ClientSession, instruction: protocol.AuditInstruction) -> ImageSet:
+    """The samples of one part of an audit."""
+    if part == "validation":
+        return session.data.validation
+    if part == "test":
+        return session.data.test
+    samples = session.retained_samples(instruction.arrived)
+    if 0 < instruction.retain_limit < len(samples):
+        generator = seeded_generator(instruction.seed, "audit", session.client_id)
+        chosen = torch.randperm(len(samples), generator=generator)[: instruction.retain_limit]
+        samples = samples.subset(chosen.sort().values)
+    return samples
+
+
+def request_counts(
+    target: protocol.Target,
+    session: ClientSession,
+    read: Mapping[protocol.Part, tuple[ImageSet, Tensor]],
+    logits_of: Callable[[ImageSet], Tensor],
+) -> protocol.RequestCounts:
+    """Hits on this client's share of D_f, and the two sides of the membership attack: see :func:`count_request`.
+
+    Parameters
+    ----------
+    target : Target
+    session : ClientSession
+    read : mapping of part to (ImageSet, Tensor)
+        Parts that were read already, with their logits.
+    logits_of : callable
+        Of further samples.
+    """
+    stored = session.store.get(target.request_id)
+    forget = session.data.train.subset(torch.empty(0, dtype=torch.int64))
+    if stored is not None and stored.may_be_audited():
+        forget = session.data.train.only(stored.sample_ids)
+    return count_request(
+        target.scope,
+        target.classes,
+        forget,
+        session.data.class_count,
+        logits_of=logits_of,
+        test=read.get("test"),
+        validation=read.get("validation"),
+    )

@@ -1,0 +1,132 @@
+"""What the ledger has of every request, read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from fed_unlearn.errors import InvalidRequestError
+from fed_unlearn.ledger.file import LedgerFile
+from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.ledger.schema import PENDING, PENDING_ORDER
+from fed_unlearn.requests import ClassScope, ForgetRequest
+
+_ENTRY = """
+    SELECT body, status, attempt, reason, approved, ever_committed, release_due, method, received, outcome,
+           (SELECT json_group_array(client) FROM owed WHERE request_id = id) FROM requests
+"""
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """A request as the ledger knows it.
+
+    Attributes
+    ----------
+    request : ForgetRequest
+    status : Status
+    attempt : int
+        0 before the first.
+    reason : str or None
+        Of the last step.
+    approved : bool
+        Whether somebody approved it, whatever its size.
+    ever_committed : bool
+        Whether it was committed once, whatever became of it since.
+    release_due : bool
+        Whether its holders have yet to be told that it was withdrawn.
+    method : str or None
+        The method in use, where requests go along a list of them.
+    received : float
+        When it came, in seconds since the epoch.
+    outcome : dict or None
+        Figures of the request at its end.
+    owed : tuple of str
+        Holders that have yet to learn of it, by name.
+    """
+
+    request: ForgetRequest
+    status: Status
+    attempt: int
+    reason: str | None
+    approved: bool = False
+    ever_committed: bool = False
+    release_due: bool = False
+    method: str | None = None
+    received: float = 0.0
+    outcome: dict[str, object] | None = None
+    owed: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The request's id, which every entry has."""
+        return self.request.id or ""
+
+
+class RequestRecords(LedgerFile):
+    """The part of the ledger that reads requests; :class:`~fed_unlearn.ledger.ledger.Ledger` is what is used."""
+
+    def entry(self, request_id: str) -> LedgerEntry:
+        """One request.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the ledger has no such request.
+        """
+        for entry in self._entries("WHERE id = ?", request_id):
+            return entry
+        raise self._unknown(request_id)
+
+    def entries(self) -> list[LedgerEntry]:
+        """Every request, in the order in which they came."""
+        return self._entries("ORDER BY sequence")
+
+    def pending(self) -> list[LedgerEntry]:
+        """The requests that are not yet at an end: by priority, then deadline, then in the order in which they came."""
+        return self._entries(f"WHERE {PENDING} ORDER BY {PENDING_ORDER}")
+
+    def open_ids(self) -> list[str]:
+        """The ids of the pending requests, in the order of :meth:`pending` and for less."""
+        return [str(row[0]) for row in self._all(f"SELECT id FROM requests WHERE {PENDING} ORDER BY {PENDING_ORDER}")]
+
+    def committed(self) -> list[LedgerEntry]:
+        """The requests that were ever committed, whatever their status now, in the order in which they came."""
+        return self._entries("WHERE ever_committed ORDER BY sequence")
+
+    def forgotten_classes(self) -> frozenset[int]:
+        """Every class that a request has made the model forget, of those ever committed."""
+        return frozenset(
+            item
+            for entry in self._entries("WHERE ever_committed AND json_extract(body, '$.scope') = 'class'")
+            if isinstance(entry.request.scope, ClassScope)
+            for item in entry.request.scope.classes
+        )
+
+    def release_due(self) -> list[LedgerEntry]:
+        """The withdrawn requests whose holders have yet to be told, in the order in which they came."""
+        return self._entries("WHERE release_due ORDER BY sequence")
+
+    def _unknown(self, request_id: str) -> InvalidRequestError:
+        return InvalidRequestError(f"request {request_id!r} is not in the ledger {self.path}")
+
+    def _entries(self, rest: str, *values: str) -> list[LedgerEntry]:
+        return [_entry(row) for row in self._all(f"{_ENTRY} {rest}", *values)]
+
+
+def _entry(row: tuple[Any, ...]) -> LedgerEntry:
+    body, status, attempt, reason, approved, ever_committed, release_due, method, received, outcome, owed = row
+    return LedgerEntry(
+        request=ForgetRequest.from_json(body),
+        status=Status(status),
+        attempt=attempt,
+        reason=reason,
+        approved=bool(approved),
+        ever_committed=bool(ever_committed),
+        release_due=bool(release_due),
+        method=method,
+        received=received,
+        outcome=None if outcome is None else json.loads(outcome),
+        owed=tuple(sorted(json.loads(owed))),
+    )

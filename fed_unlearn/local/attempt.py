@@ -1,0 +1,240 @@
+"""One try at a request on one machine: turns of unlearning, guarded repair, and what the gate makes of the result."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from fed_unlearn.arrays import Arrays, add_clipped, all_finite, difference, norm
+from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.audits.evidence import evidence_of
+from fed_unlearn.audits.figures import Figures
+from fed_unlearn.audits.membership import membership_auc
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import UnlearningDivergedError
+from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
+from fed_unlearn.guard import Guard
+from fed_unlearn.holder import count_request, repair_model, unlearn_samples
+from fed_unlearn.logits import predict_logits
+from fed_unlearn.methods.base import Method, PassCounter
+from fed_unlearn.methods.parts.labels import guard_labels_of
+from fed_unlearn.protocol import RequestCounts
+from fed_unlearn.requests import ClassScope, ForgetRequest
+from fed_unlearn.training import train_locally
+
+if TYPE_CHECKING:
+    from fed_unlearn.local import LocalPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSamples:
+    """What a request is served with.
+
+    Attributes
+    ----------
+    forget, retained : ImageSet
+        D_f, and the samples that repair may train on, and that methods which need some may read.
+    validation : ImageSet
+        Never trained on, of all classes. Methods may read half of it, the gate judges by all of it; by ``retained``
+        where it is empty.
+    absent_classes : frozenset of int
+        Classes that have not arrived yet: no sample is taught to be one, and none counts as retained.
+    test : ImageSet or None
+        For results alone.
+    """
+
+    forget: ImageSet
+    retained: ImageSet
+    validation: ImageSet
+    absent_classes: frozenset[int] = frozenset()
+    test: ImageSet | None = None
+
+
+@dataclass(kw_only=True)
+class LocalAttempt:
+    """One try; ``candidate`` is its model so far, a copy of ``original``.
+
+    Attributes
+    ----------
+    plan, gate, request, goal, samples
+        As :class:`fed_unlearn.local.LocalUnlearning` has them.
+    original : nn.Module
+        The model before this request.
+    first : ClassCounts or None
+        Of the model before the first request, by what the gate judges by; None where this is the first.
+    left_out : frozenset of int
+        Classes that are no part of what is retained: forgotten, asked for, or not there yet.
+    client : str
+    seed : int
+    number : int
+        Of the attempt, from 1.
+    method : Method
+    repairs_before : int
+        Repair rounds of attempts before this one: they are numbered through, as parts of the seed.
+    """
+
+    plan: LocalPlan
+    gate: Gate
+    request: ForgetRequest
+    goal: str | None
+    samples: LocalSamples
+    original: nn.Module
+    first: ClassCounts | None
+    left_out: frozenset[int]
+    client: str
+    seed: int
+    number: int
+    method: Method
+    repairs_before: int
+    repair_rounds: int = 0
+    passes: PassCounter = field(default_factory=PassCounter)
+    _step: int = 0
+    _guard: Guard | None = None
+
+    def __post_init__(self) -> None:
+        self.candidate = copy.deepcopy(self.original)
+
+    def run(self) -> Decision:
+        """Unlearn and repair until the gate accepts, or has another attempt made, or gives up."""
+        try:
+            self._unlearn()
+            for _ in range(self.plan.repair_rounds if self._is_class else self.plan.alternations):
+                self._repair()
+            while (decision := self._decide()).verdict is Verdict.REPAIR:
+                self._repair()
+        except UnlearningDivergedError as error:
+            self.candidate = copy.deepcopy(self.original)
+            again = self.number < self.gate.max_attempts
+            return Decision(Verdict.RETRY if again else Verdict.ROLL_BACK, (str(error),))
+        return decision
+
+    def figures(self, model: nn.Module) -> Figures:
+        """The figures of a model for this request."""
+        counts = self._counts(model)
+        test = None if self.samples.test is None else self._class_counts(model, self.samples.test)
+        comparable = sum(counts.member_histogram) > 0 and sum(counts.outsider_histogram) > 0
+        retained = self._class_counts(model, self.samples.retained)
+        return Figures(
+            forget_accuracy=counts.correct / counts.total if counts.total else None,
+            retain_accuracy=retained.accuracy(without=self.left_out),
+            test_forget_accuracy=test.accuracy(only=self._classes) if test is not None and self._is_class else None,
+            test_retain_accuracy=test.accuracy(without=self.left_out) if test is not None else None,
+            membership_auc=membership_auc(counts.member_histogram, counts.outsider_histogram) if comparable else None,
+        )
+
+    # ------------------------------------------------------------------ turns
+
+    @property
+    def _is_class(self) -> bool:
+        return isinstance(self.request.scope, ClassScope)
+
+    @property
+    def _classes(self) -> tuple[int, ...]:
+        return self.request.scope.classes if isinstance(self.request.scope, ClassScope) else ()
+
+    def _unlearn(self) -> None:
+        """For a class what the method makes of the model; for samples its change, clipped, until nothing is cut off."""
+        if self._is_class:
+            self.candidate.load_state_dict(self._turn())
+            return
+        bound = self.plan.max_update_norm or float("inf")
+        for _ in range(self.plan.max_steps):
+            base = _arrays(self.candidate.state_dict())
+            change = difference(_arrays(self._turn()), base)
+            moved = add_clipped(base, [change], bound)
+            self.candidate.load_state_dict({name: torch.from_numpy(value) for name, value in moved.items()})
+            if norm(change) <= bound:
+                return
+
+    def _turn(self) -> dict[str, Tensor]:
+        """The weights that the method makes of the candidate's; what it taught the samples is kept for repair."""
+        outcome = unlearn_samples(
+            self.method,
+            self.candidate,
+            self.samples.forget,
+            self.samples.retained,
+            self.samples.validation,
+            excluded_classes=sorted(self.left_out),
+            seed=(self.seed, "unlearn", self.request.id or "", self.number, self._step, self.client),
+        )
+        self._step += 1
+        self.passes.add(outcome.forward_passes, outcome.backward_passes)
+        if not self.method.is_control:
+            labels = guard_labels_of(outcome, self.samples.forget, self.left_out)
+            self._guard = Guard(self.samples.forget, labels)
+        return outcome.model.state_dict()
+
+    def _repair(self) -> None:
+        """One repair round; for samples another turn follows, since training brings them back."""
+        self.repair_rounds += 1
+        _, passes = repair_model(
+            self.candidate,
+            self.samples.retained,
+            [] if self._guard is None else [self._guard],
+            lambda model, samples, generator: train_locally(model, samples, self.plan.repair, generator),
+            guard_weight=self.plan.guard_weight,
+            guard_margin=self.plan.guard_margin,
+            seed=(self.seed, "repair", self.repairs_before + self.repair_rounds, self.client),
+        )
+        self.passes.add(passes.forward, passes.backward)
+        if not self._is_class:
+            self._unlearn()
+
+    # ------------------------------------------------------------------ what the gate looks at
+
+    def _decide(self) -> Decision:
+        validation = self._class_counts(self.candidate, self._judged_by)
+        before, first = self.counts_before, self.first or self.counts_before
+        kept = Evidence(
+            forget_accuracy=None,
+            retain_accuracy=validation.accuracy(without=self.left_out),
+            accepted_retain_accuracy=before.accuracy(without=self.left_out),
+            first_retain_accuracy=first.accuracy(without=self.left_out),
+            finite=all_finite(_arrays(self.candidate.state_dict())),
+            repair_rounds=self.repair_rounds,
+            attempt=self.number,
+        )
+        scope = self.request.scope.kind
+        evidence = evidence_of(kept, scope, self._counts(self.candidate), validation)
+        return self.gate.decide(scope, evidence, self.goal)
+
+    @property
+    def _judged_by(self) -> ImageSet:
+        return self.samples.validation if len(self.samples.validation) else self.samples.retained
+
+    @cached_property
+    def counts_before(self) -> ClassCounts:
+        """What the gate judges by, counted for the model before this request."""
+        return self._class_counts(self.original, self._judged_by)
+
+    def _class_counts(self, model: nn.Module, samples: ImageSet) -> ClassCounts:
+        return ClassCounts.of(self._logits(model, samples), samples.labels, self._class_count)
+
+    def _counts(self, model: nn.Module) -> RequestCounts:
+        validation, test = self.samples.validation, self.samples.test
+        return count_request(
+            self.request.scope.kind,
+            self._classes,
+            self.samples.forget,
+            self._class_count,
+            logits_of=lambda samples: self._logits(model, samples),
+            test=None if test is None else (test, self._logits(model, test)),
+            validation=(validation, self._logits(model, validation)) if len(validation) else None,
+        )
+
+    def _logits(self, model: nn.Module, samples: ImageSet) -> Tensor:
+        self.passes.add(forward=len(samples))
+        return predict_logits(model, samples)
+
+    @cached_property
+    def _class_count(self) -> int:
+        return predict_logits(self.original, self.samples.forget.subset(torch.tensor([0]))).shape[1]
+
+
+def _arrays(state: dict[str, Tensor]) -> Arrays:
+    return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}

@@ -1,0 +1,127 @@
+"""Logits of models: computed in large batches without gradients, and how far they lean to some classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from fed_unlearn.data.images import Samples
+
+_LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
+_PIXELS_ON_CPU = 2**17  # activations that stay in the cache: a batch of 512 CIFAR images takes three times as long
+_PIXELS_ON_ACCELERATOR = 2**22
+
+
+def batch_slices(samples: Samples, device: torch.device) -> Iterator[slice]:
+    """Cut samples into batches as large as the device likes: by pixels, so that large images come in small batches.
+
+    Parameters
+    ----------
+    samples : Samples
+    device : torch.device
+        That the batches are computed on.
+    """
+    _, height, width = samples.image_shape
+    pixels = _PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ON_ACCELERATOR
+    largest = _LARGEST_BATCH if device.type == "cpu" else 8 * _LARGEST_BATCH
+    size = max(_SMALLEST_BATCH, min(largest, pixels // (height * width)))
+    return (slice(start, start + size) for start in range(0, len(samples), size))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Device of the model's first parameter or buffer; the CPU where it has none."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def sent(indices: Tensor, device: torch.device) -> Tensor:
+    """Indices drawn on the CPU, on a device; the CPU does not wait for the copy."""
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Normalisation statistics frozen and dropout off inside; every module's own mode back afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def predict_logits(model: nn.Module, samples: Samples) -> Tensor:
+    """Logits of every sample.
+
+    Returns
+    -------
+    Tensor of shape (n, classes), float32, on the CPU
+    """
+    if len(samples) == 0:
+        return torch.empty(0, 0)
+    device = device_of(model)
+    with evaluation_mode(model), torch.inference_mode():
+        logits = [
+            model(images.to(device, memory_format=torch.channels_last)).float()
+            for images, _ in samples.batches(batch_slices(samples, device))
+        ]
+    return torch.cat(logits).cpu()
+
+
+def confidence(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log-odds of each sample's own class: its logit minus the log-sum-exp of the others.
+
+    A monotone transform of the cross-entropy, without its floor at zero (Carlini et al., 2022, section IV).
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, classes)
+    labels : Tensor of shape (n,), int64
+
+    Returns
+    -------
+    Tensor of shape (n,)
+    """
+    own = labels.unsqueeze(1)
+    others = logits.scatter(1, own, -torch.inf).logsumexp(dim=1)
+    return logits.gather(1, own).squeeze(1) - others
+
+
+def logit_gaps(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Largest allowed logit minus the largest other one.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, classes)
+    allowed : Tensor of shape (n, classes), bool
+        With an allowed and another class in every row.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+        Above 0 where the predicted class is an allowed one.
+    """
+    best = logits.masked_fill(~allowed, -torch.inf).amax(dim=1)
+    return best - logits.masked_fill(allowed, -torch.inf).amax(dim=1)
+
+
+def log_odds(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Of the allowed classes together, against the others.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (n, classes)
+    allowed : Tensor of shape (n, classes), bool
+        With an allowed and another class in every row.
+
+    Returns
+    -------
+    Tensor of shape (n,)
+    """
+    for_allowed, for_others = (logits.masked_fill(mask, -torch.inf).logsumexp(dim=1) for mask in (~allowed, allowed))
+    return for_allowed - for_others

@@ -1,0 +1,1 @@
+"""Benchmarks of unlearning methods and of the federation's cost."""

@@ -1,0 +1,186 @@
+"""The options of a comparison of methods, one by one: what was given, what was expected."""
+
+from __future__ import annotations
+
+import torch
+
+from fed_unlearn.data.sources import ImageSource
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.methods import Method, available, create, method_class
+from fed_unlearn.simulations.bench.settings import (
+    DEFAULT_EPOCHS,
+    DEFAULT_REPAIR_FRACTION,
+    LEAST_REPAIR_SAMPLES,
+    MethodBenchSettings,
+)
+from fed_unlearn.simulations.scenario.overrides import parse_value
+from fed_unlearn.training import TrainingSettings
+
+
+def check_options(settings: MethodBenchSettings) -> None:
+    """Refuse options that contradict each other.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming both.
+    """
+    by_class, by_sample = bool(settings.forget_classes), settings.forget_samples is not None
+    if by_class == by_sample:
+        given = "both were given" if by_class else "neither was given"
+        raise InvalidParameterError(f"--forget-class and --forget-samples: {given}; expected exactly one of them")
+    if settings.oracle and settings.oracle_checkpoint is not None:
+        raise InvalidParameterError("--oracle and --oracle-checkpoint: both were given; expected at most one of them")
+    if settings.oracle and settings.checkpoint is not None and settings.epochs is None:
+        raise InvalidParameterError(
+            "--oracle with --checkpoint: the model was trained elsewhere; expected --epochs, and whatever else the"
+            " oracle must be trained with to be its equal, or --oracle-checkpoint"
+        )
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """The device of a name that torch knows; CUDA where there is one, else the CPU, where there is no name.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it cannot be used.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidParameterError(f"--device {name}: cannot be used ({reason}); expected cpu, or cuda") from error
+    return device
+
+
+def training_settings(settings: MethodBenchSettings) -> TrainingSettings:
+    """How the model and the oracle are trained.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a value is out of range.
+    """
+    return TrainingSettings(
+        local_epochs=DEFAULT_EPOCHS if settings.epochs is None else settings.epochs,
+        learning_rate=settings.learning_rate,
+        batch_size=settings.batch_size,
+        augment=settings.augment,
+    )
+
+
+def repair_settings(settings: MethodBenchSettings, source: ImageSource) -> TrainingSettings | None:
+    """How a model is repaired; None where none is to be.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a value is out of range.
+    """
+    repair = settings.repair
+    if repair is None:
+        return None
+    if repair.margin < 0 or repair.weight < 1:
+        raise InvalidParameterError(
+            f"--repair-margin {repair.margin:g} and --repair-weight {repair.weight} were given; expected at least 0"
+            " and at least 1"
+        )
+    try:
+        return TrainingSettings(
+            local_epochs=repair.epochs,
+            learning_rate=repair.learning_rate,
+            batch_size=repair.batch_size,
+            fraction=min(1.0, max(DEFAULT_REPAIR_FRACTION, LEAST_REPAIR_SAMPLES / len(source.train)))
+            if repair.fraction is None
+            else repair.fraction,
+            batch_norm=repair.batch_norm,
+        )
+    except InvalidParameterError as error:
+        raise InvalidParameterError(f"--repair: {error}") from None
+
+
+def chosen_methods(settings: MethodBenchSettings) -> dict[str, Method]:
+    """The methods asked for with their hyper-parameters, in that order; all that fit where none was asked for.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a method or a parameter is unknown or out of range, or a method does not serve such requests.
+    """
+    scope = settings.scope
+    names = list(dict.fromkeys(settings.methods))
+    for name in names:
+        if scope not in method_class(name).scopes:
+            fitting = ", ".join(_fitting(scope))
+            raise InvalidParameterError(
+                f"--methods {name}: serves {' and '.join(method_class(name).scopes)} requests, not {scope} ones;"
+                f" expected some of {fitting}"
+            )
+    names = names or _fitting(scope)
+    parameters: dict[str, dict[str, object]] = {name: {} for name in names}
+    for override in settings.overrides:
+        key, separator, text = override.partition("=")
+        name, dot, parameter = key.strip().rpartition(".")
+        if not separator or not dot or not parameter:
+            raise InvalidParameterError(
+                f"--set {override}: expected METHOD.PARAMETER=VALUE, such as boundary-shrink.epochs=1"
+            )
+        if name not in parameters:
+            raise InvalidParameterError(
+                f"--set {override}: {name!r} is none of the methods compared; they are {', '.join(names)}"
+            )
+        parameters[name][parameter.replace("-", "_")] = parse_value(text.strip())
+    return {name: create(name, **values) for name, values in parameters.items()}
+
+
+def _fitting(scope: str) -> list[str]:
+    return [name for name, cls in available().items() if scope in cls.scopes and not cls.is_control]
+
+
+def check_forget(settings: MethodBenchSettings, source: ImageSource) -> None:
+    """Refuse to forget what is not there, or everything.
+
+    Raises
+    ------
+    InvalidDataError
+        Naming what the data has.
+    """
+    held = set(source.train.labels.unique().tolist())
+    for label in settings.forget_classes:
+        if label not in held:
+            allowed = f"0..{source.class_count - 1}" if len(held) == source.class_count else str(sorted(held))
+            raise InvalidDataError(
+                f"--forget-class {label}: is not a class of {settings.dataset!r}; expected one of {allowed}"
+            )
+    if held <= set(settings.forget_classes):
+        raise InvalidDataError(
+            f"--forget-class: all {len(held)} classes of {settings.dataset!r} were given, which leaves nothing to keep;"
+            " expected fewer"
+        )
+    count = settings.forget_samples
+    if count is not None and not 0 < count < len(source.train):
+        raise InvalidDataError(
+            f"--forget-samples {count}: {settings.dataset!r} has {len(source.train)} training samples; expected at"
+            " least 1 and fewer than those"
+        )
+
+
+def given_model_parameters(given: tuple[str, ...]) -> dict[str, object]:
+    """``KEY=VALUE`` as parameters of :func:`fed_unlearn.models.build_model`; values in TOML syntax.
+
+    Raises
+    ------
+    InvalidParameterError
+        If one is no such pair.
+    """
+    parameters = dict[str, object]()
+    for item in given:
+        key, separator, text = item.partition("=")
+        if not separator or not key.strip():
+            raise InvalidParameterError(f"--model-parameter {item}: expected KEY=VALUE, such as width=0.5")
+        parameters[key.strip().replace("-", "_")] = parse_value(text.strip())
+    return parameters

@@ -1,0 +1,110 @@
+"""The figures of one model in a comparison of methods, and what it cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fed_unlearn.audits.membership import exact_membership_auc, membership_auc_interval, sample_losses
+from fed_unlearn.errors import UnlearningDivergedError
+from fed_unlearn.logits import predict_logits
+from fed_unlearn.seeding import derive_seed
+from fed_unlearn.simulations.bench.results import MethodRow
+from fed_unlearn.simulations.bench.setup import BenchParts, ForgetSplit, drawn
+
+
+@dataclass
+class Cost:
+    """What a model cost, as in :class:`~fed_unlearn.simulations.bench.results.MethodRow`; None where given."""
+
+    seconds: float | None = None
+    forward_passes: int | None = None
+    backward_passes: int | None = None
+    steps: int | None = None
+
+    def plus(self, other: Cost) -> Cost:
+        """Both, one after the other."""
+        mine, others = dataclasses.astuple(self), dataclasses.astuple(other)
+        return Cost(*((left or 0) + (right or 0) for left, right in zip(mine, others, strict=True)))
+
+
+@contextmanager
+def timed(device: torch.device, cost: Cost) -> Iterator[None]:
+    """Add the wall time of a block, work queued on a device included."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    started = now()
+    yield
+    cost.seconds = (cost.seconds or 0.0) + now() - started
+
+
+class Measures:
+    """The figures of a model, always on the same samples."""
+
+    def __init__(self, parts: BenchParts, split: ForgetSplit) -> None:
+        self._seed, self._classes = parts.settings.seed, split.classes
+        kept = drawn(torch.arange(len(split.retain)), parts.settings.retain_samples, self._seed, "retain")
+        same = torch.isin(parts.test.labels, split.forget.labels.unique())
+        self._forget, self._retain, self._test = split.forget, split.retain.subset(kept), parts.test
+        self._outsiders, self._parts, self._retained = same, parts, len(split.retain)
+
+    def described(self) -> dict[str, object]:
+        """The sets, for the record."""
+        return {
+            "fingerprint": self._parts.fingerprint,
+            "class_names": self._parts.class_names,
+            "forget_classes": sorted(self._classes),
+            "forget_sample_ids": [] if self._classes else self._forget.ids,
+            "forget_samples": len(self._forget),
+            "retain_samples": self._retained,
+            "retain_samples_measured": len(self._retain),
+            "test_samples": len(self._test),
+            "outsiders": int(self._outsiders.sum()),
+            "unseen_samples": 0 if self._parts.unseen is None else len(self._parts.unseen),
+        }
+
+    def row(self, name: str, model: nn.Module, cost: Cost, converged: bool | None) -> MethodRow:
+        """Measure a model.
+
+        Raises
+        ------
+        UnlearningDivergedError
+            If its outputs are not finite numbers.
+        """
+        forget, retain, test = (predict_logits(model, part) for part in (self._forget, self._retain, self._test))
+        if not all(bool(torch.isfinite(logits).all()) for logits in (forget, retain, test)):
+            raise UnlearningDivergedError(f"{name}: the model's outputs are not finite; try a smaller learning rate")
+        of_forgotten = self._outsiders if self._classes else torch.zeros(len(test), dtype=torch.bool)
+        auc, interval = None, None
+        if bool(self._outsiders.any()):
+            members = sample_losses(forget, self._forget.labels)
+            outsiders = sample_losses(test[self._outsiders], self._test.labels[self._outsiders])
+            auc = exact_membership_auc(members, outsiders)
+            random = np.random.default_rng(derive_seed(self._seed, "bench", "bootstrap"))
+            interval = membership_auc_interval(members, outsiders, random)
+        return MethodRow(
+            method=name,
+            forget_accuracy=_accuracy(forget, self._forget.labels),
+            retain_accuracy=_accuracy(retain, self._retain.labels),
+            test_forget_accuracy=_accuracy(test[of_forgotten], self._test.labels[of_forgotten]),
+            test_retain_accuracy=_accuracy(test[~of_forgotten], self._test.labels[~of_forgotten]),
+            membership_auc=auc,
+            membership_auc_interval=interval,
+            converged=converged,
+            **dataclasses.asdict(cost),
+        )
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float | None:
+    return int((logits.argmax(dim=1) == labels).sum()) / len(labels) if len(labels) else None

@@ -1,0 +1,221 @@
+"""From the settings of a comparison to its parts, all checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sources import ImageSource, load_source
+from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.logits import predict_logits
+from fed_unlearn.methods import Method
+from fed_unlearn.models import build_model, checkpoint_parameters, load_checkpoint
+from fed_unlearn.seeding import seeded_generator
+from fed_unlearn.simulations.bench.checks import (
+    check_forget,
+    check_options,
+    chosen_device,
+    chosen_methods,
+    given_model_parameters,
+    repair_settings,
+    training_settings,
+)
+from fed_unlearn.simulations.bench.settings import MethodBenchSettings
+from fed_unlearn.training import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchParts:
+    """Everything that a comparison needs, sound and on its device.
+
+    Attributes
+    ----------
+    settings : MethodBenchSettings
+    methods : dict of str to Method
+        In the order asked for, with their hyper-parameters.
+    train, test : ImageSet
+        ``test`` is without ``unseen``.
+    unseen : ImageSet or None
+        Test samples that only methods may read.
+    class_names : tuple of str
+    fingerprint : str
+        Of the data set.
+    model : nn.Module
+        The checkpoint's, or one with fresh weights.
+    oracle : nn.Module or None
+        The oracle checkpoint's.
+    training : TrainingSettings
+        Of the model and of the oracle, where they are trained.
+    repair : TrainingSettings or None
+        Of guarded repair.
+    model_parameters : dict of str to object
+        As the model was built with.
+    device : torch.device
+    """
+
+    settings: MethodBenchSettings
+    methods: Mapping[str, Method]
+    train: ImageSet
+    test: ImageSet
+    unseen: ImageSet | None
+    class_names: tuple[str, ...]
+    fingerprint: str
+    model: nn.Module
+    oracle: nn.Module | None
+    training: TrainingSettings
+    repair: TrainingSettings | None
+    model_parameters: Mapping[str, object]
+    device: torch.device
+
+    def fresh_model(self) -> nn.Module:
+        """The untrained model, with the same initial weights every time."""
+        return build_model(
+            self.settings.model,
+            class_count=len(self.class_names),
+            image_shape=self.train.image_shape,
+            seed=self.settings.seed,
+            parameters=self.model_parameters,
+        ).to(self.device)
+
+
+@dataclass(frozen=True)
+class ForgetSplit:
+    """The training samples, divided.
+
+    Attributes
+    ----------
+    forget, retain : ImageSet
+    classes : frozenset of int
+        Forgotten classes; empty where single samples are forgotten.
+    """
+
+    forget: ImageSet
+    retain: ImageSet
+    classes: frozenset[int]
+
+
+def prepare_bench(settings: MethodBenchSettings) -> BenchParts:
+    """Load and check all parts of a comparison; nothing is trained and nothing written.
+
+    Raises
+    ------
+    FedUnlearnError
+        Naming the option, what was given and what was expected.
+    """
+    check_options(settings)
+    device = chosen_device(settings.device)
+    training = training_settings(settings)
+    methods = chosen_methods(settings)
+    source = load_source(settings.dataset)
+    repair = repair_settings(settings, source)
+    check_forget(settings, source)
+    test, unseen = _without_unseen(settings, source.test, any(method.reads_unseen for method in methods.values()))
+    parameters = _model_parameters(settings, settings.checkpoint or settings.oracle_checkpoint)
+    model = _model(settings, source, parameters, settings.checkpoint).to(device)
+    oracle = None
+    if settings.oracle_checkpoint is not None:
+        its_own = _model_parameters(settings, settings.oracle_checkpoint)
+        oracle = _model(settings, source, its_own, settings.oracle_checkpoint).to(device)
+    return BenchParts(
+        settings=settings,
+        methods=methods,
+        train=source.train,
+        test=test,
+        unseen=unseen,
+        class_names=source.class_names,
+        fingerprint=source.fingerprint,
+        model=model,
+        oracle=oracle,
+        training=training,
+        repair=repair,
+        model_parameters=parameters,
+        device=device,
+    )
+
+
+def split_samples(parts: BenchParts, model: nn.Module) -> ForgetSplit:
+    """Divide the training samples into those to forget and those to keep.
+
+    Single samples are drawn by the seed among those that the model has right: nothing can be seen to be forgotten in
+    the others.
+
+    Raises
+    ------
+    InvalidDataError
+        If the model has too few samples right.
+    """
+    train, count = parts.train, parts.settings.forget_samples
+    if count is None:
+        classes = torch.tensor(sorted(set(parts.settings.forget_classes)))
+        chosen = torch.isin(train.labels, classes)
+    else:
+        right = (predict_logits(model, train).argmax(dim=1) == train.labels).nonzero().flatten()
+        if count > len(right):
+            raise InvalidDataError(
+                f"--forget-samples {count}: the model has only {len(right)} of {len(train)} training samples right;"
+                " ask for fewer, or give a model that is trained"
+            )
+        chosen = torch.zeros(len(train), dtype=torch.bool)
+        chosen[drawn(right, count, parts.settings.seed, "forget")] = True
+    return ForgetSplit(
+        forget=train.subset(chosen.nonzero().flatten()),
+        retain=train.subset((~chosen).nonzero().flatten()),
+        classes=frozenset(parts.settings.forget_classes),
+    )
+
+
+def drawn(positions: Tensor, count: int, seed: int, purpose: str) -> Tensor:
+    """``count`` of the positions, or all where there are fewer, by the seed; ascending, int64."""
+    order = torch.randperm(len(positions), generator=seeded_generator(seed, "bench", purpose))
+    return positions[order[:count]].sort().values
+
+
+def _without_unseen(settings: MethodBenchSettings, test: ImageSet, is_read: bool) -> tuple[ImageSet, ImageSet | None]:
+    """Test samples, and those set aside, as many of each class as there are of the others."""
+    classes = test.labels.unique()
+    tenth = max(len(test) // 10, len(classes)) if is_read else 0
+    count = tenth if settings.unseen is None else settings.unseen
+    if not 0 <= count < len(test):
+        raise InvalidDataError(
+            f"--unseen {count}: {settings.dataset!r} has {len(test)} test samples; expected fewer than those"
+        )
+    if is_read and count < len(classes):
+        raise InvalidDataError(
+            f"--unseen {count}: a method must have unseen samples of every class; expected at least {len(classes)}"
+        )
+    if count == 0:
+        return test, None
+    order = torch.randperm(len(test), generator=seeded_generator(settings.seed, "bench", "unseen"))
+    rank = torch.empty_like(order)  # of each sample among those of its class
+    for label in classes:
+        own = order[test.labels[order] == label]
+        rank[own] = torch.arange(len(own))
+    chosen = torch.zeros(len(test), dtype=torch.bool)
+    chosen[order[rank[order].argsort(stable=True)][:count]] = True
+    return test.subset((~chosen).nonzero().flatten()), test.subset(chosen.nonzero().flatten())
+
+
+def _model_parameters(settings: MethodBenchSettings, checkpoint: Path | None) -> dict[str, object]:
+    """What a checkpoint's shapes tell, and what was given, which goes before."""
+    told = {} if checkpoint is None else checkpoint_parameters(settings.model, checkpoint)
+    return {**told, **given_model_parameters(settings.model_parameters)}
+
+
+def _model(
+    settings: MethodBenchSettings, source: ImageSource, parameters: Mapping[str, object], checkpoint: Path | None
+) -> nn.Module:
+    model = build_model(
+        settings.model,
+        class_count=source.class_count,
+        image_shape=source.image_shape,
+        seed=settings.seed,
+        parameters=parameters,
+    )
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint)
+    return model

@@ -1,0 +1,247 @@
+"""From what was asked for on the command line to a run folder: checks first, then the engine, then the report."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console
+
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.simulations.run.folders import SCENARIO_FILE, holds_a_run, make_folder, usable_folder
+from fed_unlearn.simulations.run.results import FILE_NAME, RunResults
+from fed_unlearn.simulations.scenario import Scenario, load_scenario
+
+if TYPE_CHECKING:
+    from fed_unlearn.simulations.engines.ray_engine import RayResources
+    from fed_unlearn.strategies.events import Event, Observer
+
+Engine = Literal["inprocess", "ray"]
+
+_NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flwr 1.32")
+
+
+class RunFailedError(FedUnlearnError, RuntimeError):
+    """A run that was started and could not come to its end; what it measured so far is in its folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What to run, on what and where to.
+
+    Parameters
+    ----------
+    scenario : str
+        Built-in name or path.
+    overrides : sequence of str
+        ``KEY=VALUE``.
+    seed : int, optional
+        In place of the scenario's.
+    engine : {"inprocess", "ray"}
+    gpus_per_client : float
+        Share of a GPU that each client holds while it works; on Ray only.
+    gpus : int, optional
+        GPUs that Ray is told of; those it finds where none is given.
+    oracle : bool
+        Train the retrain oracle for every request.
+    out : Path, optional
+        A folder that does not exist or is empty; a new one in ``runs`` where none is given.
+    resume : Path, optional
+        The folder of a run that was interrupted: it goes on from there, by the scenario that lies in it.
+    """
+
+    scenario: str = "digits"
+    overrides: Sequence[str] = ()
+    seed: int | None = None
+    engine: Engine = "inprocess"
+    gpus_per_client: float = 0.0
+    gpus: int | None = None
+    oracle: bool = False
+    out: Path | None = None
+    resume: Path | None = None
+
+
+def launch(order: Launch, console: Console) -> RunResults | None:
+    """Run a scenario and print its progress and results.
+
+    Returns
+    -------
+    RunResults or None
+        None where the engine did not bring the run to its end; the reason is printed.
+
+    Raises
+    ------
+    FedUnlearnError
+        If something that was asked for cannot be; nothing is written then.
+    KeyboardInterrupt
+        After saying where the results so far are.
+    """
+    if order.engine == "inprocess" and (order.gpus_per_client or order.gpus):
+        raise InvalidParameterError(f"--gpus-per-client {order.gpus_per_client:g}: expected 0 without --engine ray")
+    scenario, out = _to_resume(order) if order.resume is not None else _to_begin(order)
+    if order.resume is not None and (finished := RunResults.load(out)).complete:
+        console.print(f"{out}: the run is complete; there is nothing to go on with", markup=False, soft_wrap=True)
+        _report(finished, out, console)
+        return finished
+    _check(scenario, order)
+    is_new = make_folder(out)
+    try:
+        run = _run_in_process if order.engine == "inprocess" else _run_on_ray
+        results = run(order, scenario, out, console)
+    except KeyboardInterrupt:
+        if (out / FILE_NAME).exists():
+            where = f"results so far in {out}; go on with: fed-unlearn run --resume {out}"
+        else:
+            where = "nothing was measured yet"
+            if is_new:
+                shutil.rmtree(out, ignore_errors=True)
+        console.print(f"interrupted; {where}", markup=False, highlight=False, soft_wrap=True)
+        raise
+    if results is not None:
+        _report(results, out, console)
+    return results
+
+
+def _to_begin(order: Launch) -> tuple[Scenario, Path]:
+    overrides = [*order.overrides, *([] if order.seed is None else [f"seed={order.seed}"])]
+    scenario = load_scenario(order.scenario, overrides)
+    return scenario, choose_folder(order, scenario)
+
+
+def _to_resume(order: Launch) -> tuple[Scenario, Path]:
+    folder = (order.resume or Path()).expanduser().absolute()
+    for name, given in (("--set", order.overrides), ("--seed", order.seed is not None), ("--out", order.out)):
+        if given:
+            raise InvalidParameterError(f"{name} with --resume: a run goes on as it was begun; leave {name} out")
+    if not holds_a_run(folder):
+        raise InvalidParameterError(f"--resume {folder}: no run was begun there; expected the folder of a run")
+    return load_scenario(str(folder / SCENARIO_FILE)), folder
+
+
+def choose_folder(order: Launch, scenario: Scenario) -> Path:
+    """The run folder, absolute: the one asked for, or the first free one of ``runs/NAME-seedN[-ray]``, ``...-2``.
+
+    Raises
+    ------
+    OutputFolderError
+        If the one asked for cannot become a run folder. Nothing is made yet.
+    """
+    if order.out is None:
+        suffix = "" if order.engine == "inprocess" else f"-{order.engine}"
+        base = Path.cwd() / "runs" / f"{scenario.name}-seed{scenario.seed}{suffix}"
+        number = 1
+        folder = base
+        while folder.exists():
+            number += 1
+            folder = base.with_name(f"{base.name}-{number}")
+    else:
+        folder = order.out
+    return usable_folder(folder, FILE_NAME)
+
+
+def _check(scenario: Scenario, order: Launch) -> None:
+    from fed_unlearn.simulations.run.driver import prepare
+
+    if order.engine == "ray":
+        _resources(scenario, order).federation()
+    prepare(scenario, oracle=order.oracle)
+
+
+def _resources(scenario: Scenario, order: Launch) -> RayResources:
+    from fed_unlearn.simulations.engines.ray_engine import RayResources
+
+    return RayResources(clients=scenario.clients.count, gpus_per_client=order.gpus_per_client, gpus=order.gpus)
+
+
+def _run_in_process(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults:
+    from fed_unlearn.simulations.report.progress import watching
+    from fed_unlearn.simulations.run.driver import run_in_process
+
+    with quiet_flower(), watching(console) as observer, _never_missing_an_interrupt(observer) as observer:
+        try:
+            return run_in_process(scenario, out, oracle=order.oracle, observer=observer)
+        except FedUnlearnError as error:
+            raise RunFailedError(f"{scenario.source_file}: {error}; results so far in {out}") from error
+
+
+@contextmanager
+def _never_missing_an_interrupt(observer: Observer) -> Iterator[Observer]:
+    """An observer that raises KeyboardInterrupt at the next event where Ctrl-C was swallowed (in a destructor, say)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield observer
+        return
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    def watching(event: Event) -> None:
+        if interrupted:
+            raise KeyboardInterrupt
+        observer(event)
+
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield watching
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def quiet_flower() -> Iterator[None]:
+    """Keep Flower's own messages below a warning off the terminal; ``log.txt`` has them."""
+    handlers = [(handler, handler.level) for handler in logging.getLogger("flwr").handlers]
+    for handler, _ in handlers:
+        handler.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for handler, level in handlers:
+            handler.setLevel(level)
+
+
+def _run_on_ray(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults | None:
+    from fed_unlearn.simulations.engines.ray_engine import run_on_ray
+    from fed_unlearn.simulations.run.driver import write_scenario
+
+    write_scenario(scenario, out)
+    console.print("starting Flower's simulation runtime", highlight=False)
+    run = run_on_ray(
+        out,
+        _resources(scenario, order),
+        oracle=order.oracle,
+        on_line=lambda line: _print_log_line(line, console),
+    )
+    if run.completed:
+        return RunResults.load(out)
+    console.print(f"the run ended {run.status}: {run.error_line}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"its log is in {out}", markup=False, highlight=False, soft_wrap=True)
+    return None
+
+
+def _print_log_line(line: str, console: Console) -> None:
+    """Show what fed_unlearn says and whatever is no ordinary message of Flower; all of it is in ``log.txt``."""
+    if line.startswith(_NOISE):
+        return
+    level, separator, text = line.partition(" :")
+    _, own, said = text.partition("fed_unlearn: ")
+    if own or not separator or level not in ("INFO", "DEBUG"):
+        console.print(said if own else line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _report(results: RunResults, out: Path, console: Console) -> None:
+    from fed_unlearn.simulations.report.figures import write_figures
+    from fed_unlearn.simulations.report.table import print_results
+
+    print_results(results, console)
+    write_figures(results, out / "figures")
+    console.print(f"results in {out}", markup=False, highlight=False, soft_wrap=True)

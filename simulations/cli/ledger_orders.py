@@ -1,0 +1,203 @@
+"""What the command line asks of a ledger: where it lies, and which request is meant."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, InvalidRequestError
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope, Scope
+from fed_unlearn.simulations.scenario.overrides import parse_value
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as scenario files have it; "+" joins ids in the ledger
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """Errors of the library leave the block as errors of the command line, which are one line each.
+
+    Raises
+    ------
+    click.ClickException
+        In place of an error of the library.
+    """
+    try:
+        yield
+    except FedUnlearnError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def opened_ledger(place: Path, *, create: bool = False) -> Iterator[Ledger]:
+    """A ledger, closed at the end of the block.
+
+    Parameters
+    ----------
+    place : Path
+        A run folder, or the file itself.
+    create : bool
+        Whether a file that is not there may be made: its name has to end in ``.db``, and its folder to exist.
+
+    Raises
+    ------
+    click.ClickException
+        If there is no ledger, or the block raises an error of the library.
+    """
+    with complaints():
+        path = _ledger_file(place.expanduser(), create)
+        with closing(Ledger(path, create=create and not path.exists())) as ledger:
+            yield ledger
+
+
+def _ledger_file(place: Path, create: bool) -> Path:
+    if place.is_dir():
+        if not (place / "ledger.db").is_file():
+            raise FedUnlearnError(f"{place}: holds no ledger.db; the folder of a run or a ledger's file was expected")
+        return place / "ledger.db"
+    if place.exists():
+        return place
+    if not create:
+        raise FedUnlearnError(f"{place}: does not exist; the folder of a run or a ledger's file was expected")
+    if place.suffix != ".db" or not place.absolute().parent.is_dir():
+        raise FedUnlearnError(
+            f"{place}: does not exist; a new ledger is made only where the name ends in .db and the folder exists"
+        )
+    return place
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestOrder:
+    """A request as it was typed; None and empty where nothing was."""
+
+    classes: Sequence[int]
+    client: str | None
+    samples: int | None
+    of_class: int | None
+    sample_ids: Sequence[str]
+    method: str | None
+    parameters: Sequence[str]
+    goal: str | None
+    id: str | None
+    priority: int
+    deadline: str | None
+
+    def request(self) -> ForgetRequest:
+        """The request, checked as far as it can be without the data.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the options do not make one request.
+        InvalidParameterError
+            If the method or one of its parameters is unknown or out of range, or does not serve the scope.
+        """
+        if self.id is not None and not _ID.fullmatch(self.id):
+            raise InvalidRequestError(
+                f"--id {self.id!r}: expected at most 64 letters, digits, dots, hyphens and underscores, a letter or"
+                " digit first"
+            )
+        scope = self._scope()
+        parameters = self._parameters(scope)
+        if self.method is not None:
+            check_method(self.method, parameters, scope)
+        return ForgetRequest(
+            scope,
+            self.method,
+            parameters,
+            self.id,
+            priority=self.priority,
+            deadline=None if self.deadline is None else parse_deadline(self.deadline),
+        )
+
+    def _scope(self) -> Scope:
+        of_samples = self.samples is not None or bool(self.sample_ids)
+        if self.of_class is not None and self.samples is None:
+            raise InvalidRequestError("--of-class narrows --samples; give the number of samples too")
+        if self.classes:
+            if self.client is not None or of_samples:
+                raise InvalidRequestError("--class asks for a class everywhere; leave --client and samples out")
+            return ClassScope(tuple(self.classes))
+        if self.client is None:
+            raise InvalidRequestError(
+                "nothing to forget was given; expected --class, or --client and, if not all of it, samples"
+            )
+        if not self.client.strip():
+            raise InvalidRequestError("--client is empty; expected a client's name")
+        if not of_samples:
+            return ClientScope(self.client)
+        return SampleScope(self.client, tuple(self.sample_ids), self.samples or 0, self.of_class)
+
+    def _parameters(self, scope: Scope) -> dict[str, ParameterValue]:
+        parameters: dict[str, ParameterValue] = {}
+        for text in self.parameters:
+            name, separator, value = text.partition("=")
+            name = name.strip().replace("-", "_")
+            if not separator or not name:
+                raise InvalidRequestError(f"--parameter {text!r}: expected NAME=VALUE, such as learning-rate=0.01")
+            if self.method is None:
+                raise InvalidRequestError(f"--parameter {text!r} is of no method; name one with --method")
+            if name in parameters:
+                raise InvalidRequestError(f"--parameter {name} is given twice; expected it once")
+            parameters[name] = _scalar(text, parse_value(value.strip()))
+        if self.goal is not None:
+            if scope.kind != "sample":
+                raise InvalidRequestError(f"--goal {self.goal} is of sample requests; this is a {scope.kind} request")
+            if "goal" in parameters:
+                raise InvalidRequestError("--goal and --parameter goal are both given; expected one")
+            parameters["goal"] = self.goal
+        return parameters
+
+
+def _scalar(text: str, value: object) -> ParameterValue:
+    if not isinstance(value, bool | int | float | str):
+        raise InvalidRequestError(f"--parameter {text!r}: expected a number, a string, true or false")
+    return value
+
+
+def check_method(name: str, parameters: Mapping[str, ParameterValue], scope: Scope) -> None:
+    """Check that a method exists, takes the parameters, and serves the scope.
+
+    Raises
+    ------
+    InvalidParameterError
+        If not.
+    """
+    from fed_unlearn import methods
+
+    if name in methods.available() and scope.kind != "client":
+        scopes = methods.create(name, **parameters).scopes
+        if scope.kind not in scopes:
+            raise InvalidParameterError(
+                f"{name!r} does not serve {scope.kind} requests; it serves {' and '.join(scopes)} requests"
+            )
+        return
+    # Methods that the server runs stand beside Flower, which takes seconds to import.
+    from fed_unlearn.strategies.plan import check_serves, new_method
+
+    check_serves(name, scope.kind)
+    new_method(name, parameters)
+
+
+def parse_deadline(text: str) -> float:
+    """Seconds since the epoch of a date and time in ISO 8601; local time where it names no zone.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is none.
+    """
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise InvalidRequestError(
+            f"--deadline {text!r}: expected a date in ISO 8601, such as"
+            f" {time.strftime('%Y-%m-%d')} or {time.strftime('%Y-%m-%dT18:00:00+00:00')}"
+        ) from None

@@ -1,0 +1,1 @@
+"""Engines that run the Flower app: Ray, behind a local SuperLink."""

@@ -1,0 +1,1 @@
+"""One run of a scenario, and the run folder that it leaves."""

@@ -1,0 +1,137 @@
+"""From a scenario to the strategy, the plan and the gate that it describes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import cast
+
+from flwr.serverapp import strategy as flower_strategies
+from flwr.serverapp.strategy import Strategy
+
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.gate import Gate, Thresholds
+from fed_unlearn.requests import ParameterValue
+from fed_unlearn.simulations.scenario.sections import Scenario
+from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
+from fed_unlearn.simulations.scenario.unlearning_sections import GateThresholds
+from fed_unlearn.strategies import Holds, UnlearningPlan, server_methods
+from fed_unlearn.strategies.inner import check_supported
+from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, why_class_refused
+
+
+def new_inner_strategy(scenario: Scenario) -> Strategy:
+    """The Flower strategy that a scenario names, over all of its clients.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the strategy cannot be wrapped, cannot be used with the scenarios' clients, or does not take one of its
+        parameters.
+    """
+    training = scenario.training
+    parameters = dict(training.parameters)
+    cls = _strategy_class(scenario, "training.strategy", training.strategy)
+    if not issubclass(cls, PRIVACY_WRAPPERS):
+        return _new_strategy(scenario, cls, {**_nodes_of(scenario), **parameters})
+    wrapped_class = _strategy_class(scenario, "training.parameters.inner", str(parameters.pop("inner", "FedAvg")))
+    own = set(inspect.signature(cls).parameters) - {"strategy", "accountant"}
+    of_wrapped = {name: value for name, value in parameters.items() if name not in own}
+    wrapped = _new_strategy(scenario, wrapped_class, {**_nodes_of(scenario), **of_wrapped})
+    of_wrapper = {name: value for name, value in parameters.items() if name in own}
+    return _new_strategy(scenario, cls, {"num_sampled_clients": scenario.clients.count, **of_wrapper}, strategy=wrapped)
+
+
+def _nodes_of(scenario: Scenario) -> dict[str, object]:
+    return {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": scenario.clients.count}
+
+
+def _strategy_class(scenario: Scenario, place: str, name: str) -> type[Strategy]:
+    """A strategy's class, where one that is made of it could be used at all."""
+    if name not in PAPERS:
+        raise InvalidParameterError(
+            f"{scenario.source_file}: {place}: {name!r} was given; expected a strategy of Flower: {', '.join(PAPERS)}"
+        )
+    cls: type[Strategy] = getattr(flower_strategies, name)
+    reason = why_class_refused(cls)
+    if reason is None and issubclass(cls, flower_strategies.QFedAvg):
+        reason = "it needs the training loss of every client, which the clients of scenarios do not report"
+    if reason is not None:
+        raise InvalidParameterError(f"{scenario.source_file}: {place}: {name} cannot be used: {reason}")
+    return cls
+
+
+def _new_strategy(
+    scenario: Scenario, cls: type[Strategy], parameters: Mapping[str, object], **wrapped: Strategy
+) -> Strategy:
+    expected = inspect.signature(cls).parameters
+    for name, value in parameters.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name in expected and expected[name].annotation in (int, float) and not is_number:
+            raise InvalidParameterError(
+                f"{scenario.source_file}: training.parameters.{name}: {value!r} was given; expected a number"
+            )
+    try:
+        inner = cls(**wrapped, **parameters)
+        check_supported(inner)
+    except InvalidParameterError as error:
+        raise InvalidParameterError(f"{scenario.source_file}: training: {error}") from None
+    except (TypeError, ValueError) as error:
+        raise InvalidParameterError(
+            f"{scenario.source_file}: training.parameters: strategy {cls.__name__}: {error}"
+        ) from None
+    return inner
+
+
+def new_plan(scenario: Scenario) -> UnlearningPlan:
+    """How a scenario serves its requests."""
+    section = scenario.unlearning
+    return UnlearningPlan(
+        class_method=section.method,
+        sample_method=section.sample_method,
+        client_method=section.client_method,
+        parameters=cast(Mapping[str, Mapping[str, ParameterValue]], section.parameters),
+        escalation={scope: section.escalation.of(scope) for scope in ("class", "sample", "client")},
+        repair_rounds=section.repair_rounds,
+        alternations=section.alternations,
+        guard_weight=section.guard_weight,
+        guard_margin=section.guard_margin,
+        repair_config=section.repair.model_dump(by_alias=True, exclude_none=True),
+        share_rounds=section.share_rounds,
+        holds=Holds(data=section.hold.data, of_class=section.hold.class_, of_client=section.hold.client),
+        reopen_relapsed=section.reopen_relapsed,
+        history_every=section.history.every if _needs_history(scenario) else 0,
+        history_bytes=section.history.max_megabytes * 2**20,
+        retention_days=0.0 if section.retention == "none" else float(section.retention),
+        retain_limit=scenario.run.audit_samples,
+    )
+
+
+def _needs_history(scenario: Scenario) -> bool:
+    """Whether a request of the timeline may be served by a method that replays stored rounds."""
+    known = server_methods.available()
+    methods = {
+        name
+        for _, steps in scenario.forget_entries()
+        for step in steps
+        for name in (scenario.method_of(step)[0], *scenario.unlearning.escalation.of(step.scope))
+    }
+    return any("history" in known[name].needs for name in methods if name in known)
+
+
+def new_gate(scenario: Scenario) -> Gate:
+    """The gate of a scenario."""
+    section = scenario.gate
+    return Gate(
+        class_thresholds=_thresholds(section.class_),
+        sample_thresholds=_thresholds(section.sample),
+        client_thresholds=_thresholds(section.client),
+        indistinguishable_thresholds=_thresholds(section.indistinguishable),
+        max_repair_rounds=scenario.unlearning.max_repair_rounds,
+        max_attempts=scenario.unlearning.max_attempts,
+        max_training_drop=section.max_training_drop,
+    )
+
+
+def _thresholds(section: GateThresholds) -> Thresholds:
+    return Thresholds(**section.model_dump())

@@ -1,0 +1,254 @@
+"""Runs a scenario on any Flower Grid: training, requests, oracles, and the run folder they leave."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.serverapp import Grid
+
+from fed_unlearn.data.sources import ImageSource
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
+from fed_unlearn.simulations.run.folders import SCENARIO_FILE
+from fed_unlearn.simulations.run.recorder import Recorder
+from fed_unlearn.simulations.run.reporting import RunReport, report_of
+from fed_unlearn.simulations.run.results import RunResults
+from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients, keep_experiences
+from fed_unlearn.simulations.scenario.data_checks import check_parts
+from fed_unlearn.simulations.scenario.sections import Scenario
+from fed_unlearn.simulations.task import training_config
+from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
+from fed_unlearn.strategies.events import Event, Observer, ignore
+from fed_unlearn.strategies.outcomes import UnlearningResult
+
+logger = logging.getLogger("fed_unlearn.simulations")
+
+LOG_FILE = "log.txt"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scenario whose data and model were found to fit it, before anything is written.
+
+    Attributes
+    ----------
+    scenario : Scenario
+    source : ImageSource
+    initial : ArrayRecord
+        The model that training starts from, or the checkpoint's.
+    experiences : Experiences or None
+        Of its stream.
+    benchmark : CLScenario or None
+        That they come from: a callable of the user's is called once.
+    """
+
+    scenario: Scenario
+    source: ImageSource
+    initial: ArrayRecord
+    experiences: Experiences | None = None
+    benchmark: Any | None = None
+
+
+def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
+    """Load data and model of a scenario, and check one against the other.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    oracle : bool
+        Whether retrain oracles are wanted.
+
+    Raises
+    ------
+    FedUnlearnError
+        Naming the place, the value and what is allowed.
+    """
+    parts = check_parts(scenario)
+    if oracle and scenario.model.checkpoint is not None:
+        raise InvalidParameterError(
+            f"{scenario.source_file}: --oracle with model.checkpoint: the model was trained elsewhere, so there is no"
+            " training to repeat; leave one of them out"
+        )
+    new_inner_strategy(scenario)
+    plan = new_plan(scenario)
+    for index, steps in scenario.forget_entries():
+        for step in steps:
+            try:
+                plan.parameters_of(scenario.request_of(step))
+            except FedUnlearnError as error:
+                raise InvalidParameterError(f"{scenario.source_file}: timeline[{index}].forget: {error}") from None
+    return Prepared(scenario, parts.source, ArrayRecord(parts.model.state_dict()), parts.experiences, parts.benchmark)
+
+
+def run_in_process(scenario: Scenario, out: Path, *, oracle: bool = False, observer: Observer = ignore) -> RunResults:
+    """Run a scenario in this process: no Ray, no sockets.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    out : Path
+        The run folder; made once the scenario is found to be sound. One that holds part of the same run is gone on
+        with.
+    oracle : bool
+        Train the retrain oracle for every request.
+    observer : callable
+        Told what happens.
+
+    Raises
+    ------
+    FedUnlearnError
+        If the scenario does not fit its data or model; nothing is written then.
+    """
+    import torch
+
+    from fed_unlearn.simulations.client_app import app
+    from fed_unlearn.simulations.inprocess import InProcessGrid
+
+    prepared = prepare(scenario, oracle=oracle)
+    gc.collect()
+    gc.freeze()  # the libraries' objects stay for good: looking at them again and again costs a twentieth of a run
+    threads = torch.get_num_threads()
+    write_scenario(scenario, out)
+    grid = InProcessGrid(
+        app, scenario.clients.count, run_config={"scenario": str(out / SCENARIO_FILE), "out": str(out)}
+    )
+    try:
+        return serve(prepared, grid, out, engine="inprocess", oracle=oracle, observer=observer)
+    finally:
+        gc.unfreeze()
+        torch.set_num_threads(threads)
+
+
+def write_scenario(scenario: Scenario, out: Path) -> None:
+    """Make the run folder with the resolved scenario in it; one that is there already stays."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not (out / SCENARIO_FILE).exists():
+        (out / SCENARIO_FILE).write_text(scenario.to_toml())
+
+
+def serve(
+    prepared: Prepared, grid: Grid, out: Path, *, engine: str, oracle: bool = False, observer: Observer = ignore
+) -> RunResults:
+    """Run a prepared scenario on a Grid, or go on with it where the folder holds part of the run.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    grid : Grid
+        Whose clients run :mod:`fed_unlearn.simulations.client_app` with the same scenario.
+    out : Path
+        The run folder.
+    engine : str
+        Its name in the results.
+    oracle : bool
+        Train the retrain oracle for every request.
+    observer : callable
+        Told what happens.
+
+    Raises
+    ------
+    FedUnlearnError
+        If the folder holds part of another run, or of this one with other experiences.
+    """
+    out, scenario, experiences = out.resolve(), prepared.scenario, prepared.experiences
+    write_scenario(scenario, out)
+    if experiences is not None:
+        keep_experiences(scenario, experiences, out)
+    entries = timeline_of(scenario, experiences)
+    report: RunReport | None = None
+
+    def told(event: Event) -> None:
+        observer(event)
+        if report is not None:
+            report.observe(event)
+
+    strategy = ContinualUnlearning(
+        new_inner_strategy(scenario),
+        ledger=out / "ledger.db",
+        gate=new_gate(scenario),
+        plan=new_plan(scenario),
+        checkpoints=out / "checkpoints",
+        seed=scenario.seed,
+        evaluate_every=scenario.run.evaluate_every,
+        observer=told,
+        arrivals=arrivals_of_clients(scenario, prepared.source, experiences) if experiences is not None else None,
+    )
+
+    def note(position: int, result: UnlearningResult) -> None:
+        entry, trained = entries[position], sum(isinstance(item, Train) for item in entries[: position + 1])
+        recorder.note(entry, trained, result, strategy)
+        if report is not None:
+            report.note(position, entry, trained, result)
+        if oracle and isinstance(entry, Forget):
+            served = [outcome.request.id or "" for outcome in result.requests if outcome.before is not None]
+            if served:
+                recorder.note_oracles(strategy.retrain_oracles(grid, served), strategy)
+
+    with _logging_to(out / LOG_FILE):
+        try:
+            recorder = Recorder.begin(scenario, out, engine)
+            report = report_of(scenario, prepared.source, out, strategy, recorder, prepared.benchmark)
+            whole = strategy.run(grid, entries, prepared.initial, on_entry=note)
+            results = recorder.finish(strategy, complete=whole.complete)
+            if report is not None:
+                report.note_rest(whole)
+            return results
+        finally:
+            strategy.ledger.close()
+            if report is not None:
+                report.close()
+
+
+def timeline_of(scenario: Scenario, experiences: Experiences | None = None) -> list[Train | Forget]:
+    """The entries of a scenario as the strategy runs them, without training that a checkpoint stands in for.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    experiences : Experiences, optional
+        Of its stream: evaluation reads test samples of arrived classes.
+    """
+    entries: list[Train | Forget] = []
+    for index, entry in enumerate(scenario.timeline):
+        arrived = scenario.arrived_at(index)
+        if entry.train is None:
+            config = training_config(scenario.training, scenario.seed, arrived=arrived)
+            entries.append(Forget(tuple(scenario.request_of(step) for step in entry.requests), config))
+        elif not scenario.skips_training(index):
+            config = training_config(
+                scenario.training.overridden(entry.train),
+                scenario.seed,
+                experience=scenario.experience_at(index),
+                arrived=arrived,
+            )
+            evaluate_config = ConfigRecord()
+            if experiences is not None:
+                evaluate_config["arrived-classes"] = list(experiences.arrived_classes(arrived))
+            entries.append(Train(rounds=entry.train.rounds, train_config=config, evaluate_config=evaluate_config))
+    return entries
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Everything that Flower and this library log goes into the run folder too."""
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger("flwr"), logging.getLogger("fed_unlearn")]
+    levels = [item.level for item in loggers]
+    for item in loggers:
+        item.addHandler(handler)
+        item.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for item, level in zip(loggers, levels, strict=True):
+            item.removeHandler(handler)
+            item.setLevel(level)
+        handler.close()

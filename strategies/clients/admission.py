@@ -1,0 +1,203 @@
+"""Which client is behind which node, and whether it has the tombstones that it should have."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+
+from flwr.app import Message, RecordDict
+
+from fed_unlearn import protocol
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.strategies.clients.exchange import Exchange
+from fed_unlearn.strategies.clients.roster import Roster, client_order
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+LOST_TOMBSTONES = "it does not show the tombstones that it has confirmed"
+
+
+class NobodyThereError(FedUnlearnError):
+    """No node is connected, or none could say which client it is."""
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Asks nodes which client they are, and writes what they say into the roster.
+
+    Attributes
+    ----------
+    exchange : Exchange
+    roster : Roster
+    leave_out : callable
+        Names a client that cannot take part, and why.
+    unheard : callable
+        Requests whose tombstones a client may have written without the server having heard of it: with these taken
+        away, its digest may be the one that it confirmed.
+    timeout : float
+        Seconds to wait for answers.
+    """
+
+    exchange: Exchange
+    roster: Roster
+    leave_out: Callable[[str, str], None]
+    unheard: Callable[[str], Collection[str]]
+    timeout: float
+
+    def identify(self, connected: Collection[int]) -> set[int]:
+        """Learn which clients are behind the nodes that are not known yet.
+
+        Parameters
+        ----------
+        connected : collection of int
+            All nodes that are; known ones that are not among them are forgotten.
+
+        Returns
+        -------
+        set of int
+            Nodes to be asked once more, later: a client that starts anew may come before its old node is known to be
+            gone.
+
+        Raises
+        ------
+        NobodyThereError
+            If no node is known in the end.
+        """
+        clients = {node: client for node, client in self.roster.clients.items() if node in connected}
+        replies = self._ask([node for node in sorted(connected) if node not in clients])
+        class_count = self._class_count(list(replies.values()))
+        reason = "is fed_unlearn.client.install(app, task) called?"
+        again: set[int] = set()
+        for node, reply in sorted(replies.items()):
+            stamp = protocol.read_stamp(reply) if reply.has_content() else None
+            if stamp is None:
+                if reply.has_error():
+                    reason = protocol.error_of(reply)
+                logger.warning("node %d did not say which client it is: %s", node, reason)
+                continue
+            client, held = stamp.client_id, tuple(protocol.read_counts(reply, "class-samples"))
+            if client in clients.values():
+                again.add(node)
+                logger.warning("node %d says that it is client %s, which is there; give it its own id", node, client)
+            elif len(held) != class_count or protocol.read_count(reply, "class-count") != class_count:
+                self.leave_out(client, "it does not say how many samples of each class it holds")
+            elif not self.shows_tombstones(stamp, node):
+                self.leave_out(client, LOST_TOMBSTONES)
+            else:
+                clients[node] = client
+                self.roster.tombstones[client] = stamp.tombstones
+                self.roster.class_count = class_count
+                self.roster.class_samples[client] = held
+                self.roster.excluded_samples[client] = protocol.read_count(reply, "excluded-samples")
+        if not clients:
+            raise NobodyThereError(f"no node could say which client it is: {reason}")
+        self.roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
+        return again
+
+    def _ask(self, nodes: Sequence[int]) -> dict[int, Message]:
+        """What nodes say of themselves; those that answer with an error are asked again."""
+        replies: dict[int, Message] = {}
+        asked = list(nodes)
+        for _ in self.exchange.tries():
+            messages = [Message(RecordDict(), node, protocol.IDENTIFY) for node in asked]
+            for reply in self.exchange.send(messages, self.timeout):
+                replies[reply.metadata.src_node_id] = reply
+            asked = [node for node in asked if node in replies and replies[node].has_error()]
+            if not asked:
+                break
+        return replies
+
+    def _class_count(self, replies: Sequence[Message]) -> int:
+        """What is known, else what most say: one client must not have the others left out."""
+        counts = Counter(protocol.read_count(reply, "class-count") for reply in replies if reply.has_content())
+        return self.roster.class_count or max(counts, key=lambda count: counts[count], default=0)
+
+    def shows_tombstones(self, stamp: protocol.Stamp, node: int) -> bool:
+        """Whether a client has the tombstones that it confirmed, be it with others that the server has not heard of.
+
+        Parameters
+        ----------
+        stamp : Stamp
+            Of its reply.
+        node : int
+            Where it is asked once more, if need be.
+        """
+        expected = self.roster.confirmed.get(stamp.client_id, stamp.tombstones)
+        if expected == stamp.tombstones:
+            return True
+        without = tuple(sorted(self.unheard(stamp.client_id)))
+        if not without:
+            return False
+        content = protocol.content(protocol.IdentifyInstruction(without=without))
+        replies = self.exchange.send([Message(content, node, protocol.IDENTIFY)], self.timeout)
+        return any(protocol.read_earlier_tombstones(reply) == expected for reply in replies if reply.has_content())
+
+
+@dataclass(frozen=True)
+class StampCheck:
+    """Looks at the stamps of replies, and keeps in the roster which tombstones clients have.
+
+    Attributes
+    ----------
+    roster : Roster
+    shows_tombstones : callable
+        :meth:`fed_unlearn.strategies.clients.admission.Identification.shows_tombstones`: asks the client once more, if
+        need be.
+    bar : callable
+        Takes a client out of the nodes, and says why: it has to show its tombstones before it takes part again.
+    leave_out : callable
+        Names a client whose answer is not used, and says why.
+    """
+
+    roster: Roster
+    shows_tombstones: Callable[[protocol.Stamp, int], bool]
+    bar: Callable[[str, str], None]
+    leave_out: Callable[[str, str], None]
+
+    def is_usable(self, reply: Message) -> bool:
+        """Whether a reply may be used; who made it is named where not.
+
+        A client that confirms must have had all the tombstones that it confirmed before. One whose store was put back
+        to an older copy writes those of this request and lacks others: it is barred, and what it says it has is not
+        believed. Tombstones that are lost in between are caught at any other reply.
+
+        Parameters
+        ----------
+        reply : Message
+            An error is used: that of a client that is known.
+        """
+        client = self.roster.clients.get(reply.metadata.src_node_id)
+        if client is None:
+            return False
+        if reply.has_error():
+            return True
+        stamp = protocol.read_stamp(reply)
+        if stamp is None or stamp.client_id != client:
+            self.leave_out(client, "its reply does not say which client made it")
+        elif reply.metadata.message_type == protocol.CONFIRM:
+            return self._lacks_none(reply, stamp)
+        elif stamp.tombstones != self.roster.tombstones[client]:
+            self.leave_out(client, LOST_TOMBSTONES)
+        elif reply.metadata.message_type == protocol.TRAIN and not stamp.retained:
+            self.leave_out(client, "its training did not take its data through fed_unlearn.client.retained()")
+        else:
+            return True
+        return False
+
+    def _lacks_none(self, reply: Message, stamp: protocol.Stamp) -> bool:
+        """Whether nothing is missing of what the client confirmed before; if so, what it shows now is believed.
+
+        Where it does not say what it had before, as older versions, or had written some of it for a confirmation that
+        was not heard, it is asked.
+        """
+        client, before = stamp.client_id, protocol.read_earlier_tombstones(reply)
+        known = before is not None and before == self.roster.confirmed.get(client)
+        if not known and not self.shows_tombstones(stamp, reply.metadata.src_node_id):
+            self.bar(client, f"{LOST_TOMBSTONES} before; put the newest copy of its store back")
+            return False
+        self.roster.tombstones[client] = stamp.tombstones
+        if protocol.refusal_of(reply) is None:
+            self.roster.confirmed[client] = stamp.tombstones
+        return True

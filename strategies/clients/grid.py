@@ -1,0 +1,289 @@
+"""The Grid that the inner strategy sees: eligible nodes only, in a fixed order, replies checked and counted."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fed_unlearn import protocol
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.strategies.clients.admission import Identification, NobodyThereError, StampCheck
+from fed_unlearn.strategies.clients.exchange import Exchange
+from fed_unlearn.strategies.clients.roster import Answers, DeviceUse, Roster, Traffic, client_order
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+_POLL_SECONDS = 0.1
+
+
+class NobodyAnsweredError(FedUnlearnError):
+    """No client answered where at least one has to; the same may succeed later."""
+
+
+class EligibleGrid(Grid):
+    """A Grid over identified clients; every message of a run goes through it.
+
+    Nodes and replies come sorted by client id. Left out and named is a reply that was made for an older message, a
+    second one of the same client, a ``train`` reply that was not made on the retained view, and any reply of a client
+    whose tombstones are not those that it has confirmed. One that confirms, and has not all that it confirmed before,
+    is barred. Clients that leave are not among the nodes.
+
+    Parameters
+    ----------
+    grid : Grid
+        The runtime's own.
+    retries : int
+        How often a client that answered with an error is asked again.
+    backoff_seconds : float
+        Waited before it is asked again the first time; twice as long before every further time.
+    arrivals : mapping of str to ConfigRecord, optional
+        By client, the record of :func:`fed_unlearn.protocol.arrivals_record` that goes with every message that the
+        client answers by its samples, the inner strategy's included.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        retries: int = 2,
+        backoff_seconds: float = 0.5,
+        arrivals: Mapping[str, ConfigRecord] | None = None,
+    ) -> None:
+        self._grid = grid
+        self._arrivals = arrivals or {}
+        self._exchange = Exchange(grid, self._name_of, retries=retries, backoff_seconds=backoff_seconds)
+        self.roster = Roster()
+        self.dropped: dict[str, str] = {}
+        self._stamps = StampCheck(self.roster, lambda stamp, node: False, self.bar, self.leave_out)
+        self._named_before: set[tuple[str, str]] = set()
+        self._asked: set[int] = set()
+
+    def identify(
+        self,
+        min_nodes: int,
+        timeout: float,
+        confirmed: Mapping[str, str],
+        unheard: Callable[[str], Collection[str]] = lambda client: (),
+    ) -> None:
+        """Learn which client is behind which node, where that is not known yet.
+
+        Left out and named is a client that fails although it is asked again, one that does not show the tombstones
+        that it should have, and a second node that says it is a client that is there already.
+
+        Parameters
+        ----------
+        min_nodes : int
+            Wait until so many nodes are there: simulated ServerApps start before nodes register.
+        timeout : float
+            Seconds to wait for nodes, and for their answers.
+        confirmed : mapping of str to str
+            The tombstone digest that each client last confirmed; it must show it.
+        unheard : callable
+            Requests whose tombstones a client may have written without the server having heard of it: with these
+            taken away, its digest may be the one that it confirmed.
+
+        Raises
+        ------
+        NobodyThereError
+            If no node comes, or none says which client it is.
+        """
+        deadline = time.monotonic() + timeout
+        while len(nodes := sorted(self._grid.get_node_ids())) < min_nodes:
+            if time.monotonic() > deadline:
+                if not nodes:
+                    raise NobodyThereError(f"no node is connected after {timeout:.0f} s; expected {min_nodes}")
+                logger.warning(
+                    "%d nodes are connected after %.0f s, not %d: they go on", len(nodes), timeout, min_nodes
+                )
+                break
+            time.sleep(_POLL_SECONDS)
+        self._asked.update(nodes)
+        self.roster.confirmed = dict(confirmed)
+        found = Identification(self._exchange, self.roster, self.leave_out, unheard, timeout)
+        self._stamps = StampCheck(self.roster, found.shows_tombstones, self.bar, self.leave_out)
+        self._asked -= found.identify(set(nodes))
+
+    def ask(
+        self, message_type: str, content: RecordDict, timeout: float, clients: Collection[str] | None = None
+    ) -> Answers:
+        """Send one content to clients, and collect what they answer.
+
+        Parameters
+        ----------
+        message_type : str
+            One of the protocol's.
+        content : RecordDict
+        timeout : float
+            Seconds.
+        clients : collection of str, optional
+            All that stay where none are named.
+
+        Returns
+        -------
+        Answers
+            Every client asked is in exactly one of its parts.
+        """
+        return self.ask_each(message_type, dict.fromkeys(self._named(clients), content), timeout)
+
+    def ask_each(self, message_type: str, contents: Mapping[str, RecordDict], timeout: float) -> Answers:
+        """Send each client a content of its own, and collect what they answer; as :meth:`ask`.
+
+        A client that answers with an error is asked again, after a while.
+        """
+        connected = set(self._grid.get_node_ids())
+        nodes = {client: node for node, client in self.roster.clients.items() if node in connected}
+        answers = Answers({}, {}, {}, {})
+        for client in contents:
+            if client not in nodes:
+                answers.silent[client] = f"client {client} is not reachable"
+        asked = [client for client in sorted(contents, key=client_order) if client in nodes]
+        for _ in self._exchange.tries():
+            messages = [Message(contents[client], nodes[client], message_type) for client in asked]
+            again = self._sort_answers(asked, self.send_and_receive(messages, timeout=timeout), message_type, answers)
+            if not again:
+                break
+            asked = again
+        for reason in (*answers.refused.values(), *answers.failed.values(), *answers.silent.values()):
+            logger.warning("%s: %s", message_type, reason)
+        return Answers(
+            dict(sorted(answers.replies.items(), key=lambda item: client_order(item[0]))),
+            answers.refused,
+            answers.failed,
+            answers.silent,
+        )
+
+    def _sort_answers(
+        self, asked: Sequence[str], replies: Iterable[Message], message_type: str, answers: Answers
+    ) -> list[str]:
+        """Put each answer where it belongs; the clients whose answer was an error are to be asked again."""
+        unheard = set(asked)
+        again: list[str] = []
+        for reply in replies:
+            client = self.roster.clients[reply.metadata.src_node_id]
+            unheard.discard(client)
+            answers.failed.pop(client, None)
+            if reply.has_error():
+                answers.failed[client] = f"client {client}: {protocol.error_of(reply)}"
+                again.append(client)
+                continue
+            refusal = protocol.refusal_of(reply)
+            if refusal is None:
+                answers.replies[client] = reply
+            else:
+                (answers.refused if refusal.invalid_request else answers.failed)[client] = refusal.reason
+        for client in unheard:
+            answers.failed.pop(client, None)
+            reason = self.dropped.get(client)
+            if reason is None:
+                answers.silent[client] = f"client {client} did not answer {message_type}"
+            else:
+                barred = client not in self.roster.clients.values()
+                (answers.silent if barred else answers.failed)[client] = f"client {client} is left out: {reason}"
+        return again
+
+    def _named(self, clients: Collection[str] | None) -> list[str]:
+        return list(self.roster.staying.values() if clients is None else clients)
+
+    def connected(self) -> set[str]:
+        """Clients that stay and can be reached."""
+        return {self.roster.clients[node] for node in self.get_node_ids()}
+
+    def has_new_nodes(self) -> bool:
+        """Whether there are nodes that nobody has asked yet which client they are."""
+        return bool(set(self._grid.get_node_ids()) - set(self.roster.clients) - self._asked)
+
+    def reachable_leavers(self) -> list[str]:
+        """Clients that leave and are still connected."""
+        connected = set(self._grid.get_node_ids())
+        return [
+            client
+            for node, client in self.roster.clients.items()
+            if client in self.roster.leaving and node in connected
+        ]
+
+    def bar(self, client: str, reason: str) -> None:
+        """Take a client out of the nodes until the clients are identified anew."""
+        self.leave_out(client, reason)
+        self._asked -= {node for node, name in self.roster.clients.items() if name == client}
+        self.roster.clients = {node: name for node, name in self.roster.clients.items() if name != client}
+
+    def leave_out(self, client: str, reason: str) -> None:
+        """Name a client whose answer is not used, in the log once for each reason."""
+        if (client, reason) not in self._named_before:
+            logger.warning("client %s is left out: %s", client, reason)
+        self._named_before.add((client, reason))
+        self.dropped[client] = reason
+
+    def take_traffic(self) -> Traffic:
+        """The cost since this was last asked."""
+        taken, self._exchange.traffic = self._exchange.traffic, Traffic()
+        return taken
+
+    @property
+    def device_use(self) -> dict[DeviceUse, int]:
+        """How often clients answered on which device."""
+        return self._exchange.device_use
+
+    def _name_of(self, node: int) -> str:
+        return self.roster.clients.get(node, f"of node {node}")
+
+    # ------------------------------------------------------------------ Flower's Grid
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Eligible nodes, sorted by client."""
+        connected = set(self._grid.get_node_ids())
+        return [node for node in self.roster.staying if node in connected]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send messages; replies come sorted by client, without those that must not be used."""
+        self.dropped.clear()
+        replies = [
+            reply for reply in self._exchange.send(self._told(messages), timeout) if self._stamps.is_usable(reply)
+        ]
+        order = list(self.roster.clients)
+        return sorted(replies, key=lambda reply: order.index(reply.metadata.src_node_id))
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages without waiting."""
+        return self._grid.push_messages(self._told(messages))
+
+    def _told(self, messages: Iterable[Message]) -> list[Message]:
+        """The messages, each with when the samples of its client arrive; the contents that came stay as they are."""
+        told = []
+        for message in messages:
+            record = self._arrivals.get(self.roster.clients.get(message.metadata.dst_node_id, ""))
+            if record is not None and message.metadata.message_type in protocol.READS_SAMPLES:
+                message = copy.copy(message)
+                message.content = RecordDict({**message.content, protocol.ARRIVALS_KEY: record})
+            told.append(message)
+        return told
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Fetch replies to pushed messages."""
+        return self._grid.pull_messages(message_ids)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """Information on eligible nodes."""
+        return [node for node in self._grid.get_nodes() if node.node_id in self.roster.staying]
+
+    def set_run(self, run: Run) -> None:
+        """Set the run of the runtime's own Grid."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """The run of the runtime's own Grid."""
+        return self._grid.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Make a message as the runtime's own Grid does."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)

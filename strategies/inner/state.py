@@ -1,0 +1,277 @@
+"""What a strategy carries from round to round: read it, put it back, forget it.
+
+Momenta and copies of the model still carry what was forgotten, so they are reset on commit; a rollback and a restart
+put them back, bit for bit.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from enum import Enum, auto
+from typing import Any, Literal
+
+import numpy as np
+from flwr.app import ArrayRecord
+from flwr.serverapp import strategy as flower
+from flwr.serverapp.strategy import Strategy
+from flwr.serverapp.strategy.fedopt import FedOpt
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from fed_unlearn.arrays import Arrays, pack, unpack
+from fed_unlearn.errors import InvalidModelError
+from fed_unlearn.strategies.inner.kinds import layers, paths
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+StateScalar = bool | int | float | str | None
+"""What JSON has besides lists and objects."""
+
+_AT_CONSTRUCTION = "_fed_unlearn_at_construction"
+_CLASS = "class"
+_LAYOUT = ":layout"
+_ACCOUNTANT = "accountant:state"
+
+_EMPTY: tuple[tuple[type[Strategy], dict[str, object]], ...] = (
+    (FedOpt, {"current_arrays": None, "m_t": None, "v_t": None}),
+    (flower.FedAvgM, {"current_arrays": None, "momentum_vector": None}),
+    (flower.QFedAvg, {"current_arrays": None}),
+    (flower.DifferentialPrivacyServerSideFixedClipping, {"current_arrays": ArrayRecord()}),
+    (flower.DifferentialPrivacyServerSideAdaptiveClipping, {"current_arrays": ArrayRecord()}),
+)
+"""How Flower's own strategies start: one that was used before it was wrapped is reset to this all the same."""
+
+
+class _Marker(Enum):
+    """In place of a value; copies of an enumeration's member are itself."""
+
+    NO_STATE = auto()
+    ABSENT = auto()
+
+
+class _Layout(BaseModel):
+    """How arrays that belong to one attribute are put together again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["array", "list", "tuple", "dict", "record"]
+    names: tuple[int | str, ...]
+
+
+def remember_construction(inner: Strategy) -> None:
+    """Note what a strategy holds now as what it holds without any state; does nothing the second time."""
+    for layer in layers(inner):
+        if _AT_CONSTRUCTION not in vars(layer):
+            held = {
+                name: copy.deepcopy(value) if _is_state(value) else _Marker.NO_STATE
+                for name, value in vars(layer).items()
+            }
+            for cls, empty in _EMPTY:
+                if isinstance(layer, cls):
+                    held.update(empty)
+            vars(layer)[_AT_CONSTRUCTION] = held
+
+
+def server_state(inner: Strategy) -> tuple[dict[str, Arrays], dict[str, StateScalar]]:
+    """Everything that a strategy, and the one it wraps, carries from round to round.
+
+    That is every attribute that differs from what it was at construction and is an array, a list, tuple or dictionary
+    of arrays, an ArrayRecord, or a scalar of JSON. Of Flower's strategies: ``m_t`` and ``v_t`` of the adaptive server
+    optimisers, ``momentum_vector`` of FedAvgM, copies of the model (``current_arrays``), the clipping norm of adaptive
+    clipping. Adam's bias correction counts rounds by the number that :class:`Trainer` gives it, which is not state.
+
+    Parameters
+    ----------
+    inner : Strategy
+
+    Returns
+    -------
+    tuple of (dict of str to dict of ndarray, dict of str to scalar)
+        Arrays by attribute, ``strategy.NAME`` for what is wrapped, and then by name; scalars, among them how arrays are
+        put together. Both are copies.
+    """
+    remember_construction(inner)
+    arrays: dict[str, Arrays] = {}
+    scalars: dict[str, StateScalar] = {_CLASS: _class_of(inner)}
+    for prefix, layer in paths(inner).items():
+        for name, value in _changed(layer):
+            path = prefix + name
+            if _is_scalar(value):
+                scalars[path] = value  # type: ignore[assignment]
+            else:
+                layout, arrays[path] = _taken_apart(value)
+                scalars[path + _LAYOUT] = layout.model_dump_json()
+        accountant = _accountant_of(layer)
+        if accountant is not None:
+            scalars[prefix + _ACCOUNTANT] = json.dumps(accountant.state_dict())
+    return arrays, scalars
+
+
+def restore_server_state(inner: Strategy, arrays: Mapping[str, Arrays], scalars: Mapping[str, object]) -> None:
+    """Put a strategy into the state that :func:`server_state` read, whatever it is in now.
+
+    What Flower's own privacy accountant has counted never goes back: a release that was rolled back was seen.
+
+    Parameters
+    ----------
+    inner : Strategy
+        Constructed as the one that was read. A strategy of another class takes no state, with a line in the log: the
+        user has exchanged it.
+    arrays, scalars : mapping
+        As they were returned; the order of their entries does not matter.
+
+    Raises
+    ------
+    InvalidModelError
+        If arrays are missing.
+    """
+    remember_construction(inner)
+    _reset(inner, everything=True)
+    if scalars.get(_CLASS, _class_of(inner)) != _class_of(inner):
+        logger.warning("the stored state is of strategy %s; %s begins anew", scalars[_CLASS], _class_of(inner))
+        return
+    for prefix, layer in paths(inner).items():
+        for path, value in scalars.items():
+            name = path.removeprefix(prefix)
+            if not path.startswith(prefix) or "." in name or path == _CLASS:
+                continue
+            if path == prefix + _ACCOUNTANT:
+                _restore_accountant(layer, str(value))
+            elif name.endswith(_LAYOUT):
+                attribute = name.removesuffix(_LAYOUT)
+                vars(layer)[attribute] = _put_together(str(value), arrays.get(prefix + attribute, {}), attribute)
+            else:
+                vars(layer)[name] = value
+
+
+def reset_server_state(inner: Strategy) -> None:
+    """Forget what carries data: momenta, copies of the model, counters of a strategy of the user's own.
+
+    Kept are numbers that are named as a parameter of a constructor, such as a learning rate with a schedule, and the
+    norm of adaptive clipping: it is one number, itself released with noise, and going back to the first one would cost
+    every later round for nothing.
+    """
+    remember_construction(inner)
+    _reset(inner, everything=False)
+
+
+def fresh_copy(inner: Strategy) -> Strategy:
+    """A copy of a strategy as it was constructed, without anything of earlier rounds."""
+    remember_construction(inner)
+    copied = copy.deepcopy(inner)
+    _reset(copied, everything=True)
+    return copied
+
+
+def _reset(inner: Strategy, *, everything: bool) -> None:
+    for layer in layers(inner):
+        at_construction: dict[str, object] = vars(layer)[_AT_CONSTRUCTION]
+        for name, value in list(_changed(layer)):
+            if not everything and _is_scalar(value) and name in _kept_numbers(layer):
+                continue
+            if name in at_construction:
+                vars(layer)[name] = copy.deepcopy(at_construction[name])
+            else:
+                del vars(layer)[name]
+
+
+def _kept_numbers(layer: Strategy) -> set[str]:
+    named: set[str] = set()
+    for cls in type(layer).__mro__:
+        if "__init__" in vars(cls):
+            named.update(inspect.signature(vars(cls)["__init__"]).parameters)
+    return named | {"clipping_norm"}
+
+
+def _changed(layer: Strategy) -> Iterator[tuple[str, object]]:
+    at_construction: dict[str, object] = vars(layer)[_AT_CONSTRUCTION]
+    for name, value in vars(layer).items():
+        before = at_construction.get(name, _Marker.ABSENT)
+        if name == _AT_CONSTRUCTION or before is _Marker.NO_STATE or not _is_state(value):
+            continue
+        if before is _Marker.ABSENT or not _same(value, before):
+            yield name, value
+
+
+def _class_of(inner: Strategy) -> str:
+    return "/".join(type(layer).__name__ for layer in layers(inner))
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, np.ndarray | np.generic) and value.dtype != object
+
+
+def _is_state(value: object) -> bool:
+    match value:
+        case ArrayRecord():
+            return True
+        case list() | tuple():
+            return all(_is_array(item) for item in value)
+        case dict():
+            return all(isinstance(key, int | str) and _is_array(item) for key, item in value.items())
+    return _is_scalar(value) or _is_array(value)
+
+
+def _same(value: object, other: object) -> bool:
+    if _is_scalar(value) or _is_scalar(other):
+        return type(value) is type(other) and value == other
+    (layout, arrays), (other_layout, others) = _taken_apart(value), _taken_apart(other)
+    return layout == other_layout and all(_same_bytes(arrays[name], others[name]) for name in arrays)
+
+
+def _same_bytes(value: NDArray[Any], other: NDArray[Any]) -> bool:
+    return (value.dtype, value.shape, value.tobytes()) == (other.dtype, other.shape, other.tobytes())
+
+
+def _taken_apart(value: Any) -> tuple[_Layout, Arrays]:
+    match value:
+        case ArrayRecord():
+            return _Layout(kind="record", names=tuple(value)), unpack(value)
+        case list() | tuple():
+            kind: Literal["list", "tuple"] = "list" if isinstance(value, list) else "tuple"
+            return _Layout(kind=kind, names=tuple(range(len(value)))), _copies(enumerate(value))
+        case dict():
+            return _Layout(kind="dict", names=tuple(value)), _copies(value.items())
+    return _Layout(kind="array", names=(0,)), _copies([(0, value)])
+
+
+def _copies(items: Any) -> Arrays:
+    return {str(name): np.array(value, order="C") for name, value in items}
+
+
+def _put_together(text: str, arrays: Arrays, attribute: str) -> object:
+    layout = _Layout.model_validate_json(text)
+    missing = [name for name in layout.names if str(name) not in arrays]
+    if missing:
+        raise InvalidModelError(f"the stored state of {attribute} lacks array {missing[0]!r}; restore its file")
+    values = {name: np.array(arrays[str(name)]) for name in layout.names}
+    match layout.kind:
+        case "record":
+            return pack({str(name): value for name, value in values.items()})
+        case "list":
+            return list(values.values())
+        case "tuple":
+            return tuple(values.values())
+        case "dict":
+            return values
+    return values[0]
+
+
+def _accountant_of(layer: Strategy) -> Any:
+    accountant = getattr(layer, "accountant", None)
+    return accountant if hasattr(accountant, "load_state_dict") else None
+
+
+def _restore_accountant(layer: Strategy, text: str) -> None:
+    accountant, state = _accountant_of(layer), json.loads(text)
+    counted = sum(composition["count"] for composition in state.get("compositions", []))
+    if accountant is not None and accountant.num_releases < counted:
+        accountant.load_state_dict(state)

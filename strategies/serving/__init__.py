@@ -1,0 +1,1 @@
+"""Serving forget requests, from the queue to the commit."""

@@ -1,0 +1,156 @@
+"""From audits to the gate's evidence, and to a verdict on each request that was served together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fed_unlearn.arrays import all_finite
+from fed_unlearn.audits.evidence import evidence_of
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
+from fed_unlearn.protocol import RequestCounts
+from fed_unlearn.requests import ForgetRequest, ScopeKind
+from fed_unlearn.strategies import server_methods
+from fed_unlearn.strategies.clients.audit import Audit, classes_of, forget_accuracy
+from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method
+from fed_unlearn.strategies.serving.attempt import Attempt
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is done with a candidate that serves several requests.
+
+    Attributes
+    ----------
+    decisions : dict of str to Decision
+        By request. Those that are not accepted while others are have not been forgotten enough.
+    lost_too_much : bool
+        Whether it is the retained accuracy that fails, which all of them share.
+    """
+
+    decisions: Mapping[str, Decision]
+    lost_too_much: bool
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """Requests whose part of the candidate is accepted."""
+        return tuple(name for name, decision in self.decisions.items() if decision.verdict is Verdict.ACCEPT)
+
+    @property
+    def not_accepted(self) -> dict[str, Decision]:
+        """What is done with the others."""
+        return {name: item for name, item in self.decisions.items() if item.verdict is not Verdict.ACCEPT}
+
+    @property
+    def repairs(self) -> bool:
+        """Whether the candidate is to be repaired once more."""
+        return any(decision.verdict is Verdict.REPAIR for decision in self.decisions.values())
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The gate, told what a model does.
+
+    Attributes
+    ----------
+    gate : Gate
+    plan : UnlearningPlan
+        Says what sample requests want of their samples where they do not.
+    """
+
+    gate: Gate
+    plan: UnlearningPlan
+
+    def judge(
+        self, attempt: Attempt, audit: Audit, forgotten: frozenset[int], methods_left: Mapping[str, int]
+    ) -> Judgement:
+        """Judge the candidate of an attempt: what it kept jointly, what it forgot request by request.
+
+        Parameters
+        ----------
+        attempt : Attempt
+        audit : Audit
+            Of its candidate, with its requests.
+        forgotten : frozenset of int
+            Classes of committed requests.
+        methods_left : mapping of str to int
+            By request.
+        """
+        left_out = forgotten.union(audit.absent_classes, *(classes_of(request) for request in attempt.requests))
+        kept = self._kept(attempt, audit, left_out)
+        decisions: dict[str, Decision] = {}
+        lost_too_much = False
+        for request in attempt.requests:
+            name, scope, goal = request.id or "", request.scope.kind, self.goal_of(request)
+            counts = audit.pooled.targets.get(name, RequestCounts())
+            evidence = evidence_of(kept, scope, counts, audit.counts("validation"), methods_left.get(name, 0))
+            lost = self.gate.kept_too_little(scope, evidence, goal)
+            lost_too_much = lost_too_much or bool(lost)
+            looked_at = evidence.finite and not _forgets_by_construction(attempt.order.method, scope, goal)
+            reasons = (*(self.gate.forgot_too_little(scope, evidence, goal) if looked_at else ()), *lost)
+            decisions[name] = self.gate.verdict(evidence, reasons)
+        return Judgement(decisions, lost_too_much)
+
+    def after_failure(self, attempt: Attempt, reason: str, methods_left: int, *, unfit: bool = False) -> Decision:
+        """What follows an attempt that came to no candidate: as the gate decides, without repair."""
+        if not unfit and attempt.order.stronger + 1 < self.gate.max_attempts:
+            return Decision(Verdict.RETRY, (reason,))
+        return Decision(Verdict.ESCALATE if methods_left else Verdict.ROLL_BACK, (reason,))
+
+    def relapse_of(self, request: ForgetRequest, audit: Audit) -> str | None:
+        """Why a committed request would not pass any more; None where it would, or where nobody can tell.
+
+        Where the samples are kept no longer, a class is judged by validation samples of it.
+        """
+        scope, goal = request.scope.kind, self.goal_of(request)
+        accuracy = forget_accuracy(audit, request)
+        classes = classes_of(request)
+        if accuracy is None and classes:
+            counts = audit.counts("validation")
+            accuracy = counts.accuracy(only=classes) if counts is not None else None
+        bound = self.gate.thresholds(scope, goal).max_forget_accuracy
+        if accuracy is None or bound is None or accuracy <= bound:
+            return None
+        return f"forget accuracy {accuracy:.3f} is over {bound:.3f}"
+
+    def goal_of(self, request: ForgetRequest) -> str | None:
+        """What a sample request wants of its samples; None where its method has no such choice."""
+        if request.scope.kind != "sample":
+            return None
+        try:
+            goal = self.plan.parameters_of(request).get("goal")
+        except InvalidParameterError:  # of a request that was served by another plan
+            goal = request.parameters.get("goal")
+        return str(goal) if goal is not None else None
+
+    @staticmethod
+    def _kept(attempt: Attempt, audit: Audit, left_out: frozenset[int]) -> Evidence:
+        served = attempt.served
+        clients = set(audit.replies)
+        for known in (served.audit, served.first_audit):
+            if known is not None and clients & set(known.replies):
+                clients &= set(known.replies)
+
+        def accuracy(of: Audit | None) -> float | None:
+            counts = of.counts("validation", clients) if of is not None else None
+            return counts.accuracy(without=left_out) if counts is not None else None
+
+        return Evidence(
+            forget_accuracy=None,
+            retain_accuracy=accuracy(audit),
+            accepted_retain_accuracy=accuracy(served.audit),
+            first_retain_accuracy=accuracy(served.first_audit),
+            finite=all_finite(attempt.candidate),
+            repair_rounds=attempt.repair_rounds,
+            attempt=attempt.order.stronger + 1,
+        )
+
+
+def _forgets_by_construction(method: str, scope: ScopeKind, goal: str | None) -> bool:
+    """Whether a model is what it should become whatever it says of the samples: it was trained without them.
+
+    A request for misclassification, or for a class, asks for more or can be seen.
+    """
+    retrained = is_server_method(method) and server_methods.method_class(method).is_retraining
+    return retrained and (scope == "client" or goal == "indistinguishable")

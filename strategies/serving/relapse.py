@@ -1,0 +1,143 @@
+"""Whether what was forgotten stays forgotten: audits of all earlier requests, and requests that are opened again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fed_unlearn.ledger import Fact, Ledger, LedgerEntry
+from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.strategies.clients.audit import Audit, classes_of, forget_accuracy
+from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.outcomes import RelapseRow
+from fed_unlearn.strategies.serving.figures import Measuring
+from fed_unlearn.strategies.serving.judge import Judge
+
+_EVENT = "relapse-audit"
+_DUE = "relapse-looks-due"
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+
+@dataclass(frozen=True)
+class RelapseWatch:
+    """Looks at all committed requests after every commit and every training experience, on raw outputs.
+
+    Attributes
+    ----------
+    ledger, measuring, judge
+        What it works with.
+    reopens : bool
+        Whether a request that relapsed is tried again.
+    on_row : callable
+        Told what was found.
+    """
+
+    ledger: Ledger
+    measuring: Measuring
+    judge: Judge
+    reopens: bool
+    on_row: Callable[[RelapseRow], None]
+
+    def look(self, after: str, audit: Audit | None, *, may_reopen: bool) -> None:
+        """Record how all committed requests stand.
+
+        Parameters
+        ----------
+        after : str
+            What happened before, for instance ``"train:2"`` or a request's id.
+        audit : Audit or None
+            Of the served model, with these requests; made anew where there is none.
+        may_reopen : bool
+            Whether a request that relapsed may be opened again now.
+        """
+        entries = self.ledger.committed()
+        if not entries:
+            return
+        if audit is None:
+            try:
+                audit = self.measuring.audit_of(self.measuring.served.arrays)
+            except NobodyAnsweredError as error:
+                logger.warning("after %s: %s; relapse is looked for the next time", after, error)
+                return
+        relapsed = {
+            entry.id: reason
+            for entry in entries
+            if entry.status is Status.COMMITTED and (reason := self.judge.relapse_of(entry.request, audit)) is not None
+        }
+        test = audit.counts("test")
+        row = RelapseRow(
+            after,
+            {entry.id: forget_accuracy(audit, entry.request) for entry in entries},
+            {
+                entry.id: test.accuracy(only=classes_of(entry.request))
+                if test is not None and classes_of(entry.request)
+                else None
+                for entry in entries
+            },
+            tuple(relapsed),
+        )
+        with self.ledger.transaction():
+            self.ledger.note(_EVENT, _facts(row))
+            due = _due(self.ledger)
+            if due.pop(after, None) is not None:
+                self.ledger.set_state(_DUE, due or None)
+            for entry in entries:
+                if entry.id in relapsed:
+                    self._relapsed(entry, relapsed[entry.id], audit, may_reopen=may_reopen)
+        self.on_row(row)
+
+    def catch_up(self) -> None:
+        """Do what a crash has cut off, or could not be done since no client answered."""
+        for after, may_reopen in _due(self.ledger).items():
+            self.look(after, None, may_reopen=may_reopen)
+
+    def _relapsed(self, entry: LedgerEntry, reason: str, audit: Audit, *, may_reopen: bool) -> None:
+        logger.warning("request %s has relapsed: %s", entry.id, reason)
+        self.ledger.note("relapsed", {}, request_id=entry.id)
+        readable = forget_accuracy(audit, entry.request) is not None
+        if self.reopens and may_reopen and readable:
+            self.ledger.advance(entry.id, Status.REOPENED, attempt=entry.attempt, reason=reason)
+
+
+def owe_look(ledger: Ledger, after: str, *, may_reopen: bool) -> None:
+    """Write down that :meth:`RelapseWatch.look` is to follow; in the transaction of what it follows."""
+    if ledger.committed():
+        ledger.set_state(_DUE, {**_due(ledger), after: may_reopen})
+
+
+def is_look_due(ledger: Ledger) -> bool:
+    """Whether something happened that no look has followed yet."""
+    return bool(_due(ledger))
+
+
+def relapse_rows(ledger: Ledger) -> list[RelapseRow]:
+    """All that was ever found, from the ledger."""
+    rows: list[RelapseRow] = []
+    for event in ledger.events():
+        if event.name != _EVENT:
+            continue
+        found: dict[str, dict[str, float | None]] = {"forget_accuracy": {}, "test_forget_accuracy": {}}
+        relapsed: list[str] = []
+        for key, value in event.facts.items():
+            name, _, request_id = key.partition("/")
+            if name in found and isinstance(value, int | float):
+                found[name][request_id] = float(value)
+            elif name == "relapsed":
+                relapsed.append(request_id)
+        rows.append(RelapseRow(str(event.facts["after"]), **found, relapsed=tuple(relapsed)))
+    return rows
+
+
+def _due(ledger: Ledger) -> dict[str, bool]:
+    due = ledger.state(_DUE)
+    return due if isinstance(due, dict) else {}
+
+
+def _facts(row: RelapseRow) -> dict[str, Fact]:
+    facts: dict[str, Fact] = {"after": row.after}
+    for name, values in (("forget_accuracy", row.forget_accuracy), ("test_forget_accuracy", row.test_forget_accuracy)):
+        facts.update({f"{name}/{request_id}": value for request_id, value in values.items() if value is not None})
+    facts.update({f"relapsed/{request_id}": True for request_id in row.relapsed})
+    return facts

@@ -1,0 +1,279 @@
+"""Which requests are served next, which share their rounds, and which have to wait."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.ledger import Ledger, LedgerEntry
+from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
+from fed_unlearn.strategies.clients.roster import Roster, client_order
+from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method
+from fed_unlearn.strategies.state import DurableState
+
+
+class Standing(Enum):
+    """What can be done about a pending request now."""
+
+    READY = "ready"
+    WAITS = "waits"
+    HELD = "held"
+    IMPOSSIBLE = "impossible"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A pending request, what can be done about it, and why where that is nothing."""
+
+    entry: LedgerEntry
+    standing: Standing
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that are served together.
+
+    Attributes
+    ----------
+    entries : tuple of LedgerEntry
+    number : int
+        Of the attempt.
+    method : str
+    stronger : int
+    """
+
+    entries: tuple[LedgerEntry, ...]
+    number: int
+    method: str
+    stronger: int
+
+    @property
+    def requests(self) -> tuple[ForgetRequest, ...]:
+        """Their requests."""
+        return tuple(entry.request for entry in self.entries)
+
+
+@dataclass
+class Asked:
+    """What several requests ask for together, every sample counted once.
+
+    Attributes
+    ----------
+    classes : set of int
+    clients : set of str
+    samples : Counter of str
+        Single samples by client.
+    """
+
+    classes: set[int] = field(default_factory=set)
+    clients: set[str] = field(default_factory=set)
+    samples: Counter[str] = field(default_factory=Counter)
+
+    def add(self, request: ForgetRequest) -> None:
+        """Count one more."""
+        match request.scope:
+            case ClassScope(classes=classes):
+                self.classes.update(classes)
+            case SampleScope(client=client, sample_ids=ids, count=count):
+                self.samples[client] += len(ids) or count
+            case ClientScope(client=client):
+                self.clients.add(client)
+
+    def count(self, held: Mapping[str, Sequence[int]]) -> int:
+        """How many samples these are at most, of what each client holds of each class."""
+        total = 0
+        for client, counts in held.items():
+            of_classes = sum(counts[item] for item in self.classes if item < len(counts))
+            everything = sum(counts)
+            total += everything if client in self.clients else min(everything, of_classes + self.samples[client])
+        return total
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """Looks at what is pending, in order of priority, deadline and arrival; made anew for every look.
+
+    Attributes
+    ----------
+    ledger : Ledger
+    state : DurableState
+    plan : UnlearningPlan
+    roster : Roster
+    """
+
+    ledger: Ledger
+    state: DurableState
+    plan: UnlearningPlan
+    roster: Roster
+
+    def place(self, entry: LedgerEntry, connected: Collection[str]) -> Placed:
+        """What can be done about a request now; those before it, in their order, are to be placed first.
+
+        Parameters
+        ----------
+        entry : LedgerEntry
+        connected : collection of str
+            Clients that can be reached.
+        """
+        request = entry.request
+        if not connected:
+            return Placed(entry, Standing.WAITS, "no client is reachable")
+        reason = self._impossible(entry)
+        if reason is not None:
+            return Placed(entry, Standing.IMPOSSIBLE, reason)
+        if isinstance(request.scope, SampleScope | ClientScope) and request.scope.client not in self._met:
+            reason = f"no client {request.scope.client} has been seen yet; it is served when there is one"
+            return Placed(entry, Standing.WAITS, f"{reason}, withdraw it where the name is wrong")
+        if not entry.approved and entry.attempt == 0:
+            share = self._share_over_its_bound(request)
+            if share is not None:
+                return Placed(entry, Standing.HELD, f"{share}; approve or withdraw it")
+        if entry.attempt == 0:
+            self._asked.add(request)
+        if isinstance(request.scope, SampleScope) and request.scope.client not in connected:
+            return Placed(entry, Standing.WAITS, f"client {request.scope.client} is not reachable")
+        if isinstance(request.scope, ClassScope) and not self._is_held(request.scope.classes, connected):
+            absent = sorted(self.roster.known - self.roster.leaving - set(connected), key=client_order)
+            if absent:
+                reason = f"no reachable client holds a sample of {request.target()}"
+                return Placed(entry, Standing.WAITS, f"{reason}; clients {', '.join(absent)} may")
+        return Placed(entry, Standing.READY)
+
+    def batch(self, ready: list[LedgerEntry]) -> Batch:
+        """The first of the requests that can be served, and all that are served alike.
+
+        Parameters
+        ----------
+        ready : list of LedgerEntry
+            In order; at least one.
+        """
+        first, *others = ready
+        method, stronger = self.method_of(first)
+        chosen = [first]
+        if self._may_share(first, method):
+            key = self._key(first)
+            taken = set(_classes(first))
+            for entry in others:
+                fits = self._may_share(entry, method) and self._key(entry) == key
+                if fits and not taken & set(_classes(entry)) and self._leaves_enough(taken, _classes(entry)):
+                    chosen.append(entry)
+                    taken |= set(_classes(entry))
+        return Batch(tuple(chosen), first.attempt + 1, method, stronger)
+
+    def method_of(self, entry: LedgerEntry) -> tuple[str, int]:
+        """The method that a request is tried by next, and how often its setting is made stronger."""
+        memory = self.state.request(entry.id)
+        methods = self.plan.methods_of(entry.request)
+        index = min(int(str(memory.get("method_index", 0))), len(methods) - 1)  # the plan may have become shorter
+        return methods[index], int(str(memory.get("tries", 0)))
+
+    def methods_left(self, entry: LedgerEntry) -> int:
+        """How many methods may still be tried after the one in use."""
+        index = int(str(self.state.request(entry.id).get("method_index", 0)))
+        return max(0, len(self.plan.methods_of(entry.request)) - 1 - index)
+
+    def _may_share(self, entry: LedgerEntry, method: str) -> bool:
+        alone = bool(self.state.request(entry.id).get("alone", False))
+        return self.plan.share_rounds and not alone and not is_server_method(method)
+
+    def _key(self, entry: LedgerEntry) -> tuple[object, ...]:
+        method, stronger = self.method_of(entry)
+        parameters = json.dumps(self.plan.parameters_of(entry.request, method), sort_keys=True, default=str)
+        return entry.request.scope.kind, method, parameters, stronger, entry.attempt
+
+    def _impossible(self, entry: LedgerEntry) -> str | None:
+        request = entry.request
+        forgotten = self.ledger.forgotten_classes() if not entry.ever_committed else frozenset[int]()
+        classes = self.roster.class_count
+        match request.scope:
+            case ClassScope(classes=asked):
+                absent = [item for item in asked if item >= classes]
+                if absent:
+                    return f"class {absent[0]} is not a class of the data (0..{classes - 1})"
+                if again := sorted(forgotten & set(asked)):
+                    return f"class {again[0]} is forgotten already"
+                if not self._leaves_enough(forgotten, asked):
+                    return f"it would leave fewer than 2 of {classes} classes"
+            case SampleScope(client=client) | ClientScope(client=client):
+                if client in self._forgotten_clients(but=entry.id):
+                    return f"client {client} is forgotten already"
+                others = self._met - self.roster.leaving - {client}
+                if isinstance(request.scope, ClientScope) and not others:
+                    return f"client {client} is the last one that is left"
+        try:
+            for method in self.plan.methods_of(request):
+                self.plan.parameters_of(request, method)
+        except FedUnlearnError as error:
+            return str(error)
+        return None
+
+    def _leaves_enough(self, taken: Collection[int], asked: Collection[int]) -> bool:
+        """Whether two classes are left at least, when these and those go and all that are forgotten already."""
+        gone = {*self.ledger.forgotten_classes(), *taken, *asked}
+        return not asked or self.roster.class_count - len(gone) >= 2
+
+    def _is_held(self, classes: Collection[int], clients: Collection[str]) -> bool:
+        held = self.roster.class_samples
+        return any(held[client][item] for client in clients if client in held for item in classes)
+
+    @cached_property
+    def _met(self) -> set[str]:
+        """Clients that were ever seen; what others hold is not known."""
+        return {*self.roster.clients.values(), *self.ledger.known_clients()}
+
+    @cached_property
+    def _tried(self) -> list[LedgerEntry]:
+        """Requests whose samples are in quarantine, or forgotten."""
+        over = (Status.REJECTED, Status.WITHDRAWN)
+        return [entry for entry in self.ledger.entries() if entry.attempt > 0 and entry.status not in over]
+
+    @cached_property
+    def _asked(self) -> Asked:
+        asked = Asked()
+        for entry in self._tried:
+            asked.add(entry.request)
+        return asked
+
+    def _forgotten_clients(self, but: str) -> set[str]:
+        scopes = [entry.request.scope for entry in self._tried if entry.id != but]
+        return {scope.client for scope in scopes if isinstance(scope, ClientScope)}
+
+    def _share_over_its_bound(self, request: ForgetRequest) -> str | None:
+        held = self.roster.class_samples
+        total = sum(map(sum, held.values()))
+        holds = self.plan.holds
+        asked, of_class, of_client = 0, 0.0, 0.0
+        match request.scope:
+            case ClassScope(classes=classes):
+                asked, of_class = sum(counts[item] for counts in held.values() for item in classes), 1.0
+            case SampleScope(client=client, sample_ids=ids, count=count, of_class=drawn_class):
+                asked = len(ids) or count
+                of_client = asked / max(1, sum(held.get(client, ())))
+                if drawn_class is not None and drawn_class < self.roster.class_count:
+                    of_class = asked / max(1, sum(counts[drawn_class] for counts in held.values()))
+            case ClientScope(client=client):
+                asked, of_client = sum(held.get(client, ())), 1.0
+        together = Asked(set(self._asked.classes), set(self._asked.clients), Counter(self._asked.samples))
+        together.add(request)
+        forgotten = max(together.count(held), sum(self.roster.excluded_samples.values()))
+        of_data = forgotten / max(1, total)
+        for name, share, bound in (
+            ("all data, with what was forgotten before,", of_data, holds.data),
+            ("a class", of_class, holds.of_class),
+            ("a client", of_client, holds.of_client),
+        ):
+            if bound is not None and share > bound:
+                return f"it asks for {share:.0%} of {name} and more than {bound:.0%} needs approval"
+        return None
+
+
+def _classes(entry: LedgerEntry) -> tuple[int, ...]:
+    scope = entry.request.scope
+    return scope.classes if isinstance(scope, ClassScope) else ()

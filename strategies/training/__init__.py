@@ -1,0 +1,1 @@
+"""Training rounds, experiences, and the rounds that are kept for replay."""

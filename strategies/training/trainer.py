@@ -1,0 +1,245 @@
+"""Ordinary training rounds, run through the hooks of the inner Flower strategy."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app.exception import AppExitException
+from flwr.serverapp.strategy import Strategy
+
+from fed_unlearn.arrays import Arrays, all_finite, clipped, difference, longest_usual, norm, pack, unpack
+from fed_unlearn.seeding import derive_seed
+from fed_unlearn.strategies.clients.grid import EligibleGrid
+from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply, weight_of, with_arrays
+from fed_unlearn.strategies.inner import (
+    aggregate_replies,
+    minima_within,
+    reset_server_state,
+    seeded_sampling,
+    undone_on_error,
+    weight_key,
+)
+from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+EvaluateFunction = Callable[[int, ArrayRecord], MetricRecord | None]
+
+Record = Callable[[int, Arrays, Mapping[str, tuple[Arrays, float]]], None]
+"""Told of a round: its number, the model that it started from, and each client's model and weight by client."""
+
+
+@dataclass(frozen=True)
+class TrainingRound:
+    """What one round gave.
+
+    Attributes
+    ----------
+    arrays : dict of ndarray
+        The aggregated model; the round's start where nothing usable came back.
+    config : ConfigRecord
+        As the inner strategy completed it.
+    train_metrics, evaluate_metrics : MetricRecord or None
+        As the inner strategy aggregated them.
+    update_norms : tuple of float
+        How far each client moved; empty unless asked for.
+    """
+
+    arrays: Arrays
+    config: ConfigRecord
+    train_metrics: MetricRecord | None
+    evaluate_metrics: MetricRecord | None
+    update_norms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """Runs rounds of an inner strategy over eligible clients; no client can stop one, or spoil it alone by accident.
+
+    A reply that cannot be used is left out, and its client named in the log. Where the strategy makes nothing of the
+    others, the model stays as it was for that round, and the log says why. A change that is absurdly long both for the
+    last round and beside the others of its own is scaled down, where the strategy does not bound changes by itself.
+
+    Attributes
+    ----------
+    inner : Strategy
+    grid : EligibleGrid
+    timeout : float
+        Seconds that each exchange waits for answers.
+    seed : int
+        Of the inner strategy's sampling of clients, and of what it draws in aggregation.
+    record : callable, optional
+        Told of every round that changed the model; its arrays are read-only, and may be kept.
+    accountant : PrivacyAccountant, optional
+        Counts rounds with noise, as ``"train"``.
+    noise_seed : int, optional
+        Of the noise of a differential-privacy wrapper; the seed above where none is given. Clients are told that one
+        with every request, and who knows it can take the noise off: outside of simulations, give a secret one.
+    max_norm_factor : float, optional
+        A change is absurdly long beyond so many times what is usual: the larger one of the last round's median norm
+        and this round's. None leaves all changes as they are, and so does a round of one reply.
+    """
+
+    inner: Strategy
+    grid: EligibleGrid
+    timeout: float
+    seed: int
+    record: Record | None = None
+    accountant: PrivacyAccountant | None = None
+    noise_seed: int | None = None
+    max_norm_factor: float | None = None
+    _filter: ReplyFilter = field(default_factory=ReplyFilter, init=False, repr=False, compare=False)
+
+    def train(
+        self,
+        arrays: Arrays,
+        number: int,
+        train_config: ConfigRecord,
+        *,
+        evaluate_config: ConfigRecord | None = None,
+        usual_norm: float | None = None,
+        measure_norms: bool = False,
+    ) -> TrainingRound:
+        """One round.
+
+        Parameters
+        ----------
+        arrays : dict of ndarray
+            The model that the round starts from.
+        number : int
+            Running number over all experiences, from 1: clients derive their seeds from it.
+        train_config : ConfigRecord
+        evaluate_config : ConfigRecord, optional
+            Evaluate the result through the inner strategy, with this configuration.
+        usual_norm : float, optional
+            Median norm of the clients' changes in the last round.
+        measure_norms : bool
+            Whether the clients' update norms are wanted.
+        """
+        config = ConfigRecord(dict(train_config))
+        bounds = self.max_norm_factor is not None
+        replies = self._replies(arrays, number, config, keep_arrays=measure_norms or bounds or self.record is not None)
+        norms: tuple[float, ...] = ()
+        if measure_norms or bounds:
+            replies, norms = self._bounded(arrays, replies, usual_norm)
+        candidate, train_metrics = self._aggregated(arrays, number, replies)
+        if candidate is not None and self.record is not None:
+            self.record(number, arrays, {reply.client: (reply.arrays, reply.weight) for reply in replies})
+        trained = arrays if candidate is None else candidate
+        evaluated = self._evaluate(trained, number, evaluate_config) if evaluate_config is not None else None
+        return TrainingRound(trained, config, train_metrics, evaluated, norms)
+
+    def _replies(self, arrays: Arrays, number: int, config: ConfigRecord, *, keep_arrays: bool) -> list[UsableReply]:
+        record = pack(arrays)
+        try:
+            with self._sampling("train-sample", number):
+                messages = list(self.inner.configure_train(number, record, config, self.grid))
+        except (AppExitException, ValueError) as error:
+            # A privacy budget that is spent, or a node too few for the strategy's own accountant.
+            logger.warning("training round %d: nobody is asked: %s: %s", number, type(error).__name__, error)
+            return []
+        return self._filter.usable(
+            self.grid.send_and_receive(messages, timeout=self.timeout),
+            _sent(messages, record, arrays),
+            asked={message.metadata.dst_node_id: self._client_at(message.metadata.dst_node_id) for message in messages},
+            weight_key=weight_key(self.inner),
+            keep_arrays=keep_arrays,
+        )
+
+    def _bounded(
+        self, base: Arrays, replies: Sequence[UsableReply], usual_norm: float | None
+    ) -> tuple[list[UsableReply], tuple[float, ...]]:
+        """The replies, absurdly long changes scaled down; and how long each change is then."""
+        norms = [norm(difference(reply.arrays, base)) for reply in replies]
+        bounded = list(replies)
+        if self.max_norm_factor is None:
+            return bounded, tuple(norms)
+        bound = longest_usual(norms, self.max_norm_factor, usual_norm)
+        for index, reply in enumerate(replies):
+            if norms[index] > bound:
+                logger.warning(
+                    "client %s: its change is %.3g long, over %.3g; it is scaled down",
+                    reply.client,
+                    norms[index],
+                    bound,
+                )
+                bounded[index] = with_arrays(reply, clipped(reply.arrays, base, bound))
+                norms[index] = bound
+        return bounded, tuple(norms)
+
+    def _aggregated(
+        self, arrays: Arrays, number: int, replies: Sequence[UsableReply]
+    ) -> tuple[Arrays | None, MetricRecord | None]:
+        """What the strategy makes of the replies; no model where that is nothing, or no model."""
+        try:
+            with undone_on_error(self.inner):
+                candidate, metrics = aggregate_replies(
+                    self.inner,
+                    arrays,
+                    [reply.message for reply in replies],
+                    number,
+                    seed=self.seed if self.noise_seed is None else self.noise_seed,
+                    purpose="train",
+                    accountant=self.accountant,
+                )
+        except Exception as error:  # whatever clients can make a strategy raise must not end the run
+            logger.warning(
+                "training round %d: %s made nothing of %d replies, and the model stays as it was: %s: %s",
+                number,
+                type(self.inner).__name__,
+                len(replies),
+                type(error).__name__,
+                error,
+            )
+            return None, None
+        if candidate is None:
+            logger.warning(
+                "training round %d: no model came of %d usable replies; the model stays as it was", number, len(replies)
+            )
+        elif not all_finite(candidate):
+            logger.warning("training round %d: the aggregate is not finite; the model stays as it was", number)
+            reset_server_state(self.inner)
+            return None, metrics
+        return candidate, metrics
+
+    def _evaluate(self, arrays: Arrays, number: int, evaluate_config: ConfigRecord) -> MetricRecord | None:
+        config = ConfigRecord(dict(evaluate_config))
+        with self._sampling("evaluate-sample", number):
+            messages = list(self.inner.configure_evaluate(number, pack(arrays), config, self.grid))
+        if not messages:
+            return None
+        replies = [reply for reply in self.grid.send_and_receive(messages, timeout=self.timeout) if self._counts(reply)]
+        try:
+            return self.inner.aggregate_evaluate(number, replies)
+        except Exception as error:  # as above
+            logger.warning("training round %d: no evaluation: %s: %s", number, type(error).__name__, error)
+            return None
+
+    def _counts(self, reply: Message) -> bool:
+        """Whether an evaluation has a weight to average it by; strategies see to errors themselves."""
+        key = weight_key(self.inner)
+        if reply.has_error() or weight_of(reply, key) is not None:
+            return True
+        self._filter.leave_out(self._client_at(reply.metadata.src_node_id), f"its {key} is not a finite number above 0")
+        return False
+
+    def _client_at(self, node: int) -> str:
+        return self.grid.roster.clients.get(node) or f"of node {node}"
+
+    @contextmanager
+    def _sampling(self, purpose: str, number: int) -> Iterator[None]:
+        available = len(list(self.grid.get_node_ids()))
+        with minima_within(self.inner, available), seeded_sampling(derive_seed(self.seed, purpose, number)):
+            yield
+
+
+def _sent(messages: Iterable[Message], record: ArrayRecord, arrays: Arrays) -> Arrays:
+    """The model that clients were sent: strategies of a user's own may send another than they were given."""
+    for message in messages:
+        for sent in message.content.array_records.values():
+            return arrays if sent is record else unpack(sent)
+    return arrays
