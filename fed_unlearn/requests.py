@@ -82,8 +82,9 @@ class ForgetRequest:
         Name of the unlearning method; the strategy's default for the scope where none is given.
     parameters : mapping of str to bool, int, float or str
         Hyper-parameters of the method that differ from its defaults.
-    id : str, optional
-        Idempotence key on the server and on every client; the ledger numbers requests without one.
+    id : str
+        Idempotence key on the server and on every client. Empty until the request is received: the ledger then gives
+        it a number.
     priority : int
         Higher ones are served first; of 64 bits.
     deadline : float, optional
@@ -98,7 +99,7 @@ class ForgetRequest:
     scope: Scope
     method: str | None = None
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
-    id: str | None = None
+    id: str = ""
     priority: int = field(default=0, kw_only=True)
     deadline: float | None = field(default=None, kw_only=True)
 
@@ -122,7 +123,7 @@ class ForgetRequest:
         cls,
         *classes: int,
         method: str | None = None,
-        id: str | None = None,
+        id: str = "",
         priority: int = 0,
         deadline: float | None = None,
         **parameters: ParameterValue,
@@ -146,7 +147,7 @@ class ForgetRequest:
         count: int = 0,
         of_class: int | None = None,
         method: str | None = None,
-        id: str | None = None,
+        id: str = "",
         priority: int = 0,
         deadline: float | None = None,
         **parameters: ParameterValue,
@@ -161,7 +162,7 @@ class ForgetRequest:
         client: str | int,
         *,
         method: str | None = None,
-        id: str | None = None,
+        id: str = "",
         priority: int = 0,
         deadline: float | None = None,
         **parameters: ParameterValue,
@@ -225,7 +226,7 @@ class ForgetRequest:
                 case other:
                     raise InvalidRequestError(f"scope {other!r} is unknown; known are class, sample and client")
             order = {"priority": body.get("priority", 0), "deadline": body.get("deadline")}
-            return cls(scope, body["method"], body["parameters"], body["id"], **order)
+            return cls(scope, body["method"], body["parameters"], body["id"] or "", **order)
         except InvalidRequestError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -49,7 +49,7 @@ Timeline = tuple[Train | Forget, ...]
 
 def requests_of(entry: Train | Forget) -> list[str]:
     """The ids of an entry's requests; none of a training experience."""
-    return [request.id or "" for request in entry.requests] if isinstance(entry, Forget) else []
+    return [request.id for request in entry.requests] if isinstance(entry, Forget) else []
 
 
 def repair_config(entry: Train | Forget) -> ConfigRecord | None:

@@ -61,7 +61,7 @@ class LedgerEntry:
     @property
     def id(self) -> str:
         """The request's id, which every entry has."""
-        return self.request.id or ""
+        return self.request.id
 
 
 class RequestRecords(LedgerFile):

@@ -160,7 +160,7 @@ class LocalAttempt:
             self.samples.retained,
             self.samples.validation,
             excluded_classes=sorted(self.left_out),
-            seed=(self.seed, "unlearn", self.request.id or "", self.number, self._step, self.client),
+            seed=(self.seed, "unlearn", self.request.id, self.number, self._step, self.client),
         )
         self._step += 1
         self.passes.add(outcome.forward_passes, outcome.backward_passes)

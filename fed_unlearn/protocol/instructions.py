@@ -65,7 +65,7 @@ class Target(BaseModel):
     def of(cls, request: ForgetRequest, attempt: int = 0) -> Target:
         """What a request asks a client for."""
         scope = request.scope
-        named = cls(request_id=request.id or "", attempt=attempt, scope=scope.kind)
+        named = cls(request_id=request.id, attempt=attempt, scope=scope.kind)
         match scope:
             case ClassScope(classes=classes):
                 return named.model_copy(update={"classes": classes})

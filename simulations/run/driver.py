@@ -187,7 +187,7 @@ def serve(
         if report is not None:
             report.note(position, entry, trained, result)
         if oracle and isinstance(entry, Forget):
-            served = [outcome.request.id or "" for outcome in result.requests if outcome.before is not None]
+            served = [outcome.request.id for outcome in result.requests if outcome.before is not None]
             if served:
                 recorder.note_oracles(strategy.retrain_oracles(grid, served), strategy)
 

@@ -146,7 +146,7 @@ class Recorder:
         points: list[HistoryPoint] = []
         if outcome.after is not None and outcome.after.test_retain_accuracy is not None:
             point = HistoryPoint(
-                event=outcome.request.id or "",
+                event=outcome.request.id,
                 round=self._round,
                 test_accuracy=outcome.after.test_retain_accuracy,
                 test_forget_accuracy=outcome.after.test_forget_accuracy,
@@ -182,7 +182,7 @@ class Recorder:
 
 def _request_result(outcome: RequestOutcome) -> RequestResult:
     return RequestResult(
-        id=outcome.request.id or "",
+        id=outcome.request.id,
         scope=outcome.request.scope.kind,
         target=outcome.request.target(),
         method=outcome.method,

@@ -219,7 +219,7 @@ class Measured:
         """
         classes = classes_of(request)
         measured = target or self.audit
-        counts = measured.pooled.targets.get(request.id or "", RequestCounts())
+        counts = measured.pooled.targets.get(request.id, RequestCounts())
         test = measured.counts("test") or self.audit.counts("test")
         comparable = sum(counts.member_histogram) > 0 and sum(counts.outsider_histogram) > 0
         return Figures(
@@ -238,7 +238,7 @@ class Measured:
 
 def forget_accuracy(audit: Audit, request: ForgetRequest) -> float | None:
     """Accuracy on D_f; None where no holder may read it."""
-    counts = audit.pooled.targets.get(request.id or "")
+    counts = audit.pooled.targets.get(request.id)
     return counts.correct / counts.total if counts is not None and counts.total else None
 
 

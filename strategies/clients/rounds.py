@@ -127,7 +127,7 @@ class Rounds:
                     by_client.setdefault(client, []).append(request)
         contents: dict[tuple[str, ...], RecordDict] = {}
         for asked in by_client.values():
-            key = tuple(request.id or "" for request in asked)
+            key = tuple(request.id for request in asked)
             if key not in contents:
                 instruction = protocol.UnlearnInstruction(
                     targets=tuple(protocol.Target.of(request, order.attempt) for request in asked),
@@ -143,7 +143,7 @@ class Rounds:
                 contents[key] = protocol.content(instruction, record)
         answers = self.grid.ask_each(
             protocol.UNLEARN,
-            {client: contents[tuple(request.id or "" for request in asked)] for client, asked in by_client.items()},
+            {client: contents[tuple(request.id for request in asked)] for client, asked in by_client.items()},
             self.timeout,
         )
         return self._checked(answers, base, by_client, has_arrays=order.method is not None)
@@ -248,7 +248,7 @@ class Rounds:
         """``train.confirm`` or ``train.discard``: to every client that may hold something of the requests."""
         by_client: dict[str, list[protocol.Target]] = {}
         for request in requests:
-            target = protocol.Target.of(request, attempts.get(request.id or "", 0))
+            target = protocol.Target.of(request, attempts.get(request.id, 0))
             named = client_of(request)
             staying = list(self.grid.roster.staying.values())
             for client in (clients or staying) if named is None else (named,):
@@ -310,10 +310,10 @@ def _told(
     if told is None:
         return {}, {}, "its reply does not say what it holds"
     held, refused = told
-    own = {request.id or "" for request in asked if client_of(request) is not None}
+    own = {request.id for request in asked if client_of(request) is not None}
     if not set(refused) <= own:
         return {}, {}, "it refuses what it was not asked about alone"
-    known = {request.id or "" for request in asked}
+    known = {request.id for request in asked}
     return {name: count for name, count in held.items() if name in known and count > 0}, refused, None
 
 

@@ -112,7 +112,7 @@ def train_staying(
         guard_weight=1,
         guard_margin=0.0,
         seed=work.seed,
-        round=derive_seed("server-method", work.request.id or "", work.attempt, step),
+        round=derive_seed("server-method", work.request.id, work.attempt, step),
         arrived=work.arrived,
     )
     content = protocol.content(instruction, pack(base), work.train_config)

@@ -85,7 +85,7 @@ class Order:
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of the requests."""
-        return tuple(request.id or "" for request in self.requests)
+        return tuple(request.id for request in self.requests)
 
     @property
     def scope(self) -> str:
@@ -155,9 +155,9 @@ class Attempt(ABC):
             If all of them answered, and not as they should.
         """
         unread = {
-            request.id or "": holders
+            request.id: holders
             for request in self.requests
-            if self.order.scope != "client" and (holders := self.holders.get(request.id or "", set()))
+            if self.order.scope != "client" and (holders := self.holders.get(request.id, set()))
             if not holders & set(answered)
         }
         away = {name: reason for name, reason in silent.items() if name in set().union(*unread.values(), set())}
@@ -179,7 +179,7 @@ class Attempt(ABC):
     @property
     def requests(self) -> tuple[ForgetRequest, ...]:
         """Those that are still tried: some may have turned out not to be served as they were put."""
-        return tuple(request for request in self.order.requests if (request.id or "") not in self.refused)
+        return tuple(request for request in self.order.requests if request.id not in self.refused)
 
     def _ask_holders(
         self, method: str | None, clients: Sequence[str] | None = None, *, only_if_recognised: bool = False
@@ -210,11 +210,11 @@ class Attempt(ABC):
     def _check_answers(self, local: LocalModels) -> None:
         failed = {client: reason for client, reason in local.failed.items() if self._may_hold(client)}
         if failed:
-            named = tuple(request.id or "" for request in self.requests if client_of(request) in (None, *failed))
+            named = tuple(request.id for request in self.requests if client_of(request) in (None, *failed))
             raise HoldersFailedError("; ".join(failed.values()), named)
         if not local.silent:
             return
-        named = tuple(request.id or "" for request in self.requests if client_of(request) in local.silent)
+        named = tuple(request.id for request in self.requests if client_of(request) in local.silent)
         if named and self.order.scope == "sample":
             raise HoldersAwayError("; ".join(local.silent.values()), named)
         away = {client: reason for client, reason in local.silent.items() if self._may_hold(client)}
@@ -231,16 +231,16 @@ class Attempt(ABC):
         return counts is None or not classes or any(counts[item] for item in classes)
 
     def _check_holders(self) -> None:
-        without = [request for request in self.requests if not self.holders.get(request.id or "")]
+        without = [request for request in self.requests if not self.holders.get(request.id)]
         roster = self.rounds.grid.roster
         away = set(self.away) | roster.known - roster.leaving - self.rounds.grid.connected()
         if without and away and self.order.scope == "class":
             reason = (
                 f"no reachable client holds a sample of {without[0].target()}; clients {', '.join(sorted(away))} may"
             )
-            raise HoldersAwayError(reason, tuple(request.id or "" for request in without))
+            raise HoldersAwayError(reason, tuple(request.id for request in without))
         for request in without:
-            self.refused[request.id or ""] = f"no reachable client holds a sample of {request.target()}"
+            self.refused[request.id] = f"no reachable client holds a sample of {request.target()}"
         if not self.requests:
             raise RequestRejectedError("; ".join(dict.fromkeys(self.refused.values())))
 

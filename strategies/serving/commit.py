@@ -214,14 +214,14 @@ class Committer:
         undecided = [*self.ledger.pending(), *self.ledger.release_due()]
         may_stay = {client_of(entry.request) for entry in undecided if isinstance(entry.request.scope, ClientScope)}
         for request in requests:
-            owing = set(silent.get(request.id or "", ()))
+            owing = set(silent.get(request.id, ()))
             match request.scope:
                 case ClientScope(client=client):
                     self.ledger.depart(client)
                 case ClassScope():
                     owing |= absent - (roster.leaving - may_stay)
             if owing:
-                self.ledger.owe(request.id or "", owing)
+                self.ledger.owe(request.id, owing)
                 logger.warning("request %s: clients %s owe their tombstones", request.id, ", ".join(sorted(owing)))
             for client in owing & set(roster.staying.values()):
                 self.rounds.grid.bar(client, "it owes tombstones")

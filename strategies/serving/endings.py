@@ -86,16 +86,16 @@ class Endings:
             for name, reason in attempt.refused.items():
                 self._reject(self.ledger.entry(name).request, number, reason)
             for request in failed:
-                memory = memories[request.id or ""]
+                memory = memories[request.id]
                 memory.alone = memory.alone or split
                 as_it_was = split or request.id in blameless
-                self._roll_back(request, number, decisions[request.id or ""], memory, as_it_was=as_it_was)
+                self._roll_back(request, number, decisions[request.id], memory, as_it_was=as_it_was)
             self.state.save_attempt(None)
             self.state.save_served(self.served)
             self.state.save_inner()
             if accepted is not None:
                 outcomes = {
-                    request.id or "": memories[request.id or ""].outcome(request, Status.COMMITTED, attempt, None)
+                    request.id: memories[request.id].outcome(request, Status.COMMITTED, attempt, None)
                     for request in kept
                 }
                 self.committer.begin(outcomes, digest, accepted, attempt.holders, attempt.away)
@@ -187,7 +187,7 @@ class Endings:
 
     def _discard(self, requests: list[ForgetRequest], number: int, *, release: bool = False) -> None:
         if requests:
-            attempts = {request.id or "": number for request in requests}
+            attempts = {request.id: number for request in requests}
             self.rounds.settle(protocol.DISCARD, requests, attempts, release=release)
         for request in requests if release else ():
             self.stay(request)
@@ -195,7 +195,7 @@ class Endings:
     def _roll_back(
         self, request: ForgetRequest, number: int, decision: Decision, memory: RequestMemory, *, as_it_was: bool
     ) -> None:
-        self.ledger.advance(request.id or "", Status.ROLLED_BACK, attempt=number, reason=decision.reason)
+        self.ledger.advance(request.id, Status.ROLLED_BACK, attempt=number, reason=decision.reason)
         self.tell("request-step", request, f"rolled back: {decision.reason}")
         if not as_it_was and decision.verdict is Verdict.ROLL_BACK:
             self._fail(request, number, decision.reason or "", memory)
@@ -206,7 +206,7 @@ class Endings:
 
     def _reject(self, request: ForgetRequest, number: int, reason: str) -> None:
         outcome = replace(
-            RequestMemory(request.id or "").outcome(request, Status.REJECTED, None, reason),
+            RequestMemory(request.id).outcome(request, Status.REJECTED, None, reason),
             method=self.plan.method_of(request),
         )
         self._finish(request, Status.REJECTED, number, reason, outcome)
@@ -214,7 +214,7 @@ class Endings:
     def _fail(self, request: ForgetRequest, number: int, reason: str, memory: RequestMemory) -> None:
         outcome = replace(
             memory.outcome(request, Status.FAILED, None, reason),
-            method=self.ledger.entry(request.id or "").method or self.plan.method_of(request),
+            method=self.ledger.entry(request.id).method or self.plan.method_of(request),
             attempts=number,
         )
         self._finish(request, Status.FAILED, number, reason, outcome)
@@ -223,7 +223,7 @@ class Endings:
         self, request: ForgetRequest, status: Status, number: int, reason: str, outcome: RequestOutcome
     ) -> None:
         with self.ledger.transaction():
-            self.ledger.finish(request.id or "", status, attempt=number, reason=reason, outcome=outcome.to_json())
-            self.state.save_request(request.id or "", None)
+            self.ledger.finish(request.id, status, attempt=number, reason=reason, outcome=outcome.to_json())
+            self.state.save_request(request.id, None)
         self.tell("request-finished", request, f"{status}: {reason}")
         self.on_outcome(outcome)

@@ -58,7 +58,7 @@ class Measuring:
 
     def note_before(self, attempt: Attempt, memories: Memories) -> None:
         """Figures of the served model; what a class request does not change is taken from its last audit."""
-        requests = [request for request in attempt.requests if memories[request.id or ""].before is None]
+        requests = [request for request in attempt.requests if memories[request.id].before is None]
         if not requests:
             return
         forgotten = self.ledger.forgotten_classes()
@@ -72,18 +72,18 @@ class Measuring:
             if self.served.audit is None:
                 self.served.audit = target.without_targets()
         for request in requests:
-            memories[request.id or ""].before = measured.figures(request, target)
+            memories[request.id].before = measured.figures(request, target)
 
     def note_unlearned(self, attempt: Attempt, memories: Memories, audit: Audit) -> None:
         """Figures of the candidate after its first unlearn round; kept over further attempts."""
         for request in attempt.requests:
-            memory = memories[request.id or ""]
+            memory = memories[request.id]
             memory.unlearned = memory.unlearned or self._figures(attempt, audit, request)
 
     def note_after(self, attempt: Attempt, memories: Memories, audit: Audit) -> None:
         """Figures of the candidate that the gate decides on."""
         for request in attempt.requests:
-            memories[request.id or ""].after = self._figures(attempt, audit, request)
+            memories[request.id].after = self._figures(attempt, audit, request)
 
     def _audit(self, arrays: Arrays, requests: list[ForgetRequest]) -> Audit:
         return self.auditor.audit(pack(arrays), requests, arrived=self.served.arrived)

@@ -82,7 +82,7 @@ class Judge:
         decisions: dict[str, Decision] = {}
         lost_too_much = False
         for request in attempt.requests:
-            name, scope, goal = request.id or "", request.scope.kind, self.goal_of(request)
+            name, scope, goal = request.id, request.scope.kind, self.goal_of(request)
             counts = audit.pooled.targets.get(name, RequestCounts())
             evidence = evidence_of(kept, scope, counts, audit.counts("validation"), methods_left.get(name, 0))
             lost = self.gate.kept_too_little(scope, evidence, goal)

@@ -76,6 +76,6 @@ class ServerAttempt(Attempt):
             raise RequestRejectedError("; ".join(self.refused.values()))
         else:
             for request in self.requests:
-                if client_of(request) in self.holders.get(request.id or "", ()):
+                if client_of(request) in self.holders.get(request.id, ()):
                     continue
                 self.on_step(f"client {client_of(request)} is not there any more; it is forgotten without it")

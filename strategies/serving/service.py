@@ -277,4 +277,4 @@ class RequestService:
 
 
 def _ids(attempt: Attempt) -> list[str]:
-    return [request.id or "" for request in attempt.requests]
+    return [request.id for request in attempt.requests]

@@ -67,6 +67,6 @@ def retrain(
     audit = auditor.audit(pack(arrays), requests, arrived=arrived if isinstance(arrived, int) else 0)
     measured = Measured(audit, forgotten_classes)
     return {
-        request.id or "": OracleOutcome(figures=measured.figures(request), seconds=seconds, traffic=traffic)
+        request.id: OracleOutcome(figures=measured.figures(request), seconds=seconds, traffic=traffic)
         for request in requests
     }

@@ -21,7 +21,7 @@ def check(rows: list[Row], others: list[Row], allowed: float) -> None:
     """Every request forgets at once and for good, nothing forgotten stays in a buffer, and the rest is kept."""
     assert [row.event for row in rows] == [row.event for row in others]
     served = {row.event: row.forget[row.event] for row in rows if row.event in row.forget}
-    assert served == dict.fromkeys((str(request.id) for request in REQUESTS.values()), 0.0)
+    assert served == dict.fromkeys((request.id for request in REQUESTS.values()), 0.0)
     assert max(rows[-1].forget.values()) <= 0.05
     assert [row.buffered for row in rows] == [0] * len(rows)
     assert rows[-1].retained >= others[-1].retained - allowed

@@ -163,7 +163,7 @@ def trained_by_hand(client: str, base: Arrays, step: int) -> tuple[Arrays, float
     model = normalised_model()
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in base.items()})
     data = digits_of(int(client)).train
-    number = derive_seed("server-method", REQUEST.id or "", 1, step)
+    number = derive_seed("server-method", REQUEST.id, 1, step)
     train_locally(model, data, SETTINGS, seeded_generator(SEED, "repair", number, client))
     return {name: tensor.numpy() for name, tensor in model.state_dict().items()}, float(len(data))
 

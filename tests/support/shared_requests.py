@@ -53,7 +53,7 @@ def attempts(trial: Trial) -> dict[str, int]:
 
 def committed(result: UnlearningResult) -> list[str]:
     """Ids of the requests that were committed, in the order in which they were."""
-    return [outcome.request.id or "" for outcome in result.requests if outcome.status is Status.COMMITTED]
+    return [outcome.request.id for outcome in result.requests if outcome.status is Status.COMMITTED]
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class ForgetWatch:
         self.arrive(list(benchmark.streams["train"])[: experience.after])
         number = int(experience.current_experience)
         classes = request.scope.classes if isinstance(request.scope, ClassScope) else ()
-        name = request.id or ""
+        name = request.id
         samples = as_images(experience.dataset) if self.readable(name) else None
         served = ServedRequest(number, name, samples, classes, task_label_of(experience))
         self.served.pop(number, None)

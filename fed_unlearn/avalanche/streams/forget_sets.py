@@ -108,9 +108,9 @@ class ForgetSets:
                 f" experience {after}; expected a request that leaves something to remember"
             )
         self._excluded |= named
-        self._asked[str(request.id)] = named
+        self._asked[request.id] = named
         if commits:
-            self.commit(str(request.id))
+            self.commit(request.id)
         return self._sequence[wanted[self._sequence]]
 
     def commit(self, request_id: str) -> None:
@@ -151,7 +151,7 @@ class ForgetSets:
                     drawn(
                         self.arrivals.labels[available],
                         scope.count,
-                        request_id=str(request.id),
+                        request_id=request.id,
                         client=client,
                         seed=self._seed,
                         of_class=scope.of_class,

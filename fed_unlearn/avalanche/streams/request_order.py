@@ -45,7 +45,7 @@ def in_order(requests: Requests, count: int) -> list[tuple[ForgetRequest, int]]:
         placed.extend((after, request) for request in listed)
     placed.sort(key=lambda item: (item[0], -item[1].priority, _deadline(item[1])))
     named = [
-        (request if request.id is not None else dataclasses.replace(request, id=f"forget-{number}"), after)
+        (request if request.id else dataclasses.replace(request, id=f"forget-{number}"), after)
         for number, (after, request) in enumerate(placed, start=1)
     ]
     ids = [request.id for request, _ in named]

@@ -23,7 +23,7 @@ from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.simulations.task import ScenarioTask, source_of
 from fed_unlearn.strategies.events import Event
 
-SUPPORT = Path(__file__).parents[1] / "support"
+SUPPORT = Path(__file__).parents[2] / "support"
 STREAM = """
 name = "arriving"
 [data]

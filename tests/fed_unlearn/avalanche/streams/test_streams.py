@@ -322,7 +322,7 @@ def test_requests_that_come_one_by_one_find_what_a_clients_store_has_left(tmp_pa
     def added(request: ForgetRequest) -> set[str]:
         experience = growing.add(request, after, commits=False)
         found = forget_set(protocol.Target.of(request, 1), session, 11, after)
-        session.store.quarantine(request.id or "", found.ids, 1)
+        session.store.quarantine(request.id, found.ids, 1)
         assert set(experience.sample_ids) == set(found.ids)
         assert growing.scenario.forget_stream[-1] is experience and experience.origin_stream[-1] is experience
         return set(found.ids)

@@ -19,7 +19,7 @@ from fed_unlearn import protocol
 from fed_unlearn.simulations.engines.ray_engine import RayResources, run_on_ray
 from fed_unlearn.simulations.inprocess import InProcessGrid
 
-APP = Path(__file__).parents[1] / "support" / "faulty_app"
+APP = Path(__file__).parents[2] / "support" / "faulty_app"
 ENDED = {
     "class-raises": ["failed", 2, []],
     "class-nan": ["committed", 2, []],

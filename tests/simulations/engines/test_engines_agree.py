@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.simulations.cli import run_command
 
-TINY = Path(__file__).parents[1] / "support" / "tiny.toml"
+TINY = Path(__file__).parents[2] / "support" / "tiny.toml"
 
 
 @pytest.mark.ray

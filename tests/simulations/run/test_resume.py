@@ -14,7 +14,7 @@ import pytest
 from fed_unlearn.simulations.cli import BAD_INPUT, COMMITTED, NOT_COMMITTED, run_command
 from fed_unlearn.simulations.run.results import RunResults
 
-TINY = str(Path(__file__).parents[1] / "support" / "tiny.toml")
+TINY = str(Path(__file__).parents[2] / "support" / "tiny.toml")
 
 
 @pytest.fixture(scope="module")

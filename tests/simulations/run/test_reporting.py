@@ -30,7 +30,7 @@ from fed_unlearn.simulations.scenario import ScenarioError, load_scenario
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import new_model, source_of
 
-TINY = str(Path(__file__).parents[1] / "support" / "tiny.toml")
+TINY = str(Path(__file__).parents[2] / "support" / "tiny.toml")
 
 SCENARIO = """
 name = "told"

@@ -10,8 +10,8 @@ import pytest
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError, InvalidParameterError
+from fed_unlearn.strategies.training import history
 from fed_unlearn.strategies.training.history import HistoryStore
-from fed_unlearn.strategies.training.trainer import history
 
 Local = dict[str, tuple[Arrays, float]]
 

@@ -79,7 +79,7 @@ def test_who_lost_tombstones_is_not_let_in_by_confirming_others(
     trial.trained_on()
     [outcome] = trial.strategy.start(trial.grid, num_rounds=1, timeout=0.2).requests
     assert trial.grid.count(2, protocol.CONFIRM) == 2, "it has confirmed this one as the earlier one"
-    assert (outcome.status, trial.owed(later.id or "")) == (Status.COMMITTED, ("2",))
+    assert (outcome.status, trial.owed(later.id)) == (Status.COMMITTED, ("2",))
     assert confirmed_by(trial) == before
     assert "client 2 is left out: it does not show the tombstones that it has confirmed before" in caplog.text
     for restarts in (False, True):
@@ -93,7 +93,7 @@ def test_who_lost_tombstones_is_not_let_in_by_confirming_others(
     trial.trained_on()
     trial.train(1)
     seen, stored = trial.trained_on(), trial.stored(2)
-    assert trial.owed(later.id or "") == () and stored[later.id or ""]["tombstoned"]
+    assert trial.owed(later.id) == () and stored[later.id]["tombstoned"]
     lost = frozenset(name for item in stored.values() for name in item["sample_ids"])  # type: ignore[attr-defined]
     assert len(lost) >= 4
     assert seen & trial.ids_of(2) == trial.ids_of(2) - lost
