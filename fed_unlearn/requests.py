@@ -195,7 +195,7 @@ class ForgetRequest:
                 "target": self.target(),
                 "method": self.method,
                 "parameters": dict(self.parameters),
-                "id": self.id,
+                "id": self.id or None,
                 "priority": self.priority,
                 "deadline": self.deadline,
             },
