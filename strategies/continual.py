@@ -18,9 +18,9 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.protocol.arrivals import arrivals_record
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.roster import DeviceUse
+from fed_unlearn.strategies.clients.exchange import DeviceUse
 from fed_unlearn.strategies.events import Event, Observer, ignore
-from fed_unlearn.strategies.inner import check_supported, reset_server_state
+from fed_unlearn.strategies.inner.state import check_supported, reset_server_state
 from fed_unlearn.strategies.outcomes import OracleOutcome, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
 from fed_unlearn.strategies.serving.relapse import is_look_due

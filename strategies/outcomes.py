@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Result
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.roster import Traffic
+from fed_unlearn.strategies.clients.exchange import Traffic
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,17 +16,12 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope
 from fed_unlearn.strategies.clients.admission import NobodyThereError
 from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.clients.exchange import DeviceUse
 from fed_unlearn.strategies.clients.grid import EligibleGrid
-from fed_unlearn.strategies.clients.roster import DeviceUse
 from fed_unlearn.strategies.clients.rounds import Rounds, client_of
-from fed_unlearn.strategies.inner import (
-    fresh_copy,
-    innermost,
-    reset_server_state,
-    restore_server_state,
-    server_state,
-)
+from fed_unlearn.strategies.inner.kinds import innermost
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
+from fed_unlearn.strategies.inner.state import fresh_copy, reset_server_state, restore_server_state, server_state
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.plan import is_server_method
 from fed_unlearn.strategies.server_methods import ServerWork

@@ -14,8 +14,8 @@ from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.strategies.clients.audit import Audit
-from fed_unlearn.strategies.inner import restore_server_state, server_state
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
+from fed_unlearn.strategies.inner.state import restore_server_state, server_state
 from fed_unlearn.strategies.server_methods import MethodState
 from fed_unlearn.strategies.training.oracle import Experience
 

@@ -16,8 +16,8 @@ from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
 from fed_unlearn.simulations.scenario.unlearning_sections import GateThresholds
 from fed_unlearn.strategies import Holds, UnlearningPlan, server_methods
-from fed_unlearn.strategies.inner import check_supported
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, why_class_refused
+from fed_unlearn.strategies.inner.state import check_supported
 
 
 def new_inner_strategy(scenario: Scenario) -> Strategy:

@@ -5,14 +5,65 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fed_unlearn import protocol
-from fed_unlearn.strategies.clients.roster import DeviceUse, Traffic, size_of
 
 logger = logging.getLogger("fed_unlearn.strategies")
+
+
+@dataclass
+class Traffic:
+    """Messages sent, bytes both ways, and sample passes that clients reported: the cost of something.
+
+    Attributes
+    ----------
+    messages : int
+        Instructions sent to clients.
+    bytes_sent, bytes_received : int
+        Of all records.
+    forward_passes, backward_passes : int
+    """
+
+    messages: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    forward_passes: int = 0
+    backward_passes: int = 0
+
+    def add(self, more: Traffic) -> None:
+        """Count more of it."""
+        self.messages += more.messages
+        self.bytes_sent += more.bytes_sent
+        self.bytes_received += more.bytes_received
+        self.forward_passes += more.forward_passes
+        self.backward_passes += more.backward_passes
+
+    def divided(self, count: int) -> list[Traffic]:
+        """Equal parts of it, the first ones larger by what is left over."""
+        body = asdict(self)
+        return [
+            Traffic(**{name: value // count + (index < value % count) for name, value in body.items()})
+            for index in range(count)
+        ]
+
+    @property
+    def passes(self) -> int:
+        """Sample passes, a backward pass counted as two forward."""
+        return self.forward_passes + 2 * self.backward_passes
+
+
+@dataclass(frozen=True)
+class DeviceUse:
+    """On which device a client answered a type of message."""
+
+    client: str
+    message: str
+    device: str
+    cuda_visible_devices: str
 
 
 class Exchange:
@@ -90,3 +141,15 @@ class Exchange:
         if stamp is not None:
             use = DeviceUse(stamp.client_id, reply.metadata.message_type, stamp.device, stamp.cuda_visible_devices)
             self.device_use[use] = self.device_use.get(use, 0) + 1
+
+
+def size_of(records: RecordDict) -> int:
+    """Bytes of all records: the data of arrays, the text of strings, 8 for a number."""
+    total = 0
+    for name, record in records.items():
+        total += len(name)
+        for key, value in record.items():
+            total += len(key)
+            data = getattr(value, "data", value)
+            total += len(data) if isinstance(data, bytes | str) else 8 * len(data) if isinstance(data, list) else 8
+    return total

@@ -15,8 +15,8 @@ from flwr.supercore.run import Run
 from fed_unlearn import protocol
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.strategies.clients.admission import Identification, NobodyThereError, StampCheck
-from fed_unlearn.strategies.clients.exchange import Exchange
-from fed_unlearn.strategies.clients.roster import Answers, DeviceUse, Roster, Traffic, client_order
+from fed_unlearn.strategies.clients.exchange import DeviceUse, Exchange, Traffic
+from fed_unlearn.strategies.clients.roster import Answers, Roster, client_order
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -2,60 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
-from flwr.app import Message, RecordDict
-
-
-@dataclass
-class Traffic:
-    """Messages sent, bytes both ways, and sample passes that clients reported: the cost of something.
-
-    Attributes
-    ----------
-    messages : int
-        Instructions sent to clients.
-    bytes_sent, bytes_received : int
-        Of all records.
-    forward_passes, backward_passes : int
-    """
-
-    messages: int = 0
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    forward_passes: int = 0
-    backward_passes: int = 0
-
-    def add(self, more: Traffic) -> None:
-        """Count more of it."""
-        self.messages += more.messages
-        self.bytes_sent += more.bytes_sent
-        self.bytes_received += more.bytes_received
-        self.forward_passes += more.forward_passes
-        self.backward_passes += more.backward_passes
-
-    def divided(self, count: int) -> list[Traffic]:
-        """Equal parts of it, the first ones larger by what is left over."""
-        body = asdict(self)
-        return [
-            Traffic(**{name: value // count + (index < value % count) for name, value in body.items()})
-            for index in range(count)
-        ]
-
-    @property
-    def passes(self) -> int:
-        """Sample passes, a backward pass counted as two forward."""
-        return self.forward_passes + 2 * self.backward_passes
-
-
-@dataclass(frozen=True)
-class DeviceUse:
-    """On which device a client answered a type of message."""
-
-    client: str
-    message: str
-    device: str
-    cuda_visible_devices: str
+from flwr.app import Message
 
 
 @dataclass(frozen=True)
@@ -131,15 +80,3 @@ class Roster:
 def client_order(client: str) -> tuple[int, int, str]:
     """Sort key of client ids: numbers by value, then names."""
     return (0, int(client), "") if client.isdecimal() else (1, 0, client)
-
-
-def size_of(records: RecordDict) -> int:
-    """Bytes of all records: the data of arrays, the text of strings, 8 for a number."""
-    total = 0
-    for name, record in records.items():
-        total += len(name)
-        for key, value in record.items():
-            total += len(key)
-            data = getattr(value, "data", value)
-            total += len(data) if isinstance(data, bytes | str) else 8 * len(data) if isinstance(data, list) else 8
-    return total

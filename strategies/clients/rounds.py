@@ -14,7 +14,8 @@ from fed_unlearn.requests import ForgetRequest, ParameterValue
 from fed_unlearn.strategies.clients.grid import EligibleGrid, NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply
 from fed_unlearn.strategies.clients.roster import Answers
-from fed_unlearn.strategies.inner import aggregate_through, aggregates_repair, minimum_replies, privacy_wrapper
+from fed_unlearn.strategies.inner.aggregation import aggregate_through
+from fed_unlearn.strategies.inner.kinds import aggregates_repair, minimum_replies, privacy_wrapper
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.plan import UnlearningPlan
 

@@ -34,7 +34,7 @@ _OPTS_IN = "aggregates_repair"
 
 
 def check_kind(inner: Strategy) -> None:
-    """Refuse what :func:`~fed_unlearn.strategies.inner.check_supported` refuses."""
+    """Refuse what :func:`~fed_unlearn.strategies.inner.state.check_supported` refuses."""
     if not isinstance(inner, Strategy):
         given = inner.__name__ if isinstance(inner, type) else type(inner).__name__
         raise InvalidParameterError(f"{given} was given as the strategy; expected an instance of a Flower Strategy")

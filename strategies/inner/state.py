@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict
 
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.strategies.inner.kinds import layers, paths
+from fed_unlearn.strategies.inner.kinds import check_kind, layers, paths
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -60,6 +60,28 @@ class _Layout(BaseModel):
 
     kind: Literal["array", "list", "tuple", "dict", "record"]
     names: tuple[int | str, ...]
+
+
+def check_supported(inner: Strategy) -> None:
+    """Refuse a strategy whose aggregation would be meaningless in unlearning, and say why.
+
+    Every strategy of Flower is accepted but those named below, and so are their subclasses and strategies of the
+    user's own; of the latter the log says how they are treated.
+
+    Parameters
+    ----------
+    inner : Strategy
+        As it was constructed: what it holds now is what a reset goes back to.
+
+    Raises
+    ------
+    InvalidParameterError
+        For gradient boosted trees, for differential privacy whose clipping happens at the clients or whose noise does
+        not fit the aggregation that it is added to, for a strategy that is wrapped already, and for parameters that
+        leave nothing to aggregate.
+    """
+    check_kind(inner)
+    remember_construction(inner)
 
 
 def remember_construction(inner: Strategy) -> None:

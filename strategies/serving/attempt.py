@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.requests import ForgetRequest, ParameterValue
 from fed_unlearn.strategies.clients.rounds import LocalModels, Rounds, UnlearnOrder, client_of, norms_of
-from fed_unlearn.strategies.inner import AggregationFailedError, TooFewRepliesError
+from fed_unlearn.strategies.inner.aggregation import AggregationFailedError, TooFewRepliesError
 from fed_unlearn.strategies.state import ServedModel
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.roster import Traffic
+from fed_unlearn.strategies.clients.exchange import Traffic
 from fed_unlearn.strategies.outcomes import RequestOutcome
 from fed_unlearn.strategies.serving.attempt import Attempt
 from fed_unlearn.strategies.state import DurableState

@@ -15,15 +15,11 @@ from fed_unlearn.arrays import Arrays, all_finite, clipped, difference, longest_
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply, weight_of, with_arrays
-from fed_unlearn.strategies.inner import (
-    aggregate_replies,
-    minima_within,
-    reset_server_state,
-    seeded_sampling,
-    undone_on_error,
-    weight_key,
-)
+from fed_unlearn.strategies.inner.aggregation import aggregate_replies, undone_on_error
+from fed_unlearn.strategies.inner.kinds import weight_key
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
+from fed_unlearn.strategies.inner.sampling import minima_within, seeded_sampling
+from fed_unlearn.strategies.inner.state import reset_server_state
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -20,7 +20,7 @@ from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.strategies.clients.grid import EligibleGrid
-from fed_unlearn.strategies.inner import fresh_copy
+from fed_unlearn.strategies.inner.state import fresh_copy
 from fed_unlearn.strategies.server_methods import MethodState, ServerMethod, ServerWork
 from fed_unlearn.strategies.training.history import HistoryStore
 from fed_unlearn.strategies.training.oracle import Experience

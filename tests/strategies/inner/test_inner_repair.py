@@ -17,13 +17,8 @@ from inner_strategies import (
 from made_replies import drawn_model, made_reply, moved, replies_of
 
 from fed_unlearn.arrays import Arrays
-from fed_unlearn.strategies.inner import (
-    AggregationFailedError,
-    TooFewRepliesError,
-    aggregate_through,
-    check_supported,
-    server_state,
-)
+from fed_unlearn.strategies.inner.aggregation import AggregationFailedError, TooFewRepliesError, aggregate_through
+from fed_unlearn.strategies.inner.state import check_supported, server_state
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -25,8 +25,8 @@ from made_replies import drawn_model, moved, replies_of
 from safetensors.numpy import load, save
 
 from fed_unlearn.arrays import Arrays, pack
-from fed_unlearn.strategies.inner import (
-    aggregate_replies,
+from fed_unlearn.strategies.inner.aggregation import aggregate_replies
+from fed_unlearn.strategies.inner.state import (
     check_supported,
     fresh_copy,
     reset_server_state,

@@ -26,9 +26,7 @@ from inner_strategies import (
 )
 
 from fed_unlearn.arrays import Arrays, pack, unpack
-from fed_unlearn.strategies.inner import (
-    check_supported,
-)
+from fed_unlearn.strategies.inner.state import check_supported
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -26,14 +26,9 @@ from made_replies import drawn_model, moved, replies_of
 from fed_unlearn.arrays import unpack
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.strategies.clients.grid import EligibleGrid
-from fed_unlearn.strategies.inner import (
-    AggregationFailedError,
-    aggregate_through,
-    check_supported,
-    restore_server_state,
-    server_state,
-)
+from fed_unlearn.strategies.inner.aggregation import AggregationFailedError, aggregate_through
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant, noise_multiplier_of
+from fed_unlearn.strategies.inner.state import check_supported, restore_server_state, server_state
 from fed_unlearn.strategies.training.trainer import Trainer
 
 

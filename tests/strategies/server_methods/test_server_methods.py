@@ -37,7 +37,7 @@ from fed_unlearn.data.sources import load_source
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.inner import fresh_copy
+from fed_unlearn.strategies.inner.state import fresh_copy
 from fed_unlearn.strategies.server_methods import MethodFailedError, MethodState, create
 from fed_unlearn.strategies.training.trainer import Trainer
 
