@@ -16,9 +16,9 @@ from typing import Any
 from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.avalanche_digits import Parts
-from fed_unlearn.simulations.cli.launch import quiet_flower
 from fed_unlearn.simulations.run.driver import run_in_process
 from fed_unlearn.simulations.run.folders import make_folder, usable_folder
+from fed_unlearn.simulations.run.logs import quiet_flower
 from fed_unlearn.simulations.run.report_stream import forget_benchmark_of
 from fed_unlearn.simulations.run.results import FILE_NAME, RunResults
 from fed_unlearn.simulations.scenario import load_scenario

@@ -32,9 +32,8 @@ from fed_unlearn.simulations.bench.results import (
 )
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
 from fed_unlearn.simulations.bench.setup import BenchParts, prepare_bench, split_samples
-from fed_unlearn.simulations.cli.launch import RunFailedError
 from fed_unlearn.simulations.run.folders import make_folder, usable_folder
-from fed_unlearn.simulations.run.results import installed_versions
+from fed_unlearn.simulations.run.results import RunFailedError, installed_versions
 from fed_unlearn.training import TrainingSettings, train_locally
 
 
@@ -125,7 +124,7 @@ class _Bench:
         return self._report
 
     def _draw(self) -> None:
-        from fed_unlearn.simulations.report.method_figure import write_method_figure
+        from fed_unlearn.simulations.bench.figure import write_method_figure
 
         write_method_figure(self._report, self._out / "figures")
 

@@ -37,7 +37,7 @@ def overhead(
 ) -> int:
     """Compare the same training as a plain PyTorch loop, in process, and on Ray."""
     from fed_unlearn.simulations.bench.overhead import measure_overhead
-    from fed_unlearn.simulations.report.listings import print_overhead
+    from fed_unlearn.simulations.bench.table import print_overhead
     from fed_unlearn.simulations.scenario import load_scenario
 
     report = measure_overhead(
@@ -140,7 +140,7 @@ def bench_methods(
     from rich.console import Console
 
     from fed_unlearn.simulations.bench.methods import run_method_bench
-    from fed_unlearn.simulations.report.method_table import print_bench
+    from fed_unlearn.simulations.bench.table import print_bench
 
     settings = MethodBenchSettings(
         dataset=dataset,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import signal
 import threading
@@ -16,7 +15,8 @@ from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE, holds_a_run, make_folder, usable_folder
-from fed_unlearn.simulations.run.results import FILE_NAME, RunResults
+from fed_unlearn.simulations.run.logs import quiet_flower
+from fed_unlearn.simulations.run.results import FILE_NAME, RunFailedError, RunResults
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
 
 if TYPE_CHECKING:
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 Engine = Literal["inprocess", "ray"]
 
 _NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flwr 1.32")
-
-
-class RunFailedError(FedUnlearnError, RuntimeError):
-    """A run that was started and could not come to its end; what it measured so far is in its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +108,7 @@ def launch(order: Launch, console: Console) -> RunResults | None:
 def _to_begin(order: Launch) -> tuple[Scenario, Path]:
     overrides = [*order.overrides, *([] if order.seed is None else [f"seed={order.seed}"])]
     scenario = load_scenario(order.scenario, overrides)
-    return scenario, choose_folder(order, scenario)
+    return scenario, _chosen_folder(order, scenario)
 
 
 def _to_resume(order: Launch) -> tuple[Scenario, Path]:
@@ -125,7 +121,7 @@ def _to_resume(order: Launch) -> tuple[Scenario, Path]:
     return load_scenario(str(folder / SCENARIO_FILE)), folder
 
 
-def choose_folder(order: Launch, scenario: Scenario) -> Path:
+def _chosen_folder(order: Launch, scenario: Scenario) -> Path:
     """The run folder, absolute: the one asked for, or the first free one of ``runs/NAME-seedN[-ray]``, ``...-2``.
 
     Raises
@@ -194,19 +190,6 @@ def _never_missing_an_interrupt(observer: Observer) -> Iterator[Observer]:
         yield watching
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-@contextmanager
-def quiet_flower() -> Iterator[None]:
-    """Keep Flower's own messages below a warning off the terminal; ``log.txt`` has them."""
-    handlers = [(handler, handler.level) for handler in logging.getLogger("flwr").handlers]
-    for handler, _ in handlers:
-        handler.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for handler, level in handlers:
-            handler.setLevel(level)
 
 
 def _run_on_ray(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults | None:

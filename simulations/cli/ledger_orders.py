@@ -15,7 +15,6 @@ import click
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope, Scope
-from fed_unlearn.simulations.scenario.overrides import parse_value
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as scenario files have it; "+" joins ids in the ledger
 
@@ -136,6 +135,8 @@ class RequestOrder:
         return SampleScope(self.client, tuple(self.sample_ids), self.samples or 0, self.of_class)
 
     def _parameters(self, scope: Scope) -> dict[str, ParameterValue]:
+        from fed_unlearn.simulations.scenario.overrides import parse_value
+
         parameters: dict[str, ParameterValue] = {}
         for text in self.parameters:
             name, separator, value = text.partition("=")

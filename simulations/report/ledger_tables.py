@@ -17,6 +17,7 @@ from rich.text import Text
 from fed_unlearn.ledger import Ledger, LedgerEntry, LedgerEvent
 from fed_unlearn.ledger.lifecycle import FINAL
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.simulations.report.layout import plain_table
 
 _UNBOUNDED = 10_000  # columns: what is not read on a screen is not folded
 
@@ -88,7 +89,7 @@ def print_json(value: object) -> None:
 
 def print_entries(entries: Iterable[LedgerEntry]) -> None:
     """Print requests as a table, a line each."""
-    table = _table("id", "scope", "target", "status", "attempt", "method", "priority", "deadline", "reason")
+    table = plain_table("id", "scope", "target", "status", "attempt", "method", "priority", "deadline", "reason")
     for entry in entries:
         request = entry.request
         _add(
@@ -163,7 +164,7 @@ def _print_facts(facts: Mapping[str, str | None]) -> None:
 
 
 def _print_events(events: Iterable[LedgerEvent], *, of_request: bool = False) -> None:
-    table = _table("event", "time", *(() if of_request else ("request",)), "name", "attempt", "facts")
+    table = plain_table("event", "time", *(() if of_request else ("request",)), "name", "attempt", "facts")
     for event in events:
         own = () if of_request else (event.request_id or "",)
         facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
@@ -197,13 +198,6 @@ def _finite(value: object) -> object:
 def _printable(text: str) -> str:
     """Names and reasons come from others: what a terminal would obey is not sent to it."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
 
 
 def _add(table: Table, *cells: str) -> None:

@@ -1,15 +1,15 @@
-"""What ``fed-unlearn scenarios``, ``methods``, ``strategies`` and ``bench`` print."""
+"""What ``fed-unlearn scenarios``, ``methods`` and ``strategies`` print."""
 
 from __future__ import annotations
 
 import tomllib
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fed_unlearn.methods import Method, distribution_of, unavailable
+from fed_unlearn.simulations.report.layout import plain_table
 from fed_unlearn.simulations.report.method_details import (
     listed_methods,
     parameter_details,
@@ -19,13 +19,10 @@ from fed_unlearn.simulations.report.method_details import (
 )
 from fed_unlearn.simulations.scenario import built_in_scenarios
 
-if TYPE_CHECKING:
-    from fed_unlearn.simulations.bench.overhead import OverheadReport
-
 
 def print_scenarios() -> None:
     """Print every built-in scenario with its description."""
-    table = _table("scenario", "what happens")
+    table = plain_table("scenario", "what happens")
     for name, path in built_in_scenarios().items():
         table.add_row(name, str(tomllib.loads(path.read_text(encoding="utf-8")).get("description", "")))
     Console().print(table)
@@ -71,24 +68,3 @@ def print_strategies() -> None:
                 table.add_row(key, Text(value))
         console.print(table)
     console.print("parameters go into [training.parameters] of a scenario", markup=False, highlight=False)
-
-
-def print_overhead(report: OverheadReport) -> None:
-    """Print what the engines cost beside the plain loop."""
-    table = _table("training as", "median seconds", "to the loop", "with start and checks")
-    for row in report.rows:
-        walls = sorted(row.wall_seconds)
-        wall = f"{walls[len(walls) // 2]:.2f}"
-        table.add_row(row.name, f"{row.median:.2f}", f"{report.ratio(row):.3f}", wall)
-    console = Console()
-    console.print(table)
-    equal = "equal bit for bit" if report.arrays_equal else "NOT equal"
-    settings = f"{report.rounds} rounds, {report.threads} torch threads"
-    console.print(f"{settings}; arrays of loop and inprocess: {equal}", highlight=False)
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table

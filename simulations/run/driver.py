@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,19 +13,18 @@ from flwr.serverapp import Grid
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
+from fed_unlearn.simulations.run.data_checks import check_parts
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE
+from fed_unlearn.simulations.run.logs import logging_to
 from fed_unlearn.simulations.run.recorder import Recorder
 from fed_unlearn.simulations.run.reporting import RunReport, report_of
 from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients, keep_experiences
-from fed_unlearn.simulations.scenario.data_checks import check_parts
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import training_config
 from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
 from fed_unlearn.strategies.events import Event, Observer, ignore
 from fed_unlearn.strategies.outcomes import UnlearningResult
-
-logger = logging.getLogger("fed_unlearn.simulations")
 
 LOG_FILE = "log.txt"
 
@@ -191,7 +187,7 @@ def serve(
             if served:
                 recorder.note_oracles(strategy.retrain_oracles(grid, served), strategy)
 
-    with _logging_to(out / LOG_FILE):
+    with logging_to(out / LOG_FILE):
         try:
             recorder = Recorder.begin(scenario, out, engine)
             report = report_of(scenario, prepared.source, out, strategy, recorder, prepared.benchmark)
@@ -233,22 +229,3 @@ def timeline_of(scenario: Scenario, experiences: Experiences | None = None) -> l
                 evaluate_config["arrived-classes"] = list(experiences.arrived_classes(arrived))
             entries.append(Train(rounds=entry.train.rounds, train_config=config, evaluate_config=evaluate_config))
     return entries
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Everything that Flower and this library log goes into the run folder too."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger("flwr"), logging.getLogger("fed_unlearn")]
-    levels = [item.level for item in loggers]
-    for item in loggers:
-        item.addHandler(handler)
-        item.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for item, level in zip(loggers, levels, strict=True):
-            item.removeHandler(handler)
-            item.setLevel(level)
-        handler.close()

@@ -23,6 +23,10 @@ class ResultsError(FedUnlearnError, ValueError):
     """A run folder whose results are missing or unreadable."""
 
 
+class RunFailedError(FedUnlearnError, RuntimeError):
+    """A run that was started and could not come to its end; what it measured so far is in its folder."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
     """All rounds of ordinary training in a run, together.

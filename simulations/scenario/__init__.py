@@ -8,12 +8,9 @@ from collections.abc import Sequence
 from importlib import resources
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from fed_unlearn.data.experiences import class_split
-from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.simulations.scenario.checks import (
     check_methods,
     check_open_sections,
@@ -21,19 +18,14 @@ from fed_unlearn.simulations.scenario.checks import (
     check_timeline,
     forget_steps,
 )
-from fed_unlearn.simulations.scenario.errors import ScenarioError, first_problem, scenario_error
+from fed_unlearn.simulations.scenario.errors import ScenarioError, first_problem
 from fed_unlearn.simulations.scenario.overrides import Table, apply_override
 from fed_unlearn.simulations.scenario.sections import ForgetStep, Scenario, TimelineEntry
-
-if TYPE_CHECKING:
-    from fed_unlearn.simulations.run.stream import Experiences
 
 __all__ = [
     "Scenario",
     "ScenarioError",
     "built_in_scenarios",
-    "check_against_data",
-    "check_class_split",
     "load_scenario",
 ]
 
@@ -86,77 +78,6 @@ def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
     check_timeline(scenario)
     check_methods(scenario)
     return scenario
-
-
-def check_against_data(scenario: Scenario, class_count: int, experiences: Experiences | None = None) -> None:
-    """Check the experiences and classes that a scenario names against those of its data.
-
-    Parameters
-    ----------
-    scenario : Scenario
-        As loaded.
-    class_count : int
-        Classes of the loaded source are 0 to ``class_count - 1``.
-    experiences : Experiences, optional
-        Of its stream; all classes are there from the start without it.
-
-    Raises
-    ------
-    ScenarioError
-        If the stream does not have an experience that is trained on, a class does not exist or has not arrived yet, or
-        fewer than two would be left at some time.
-    """
-    if experiences is not None:
-        _check_experiences(scenario, len(experiences))
-    forgotten: set[int] = set()
-    for place, step in forget_steps(scenario):
-        arrived = tuple(range(class_count))
-        if experiences is not None:
-            arrived = experiences.arrived_classes(scenario.arrived_at(int(place[1])))
-        for class_id in step.class_ids:
-            if class_id not in arrived:
-                problem = f"{class_id} is not a class of {_short_name(scenario)!r} (0..{class_count - 1})"
-                if class_id < class_count:
-                    problem = f"{class_id} has not arrived by then; classes so far are {', '.join(map(str, arrived))}"
-                raise scenario_error(scenario, (*place, "classes" if step.class_ is None else "class"), problem)
-        forgotten |= set(step.class_ids)
-        left = len(set(arrived) - forgotten)
-        if step.scope == "class" and left < 2:
-            so_far = "" if len(arrived) == class_count else " that have arrived by then"
-            problem = f"leaves {left} of {len(arrived)} classes{so_far}; at least 2 must stay"
-            raise scenario_error(scenario, place, problem)
-
-
-def _check_experiences(scenario: Scenario, number: int) -> None:
-    for index, entry in enumerate(scenario.timeline):
-        if entry.train is not None and entry.train.experience != "all" and entry.train.experience > number:
-            problem = f"{entry.train.experience} is not an experience of the stream (1..{number})"
-            raise scenario_error(scenario, ("timeline", index, "train", "experience"), problem)
-
-
-def check_class_split(scenario: Scenario, class_count: int) -> None:
-    """Check that the classes of the data can be divided among class-incremental experiences as the scenario asks.
-
-    Raises
-    ------
-    ScenarioError
-        If there are more experiences than classes, or the order is not one of all classes.
-    """
-    stream = scenario.stream
-    if stream is None or stream.benchmark != "class-incremental":
-        return
-    if stream.number > class_count:
-        problem = f"{stream.number} was given; {_short_name(scenario)!r} has {class_count} classes, one each"
-        raise scenario_error(scenario, ("stream", "experiences"), problem)
-    try:
-        class_split(class_count, stream.number, scenario.seed, stream.class_order)
-    except InvalidParameterError as error:
-        raise scenario_error(scenario, ("stream", "class-order"), str(error)) from None
-
-
-def _short_name(scenario: Scenario) -> str:
-    kind, separator, place = scenario.data.dataset.partition(":")
-    return f"{kind}{separator}{Path(place).name}" if Path(place).is_absolute() else scenario.data.dataset
 
 
 def _find(name_or_path: str) -> tuple[Path, Path]:

@@ -25,12 +25,12 @@ from fed_unlearn.methods.base import Applied, Method, Workspace
 from fed_unlearn.models import build_model, load_checkpoint, save_checkpoint
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.bench import methods as method_bench
+from fed_unlearn.simulations.bench.figure import write_method_figure
 from fed_unlearn.simulations.bench.results import MethodBenchReport, MethodRow
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
 from fed_unlearn.simulations.bench.setup import prepare_bench
+from fed_unlearn.simulations.bench.table import print_bench, short_count
 from fed_unlearn.simulations.cli import run_command
-from fed_unlearn.simulations.report.method_figure import write_method_figure
-from fed_unlearn.simulations.report.method_table import print_bench, short_count
 from fed_unlearn.training import TrainingSettings, train_locally
 
 CLASS = 3

@@ -4,11 +4,11 @@ import pytest
 from scenario_texts import MINIMAL
 
 from fed_unlearn.requests import ClassScope, ClientScope, SampleScope
+from fed_unlearn.simulations.run.data_checks import check_against_data
 from fed_unlearn.simulations.scenario import (
     Scenario,
     ScenarioError,
     built_in_scenarios,
-    check_against_data,
     load_scenario,
 )
 from fed_unlearn.simulations.scenario.sections import TrainingOverrides
@@ -63,8 +63,8 @@ def test_the_digits_scenario_is_what_the_documentation_promises() -> None:
 @pytest.mark.parametrize("name", ["digits", "digits-continual"])
 @pytest.mark.parametrize("seed", range(10))
 def test_clients_hold_what_the_digits_scenarios_ask_for_under_every_seed(name: str, seed: int) -> None:
+    from fed_unlearn.simulations.run.data_checks import check_clients
     from fed_unlearn.simulations.scenario.checks import forget_steps
-    from fed_unlearn.simulations.scenario.data_checks import check_clients
     from fed_unlearn.simulations.task import data_of_client, source_of
 
     scenario = load_scenario(name, [f"seed={seed}"])

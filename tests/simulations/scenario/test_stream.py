@@ -20,10 +20,10 @@ from fed_unlearn.protocol.arrivals import arriving
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.client_app import app
 from fed_unlearn.simulations.inprocess import InProcessGrid
+from fed_unlearn.simulations.run.data_checks import check_parts
 from fed_unlearn.simulations.run.driver import run_in_process
 from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients, benchmark_of, experiences_of
 from fed_unlearn.simulations.scenario import ScenarioError, load_scenario
-from fed_unlearn.simulations.scenario.data_checks import check_parts
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import ScenarioTask, data_of_client, new_model, source_of, training_config
 

@@ -1,15 +1,20 @@
-"""The table that ``fed-unlearn bench methods`` prints."""
+"""The tables that ``fed-unlearn bench`` prints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from fed_unlearn.simulations.bench.results import REPAIR, MethodBenchReport, MethodRow
+from fed_unlearn.simulations.report.layout import plain_table
+
+if TYPE_CHECKING:
+    from fed_unlearn.simulations.bench.overhead import OverheadReport
 
 _ACCURACIES = ("\nforget", "\nretain", "test\nforget", "test\nretain")
 _HEADINGS = (*_ACCURACIES, "attack\nAUC", "seconds\nsteps", "forward\nbackward")
@@ -30,6 +35,20 @@ def print_bench(report: MethodBenchReport, folder: Path, console: Console) -> No
     lines = [f"{row.method} failed: {row.error}" for row in report.rows if row.error is not None]
     for line in (*lines, f"results in {folder}"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_overhead(report: OverheadReport) -> None:
+    """Print what the engines cost beside the plain loop."""
+    table = plain_table("training as", "median seconds", "to the loop", "with start and checks")
+    for row in report.rows:
+        walls = sorted(row.wall_seconds)
+        wall = f"{walls[len(walls) // 2]:.2f}"
+        table.add_row(row.name, f"{row.median:.2f}", f"{report.ratio(row):.3f}", wall)
+    console = Console()
+    console.print(table)
+    equal = "equal bit for bit" if report.arrays_equal else "NOT equal"
+    settings = f"{report.rounds} rounds, {report.threads} torch threads"
+    console.print(f"{settings}; arrays of loop and inprocess: {equal}", highlight=False)
 
 
 def bench_table(report: MethodBenchReport) -> Table:

@@ -28,7 +28,7 @@ from fed_unlearn.simulations.bench.results import (
     MethodBenchReport,
     MethodRow,
 )
-from fed_unlearn.simulations.report.method_table import bench_title, short_count
+from fed_unlearn.simulations.bench.table import bench_title, short_count
 
 FILE_NAME = "methods.png"
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from torch import nn
 
+from fed_unlearn.data.experiences import class_split
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sources import ImageSource
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.models import load_checkpoint
 from fed_unlearn.protocol.arrivals import arriving
 from fed_unlearn.simulations.run.stream import Experiences, benchmark_of, experiences_of
-from fed_unlearn.simulations.scenario import check_against_data, check_class_split
 from fed_unlearn.simulations.scenario.checks import forget_steps
 from fed_unlearn.simulations.scenario.errors import errors_at, scenario_error
 from fed_unlearn.simulations.scenario.sections import Scenario
@@ -62,6 +63,77 @@ def check_parts(scenario: Scenario) -> Parts:
         with errors_at(scenario, "model", "checkpoint"):
             load_checkpoint(model, Path(scenario.model.checkpoint))
     return Parts(source, experiences, model, benchmark)
+
+
+def check_against_data(scenario: Scenario, class_count: int, experiences: Experiences | None = None) -> None:
+    """Check the experiences and classes that a scenario names against those of its data.
+
+    Parameters
+    ----------
+    scenario : Scenario
+        As loaded.
+    class_count : int
+        Classes of the loaded source are 0 to ``class_count - 1``.
+    experiences : Experiences, optional
+        Of its stream; all classes are there from the start without it.
+
+    Raises
+    ------
+    ScenarioError
+        If the stream does not have an experience that is trained on, a class does not exist or has not arrived yet, or
+        fewer than two would be left at some time.
+    """
+    if experiences is not None:
+        _check_experiences(scenario, len(experiences))
+    forgotten: set[int] = set()
+    for place, step in forget_steps(scenario):
+        arrived = tuple(range(class_count))
+        if experiences is not None:
+            arrived = experiences.arrived_classes(scenario.arrived_at(int(place[1])))
+        for class_id in step.class_ids:
+            if class_id not in arrived:
+                problem = f"{class_id} is not a class of {_short_name(scenario)!r} (0..{class_count - 1})"
+                if class_id < class_count:
+                    problem = f"{class_id} has not arrived by then; classes so far are {', '.join(map(str, arrived))}"
+                raise scenario_error(scenario, (*place, "classes" if step.class_ is None else "class"), problem)
+        forgotten |= set(step.class_ids)
+        left = len(set(arrived) - forgotten)
+        if step.scope == "class" and left < 2:
+            so_far = "" if len(arrived) == class_count else " that have arrived by then"
+            problem = f"leaves {left} of {len(arrived)} classes{so_far}; at least 2 must stay"
+            raise scenario_error(scenario, place, problem)
+
+
+def _check_experiences(scenario: Scenario, number: int) -> None:
+    for index, entry in enumerate(scenario.timeline):
+        if entry.train is not None and entry.train.experience != "all" and entry.train.experience > number:
+            problem = f"{entry.train.experience} is not an experience of the stream (1..{number})"
+            raise scenario_error(scenario, ("timeline", index, "train", "experience"), problem)
+
+
+def check_class_split(scenario: Scenario, class_count: int) -> None:
+    """Check that the classes of the data can be divided among class-incremental experiences as the scenario asks.
+
+    Raises
+    ------
+    ScenarioError
+        If there are more experiences than classes, or the order is not one of all classes.
+    """
+    stream = scenario.stream
+    if stream is None or stream.benchmark != "class-incremental":
+        return
+    if stream.number > class_count:
+        problem = f"{stream.number} was given; {_short_name(scenario)!r} has {class_count} classes, one each"
+        raise scenario_error(scenario, ("stream", "experiences"), problem)
+    try:
+        class_split(class_count, stream.number, scenario.seed, stream.class_order)
+    except InvalidParameterError as error:
+        raise scenario_error(scenario, ("stream", "class-order"), str(error)) from None
+
+
+def _short_name(scenario: Scenario) -> str:
+    kind, separator, place = scenario.data.dataset.partition(":")
+    return f"{kind}{separator}{Path(place).name}" if Path(place).is_absolute() else scenario.data.dataset
 
 
 def check_clients(scenario: Scenario, source: ImageSource, experiences: Experiences | None = None) -> None:

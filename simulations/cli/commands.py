@@ -1,0 +1,159 @@
+"""The command ``fed-unlearn``; whatever is heavy is imported by the commands that need it."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.simulations.cli.bench import bench
+from fed_unlearn.simulations.cli.ledger import add_commands
+
+COMMITTED, NOT_COMMITTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: all requests committed; some failed or were rejected; bad input; Ctrl-C."""
+
+app = typer.Typer(
+    name="fed-unlearn",
+    help="Make a trained federated model forget, on request, again and again, without retraining it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(bench, name="bench")
+
+
+class _Engine(StrEnum):
+    INPROCESS = "inprocess"
+    RAY = "ray"
+
+
+def main() -> None:
+    """Run the command line and exit with its code; errors of the user are one line each, without traceback."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run one command line.
+
+    Parameters
+    ----------
+    arguments : list of str
+        Without the program's name.
+
+    Returns
+    -------
+    int
+        The exit code: 0 all requests committed; 1 some request failed or was rejected, or the engine did;
+        2 bad input; 130 interrupted.
+    """
+    try:
+        code = app(args=arguments, prog_name="fed-unlearn", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return BAD_INPUT
+    except click.ClickException as error:
+        return _complain(error.format_message(), BAD_INPUT)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except FedUnlearnError as error:
+        from fed_unlearn.simulations.engines.superlink import EngineError
+        from fed_unlearn.simulations.run.results import RunFailedError
+
+        return _complain(str(error), NOT_COMMITTED if isinstance(error, EngineError | RunFailedError) else BAD_INPUT)
+    return code if isinstance(code, int) else COMMITTED
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"fed-unlearn: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="A built-in scenario or the path of a TOML file.")] = "digits",
+    engine: Annotated[_Engine, typer.Option(help="inprocess, or ray: flwr run with a worker for each CPU.")] = (
+        _Engine.INPROCESS
+    ),
+    gpus_per_client: Annotated[float, typer.Option(help="Share of a GPU for each client, with --engine ray.")] = 0.0,
+    gpus: Annotated[int | None, typer.Option(hidden=True, help="GPUs that Ray is told of.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario; may be repeated.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="In place of the scenario's seed.")] = None,
+    oracle: Annotated[bool, typer.Option("--oracle", help="Retrain from scratch for every request, to compare.")] = (
+        False
+    ),
+    out: Annotated[Path | None, typer.Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted run, from its folder.")
+    ] = None,
+) -> int:
+    """Train a federation and serve its forget requests; without arguments, on handwritten digits."""
+    from rich.console import Console
+
+    from fed_unlearn.simulations.cli.launch import Launch, launch
+
+    order = Launch(
+        scenario=scenario,
+        overrides=overrides or (),
+        seed=seed,
+        engine=engine.value,
+        gpus_per_client=gpus_per_client,
+        gpus=gpus,
+        oracle=oracle,
+        out=out,
+        resume=resume,
+    )
+    results = launch(order, Console())
+    return COMMITTED if results is not None and results.all_committed else NOT_COMMITTED
+
+
+@app.command()
+def scenarios() -> None:
+    """List the built-in scenarios."""
+    from fed_unlearn.simulations.report.listings import print_scenarios
+
+    print_scenarios()
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One method, to be shown with its parameters.")] = None,
+) -> None:
+    """List the unlearning methods, with their papers and what they need; or show one in full."""
+    if name is not None:
+        from fed_unlearn.simulations.report.method_details import print_method
+
+        print_method(name)
+        return
+    from fed_unlearn.simulations.report.listings import print_methods
+
+    print_methods()
+
+
+@app.command()
+def strategies() -> None:
+    """List the server strategies, with their papers and what they need."""
+    from fed_unlearn.simulations.report.listings import print_strategies
+
+    print_strategies()
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="File to write; it must not exist.")],
+) -> None:
+    """Write the model that a run accepted last as a safetensors file."""
+    from fed_unlearn.simulations.run.export import export_model
+
+    digest = export_model(folder, model)
+    print(f"{model}: model {digest[:12]} of {folder}")
+
+
+add_commands(app)
