@@ -70,8 +70,7 @@ def test_avalanche_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
 
 
 def test_a_method_of_your_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    methods.available()
-    monkeypatch.setattr(methods, "_REGISTRY", dict(methods._REGISTRY))
+    monkeypatch.setattr(methods.METHODS, "_classes", methods.available())
     names: dict[str, object] = {"__name__": __name__}
     exec(block("from dataclasses import dataclass"), names)
     methods.register("my-method")(names["MyMethod"])  # type: ignore[type-var]

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn.logits import device_of, predict_logits
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import allowed_answers
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.registry import register
 from fed_unlearn.seeding import isolated_random
 
 

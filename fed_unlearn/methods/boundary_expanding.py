@@ -17,12 +17,12 @@ from torch.nn import functional
 
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import predict_logits
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import ForgetDescent
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import nearest_allowed
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.registry import register
 from fed_unlearn.models import last_linear
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from fed_unlearn.logits import batch_slices
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import ForgetDescent
 from fed_unlearn.methods.parts.attacks import fgsm, pgd
@@ -23,6 +22,7 @@ from fed_unlearn.methods.parts.curvature import curvature
 from fed_unlearn.methods.parts.labels import nearest_allowed
 from fed_unlearn.methods.parts.trained import trained_parameters
 from fed_unlearn.methods.parts.validation import require, require_choice
+from fed_unlearn.methods.registry import register
 
 
 @register("boundary-shrink")

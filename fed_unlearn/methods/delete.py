@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from fed_unlearn.logits import predict_logits
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import ForgetDescent
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import allowed_answers
+from fed_unlearn.methods.registry import register
 
 
 @register("delete")

@@ -9,11 +9,11 @@ from typing import ClassVar, Self
 from torch import Tensor
 from torch.nn import functional
 
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.registry import register
 
 
 @register("finetune")

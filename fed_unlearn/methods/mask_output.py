@@ -8,11 +8,11 @@ from typing import ClassVar, Self
 import torch
 
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.boundary_expanding import output_layer
 from fed_unlearn.methods.descent import accuracy_of
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.registry import register
 
 
 @register("mask-output")

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from fed_unlearn.logits import log_odds, logit_gaps
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import forbidden_classes
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.registry import register
 
 
 @register("negative-gradient+")

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn.errors import UnlearningDivergedError
-from fed_unlearn.methods import register
 from fed_unlearn.methods.bad_teacher import randomly_initialised
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.registry import register
 
 
 @register("projected-ascent")

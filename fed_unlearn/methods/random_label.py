@@ -12,12 +12,12 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import random_allowed
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.registry import register
 
 
 @register("random-label")

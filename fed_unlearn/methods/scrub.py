@@ -17,12 +17,12 @@ from torch.nn import functional
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.logits import logit_gaps, predict_logits
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import Descent, accuracy_of
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import forbidden_classes
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.registry import register
 
 REWIND_TOLERANCE = 0.05  # between the accuracies on forget and on unseen samples
 ROUNDING = 1e-4  # of log-probabilities that are equal but were computed in batches of different sizes

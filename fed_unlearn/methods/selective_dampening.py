@@ -13,11 +13,11 @@ from torch import Tensor
 
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidModelError, UnlearningDivergedError
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.descent import accuracy_of
 from fed_unlearn.methods.parts.sample_gradients import fisher_diagonal, trainable
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.registry import register
 
 
 @register("selective-dampening")

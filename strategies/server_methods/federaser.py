@@ -11,7 +11,6 @@ from typing import ClassVar, Self
 from fed_unlearn.arrays import Arrays, difference, norm
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import require
-from fed_unlearn.strategies.server_methods import register
 from fed_unlearn.strategies.server_methods.base import MethodState, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.local import (
     averaged,
@@ -21,6 +20,7 @@ from fed_unlearn.strategies.server_methods.local import (
     stored_round,
     train_staying,
 )
+from fed_unlearn.strategies.server_methods.registry import register
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -12,7 +12,6 @@ from fed_unlearn import methods
 from fed_unlearn.arrays import Arrays, difference, norm
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import require
-from fed_unlearn.strategies.server_methods import register
 from fed_unlearn.strategies.server_methods.base import MethodState, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.local import (
     LocalModel,
@@ -26,6 +25,7 @@ from fed_unlearn.strategies.server_methods.local import (
     train_staying,
     unlearn_at_leaving,
 )
+from fed_unlearn.strategies.server_methods.registry import register
 
 _LOCAL_METHOD = "unlearning-cross-entropy"
 _ROUNDING = 1e-6  # a smaller share is what arithmetic leaves, and no direction

@@ -9,8 +9,8 @@ from flwr.app import ConfigRecord
 
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.strategies.inner.state import restore_server_state, server_state
-from fed_unlearn.strategies.server_methods import register
 from fed_unlearn.strategies.server_methods.base import MethodState, ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.registry import register
 
 
 @register("retrain")

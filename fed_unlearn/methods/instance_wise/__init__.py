@@ -19,7 +19,6 @@ from torch.nn import functional
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.guard import UNGUARDED
 from fed_unlearn.logits import confidence, predict_logits
-from fed_unlearn.methods import register
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.instance_wise.anchors import AnchorPool, AnchorSettings
 from fed_unlearn.methods.instance_wise.objectives import Indistinguishable, Misclassified, Objective
@@ -34,6 +33,7 @@ from fed_unlearn.methods.parts.labels import (
 from fed_unlearn.methods.parts.sample_gradients import HeldParameters, synaptic_importance
 from fed_unlearn.methods.parts.trained import trained_parameters
 from fed_unlearn.methods.parts.validation import require, require_choice
+from fed_unlearn.methods.registry import register
 
 CHECK_INTERVAL = 2  # steps between two looks at the samples, each of which waits for the device
 SLOWEST = 0.1  # share of the learning rate that is left when consolidation ends: a sample may still have to be moved

@@ -15,8 +15,7 @@ from fed_unlearn.methods.boundary_shrink import BoundaryShrink
 
 @pytest.fixture
 def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    available()
-    monkeypatch.setattr(methods, "_REGISTRY", dict(methods._REGISTRY))
+    monkeypatch.setattr(methods.METHODS, "_classes", methods.available())
     yield
 
 
@@ -62,7 +61,7 @@ def test_a_class_that_is_no_whole_method_is_refused_when_it_registers(clean_regi
     class Scoped(Nothing):
         scopes = "class"  # type: ignore[assignment]
 
-    with pytest.raises(InvalidParameterError, match=r"method 'scoped': scopes = 'class' .* expected a tuple"):
+    with pytest.raises(InvalidParameterError, match=r"method 'scoped': .*Scoped has scopes = 'class'; expected a tuple"):
         register("scoped")(Scoped)
     assert not {"half", "scoped"} & set(available())
 

@@ -108,7 +108,8 @@ def test_a_name_that_a_built_in_method_has_is_refused_naming_both(tmp_path: Path
     code = COMMANDS + "print([run_command(['methods']), run_command(['methods', 'boundary-shrink'])])"
     codes, first, second = run(tmp_path, code)
     assert codes == "[2, 2]" and first == second
-    assert "method name 'boundary-shrink' is taken: fed_unlearn.methods.boundary_shrink.BoundaryShrink and" in first
+    built_in = "fed_unlearn.methods.boundary_shrink.BoundaryShrink of distribution 'fed-unlearn'"
+    assert f"method name 'boundary-shrink' is taken: {built_in} and" in first
     assert "copycat.Copycat of distribution 'copycats' both register it" in first
 
 

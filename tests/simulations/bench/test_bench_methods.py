@@ -262,8 +262,7 @@ class Interrupted(Recorder):
 
 @pytest.fixture
 def recorders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, Workspace]]]:
-    available()
-    monkeypatch.setattr(methods, "_REGISTRY", dict(methods._REGISTRY))
+    monkeypatch.setattr(methods.METHODS, "_classes", methods.available())
     register("recorder")(Recorder)
     register("needy-recorder")(NeedyRecorder)
     register("interrupted")(Interrupted)

@@ -21,8 +21,7 @@ from fed_unlearn.strategies.server_methods import (
 
 @pytest.fixture
 def clean_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    available()
-    monkeypatch.setattr(server_methods, "_REGISTRY", dict(server_methods._REGISTRY))
+    monkeypatch.setattr(server_methods.SERVER_METHODS, "_classes", server_methods.available())
     yield
 
 
@@ -77,7 +76,7 @@ def test_a_class_that_is_no_whole_method_is_refused_when_it_registers(clean_regi
     class Scoped(Nothing):
         scopes = "client"  # type: ignore[assignment]
 
-    with pytest.raises(InvalidParameterError, match=r"'scoped': scopes = 'client' .* expected a tuple"):
+    with pytest.raises(InvalidParameterError, match=r"'scoped': .*Scoped has scopes = 'client'; expected a tuple"):
         register("scoped")(Scoped)
 
     class Silent(ServerMethod):

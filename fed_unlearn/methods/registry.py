@@ -1,0 +1,33 @@
+"""The registry of unlearning methods; a method's module imports :func:`register` from here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fed_unlearn.registry import Registry
+
+if TYPE_CHECKING:
+    from fed_unlearn.methods.base import Method
+
+METHODS: Registry[Method] = Registry(
+    "method",
+    contract="fed_unlearn.methods.base:Method",
+    group="fed_unlearn.methods",
+    built_in=(
+        "fed_unlearn.methods.boundary_shrink",
+        "fed_unlearn.methods.boundary_expanding",
+        "fed_unlearn.methods.instance_wise",
+        "fed_unlearn.methods.finetune",
+        "fed_unlearn.methods.random_label",
+        "fed_unlearn.methods.negative_gradient_plus",
+        "fed_unlearn.methods.scrub",
+        "fed_unlearn.methods.bad_teacher",
+        "fed_unlearn.methods.selective_dampening",
+        "fed_unlearn.methods.saliency",
+        "fed_unlearn.methods.delete",
+        "fed_unlearn.methods.mask_output",
+        "fed_unlearn.methods.projected_ascent",
+        "fed_unlearn.methods.unlearning_cross_entropy",
+    ),
+)
+register = METHODS.register
