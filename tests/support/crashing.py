@@ -1,10 +1,11 @@
-"""Runs that are killed at chosen points and go on: ``python crashing.py FOLDER [POINT ...]``.
+"""Runs that are killed at chosen points and go on: ``python crashing.py FOLDER [NAME ...]``.
 
 Points are counted from 1: every message that reaches a client, before it is handled and after, and every transaction
 of the ledger, before it is committed and after, named by the last event in it. At the chosen one the process kills
-itself, as a power cut would; another one then runs the timeline to its end. Where no point is given, one of each name
-is taken: in the middle of every kind of round, and at every step in the life of a request. A line of JSON is printed
-for each run: the points that it passed, and what it came to. The first is of the run that nothing cuts short.
+itself, as a power cut would; another one then runs the timeline to its end. One point of each name is taken: in the
+middle of every kind of round, and at every step in the life of a request; or of the names that are given alone. A line
+of JSON is printed for each run: the points that it passed, and what it came to. The first is of the run that nothing
+cuts short.
 """
 
 from __future__ import annotations
@@ -171,7 +172,10 @@ if __name__ == "__main__":
     root = Path(sys.argv[1])
     whole = in_a_process(root / "whole", None) or {}
     print(json.dumps(whole), flush=True)
-    for point in map(int, sys.argv[2:]) if len(sys.argv) > 2 else of_each_name(list(map(str, whole["points"]))):
+    passed = list(map(str, whole["points"]))
+    for point in of_each_name(passed):
+        if sys.argv[2:] and passed[point - 1] not in sys.argv[2:]:
+            continue
         if in_a_process(root / str(point), point) is not None:
             raise RuntimeError(f"point {point} was not reached")
         print(json.dumps({"point": point, **(in_a_process(root / str(point), None) or {})}), flush=True)

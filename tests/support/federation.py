@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 
 from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.data.images import ClientData, ImageSet
-from fed_unlearn.data.sources import load_source
+from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.seeding import isolated_random, seeded_generator
@@ -34,9 +35,15 @@ def small_model() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 48), nn.ReLU(), nn.Linear(48, 10))
 
 
+@cache
+def all_digits() -> ImageSource:
+    """The whole data set, read once in a process: nothing changes its tensors."""
+    return load_source("digits")
+
+
 def digits_of(client: int, clients: int = CLIENTS, size: int = 640) -> ClientData:
     """A client's share of the digits: every ``clients``-th of the first ``size`` training samples."""
-    source = load_source("digits")
+    source = all_digits()
     held = source.train.subset(torch.arange(client, size, clients))
     return ClientData(
         train=held.subset(torch.arange(0, len(held) * 4 // 5)),

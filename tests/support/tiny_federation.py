@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from federation import all_digits
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from tiny_world import World
@@ -16,7 +17,6 @@ from torch.nn.functional import avg_pool2d
 from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.client import store as client_store
 from fed_unlearn.data.images import ClientData, ImageSet
-from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.seeding import isolated_random, seeded_generator
 from fed_unlearn.simulations.inprocess import InProcessGrid
@@ -29,14 +29,9 @@ SETTINGS = TrainingSettings(local_epochs=1, learning_rate=0.5, momentum=0.0, bat
 
 
 @cache
-def _digits() -> ImageSource:
-    return load_source("digits")
-
-
-@cache
 def tiny_data(client: int, clients: int, classes: int) -> ClientData:
     """Digits 0 to ``classes`` - 1 of 4 x 4 pixels; client 1 holds none of class 0."""
-    source = _digits()
+    source = all_digits()
     drawn = source.train.of_classes(set(range(classes)))
     held = drawn.subset(torch.arange(client, len(drawn), clients)[: SAMPLES + 2 * HELD_OUT])
     images, labels = avg_pool2d(held.images, 2), held.labels

@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from drawn_timelines import Deed, Drawn, drawn_cases
 from flwr.app import ArrayRecord
@@ -254,13 +255,22 @@ def check_case(drawn: Drawn) -> None:
             assert played.arrays == whole.arrays, "the model is another one than without the crash"
 
 
-@settings(
-    max_examples=200,
+ALIKE = settings(
     derandomize=True,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@settings(ALIKE, max_examples=12)
+@given(drawn_cases())
+def test_the_four_rules_hold_on_a_few_timelines(drawn: Drawn) -> None:
+    check_case(drawn)
+
+
+@pytest.mark.slow
+@settings(ALIKE, max_examples=200)
 @given(drawn_cases())
 def test_the_four_rules_hold_whatever_happens(drawn: Drawn) -> None:
     check_case(drawn)

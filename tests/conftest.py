@@ -1,0 +1,39 @@
+"""What holds for every test: one thread a process, homes of their own, and two tiers.
+
+``pytest`` runs all tests but those that are marked ``slow``, on all cores: the whole behaviour. ``pytest -m slow`` runs
+the others: kills at every transition, 200 random timelines, real SuperLink and Ray processes, and whole scripts.
+``pytest -m ""`` runs both tiers. ``-n 0`` runs either in one process.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+_homes = tempfile.TemporaryDirectory(prefix="fed-unlearn-tests-")  # one for each worker: they run side by side
+for _name in ("FLWR_HOME", "FED_UNLEARN_HOME"):
+    os.environ[_name] = str(Path(_homes.name) / _name.lower())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever starts Ray is slow."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """The same sums whatever a test before has set, and workers that do not get in each other's way."""
+    import torch
+
+    torch.set_num_threads(1)
