@@ -1,8 +1,27 @@
 """The library's own errors: what was given, what was expected, what to do."""
 
+from collections.abc import Callable
+from typing import ParamSpec
+
+Arguments = ParamSpec("Arguments")
+
 
 class FedUnlearnError(Exception):
-    """Base of every error that this library raises on purpose."""
+    """Base of every error that this library raises on purpose.
+
+    Parameters
+    ----------
+    *problems : str
+        Usually one; an error of a check that does not stop at the first has one for each.
+    """
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong, a line for each."""
+        return tuple(map(str, self.args))
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
 
 
 class InvalidRequestError(FedUnlearnError, ValueError):
@@ -35,3 +54,12 @@ class ProtocolError(FedUnlearnError, RuntimeError):
 
 class TransitionError(FedUnlearnError, RuntimeError):
     """A step that the life of a forget request does not have."""
+
+
+def problems_of(check: Callable[Arguments, object], *args: Arguments.args, **kwargs: Arguments.kwargs) -> list[str]:
+    """What a check, called with these arguments, finds wrong; empty where it raises no error of the library's."""
+    try:
+        check(*args, **kwargs)
+    except FedUnlearnError as error:
+        return list(error.problems)
+    return []

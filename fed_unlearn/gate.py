@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import ClassVar
 
-from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.requests import ScopeKind
+from fed_unlearn.settings import Fraction, FromOne, FromZero, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thresholds:
+class Thresholds(Settings):
     """What a request of one scope must meet; fractions of 1, None for what is not looked at.
 
     Attributes
@@ -28,17 +29,13 @@ class Thresholds:
         unseen ones nor, as over-forgotten ones would be, by being less sure than those.
     """
 
-    max_forget_accuracy: float | None
-    max_retain_drop: float | None
-    max_total_retain_drop: float | None
-    max_forget_excess: float | None = None
-    membership_contains_half: bool = False
+    _prefix: ClassVar[str] = "gate: "
 
-    def __post_init__(self) -> None:
-        for name in ("max_forget_accuracy", "max_retain_drop", "max_total_retain_drop", "max_forget_excess"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise InvalidParameterError(f"gate: {name} = {value!r}; expected a fraction in [0, 1]")
+    max_forget_accuracy: Fraction | None
+    max_retain_drop: Fraction | None
+    max_total_retain_drop: Fraction | None
+    max_forget_excess: Fraction | None = None
+    membership_contains_half: bool = False
 
 
 class Verdict(Enum):
@@ -101,7 +98,7 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate:
+class Gate(Settings):
     """Thresholds by scope, and how often a candidate may be mended before it is rolled back.
 
     Attributes
@@ -116,6 +113,8 @@ class Gate:
     max_training_drop : float
         How far validation accuracy may fall in a training experience before its result is not served.
     """
+
+    _prefix: ClassVar[str] = "gate: "
 
     class_thresholds: Thresholds = field(
         default_factory=lambda: Thresholds(max_forget_accuracy=0.05, max_retain_drop=0.02, max_total_retain_drop=0.05)
@@ -133,18 +132,9 @@ class Gate:
             max_forget_accuracy=None, max_retain_drop=0.05, max_total_retain_drop=0.10, membership_contains_half=True
         )
     )
-    max_repair_rounds: int = 3
-    max_attempts: int = 2
-    max_training_drop: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.max_repair_rounds < 0 or self.max_attempts < 1:
-            raise InvalidParameterError(
-                f"gate: max_repair_rounds = {self.max_repair_rounds}, max_attempts = {self.max_attempts};"
-                " expected at least 0 and at least 1"
-            )
-        if not 0 <= self.max_training_drop <= 1:
-            raise InvalidParameterError(f"gate: max_training_drop = {self.max_training_drop!r}; expected [0, 1]")
+    max_repair_rounds: FromZero = 3
+    max_attempts: FromOne = 2
+    max_training_drop: Fraction = 0.2
 
     def thresholds(self, scope: ScopeKind, goal: str | None = None) -> Thresholds:
         """The thresholds of a scope, and of a sample request's goal."""

@@ -13,6 +13,7 @@ from typing import Literal
 from fed_unlearn.errors import InvalidRequestError
 
 ScopeKind = Literal["class", "sample", "client"]
+SCOPES: tuple[ScopeKind, ...] = ("class", "sample", "client")
 ParameterValue = bool | int | float | str
 
 _LAST_DEADLINE = 253402300800  # the year 10000, which no calendar of Python's reaches

@@ -3,120 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.errors import InvalidParameterError, problems_of
 from fed_unlearn.methods import create, method_class
-from fed_unlearn.requests import ForgetRequest, ParameterValue, ScopeKind
+from fed_unlearn.plan import FederatedPlan, History, HolderTurn, Holds, Repair, Retry
+from fed_unlearn.requests import SCOPES, ForgetRequest, ParameterValue, ScopeKind
+from fed_unlearn.settings import takes_flat_keywords
 from fed_unlearn.strategies import server_methods
 
+__all__ = ["History", "HolderTurn", "Holds", "Repair", "Retry", "UnlearningPlan"]
 
+
+@takes_flat_keywords
 @dataclass(frozen=True, kw_only=True)
-class UnlearningPlan:
-    """Defaults of every request, and the shape of repair.
+class UnlearningPlan(FederatedPlan):
+    """How requests are served in a federation where they do not say so themselves.
+
+    The fields of a group may be given by their flat names too: ``repair_rounds=2`` for ``repair=Repair(rounds=2)``.
 
     Attributes
     ----------
     class_method, sample_method, client_method : str
-        Method of requests that name none.
+        Method of requests that name none, by scope.
     escalation : mapping of str to tuple of str
         By scope (``"class"``, ``"sample"``, ``"client"``): methods tried after the request's own has failed, in order;
         ``"retrain"`` may be the last.
     parameters : mapping of str to mapping
         Hyper-parameters by method name; a request's own win.
-    repair_rounds : int
-        Guarded repair rounds of a class request before the gate looks, at least 0.
-    alternations : int
-        For sample requests: turns of repair and holder's step before the gate looks, after the holder's first step.
-    repair_config : mapping of str to value
-        What repair rounds change in the training configuration, for instance ``{"learning-rate": 0.01}``.
-    guard_weight : int
-        How often each guarded sample stands among a holder's repair samples, at least 1.
-    guard_margin : float
-        How far repair keeps the old class of guarded samples below the others, in logits; 0 for guard labels alone.
-    max_holder_steps : int
-        At most so many steps of a sample request's holder in one turn, each clipped to the norm below; at least 1.
-    max_update_norm : float or None
-        Bound on a holder's change in a sample request; the median update norm of the last training round where None.
+    repair : Repair
+        Rounds of training after unlearning.
+    holder_turn : HolderTurn
+        What the holder of a sample request does in one turn.
     max_norm_factor : float
-        A client's change in any other round of a request is scaled down to so many times that median; at least 1.
+        A client's change in any other round of a request is scaled down to so many times the median update norm of the
+        last training round; at least 1.
     share_rounds : bool
         Whether requests that are served alike share their rounds.
     holds : Holds
         Which requests wait for approval.
     reopen_relapsed : bool
         Whether a request that has relapsed is tried again, once after every training, while its samples are retained.
-    history_every : int
-        Every so many training rounds are kept for methods that replay them; 0 for none.
-    history_bytes : int
-        Bound on their size on disk.
-    retries : int
-        How often a client that answered with an error is asked again.
-    backoff_seconds : float
-        Waited before that; twice as long every further time.
+    history : History
+        Training rounds that are kept for methods that replay them; by default none.
+    retry : Retry
+        How clients that answered with an error are asked again.
     durable_seconds : float
         Training is written to disk at least so often; what was trained since is repeated after a crash.
     retention_days : float
         How long holders may read D_f after the commit, for audits only; 0 for not at all.
     retain_limit : int
         At most so many retained training samples of each client are read in an audit; 0 for all.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming every value that is out of bounds, and every method in ``parameters`` or ``escalation`` that is unknown,
+        does not take its parameters or does not serve its scope.
     """
 
-    class_method: str = "boundary-shrink"
-    sample_method: str = "instance-wise"
-    client_method: str = "fedosd"
-    escalation: Mapping[ScopeKind, tuple[str, ...]] = field(default_factory=dict)
-    parameters: Mapping[str, Mapping[str, ParameterValue]] = field(default_factory=dict)
-    repair_rounds: int = 1
-    alternations: int = 0
-    repair_config: Mapping[str, ParameterValue] = field(default_factory=dict)
-    guard_weight: int = 1
-    guard_margin: float = 8.0
-    max_holder_steps: int = 12
-    max_update_norm: float | None = None
-    max_norm_factor: float = 10.0
-    share_rounds: bool = True
-    holds: Holds = field(default_factory=lambda: Holds())
-    reopen_relapsed: bool = False
-    history_every: int = 0
-    history_bytes: int = 512 * 2**20
-    retries: int = 2
-    backoff_seconds: float = 0.5
-    durable_seconds: float = 5.0
-    retention_days: float = 0.0
-    retain_limit: int = 0
-
     def __post_init__(self) -> None:
-        bounds = {
-            "repair_rounds": self.repair_rounds >= 0,
-            "alternations": self.alternations >= 0,
-            "guard_weight": self.guard_weight >= 1,
-            "guard_margin": self.guard_margin >= 0,
-            "max_holder_steps": self.max_holder_steps >= 1,
-            "max_update_norm": self.max_update_norm is None or self.max_update_norm > 0,
-            "retention_days": self.retention_days >= 0,
-            "retain_limit": self.retain_limit >= 0,
-            "max_norm_factor": self.max_norm_factor >= 1,
-            "history_every": self.history_every >= 0,
-            "history_bytes": self.history_bytes >= 0,
-            "retries": self.retries >= 0,
-            "backoff_seconds": self.backoff_seconds >= 0,
-            "durable_seconds": self.durable_seconds >= 0,
-        }
-        for name, holds in bounds.items():
-            if not holds:
-                raise InvalidParameterError(f"unlearning: {name} = {getattr(self, name)!r} is out of range")
+        if problems := self._problems():
+            raise InvalidParameterError(*problems)
+
+    def validate(self) -> list[str]:
+        """Everything that is wrong with the plan, one line each; empty where it can serve requests of every scope."""
+        own = [(self.default_method(scope), scope) for scope in SCOPES]
+        return self._problems() + [problem for name, scope in own for problem in problems_of(check_serves, name, scope)]
+
+    def _problems(self) -> list[str]:
+        problems = self._out_of_bounds()
         for method, parameters in self.parameters.items():
-            new_method(method, parameters)
+            problems += problems_of(new_method, method, parameters)
         for scope, methods in self.escalation.items():
             for method in methods:
-                check_serves(method, scope)
+                problems += problems_of(check_serves, method, scope)
+        return problems
 
     def methods_of(self, request: ForgetRequest) -> tuple[str, ...]:
         """Names of the methods that serve a request, each tried when those before it have failed."""
         scope = request.scope.kind
-        own = {"class": self.class_method, "sample": self.sample_method, "client": self.client_method}[scope]
-        return tuple(dict.fromkeys((request.method or own, *self.escalation.get(scope, ()))))
+        return tuple(dict.fromkeys((request.method or self.default_method(scope), *self.escalation.get(scope, ()))))
 
     def method_of(self, request: ForgetRequest) -> str:
         """Name of the method that serves a request first."""
@@ -136,29 +103,6 @@ class UnlearningPlan:
         parameters = {**self.parameters.get(method, {}), **(request.parameters if method == first else {})}
         new_method(method, parameters)
         return parameters
-
-
-@dataclass(frozen=True, kw_only=True)
-class Holds:
-    """Shares above which a request waits for a person's approval; None for never.
-
-    Attributes
-    ----------
-    data : float or None
-        Share of all training samples that were or would be forgotten, this request and all before it included.
-    of_class, of_client : float or None
-        Share of a class, or of a client, that one request asks for.
-    """
-
-    data: float | None = None
-    of_class: float | None = None
-    of_client: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("data", "of_class", "of_client"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise InvalidParameterError(f"holds: {name} = {value!r}; expected a fraction in [0, 1]")
 
 
 def is_server_method(name: str) -> bool:

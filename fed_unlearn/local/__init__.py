@@ -7,110 +7,23 @@ by the same settings and seed.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.figures import Figures
-from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, Verdict
 from fed_unlearn.local.attempt import LocalAttempt, LocalSamples
-from fed_unlearn.methods import Method, create, method_class
+from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.methods.base import PassCounter
-from fed_unlearn.requests import ClassScope, ForgetRequest, ParameterValue, ScopeKind
-from fed_unlearn.training import TrainingSettings
+from fed_unlearn.requests import ClassScope, ForgetRequest
+
+__all__ = ["CLIENT", "LocalOutcome", "LocalPlan", "LocalSamples", "LocalUnlearning"]
 
 CLIENT = "0"
 """Name of the holder in seeds, where a request names none: that of the only client of a federation."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalPlan:
-    """How requests are served where they do not say so themselves.
-
-    Attributes
-    ----------
-    class_method, sample_method, client_method : str
-        Method of requests that name none, by scope. A client's samples are unlearned as single samples are.
-    parameters : mapping of str to mapping
-        Hyper-parameters by method name; a request's own win.
-    repair : TrainingSettings
-        Of guarded repair.
-    repair_rounds : int
-        Guarded repair rounds of a class request before the gate looks, at least 0.
-    alternations : int
-        For other requests: turns of repair and unlearning before the gate looks, after the first turn of unlearning.
-    guard_weight : int
-        How often each guarded sample stands among the samples of repair, at least 1.
-    guard_margin : float
-        How far repair keeps the old class of guarded samples below the others, in logits; at least 0.
-    max_steps : int
-        At most so many turns of unlearning in a row, each clipped to the norm below; at least 1.
-    max_update_norm : float or None
-        Bound on what one turn for samples changes in the model; None for none.
-    """
-
-    class_method: str = "boundary-shrink"
-    sample_method: str = "instance-wise"
-    client_method: str = "instance-wise"
-    parameters: Mapping[str, Mapping[str, ParameterValue]] = field(default_factory=dict)
-    repair: TrainingSettings = field(default_factory=TrainingSettings)
-    repair_rounds: int = 1
-    alternations: int = 0
-    guard_weight: int = 1
-    guard_margin: float = 8.0
-    max_steps: int = 12
-    max_update_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        bounds = {
-            "repair_rounds": self.repair_rounds >= 0,
-            "alternations": self.alternations >= 0,
-            "guard_weight": self.guard_weight >= 1,
-            "guard_margin": self.guard_margin >= 0,
-            "max_steps": self.max_steps >= 1,
-            "max_update_norm": self.max_update_norm is None or self.max_update_norm > 0,
-        }
-        for name, holds in bounds.items():
-            if not holds:
-                raise InvalidParameterError(f"unlearning: {name} = {getattr(self, name)!r} is out of range")
-        scopes: tuple[ScopeKind, ...] = ("class", "sample", "client")
-        for scope in scopes:
-            self._check_serves(self._default(scope), scope)
-        for method, parameters in self.parameters.items():
-            create(method, **parameters)
-
-    def method_of(self, request: ForgetRequest) -> tuple[str, Method, str | None]:
-        """Name of the method that serves a request, the method, and its goal where it has one.
-
-        Raises
-        ------
-        InvalidParameterError
-            If the method or one of its parameters is unknown or out of range, or it does not serve the scope.
-        """
-        scope = request.scope.kind
-        name = request.method or self._default(scope)
-        self._check_serves(name, scope)
-        parameters: dict[str, ParameterValue] = {**self.parameters.get(name, {}), **request.parameters}
-        has_goal = "goal" in getattr(method_class(name), "__dataclass_fields__", {})
-        if scope == "client" and has_goal:
-            parameters.setdefault("goal", "indistinguishable")
-        method = create(name, **parameters)
-        return name, method, str(parameters["goal"]) if "goal" in parameters else None
-
-    def _default(self, scope: ScopeKind) -> str:
-        return {"class": self.class_method, "sample": self.sample_method, "client": self.client_method}[scope]
-
-    @staticmethod
-    def _check_serves(name: str, scope: ScopeKind) -> None:
-        scopes = set(method_class(name).scopes)
-        if scope not in scopes and not (scope == "client" and "sample" in scopes):
-            raise InvalidParameterError(
-                f"{name!r} does not serve {scope} requests; it serves {' and '.join(sorted(scopes))} requests"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,15 +19,13 @@ from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.guard import Guard
 from fed_unlearn.holder import count_request, repair_model, unlearn_samples
+from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Method, PassCounter
 from fed_unlearn.methods.parts.labels import guard_labels_of
 from fed_unlearn.protocol import RequestCounts
 from fed_unlearn.requests import ClassScope, ForgetRequest
 from fed_unlearn.training import train_locally
-
-if TYPE_CHECKING:
-    from fed_unlearn.local import LocalPlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +100,7 @@ class LocalAttempt:
         """Unlearn and repair until the gate accepts, or has another attempt made, or gives up."""
         try:
             self._unlearn()
-            for _ in range(self.plan.repair_rounds if self._is_class else self.plan.alternations):
+            for _ in range(self.plan.repair.rounds if self._is_class else self.plan.repair.alternations):
                 self._repair()
             while (decision := self._decide()).verdict is Verdict.REPAIR:
                 self._repair()
@@ -142,8 +139,8 @@ class LocalAttempt:
         if self._is_class:
             self.candidate.load_state_dict(self._turn())
             return
-        bound = self.plan.max_update_norm or float("inf")
-        for _ in range(self.plan.max_steps):
+        bound = self.plan.holder_turn.max_norm or float("inf")
+        for _ in range(self.plan.holder_turn.max_steps):
             base = _arrays(self.candidate.state_dict())
             change = difference(_arrays(self._turn()), base)
             moved = add_clipped(base, [change], bound)
@@ -172,13 +169,14 @@ class LocalAttempt:
     def _repair(self) -> None:
         """One repair round; for samples another turn follows, since training brings them back."""
         self.repair_rounds += 1
+        repair, training = self.plan.repair, self.plan.repair_training()
         _, passes = repair_model(
             self.candidate,
             self.samples.retained,
             [] if self._guard is None else [self._guard],
-            lambda model, samples, generator: train_locally(model, samples, self.plan.repair, generator),
-            guard_weight=self.plan.guard_weight,
-            guard_margin=self.plan.guard_margin,
+            lambda model, samples, generator: train_locally(model, samples, training, generator),
+            guard_weight=repair.guard_weight,
+            guard_margin=repair.guard_margin,
             seed=(self.seed, "repair", self.repairs_before + self.repair_rounds, self.client),
         )
         self.passes.add(passes.forward, passes.backward)

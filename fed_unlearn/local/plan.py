@@ -1,0 +1,97 @@
+"""How requests are served on one machine where they do not say so themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from fed_unlearn.errors import InvalidParameterError, problems_of
+from fed_unlearn.methods import Method, create, method_class
+from fed_unlearn.plan import Plan
+from fed_unlearn.requests import SCOPES, ForgetRequest, ParameterValue, ScopeKind
+from fed_unlearn.settings import takes_flat_keywords
+from fed_unlearn.training import TrainingSettings
+
+
+@takes_flat_keywords
+@dataclass(frozen=True, kw_only=True)
+class LocalPlan(Plan):
+    """The plan of one machine.
+
+    The fields of a group may be given by their flat names too: ``repair_rounds=2`` for ``repair=Repair(rounds=2)``, and
+    ``repair=TrainingSettings(...)`` for ``repair=Repair(config=...)``.
+
+    Attributes
+    ----------
+    class_method, sample_method, client_method : str
+        Method of requests that name none, by scope. A client's samples are unlearned as single samples are.
+    parameters : mapping of str to mapping
+        Hyper-parameters by method name; a request's own win.
+    repair : Repair
+        Training after unlearning; ``config`` has the ``TrainingSettings`` that differ from their defaults.
+    holder_turn : HolderTurn
+        One turn of unlearning single samples.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming every value that is out of bounds, and every method that is unknown, does not take its parameters or does
+        not serve its scope.
+    """
+
+    client_method: str = "instance-wise"
+
+    def __post_init__(self) -> None:
+        if problems := self.validate():
+            raise InvalidParameterError(*problems)
+
+    def validate(self) -> list[str]:
+        """Everything that is wrong with the plan, one line each; empty where it can serve requests of every scope."""
+        problems = [*self._out_of_bounds(), *problems_of(self.repair_training)]
+        for scope in SCOPES:
+            problems += problems_of(self._check_serves, self.default_method(scope), scope)
+        for method, parameters in self.parameters.items():
+            problems += problems_of(create, method, **parameters)
+        return problems
+
+    def repair_training(self) -> TrainingSettings:
+        """The training settings of repair.
+
+        Raises
+        ------
+        InvalidParameterError
+            If ``repair.config`` has a setting that there is not, or a value out of range.
+        """
+        given: dict[str, Any] = {name.replace("-", "_"): value for name, value in self.repair.config.items()}
+        known = [item.name for item in fields(TrainingSettings)]
+        if unknown := [name for name in given if name not in known]:
+            raise InvalidParameterError(
+                f"unlearning: repair.config: {', '.join(unknown)} unknown; expected some of {', '.join(known)}"
+            )
+        return TrainingSettings(**given)
+
+    def method_of(self, request: ForgetRequest) -> tuple[str, Method, str | None]:
+        """Name of the method that serves a request, the method, and its goal where it has one.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the method or one of its parameters is unknown or out of range, or it does not serve the scope.
+        """
+        scope = request.scope.kind
+        name = request.method or self.default_method(scope)
+        self._check_serves(name, scope)
+        parameters: dict[str, ParameterValue] = {**self.parameters.get(name, {}), **request.parameters}
+        has_goal = "goal" in getattr(method_class(name), "__dataclass_fields__", {})
+        if scope == "client" and has_goal:
+            parameters.setdefault("goal", "indistinguishable")
+        method = create(name, **parameters)
+        return name, method, str(parameters["goal"]) if "goal" in parameters else None
+
+    @staticmethod
+    def _check_serves(name: str, scope: ScopeKind) -> None:
+        scopes = set(method_class(name).scopes)
+        if scope not in scopes and not (scope == "client" and "sample" in scopes):
+            raise InvalidParameterError(
+                f"{name!r} does not serve {scope} requests; it serves {' and '.join(sorted(scopes))} requests"
+            )

@@ -1,0 +1,171 @@
+"""What plans are made of: the groups of settings, their bounds and their defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Annotated, ClassVar
+
+from annotated_types import Ge
+
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.requests import ParameterValue, ScopeKind
+from fed_unlearn.settings import AboveZero, Flat, Fraction, FromOne, FromZero, NotNegative, Settings
+
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair(Settings):
+    """Guarded training on retained samples after a method has unlearned.
+
+    Attributes
+    ----------
+    rounds : int
+        Repair rounds of a class request before the gate looks at the model.
+    alternations : int
+        Turns of repair and unlearning of any other request before the gate looks, after the first turn of unlearning.
+    config : mapping of str to value
+        What repair changes in the training configuration, for instance ``{"learning-rate": 0.01}``. A
+        ``TrainingSettings`` is taken too; it changes all of it.
+    guard_weight : int
+        How often each guarded sample stands among the samples of repair.
+    guard_margin : float
+        How far repair keeps the old class of guarded samples below the others, in logits; 0 for guard labels alone.
+    """
+
+    _prefix: ClassVar[str] = "unlearning: repair."
+
+    rounds: Annotated[FromZero, Flat("repair_rounds")] = 1
+    alternations: Annotated[FromZero, Flat("alternations")] = 0
+    config: Annotated[Mapping[str, ParameterValue], Flat("repair_config", "repair")] = field(default_factory=dict)
+    guard_weight: Annotated[FromOne, Flat("guard_weight")] = 1
+    guard_margin: Annotated[NotNegative, Flat("guard_margin")] = 8.0
+
+    def __post_init__(self) -> None:
+        if is_dataclass(self.config) and not isinstance(self.config, type):
+            config = {name.replace("_", "-"): value for name, value in asdict(self.config).items()}
+            object.__setattr__(self, "config", config)
+        if not isinstance(self.config, Mapping):
+            raise InvalidParameterError(f"{self._prefix}config = {self.config!r}; expected a mapping of settings")
+        super().__post_init__()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HolderTurn(Settings):
+    """One turn of unlearning single samples.
+
+    Attributes
+    ----------
+    max_steps : int
+        At most so many steps in a row, each clipped to the norm below.
+    max_norm : float or None
+        Bound on what one step changes in the model. None: in a federation the median update norm of the last training
+        round, on one machine no bound.
+    """
+
+    _prefix: ClassVar[str] = "unlearning: holder_turn."
+
+    max_steps: Annotated[FromOne, Flat("max_holder_steps", "max_steps")] = 12
+    max_norm: Annotated[AboveZero | None, Flat("max_update_norm")] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry(Settings):
+    """How a client that answered with an error is asked again.
+
+    Attributes
+    ----------
+    count : int
+        How often it is asked again.
+    backoff_seconds : float
+        Time waited before that; twice as long every further time.
+    """
+
+    _prefix: ClassVar[str] = "unlearning: retry."
+
+    count: Annotated[FromZero, Flat("retries")] = 2
+    backoff_seconds: Annotated[NotNegative, Flat("backoff_seconds")] = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class History(Settings):
+    """Training rounds that the server keeps for methods that replay them.
+
+    Attributes
+    ----------
+    every : int
+        One of so many rounds is kept; 0 for none.
+    max_bytes : int
+        Bound on their size on disk; the oldest go first.
+    """
+
+    _prefix: ClassVar[str] = "unlearning: history."
+
+    every: Annotated[FromZero, Flat("history_every")] = 1
+    max_bytes: Annotated[FromZero, Flat("history_bytes")] = 512 * MEBIBYTE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holds(Settings):
+    """Shares above which a request waits for a person's approval; None for never.
+
+    Attributes
+    ----------
+    data : float or None
+        Share of all training samples that were or would be forgotten, by this request and all before it.
+    of_class, of_client : float or None
+        Share of a class, or of a client, that one request asks for.
+    """
+
+    _prefix: ClassVar[str] = "unlearning: holds."
+
+    data: Fraction | None = None
+    of_class: Fraction | None = None
+    of_client: Fraction | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Settings):
+    """How requests are served wherever it is, in a federation or on one machine.
+
+    Attributes
+    ----------
+    class_method, sample_method, client_method : str
+        Method of requests that name none, by scope.
+    parameters : mapping of str to mapping
+        Hyper-parameters by method name; a request's own win.
+    repair : Repair
+        Training after unlearning.
+    holder_turn : HolderTurn
+        One turn of unlearning single samples.
+    """
+
+    _prefix: ClassVar[str] = "unlearning: "
+
+    class_method: str = "boundary-shrink"
+    sample_method: str = "instance-wise"
+    client_method: str = "fedosd"
+    parameters: Mapping[str, Mapping[str, ParameterValue]] = field(default_factory=dict)
+    repair: Repair = field(default_factory=Repair)
+    holder_turn: HolderTurn = field(default_factory=HolderTurn)
+
+    def default_method(self, scope: ScopeKind) -> str:
+        """Name of the method that serves the requests of a scope that name none."""
+        return {"class": self.class_method, "sample": self.sample_method, "client": self.client_method}[scope]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FederatedPlan(Plan):
+    """What a plan for a federation adds; see :class:`fed_unlearn.strategies.UnlearningPlan`."""
+
+    escalation: Mapping[ScopeKind, tuple[str, ...]] = field(default_factory=dict)
+    max_norm_factor: Annotated[float, Ge(1)] = 10.0
+    share_rounds: bool = True
+    holds: Holds = field(default_factory=Holds)
+    reopen_relapsed: bool = False
+    history: History = field(default_factory=lambda: History(every=0))
+    retry: Retry = field(default_factory=Retry)
+    durable_seconds: NotNegative = 5.0
+    retention_days: NotNegative = 0.0
+    retain_limit: FromZero = 0
