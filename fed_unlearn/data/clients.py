@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fed_unlearn.data.image_source import ImageSource
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.partitions import partition_indices
-from fed_unlearn.data.sources.base import ImageSource
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.seeding import seeded_generator
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,6 @@ def partition_indices(
         If there is no such partitioner, it does not take a parameter, or it cannot divide these samples so.
     """
     import datasets
-
-    from fed_unlearn.data.sources.huggingface import quiet_datasets
 
     if count < 1 or count > len(labels):
         raise InvalidParameterError(f"clients: {count} were given; expected 1 to {len(labels)}, the number of samples")
@@ -151,3 +150,17 @@ def _explanation(name: str, keywords: Mapping[str, object], count: int, size: in
             f": every client must get at least {least} samples; give a smaller min_partition_size or a larger alpha"
         )
     return f"partition {name!r} ({given}) cannot divide {size} samples among {count} clients{advice} ({reason})"
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """No progress bars of ``datasets`` inside; the user's setting back afterwards."""
+    import datasets
+
+    were_disabled = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not were_disabled:
+            datasets.enable_progress_bars()

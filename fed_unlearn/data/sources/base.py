@@ -1,49 +1,87 @@
-"""What every source gives, and the parts that all of them share."""
+"""The contract of a data source, the registry of sources, and the parts that sources share."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fed_unlearn.data.image_source import ImageSource
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.registry import Registry
 
 
-@dataclass(frozen=True, eq=False)
-class ImageSource:
-    """A labelled image data set with its training and test parts.
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """Where labelled images come from; a data set is named ``NAME`` or ``NAME:PLACE``.
+
+    A subclass is registered by :func:`register` and implements :meth:`load`.
+
+    Parameters
+    ----------
+    place : str
+        What stands after the colon; empty where there is no colon.
+    root, download, image_size, test_fraction
+        As in :func:`~fed_unlearn.data.sources.load_source`.
 
     Attributes
     ----------
-    train, test : ImageSet
-        Labels are 0 to ``class_count`` - 1. Ids are those that the source's owner gave where there are such,
-        else the index in the source's split.
-    class_names : tuple of str
-        One a class; the label itself where the source names none.
-    fingerprint : str
-        SHA-256 of the content: images, labels and ids. A changed source has another.
+    name : str
+        That it is registered by.
+    place_is : str
+        What ``place`` is, such as ``"PATH"``, for listings and messages; empty if the source takes none.
     """
 
-    train: ImageSet
-    test: ImageSet
-    class_names: tuple[str, ...]
-    fingerprint: str
+    name: ClassVar[str]
+    place_is: ClassVar[str] = ""
+
+    place: str = ""
+    root: Path | None = None
+    download: bool = False
+    image_size: tuple[int, int] | None = None
+    test_fraction: float = 0.2
 
     @property
-    def class_count(self) -> int:
-        """Number of classes."""
-        return len(self.class_names)
+    def where(self) -> str:
+        """The data set as its user named it, for messages."""
+        return f"{self.name}:{self.place}" if self.place else self.name
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of every image."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
+    @classmethod
+    def form(cls) -> str:
+        """How a data set of this source is named, such as ``folder:PATH``."""
+        return f"{cls.name}:{cls.place_is}" if cls.place_is else cls.name
+
+    @abstractmethod
+    def load(self) -> ImageSource:
+        """Load the images into memory; :func:`make_source` checks them and puts them together.
+
+        Raises
+        ------
+        InvalidDataError
+            If they are missing or no labelled images.
+        """
+
+
+SOURCES: Registry[Source] = Registry(
+    "data source",
+    contract="fed_unlearn.data.sources.base:Source",
+    group="fed_unlearn.sources",
+    built_in=(
+        "fed_unlearn.data.sources.digits",
+        "fed_unlearn.data.sources.vision",
+        "fed_unlearn.data.sources.folder",
+        "fed_unlearn.data.sources.huggingface",
+    ),
+)
+register = SOURCES.register
 
 
 def fingerprint_of(contents: Iterable[bytes | Tensor], labels: Sequence[Tensor], ids: Sequence[Sequence[str]]) -> str:

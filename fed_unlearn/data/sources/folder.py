@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from fed_unlearn.data.image_source import ImageSource
 from fed_unlearn.data.sources.base import (
-    ImageSource,
+    Source,
     contiguous_labels,
     fingerprint_of,
     make_source,
+    register,
     stable_split,
 )
 from fed_unlearn.errors import InvalidDataError
@@ -17,41 +21,49 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 EXPECTED = "expected one sub-folder a class with images in it, directly or under 'train' and 'test'"
 
 
-def load_folder(path: Path, image_size: tuple[int, int] | None, test_fraction: float) -> ImageSource:
-    """Images below ``path``; ids are paths relative to it, with forward slashes.
+@register("folder")
+@dataclass(frozen=True, kw_only=True)
+class Folder(Source):
+    """Images below a folder, one sub-folder a class.
 
-    ``path/train`` and ``path/test`` are the parts where both exist; else the test part is split off by the
-    hash of the ids. Classes are sorted by name, by number where all are numbers.
+    ``PATH/train`` and ``PATH/test`` are the parts where both exist; else the test part is split off by the hash of
+    the ids. Classes are sorted by name, or by number where all are numbers.
     """
-    from fed_unlearn.data.sources.decoding import decode_images
 
-    if not path.is_dir():
-        raise InvalidDataError(f"folder:{path}: no such folder; {EXPECTED}")
-    divided = (path / "train").is_dir() and (path / "test").is_dir()
-    parts = [_files_by_class(path / name) for name in ("train", "test")] if divided else [_files_by_class(path)]
-    if not all(parts):
-        empty = path / ("test" if parts[0] else "train") if divided else path
-        raise InvalidDataError(f"folder:{empty}: no images; {EXPECTED}")
-    encoded, class_names = contiguous_labels(*[[name for name, _ in part] for part in parts])
-    files = [[file for _, file in part] for part in parts]
-    ids = [[file.relative_to(path).as_posix() for file in part] for part in files]
-    if not divided:
-        split = stable_split(ids[0], encoded[0], test_fraction)
-        encoded = [encoded[0][part] for part in split]
-        files = [[files[0][index] for index in part.tolist()] for part in split]
-        ids = [[ids[0][index] for index in part.tolist()] for part in split]
-    if not all(files):
-        raise InvalidDataError(f"folder:{path}: no class has two images, one to train and one to test on")
-    contents = [[file.read_bytes() for file in part] for part in files]
-    where = f"folder:{path}"
-    images = decode_images([*contents[0], *contents[1]], [*ids[0], *ids[1]], image_size, where)
-    return make_source(
-        (images[: len(files[0])], encoded[0], ids[0]),
-        (images[len(files[0]) :], encoded[1], ids[1]),
-        class_names,
-        fingerprint_of([*contents[0], *contents[1]], encoded, ids),
-        where,
-    )
+    place_is: ClassVar[str] = "PATH"
+
+    def load(self) -> ImageSource:
+        """Decode every image; ids are paths relative to the folder, with forward slashes."""
+        from fed_unlearn.data.sources.decoding import decode_images
+
+        path = (self.root or Path()) / Path(self.place).expanduser()
+        if not path.is_dir():
+            raise InvalidDataError(f"folder:{path}: no such folder; {EXPECTED}")
+        divided = (path / "train").is_dir() and (path / "test").is_dir()
+        parts = [_files_by_class(path / name) for name in ("train", "test")] if divided else [_files_by_class(path)]
+        if not all(parts):
+            empty = path / ("test" if parts[0] else "train") if divided else path
+            raise InvalidDataError(f"folder:{empty}: no images; {EXPECTED}")
+        encoded, class_names = contiguous_labels(*[[name for name, _ in part] for part in parts])
+        files = [[file for _, file in part] for part in parts]
+        ids = [[file.relative_to(path).as_posix() for file in part] for part in files]
+        if not divided:
+            split = stable_split(ids[0], encoded[0], self.test_fraction)
+            encoded = [encoded[0][part] for part in split]
+            files = [[files[0][index] for index in part.tolist()] for part in split]
+            ids = [[ids[0][index] for index in part.tolist()] for part in split]
+        if not all(files):
+            raise InvalidDataError(f"folder:{path}: no class has two images, one to train and one to test on")
+        contents = [[file.read_bytes() for file in part] for part in files]
+        where = f"folder:{path}"
+        images = decode_images([*contents[0], *contents[1]], [*ids[0], *ids[1]], self.image_size, where)
+        return make_source(
+            (images[: len(files[0])], encoded[0], ids[0]),
+            (images[len(files[0]) :], encoded[1], ids[1]),
+            class_names,
+            fingerprint_of([*contents[0], *contents[1]], encoded, ids),
+            where,
+        )
 
 
 def _files_by_class(path: Path) -> list[tuple[str, Path]]:

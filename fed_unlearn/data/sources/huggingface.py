@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
 
+from fed_unlearn.data.image_source import ImageSource
+from fed_unlearn.data.partitions import quiet_datasets
 from fed_unlearn.data.sources.base import (
-    ImageSource,
+    Source,
     contiguous_labels,
     fingerprint_of,
     make_source,
+    register,
     split_ids,
     stable_split,
 )
@@ -45,58 +47,54 @@ class _Part:
         )
 
 
-def load_huggingface(
-    name: str, root: Path | None, image_size: tuple[int, int] | None, test_fraction: float
-) -> ImageSource:
-    """Images of the splits ``train`` and ``test`` (or ``validation``; or a share of the only split).
+@register("hf")
+@dataclass(frozen=True, kw_only=True)
+class HuggingFace(Source):
+    """A data set of the Hugging Face hub, or a local folder that ``datasets`` reads; ``NAME@CONFIG`` names a variant.
 
-    The image column is found by its type, else by common names; the label column likewise. A column
-    such as ``id`` gives the sample ids where its values are all different.
+    The parts are the splits ``train`` and ``test`` (or ``validation``; or a share of the only split).
     """
-    from fed_unlearn.data.sources.decoding import decode_images
 
-    where = f"hf:{name}"
-    splits = _load(name, root, where)
-    train_name = "train" if "train" in splits else next(iter(splits))
-    first = splits[train_name]
-    image_column = _column(first, where, "image", IMAGE_COLUMNS, ("Image",))
-    label_column = _column(first, where, "label", LABEL_COLUMNS, ("ClassLabel",))
-    train = _read(first, train_name, True, image_column, label_column, where)
-    names = getattr(first.features[label_column], "names", None)
-    test = _test_part(splits, train_name, image_column, label_column, where)
-    if test is None:
-        encoded, _ = contiguous_labels(train.labels)
-        kept, held_out = stable_split(train.ids, encoded[0], test_fraction)
-        train, test = train.subset(kept), train.subset(held_out)
-    if not train.ids or not test.ids:
-        raise InvalidDataError(f"{where}: {len(train.ids)} training and {len(test.ids)} test images; both are needed")
-    if names is None:
-        labels, names = contiguous_labels(train.labels, test.labels)
-    else:
-        labels = [torch.tensor(part.labels, dtype=torch.int64) for part in (train, test)]
-    encoded_images = [*train.encoded, *test.encoded]
-    images = decode_images(encoded_images, [*train.ids, *test.ids], image_size, where)
-    return make_source(
-        (images[: len(train.ids)], labels[0], train.ids),
-        (images[len(train.ids) :], labels[1], test.ids),
-        names,
-        fingerprint_of(encoded_images, labels, [train.ids, test.ids]),
-        where,
-    )
+    place_is: ClassVar[str] = "NAME-OR-PATH"
 
+    def load(self) -> ImageSource:
+        """Find the columns of images, labels and ids, and decode the images.
 
-@contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """No progress bars of ``datasets`` inside; the user's setting back afterwards."""
-    import datasets
+        The image column is found by its type, else by common names; the label column likewise. A column such as
+        ``id`` gives the sample ids where its values are all different.
+        """
+        from fed_unlearn.data.sources.decoding import decode_images
 
-    were_disabled = datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not were_disabled:
-            datasets.enable_progress_bars()
+        where = self.where
+        splits = _load(self.place, self.root, where)
+        train_name = "train" if "train" in splits else next(iter(splits))
+        first = splits[train_name]
+        image_column = _column(first, where, "image", IMAGE_COLUMNS, ("Image",))
+        label_column = _column(first, where, "label", LABEL_COLUMNS, ("ClassLabel",))
+        train = _read(first, train_name, True, image_column, label_column, where)
+        names = getattr(first.features[label_column], "names", None)
+        test = _test_part(splits, train_name, image_column, label_column, where)
+        if test is None:
+            encoded, _ = contiguous_labels(train.labels)
+            kept, held_out = stable_split(train.ids, encoded[0], self.test_fraction)
+            train, test = train.subset(kept), train.subset(held_out)
+        if not train.ids or not test.ids:
+            raise InvalidDataError(
+                f"{where}: {len(train.ids)} training and {len(test.ids)} test images; both are needed"
+            )
+        if names is None:
+            labels, names = contiguous_labels(train.labels, test.labels)
+        else:
+            labels = [torch.tensor(part.labels, dtype=torch.int64) for part in (train, test)]
+        encoded_images = [*train.encoded, *test.encoded]
+        images = decode_images(encoded_images, [*train.ids, *test.ids], self.image_size, where)
+        return make_source(
+            (images[: len(train.ids)], labels[0], train.ids),
+            (images[len(train.ids) :], labels[1], test.ids),
+            names,
+            fingerprint_of(encoded_images, labels, [train.ids, test.ids]),
+            where,
+        )
 
 
 def _load(name: str, root: Path | None, where: str) -> DatasetDict:

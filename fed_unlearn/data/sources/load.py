@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fed_unlearn.data.sources.base import ImageSource
-from fed_unlearn.errors import InvalidDataError
-
-ACCEPTED_FORMS = "'digits', 'torchvision:NAME', 'folder:PATH' or 'hf:NAME-OR-PATH'"
+from fed_unlearn.data.image_source import ImageSource
+from fed_unlearn.data.sources.base import SOURCES
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.registry import imported_callable
 
 
 def load_source(
@@ -26,7 +28,9 @@ def load_source(
         ``digits`` (scikit-learn's handwritten digits), ``torchvision:NAME`` (a classification data set by class
         name), ``folder:PATH`` (one sub-folder a class, with or without ``train`` and ``test`` above them), or
         ``hf:NAME-OR-PATH`` (a Hugging Face data set, or a local folder that ``datasets`` reads;
-        ``NAME@CONFIG`` chooses a configuration).
+        ``NAME@CONFIG`` chooses a configuration); a source of another package, by its name; or
+        ``package.module:callable``, a callable that takes ``root``, ``download``, ``image_size`` and
+        ``test_fraction`` by keyword and returns an :class:`ImageSource`.
     root : Path, optional
         For torchvision the folder that holds its data sets; relative paths in ``dataset`` start there too.
     download : bool, default False
@@ -45,26 +49,37 @@ def load_source(
     ------
     InvalidDataError
         If the data set is unknown, missing or not made of labelled images.
+    InvalidParameterError
+        If two distributions register one name.
     """
-    kind, separator, name = dataset.partition(":")
     if image_size is not None and (len(image_size) != 2 or min(image_size) < 1):
         raise InvalidDataError(f"image_size: {image_size} was given; expected (height, width) of at least 1")
-    if dataset == "digits":
-        from fed_unlearn.data.sources.digits import load_digits
+    name, _, place = dataset.partition(":")
+    known = SOURCES.available()
+    options = {"root": root, "download": download, "image_size": image_size, "test_fraction": test_fraction}
+    if name in known and bool(place) == bool(known[name].place_is):
+        return SOURCES.create(name, place=place, **options).load()
+    if name in SOURCES.unavailable():
+        raise InvalidDataError(f"data set {dataset!r}: {SOURCES.unavailable()[name]}")
+    problem = ""
+    if place and name not in known:
+        try:
+            found = imported_callable(dataset)
+        except InvalidParameterError as error:
+            problem = f" ({error})"
+        else:
+            return _loaded_by(found, dataset, options)
+    forms = ", ".join(repr(source.form()) for source in known.values())
+    raise InvalidDataError(f"data set {dataset!r} is unknown{problem}; expected {forms} or 'package.module:callable'")
 
-        return load_digits(image_size, test_fraction)
-    if not separator or not name:
-        raise InvalidDataError(f"data set {dataset!r} is unknown; expected {ACCEPTED_FORMS}")
-    if kind == "torchvision":
-        from fed_unlearn.data.sources.vision import load_torchvision
 
-        return load_torchvision(name, root, download, image_size, test_fraction)
-    if kind == "folder":
-        from fed_unlearn.data.sources.folder import load_folder
-
-        return load_folder((root or Path()) / Path(name).expanduser(), image_size, test_fraction)
-    if kind == "hf":
-        from fed_unlearn.data.sources.huggingface import load_huggingface
-
-        return load_huggingface(name, root, image_size, test_fraction)
-    raise InvalidDataError(f"data set {dataset!r} is unknown; expected {ACCEPTED_FORMS}")
+def _loaded_by(found: Callable[..., object], dataset: str, options: Mapping[str, object]) -> ImageSource:
+    try:
+        inspect.signature(found).bind(**options)
+    except (TypeError, ValueError) as error:
+        keywords = ", ".join(options)
+        raise InvalidDataError(f"data set {dataset!r}: {error}; expected a callable that takes {keywords}") from error
+    source = found(**options)
+    if not isinstance(source, ImageSource):
+        raise InvalidDataError(f"data set {dataset!r}: a {type(source).__name__} was given; expected an ImageSource")
+    return source

@@ -5,20 +5,22 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
 from torch import Tensor
 
+from fed_unlearn.data.image_source import ImageSource
 from fed_unlearn.data.sources.base import (
-    ImageSource,
+    Source,
     contiguous_labels,
     fingerprint_of,
     make_source,
+    register,
     resized,
     split_ids,
     stable_split,
@@ -33,37 +35,43 @@ REQUIRED = {"EMNIST": {"split": "balanced"}, "INaturalist": {"version": "2021_tr
 SPLITS = (("train", "test"), ("trainval", "test"), ("train", "val"), ("train", "valid"), ("train-standard", "val"))
 
 
-def load_torchvision(
-    name: str, root: Path | None, download: bool, image_size: tuple[int, int] | None, test_fraction: float
-) -> ImageSource:
-    """Training and test part of ``torchvision.datasets.NAME``; uint8; ids are indexes in the split."""
-    where = f"torchvision:{name}"
-    dataset_class = _dataset_class(name, where)
-    folder = Path(root) if root is not None else DEFAULT_ROOT
-    opened = _open_parts(dataset_class, name, folder, download, where)
-    parts = [_read(dataset, where, image_size) for dataset in opened]
-    names = _class_names(opened[0])
-    raw = [labels for _, labels in parts]
-    if names is not None and all(0 <= label < len(names) for part in raw for label in part):
-        labels = [torch.tensor(part, dtype=torch.int64) for part in raw]
-    else:
-        labels, names = contiguous_labels(*raw)
-    images = [part for part, _ in parts]
-    if len(parts) == 1:
-        ids = [split_ids("train", len(images[0]))]
-        split = stable_split(ids[0], labels[0], test_fraction)
-        images, labels = [images[0][part] for part in split], [labels[0][part] for part in split]
-        ids = [[ids[0][index] for index in part.tolist()] for part in split]
-    else:
-        ids = [split_ids(split_name, len(part)) for split_name, part in zip(("train", "test"), images, strict=True)]
-    train, test = (
-        (resized(part, image_size), part_labels, part_ids)
-        for part, part_labels, part_ids in zip(images, labels, ids, strict=True)
-    )
-    return make_source(train, test, names, fingerprint_of(images, labels, ids), where)
+@register("torchvision")
+@dataclass(frozen=True, kw_only=True)
+class TorchVision(Source):
+    """A classification data set of torchvision, by its class name in ``torchvision.datasets``."""
+
+    place_is: ClassVar[str] = "NAME"
+
+    def load(self) -> ImageSource:
+        """Read the training and test part as uint8; ids are indexes in the split."""
+        where = self.where
+        dataset_class = _dataset_class(self.place, where)
+        opened = _open_parts(dataset_class, self.place, self.root or DEFAULT_ROOT, self.download, where)
+        parts = [_read(dataset, where, self.image_size) for dataset in opened]
+        names = _class_names(opened[0])
+        raw = [labels for _, labels in parts]
+        if names is not None and all(0 <= label < len(names) for part in raw for label in part):
+            labels = [torch.tensor(part, dtype=torch.int64) for part in raw]
+        else:
+            labels, names = contiguous_labels(*raw)
+        images = [part for part, _ in parts]
+        if len(parts) == 1:
+            ids = [split_ids("train", len(images[0]))]
+            split = stable_split(ids[0], labels[0], self.test_fraction)
+            images, labels = [images[0][part] for part in split], [labels[0][part] for part in split]
+            ids = [[ids[0][index] for index in part.tolist()] for part in split]
+        else:
+            ids = [split_ids(split_name, len(part)) for split_name, part in zip(("train", "test"), images, strict=True)]
+        train, test = (
+            (resized(part, self.image_size), part_labels, part_ids)
+            for part, part_labels, part_ids in zip(images, labels, ids, strict=True)
+        )
+        return make_source(train, test, names, fingerprint_of(images, labels, ids), where)
 
 
 def _dataset_class(name: str, where: str) -> Callable[..., Any]:
+    import torchvision
+
     dataset_class = getattr(torchvision.datasets, name, None)
     if not inspect.isclass(dataset_class) or not issubclass(dataset_class, torchvision.datasets.VisionDataset):
         known = [known for known in torchvision.datasets.__all__ if known[0].isupper()]
@@ -73,6 +81,8 @@ def _dataset_class(name: str, where: str) -> Callable[..., Any]:
 
 
 def _open_parts(dataset_class: Any, name: str, folder: Path, download: bool, where: str) -> list[Any]:
+    import torchvision
+
     accepted = inspect.signature(dataset_class).parameters
     keywords: dict[str, object] = dict(REQUIRED.get(name, {}))
     if "root" in accepted:

@@ -222,7 +222,10 @@ def test_torchvision_with_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "message"),
     [
-        ("mnist", "'mnist' is unknown; expected 'digits', 'torchvision:NAME', 'folder:PATH' or 'hf:NAME-OR-PATH'"),
+        (
+            "mnist",
+            "'mnist' is unknown; expected 'digits', 'folder:PATH', 'hf:NAME-OR-PATH', 'torchvision:NAME' or 'package\\.module:callable'",
+        ),
         ("folder:", "is unknown"),
         ("zip:x", "is unknown"),
         ("folder:nowhere", "nowhere: no such folder; expected one sub-folder a class"),
@@ -245,3 +248,26 @@ def test_what_cannot_be_loaded_is_named_in_one_line(dataset: str, message: str, 
     with pytest.raises(InvalidDataError, match=message) as caught:
         load_source(dataset, root=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_callable_of_the_user_gives_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_images.py").write_text(
+        "from fed_unlearn.data.sources import load_source\n"
+        "def load(root, download, image_size, test_fraction):\n"
+        "    assert root == 'here' and download\n"
+        "    return load_source('digits', image_size=image_size, test_fraction=test_fraction)\n"
+        "def nothing(**options): return None\n"
+        "def few(root): return None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    source = load_source("my_images:load", root="here", download=True, image_size=(4, 4), test_fraction=0.5)  # type: ignore[arg-type]
+    assert source.fingerprint == load_source("digits", test_fraction=0.5).fingerprint
+    assert source.image_shape == (1, 4, 4)
+    with pytest.raises(InvalidDataError, match=r"'my_images:nothing': a NoneType was given; expected an ImageSource"):
+        load_source("my_images:nothing")
+    few = r"'my_images:few': got an unexpected keyword argument 'download'; expected a callable that takes root, "
+    with pytest.raises(InvalidDataError, match=few):
+        load_source("my_images:few")
+    absent = r"'my_images:absent' is unknown \(my_images has no callable 'absent'\); expected 'digits', "
+    with pytest.raises(InvalidDataError, match=absent):
+        load_source("my_images:absent")

@@ -61,7 +61,9 @@ def test_a_class_that_is_no_whole_method_is_refused_when_it_registers(clean_regi
     class Scoped(Nothing):
         scopes = "class"  # type: ignore[assignment]
 
-    with pytest.raises(InvalidParameterError, match=r"method 'scoped': .*Scoped has scopes = 'class'; expected a tuple"):
+    with pytest.raises(
+        InvalidParameterError, match=r"method 'scoped': .*Scoped has scopes = 'class'; expected a tuple"
+    ):
         register("scoped")(Scoped)
     assert not {"half", "scoped"} & set(available())
 
