@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn import protocol
+from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.membership import confidence_histogram
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.guard import Guard, guard_retained
@@ -120,7 +120,7 @@ def count_request(
     logits_of: Callable[[ImageSet], Tensor],
     test: tuple[ImageSet, Tensor] | None = None,
     validation: tuple[ImageSet, Tensor] | None = None,
-) -> protocol.RequestCounts:
+) -> RequestCounts:
     """Hits on D_f, and the two sides of the membership attack.
 
     Outsiders of a class request are all test samples of its classes; those of other requests are the holder's own test
@@ -143,7 +143,7 @@ def count_request(
     compared = torch.tensor(list(classes)) if classes else forget.labels.unique()
     unseen = validation if scope == "sample" and len(forget) else None
     totals = torch.bincount(forget.labels, minlength=class_count).tolist()
-    return protocol.RequestCounts(
+    return RequestCounts(
         correct=int((logits.argmax(1) == forget.labels).sum()) if len(forget) else 0,
         total=len(forget),
         member_histogram=confidence_histogram(logits, forget.labels),

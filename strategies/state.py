@@ -10,10 +10,10 @@ from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays
+from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.strategies.clients.audit import Audit
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.state import restore_server_state, server_state
 from fed_unlearn.strategies.server_methods import MethodState

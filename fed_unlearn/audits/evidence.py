@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.membership import membership_interval
 from fed_unlearn.gate import Evidence
-from fed_unlearn.protocol import RequestCounts
 from fed_unlearn.requests import ScopeKind
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fed_unlearn import methods, protocol
 from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.audits.counts import ClientCounts, Part
 from fed_unlearn.client.samples import forget_set, guarded_samples, request_counts, samples_of
 from fed_unlearn.client.session import ClientSession, Handler, current_session, describe
 from fed_unlearn.data.images import ImageSet, concatenate
@@ -213,16 +214,16 @@ def audit(message: Message, session: ClientSession) -> Message:
         return predict_logits(model, samples)
 
     class_count = session.data.class_count
-    parts: dict[protocol.Part, ClassCounts] = {}
-    unseen: dict[protocol.Part, tuple[ImageSet, Tensor]] = {}
+    parts: dict[Part, ClassCounts] = {}
+    unseen: dict[Part, tuple[ImageSet, Tensor]] = {}
     for part in instruction.parts:
         samples = samples_of(part, session, instruction)
         logits = logits_of(samples)
         parts[part] = ClassCounts.of(logits, samples.labels, class_count)
         unseen[part] = (samples, logits)
     targets = {target.request_id: request_counts(target, session, unseen, logits_of) for target in instruction.targets}
-    answer = protocol.AuditReply(parts=parts, targets=targets, forward_passes=passes)
-    return protocol.reply(message, answer.to_record())
+    answer = ClientCounts(parts=parts, targets=targets, forward_passes=passes)
+    return protocol.reply(message, protocol.audit_record(answer))
 
 
 @_action

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fed_unlearn import protocol
+from fed_unlearn.audits.counts import Part, RequestCounts
 from fed_unlearn.client.session import ClientSession
 from fed_unlearn.data.draws import drawn
 from fed_unlearn.data.images import ImageSet
@@ -80,7 +81,7 @@ def guarded_samples(session: ClientSession, request_id: str, attempt: int) -> li
     return [Guard(samples, torch.tensor(stored.guard_labels, dtype=torch.int64))]
 
 
-def samples_of(part: protocol.Part, session: ClientSession, instruction: protocol.AuditInstruction) -> ImageSet:
+def samples_of(part: Part, session: ClientSession, instruction: protocol.AuditInstruction) -> ImageSet:
     """The samples of one part of an audit."""
     if part == "validation":
         return session.data.validation
@@ -97,9 +98,9 @@ def samples_of(part: protocol.Part, session: ClientSession, instruction: protoco
 def request_counts(
     target: protocol.Target,
     session: ClientSession,
-    read: Mapping[protocol.Part, tuple[ImageSet, Tensor]],
+    read: Mapping[Part, tuple[ImageSet, Tensor]],
     logits_of: Callable[[ImageSet], Tensor],
-) -> protocol.RequestCounts:
+) -> RequestCounts:
     """Hits on this client's share of D_f, and the two sides of the membership attack: see :func:`count_request`.
 
     Parameters

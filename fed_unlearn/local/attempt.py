@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fed_unlearn.arrays import Arrays, add_clipped, all_finite, difference, norm
 from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.evidence import evidence_of
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.audits.membership import membership_auc
@@ -23,7 +24,6 @@ from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Method, PassCounter
 from fed_unlearn.methods.parts.labels import guard_labels_of
-from fed_unlearn.protocol import RequestCounts
 from fed_unlearn.requests import ClassScope, ForgetRequest
 from fed_unlearn.training import train_locally
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Self
 
 from flwr.app import ConfigRecord, Message
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fed_unlearn.audits.counts import Part
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ClassScope, ForgetRequest, ParameterValue, SampleScope, ScopeKind
 
 INSTRUCTION_KEY = "instruction"
-
-Part = Literal["retain", "validation", "test"]
-ALL_PARTS: tuple[Part, ...] = ("retain", "validation", "test")
 
 
 class Instruction(BaseModel):

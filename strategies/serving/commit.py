@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from fed_unlearn import protocol
+from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
-from fed_unlearn.strategies.clients.audit import Audit
 from fed_unlearn.strategies.clients.rounds import Rounds, client_of
 from fed_unlearn.strategies.outcomes import RequestOutcome
 from fed_unlearn.strategies.serving.attempt import CommitFailedError

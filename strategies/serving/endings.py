@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from fed_unlearn import protocol
+from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.gate import Decision, Verdict
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClientScope, ForgetRequest
-from fed_unlearn.strategies.clients.audit import Audit
 from fed_unlearn.strategies.clients.rounds import Rounds
 from fed_unlearn.strategies.events import Event, Observer
 from fed_unlearn.strategies.outcomes import RequestOutcome

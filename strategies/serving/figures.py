@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.audits.figures import Figures
+from fed_unlearn.audits.pooled import Audit, Measured
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.audit import Audit, Auditor, Measured
+from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.serving.attempt import Attempt
 from fed_unlearn.strategies.serving.memory import RequestMemory
 from fed_unlearn.strategies.state import ServedModel

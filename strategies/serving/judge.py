@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fed_unlearn.arrays import all_finite
+from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.evidence import evidence_of
+from fed_unlearn.audits.pooled import Audit, classes_of, forget_accuracy
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
-from fed_unlearn.protocol import RequestCounts
 from fed_unlearn.requests import ForgetRequest, ScopeKind
 from fed_unlearn.strategies import server_methods
-from fed_unlearn.strategies.clients.audit import Audit, classes_of, forget_accuracy
 from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method
 from fed_unlearn.strategies.serving.attempt import Attempt
 

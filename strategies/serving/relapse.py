@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fed_unlearn.audits.pooled import Audit, classes_of, forget_accuracy
 from fed_unlearn.ledger import Fact, Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.strategies.clients.audit import Audit, classes_of, forget_accuracy
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.outcomes import RelapseRow
 from fed_unlearn.strategies.serving.figures import Measuring

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from fed_unlearn.audits.pooled import Audit, classes_of
 from fed_unlearn.errors import TransitionError
 from fed_unlearn.gate import Decision, Gate
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClientScope
-from fed_unlearn.strategies.clients.audit import Audit, classes_of
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.clients.rounds import Rounds
 from fed_unlearn.strategies.plan import UnlearningPlan

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord
 
 from fed_unlearn.arrays import all_finite, pack
+from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.gate import Gate, Verdict
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.strategies.clients.audit import Audit
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.events import Event, Observer
 from fed_unlearn.strategies.outcomes import UnlearningResult

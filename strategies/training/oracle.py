@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord
 
 from fed_unlearn.arrays import Arrays, pack
+from fed_unlearn.audits.pooled import Measured
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.audit import Auditor, Measured
+from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.outcomes import OracleOutcome
 from fed_unlearn.strategies.training.trainer import Trainer
 

@@ -108,7 +108,7 @@ def test_a_client_goes_by_the_message_and_keeps_nothing_of_it(tmp_path: Path) ->
         if refusal is not None:
             assert protocol.read_stamp(reply) is not None
             return refusal.reason
-        return sum(protocol.AuditReply.from_message(reply).parts["retain"].total)
+        return sum(protocol.read_audit(reply).parts["retain"].total)
 
     assert counted(arrivals_record({1: ids[:30], 2: ids[30:90]})) == 30
     assert counted(arrivals_record({1: ids[:70]})) == 70
