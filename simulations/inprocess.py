@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import TypeVar
 
 from flwr.app import (
     ArrayRecord,
@@ -27,6 +28,8 @@ from fed_unlearn.arrays import PackedArray
 from fed_unlearn.errors import InvalidParameterError
 
 LOGGER = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
 
 RUN_ID = 1
 """Run id of every in-process run: there is one run a process."""
@@ -70,11 +73,17 @@ def _copy_record(record: ArrayRecord | MetricRecord | ConfigRecord) -> ArrayReco
         for key, array in copied.items():
             if not isinstance(array, PackedArray) and array.stype == "numpy.ndarray":
                 copied[key] = PackedArray(array.dtype, tuple(array.shape), bytes(array.data))
+    elif isinstance(copied, MetricRecord):
+        _copy_values(copied)
     else:
-        for key, value in copied.items():
-            if isinstance(value, list):
-                copied[key] = value.copy()  # type: ignore[assignment]
+        _copy_values(copied)
     return copied
+
+
+def _copy_values(record: MutableMapping[str, Value]) -> None:
+    """Replace every list of a record by a copy of it; other values cannot be changed."""
+    for key, value in record.items():
+        record[key] = copy.copy(value)
 
 
 class InProcessGrid(Grid):
@@ -184,8 +193,9 @@ class InProcessGrid(Grid):
         return self.pull_messages(self.push_messages(messages))
 
     def _deliver(self, message: Message, context: Context) -> Message:
-        metadata = copy.copy(message.metadata)
-        delivered = Message(copy_records(message.content), metadata=metadata)  # type: ignore[call-overload]
+        delivered = copy.copy(message)
+        delivered.__dict__["_metadata"] = copy.copy(message.metadata)
+        delivered.content = copy_records(message.content)
         state_before = copy_records(context.state)
         try:
             reply = self._client_app(delivered, context)

@@ -7,6 +7,7 @@ import os
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import ConfigRecord, Context
@@ -48,8 +49,8 @@ def training_config(section: TrainingSection, seed: int, *, experience: int = 0,
 
 def training_settings(config: ConfigRecord) -> TrainingSettings:
     """The training settings that a message's configuration carries."""
-    named = {key.replace("-", "_"): value for key, value in config.items()}
-    return TrainingSettings(**{key: value for key, value in named.items() if key in _SETTINGS})  # type: ignore[arg-type]
+    named: dict[str, Any] = {key.replace("-", "_"): value for key, value in config.items()}
+    return TrainingSettings(**{key: value for key, value in named.items() if key in _SETTINGS})
 
 
 def scenario_of(context: Context) -> Scenario:

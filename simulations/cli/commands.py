@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,8 @@ import typer
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.ledger import add_commands
+from fed_unlearn.simulations.cli.options import with_options
+from fed_unlearn.simulations.cli.run_order import RunOrder
 
 COMMITTED, NOT_COMMITTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all requests committed; some failed or were rejected; bad input; Ctrl-C."""
@@ -25,11 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
-
-
-class _Engine(StrEnum):
-    INPROCESS = "inprocess"
-    RAY = "ray"
 
 
 def main() -> None:
@@ -74,41 +70,13 @@ def _complain(message: str, code: int) -> int:
 
 
 @app.command()
-def run(
-    scenario: Annotated[str, typer.Argument(help="A built-in scenario or the path of a TOML file.")] = "digits",
-    engine: Annotated[_Engine, typer.Option(help="inprocess, or ray: flwr run with a worker for each CPU.")] = (
-        _Engine.INPROCESS
-    ),
-    gpus_per_client: Annotated[float, typer.Option(help="Share of a GPU for each client, with --engine ray.")] = 0.0,
-    gpus: Annotated[int | None, typer.Option(hidden=True, help="GPUs that Ray is told of.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario; may be repeated.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="In place of the scenario's seed.")] = None,
-    oracle: Annotated[bool, typer.Option("--oracle", help="Retrain from scratch for every request, to compare.")] = (
-        False
-    ),
-    out: Annotated[Path | None, typer.Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Go on with an interrupted run, from its folder.")
-    ] = None,
-) -> int:
+@with_options
+def run(order: RunOrder) -> int:
     """Train a federation and serve its forget requests; without arguments, on handwritten digits."""
     from rich.console import Console
 
-    from fed_unlearn.simulations.cli.launch import Launch, launch
+    from fed_unlearn.simulations.cli.launch import launch
 
-    order = Launch(
-        scenario=scenario,
-        overrides=overrides or (),
-        seed=seed,
-        engine=engine.value,
-        gpus_per_client=gpus_per_client,
-        gpus=gpus,
-        oracle=oracle,
-        out=out,
-        resume=resume,
-    )
     results = launch(order, Console())
     return COMMITTED if results is not None and results.all_committed else NOT_COMMITTED
 

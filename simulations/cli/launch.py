@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.simulations.cli.run_order import RunOrder
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE, holds_a_run, make_folder, usable_folder
 from fed_unlearn.simulations.run.logs import quiet_flower
 from fed_unlearn.simulations.run.results import FILE_NAME, RunFailedError, RunResults
@@ -23,48 +23,10 @@ if TYPE_CHECKING:
     from fed_unlearn.simulations.engines.ray_engine import RayResources
     from fed_unlearn.strategies.events import Event, Observer
 
-Engine = Literal["inprocess", "ray"]
-
 _NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flwr 1.32")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Launch:
-    """What to run, on what and where to.
-
-    Parameters
-    ----------
-    scenario : str
-        Built-in name or path.
-    overrides : sequence of str
-        ``KEY=VALUE``.
-    seed : int, optional
-        In place of the scenario's.
-    engine : {"inprocess", "ray"}
-    gpus_per_client : float
-        Share of a GPU that each client holds while it works; on Ray only.
-    gpus : int, optional
-        GPUs that Ray is told of; those it finds where none is given.
-    oracle : bool
-        Train the retrain oracle for every request.
-    out : Path, optional
-        A folder that does not exist or is empty; a new one in ``runs`` where none is given.
-    resume : Path, optional
-        The folder of a run that was interrupted: it goes on from there, by the scenario that lies in it.
-    """
-
-    scenario: str = "digits"
-    overrides: Sequence[str] = ()
-    seed: int | None = None
-    engine: Engine = "inprocess"
-    gpus_per_client: float = 0.0
-    gpus: int | None = None
-    oracle: bool = False
-    out: Path | None = None
-    resume: Path | None = None
-
-
-def launch(order: Launch, console: Console) -> RunResults | None:
+def launch(order: RunOrder, console: Console) -> RunResults | None:
     """Run a scenario and print its progress and results.
 
     Returns
@@ -105,13 +67,13 @@ def launch(order: Launch, console: Console) -> RunResults | None:
     return results
 
 
-def _to_begin(order: Launch) -> tuple[Scenario, Path]:
+def _to_begin(order: RunOrder) -> tuple[Scenario, Path]:
     overrides = [*order.overrides, *([] if order.seed is None else [f"seed={order.seed}"])]
     scenario = load_scenario(order.scenario, overrides)
     return scenario, _chosen_folder(order, scenario)
 
 
-def _to_resume(order: Launch) -> tuple[Scenario, Path]:
+def _to_resume(order: RunOrder) -> tuple[Scenario, Path]:
     folder = (order.resume or Path()).expanduser().absolute()
     for name, given in (("--set", order.overrides), ("--seed", order.seed is not None), ("--out", order.out)):
         if given:
@@ -121,7 +83,7 @@ def _to_resume(order: Launch) -> tuple[Scenario, Path]:
     return load_scenario(str(folder / SCENARIO_FILE)), folder
 
 
-def _chosen_folder(order: Launch, scenario: Scenario) -> Path:
+def _chosen_folder(order: RunOrder, scenario: Scenario) -> Path:
     """The run folder, absolute: the one asked for, or the first free one of ``runs/NAME-seedN[-ray]``, ``...-2``.
 
     Raises
@@ -142,7 +104,7 @@ def _chosen_folder(order: Launch, scenario: Scenario) -> Path:
     return usable_folder(folder, FILE_NAME)
 
 
-def _check(scenario: Scenario, order: Launch) -> None:
+def _check(scenario: Scenario, order: RunOrder) -> None:
     from fed_unlearn.simulations.run.driver import prepare
 
     if order.engine == "ray":
@@ -150,13 +112,13 @@ def _check(scenario: Scenario, order: Launch) -> None:
     prepare(scenario, oracle=order.oracle)
 
 
-def _resources(scenario: Scenario, order: Launch) -> RayResources:
+def _resources(scenario: Scenario, order: RunOrder) -> RayResources:
     from fed_unlearn.simulations.engines.ray_engine import RayResources
 
     return RayResources(clients=scenario.clients.count, gpus_per_client=order.gpus_per_client, gpus=order.gpus)
 
 
-def _run_in_process(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults:
+def _run_in_process(order: RunOrder, scenario: Scenario, out: Path, console: Console) -> RunResults:
     from fed_unlearn.simulations.report.progress import watching
     from fed_unlearn.simulations.run.driver import run_in_process
 
@@ -192,7 +154,7 @@ def _never_missing_an_interrupt(observer: Observer) -> Iterator[Observer]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _run_on_ray(order: Launch, scenario: Scenario, out: Path, console: Console) -> RunResults | None:
+def _run_on_ray(order: RunOrder, scenario: Scenario, out: Path, console: Console) -> RunResults | None:
     from fed_unlearn.simulations.engines.ray_engine import run_on_ray
     from fed_unlearn.simulations.run.driver import write_scenario
 

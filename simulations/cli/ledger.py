@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.simulations.cli.ledger_orders import RequestOrder, complaints, opened_ledger
+from fed_unlearn.simulations.cli.options import with_options
+from fed_unlearn.simulations.cli.request_order import RequestOrder
 
 BROKEN = 1
 """Exit code of ``ledger verify`` where the ledger is not as it was written."""
@@ -28,12 +33,6 @@ _Id = Annotated[str, typer.Argument(metavar="ID", help="Of the request.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
 
-class _Goal(StrEnum):
-    MISCLASSIFY = "misclassify"
-    RELABEL = "relabel"
-    INDISTINGUISHABLE = "indistinguishable"
-
-
 def add_commands(app: typer.Typer) -> None:
     """Add ``request``, ``ledger`` and ``approve`` to the command line."""
     app.add_typer(request, name="request")
@@ -42,50 +41,9 @@ def add_commands(app: typer.Typer) -> None:
 
 
 @request.command()
-def add(
-    place: _Ledger,
-    classes: Annotated[
-        list[int] | None, typer.Option("--class", min=0, help="Forget a class everywhere; may be repeated.")
-    ] = None,
-    client: Annotated[
-        str | None, typer.Option(help="Forget samples of this client, or, where none are asked for, all of it.")
-    ] = None,
-    samples: Annotated[int | None, typer.Option(min=1, help="So many samples, which the client draws.")] = None,
-    of_class: Annotated[int | None, typer.Option(min=0, help="With --samples: of this class alone.")] = None,
-    sample_ids: Annotated[
-        list[str] | None, typer.Option("--sample-id", metavar="ID", help="A sample by its id; may be repeated.")
-    ] = None,
-    method: Annotated[str | None, typer.Option(help="In place of the server's for the scope.")] = None,
-    parameters: Annotated[
-        list[str] | None,
-        typer.Option("--parameter", metavar="NAME=VALUE", help="Of the method; may be repeated."),
-    ] = None,
-    goal: Annotated[_Goal | None, typer.Option(help="Of a sample request.")] = None,
-    request_id: Annotated[
-        str | None,
-        typer.Option(
-            "--id", metavar="ID", help="Put twice under one id, a request is one; numbered where none is given."
-        ),
-    ] = None,
-    priority: Annotated[int, typer.Option(help="Higher ones are served first.")] = 0,
-    deadline: Annotated[
-        str | None, typer.Option(metavar="ISO-8601", help="When it should be served; earlier ones go first.")
-    ] = None,
-) -> None:
+@with_options
+def add(place: _Ledger, order: RequestOrder) -> None:
     """Write a request down and print its id; a server that uses the ledger serves it between its rounds."""
-    order = RequestOrder(
-        classes=classes or (),
-        client=client,
-        samples=samples,
-        of_class=of_class,
-        sample_ids=sample_ids or (),
-        method=method,
-        parameters=parameters or (),
-        goal=None if goal is None else goal.value,
-        id=request_id,
-        priority=priority,
-        deadline=deadline,
-    )
     with complaints():
         asked = order.request()
     with opened_ledger(place, create=True) as opened:
@@ -162,3 +120,56 @@ def verify(place: _Ledger) -> int:
         return BROKEN
     print(f"intact: {verification.events} events, the last one sealed as {verification.head}")
     return 0
+
+
+@contextmanager
+def complaints() -> Iterator[None]:
+    """Errors of the library leave the block as errors of the command line, which are one line each.
+
+    Raises
+    ------
+    click.ClickException
+        In place of an error of the library.
+    """
+    try:
+        yield
+    except FedUnlearnError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
+def opened_ledger(place: Path, *, create: bool = False) -> Iterator[Ledger]:
+    """A ledger, closed at the end of the block.
+
+    Parameters
+    ----------
+    place : Path
+        A run folder, or the file itself.
+    create : bool
+        Whether a file that is not there may be made: its name has to end in ``.db``, and its folder to exist.
+
+    Raises
+    ------
+    click.ClickException
+        If there is no ledger, or the block raises an error of the library.
+    """
+    with complaints():
+        path = _ledger_file(place.expanduser(), create)
+        with closing(Ledger(path, create=create and not path.exists())) as ledger:
+            yield ledger
+
+
+def _ledger_file(place: Path, create: bool) -> Path:
+    if place.is_dir():
+        if not (place / "ledger.db").is_file():
+            raise FedUnlearnError(f"{place}: holds no ledger.db; the folder of a run or a ledger's file was expected")
+        return place / "ledger.db"
+    if place.exists():
+        return place
+    if not create:
+        raise FedUnlearnError(f"{place}: does not exist; the folder of a run or a ledger's file was expected")
+    if place.suffix != ".db" or not place.absolute().parent.is_dir():
+        raise FedUnlearnError(
+            f"{place}: does not exist; a new ledger is made only where the name ends in .db and the folder exists"
+        )
+    return place

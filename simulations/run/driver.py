@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
@@ -102,21 +105,34 @@ def run_in_process(scenario: Scenario, out: Path, *, oracle: bool = False, obser
     FedUnlearnError
         If the scenario does not fit its data or model; nothing is written then.
     """
-    import torch
+    prepared = prepare(scenario, oracle=oracle)
+    with undisturbed():
+        grid = in_process_grid(scenario, out)
+        return serve(prepared, grid, out, engine="inprocess", oracle=oracle, observer=observer)
 
+
+def in_process_grid(scenario: Scenario, out: Path) -> Grid:
+    """The clients of a scenario in this process; its run folder is made first."""
     from fed_unlearn.simulations.client_app import app
     from fed_unlearn.simulations.inprocess import InProcessGrid
 
-    prepared = prepare(scenario, oracle=oracle)
-    gc.collect()
-    gc.freeze()  # the libraries' objects stay for good: looking at them again and again costs a twentieth of a run
-    threads = torch.get_num_threads()
     write_scenario(scenario, out)
-    grid = InProcessGrid(
+    return InProcessGrid(
         app, scenario.clients.count, run_config={"scenario": str(out / SCENARIO_FILE), "out": str(out)}
     )
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Keep the garbage collector away from all objects that exist, and restore torch's number of threads at the end.
+
+    The libraries' objects stay until the process ends. Looking at them again and again costs a twentieth of a run.
+    """
+    threads = torch.get_num_threads()
+    gc.collect()
+    gc.freeze()
     try:
-        return serve(prepared, grid, out, engine="inprocess", oracle=oracle, observer=observer)
+        yield
     finally:
         gc.unfreeze()
         torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
+from typing import Any
 
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.errors import FedUnlearnError
@@ -215,13 +216,13 @@ class RunResults:
             raise ResultsError(f"{path}: not the results of this version of fed_unlearn: {error!r}") from None
 
 
-def _request(entry: dict[str, object]) -> RequestResult:
+def _request(entry: Mapping[str, Any]) -> RequestResult:
     computed = ("speedup", "pass_ratio")
     values = {key: value for key, value in entry.items() if key not in computed}
     for key in ("before", "unlearned", "after", "oracle"):
         figures = values.get(key)
         values[key] = Figures(**figures) if isinstance(figures, dict) else None
-    return RequestResult(**values)  # type: ignore[arg-type]
+    return RequestResult(**values)
 
 
 def installed_versions() -> dict[str, str]:

@@ -1,92 +1,52 @@
-"""What the command line asks of a ledger: where it lies, and which request is meant."""
+"""The forget request that ``fed-unlearn request add`` was told to write down."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import Annotated, Literal
 
-import click
+from typer import Option
 
-from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, InvalidRequestError
-from fed_unlearn.ledger import Ledger
+from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope, Scope
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as scenario files have it; "+" joins ids in the ledger
-
-
-@contextmanager
-def complaints() -> Iterator[None]:
-    """Errors of the library leave the block as errors of the command line, which are one line each.
-
-    Raises
-    ------
-    click.ClickException
-        In place of an error of the library.
-    """
-    try:
-        yield
-    except FedUnlearnError as error:
-        raise click.ClickException(str(error)) from error
-
-
-@contextmanager
-def opened_ledger(place: Path, *, create: bool = False) -> Iterator[Ledger]:
-    """A ledger, closed at the end of the block.
-
-    Parameters
-    ----------
-    place : Path
-        A run folder, or the file itself.
-    create : bool
-        Whether a file that is not there may be made: its name has to end in ``.db``, and its folder to exist.
-
-    Raises
-    ------
-    click.ClickException
-        If there is no ledger, or the block raises an error of the library.
-    """
-    with complaints():
-        path = _ledger_file(place.expanduser(), create)
-        with closing(Ledger(path, create=create and not path.exists())) as ledger:
-            yield ledger
-
-
-def _ledger_file(place: Path, create: bool) -> Path:
-    if place.is_dir():
-        if not (place / "ledger.db").is_file():
-            raise FedUnlearnError(f"{place}: holds no ledger.db; the folder of a run or a ledger's file was expected")
-        return place / "ledger.db"
-    if place.exists():
-        return place
-    if not create:
-        raise FedUnlearnError(f"{place}: does not exist; the folder of a run or a ledger's file was expected")
-    if place.suffix != ".db" or not place.absolute().parent.is_dir():
-        raise FedUnlearnError(
-            f"{place}: does not exist; a new ledger is made only where the name ends in .db and the folder exists"
-        )
-    return place
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestOrder:
     """A request as it was typed; None and empty where nothing was."""
 
-    classes: Sequence[int]
-    client: str | None
-    samples: int | None
-    of_class: int | None
-    sample_ids: Sequence[str]
-    method: str | None
-    parameters: Sequence[str]
-    goal: str | None
-    id: str | None
-    priority: int
-    deadline: str | None
+    classes: Annotated[
+        tuple[int, ...], Option("--class", min=0, help="Forget a class everywhere; may be repeated.")
+    ] = ()
+    client: Annotated[
+        str | None, Option(help="Forget samples of this client, or, where none are asked for, all of it.")
+    ] = None
+    samples: Annotated[int | None, Option(min=1, help="So many samples, which the client draws.")] = None
+    of_class: Annotated[int | None, Option(min=0, help="With --samples: of this class alone.")] = None
+    sample_ids: Annotated[
+        tuple[str, ...], Option("--sample-id", metavar="ID", help="A sample by its id; may be repeated.")
+    ] = ()
+    method: Annotated[str | None, Option(help="In place of the server's for the scope.")] = None
+    parameters: Annotated[
+        tuple[str, ...], Option("--parameter", metavar="NAME=VALUE", help="Of the method; may be repeated.")
+    ] = ()
+    goal: Annotated[
+        Literal["misclassify", "relabel", "indistinguishable"] | None, Option(help="Of a sample request.")
+    ] = None
+    id: Annotated[
+        str | None,
+        Option("--id", metavar="ID", help="Put twice under one id, a request is one; numbered where none is given."),
+    ] = None
+    priority: Annotated[int, Option(help="Higher ones are served first.")] = 0
+    deadline: Annotated[
+        str | None, Option(metavar="ISO-8601", help="When it should be served; earlier ones go first.")
+    ] = None
 
     def request(self) -> ForgetRequest:
         """The request, checked as far as it can be without the data.
@@ -123,7 +83,7 @@ class RequestOrder:
         if self.classes:
             if self.client is not None or of_samples:
                 raise InvalidRequestError("--class asks for a class everywhere; leave --client and samples out")
-            return ClassScope(tuple(self.classes))
+            return ClassScope(self.classes)
         if self.client is None:
             raise InvalidRequestError(
                 "nothing to forget was given; expected --class, or --client and, if not all of it, samples"
@@ -132,11 +92,9 @@ class RequestOrder:
             raise InvalidRequestError("--client is empty; expected a client's name")
         if not of_samples:
             return ClientScope(self.client)
-        return SampleScope(self.client, tuple(self.sample_ids), self.samples or 0, self.of_class)
+        return SampleScope(self.client, self.sample_ids, self.samples or 0, self.of_class)
 
     def _parameters(self, scope: Scope) -> dict[str, ParameterValue]:
-        from fed_unlearn.simulations.scenario.overrides import parse_value
-
         parameters: dict[str, ParameterValue] = {}
         for text in self.parameters:
             name, separator, value = text.partition("=")
@@ -147,7 +105,7 @@ class RequestOrder:
                 raise InvalidRequestError(f"--parameter {text!r} is of no method; name one with --method")
             if name in parameters:
                 raise InvalidRequestError(f"--parameter {name} is given twice; expected it once")
-            parameters[name] = _scalar(text, parse_value(value.strip()))
+            parameters[name] = _scalar(text, value.strip())
         if self.goal is not None:
             if scope.kind != "sample":
                 raise InvalidRequestError(f"--goal {self.goal} is of sample requests; this is a {scope.kind} request")
@@ -157,10 +115,14 @@ class RequestOrder:
         return parameters
 
 
-def _scalar(text: str, value: object) -> ParameterValue:
-    if not isinstance(value, bool | int | float | str):
+def _scalar(text: str, value: str) -> ParameterValue:
+    # Scenarios stand beside pydantic, which a request without parameters does not need.
+    from fed_unlearn.simulations.scenario.overrides import parse_value
+
+    parsed = parse_value(value)
+    if not isinstance(parsed, bool | int | float | str):
         raise InvalidRequestError(f"--parameter {text!r}: expected a number, a string, true or false")
-    return value
+    return parsed
 
 
 def check_method(name: str, parameters: Mapping[str, ParameterValue], scope: Scope) -> None:
