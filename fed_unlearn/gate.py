@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
 
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.settings import Fraction, FromOne, FromZero, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thresholds(Settings):
+class Thresholds(Settings, prefix="gate: "):
     """What a request of one scope must meet; fractions of 1, None for what is not looked at.
 
     Attributes
@@ -28,8 +27,6 @@ class Thresholds(Settings):
         Whether the 95 % interval of the membership attack's AUC must contain 0.5: the samples are told neither from
         unseen ones nor, as over-forgotten ones would be, by being less sure than those.
     """
-
-    _prefix: ClassVar[str] = "gate: "
 
     max_forget_accuracy: Fraction | None
     max_retain_drop: Fraction | None
@@ -98,7 +95,7 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gate(Settings):
+class Gate(Settings, prefix="gate: "):
     """Thresholds by scope, and how often a candidate may be mended before it is rolled back.
 
     Attributes
@@ -113,8 +110,6 @@ class Gate(Settings):
     max_training_drop : float
         How far validation accuracy may fall in a training experience before its result is not served.
     """
-
-    _prefix: ClassVar[str] = "gate: "
 
     class_thresholds: Thresholds = field(
         default_factory=lambda: Thresholds(max_forget_accuracy=0.05, max_retain_drop=0.02, max_total_retain_drop=0.05)

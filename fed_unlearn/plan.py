@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from annotated_types import Ge
 
@@ -16,7 +16,7 @@ MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repair(Settings):
+class Repair(Settings, prefix="unlearning: repair."):
     """Guarded training on retained samples after a method has unlearned.
 
     Attributes
@@ -34,8 +34,6 @@ class Repair(Settings):
         How far repair keeps the old class of guarded samples below the others, in logits; 0 for guard labels alone.
     """
 
-    _prefix: ClassVar[str] = "unlearning: repair."
-
     rounds: Annotated[FromZero, Flat("repair_rounds")] = 1
     alternations: Annotated[FromZero, Flat("alternations")] = 0
     config: Annotated[Mapping[str, ParameterValue], Flat("repair_config", "repair")] = field(default_factory=dict)
@@ -52,7 +50,7 @@ class Repair(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HolderTurn(Settings):
+class HolderTurn(Settings, prefix="unlearning: holder_turn."):
     """One turn of unlearning single samples.
 
     Attributes
@@ -64,14 +62,12 @@ class HolderTurn(Settings):
         round, on one machine no bound.
     """
 
-    _prefix: ClassVar[str] = "unlearning: holder_turn."
-
     max_steps: Annotated[FromOne, Flat("max_holder_steps", "max_steps")] = 12
     max_norm: Annotated[AboveZero | None, Flat("max_update_norm")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retry(Settings):
+class Retry(Settings, prefix="unlearning: retry."):
     """How a client that answered with an error is asked again.
 
     Attributes
@@ -82,14 +78,12 @@ class Retry(Settings):
         Time waited before that; twice as long every further time.
     """
 
-    _prefix: ClassVar[str] = "unlearning: retry."
-
     count: Annotated[FromZero, Flat("retries")] = 2
     backoff_seconds: Annotated[NotNegative, Flat("backoff_seconds")] = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class History(Settings):
+class History(Settings, prefix="unlearning: history."):
     """Training rounds that the server keeps for methods that replay them.
 
     Attributes
@@ -100,14 +94,12 @@ class History(Settings):
         Bound on their size on disk; the oldest go first.
     """
 
-    _prefix: ClassVar[str] = "unlearning: history."
-
     every: Annotated[FromZero, Flat("history_every")] = 1
     max_bytes: Annotated[FromZero, Flat("history_bytes")] = 512 * MEBIBYTE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holds(Settings):
+class Holds(Settings, prefix="unlearning: holds."):
     """Shares above which a request waits for a person's approval; None for never.
 
     Attributes
@@ -118,15 +110,13 @@ class Holds(Settings):
         Share of a class, or of a client, that one request asks for.
     """
 
-    _prefix: ClassVar[str] = "unlearning: holds."
-
     data: Fraction | None = None
     of_class: Fraction | None = None
     of_client: Fraction | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(Settings):
+class Plan(Settings, prefix="unlearning: "):
     """How requests are served wherever it is, in a federation or on one machine.
 
     Attributes
@@ -140,8 +130,6 @@ class Plan(Settings):
     holder_turn : HolderTurn
         One turn of unlearning single samples.
     """
-
-    _prefix: ClassVar[str] = "unlearning: "
 
     class_method: str = "boundary-shrink"
     sample_method: str = "instance-wise"

@@ -74,7 +74,10 @@ class Settings:
     """Base of the groups: whoever makes one with values out of bounds gets one error that names all of them."""
 
     _prefix: ClassVar[str] = ""
-    """Put before a field's name in errors."""
+
+    def __init_subclass__(cls, prefix: str | None = None) -> None:
+        """Note what errors put before the name of a field."""
+        cls._prefix = cls._prefix if prefix is None else prefix
 
     def __post_init__(self) -> None:
         if problems := self._out_of_bounds():

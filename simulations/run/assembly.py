@@ -10,11 +10,11 @@ from flwr.serverapp import strategy as flower_strategies
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.requests import ParameterValue
+from fed_unlearn.gate import Gate
+from fed_unlearn.plan import MEBIBYTE, History, Repair
+from fed_unlearn.requests import SCOPES, ParameterValue
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
-from fed_unlearn.simulations.scenario.unlearning_sections import GateThresholds
 from fed_unlearn.strategies import Holds, UnlearningPlan, server_methods
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, why_class_refused
 from fed_unlearn.strategies.inner.state import check_supported
@@ -91,17 +91,21 @@ def new_plan(scenario: Scenario) -> UnlearningPlan:
         sample_method=section.sample_method,
         client_method=section.client_method,
         parameters=cast(Mapping[str, Mapping[str, ParameterValue]], section.parameters),
-        escalation={scope: section.escalation.of(scope) for scope in ("class", "sample", "client")},
-        repair_rounds=section.repair_rounds,
-        alternations=section.alternations,
-        guard_weight=section.guard_weight,
-        guard_margin=section.guard_margin,
-        repair_config=section.repair.model_dump(by_alias=True, exclude_none=True),
+        escalation={scope: section.escalation.of(scope) for scope in SCOPES},
+        repair=Repair(
+            rounds=section.repair_rounds,
+            alternations=section.alternations,
+            config=section.repair.model_dump(by_alias=True, exclude_none=True),
+            guard_weight=section.guard_weight,
+            guard_margin=section.guard_margin,
+        ),
         share_rounds=section.share_rounds,
         holds=Holds(data=section.hold.data, of_class=section.hold.class_, of_client=section.hold.client),
         reopen_relapsed=section.reopen_relapsed,
-        history_every=section.history.every if _needs_history(scenario) else 0,
-        history_bytes=section.history.max_megabytes * 2**20,
+        history=History(
+            every=section.history.every if _needs_history(scenario) else 0,
+            max_bytes=section.history.max_megabytes * MEBIBYTE,
+        ),
         retention_days=0.0 if section.retention == "none" else float(section.retention),
         retain_limit=scenario.run.audit_samples,
     )
@@ -123,15 +127,11 @@ def new_gate(scenario: Scenario) -> Gate:
     """The gate of a scenario."""
     section = scenario.gate
     return Gate(
-        class_thresholds=_thresholds(section.class_),
-        sample_thresholds=_thresholds(section.sample),
-        client_thresholds=_thresholds(section.client),
-        indistinguishable_thresholds=_thresholds(section.indistinguishable),
+        class_thresholds=section.class_.thresholds(),
+        sample_thresholds=section.sample.thresholds(),
+        client_thresholds=section.client.thresholds(),
+        indistinguishable_thresholds=section.indistinguishable.thresholds(),
         max_repair_rounds=scenario.unlearning.max_repair_rounds,
         max_attempts=scenario.unlearning.max_attempts,
         max_training_drop=section.max_training_drop,
     )
-
-
-def _thresholds(section: GateThresholds) -> Thresholds:
-    return Thresholds(**section.model_dump())

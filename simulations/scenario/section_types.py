@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
+
+from fed_unlearn.settings import Settings, bounds_of
 
 Scalar = bool | int | float | str
 SettingValue = Scalar | tuple[Scalar, ...]
@@ -56,8 +59,7 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
-ShareOrNone = Annotated[Share | None, BeforeValidator(none_or)]
-Threshold = Annotated[Annotated[float, Field(ge=0, le=1)] | None, BeforeValidator(none_or)]
+NumberOrNone = Annotated[float | None, BeforeValidator(none_or)]
 BatchNorm = Literal["train", "frozen"]
 
 
@@ -67,6 +69,38 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, alias_generator=kebab, populate_by_name=True, protected_namespaces=()
     )
+
+
+SectionType = TypeVar("SectionType", bound=Section)
+
+
+def like(settings: Settings | type[Settings], name: str, **narrower: Any) -> Any:
+    """A field of a section with the default and the bounds of a field of some settings.
+
+    Parameters
+    ----------
+    settings : Settings or its class
+        Whose value, or whose default, is the field's default.
+    name : str
+        Of the field.
+    **narrower : Any
+        What files must keep besides, as pydantic's ``Field`` takes it.
+    """
+    bounds = bounds_of(settings if isinstance(settings, type) else type(settings)).get(name)
+    return Field(default=getattr(settings, name), **{**(bounds.limits if bounds is not None else {}), **narrower})
+
+
+def filled_from(settings: Settings) -> Callable[[type[SectionType]], type[SectionType]]:
+    """Give a section every field of some settings, with their values as defaults and ``"none"`` for None."""
+
+    def filled(section: type[SectionType]) -> type[SectionType]:
+        own: dict[str, Any] = {}
+        for item in fields(settings):
+            kind = get_type_hints(type(settings))[item.name]
+            own[item.name] = (NumberOrNone if kind == float | None else kind, like(settings, item.name))
+        return create_model(section.__name__, __base__=section, __doc__=section.__doc__, **own)
+
+    return filled
 
 
 class OpenSection(Section):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
+from fed_unlearn.plan import FederatedPlan
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope
-from fed_unlearn.simulations.scenario.reporting_sections import ReportingSection
 from fed_unlearn.simulations.scenario.section_types import (
     NAME_PATTERN,
     BatchNorm,
@@ -24,17 +24,17 @@ from fed_unlearn.simulations.scenario.section_types import (
     Share,
     TrainingOverrides,
     as_tuple,
+    like,
 )
 from fed_unlearn.simulations.scenario.strategy_catalogue import StrategyName
 from fed_unlearn.simulations.scenario.timeline_sections import ForgetStep, StreamSection, TimelineEntry, TrainStep
-from fed_unlearn.simulations.scenario.unlearning_sections import GateSection, GateThresholds, UnlearningSection
+from fed_unlearn.simulations.scenario.unlearning_sections import GateSection, UnlearningSection
 
 __all__ = [
     "ClientsSection",
     "DataSection",
     "ForgetStep",
     "GateSection",
-    "GateThresholds",
     "ModelSection",
     "OpenSection",
     "ReportingSection",
@@ -59,7 +59,7 @@ class RunSection(Section):
 
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     evaluate_every: Positive = 5
-    audit_samples: FromZero = 0
+    audit_samples: int = like(FederatedPlan, "retain_limit")
 
 
 class DataSection(Section):
@@ -114,6 +114,16 @@ class TrainingSection(Section):
         """Copy with the given overrides put in; those that are None change nothing."""
         given = {name: getattr(overrides, name) for name in TrainingOverrides.model_fields}
         return self.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+class ReportingSection(Section):
+    """``[reporting]``: the server's models evaluated by Avalanche's EvaluationPlugin, and written down by its loggers.
+
+    ``loggers`` are any of ``text`` (``reports/text.log``), ``tensorboard`` (``reports/tensorboard``) and ``csv``
+    (``reports/metrics.csv``) of the run folder. Without any Avalanche is not imported.
+    """
+
+    loggers: Annotated[tuple[Literal["text", "tensorboard", "csv"], ...], BeforeValidator(as_tuple)] = ()
 
 
 class Scenario(Section):

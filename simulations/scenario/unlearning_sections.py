@@ -7,18 +7,21 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from fed_unlearn.gate import Gate, Thresholds
+from fed_unlearn.plan import MEBIBYTE, FederatedPlan, History, Holds, Repair
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.simulations.scenario.section_types import (
-    FiniteFromZero,
-    FromZero,
     Names,
+    NumberOrNone,
     Parameters,
     Positive,
     Section,
-    ShareOrNone,
-    Threshold,
     TrainingOverrides,
+    filled_from,
+    like,
 )
+
+_GATE = Gate()
 
 
 def _retention(value: object) -> object:
@@ -49,8 +52,8 @@ class HistorySection(Section):
     is kept where no request of the timeline has such a method.
     """
 
-    every: Positive = 1
-    max_megabytes: Positive = 512
+    every: int = like(History, "every", ge=1)
+    max_megabytes: Positive = History.max_bytes // MEBIBYTE
 
 
 class HoldSection(Section):
@@ -60,9 +63,9 @@ class HoldSection(Section):
     samples of one client. A request that asks for more waits until it is approved.
     """
 
-    data: ShareOrNone = None
-    class_: ShareOrNone = None
-    client: ShareOrNone = None
+    data: NumberOrNone = like(Holds, "data", gt=0)
+    class_: NumberOrNone = like(Holds, "of_class", gt=0)
+    client: NumberOrNone = like(Holds, "of_client", gt=0)
 
 
 class UnlearningSection(Section):
@@ -73,22 +76,22 @@ class UnlearningSection(Section):
     serves a committed request again whose forgetting wore off.
     """
 
-    method: str = "boundary-shrink"
-    sample_method: str = "instance-wise"
-    client_method: str = "fedosd"
+    method: str = FederatedPlan.class_method
+    sample_method: str = FederatedPlan.sample_method
+    client_method: str = FederatedPlan.client_method
     parameters: dict[str, Parameters] = Field(default_factory=dict)
     escalation: EscalationSection = EscalationSection()
-    repair_rounds: FromZero = 1
-    max_repair_rounds: FromZero = 3
-    max_attempts: Positive = 2
+    repair_rounds: int = like(Repair, "rounds")
+    max_repair_rounds: int = like(Gate, "max_repair_rounds")
+    max_attempts: int = like(Gate, "max_attempts")
     retention: Annotated[str | int, BeforeValidator(_retention)] = "none"
-    alternations: FromZero = 0
-    guard_weight: Positive = 1
-    guard_margin: FiniteFromZero = 8.0
+    alternations: int = like(Repair, "alternations")
+    guard_weight: int = like(Repair, "guard_weight")
+    guard_margin: float = like(Repair, "guard_margin", allow_inf_nan=False)
     history: HistorySection = HistorySection()
     hold: HoldSection = HoldSection()
-    reopen_relapsed: bool = False
-    share_rounds: bool = True
+    reopen_relapsed: bool = FederatedPlan.reopen_relapsed
+    share_rounds: bool = FederatedPlan.share_rounds
     repair: TrainingOverrides = TrainingOverrides()
 
     def default_method(self, scope: ScopeKind) -> str:
@@ -96,58 +99,44 @@ class UnlearningSection(Section):
         return {"class": self.method, "sample": self.sample_method, "client": self.client_method}[scope]
 
 
-class GateThresholds(Section):
+class ThresholdsSection(Section):
     """What a request must keep to be accepted; a threshold of None (``"none"`` in a file) is not looked at.
 
     ``max-forget-excess`` bounds how far the accuracy on the forget set may lie over that on unseen samples of the same
     classes; with ``membership-contains-half`` the 95 % interval of the membership attack's AUC must contain 0.5.
     """
 
-    max_forget_accuracy: Threshold = None
-    max_retain_drop: Threshold = None
-    max_total_retain_drop: Threshold = None
-    max_forget_excess: Threshold = None
-    membership_contains_half: bool = False
+    def thresholds(self) -> Thresholds:
+        """The section as the gate takes it."""
+        return Thresholds(**self.model_dump())
 
 
-class ClassGate(GateThresholds):
+@filled_from(_GATE.class_thresholds)
+class ClassGate(ThresholdsSection):
     """``[gate.class]``."""
 
-    max_forget_accuracy: Threshold = 0.05
-    max_retain_drop: Threshold = 0.02
-    max_total_retain_drop: Threshold = 0.05
 
-
-class SampleGate(GateThresholds):
+@filled_from(_GATE.sample_thresholds)
+class SampleGate(ThresholdsSection):
     """``[gate.sample]``."""
 
-    max_forget_accuracy: Threshold = 0.0
-    max_retain_drop: Threshold = 0.05
-    max_total_retain_drop: Threshold = 0.10
 
-
-class ClientGate(GateThresholds):
+@filled_from(_GATE.client_thresholds)
+class ClientGate(ThresholdsSection):
     """``[gate.client]``.
 
     What others teach stays, so accuracy on the client's samples is held against that on unseen ones. A hundred samples
     scatter by 0.03 around it, and small clients hold no more.
     """
 
-    max_retain_drop: Threshold = 0.05
-    max_total_retain_drop: Threshold = 0.10
-    max_forget_excess: Threshold = 0.10
 
-
-class IndistinguishableGate(GateThresholds):
+@filled_from(_GATE.indistinguishable_thresholds)
+class IndistinguishableGate(ThresholdsSection):
     """``[gate.indistinguishable]``: sample requests with that goal.
 
     No bound on the excess: eight samples that are all right, where 0.85 of unseen ones are, show nothing. The interval
     of the membership attack takes their number into account.
     """
-
-    max_retain_drop: Threshold = 0.05
-    max_total_retain_drop: Threshold = 0.10
-    membership_contains_half: bool = True
 
 
 class GateSection(Section):
@@ -161,4 +150,4 @@ class GateSection(Section):
     sample: SampleGate = SampleGate()
     client: ClientGate = ClientGate()
     indistinguishable: IndistinguishableGate = IndistinguishableGate()
-    max_training_drop: Annotated[float, Field(ge=0, le=1)] = 0.2
+    max_training_drop: float = like(Gate, "max_training_drop")
