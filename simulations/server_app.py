@@ -11,7 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 from fed_unlearn.simulations.report.table import plain_lines
 from fed_unlearn.simulations.run.driver import prepare, serve
 from fed_unlearn.simulations.task import fitted, run_folder, scenario_of
-from fed_unlearn.strategies.events import Event
+from fed_unlearn.strategies import Event
 
 logger = logging.getLogger("flwr")
 

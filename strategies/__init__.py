@@ -1,8 +1,8 @@
 """What runs in a Flower ServerApp: strategies that make a federation forget."""
 
 from fed_unlearn.gate import Gate, Thresholds
+from fed_unlearn.strategies.context import Event, Observer
 from fed_unlearn.strategies.continual import ContinualUnlearning
-from fed_unlearn.strategies.events import Event, Observer
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import Holds, UnlearningPlan
 from fed_unlearn.strategies.timeline import Forget, Train

@@ -19,16 +19,21 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.protocol.arrivals import arrivals_record
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.exchange import DeviceUse
-from fed_unlearn.strategies.events import Event, Observer, ignore
+from fed_unlearn.strategies.clients.grid import EligibleGrid
+from fed_unlearn.strategies.context import CallContext, Observer
+from fed_unlearn.strategies.durable import DurableState
+from fed_unlearn.strategies.inner.kinds import privacy_wrapper, proximal_term
 from fed_unlearn.strategies.inner.state import check_supported, reset_server_state
 from fed_unlearn.strategies.outcomes import OracleOutcome, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
 from fed_unlearn.strategies.serving.relapse import is_look_due
 from fed_unlearn.strategies.session import Session
-from fed_unlearn.strategies.state import DurableState, OpenTraining, ServedModel
-from fed_unlearn.strategies.timeline import Forget, Train, last_begun, repair_config, requests_of
-from fed_unlearn.strategies.training.oracle import retrain
-from fed_unlearn.strategies.training.trainer import EvaluateFunction
+from fed_unlearn.strategies.state import OpenTraining, ServedModel
+from fed_unlearn.strategies.timeline import Forget, LedgerView, Step, Train, next_step, trainings
+from fed_unlearn.strategies.training.experience import TrainingExperience
+from fed_unlearn.strategies.training.history import HistoryStore
+from fed_unlearn.strategies.training.oracle import train_oracles
+from fed_unlearn.strategies.training.trainer import EvaluateFunction, serving_trainer
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -54,7 +59,7 @@ class ContinualUnlearning(Strategy):
     evaluate_every : int
         The inner strategy's evaluation runs after every so many rounds, and after the last.
     observer : callable, optional
-        Told what happens, as :class:`~fed_unlearn.strategies.events.Event`.
+        Told what happens, as :class:`~fed_unlearn.strategies.context.Event`.
     noise_seed : int, optional
         Of the noise of a differential-privacy wrapper; ``seed`` where none is given. Clients are told ``seed``, and who
         knows a noise's seed can take it off: outside of simulations, give one that only the server knows.
@@ -88,7 +93,7 @@ class ContinualUnlearning(Strategy):
         checkpoints: str | Path | None = None,
         seed: int = 0,
         evaluate_every: int = 1,
-        observer: Observer = ignore,
+        observer: Observer | None = None,
         noise_seed: int | None = None,
         arrivals: Mapping[str, Mapping[int, Sequence[str]]] | None = None,
     ) -> None:
@@ -155,27 +160,26 @@ class ContinualUnlearning(Strategy):
         FedUnlearnError
             If there is no model to start from, or no client has ever said who it is.
         """
-        step = Train(
-            rounds=num_rounds,
-            train_config=train_config if train_config is not None else ConfigRecord(),
-            evaluate_config=evaluate_config if evaluate_config is not None else ConfigRecord(),
-        )
-        session = self._session(grid, initial_arrays, timeout, evaluate_fn)
+        context = self._context(grid, initial_arrays, timeout)
         open_training = self.state.load_training()
-        if train_config is not None and open_training is None and self.state.attempt() is None:
-            session.use_config(train_config)
+        if train_config is not None and open_training is None and self.state.open_work() is None:
+            context.served.train_config = ConfigRecord({**train_config, **proximal_term(self.inner)})
+        session = Session.of(context)
         try:
-            with session.counting(self.device_use):
-                if open_training is None or open_training.done == 0:
-                    session.serve_pending()
-                if num_rounds or open_training is not None:
-                    session.train(step, open_training or self._new_training(step))
+            if open_training is None or open_training.done == 0:
+                session.service.serve_pending()
+            if num_rounds or open_training is not None:
+                training = open_training or self._new_training(num_rounds, train_config)
+                session.learning.run(self._experience(context, training, evaluate_config, evaluate_fn))
         except BaseException:
             self.served = None  # half-changed; the next call goes on from what is written down
             reset_server_state(self.inner)
             raise
-        session.result.arrays = pack(session.served.arrays)
-        return session.result
+        finally:
+            for use, count in context.grid.device_use.items():
+                self.device_use[use] = self.device_use.get(use, 0) + count
+        context.result.arrays = pack(context.served.arrays)
+        return context.result
 
     def run(
         self,
@@ -217,51 +221,25 @@ class ContinualUnlearning(Strategy):
         FedUnlearnError
             If there is no model to start from, or no client has ever said who it is.
         """
-        whole = UnlearningResult()
-        known = {entry.id for entry in self.ledger.entries()}
-        begun = last_begun(timeline, known, len(self.state.experiences()), self.state.load_training() is not None)
-        trained, started = 0, False
-        for index, entry in enumerate(timeline):
-            if isinstance(entry, Train):
-                trained += 1
-                is_due = trained > len(self.state.experiences())
-            else:
-                ids = {self.submit(request) for request in entry.requests}
-                is_due = bool(ids & set(self.ledger.open_ids())) and (index >= begun or not ids <= known)
-            if not is_due and not (index == begun and self._is_amid_requests()):
-                continue
-            started, place = True, index if is_due else self._first_open(timeline)
-            if isinstance(entry, Train) and is_due:
-                if not entry.rounds and self.state.load_training() is None:
-                    self.state.finish_training(self._new_training(entry))
-                result = self.start(
-                    grid,
-                    initial_arrays,
-                    entry.rounds,
-                    timeout,
-                    entry.train_config,
-                    entry.evaluate_config,
-                    evaluate_fn,
-                )
-            else:
-                result = self.start(grid, initial_arrays, 0, timeout, repair_config(entry))
+        whole, at_start = UnlearningResult(), self._view()
+        step = next_step(timeline, None, at_start, at_start)
+        submitted = 0
+        while step is not None:
+            self._submit_until(timeline, submitted, step.index)
+            submitted = step.index + 1
+            result = self._take(step, grid, initial_arrays, timeout, evaluate_fn)
             whole.include(result)
-            if trained > len(self.state.experiences()):
+            now = self._view()
+            if step.index < len(timeline) and trainings(timeline, step.index) > now.finished:
                 whole.complete = False
-                logger.warning("entry %d of the timeline stays open; run it again to go on with it", index + 1)
+                logger.warning("entry %d of the timeline stays open; run it again to go on with it", step.index + 1)
                 break
-            if on_entry is not None and place is not None:
-                on_entry(place, result)
+            if on_entry is not None and step.place is not None:
+                on_entry(step.place, result)
+            step = next_step(timeline, step, at_start, now)
         else:
-            place = self._first_open(timeline)
-            waits = not started and place is not None
-            if waits or self._is_cut_short():
-                config = repair_config(timeline[begun]) if waits else None
-                result = self.start(grid, initial_arrays, 0, timeout, config)
-                whole.include(result)
-                if waits and on_entry is not None and place is not None:
-                    on_entry(place, result)
-        if whole.arrays is None or not whole.arrays:
+            self._submit_until(timeline, submitted, len(timeline))
+        if not whole.arrays:
             whole.arrays = pack(self._served_model(initial_arrays).arrays)
         return whole
 
@@ -298,22 +276,9 @@ class ContinualUnlearning(Strategy):
         self, grid: Grid, request_ids: Sequence[str], timeout: float = 3600
     ) -> dict[str, OracleOutcome]:
         """As :meth:`retrain_oracle`, for several requests that were served together: one training, one audit."""
-        initial, experiences = self.state.initial(), self.state.experiences()
-        if initial is None or not experiences:
-            raise FedUnlearnError(
-                "there is no training to repeat: the model was trained elsewhere, so it has no oracle"
-            )
-        session = self._session(grid, None, timeout, None)
-        rounds = sum(experience.rounds for experience in experiences)
-        self.observer(Event("request-step", f"retrain oracle: {rounds} rounds from scratch", request_id=request_ids[0]))
-        return retrain(
-            session.fresh_trainer(),
-            initial,
-            experiences,
-            session.auditor,
-            [self.ledger.entry(request_id).request for request_id in request_ids],
-            self.ledger.forgotten_classes(),
-        )
+        context = self._context(grid, None, timeout)
+        Session.of(context)
+        return train_oracles(context, [self.ledger.entry(request_id).request for request_id in request_ids])
 
     # ------------------------------------------------------------------ Flower's Strategy: the inner one's hooks
 
@@ -346,34 +311,77 @@ class ContinualUnlearning(Strategy):
 
     # ------------------------------------------------------------------ one call
 
-    def _session(
-        self, grid: Grid, initial_arrays: ArrayRecord | None, timeout: float, evaluate_fn: EvaluateFunction | None
-    ) -> Session:
-        return Session(self, self._served_model(initial_arrays), grid, timeout, evaluate_fn)
+    def _context(self, grid: Grid, initial_arrays: ArrayRecord | None, timeout: float) -> CallContext:
+        plan, folder = self.plan, self.ledger.path.parent / "history"
+        keeps = plan.history_every and privacy_wrapper(self.inner) is None
+        return CallContext(
+            inner=self.inner,
+            ledger=self.ledger,
+            checkpoints=self.checkpoints,
+            state=self.state,
+            gate=self.gate,
+            plan=plan,
+            served=self._served_model(initial_arrays),
+            grid=EligibleGrid(grid, retries=plan.retries, backoff_seconds=plan.backoff_seconds, arrivals=self.arrivals),
+            timeout=timeout,
+            history=HistoryStore(folder, every=plan.history_every, max_bytes=plan.history_bytes) if keeps else None,
+            seed=self.seed,
+            noise_seed=self.noise_seed,
+            observer=self.observer,
+        )
 
-    def _is_cut_short(self) -> bool:
-        """Whether a crash has left something to do after the last entry of a timeline."""
-        return self._is_amid_requests() or is_look_due(self.ledger)
+    def _experience(
+        self,
+        context: CallContext,
+        training: OpenTraining,
+        evaluate_config: ConfigRecord | None,
+        evaluate_fn: EvaluateFunction | None,
+    ) -> TrainingExperience:
+        config = evaluate_config if evaluate_config is not None else ConfigRecord()
+        return TrainingExperience(context, serving_trainer(context), training, config, self.evaluate_every, evaluate_fn)
 
-    def _is_amid_requests(self) -> bool:
-        """Whether there is a request that neither waits nor has come to its end."""
-        resting = (Status.WAITING, Status.HELD)
-        return self.state.attempt() is not None or any(entry.status not in resting for entry in self.ledger.pending())
-
-    def _first_open(self, timeline: Sequence[Train | Forget]) -> int | None:
-        """Index of the first entry with a request that is not at its end; None where there is none."""
-        is_open = set(self.ledger.open_ids())
-        places = (index for index, entry in enumerate(timeline) if is_open & set(requests_of(entry)))
-        return next(places, None)
-
-    def _new_training(self, step: Train) -> OpenTraining:
+    def _new_training(self, rounds: int, train_config: ConfigRecord | None) -> OpenTraining:
         experiences = self.state.experiences()
         return OpenTraining(
             name=f"train:{len(experiences) + 1}",
             first=sum(experience.rounds for experience in experiences),
-            rounds=step.rounds,
+            rounds=rounds,
             done=0,
-            config=step.train_config,
+            config=train_config if train_config is not None else ConfigRecord(),
+        )
+
+    def _take(
+        self,
+        step: Step,
+        grid: Grid,
+        initial_arrays: ArrayRecord | None,
+        timeout: float,
+        evaluate_fn: EvaluateFunction | None,
+    ) -> UnlearningResult:
+        """One step of a timeline."""
+        train = step.train
+        if train is None:
+            return self.start(grid, initial_arrays, 0, timeout, step.repair_config)
+        if not train.rounds and self.state.load_training() is None:
+            self.state.finish_training(self._new_training(0, train.train_config))
+        configs = train.train_config, train.evaluate_config
+        return self.start(grid, initial_arrays, train.rounds, timeout, *configs, evaluate_fn)
+
+    def _submit_until(self, timeline: Sequence[Train | Forget], first: int, last: int) -> None:
+        for entry in timeline[first : last + 1]:
+            for request in entry.requests if isinstance(entry, Forget) else ():
+                self.submit(request)
+
+    def _view(self) -> LedgerView:
+        resting = (Status.WAITING, Status.HELD)
+        return LedgerView(
+            finished=len(self.state.experiences()),
+            training_is_open=self.state.load_training() is not None,
+            known=frozenset(entry.id for entry in self.ledger.entries()),
+            open=frozenset(self.ledger.open_ids()),
+            is_amid_requests=self.state.open_work() is not None
+            or any(entry.status not in resting for entry in self.ledger.pending()),
+            is_look_due=is_look_due(self.ledger),
         )
 
     def _served_model(self, initial_arrays: ArrayRecord | None) -> ServedModel:

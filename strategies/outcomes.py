@@ -81,6 +81,64 @@ class RequestOutcome:
         )
 
 
+@dataclass
+class RequestProgress:
+    """What is known of a request between its attempts: figures and cost so far, and how it is tried next.
+
+    Attributes
+    ----------
+    method_index : int
+        Index of the method in use, among those that may be tried.
+    tries : int
+        Number of attempts by that method so far.
+    alone : bool
+        Whether the request is served by itself, since too much was lost when it shared its rounds.
+    before, unlearned, after : Figures or None
+        As in :class:`RequestOutcome`.
+    repair_rounds : int
+        Number of repair rounds of the last attempt.
+    seconds : float
+        Wall time so far.
+    traffic : Traffic
+        Messages, bytes and sample passes so far.
+    """
+
+    method_index: int = 0
+    tries: int = 0
+    alone: bool = False
+    before: Figures | None = None
+    unlearned: Figures | None = None
+    after: Figures | None = None
+    repair_rounds: int = 0
+    seconds: float = 0.0
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def try_again(self, *, another_method: bool) -> None:
+        """Prepare the next attempt: by the next method, or by the same one with a stronger setting."""
+        if another_method:
+            self.method_index, self.tries = self.method_index + 1, 0
+        else:
+            self.tries += 1
+
+    def outcome(
+        self, request: ForgetRequest, status: Status, *, method: str, attempts: int, reason: str | None = None
+    ) -> RequestOutcome:
+        """The outcome of the request, with the figures and the cost so far."""
+        return RequestOutcome(
+            request=request,
+            method=method,
+            status=status,
+            attempts=attempts,
+            repair_rounds=self.repair_rounds,
+            reason=reason,
+            before=self.before,
+            unlearned=self.unlearned,
+            after=self.after,
+            seconds=self.seconds,
+            traffic=self.traffic,
+        )
+
+
 @dataclass(frozen=True)
 class RelapseRow:
     """Accuracy of every earlier committed request after one event, on raw outputs.

@@ -10,7 +10,7 @@ from fed_unlearn.methods import create, method_class
 from fed_unlearn.plan import FederatedPlan, History, HolderTurn, Holds, Repair, Retry
 from fed_unlearn.requests import SCOPES, ForgetRequest, ParameterValue, ScopeKind
 from fed_unlearn.settings import takes_flat_keywords
-from fed_unlearn.strategies import server_methods
+from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 
 __all__ = ["History", "HolderTurn", "Holds", "Repair", "Retry", "UnlearningPlan"]
 
@@ -107,7 +107,7 @@ class UnlearningPlan(FederatedPlan):
 
 def is_server_method(name: str) -> bool:
     """Whether a method is run by the server over rounds, and not by the holders alone."""
-    return name in server_methods.available()
+    return name in SERVER_METHODS.available()
 
 
 def new_method(name: str, parameters: Mapping[str, object]) -> object:
@@ -118,7 +118,7 @@ def new_method(name: str, parameters: Mapping[str, object]) -> object:
     InvalidParameterError
         If it or one of its parameters is unknown or out of range.
     """
-    return server_methods.create(name, **parameters) if is_server_method(name) else create(name, **parameters)
+    return SERVER_METHODS.create(name, **parameters) if is_server_method(name) else create(name, **parameters)
 
 
 def check_serves(name: str, scope: ScopeKind) -> None:
@@ -129,7 +129,7 @@ def check_serves(name: str, scope: ScopeKind) -> None:
     InvalidParameterError
         Naming the scopes that it serves.
     """
-    scopes = (server_methods.method_class(name) if is_server_method(name) else method_class(name)).scopes
+    scopes = (SERVER_METHODS.find(name) if is_server_method(name) else method_class(name)).scopes
     if scope not in scopes or (scope == "client" and not is_server_method(name)):
         raise InvalidParameterError(
             f"{name!r} does not serve {scope} requests; it serves {' and '.join(scopes)} requests"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord
@@ -57,38 +57,130 @@ def repair_config(entry: Train | Forget) -> ConfigRecord | None:
     return None if isinstance(entry, Train) and entry.rounds else entry.train_config
 
 
-def last_begun(
-    timeline: Sequence[Train | Forget], known: Collection[str], finished: int, training_is_open: bool
-) -> int:
+@dataclass(frozen=True, kw_only=True)
+class LedgerView:
+    """What the ledger says of a timeline at one moment.
+
+    Attributes
+    ----------
+    finished : int
+        Number of training experiences that have come to their end.
+    training_is_open : bool
+        Whether the next experience has begun.
+    known : frozenset of str
+        Ids of all requests that the ledger has.
+    open : frozenset of str
+        Ids of those that are not at their end.
+    is_amid_requests : bool
+        Whether some request neither waits nor has come to its end.
+    is_look_due : bool
+        Whether something has happened that no audit of all committed requests has followed.
+    """
+
+    finished: int
+    training_is_open: bool = False
+    known: frozenset[str] = frozenset()
+    open: frozenset[str] = frozenset()
+    is_amid_requests: bool = False
+    is_look_due: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a run of a timeline does next.
+
+    Attributes
+    ----------
+    index : int
+        Index of the entry; the length of the timeline where something is left to do after the last one.
+    place : int or None
+        Index of the entry that it is reported under; None where it is reported under none.
+    train : Train or None
+        The experience that is trained; None where requests are served and nothing is trained.
+    repair_config : ConfigRecord or None
+        Configuration of repair; that of the last training round where None.
+    """
+
+    index: int
+    place: int | None
+    train: Train | None = None
+    repair_config: ConfigRecord | None = None
+
+
+def next_step(
+    timeline: Sequence[Train | Forget], done: Step | None, at_start: LedgerView, now: LedgerView
+) -> Step | None:
+    """Which entry of the timeline is next.
+
+    Parameters
+    ----------
+    timeline : sequence of Train or Forget
+        All entries.
+    done : Step or None
+        The step before; None for the first one of this run.
+    at_start, now : LedgerView
+        The ledger when this run began, and as it is.
+
+    Returns
+    -------
+    Step or None
+        None where nothing is left to do.
+    """
+    begun = last_begun(timeline, at_start)
+    first_open = next((index for index, entry in enumerate(timeline) if now.open & set(requests_of(entry))), None)
+    for index in range(done.index + 1 if done is not None else 0, len(timeline)):
+        entry = timeline[index]
+        is_due = _is_due(timeline, index, begun, at_start, now)
+        if is_due or (index == begun and now.is_amid_requests):
+            train = entry if isinstance(entry, Train) and is_due else None
+            return Step(index, index if is_due else first_open, train, repair_config(entry))
+    if done is not None and done.index >= len(timeline):
+        return None
+    if done is None and first_open is not None:
+        return Step(len(timeline), first_open, None, repair_config(timeline[begun]))
+    return Step(len(timeline), None) if now.is_amid_requests or now.is_look_due else None
+
+
+def _is_due(timeline: Sequence[Train | Forget], index: int, begun: int, at_start: LedgerView, now: LedgerView) -> bool:
+    """Whether an entry is to be run: what an earlier process has done of it is not repeated."""
+    entry = timeline[index]
+    if isinstance(entry, Train):
+        return trainings(timeline, index) > now.finished
+    ids = set(requests_of(entry))
+    return bool(ids - now.known or ids & now.open) and (index >= begun or not ids <= at_start.known)
+
+
+def trainings(timeline: Sequence[Train | Forget], index: int) -> int:
+    """Number of training experiences among the entries up to an index, that one included."""
+    return sum(isinstance(entry, Train) for entry in timeline[: index + 1])
+
+
+def last_begun(timeline: Sequence[Train | Forget], view: LedgerView) -> int:
     """How far an earlier run of a timeline has come.
 
     Parameters
     ----------
     timeline : sequence of Train or Forget
-    known : collection of str
-        The requests that the ledger has.
-    finished : int
-        Training experiences that have come to their end.
-    training_is_open : bool
-        Whether the next one has begun.
+        All entries.
+    view : LedgerView
+        The ledger as that run left it.
 
     Returns
     -------
     int
-        Index of the last entry that was begun, be it finished or not; -1 where none was. One that only repeats
+        Index of the last entry that was begun, be it finished or not; -1 where none was. An entry that only repeats
         requests of entries before it does not count: nothing tells whether it was begun.
     """
-    begun, trained = -1, 0
+    begun = -1
     named: set[str] = set()
     for index, entry in enumerate(timeline):
         if isinstance(entry, Train):
-            trained += 1
-            if trained > finished:
-                return index if training_is_open else begun
+            if trainings(timeline, index) > view.finished:
+                return index if view.training_is_open else begun
             begun = index
         else:
             own = set(requests_of(entry)) - named
             named |= own
-            if own & set(known):
+            if own & view.known:
                 begun = index
     return begun

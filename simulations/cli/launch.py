@@ -21,7 +21,7 @@ from fed_unlearn.simulations.scenario import Scenario, load_scenario
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.engines.ray_engine import RayResources
-    from fed_unlearn.strategies.events import Event, Observer
+    from fed_unlearn.strategies import Event, Observer
 
 _NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flwr 1.32")
 

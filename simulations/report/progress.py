@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from fed_unlearn.strategies.events import Event, Observer
+from fed_unlearn.strategies import Event, Observer
 
 _LINES_A_TRAINING = 10
 

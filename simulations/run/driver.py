@@ -25,8 +25,7 @@ from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients, keep_experiences
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import training_config
-from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
-from fed_unlearn.strategies.events import Event, Observer, ignore
+from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Observer, Train
 from fed_unlearn.strategies.outcomes import UnlearningResult
 
 LOG_FILE = "log.txt"
@@ -86,7 +85,9 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
     return Prepared(scenario, parts.source, ArrayRecord(parts.model.state_dict()), parts.experiences, parts.benchmark)
 
 
-def run_in_process(scenario: Scenario, out: Path, *, oracle: bool = False, observer: Observer = ignore) -> RunResults:
+def run_in_process(
+    scenario: Scenario, out: Path, *, oracle: bool = False, observer: Observer | None = None
+) -> RunResults:
     """Run a scenario in this process: no Ray, no sockets.
 
     Parameters
@@ -146,7 +147,7 @@ def write_scenario(scenario: Scenario, out: Path) -> None:
 
 
 def serve(
-    prepared: Prepared, grid: Grid, out: Path, *, engine: str, oracle: bool = False, observer: Observer = ignore
+    prepared: Prepared, grid: Grid, out: Path, *, engine: str, oracle: bool = False, observer: Observer | None = None
 ) -> RunResults:
     """Run a prepared scenario on a Grid, or go on with it where the folder holds part of the run.
 

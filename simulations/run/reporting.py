@@ -15,8 +15,7 @@ from fed_unlearn.simulations.run.recorder import Recorder
 from fed_unlearn.simulations.run.report_stream import RequestStream, growing_stream
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import new_model
-from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
-from fed_unlearn.strategies.events import Event
+from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Train
 from fed_unlearn.strategies.outcomes import UnlearningResult
 
 if TYPE_CHECKING:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from flwr.app import Message
 
+from fed_unlearn.requests import ClientScope, ForgetRequest
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -71,6 +73,11 @@ class Roster:
     def staying(self) -> dict[int, str]:
         """Client by node, without those that leave; sorted by client."""
         return {node: client for node, client in self.clients.items() if client not in self.leaving}
+
+    def take_back(self, request: ForgetRequest) -> None:
+        """Let a client that was to be forgotten, and is not, take part again; other requests change nothing."""
+        if isinstance(request.scope, ClientScope):
+            self.leaving.discard(request.scope.client)
 
     def node_of(self, client: str) -> int | None:
         """The node of a client; None where it is not reachable."""

@@ -2,71 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
-from flwr.app import ConfigRecord, Message, RecordDict
-from flwr.serverapp.strategy import Strategy
+from flwr.app import Message, RecordDict
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, pack, weighted_average
-from fed_unlearn.requests import ForgetRequest, ParameterValue
-from fed_unlearn.strategies.clients.grid import EligibleGrid, NobodyAnsweredError
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply
 from fed_unlearn.strategies.clients.roster import Answers
+from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_through
-from fed_unlearn.strategies.inner.kinds import aggregates_repair, minimum_replies, privacy_wrapper
-from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
-from fed_unlearn.strategies.plan import UnlearningPlan
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnlearnOrder:
-    """How holders are to unlearn.
-
-    Attributes
-    ----------
-    method : str or None
-        None only takes the samples out of training.
-    parameters : mapping of str to value
-    stronger : int
-        How often the method's setting is made stronger.
-    attempt, step : int
-    excluded_classes : tuple of int
-        What no forget sample may be taught to be.
-    only_if_recognised : bool
-        Whether a holder is to leave the model as it is where none of its samples is given its own label any more.
-    arrived : int
-        Training experiences whose samples are there already; 0 for all.
-    """
-
-    method: str | None
-    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
-    stronger: int = 0
-    attempt: int
-    step: int = 0
-    excluded_classes: tuple[int, ...] = ()
-    only_if_recognised: bool = False
-    arrived: int = 0
+from fed_unlearn.strategies.inner.kinds import minimum_replies
 
 
 @dataclass(frozen=True)
-class LocalModels:
-    """Clients' models of one round, checked.
+class ClientModels:
+    """The models that clients made in one round, checked.
 
     Attributes
     ----------
     models : dict of str to dict of ndarray
-        By client, sorted; of those that trained on at least one sample.
+        Model by client, sorted; only of clients that trained on at least one sample.
     weights : dict of str to float
-        Samples by client.
+        Number of samples by client.
     messages : dict of str to Message
+        Reply by client.
     counts : dict of str to dict of str to int
-        For each request, how many of its samples a client holds.
+        By request, how many of its samples each client holds.
     refused : dict of str to str
-        Why a request cannot be served as it was put.
+        By request, why it cannot be served as it was put.
     failed, silent : dict of str to str
-        Clients that did not do it, and why; and those that did not answer.
+        By client, why it did not do its part, and which clients did not answer.
     """
 
     models: dict[str, Arrays]
@@ -84,108 +53,88 @@ class Rounds:
 
     Attributes
     ----------
-    grid : EligibleGrid
-    timeout : float
-        Seconds that each round waits for answers.
-    seed : int
-    inner : Strategy
-        Aggregates these rounds too where it is robust or private.
-    plan : UnlearningPlan
-    accountant : PrivacyAccountant
-        Counts releases with noise.
-    noise_seed : int
-        Of the noise.
+    context : CallContext
+        The clients, the plan and the wrapped strategy, which aggregates these rounds too where it is robust or private.
     """
 
-    grid: EligibleGrid
-    timeout: float
-    seed: int
-    inner: Strategy
-    plan: UnlearningPlan
-    accountant: PrivacyAccountant
-    noise_seed: int
+    context: CallContext
 
     def unlearn(
-        self, requests: Sequence[ForgetRequest], base: Arrays, order: UnlearnOrder, clients: Sequence[str] | None = None
-    ) -> LocalModels:
-        """``train.unlearn``: to every client for a class, else to the ones that are named, each about its own requests.
+        self,
+        requests: Sequence[ForgetRequest],
+        base: Arrays,
+        instruction: protocol.UnlearnInstruction,
+        attempt: int,
+        clients: Collection[str] | None = None,
+    ) -> ClientModels:
+        """``train.unlearn``: to every client for a class, else to the named ones, each about its own requests.
 
         Parameters
         ----------
         requests : sequence of ForgetRequest
             All of one scope.
         base : dict of ndarray
-        order : UnlearnOrder
-        clients : sequence of str, optional
+            The model that the clients start from.
+        instruction : UnlearnInstruction
+            How they are to unlearn; its targets are filled in here.
+        attempt : int
+            Number of the attempt.
+        clients : collection of str, optional
             Only these of them.
         """
-        record = pack(base)
         by_client: dict[str, list[ForgetRequest]] = {}
         for request in requests:
-            named = client_of(request)
-            for client in self.grid.roster.staying.values() if named is None else (named,):
+            for client in self._concerned(request):
                 if clients is None or client in clients:
                     by_client.setdefault(client, []).append(request)
-        contents: dict[tuple[str, ...], RecordDict] = {}
+        record, contents = pack(base), dict[tuple[str, ...], RecordDict]()
         for asked in by_client.values():
-            key = tuple(request.id for request in asked)
-            if key not in contents:
-                instruction = protocol.UnlearnInstruction(
-                    targets=tuple(protocol.Target.of(request, order.attempt) for request in asked),
-                    step=order.step,
-                    method=order.method,
-                    parameters=dict(order.parameters),
-                    stronger=order.stronger,
-                    excluded_classes=order.excluded_classes,
-                    only_if_recognised=order.only_if_recognised,
-                    seed=self.seed,
-                    arrived=order.arrived,
-                )
-                contents[key] = protocol.content(instruction, record)
-        answers = self.grid.ask_each(
+            ids = tuple(request.id for request in asked)
+            if ids not in contents:
+                targets = tuple(protocol.Target.of(request, attempt) for request in asked)
+                contents[ids] = protocol.content(instruction.model_copy(update={"targets": targets}), record)
+        answers = self.context.grid.ask_each(
             protocol.UNLEARN,
             {client: contents[tuple(request.id for request in asked)] for client, asked in by_client.items()},
-            self.timeout,
+            self.context.timeout,
         )
-        return self._checked(answers, base, by_client, has_arrays=order.method is not None)
+        return self._checked(answers, base, by_client, has_arrays=instruction.method is not None)
 
-    def repair(
-        self, base: Arrays, guarded: tuple[tuple[str, int], ...], config: ConfigRecord, number: int, arrived: int
-    ) -> LocalModels:
+    def repair(self, base: Arrays, guarded: tuple[tuple[str, int], ...]) -> ClientModels:
         """``train.repair``: one round of training on retained data, guarded at the holders.
+
+        The served model counts these rounds: their running number is part of the clients' seeds.
 
         Parameters
         ----------
         base : dict of ndarray
-        guarded : tuple of (request id, attempt)
-        config : ConfigRecord
-            Of training, as repair changes it.
-        number : int
-            Running number of the repair round: part of the seed.
-        arrived : int
-            Training experiences whose samples are there already; 0 for all.
+            The model that the clients start from.
+        guarded : tuple of (str, int)
+            Ids of the requests that are guarded, each with the number of its attempt.
 
         Raises
         ------
         NobodyAnsweredError
             If no client answers at all.
         """
+        context, repair = self.context, self.context.plan
+        context.served.repair_rounds += 1
         instruction = protocol.RepairInstruction(
             guarded=guarded,
-            guard_weight=self.plan.guard_weight,
-            guard_margin=self.plan.guard_margin,
-            seed=self.seed,
-            round=number,
-            arrived=arrived,
+            guard_weight=repair.guard_weight,
+            guard_margin=repair.guard_margin,
+            seed=context.seed,
+            round=context.served.repair_rounds,
+            arrived=context.served.arrived,
         )
-        content = protocol.content(instruction, pack(base), config)
-        answers = self.grid.ask(protocol.REPAIR, content, self.timeout)
+        content = protocol.content(instruction, pack(base), context.repair_config)
+        answers = context.grid.ask(protocol.REPAIR, content, context.timeout)
         if not answers.anything:
             raise NobodyAnsweredError("no client answered train.repair")
         return self._checked(answers, base)
 
     def aggregate(
-        self, base: Arrays, local: LocalModels, purpose: str, number: int, max_norm: float | None = None
+        self, base: Arrays, local: ClientModels, purpose: str, number: int, max_norm: float | None = None
     ) -> Arrays:
         """The average of local models by their samples, or what a robust or private strategy makes of them.
 
@@ -196,7 +145,7 @@ class Rounds:
         ----------
         base : dict of ndarray
             Returned itself where nobody trained.
-        local : LocalModels
+        local : ClientModels
         purpose : str
             ``"unlearn"`` or ``"repair"``.
         number : int
@@ -211,31 +160,22 @@ class Rounds:
         """
         if not local.models:
             return base
-        few = len(local.models) < minimum_replies(self.inner)
-        if aggregates_repair(self.inner) and (self.is_private or purpose == "repair" or not few):
+        context, inner = self.context, self.context.inner
+        few = len(local.models) < minimum_replies(inner)
+        if not context.trusts_clients and (context.is_private or purpose == "repair" or not few):
             return aggregate_through(
-                self.inner,
+                inner,
                 base,
                 list(local.messages.values()),
                 number,
-                seed=self.noise_seed,
+                seed=context.noise_seed,
                 purpose=purpose,
-                accountant=self.accountant,
+                accountant=context.state.accountant,
             )
         if max_norm is None:
-            max_norm = longest_usual(norms_of(local, base), self.plan.max_norm_factor)
+            max_norm = longest_usual(norms_of(local, base), context.plan.max_norm_factor)
         models = [clipped(model, base, max_norm) for model in local.models.values()]
         return weighted_average(models, list(local.weights.values()))
-
-    @property
-    def is_private(self) -> bool:
-        """Whether every round goes through a differential-privacy wrapper."""
-        return privacy_wrapper(self.inner) is not None
-
-    @property
-    def trusts_clients(self) -> bool:
-        """Whether the inner strategy takes every client's model as it is."""
-        return not aggregates_repair(self.inner)
 
     def settle(
         self,
@@ -250,19 +190,24 @@ class Rounds:
         by_client: dict[str, list[protocol.Target]] = {}
         for request in requests:
             target = protocol.Target.of(request, attempts.get(request.id, 0))
-            named = client_of(request)
-            staying = list(self.grid.roster.staying.values())
-            for client in (clients or staying) if named is None else (named,):
+            for client in self._concerned(request, clients):
                 by_client.setdefault(client, []).append(target)
         contents = {
             client: protocol.content(
                 protocol.SettleInstruction(
-                    targets=tuple(targets), retention_days=self.plan.retention_days, release=release
+                    targets=tuple(targets), retention_days=self.context.plan.retention_days, release=release
                 )
             )
             for client, targets in by_client.items()
         }
-        return self.grid.ask_each(message_type, contents, self.timeout)
+        return self.context.grid.ask_each(message_type, contents, self.context.timeout)
+
+    def _concerned(self, request: ForgetRequest, clients: Collection[str] | None = None) -> Collection[str]:
+        """The client that a request names; for a class all clients that stay, or the given ones."""
+        named = client_of(request)
+        if named is not None:
+            return (named,)
+        return clients or list(self.context.grid.roster.staying.values())
 
     def _checked(
         self,
@@ -271,7 +216,7 @@ class Rounds:
         asked: Mapping[str, Sequence[ForgetRequest]] | None = None,
         *,
         has_arrays: bool = True,
-    ) -> LocalModels:
+    ) -> ClientModels:
         """What can be used of the answers; ``asked`` has the requests that each client was told of, if any."""
         models: dict[str, Arrays] = {}
         weights: dict[str, float] = {}
@@ -289,7 +234,7 @@ class Rounds:
                 if reason is None:
                     models[client], weights[client], messages[client] = arrays, weight, message
             if reason is not None:
-                self.grid.leave_out(client, reason)
+                self.context.grid.leave_out(client, reason)
                 failed[client] = f"client {client}: {reason}"
                 continue
             refused.update(impossible)
@@ -297,7 +242,7 @@ class Rounds:
                 counts.setdefault(request_id, {})[client] = count
         for client, reason in answers.refused.items():
             failed[client] = reason
-        return LocalModels(models, weights, messages, counts, refused, failed, dict(answers.silent))
+        return ClientModels(models, weights, messages, counts, refused, failed, dict(answers.silent))
 
 
 def _told(
@@ -318,7 +263,7 @@ def _told(
     return {name: count for name, count in held.items() if name in known and count > 0}, refused, None
 
 
-def norms_of(local: LocalModels, base: Arrays) -> list[float]:
+def norms_of(local: ClientModels, base: Arrays) -> list[float]:
     """How far each client moved from a model."""
     return [norm(difference(model, base)) for model in local.models.values()]
 

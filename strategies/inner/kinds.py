@@ -88,6 +88,12 @@ def weight_key(inner: Strategy) -> str | None:
     return key if isinstance(key, str) else None
 
 
+def proximal_term(inner: Strategy) -> dict[str, float]:
+    """What FedProx adds to the clients' training configuration; nothing for other strategies."""
+    strategy = innermost(inner)
+    return {"proximal-mu": strategy.proximal_mu} if isinstance(strategy, flower.FedProx) else {}
+
+
 def minimum_replies(inner: Strategy) -> int:
     """How many replies an unlearn or repair round needs for a robust aggregator to be one; 1 for all others.
 

@@ -6,8 +6,9 @@ A method registers itself with :func:`register`; another package offers one thro
 
 from fed_unlearn.registry import Registry
 from fed_unlearn.strategies.server_methods import registry
-from fed_unlearn.strategies.server_methods.base import MethodFailedError, MethodState, ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import register
+from fed_unlearn.strategies.state import MethodState
 
 SERVER_METHODS: Registry[ServerMethod] = registry.SERVER_METHODS
 available = SERVER_METHODS.available

@@ -3,103 +3,28 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 from flwr.app import ConfigRecord
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.grid import EligibleGrid
-from fed_unlearn.strategies.training.history import HistoryStore
-from fed_unlearn.strategies.training.oracle import Experience
-from fed_unlearn.strategies.training.trainer import Trainer
+from fed_unlearn.strategies.state import Experience, MethodState
 
-Scalar = bool | int | float | str | None
-Fact = Scalar | list[Scalar]
-"""What JSON carries and gives back as it was."""
+if TYPE_CHECKING:  # methods are registered before the parts of a call are there
+    from fed_unlearn.strategies.clients.grid import EligibleGrid
+    from fed_unlearn.strategies.training.history import HistoryStore
+    from fed_unlearn.strategies.training.trainer import Trainer
 
-_CANDIDATE, _MEMORY = "candidate", "memory/"
-
-
-class _Body(BaseModel):
-    """What JSON carries of a state."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    step: int
-    groups: list[tuple[str, list[str]]]
-    facts: dict[str, Fact]
-    done: bool
+State = TypeVar("State", bound=MethodState)
 
 
 class MethodFailedError(FedUnlearnError, RuntimeError):
-    """A server-side method that cannot go on, for instance since no client answered; the served model is unchanged."""
-
-
-@dataclass(frozen=True)
-class MethodState:
-    """Everything that a method carries from one step to the next.
-
-    Attributes
-    ----------
-    step : int
-        Steps done.
-    arrays : dict of ndarray
-        The candidate so far.
-    memory : mapping of str to dict of ndarray
-        Further arrays, such as momenta of the inner strategy.
-    facts : mapping of str to (bool, int, float, str, None, or list of those)
-    done : bool
-        Whether ``arrays`` is what the method came to.
-    """
-
-    step: int
-    arrays: Arrays
-    memory: Mapping[str, Arrays] = field(default_factory=dict)
-    facts: Mapping[str, Fact] = field(default_factory=dict)
-    done: bool = False
-
-    def packed(self) -> tuple[Arrays, dict[str, object]]:
-        """The state as arrays for one safetensors file, and a body for JSON; :meth:`unpacked` reads both.
-
-        The body has the order of the arrays, which files need not keep.
-        """
-        groups = {_CANDIDATE: self.arrays, **{_MEMORY + key: arrays for key, arrays in self.memory.items()}}
-        packed = {
-            f"{index}/{name}": value for index, group in enumerate(groups.values()) for name, value in group.items()
-        }
-        names = [(group, list(arrays)) for group, arrays in groups.items()]
-        return packed, _Body(step=self.step, groups=names, facts=dict(self.facts), done=self.done).model_dump()
-
-    @classmethod
-    def unpacked(cls, arrays: Arrays, body: Mapping[str, object]) -> Self:
-        """Read what :meth:`packed` gave.
-
-        Raises
-        ------
-        FedUnlearnError
-            If the body is not that of a state, or the arrays are those of another one.
-        """
-        try:
-            read = _Body.model_validate(body)
-            groups = {
-                group: {name: arrays[f"{index}/{name}"] for name in names}
-                for index, (group, names) in enumerate(read.groups)
-            }
-            candidate = groups.pop(_CANDIDATE)
-        except (KeyError, ValidationError) as error:
-            raise FedUnlearnError(f"not the state of a server-side method: {error}; begin the attempt anew") from error
-        memory = {key.removeprefix(_MEMORY): group for key, group in groups.items()}
-        return cls(read.step, candidate, memory, read.facts, read.done)
-
-    def followed_by(self, arrays: Arrays, facts: Mapping[str, Fact] | None = None, *, done: bool = False) -> Self:
-        """The state after one more step, facts that are given put in place of the old ones."""
-        return replace(self, step=self.step + 1, arrays=arrays, facts={**self.facts, **(facts or {})}, done=done)
+    """The method cannot go on, for instance since no client answered; the served model is unchanged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,30 +34,33 @@ class ServerWork:
     Attributes
     ----------
     request : ForgetRequest
+        What is to be forgotten.
     attempt : int
-        From 1.
+        Number of the attempt, counted from 1.
     seed : int
+        Seed of all that is drawn.
     served : dict of ndarray
         The model that serves.
     initial : dict of ndarray or None
-        What the first experience started from; None where the model was trained elsewhere.
+        The model that the first experience started from; None where the model was trained elsewhere.
     experiences : sequence of Experience
-        All so far.
+        All training experiences so far.
     history : HistoryStore or None
         Stored rounds; None where none are kept.
     grid : EligibleGrid
-        The leaving client of a client request is reached by ``train.unlearn`` only.
+        The clients. The leaving client of a client request is reached by ``train.unlearn`` only.
     timeout : float
         Seconds that each exchange waits for answers.
     trainer : Trainer
-        Around a fresh copy of the inner strategy.
+        A trainer around a fresh copy of the inner strategy.
     train_config : ConfigRecord
-        Of the last training round, as repair changes it.
+        Configuration of the last training round, as repair changes it.
     excluded_classes : tuple of int
-        Forgotten so far.
+        Classes that were forgotten so far.
     leaving : str or None
         The client that a client request is about.
     leaving_is_reachable : bool
+        Whether that client takes part.
     """
 
     request: ForgetRequest
@@ -158,19 +86,24 @@ class ServerWork:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerMethod(ABC):
+class ServerMethod(ABC, Generic[State]):
     """A method that the server runs round by round: a frozen set of hyper-parameters.
 
-    A step depends on nothing but the work and the state, so that one that a crash cut short is done again with the
-    same bytes.
+    A step depends on nothing but the work and the state. A step that a crash cut short is done again, with the same
+    bytes.
 
     Attributes
     ----------
+    name : str
+        The name under which the method is registered.
     paper, needs : str
         The source, and what the method reads, for listings.
     scopes : tuple of str
+        Scopes of the requests that the method serves.
     is_retraining : bool
-        Whether it trains from scratch: the last resort.
+        Whether the method trains from scratch.
+    state_class : type
+        The class of its states: :class:`MethodState`, or a frozen dataclass below it.
     """
 
     name: ClassVar[str]
@@ -178,6 +111,7 @@ class ServerMethod(ABC):
     scopes: ClassVar[tuple[Scope, ...]]
     needs: ClassVar[str]
     is_retraining: ClassVar[bool] = False
+    state_class: ClassVar[type[MethodState]] = MethodState
 
     def cannot_serve(self, work: ServerWork) -> str | None:
         """Why the request cannot be served by this method as things stand; None where it can."""
@@ -198,11 +132,11 @@ class ServerMethod(ABC):
         return work.initial
 
     @abstractmethod
-    def begin(self, work: ServerWork) -> MethodState:
+    def begin(self, work: ServerWork) -> State:
         """The state before the first step; nothing is sent."""
 
     @abstractmethod
-    def advance(self, work: ServerWork, state: MethodState) -> MethodState:
+    def advance(self, work: ServerWork, state: State) -> State:
         """One more step: a federated round, or a few.
 
         Raises

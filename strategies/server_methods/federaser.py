@@ -11,8 +11,8 @@ from typing import ClassVar, Self
 from fed_unlearn.arrays import Arrays, difference, norm
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import require
-from fed_unlearn.strategies.server_methods.base import MethodState, ServerMethod, ServerWork
-from fed_unlearn.strategies.server_methods.local import (
+from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.parts import (
     averaged,
     changes_of,
     combined,
@@ -21,15 +21,27 @@ from fed_unlearn.strategies.server_methods.local import (
     train_staying,
 )
 from fed_unlearn.strategies.server_methods.registry import register
+from fed_unlearn.strategies.state import MethodState
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
-_ROUNDS = "rounds"
+
+@dataclass(frozen=True, kw_only=True)
+class FedEraserState(MethodState):
+    """The stored rounds that are replayed so far.
+
+    Attributes
+    ----------
+    rounds : tuple of int
+        Numbers of the stored rounds, in order.
+    """
+
+    rounds: tuple[int, ...] = ()
 
 
 @register("federaser")
 @dataclass(frozen=True, kw_only=True)
-class FedEraser(ServerMethod):
+class FedEraser(ServerMethod[FedEraserState]):
     """Replay the stored rounds: directions from fresh training of those that stay, lengths from what was stored.
 
     For every stored round its clients, without the one that leaves, train from the unlearned model so far (calibration
@@ -49,6 +61,7 @@ class FedEraser(ServerMethod):
     paper: ClassVar[str] = "Liu et al., FedEraser, IWQoS 2021"
     scopes: ClassVar[tuple[Scope, ...]] = ("client",)
     needs: ClassVar[str] = "history, retain, the first model"
+    state_class: ClassVar[type[MethodState]] = FedEraserState
 
     recovery_rounds: int = 5
 
@@ -66,17 +79,16 @@ class FedEraser(ServerMethod):
             return "the history does not begin with the first round, which was purged or too large"
         return super().cannot_serve(work)
 
-    def begin(self, work: ServerWork) -> MethodState:
+    def begin(self, work: ServerWork) -> FedEraserState:
         """The model that the first experience started from."""
         rounds = work.history.rounds() if work.history is not None else ()
-        return MethodState(step=0, arrays=self._initial(work), facts={_ROUNDS: list(rounds)})
+        return FedEraserState(step=0, arrays=self._initial(work), rounds=rounds)
 
-    def advance(self, work: ServerWork, state: MethodState) -> MethodState:
+    def advance(self, work: ServerWork, state: FedEraserState) -> FedEraserState:
         """The next stored round, or an ordinary one after the last of them."""
-        rounds = state.facts[_ROUNDS]
-        assert isinstance(rounds, list)
+        rounds = state.rounds
         if state.step < len(rounds):
-            arrays = self._replayed(work, state, int(str(rounds[state.step])))
+            arrays = self._replayed(work, state, rounds[state.step])
         else:
             arrays = averaged(train_staying(work, state.arrays, state.step))
         return state.followed_by(arrays, done=state.step + 1 >= len(rounds) + self.recovery_rounds)
@@ -85,7 +97,7 @@ class FedEraser(ServerMethod):
         """Twice the ordinary rounds, and two more: the replay itself holds nothing of the leaving client."""
         return replace(self, recovery_rounds=2 * self.recovery_rounds + 2)
 
-    def _replayed(self, work: ServerWork, state: MethodState, number: int) -> Arrays:
+    def _replayed(self, work: ServerWork, state: FedEraserState, number: int) -> Arrays:
         stored = stored_round(work, number)
         staying = set(work.grid.roster.staying.values())
         lengths = {

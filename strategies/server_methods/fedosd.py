@@ -12,9 +12,9 @@ from fed_unlearn import methods
 from fed_unlearn.arrays import Arrays, difference, norm
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import require
-from fed_unlearn.strategies.server_methods.base import MethodState, ServerMethod, ServerWork
-from fed_unlearn.strategies.server_methods.local import (
-    LocalModel,
+from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.parts import (
+    ClientModel,
     cannot_reach,
     changes_of,
     combined,
@@ -26,15 +26,32 @@ from fed_unlearn.strategies.server_methods.local import (
     unlearn_at_leaving,
 )
 from fed_unlearn.strategies.server_methods.registry import register
+from fed_unlearn.strategies.state import MethodState
 
-_LOCAL_METHOD = "unlearning-cross-entropy"
+_CLIENT_METHOD = "unlearning-cross-entropy"
 _ROUNDING = 1e-6  # a smaller share is what arithmetic leaves, and no direction
-_UNLEARNED, _RECOVERED, _RECOVERS = "unlearned", "recovered", "recovers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedOSDState(MethodState):
+    """The unlearning and the recovery rounds so far.
+
+    Attributes
+    ----------
+    unlearned, recovered : int
+        Number of unlearning rounds, and of recovery rounds.
+    recovers : bool
+        Whether unlearning is over.
+    """
+
+    unlearned: int = 0
+    recovered: int = 0
+    recovers: bool = False
 
 
 @register("fedosd")
 @dataclass(frozen=True, kw_only=True)
-class FedOSD(ServerMethod):
+class FedOSD(ServerMethod[FedOSDState]):
     """Unlearn at right angles to what the others learn, then recover without moving back.
 
     Gradients are those of a round: what a client's local training changes, with the sign turned. In an unlearning
@@ -65,6 +82,7 @@ class FedOSD(ServerMethod):
     paper: ClassVar[str] = "Pan et al., FedOSD, AAAI 2025"
     scopes: ClassVar[tuple[Scope, ...]] = ("client",)
     needs: ClassVar[str] = "forget, retain"
+    state_class: ClassVar[type[MethodState]] = FedOSDState
 
     unlearn_rounds: int = 10
     recovery_rounds: int = 5
@@ -78,33 +96,33 @@ class FedOSD(ServerMethod):
         require("unlearn_rounds", self.name, self.unlearn_rounds, int, minimum=1)
         require("recovery_rounds", self.name, self.recovery_rounds, int, minimum=1)
         require("orthogonal_share", self.name, self.orthogonal_share, float, minimum=0, maximum=1)
-        methods.create(_LOCAL_METHOD, **self._local_parameters())
+        methods.create(_CLIENT_METHOD, **self._client_parameters())
 
     def cannot_serve(self, work: ServerWork) -> str | None:
         """Without the leaving client."""
         return super().cannot_serve(work) or cannot_reach(work)
 
-    def begin(self, work: ServerWork) -> MethodState:
+    def begin(self, work: ServerWork) -> FedOSDState:
         """The served model."""
-        return MethodState(step=0, arrays=work.served, facts={_UNLEARNED: 0, _RECOVERED: 0, _RECOVERS: False})
+        return FedOSDState(step=0, arrays=work.served)
 
-    def advance(self, work: ServerWork, state: MethodState) -> MethodState:
+    def advance(self, work: ServerWork, state: FedOSDState) -> FedOSDState:
         """An unlearning round, or a recovery round once unlearning is over."""
-        if state.facts[_RECOVERS]:
+        if state.recovers:
             return self._recovered(work, state, train_staying(work, state.arrays, state.step))
-        leaving = unlearn_at_leaving(work, state.arrays, state.step, _LOCAL_METHOD, self._local_parameters())
+        leaving = unlearn_at_leaving(work, state.arrays, state.step, _CLIENT_METHOD, self._client_parameters())
         staying = train_staying(work, state.arrays, state.step)
-        unlearned = _count(state, _UNLEARNED)
         wanted = doubled(difference(leaving.arrays, state.arrays))
         changes = list(changes_of(staying, state.arrays).values())
         step = orthogonal_part(wanted, changes)
         share = norm(step) / norm(wanted) if norm(wanted) else 0.0
-        least = max(self.orthogonal_share if unlearned else 0.0, _ROUNDING)
+        least = max(self.orthogonal_share if state.unlearned else 0.0, _ROUNDING)
         if leaving.steps == 0 or share < least:
             return self._recovered(work, state, staying)
         length = min(norm(wanted), float(np.median([norm(change) for change in changes])))
         arrays = moved(state.arrays, scaled(step, length / norm(step)), staying)
-        return state.followed_by(arrays, {_UNLEARNED: unlearned + 1, _RECOVERS: unlearned + 1 >= self.unlearn_rounds})
+        unlearned = state.unlearned + 1
+        return state.followed_by(arrays, unlearned=unlearned, recovers=unlearned >= self.unlearn_rounds)
 
     def stronger(self) -> Self:
         """Twice the rounds of both kinds, and an end half as soon."""
@@ -115,19 +133,20 @@ class FedOSD(ServerMethod):
             orthogonal_share=self.orthogonal_share / 2,
         )
 
-    def _recovered(self, work: ServerWork, state: MethodState, staying: Mapping[str, LocalModel]) -> MethodState:
+    def _recovered(self, work: ServerWork, state: FedOSDState, staying: Mapping[str, ClientModel]) -> FedOSDState:
         away = doubled(difference(state.arrays, work.served))
         changes = {client: without_return(change, away) for client, change in changes_of(staying, state.arrays).items()}
         total = sum(model.weight for model in staying.values())
         step = combined(changes, {client: model.weight / total for client, model in staying.items()})
-        recovered = _count(state, _RECOVERED) + 1
+        recovered = state.recovered + 1
         return state.followed_by(
             moved(state.arrays, step, staying),
-            {_RECOVERED: recovered, _RECOVERS: True},
             done=recovered >= self.recovery_rounds,
+            recovered=recovered,
+            recovers=True,
         )
 
-    def _local_parameters(self) -> dict[str, int | float]:
+    def _client_parameters(self) -> dict[str, int | float]:
         return {
             "epochs": self.epochs,
             "learning_rate": self.learning_rate,
@@ -172,7 +191,3 @@ def without_return(change: Arrays, away: Arrays) -> Arrays:
         return change
     share = back / inner_product(away, away)
     return {name: value - share * away[name] for name, value in change.items()}
-
-
-def _count(state: MethodState, name: str) -> int:
-    return int(str(state.facts[name]))

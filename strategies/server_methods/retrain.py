@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
 from flwr.app import ConfigRecord
 
 from fed_unlearn.methods.base import Scope
-from fed_unlearn.strategies.inner.state import restore_server_state, server_state
-from fed_unlearn.strategies.server_methods.base import MethodState, ServerMethod, ServerWork
+from fed_unlearn.records import StoredArrays
+from fed_unlearn.strategies.inner.state import StateScalar, restore_server_state, server_state
+from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import register
+from fed_unlearn.strategies.state import MethodState
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainState(MethodState):
+    """The rounds that are repeated so far.
+
+    Attributes
+    ----------
+    inner_arrays : mapping of str to dict of ndarray
+        Arrays that the inner strategy carries along, by attribute.
+    inner_scalars : mapping of str to scalar
+        The rest of what it carries along.
+    """
+
+    inner_arrays: Mapping[str, StoredArrays] = field(default_factory=dict)
+    inner_scalars: Mapping[str, StateScalar] = field(default_factory=dict)
 
 
 @register("retrain")
 @dataclass(frozen=True, kw_only=True)
-class Retrain(ServerMethod):
+class Retrain(ServerMethod[RetrainState]):
     """Repeat all experiences from the first model: same rounds, seeds and hyper-parameters, retained data only.
 
     Clients leave out what they have quarantined or tombstoned by themselves, so the server needs to know no sample. A
@@ -26,6 +45,7 @@ class Retrain(ServerMethod):
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
     needs: ClassVar[str] = "retain, the first model"
     is_retraining: ClassVar[bool] = True
+    state_class: ClassVar[type[MethodState]] = RetrainState
 
     def cannot_serve(self, work: ServerWork) -> str | None:
         """Without the first model, or any training, there is nothing to repeat."""
@@ -35,24 +55,18 @@ class Retrain(ServerMethod):
             return "no round was trained so far, so there is no training to repeat"
         return super().cannot_serve(work)
 
-    def begin(self, work: ServerWork) -> MethodState:
+    def begin(self, work: ServerWork) -> RetrainState:
         """The model that the first experience started from."""
-        return MethodState(step=0, arrays=self._initial(work))
+        return RetrainState(step=0, arrays=self._initial(work))
 
-    def advance(self, work: ServerWork, state: MethodState) -> MethodState:
+    def advance(self, work: ServerWork, state: RetrainState) -> RetrainState:
         """The next training round, under the number that it had."""
-        inner, configs, number = work.trainer.inner, _configs(work), state.step + 1
-        scalars = {name: value for name, value in state.facts.items() if not isinstance(value, list)}
-        restore_server_state(inner, state.memory, scalars)
-        trained = work.trainer.train(state.arrays, number, configs[state.step])
-        arrays, carried = server_state(inner)
-        return MethodState(
-            step=number,
-            arrays=trained.arrays,
-            memory=arrays,
-            facts=carried,
-            done=number == len(configs),
-        )
+        inner, configs = work.trainer.inner, _configs(work)
+        restore_server_state(inner, state.inner_arrays, state.inner_scalars)
+        trained = work.trainer.train(state.arrays, state.step + 1, configs[state.step])
+        arrays, scalars = server_state(inner)
+        done = state.step + 1 == len(configs)
+        return state.followed_by(trained.arrays, done=done, inner_arrays=arrays, inner_scalars=scalars)
 
     def stronger(self) -> Self:
         """The same: nothing forgets more."""

@@ -1,240 +1,272 @@
-"""The commit of requests: tombstones on the holders' disks, then one transaction of the ledger, then the purge."""
+"""How requests leave an attempt: committed, to be tried again, waiting, failed or rejected; read it top to bottom."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 
 from fed_unlearn import protocol
 from fed_unlearn.audits.pooled import Audit
-from fed_unlearn.checkpoints import CheckpointStore
-from fed_unlearn.ledger import Ledger
+from fed_unlearn.gate import Decision, Verdict
+from fed_unlearn.ledger import LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
-from fed_unlearn.strategies.clients.rounds import Rounds, client_of
-from fed_unlearn.strategies.outcomes import RequestOutcome
-from fed_unlearn.strategies.serving.attempt import CommitFailedError
-from fed_unlearn.strategies.serving.relapse import owe_look
-from fed_unlearn.strategies.state import DurableState, ServedModel
-
-logger = logging.getLogger("fed_unlearn.strategies")
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.clients.rounds import Rounds
+from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.inner.state import reset_server_state
+from fed_unlearn.strategies.outcomes import RequestOutcome, RequestProgress
+from fed_unlearn.strategies.serving.attempt import Attempt
+from fed_unlearn.strategies.serving.debts import CommitFailedError, Tombstones
+from fed_unlearn.strategies.serving.figures import Progress
+from fed_unlearn.strategies.serving.relapse import RelapseWatch, owe_look
+from fed_unlearn.strategies.state import OpenCommit
 
 
 @dataclass(frozen=True)
-class Committer:
-    """Commits accepted requests; what a crash cuts short goes on from where the ledger says it was.
+class Conclusion:
+    """What the gate made of an attempt.
 
     Attributes
     ----------
-    rounds, ledger, checkpoints, state
-        What it works with.
-    served : ServedModel
-        Replaced in place.
-    purge_history : callable
-        Deletes the stored rounds.
-    forget_server_state : callable
-        Drops momenta and copies of the model that still carry the forgotten data.
+    accepted : Audit or None
+        Audit of the candidate, where requests without a decision are accepted.
+    decisions : mapping of str to Decision
+        By request that is not accepted: it is tried again, by another method, or given up.
+    split : bool
+        Whether those are tried again as they were, each by itself.
+    blameless : collection of str
+        Those that are tried again as they were, since others failed.
     """
 
-    rounds: Rounds
-    ledger: Ledger
-    checkpoints: CheckpointStore
-    state: DurableState
-    served: ServedModel
-    purge_history: Callable[[], None]
-    forget_server_state: Callable[[], None]
+    accepted: Audit | None = None
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    split: bool = False
+    blameless: Collection[str] = ()
 
-    def begin(
+
+@dataclass(frozen=True)
+class Endings:
+    """Writes down how requests fared, and tells clients and observers.
+
+    Attributes
+    ----------
+    context : CallContext
+        What the call works with.
+    watch : RelapseWatch
+        Looks at all committed requests after each commit.
+    """
+
+    context: CallContext
+    watch: RelapseWatch
+
+    # ------------------------------------------------------------------ after an attempt
+
+    def conclude(self, attempt: Attempt, conclusion: Conclusion, progress: Progress) -> None:
+        """End an attempt: all of it is written down in one transaction, then clients are told, then it is committed."""
+        number, decisions = attempt.order.number, conclusion.decisions
+        failed = [request for request in attempt.requests if request.id in decisions]
+        refused = [self.context.ledger.entry(name).request for name in attempt.refused]
+        accepted = conclusion.accepted
+        digest = self.context.checkpoints.save(attempt.candidate) if accepted is not None else ""
+        with self.context.ledger.transaction():
+            for request in refused:
+                self._finish(request, Status.REJECTED, number, attempt.refused[request.id], RequestProgress())
+            for request in failed:
+                self._roll_back(request, number, conclusion, progress[request.id])
+            self._close_attempt()
+            if accepted is not None:
+                self._begin_commit(attempt, progress, decisions, digest, accepted)
+        self._discard(refused, number, release=True)
+        self._discard(failed, number)
+        self.finish_commit(accepted)
+        self.context.state.purge()
+
+    def give_way(self, attempt: Attempt, progress: Progress, waiting: Collection[str], reason: str) -> None:
+        """Let requests whose holders are away wait; those that shared the attempt with them are tried again at once."""
+        order, ledger = attempt.order, self.context.ledger
+        Rounds(self.context).settle(protocol.DISCARD, order.requests, dict.fromkeys(order.ids, order.number))
+        with ledger.transaction():
+            for name in order.ids:
+                ledger.advance(name, Status.ROLLED_BACK, attempt=order.number, reason=reason)
+                self.context.state.save_progress(name, progress[name])
+                if name in waiting:
+                    self.wait(ledger.entry(name), reason)
+            self._close_attempt()
+
+    def _roll_back(
+        self, request: ForgetRequest, number: int, conclusion: Conclusion, progress: RequestProgress
+    ) -> None:
+        decision = conclusion.decisions[request.id]
+        progress.alone = progress.alone or conclusion.split
+        as_it_was = conclusion.split or request.id in conclusion.blameless
+        self.context.ledger.advance(request.id, Status.ROLLED_BACK, attempt=number, reason=decision.reason)
+        self.context.tell("request-step", f"rolled back: {decision.reason}", request)
+        if not as_it_was and decision.verdict is Verdict.ROLL_BACK:
+            self._finish(request, Status.FAILED, number, decision.reason or "", progress)
+            return
+        if not as_it_was:
+            progress.try_again(another_method=decision.verdict is Verdict.ESCALATE)
+        self.context.state.save_progress(request.id, progress)
+
+    def _close_attempt(self) -> None:
+        self.context.state.save_open_work(None)
+        self.context.state.save_served(self.context.served)
+        self.context.state.save_inner()
+
+    # ------------------------------------------------------------------ the commit
+
+    def _begin_commit(
         self,
-        outcomes: Mapping[str, RequestOutcome],
+        attempt: Attempt,
+        progress: Progress,
+        decisions: Mapping[str, Decision],
         digest: str,
         audit: Audit,
-        holders: Mapping[str, Collection[str]],
-        away: Collection[str],
     ) -> None:
-        """Write down that these requests are accepted with this model; from here on they are committed, crash or not.
-
-        Parameters
-        ----------
-        outcomes : mapping of str to RequestOutcome
-            By request.
-        digest : str
-            Of the model, which is on disk.
-        audit : Audit
-            Of it.
-        holders : mapping of str to collection of str
-            By request, the clients that must have their tombstones before the commit.
-        away : collection of str
-            Clients that could not be asked: they may hold samples of class requests.
-        """
-        with self.ledger.transaction():
-            for name, outcome in outcomes.items():
-                facts = {"digest": digest, **_figures(outcome)}
-                self.ledger.advance(name, Status.COMMITTING, attempt=outcome.attempts, facts=facts)
-            body = {
-                "requests": list(outcomes),
-                "committing": digest,
-                "outcomes": {name: outcome.to_json() for name, outcome in outcomes.items()},
-                "audit": audit.without_targets().to_json(),
-                "holders": {name: sorted(clients) for name, clients in holders.items() if name in outcomes},
-                "away": sorted(away),
-                "repair_rounds": self.served.repair_rounds,
-                "update_norm": self.served.update_norm,
-            }
-            self.state.save_attempt(body)
-
-    def finish(self, body: Mapping[str, object]) -> dict[str, RequestOutcome]:
-        """Tombstones, the ledger's transaction, the purge.
-
-        Parameters
-        ----------
-        body : mapping
-            What :meth:`begin` wrote down.
-
-        Returns
-        -------
-        dict of str to RequestOutcome
-            By request.
-
-        Raises
-        ------
-        CommitFailedError
-            If a holder answers, and does not confirm its tombstones; the served model is as it was. One that does not
-            answer owes them, and takes no part until it has them: its samples are quarantined already.
-        """
-        written: dict[str, dict[str, object]] = body["outcomes"]  # type: ignore[assignment]
+        """Write down which requests are accepted with this model; from here on they are committed, crash or not."""
+        order, served = attempt.order, self.context.served
         outcomes = {
-            name: RequestOutcome.from_json(self.ledger.entry(name).request, item) for name, item in written.items()
+            request.id: progress[request.id].outcome(
+                request, Status.COMMITTED, method=order.method, attempts=order.number
+            )
+            for request in attempt.requests
+            if request.id not in decisions
         }
-        requests = [outcome.request for outcome in outcomes.values()]
-        attempts = {name: outcome.attempts for name, outcome in outcomes.items()}
-        started = time.perf_counter()
-        confirmed, silent = self._confirm(requests, attempts, body["holders"])  # type: ignore[arg-type]
+        for name, outcome in outcomes.items():
+            figures = asdict(outcome.after) if outcome.after is not None else {}
+            facts = {"digest": digest, **figures}
+            self.context.ledger.advance(name, Status.COMMITTING, attempt=order.number, facts=facts)
+        commit = OpenCommit(
+            requests=tuple(outcomes),
+            committing=digest,
+            outcomes={name: outcome.to_json() for name, outcome in outcomes.items()},
+            audit=audit.without_targets(),
+            holders={name: tuple(sorted(held)) for name, held in attempt.holders.items() if name in outcomes},
+            away=tuple(sorted(attempt.away)),
+            repair_rounds=served.repair_rounds,
+            update_norm=served.update_norm,
+        )
+        self.context.state.save_open_work(commit)
+
+    def finish_commit(self, audit: Audit | None = None) -> None:
+        """Take the open commit to its end, if there is one: tombstones, the ledger's transaction, the purge.
+
+        Its requests fail where a holder answers and does not confirm: others have their tombstones, so that there is
+        no further attempt. A holder that does not answer owes them, and takes no part until it has them.
+
+        Parameters
+        ----------
+        audit : Audit, optional
+            Audit of the accepted model with all committed requests, where there is one.
+        """
+        commit = self.context.state.open_work()
+        if not isinstance(commit, OpenCommit):
+            return
+        entries = [self.context.ledger.entry(name) for name in commit.requests]
+        outcomes = [RequestOutcome.from_json(entry.request, commit.outcomes[entry.id]) for entry in entries]
+        attempts = {outcome.request.id: outcome.attempts for outcome in outcomes}
+        requests = [entry.request for entry in entries]
+        tombstones, started = Tombstones(self.context), time.perf_counter()
+        try:
+            confirmed, silent = tombstones.confirm(requests, attempts, commit.holders)
+        except CommitFailedError as error:
+            self._fail_commit(entries, str(error))
+            return
         outcomes = self._with_cost(outcomes, time.perf_counter() - started)
-        self.purge_history()
-        digest = str(body["committing"])
-        served = self.served
-        if served.first_audit is None:
-            served.first_audit = served.audit
-        served.arrays = self.checkpoints.load(digest)
-        served.audit = Audit.from_json(body["audit"])  # type: ignore[arg-type]
-        served.repair_rounds = int(str(body["repair_rounds"]))
-        served.update_norm = body["update_norm"]  # type: ignore[assignment]
-        self.forget_server_state()
-        with self.ledger.transaction():
-            ended = {name: outcome.to_json() for name, outcome in outcomes.items()}
-            self.ledger.commit(ended, digest, attempts=attempts)
-            owe_look(self.ledger, "+".join(outcomes), may_reopen=False)
-            self._note_departures_and_debts(requests, set(body["away"]) - confirmed, silent)  # type: ignore[call-overload]
-            for name in outcomes:
-                self.state.save_request(name, None)
-            self.state.save_served(served)
-            self.state.save_inner()
-            self.state.save_attempt(None)
-        self.state.purge()
-        return outcomes
+        self._serve(commit)
+        with self.context.ledger.transaction():
+            ended = {outcome.request.id: outcome.to_json() for outcome in outcomes}
+            self.context.ledger.commit(ended, commit.committing, attempts=attempts)
+            owe_look(self.context.ledger, "+".join(commit.requests), may_reopen=False)
+            tombstones.note_debts(requests, set(commit.away) - confirmed, silent)
+            for name in commit.requests:
+                self.context.state.save_progress(name, None)
+            self._close_attempt()
+        self.context.state.purge()
+        for outcome in outcomes:
+            self.context.tell("request-finished", str(outcome.status), outcome.request)
+            self.context.result.requests.append(outcome)
+        self.watch.look("+".join(commit.requests), audit, may_reopen=False)
 
-    def settle_debts(self) -> list[str]:
-        """Have clients that were away write the tombstones that they owe; those that do not are left out.
+    def _serve(self, commit: OpenCommit) -> None:
+        """Put the accepted model in place of the served one; all that still carries the forgotten data goes."""
+        if self.context.history is not None:
+            self.context.history.purge()
+        served = self.context.served
+        served.first_audit = served.first_audit or served.audit
+        served.arrays = self.context.checkpoints.load(commit.committing)
+        served.audit = commit.audit
+        served.repair_rounds, served.update_norm = commit.repair_rounds, commit.update_norm
+        reset_server_state(self.context.inner)
 
-        Returns
-        -------
-        list of str
-            Clients that had something to write, and did.
-        """
-        settled: list[str] = []
-        for client in list(self.rounds.grid.roster.staying.values()):
-            owed = [self.ledger.entry(name) for name in self.ledger.owed_requests(client)]
-            if not owed:
-                continue
-            requests = [entry.request for entry in owed]
-            attempts = {entry.id: entry.attempt for entry in owed}
-            answers = self.rounds.settle(protocol.CONFIRM, requests, attempts, clients=[client])
-            if client not in answers.replies:
-                if client in self.rounds.grid.roster.staying.values():
-                    self.rounds.grid.bar(client, "it owes tombstones and does not confirm them")
-                continue
-            with self.ledger.transaction():
-                self.ledger.confirm_tombstones(client, self.rounds.grid.roster.tombstones[client])
-                for entry in owed:
-                    self.ledger.settle_owed(entry.id, client)
-                owe_look(self.ledger, f"tombstones:{client}", may_reopen=True)
-            settled.append(client)
-        return settled
-
-    def _with_cost(self, outcomes: dict[str, RequestOutcome], seconds: float) -> dict[str, RequestOutcome]:
-        parts = self.rounds.grid.take_traffic().divided(len(outcomes))
-        for outcome, part in zip(outcomes.values(), parts, strict=True):
+    def _with_cost(self, outcomes: list[RequestOutcome], seconds: float) -> list[RequestOutcome]:
+        """The outcomes, with time and traffic of the commit divided among them."""
+        parts = self.context.grid.take_traffic().divided(len(outcomes))
+        for outcome, part in zip(outcomes, parts, strict=True):
             part.add(outcome.traffic)
-        return {
-            name: replace(outcome, seconds=outcome.seconds + seconds / len(outcomes), traffic=part)
-            for (name, outcome), part in zip(outcomes.items(), parts, strict=True)
-        }
+        return [
+            replace(outcome, seconds=outcome.seconds + seconds / len(outcomes), traffic=part)
+            for outcome, part in zip(outcomes, parts, strict=True)
+        ]
 
-    def _confirm(
-        self, requests: list[ForgetRequest], attempts: Mapping[str, int], holders: Mapping[str, Collection[str]]
-    ) -> tuple[set[str], dict[str, set[str]]]:
-        """Have tombstones written, and remember what each client showed; asks once more where a holder is missing.
+    def _fail_commit(self, entries: list[LedgerEntry], reason: str) -> None:
+        for entry in entries:
+            self._discard([entry.request], entry.attempt)
+        with self.context.ledger.transaction():
+            for entry in entries:
+                self.context.ledger.advance(entry.id, Status.ROLLED_BACK, attempt=entry.attempt, reason=reason)
+                self.give_up(entry, reason)
+            self.context.state.save_open_work(None)
+            self.context.state.save_inner()
 
-        Returns
-        -------
-        tuple of (set of str) and (dict of str to set of str)
-            Clients that have them; and by request, its holders that did not answer.
-        """
-        bound = {name: set(clients) for name, clients in holders.items() if self._must_confirm(name)}
-        missing = set().union(*bound.values())
-        confirmed: set[str] = set()
-        for _ in range(2):
-            answers = self.rounds.settle(protocol.CONFIRM, requests, attempts)
-            with self.ledger.transaction():
-                for client in answers.replies:
-                    self.ledger.confirm_tombstones(client, self.rounds.grid.roster.tombstones[client])
-            confirmed.update(answers.replies)
-            missing -= confirmed
-            if not missing:
-                break
-        refusing = sorted(missing & {*answers.failed, *answers.refused})
-        if refusing:
-            raise CommitFailedError(f"clients {', '.join(refusing)} did not confirm their tombstones")
-        return confirmed, {name: clients & missing for name, clients in bound.items()}
+    # ------------------------------------------------------------------ without an attempt
 
-    def _must_confirm(self, name: str) -> bool:
-        """A client that is forgotten never trains again, whatever it writes down."""
-        return not isinstance(self.ledger.entry(name).request.scope, ClientScope)
+    def wait(self, entry: LedgerEntry, reason: str) -> None:
+        """Let a request wait until its client is back."""
+        if entry.status is not Status.WAITING:
+            self.context.ledger.advance(entry.id, Status.WAITING, attempt=entry.attempt, reason=reason)
+            self.context.tell("request-waits", f"waiting: {reason}", entry.request)
 
-    def _note_departures_and_debts(
-        self, requests: list[ForgetRequest], away: Collection[str], silent: Mapping[str, Collection[str]]
+    def hold(self, entry: LedgerEntry, reason: str) -> None:
+        """Let a request wait for a person's approval."""
+        with self.context.ledger.transaction():
+            if self.context.ledger.entry(entry.id).approved:
+                return
+            self.context.ledger.advance(entry.id, Status.HELD, attempt=entry.attempt, reason=reason)
+        self.context.tell("request-waits", f"held: {reason}", entry.request)
+
+    def reject(self, entry: LedgerEntry, reason: str) -> None:
+        """End a request that cannot be served as it was put; what it had taken out of training goes back."""
+        self._finish(entry.request, Status.REJECTED, entry.attempt, reason, RequestProgress())
+        if entry.attempt:
+            self._discard([entry.request], entry.attempt, release=True)
+
+    def give_up(self, entry: LedgerEntry, reason: str) -> None:
+        """End a request that was tried and cannot be tried again; its samples are used no more."""
+        self._finish(entry.request, Status.FAILED, entry.attempt, reason, self.context.state.progress(entry.id))
+
+    def _discard(self, requests: list[ForgetRequest], number: int, *, release: bool = False) -> None:
+        if requests:
+            attempts = {request.id: number for request in requests}
+            Rounds(self.context).settle(protocol.DISCARD, requests, attempts, release=release)
+        for request in requests if release else ():
+            self.context.grid.roster.take_back(request)
+
+    def _finish(
+        self, request: ForgetRequest, status: Status, number: int, reason: str, progress: RequestProgress
     ) -> None:
-        """Clients that owe tombstones are in no round until they have written them."""
-        roster = self.rounds.grid.roster
-        departed = self.ledger.departed()
-        absent = {*away, *(set(self.ledger.known_clients()) - set(roster.staying.values()))} - departed
-        undecided = [*self.ledger.pending(), *self.ledger.release_due()]
-        may_stay = {client_of(entry.request) for entry in undecided if isinstance(entry.request.scope, ClientScope)}
-        for request in requests:
-            owing = set(silent.get(request.id, ()))
-            match request.scope:
-                case ClientScope(client=client):
-                    self.ledger.depart(client)
-                case ClassScope():
-                    owing |= absent - (roster.leaving - may_stay)
-            if owing:
-                self.ledger.owe(request.id, owing)
-                logger.warning("request %s: clients %s owe their tombstones", request.id, ", ".join(sorted(owing)))
-            for client in owing & set(roster.staying.values()):
-                self.rounds.grid.bar(client, "it owes tombstones")
-
-
-def _figures(outcome: RequestOutcome) -> dict[str, float | None]:
-    measured = outcome.after
-    if measured is None:
-        return {}
-    return {
-        "forget_accuracy": measured.forget_accuracy,
-        "retain_accuracy": measured.retain_accuracy,
-        "test_forget_accuracy": measured.test_forget_accuracy,
-        "test_retain_accuracy": measured.test_retain_accuracy,
-        "membership_auc": measured.membership_auc,
-    }
+        failed = status is Status.FAILED
+        method = self.context.ledger.entry(request.id).method if failed else None
+        outcome = progress.outcome(
+            request,
+            status,
+            method=method or self.context.plan.method_of(request),
+            attempts=number if failed else 0,
+            reason=reason,
+        )
+        with self.context.ledger.transaction():
+            self.context.ledger.finish(request.id, status, attempt=number, reason=reason, outcome=outcome.to_json())
+            self.context.state.save_progress(request.id, None)
+        self.context.tell("request-finished", f"{status}: {reason}", request)
+        self.context.result.requests.append(outcome)

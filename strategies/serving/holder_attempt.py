@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from fed_unlearn.arrays import Arrays, add_clipped, difference, norm
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.clients.rounds import LocalModels, client_of
+from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
 from fed_unlearn.strategies.serving.attempt import Attempt
 
 CONTRACTION = 0.9
@@ -19,8 +19,8 @@ class HolderAttempt(Attempt):
     def unlearn(self) -> None:
         """The holders' turn: their average for a class, their clipped changes for samples."""
         if self.order.scope == "class":
-            local = self._told(self._ask_holders(self.order.method))
-            self.candidate = self._aggregated(self.candidate, local, "unlearn", self._round_number)
+            models = self._turn()
+            self.candidate = self._aggregated(self.candidate, models, "unlearn", self._round_number)
         else:
             self._take_turns()
 
@@ -43,12 +43,12 @@ class HolderAttempt(Attempt):
         goes_on = len(holders) > 1 and self.order.parameters.get("goal") != "indistinguishable"
         clients: list[str] | None = None
         before = float("inf")
-        for _ in range(self.rounds.plan.max_holder_steps):
+        for _ in range(self.context.plan.max_holder_steps):
             looks_first = goes_on and self.step > 0
-            local = self._told(self._ask_holders(self.order.method, clients, only_if_recognised=looks_first))
-            changes = {client: difference(model, self.candidate) for client, model in local.models.items()}
+            models = self._turn(clients, only_if_recognised=looks_first)
+            changes = {client: difference(model, self.candidate) for client, model in models.models.items()}
             bounds = {client: max_norm * self._requests_at(client) for client in changes}
-            self.candidate = self._moved(local, changes, bounds)
+            self.candidate = self._moved(models, changes, bounds)
             lengths = {client: norm(change) for client, change in changes.items()}
             clipped = [client for client, length in lengths.items() if length > bounds[client]]
             moved = [client for client, length in lengths.items() if length > 0]
@@ -65,9 +65,9 @@ class HolderAttempt(Attempt):
     def _requests_at(self, client: str) -> int:
         return sum(client_of(request) == client for request in self.requests)
 
-    def _moved(self, local: LocalModels, changes: Mapping[str, Arrays], bounds: Mapping[str, float]) -> Arrays:
-        if self.rounds.is_private:
-            return self._aggregated(self.candidate, local, "unlearn", self._round_number)
+    def _moved(self, models: ClientModels, changes: Mapping[str, Arrays], bounds: Mapping[str, float]) -> Arrays:
+        if self.context.is_private:
+            return self._aggregated(self.candidate, models, "unlearn", self._round_number)
         moved = self.candidate
         for client, change in changes.items():
             moved = add_clipped(moved, [change], bounds[client])
@@ -78,7 +78,8 @@ class HolderAttempt(Attempt):
         """A number that no other unlearn round has: noise must not be drawn twice from one seed."""
         return derive_seed(*self.order.ids, self.order.number, self.step)
 
-    def _told(self, local: LocalModels) -> LocalModels:
-        where = "client" if len(local.models) == 1 else "clients"
-        self.on_step(f"unlearned by {self.order.method} at {where} {', '.join(local.models)}")
-        return local
+    def _turn(self, clients: Collection[str] | None = None, *, only_if_recognised: bool = False) -> ClientModels:
+        models = self._ask_holders(self.order.method, clients, only_if_recognised=only_if_recognised)
+        where = "client" if len(models.models) == 1 else "clients"
+        self.say(f"unlearned by {self.order.method} at {where} {', '.join(models.models)}")
+        return models

@@ -12,8 +12,8 @@ from fed_unlearn.audits.pooled import Audit, classes_of, forget_accuracy
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.requests import ForgetRequest, ScopeKind
-from fed_unlearn.strategies import server_methods
 from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method
+from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 from fed_unlearn.strategies.serving.attempt import Attempt
 
 
@@ -55,6 +55,7 @@ class Judge:
     Attributes
     ----------
     gate : Gate
+        Decides on each request.
     plan : UnlearningPlan
         Says what sample requests want of their samples where they do not.
     """
@@ -126,7 +127,7 @@ class Judge:
 
     @staticmethod
     def _kept(attempt: Attempt, audit: Audit, left_out: frozenset[int]) -> Evidence:
-        served = attempt.served
+        served = attempt.context.served
         clients = set(audit.replies)
         for known in (served.audit, served.first_audit):
             if known is not None and clients & set(known.replies):
@@ -152,5 +153,5 @@ def _forgets_by_construction(method: str, scope: ScopeKind, goal: str | None) ->
 
     A request for misclassification, or for a class, asks for more or can be seen.
     """
-    retrained = is_server_method(method) and server_methods.method_class(method).is_retraining
+    retrained = is_server_method(method) and SERVER_METHODS.find(method).is_retraining
     return retrained and (scope == "client" or goal == "indistinguishable")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fed_unlearn.audits.pooled import Audit, classes_of, forget_accuracy
 from fed_unlearn.ledger import Fact, Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.outcomes import RelapseRow
 from fed_unlearn.strategies.serving.figures import Measuring
 from fed_unlearn.strategies.serving.judge import Judge
@@ -26,19 +26,11 @@ class RelapseWatch:
 
     Attributes
     ----------
-    ledger, measuring, judge
-        What it works with.
-    reopens : bool
-        Whether a request that relapsed is tried again.
-    on_row : callable
-        Told what was found.
+    context : CallContext
+        What the call works with.
     """
 
-    ledger: Ledger
-    measuring: Measuring
-    judge: Judge
-    reopens: bool
-    on_row: Callable[[RelapseRow], None]
+    context: CallContext
 
     def look(self, after: str, audit: Audit | None, *, may_reopen: bool) -> None:
         """Record how all committed requests stand.
@@ -52,19 +44,21 @@ class RelapseWatch:
         may_reopen : bool
             Whether a request that relapsed may be opened again now.
         """
-        entries = self.ledger.committed()
+        ledger = self.context.ledger
+        entries = ledger.committed()
         if not entries:
             return
         if audit is None:
             try:
-                audit = self.measuring.audit_of(self.measuring.served.arrays)
+                audit = Measuring(self.context).audit_of(self.context.served.arrays)
             except NobodyAnsweredError as error:
                 logger.warning("after %s: %s; relapse is looked for the next time", after, error)
                 return
+        judge = Judge(self.context.gate, self.context.plan)
         relapsed = {
             entry.id: reason
             for entry in entries
-            if entry.status is Status.COMMITTED and (reason := self.judge.relapse_of(entry.request, audit)) is not None
+            if entry.status is Status.COMMITTED and (reason := judge.relapse_of(entry.request, audit)) is not None
         }
         test = audit.counts("test")
         row = RelapseRow(
@@ -78,27 +72,28 @@ class RelapseWatch:
             },
             tuple(relapsed),
         )
-        with self.ledger.transaction():
-            self.ledger.note(_EVENT, _facts(row))
-            due = _due(self.ledger)
+        with ledger.transaction():
+            ledger.note(_EVENT, _facts(row))
+            due = _due(ledger)
             if due.pop(after, None) is not None:
-                self.ledger.set_state(_DUE, due or None)
+                ledger.set_state(_DUE, due or None)
             for entry in entries:
                 if entry.id in relapsed:
                     self._relapsed(entry, relapsed[entry.id], audit, may_reopen=may_reopen)
-        self.on_row(row)
+        self.context.result.relapse.append(row)
 
     def catch_up(self) -> None:
         """Do what a crash has cut off, or could not be done since no client answered."""
-        for after, may_reopen in _due(self.ledger).items():
+        for after, may_reopen in _due(self.context.ledger).items():
             self.look(after, None, may_reopen=may_reopen)
 
     def _relapsed(self, entry: LedgerEntry, reason: str, audit: Audit, *, may_reopen: bool) -> None:
+        ledger = self.context.ledger
         logger.warning("request %s has relapsed: %s", entry.id, reason)
-        self.ledger.note("relapsed", {}, request_id=entry.id)
+        ledger.note("relapsed", {}, request_id=entry.id)
         readable = forget_accuracy(audit, entry.request) is not None
-        if self.reopens and may_reopen and readable:
-            self.ledger.advance(entry.id, Status.REOPENED, attempt=entry.attempt, reason=reason)
+        if self.context.plan.reopen_relapsed and may_reopen and readable:
+            ledger.advance(entry.id, Status.REOPENED, attempt=entry.attempt, reason=reason)
 
 
 def owe_look(ledger: Ledger, after: str, *, may_reopen: bool) -> None:

@@ -10,15 +10,15 @@ from enum import Enum
 from functools import cached_property
 
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.ledger import Ledger, LedgerEntry
+from fed_unlearn.ledger import LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
-from fed_unlearn.strategies.clients.roster import Roster, client_order
-from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method
-from fed_unlearn.strategies.state import DurableState
+from fed_unlearn.strategies.clients.roster import client_order
+from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.plan import is_server_method
 
 
-class Standing(Enum):
+class Placement(Enum):
     """What can be done about a pending request now."""
 
     READY = "ready"
@@ -28,11 +28,11 @@ class Standing(Enum):
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedRequest:
     """A pending request, what can be done about it, and why where that is nothing."""
 
     entry: LedgerEntry
-    standing: Standing
+    placement: Placement
     reason: str | None = None
 
 
@@ -43,10 +43,13 @@ class Batch:
     Attributes
     ----------
     entries : tuple of LedgerEntry
+        The requests, as the ledger has them.
     number : int
-        Of the attempt.
+        Number of the attempt.
     method : str
+        Name of the method.
     stronger : int
+        How often the method's setting is made stronger.
     """
 
     entries: tuple[LedgerEntry, ...]
@@ -102,18 +105,13 @@ class Scheduler:
 
     Attributes
     ----------
-    ledger : Ledger
-    state : DurableState
-    plan : UnlearningPlan
-    roster : Roster
+    context : CallContext
+        What the call works with.
     """
 
-    ledger: Ledger
-    state: DurableState
-    plan: UnlearningPlan
-    roster: Roster
+    context: CallContext
 
-    def place(self, entry: LedgerEntry, connected: Collection[str]) -> Placed:
+    def place(self, entry: LedgerEntry, connected: Collection[str]) -> PlacedRequest:
         """What can be done about a request now; those before it, in their order, are to be placed first.
 
         Parameters
@@ -124,27 +122,29 @@ class Scheduler:
         """
         request = entry.request
         if not connected:
-            return Placed(entry, Standing.WAITS, "no client is reachable")
+            return PlacedRequest(entry, Placement.WAITS, "no client is reachable")
         reason = self._impossible(entry)
         if reason is not None:
-            return Placed(entry, Standing.IMPOSSIBLE, reason)
+            return PlacedRequest(entry, Placement.IMPOSSIBLE, reason)
         if isinstance(request.scope, SampleScope | ClientScope) and request.scope.client not in self._met:
             reason = f"no client {request.scope.client} has been seen yet; it is served when there is one"
-            return Placed(entry, Standing.WAITS, f"{reason}, withdraw it where the name is wrong")
+            return PlacedRequest(entry, Placement.WAITS, f"{reason}, withdraw it where the name is wrong")
         if not entry.approved and entry.attempt == 0:
             share = self._share_over_its_bound(request)
             if share is not None:
-                return Placed(entry, Standing.HELD, f"{share}; approve or withdraw it")
+                return PlacedRequest(entry, Placement.HELD, f"{share}; approve or withdraw it")
         if entry.attempt == 0:
             self._asked.add(request)
         if isinstance(request.scope, SampleScope) and request.scope.client not in connected:
-            return Placed(entry, Standing.WAITS, f"client {request.scope.client} is not reachable")
+            return PlacedRequest(entry, Placement.WAITS, f"client {request.scope.client} is not reachable")
         if isinstance(request.scope, ClassScope) and not self._is_held(request.scope.classes, connected):
-            absent = sorted(self.roster.known - self.roster.leaving - set(connected), key=client_order)
+            absent = sorted(
+                self.context.grid.roster.known - self.context.grid.roster.leaving - set(connected), key=client_order
+            )
             if absent:
                 reason = f"no reachable client holds a sample of {request.target()}"
-                return Placed(entry, Standing.WAITS, f"{reason}; clients {', '.join(absent)} may")
-        return Placed(entry, Standing.READY)
+                return PlacedRequest(entry, Placement.WAITS, f"{reason}; clients {', '.join(absent)} may")
+        return PlacedRequest(entry, Placement.READY)
 
     def batch(self, ready: list[LedgerEntry]) -> Batch:
         """The first of the requests that can be served, and all that are served alike.
@@ -169,29 +169,29 @@ class Scheduler:
 
     def method_of(self, entry: LedgerEntry) -> tuple[str, int]:
         """The method that a request is tried by next, and how often its setting is made stronger."""
-        memory = self.state.request(entry.id)
-        methods = self.plan.methods_of(entry.request)
-        index = min(int(str(memory.get("method_index", 0))), len(methods) - 1)  # the plan may have become shorter
-        return methods[index], int(str(memory.get("tries", 0)))
+        progress = self.context.state.progress(entry.id)
+        methods = self.context.plan.methods_of(entry.request)
+        index = min(progress.method_index, len(methods) - 1)  # the plan may have become shorter
+        return methods[index], progress.tries
 
     def methods_left(self, entry: LedgerEntry) -> int:
         """How many methods may still be tried after the one in use."""
-        index = int(str(self.state.request(entry.id).get("method_index", 0)))
-        return max(0, len(self.plan.methods_of(entry.request)) - 1 - index)
+        index = self.context.state.progress(entry.id).method_index
+        return max(0, len(self.context.plan.methods_of(entry.request)) - 1 - index)
 
     def _may_share(self, entry: LedgerEntry, method: str) -> bool:
-        alone = bool(self.state.request(entry.id).get("alone", False))
-        return self.plan.share_rounds and not alone and not is_server_method(method)
+        alone = self.context.state.progress(entry.id).alone
+        return self.context.plan.share_rounds and not alone and not is_server_method(method)
 
     def _key(self, entry: LedgerEntry) -> tuple[object, ...]:
         method, stronger = self.method_of(entry)
-        parameters = json.dumps(self.plan.parameters_of(entry.request, method), sort_keys=True, default=str)
+        parameters = json.dumps(self.context.plan.parameters_of(entry.request, method), sort_keys=True, default=str)
         return entry.request.scope.kind, method, parameters, stronger, entry.attempt
 
     def _impossible(self, entry: LedgerEntry) -> str | None:
         request = entry.request
-        forgotten = self.ledger.forgotten_classes() if not entry.ever_committed else frozenset[int]()
-        classes = self.roster.class_count
+        forgotten = self.context.ledger.forgotten_classes() if not entry.ever_committed else frozenset[int]()
+        classes = self.context.grid.roster.class_count
         match request.scope:
             case ClassScope(classes=asked):
                 absent = [item for item in asked if item >= classes]
@@ -204,35 +204,35 @@ class Scheduler:
             case SampleScope(client=client) | ClientScope(client=client):
                 if client in self._forgotten_clients(but=entry.id):
                     return f"client {client} is forgotten already"
-                others = self._met - self.roster.leaving - {client}
+                others = self._met - self.context.grid.roster.leaving - {client}
                 if isinstance(request.scope, ClientScope) and not others:
                     return f"client {client} is the last one that is left"
         try:
-            for method in self.plan.methods_of(request):
-                self.plan.parameters_of(request, method)
+            for method in self.context.plan.methods_of(request):
+                self.context.plan.parameters_of(request, method)
         except FedUnlearnError as error:
             return str(error)
         return None
 
     def _leaves_enough(self, taken: Collection[int], asked: Collection[int]) -> bool:
         """Whether two classes are left at least, when these and those go and all that are forgotten already."""
-        gone = {*self.ledger.forgotten_classes(), *taken, *asked}
-        return not asked or self.roster.class_count - len(gone) >= 2
+        gone = {*self.context.ledger.forgotten_classes(), *taken, *asked}
+        return not asked or self.context.grid.roster.class_count - len(gone) >= 2
 
     def _is_held(self, classes: Collection[int], clients: Collection[str]) -> bool:
-        held = self.roster.class_samples
+        held = self.context.grid.roster.class_samples
         return any(held[client][item] for client in clients if client in held for item in classes)
 
     @cached_property
     def _met(self) -> set[str]:
         """Clients that were ever seen; what others hold is not known."""
-        return {*self.roster.clients.values(), *self.ledger.known_clients()}
+        return {*self.context.grid.roster.clients.values(), *self.context.ledger.known_clients()}
 
     @cached_property
     def _tried(self) -> list[LedgerEntry]:
         """Requests whose samples are in quarantine, or forgotten."""
         over = (Status.REJECTED, Status.WITHDRAWN)
-        return [entry for entry in self.ledger.entries() if entry.attempt > 0 and entry.status not in over]
+        return [entry for entry in self.context.ledger.entries() if entry.attempt > 0 and entry.status not in over]
 
     @cached_property
     def _asked(self) -> Asked:
@@ -246,9 +246,9 @@ class Scheduler:
         return {scope.client for scope in scopes if isinstance(scope, ClientScope)}
 
     def _share_over_its_bound(self, request: ForgetRequest) -> str | None:
-        held = self.roster.class_samples
+        held = self.context.grid.roster.class_samples
         total = sum(map(sum, held.values()))
-        holds = self.plan.holds
+        holds = self.context.plan.holds
         asked, of_class, of_client = 0, 0.0, 0.0
         match request.scope:
             case ClassScope(classes=classes):
@@ -256,13 +256,13 @@ class Scheduler:
             case SampleScope(client=client, sample_ids=ids, count=count, of_class=drawn_class):
                 asked = len(ids) or count
                 of_client = asked / max(1, sum(held.get(client, ())))
-                if drawn_class is not None and drawn_class < self.roster.class_count:
+                if drawn_class is not None and drawn_class < self.context.grid.roster.class_count:
                     of_class = asked / max(1, sum(counts[drawn_class] for counts in held.values()))
             case ClientScope(client=client):
                 asked, of_client = sum(held.get(client, ())), 1.0
         together = Asked(set(self._asked.classes), set(self._asked.clients), Counter(self._asked.samples))
         together.add(request)
-        forgotten = max(together.count(held), sum(self.roster.excluded_samples.values()))
+        forgotten = max(together.count(held), sum(self.context.grid.roster.excluded_samples.values()))
         of_data = forgotten / max(1, total)
         for name, share, bound in (
             ("all data, with what was forgotten before,", of_data, holds.data),

@@ -2,72 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from fed_unlearn.strategies import server_methods
-from fed_unlearn.strategies.clients.rounds import LocalModels, client_of
-from fed_unlearn.strategies.server_methods import MethodFailedError, MethodState, ServerWork
+from fed_unlearn.requests import ClientScope
+from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
+from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 from fed_unlearn.strategies.serving.attempt import Attempt, AttemptFailedError, RequestRejectedError
+from fed_unlearn.strategies.training.trainer import fresh_trainer
 
 
 class MethodUnfitError(AttemptFailedError):
-    """A method that cannot serve the request at all, whatever its setting; another one may."""
+    """The method cannot serve the request at all, whatever its setting; another one may."""
 
 
-@dataclass
 class ServerAttempt(Attempt):
-    """The server unlearns, step by step; each step can be repeated after a crash.
-
-    Attributes
-    ----------
-    new_work : callable
-        Makes what the method works with, told whether a leaving client can be reached.
-    state : MethodState or None
-        Where an earlier process got to.
-    on_state : callable
-        Told of every state, to write it down.
-    """
+    """The server unlearns step by step; a step that a crash cuts short is done again."""
 
     repairs_by_plan: ClassVar[bool] = False
 
-    new_work: Callable[[bool], ServerWork] = field(kw_only=True)
-    on_state: Callable[[MethodState], None] = field(kw_only=True)
-    state: MethodState | None = field(kw_only=True, default=None)
-
     def unlearn(self) -> None:
         """Take the samples out of training at their holders, and run the method to its end."""
-        self._quarantine()
-        work = self.new_work(bool(self._leaving_holders()))
-        method = server_methods.create(self.order.method, **self.order.parameters)
-        for _ in range(self.order.stronger):
-            method = method.stronger()
+        self._ask_holders(None)
+        work, method = self._work(), self._method()
         reason = method.cannot_serve(work)
-        if self.rounds.is_private and not method.is_retraining:
+        if self.context.is_private and not method.is_retraining:
             reason = "its rounds would go past the noise of the differential-privacy wrapper; 'retrain' goes through it"
         if reason is not None:
             raise MethodUnfitError(f"{self.order.method}: {reason}")
         try:
-            state = self.state if self.state is not None else method.begin(work)
+            state = self.context.state.load_method_state(method.state_class) or method.begin(work)
             while not state.done:
                 state = method.advance(work, state)
-                self.on_state(state)
-                self.on_step(f"{self.order.method}: step {state.step}")
+                self.context.state.save_method_state(state)
+                self.say(f"{self.order.method}: step {state.step}")
         except MethodFailedError as error:
             raise AttemptFailedError(f"{self.order.method}: {error}") from error
         self.candidate = state.arrays
 
-    def _quarantine(self) -> None:
-        self._ask_holders(None)
+    def _method(self) -> ServerMethod[Any]:
+        method = SERVER_METHODS.create(self.order.method, **self.order.parameters)
+        for _ in range(self.order.stronger):
+            method = method.stronger()
+        return method
 
-    def _leaving_holders(self) -> set[str]:
-        return set().union(*self.holders.values()) if self.order.scope == "client" else set()
+    def _work(self) -> ServerWork:
+        context, [request] = self.context, self.order.requests
+        leaving = client_of(request) if isinstance(request.scope, ClientScope) else None
+        return ServerWork(
+            request=request,
+            attempt=self.order.number,
+            seed=context.seed,
+            served=context.served.arrays,
+            initial=context.state.initial(),
+            experiences=context.state.experiences(),
+            history=context.history,
+            grid=context.grid,
+            timeout=context.timeout,
+            trainer=fresh_trainer(context, accountant=context.state.accountant),
+            train_config=context.repair_config,
+            excluded_classes=self.order.excluded_classes,
+            leaving=leaving,
+            leaving_is_reachable=leaving is not None and any(self.holders.values()),
+        )
 
-    def _check_answers(self, local: LocalModels) -> None:
-        """A client that is forgotten need not answer: it is never asked to train again."""
+    def _check_answers(self, models: ClientModels) -> None:
+        """Leave out that a client that is forgotten need not answer: it is never asked to train again."""
         if self.order.scope != "client":
-            super()._check_answers(local)
+            super()._check_answers(models)
 
     def _check_holders(self) -> None:
         if self.order.scope != "client":
@@ -76,6 +78,5 @@ class ServerAttempt(Attempt):
             raise RequestRejectedError("; ".join(self.refused.values()))
         else:
             for request in self.requests:
-                if client_of(request) in self.holders.get(request.id, ()):
-                    continue
-                self.on_step(f"client {client_of(request)} is not there any more; it is forgotten without it")
+                if client_of(request) not in self.holders.get(request.id, ()):
+                    self.say(f"client {client_of(request)} is not there any more; it is forgotten without it")

@@ -3,70 +3,56 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from flwr.app import ConfigRecord
-
-from fed_unlearn.arrays import Arrays, pack
+from fed_unlearn.arrays import pack
 from fed_unlearn.audits.pooled import Measured
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.context import CallContext, Event
 from fed_unlearn.strategies.outcomes import OracleOutcome
-from fed_unlearn.strategies.training.trainer import Trainer
+from fed_unlearn.strategies.training.trainer import fresh_trainer
 
 
-@dataclass(frozen=True)
-class Experience:
-    """One training experience of the timeline, as it was run.
-
-    Attributes
-    ----------
-    rounds : int
-    train_config : ConfigRecord
-    """
-
-    rounds: int
-    train_config: ConfigRecord
-
-
-def retrain(
-    trainer: Trainer,
-    initial: Arrays,
-    experiences: Sequence[Experience],
-    auditor: Auditor,
-    requests: Sequence[ForgetRequest],
-    forgotten_classes: Collection[int],
-) -> dict[str, OracleOutcome]:
+def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> dict[str, OracleOutcome]:
     """Repeat all experiences: same rounds, same seeds of data order, same hyper-parameters, retained data only.
 
     Clients leave out what they have quarantined or tombstoned by themselves, so the server needs to know no sample.
 
     Parameters
     ----------
-    trainer : Trainer
-        With an inner strategy that carries no server state.
-    initial : dict of ndarray
-        The model that the first experience started from.
-    experiences : sequence of Experience
-    auditor : Auditor
+    context : CallContext
+        What the call works with, its clients identified.
     requests : sequence of ForgetRequest
-        Those that the oracle is held against.
-    forgotten_classes : collection of int
-        Classes of all committed requests.
+        Requests that were served, which the oracle is held against; at least one.
+
+    Returns
+    -------
+    dict of str to OracleOutcome
+        By request.
+
+    Raises
+    ------
+    FedUnlearnError
+        If nothing was trained here: the model came from elsewhere.
     """
-    trainer.grid.take_traffic()
-    started = time.perf_counter()
-    arrays, number = initial, 0
-    for experience in experiences:
-        for _ in range(experience.rounds):
-            number += 1
-            arrays = trainer.train(arrays, number, experience.train_config).arrays
+    arrays, experiences = context.state.initial(), context.state.experiences()
+    if arrays is None or not experiences:
+        raise FedUnlearnError("there is no training to repeat: the model was trained elsewhere, so it has no oracle")
+    rounds = sum(experience.rounds for experience in experiences)
+    context.notify(Event("request-step", f"retrain oracle: {rounds} rounds from scratch", request_id=requests[0].id))
+    context.grid.take_traffic()
+    trainer, started = fresh_trainer(context), time.perf_counter()
+    configs = [experience.train_config for experience in experiences for _ in range(experience.rounds)]
+    for number, config in enumerate(configs, start=1):
+        arrays = trainer.train(arrays, number, config).arrays
     seconds = time.perf_counter() - started
-    traffic = trainer.grid.take_traffic()
-    arrived = experiences[-1].train_config.get("arrived", 0) if experiences else 0
+    traffic = context.grid.take_traffic()
+    auditor = Auditor(context.grid, context.timeout, context.plan.retain_limit, context.seed)
+    arrived = experiences[-1].train_config.get("arrived", 0)
     audit = auditor.audit(pack(arrays), requests, arrived=arrived if isinstance(arrived, int) else 0)
-    measured = Measured(audit, forgotten_classes)
+    measured = Measured(audit, context.ledger.forgotten_classes())
     return {
         request.id: OracleOutcome(figures=measured.figures(request), seconds=seconds, traffic=traffic)
         for request in requests

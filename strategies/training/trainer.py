@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,18 +15,17 @@ from fed_unlearn.arrays import Arrays, all_finite, clipped, difference, longest_
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply, weight_of, with_arrays
+from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_replies, undone_on_error
 from fed_unlearn.strategies.inner.kinds import weight_key
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.sampling import minima_within, seeded_sampling
-from fed_unlearn.strategies.inner.state import reset_server_state
+from fed_unlearn.strategies.inner.state import fresh_copy, reset_server_state
+from fed_unlearn.strategies.training.history import HistoryStore
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
 EvaluateFunction = Callable[[int, ArrayRecord], MetricRecord | None]
-
-Record = Callable[[int, Arrays, Mapping[str, tuple[Arrays, float]]], None]
-"""Told of a round: its number, the model that it started from, and each client's model and weight by client."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ class Trainer:
         Seconds that each exchange waits for answers.
     seed : int
         Of the inner strategy's sampling of clients, and of what it draws in aggregation.
-    record : callable, optional
-        Told of every round that changed the model; its arrays are read-only, and may be kept.
+    history : HistoryStore, optional
+        Keeps every round that changed the model.
     accountant : PrivacyAccountant, optional
         Counts rounds with noise, as ``"train"``.
     noise_seed : int, optional
@@ -84,7 +83,7 @@ class Trainer:
     grid: EligibleGrid
     timeout: float
     seed: int
-    record: Record | None = None
+    history: HistoryStore | None = None
     accountant: PrivacyAccountant | None = None
     noise_seed: int | None = None
     max_norm_factor: float | None = None
@@ -118,13 +117,13 @@ class Trainer:
         """
         config = ConfigRecord(dict(train_config))
         bounds = self.max_norm_factor is not None
-        replies = self._replies(arrays, number, config, keep_arrays=measure_norms or bounds or self.record is not None)
+        replies = self._replies(arrays, number, config, keep_arrays=measure_norms or bounds or self.history is not None)
         norms: tuple[float, ...] = ()
         if measure_norms or bounds:
             replies, norms = self._bounded(arrays, replies, usual_norm)
         candidate, train_metrics = self._aggregated(arrays, number, replies)
-        if candidate is not None and self.record is not None:
-            self.record(number, arrays, {reply.client: (reply.arrays, reply.weight) for reply in replies})
+        if candidate is not None and self.history is not None:
+            self.history.record(number, arrays, {reply.client: (reply.arrays, reply.weight) for reply in replies})
         trained = arrays if candidate is None else candidate
         evaluated = self._evaluate(trained, number, evaluate_config) if evaluate_config is not None else None
         return TrainingRound(trained, config, train_metrics, evaluated, norms)
@@ -239,3 +238,37 @@ def _sent(messages: Iterable[Message], record: ArrayRecord, arrays: Arrays) -> A
         for sent in message.content.array_records.values():
             return arrays if sent is record else unpack(sent)
     return arrays
+
+
+def fresh_trainer(context: CallContext, *, accountant: PrivacyAccountant | None = None) -> Trainer:
+    """A trainer around a copy of the wrapped strategy that knows nothing of earlier rounds; it keeps no history.
+
+    Parameters
+    ----------
+    context : CallContext
+        What the call works with.
+    accountant : PrivacyAccountant, optional
+        Counts releases with noise; needed where the model may be served.
+    """
+    return _trainer(context, fresh_copy(context.inner), accountant, None)
+
+
+def serving_trainer(context: CallContext) -> Trainer:
+    """The trainer of ordinary rounds, around the wrapped strategy itself."""
+    return _trainer(context, context.inner, context.state.accountant, context.history)
+
+
+def _trainer(
+    context: CallContext, inner: Strategy, accountant: PrivacyAccountant | None, history: HistoryStore | None
+) -> Trainer:
+    """Robust and private strategies bound changes by themselves."""
+    return Trainer(
+        inner,
+        context.grid,
+        context.timeout,
+        context.seed,
+        history=history,
+        accountant=accountant,
+        noise_seed=context.noise_seed,
+        max_norm_factor=context.plan.max_norm_factor if context.trusts_clients else None,
+    )

@@ -21,7 +21,7 @@ from fed_unlearn.simulations.run.driver import run_in_process
 from fed_unlearn.simulations.run.stream import benchmark_of
 from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.simulations.task import ScenarioTask, source_of
-from fed_unlearn.strategies.events import Event
+from fed_unlearn.strategies import Event
 
 SUPPORT = Path(__file__).parents[2] / "support"
 STREAM = """

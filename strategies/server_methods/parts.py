@@ -26,7 +26,7 @@ logger = logging.getLogger("fed_unlearn.strategies")
 
 
 @dataclass(frozen=True)
-class LocalModel:
+class ClientModel:
     """What a client made of the model that it was sent.
 
     Attributes
@@ -42,7 +42,7 @@ class LocalModel:
 
 
 @dataclass(frozen=True)
-class LeavingModel(LocalModel):
+class LeavingModel(ClientModel):
     """What the leaving client made of the model that it was sent.
 
     Attributes
@@ -82,7 +82,7 @@ def stored_round(work: ServerWork, number: int) -> StoredRound:
 
 def train_staying(
     work: ServerWork, base: Arrays, step: int, clients: Collection[str] | None = None
-) -> dict[str, LocalModel]:
+) -> dict[str, ClientModel]:
     """One round of local training on retained data, at clients that stay.
 
     Parameters
@@ -96,7 +96,7 @@ def train_staying(
 
     Returns
     -------
-    dict of str to LocalModel
+    dict of str to ClientModel
         By client, sorted; without those whose reply cannot be used, which are named in the log. Changes that are
         absurdly long beside the others are scaled down.
 
@@ -183,12 +183,12 @@ def _unlearn_instruction(
     )
 
 
-def averaged(models: Mapping[str, LocalModel]) -> Arrays:
+def averaged(models: Mapping[str, ClientModel]) -> Arrays:
     """Average of local models, weighted by samples."""
     return weighted_average([model.arrays for model in models.values()], [model.weight for model in models.values()])
 
 
-def moved(base: Arrays, change: Arrays, models: Mapping[str, LocalModel]) -> Arrays:
+def moved(base: Arrays, change: Arrays, models: Mapping[str, ClientModel]) -> Arrays:
     """A model whose trainable arrays are changed, with the other ones (statistics, counters) averaged over clients.
 
     Parameters
@@ -196,7 +196,7 @@ def moved(base: Arrays, change: Arrays, models: Mapping[str, LocalModel]) -> Arr
     base : dict of ndarray
     change : dict of ndarray
         Of trainable arrays, from :func:`~fed_unlearn.arrays.difference`.
-    models : mapping of str to LocalModel
+    models : mapping of str to ClientModel
         Of clients that stay.
     """
     average = averaged(models)
@@ -206,7 +206,7 @@ def moved(base: Arrays, change: Arrays, models: Mapping[str, LocalModel]) -> Arr
     }
 
 
-def changes_of(models: Mapping[str, LocalModel], base: Arrays) -> dict[str, Arrays]:
+def changes_of(models: Mapping[str, ClientModel], base: Arrays) -> dict[str, Arrays]:
     """What each client changed of the trainable arrays, in double precision."""
     return {client: doubled(difference(model.arrays, base)) for client, model in models.items()}
 
@@ -240,7 +240,7 @@ def combined(changes: Mapping[Key, Arrays], weights: Mapping[Key, float]) -> Arr
     return {name: np.asarray(sum(weights[key] * change[name] for key, change in changes.items())) for name in names}
 
 
-def _usable(client: str, message: Message, base: Arrays) -> LocalModel | None:
+def _usable(client: str, message: Message, base: Arrays) -> ClientModel | None:
     """A reply's model; None where it trained on nothing, or its model cannot be used, which the log says."""
     if protocol.read_metric(message, protocol.WEIGHT) == 0:
         return None
@@ -248,4 +248,4 @@ def _usable(client: str, message: Message, base: Arrays) -> LocalModel | None:
     if reason is not None:
         logger.warning("client %s is left out: %s", client, reason)
         return None
-    return LocalModel(arrays, weight_of(message, protocol.WEIGHT) or 0.0)
+    return ClientModel(arrays, weight_of(message, protocol.WEIGHT) or 0.0)

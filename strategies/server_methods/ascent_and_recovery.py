@@ -14,8 +14,8 @@ from fed_unlearn import methods
 from fed_unlearn.arrays import Arrays, add_clipped, difference, norm
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import require
-from fed_unlearn.strategies.server_methods.base import MethodState, ServerMethod, ServerWork
-from fed_unlearn.strategies.server_methods.local import (
+from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.parts import (
     averaged,
     cannot_reach,
     scaled,
@@ -24,13 +24,14 @@ from fed_unlearn.strategies.server_methods.local import (
     unlearn_at_leaving,
 )
 from fed_unlearn.strategies.server_methods.registry import register
+from fed_unlearn.strategies.state import MethodState
 
-_LOCAL_METHOD = "projected-ascent"
+_CLIENT_METHOD = "projected-ascent"
 
 
 @register("projected-ascent")
 @dataclass(frozen=True, kw_only=True)
-class ProjectedAscent(ServerMethod):
+class AscentAndRecovery(ServerMethod[MethodState]):
     """One step of ascent at the leaving client, inside a ball around the mean of the others; then they train on.
 
     The mean of the other clients' models in the last round is the reference: it still knows what they taught. It is
@@ -59,7 +60,7 @@ class ProjectedAscent(ServerMethod):
 
     def __post_init__(self) -> None:
         require("recovery_rounds", self.name, self.recovery_rounds, int, minimum=1)
-        methods.create(_LOCAL_METHOD, **self._local_parameters())
+        methods.create(_CLIENT_METHOD, **self._client_parameters())
 
     def cannot_serve(self, work: ServerWork) -> str | None:
         """Without the leaving client."""
@@ -75,7 +76,7 @@ class ProjectedAscent(ServerMethod):
             arrays = averaged(train_staying(work, state.arrays, state.step))
             return state.followed_by(arrays, done=state.step >= self.recovery_rounds)
         reference = reference_model(work)
-        unlearned = unlearn_at_leaving(work, reference, state.step, _LOCAL_METHOD, self._local_parameters())
+        unlearned = unlearn_at_leaving(work, reference, state.step, _CLIENT_METHOD, self._client_parameters())
         change = difference(unlearned.arrays, reference)
         return state.followed_by(add_clipped(reference, [change], self._longest_radius(reference)))
 
@@ -88,7 +89,7 @@ class ProjectedAscent(ServerMethod):
             recovery_rounds=2 * self.recovery_rounds,
         )
 
-    def _local_parameters(self) -> dict[str, int | float]:
+    def _client_parameters(self) -> dict[str, int | float]:
         return {
             "epochs": self.epochs,
             "radius_fraction": self.radius_fraction,
@@ -104,7 +105,9 @@ class ProjectedAscent(ServerMethod):
 
 
 def reference_model(work: ServerWork) -> Arrays:
-    """The mean of the clients' models without the leaving one's: ``(served - s local) / (1 - s)`` with its share ``s``.
+    """The mean of the clients' models without the leaving one's: ``(served - s leaving) / (1 - s)``.
+
+    ``s`` is the leaving client's share of the samples.
 
     Trainable arrays only; statistics and counters stay those of the served model.
 
@@ -117,7 +120,7 @@ def reference_model(work: ServerWork) -> Arrays:
         return work.served
     stored = stored_round(work, rounds[-1])
     total = sum(weight for _, weight in stored.local.values())
-    local, weight = stored.local.get(work.leaving or "", (work.served, 0.0))
+    model, weight = stored.local.get(work.leaving or "", (work.served, 0.0))
     if not 0 < weight < total:
         return work.served
-    return add_clipped(work.served, [scaled(difference(local, work.served), -weight / (total - weight))], np.inf)
+    return add_clipped(work.served, [scaled(difference(model, work.served), -weight / (total - weight))], np.inf)

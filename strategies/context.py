@@ -1,0 +1,139 @@
+"""What every step of one call works with, and what it tells whoever watches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flwr.app import ConfigRecord
+from flwr.serverapp.strategy import Strategy
+
+from fed_unlearn.checkpoints import CheckpointStore
+from fed_unlearn.gate import Gate
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.clients.grid import EligibleGrid
+from fed_unlearn.strategies.durable import DurableState
+from fed_unlearn.strategies.inner.kinds import aggregates_repair, privacy_wrapper
+from fed_unlearn.strategies.outcomes import UnlearningResult
+from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.state import ServedModel
+from fed_unlearn.strategies.training.history import HistoryStore
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+EventKind = Literal[
+    "training-started",
+    "training-round",
+    "training-finished",
+    "training-refused",
+    "request-started",
+    "request-step",
+    "request-finished",
+    "request-waits",
+    "audit",
+]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run.
+
+    Attributes
+    ----------
+    kind : str
+        Which of the known kinds.
+    text : str
+        The same in words, for a log.
+    request_id : str or None
+        The request it belongs to.
+    step, steps : int
+        How far along, of how many; 0 of 0 where that is not known.
+    """
+
+    kind: EventKind
+    text: str
+    request_id: str | None = None
+    step: int = 0
+    steps: int = 0
+
+
+Observer = Callable[[Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallContext:
+    """What one call of :class:`~fed_unlearn.strategies.continual.ContinualUnlearning` works with.
+
+    Attributes
+    ----------
+    inner : Strategy
+        The wrapped strategy.
+    ledger : Ledger
+        Requests, clients, and the digest of the served model.
+    checkpoints : CheckpointStore
+        Accepted models.
+    state : DurableState
+        What a step depends on, written down before the step is taken.
+    gate : Gate
+        Judges candidates.
+    plan : UnlearningPlan
+        How requests are served where they do not say so themselves.
+    grid : EligibleGrid
+        The clients.
+    timeout : float
+        Seconds that each exchange waits for answers.
+    served : ServedModel
+        The model that serves; changed in place on a commit and after an accepted training.
+    history : HistoryStore or None
+        Training rounds that are kept for replay; None where none are.
+    seed, noise_seed : int
+        Seed of all that is drawn, and of the noise of a differential-privacy wrapper.
+    observer : callable or None
+        Told what happens.
+    result : UnlearningResult
+        Collects what the call gives.
+    """
+
+    inner: Strategy
+    ledger: Ledger
+    checkpoints: CheckpointStore
+    state: DurableState
+    gate: Gate
+    plan: UnlearningPlan
+    grid: EligibleGrid
+    timeout: float
+    served: ServedModel
+    history: HistoryStore | None
+    seed: int
+    noise_seed: int
+    observer: Observer | None = None
+    result: UnlearningResult = field(default_factory=UnlearningResult)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether every round goes through a differential-privacy wrapper."""
+        return privacy_wrapper(self.inner) is not None
+
+    @property
+    def trusts_clients(self) -> bool:
+        """Whether the inner strategy takes every client's model as it is, and does not bound changes by itself."""
+        return not aggregates_repair(self.inner)
+
+    @property
+    def repair_config(self) -> ConfigRecord:
+        """The configuration of the last training round, as the plan changes it for repair."""
+        return ConfigRecord({**self.served.train_config, **self.plan.repair_config})
+
+    def tell(self, kind: EventKind, text: str, request: ForgetRequest | None = None) -> None:
+        """Say what happens to a request, to the log and to the observer."""
+        if request is not None:
+            logger.info("request %s: %s", request.id, text)
+        self.notify(Event(kind, text, request_id=request.id if request is not None else None))
+
+    def notify(self, event: Event) -> None:
+        """Say what happens, to the observer alone."""
+        if self.observer is not None:
+            self.observer(event)

@@ -1,0 +1,266 @@
+"""What outlives a crash: the state of a run, written into the ledger before each step that depends on it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from flwr.serverapp.strategy import Strategy
+
+from fed_unlearn.arrays import Arrays
+from fed_unlearn.checkpoints import CheckpointStore
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.records import StoredConfig, decode, encode
+from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
+from fed_unlearn.strategies.inner.state import StateScalar, restore_server_state, server_state
+from fed_unlearn.strategies.outcomes import RequestProgress
+from fed_unlearn.strategies.state import (
+    Experience,
+    MethodState,
+    OpenAttempt,
+    OpenCommit,
+    OpenTraining,
+    ServedModel,
+    StoredAudit,
+)
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+S = TypeVar("S", bound=MethodState)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ServedRecord:
+    audit: StoredAudit | None
+    first_audit: StoredAudit | None
+    update_norm: float | None
+    train_config: StoredConfig
+    repair_rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TrainingRecord:
+    name: str
+    first: int
+    rounds: int
+    done: int
+    config: StoredConfig
+    model: str | None
+
+
+@dataclass(frozen=True)
+class _ExperienceRecord:
+    rounds: int
+    config: StoredConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class _InnerRecord:
+    digest: str | None
+    groups: tuple[str, ...]
+    scalars: Mapping[str, StateScalar]
+
+
+class DurableState:
+    """Reads and writes what the server remembers; what belongs together is written in one transaction.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Where it is written.
+    checkpoints : CheckpointStore
+        Where its arrays are written.
+    inner : Strategy
+        The wrapped strategy. Its server state is kept with the training that it belongs to.
+    seconds_between : float
+        The state of a server-side method is written at most once in so many seconds.
+
+    Attributes
+    ----------
+    accountant : PrivacyAccountant
+        Counts releases with noise.
+    """
+
+    def __init__(
+        self, ledger: Ledger, checkpoints: CheckpointStore, inner: Strategy, *, seconds_between: float = 5.0
+    ) -> None:
+        self._seconds_between = seconds_between
+        self._method_state_saved = float("-inf")
+        self._ledger = ledger
+        self._checkpoints = checkpoints
+        self._inner = inner
+        account = ledger.state("privacy")
+        self.accountant = PrivacyAccountant.from_json(str(account)) if account is not None else PrivacyAccountant()
+
+    # ------------------------------------------------------------------ the served model
+
+    def load_served(self) -> ServedModel | None:
+        """The model that serves; None before the first."""
+        digest = self._ledger.served_model()
+        if digest is None:
+            return None
+        arrays, record = self._checkpoints.load(digest), self._load("served", _ServedRecord)
+        if record is None:
+            return ServedModel(arrays)
+        return ServedModel(
+            arrays, record.audit, record.first_audit, record.update_norm, record.train_config, record.repair_rounds
+        )
+
+    def save_served(self, served: ServedModel) -> None:
+        """Write what is known of the served model; the ledger itself says which model it is."""
+        record = _ServedRecord(
+            audit=served.audit,
+            first_audit=served.first_audit,
+            update_norm=served.update_norm,
+            train_config=served.train_config,
+            repair_rounds=served.repair_rounds,
+        )
+        self._save("served", record)
+
+    def initial(self) -> Arrays | None:
+        """The model that the first experience started from; None where nothing was trained here."""
+        digest = self._ledger.state("initial")
+        return self._checkpoints.load(str(digest)) if digest is not None else None
+
+    def save_initial(self, digest: str) -> None:
+        """Keep the model that the first experience starts from; it carries no data."""
+        self._ledger.set_state("initial", digest)
+
+    # ------------------------------------------------------------------ training
+
+    def experiences(self) -> list[Experience]:
+        """Every training experience that has come to its end, in order."""
+        return [Experience(record.rounds, record.config) for record in self._finished()]
+
+    def finish_training(self, training: OpenTraining) -> None:
+        """End the experience; call it within the transaction that accepts or refuses its model."""
+        done = [*self._finished(), _ExperienceRecord(training.rounds, training.config)]
+        self._ledger.set_state("experiences", [encode(record)[0] for record in done])
+        self._ledger.set_state("training", None)
+
+    def load_training(self) -> OpenTraining | None:
+        """The experience that a crash cut short; None where there is none."""
+        record = self._load("training", _TrainingRecord)
+        if record is None:
+            return None
+        arrays = self._checkpoints.load(record.model) if record.model is not None else None
+        return OpenTraining(record.name, record.first, record.rounds, record.done, record.config, arrays)
+
+    def save_training(self, training: OpenTraining, served: ServedModel) -> None:
+        """Write how far the experience has come: first its model and the inner strategy's state, then the ledger."""
+        record = _TrainingRecord(
+            name=training.name,
+            first=training.first,
+            rounds=training.rounds,
+            done=training.done,
+            config=training.config,
+            model=self._checkpoints.save(training.arrays) if training.arrays is not None else None,
+        )
+        with self._ledger.transaction():
+            self.save_inner()
+            self.save_served(served)
+            self._save("training", record)
+
+    def save_inner(self) -> None:
+        """Write what the inner strategy carries from round to round."""
+        groups, scalars = server_state(self._inner)
+        digest = self._checkpoints.save(joined(groups)) if groups else None
+        self._save("inner", _InnerRecord(digest=digest, groups=tuple(groups), scalars=scalars))
+        if self.accountant.releases:
+            self._ledger.set_state("privacy", self.accountant.to_json())
+
+    def load_inner(self) -> None:
+        """Give it back to the inner strategy, in a new process."""
+        record = self._load("inner", _InnerRecord)
+        if record is not None:
+            arrays = self._checkpoints.load(record.digest) if record.digest else {}
+            restore_server_state(self._inner, split(arrays, record.groups), record.scalars)
+
+    # ------------------------------------------------------------------ requests
+
+    def open_work(self) -> OpenAttempt | OpenCommit | None:
+        """The attempt or the commit that is being made; None where there is none."""
+        body = self._ledger.state("attempt")
+        if not body:
+            return None
+        return decode(OpenCommit if isinstance(body, dict) and "committing" in body else OpenAttempt, body)
+
+    def save_open_work(self, work: OpenAttempt | OpenCommit | None) -> None:
+        """Write which requests are tried or committed, how, and how far it has come; None where none are."""
+        self._save("attempt", work)
+
+    def save_method_state(self, state: MethodState) -> None:
+        """Write how far the open attempt's method has come, at most every few seconds: what is lost is repeated."""
+        now, attempt = time.monotonic(), self.open_work()
+        if now - self._method_state_saved < self._seconds_between or not isinstance(attempt, OpenAttempt):
+            return
+        self._method_state_saved = now
+        body, arrays = encode(state)
+        self.save_open_work(replace(attempt, method_state=self._checkpoints.save(arrays), method_body=body))
+
+    def load_method_state(self, cls: type[S]) -> S | None:
+        """How far it had come; None where the attempt begins.
+
+        Parameters
+        ----------
+        cls : type
+            The method's own class of states.
+        """
+        attempt = self.open_work()
+        if not isinstance(attempt, OpenAttempt) or attempt.method_state is None:
+            return None
+        try:
+            return decode(cls, attempt.method_body, self._checkpoints.load(attempt.method_state))
+        except FedUnlearnError as error:
+            logger.warning("%s: the attempt begins anew: %s", attempt.method, error)
+            return None
+
+    def progress(self, request_id: str) -> RequestProgress:
+        """What is known of a request between its attempts."""
+        return self._load(f"request:{request_id}", RequestProgress) or RequestProgress()
+
+    def save_progress(self, request_id: str, progress: RequestProgress | None) -> None:
+        """Write it; None to forget it."""
+        self._save(f"request:{request_id}", progress)
+
+    # ------------------------------------------------------------------ files
+
+    def purge(self) -> None:
+        """Delete every checkpoint that nothing refers to: older ones carry what was forgotten since."""
+        training, inner = self._load("training", _TrainingRecord), self._load("inner", _InnerRecord)
+        keep = {self._ledger.served_model(), self._ledger.state("initial")}
+        keep |= {training.model if training else None, inner.digest if inner else None}
+        match self.open_work():
+            case OpenAttempt(method_state=digest) | OpenCommit(committing=digest):
+                keep.add(digest)
+        self._checkpoints.purge({str(digest) for digest in keep if digest})
+
+    def _finished(self) -> list[_ExperienceRecord]:
+        items = self._ledger.state("experiences")
+        return [decode(_ExperienceRecord, item) for item in items] if isinstance(items, list) else []
+
+    def _load(self, name: str, cls: type[T]) -> T | None:
+        body = self._ledger.state(name)
+        return decode(cls, body) if body else None
+
+    def _save(self, name: str, record: object | None) -> None:
+        self._ledger.set_state(name, None if record is None else encode(record)[0])
+
+
+def joined(groups: Mapping[str, Arrays]) -> Arrays:
+    """Several groups of arrays as one; :func:`split` takes them apart."""
+    return {f"{index}/{name}": value for index, group in enumerate(groups.values()) for name, value in group.items()}
+
+
+def split(arrays: Arrays, names: Sequence[str]) -> dict[str, Arrays]:
+    """The groups that were joined, by the names that they had, in the same order."""
+    groups: dict[str, Arrays] = {name: {} for name in names}
+    for key, value in arrays.items():
+        index, _, name = key.partition("/")
+        groups[names[int(index)]][name] = value
+    return groups

@@ -1,0 +1,146 @@
+"""Training that requests interrupt: an experience is trained, judged by the gate, and served from then on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from fed_unlearn.arrays import all_finite
+from fed_unlearn.audits.pooled import Audit
+from fed_unlearn.gate import Verdict
+from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.inner.state import reset_server_state
+from fed_unlearn.strategies.serving.figures import Measuring
+from fed_unlearn.strategies.serving.relapse import owe_look
+from fed_unlearn.strategies.serving.service import RequestService
+from fed_unlearn.strategies.training.experience import TrainingExperience
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+_POLL_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Learning:
+    """Trains an experience, and serves what is pending between its rounds and after it.
+
+    Attributes
+    ----------
+    context : CallContext
+        What the call works with.
+    service : RequestService
+        Serves requests.
+    """
+
+    context: CallContext
+    service: RequestService
+
+    def run(self, experience: TrainingExperience) -> bool:
+        """Train the experience from where it stands to its end.
+
+        Returns
+        -------
+        bool
+            False where the experience stays open, since no client is there or nobody audits its model: the next call
+            goes on with it. Requests wait meanwhile, since its model may carry what they ask to forget.
+        """
+        self.service.refresh()
+        training = experience.training
+        if training.done:
+            logger.info("%s goes on after round %d of %d", training.name, training.done, training.rounds)
+        else:
+            experience.save()
+        experience.tell("training-started", f"{training.name}: {training.rounds} rounds")
+        while experience.has_rounds_left:
+            if training.done and self.service.has_work() and self._accept(experience):
+                self.service.serve_pending()
+            if not self._somebody_comes():
+                return self._stay_open(experience, "no client is there")
+            experience.round()
+        if not self._accept(experience):
+            return self._stay_open(experience, "nobody has audited its model")
+        experience.tell("training-finished", training.name)
+        self.service.serve_pending()
+        return True
+
+    def _somebody_comes(self) -> bool:
+        """Whether a client that stays is there, or comes within the time of an exchange."""
+        deadline = time.monotonic() + self.context.timeout
+        while not self.context.grid.connected():
+            if time.monotonic() > deadline:
+                return False
+            if self.context.grid.has_new_nodes():
+                self.service.refresh()
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    def _stay_open(self, experience: TrainingExperience, reason: str) -> bool:
+        training = experience.training
+        logger.warning(
+            "%s stays open after round %d of %d: %s; the next call goes on with it",
+            training.name,
+            training.done,
+            training.rounds,
+            reason,
+        )
+        experience.save()
+        return False
+
+    def _accept(self, experience: TrainingExperience) -> bool:
+        """Put the trained model before the gate, and serve it where it is accepted; False where nobody audited it."""
+        training, context = experience.training, self.context
+        finished = not experience.has_rounds_left
+        if training.arrays is None:
+            if finished:
+                with context.ledger.transaction():
+                    context.state.finish_training(training)
+            return True
+        measuring = Measuring(context)
+        try:
+            audit = measuring.audit_of(training.arrays)
+            measuring.keep_comparable(audit)
+        except NobodyAnsweredError as error:
+            logger.warning("%s is not served yet: %s", training.name, error)
+            return False
+        refusal = self._refusal(experience, audit)
+        if refusal is not None:
+            self._refuse(experience, refusal, finished=finished)
+            return True
+        digest = context.checkpoints.save(training.arrays)
+        context.served.arrays, context.served.audit = training.arrays, audit.without_targets()
+        training.arrays = None
+        with context.ledger.transaction():
+            context.ledger.accept_model(digest, training.name)
+            owe_look(context.ledger, training.name, may_reopen=True)
+            experience.save(finished=finished)
+        context.state.purge()
+        self.service.watch.look(training.name, audit, may_reopen=True)
+        return True
+
+    def _refusal(self, experience: TrainingExperience, audit: Audit) -> str | None:
+        """Why the gate does not accept the trained model; None where it does."""
+        served = self.context.served.audit
+        forgotten = self.context.ledger.forgotten_classes()
+        both = set(audit.replies) & set(served.replies) if served is not None else None
+        counts = audit.counts("validation", both)
+        before = served.counts("validation", both) if served is not None else None
+        left_out = forgotten | (served.absent_classes if served is not None else frozenset())
+        decision = self.context.gate.decide_training(
+            finite=all_finite(experience.training.arrays or {}),
+            retain_accuracy=counts.accuracy(without=left_out) if counts is not None else None,
+            accepted=before.accuracy(without=left_out) if before is not None else None,
+        )
+        return None if decision.verdict is Verdict.ACCEPT else decision.reason or ""
+
+    def _refuse(self, experience: TrainingExperience, reason: str, *, finished: bool) -> None:
+        training, context = experience.training, self.context
+        text = f"{training.name} is not served: {reason}; the last accepted model stays"
+        logger.warning("%s", text)
+        experience.tell("training-refused", text)
+        training.arrays = None
+        reset_server_state(context.inner)
+        with context.ledger.transaction():
+            context.ledger.note("training-refused", {"experience": training.name})
+            experience.save(finished=finished)

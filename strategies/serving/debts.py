@@ -1,0 +1,200 @@
+"""What clients still have to do for requests: write tombstones that they owe, and take back what was withdrawn."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fed_unlearn import protocol
+from fed_unlearn.ledger import LedgerEntry
+from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
+from fed_unlearn.strategies.clients.rounds import Rounds, client_of
+from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.serving.relapse import owe_look
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+
+class CommitFailedError(Exception):
+    """Some holder did not confirm its tombstones, and others have theirs; the text says which."""
+
+
+@dataclass(frozen=True)
+class Tombstones:
+    """Has clients write tombstones, and remembers which they have and which they owe.
+
+    Attributes
+    ----------
+    context : CallContext
+        What the call works with.
+    """
+
+    context: CallContext
+
+    def confirm(
+        self,
+        requests: Sequence[ForgetRequest],
+        attempts: Mapping[str, int],
+        holders: Mapping[str, Collection[str]],
+    ) -> tuple[set[str], dict[str, set[str]]]:
+        """Have tombstones written, and asks once more where a holder is missing.
+
+        Parameters
+        ----------
+        requests : sequence of ForgetRequest
+            The requests that are committed.
+        attempts : mapping of str to int
+            By request, the number of its attempt.
+        holders : mapping of str to collection of str
+            By request, the clients that must have its tombstones before the commit. Those of a client that is
+            forgotten do not count: it never trains again, whatever it writes down.
+
+        Returns
+        -------
+        tuple of (set of str) and (dict of str to set of str)
+            Clients that have them; and by request, its holders that did not answer.
+
+        Raises
+        ------
+        CommitFailedError
+            If a holder answers, and does not confirm its tombstones.
+        """
+        context = self.context
+        leaving = {request.id for request in requests if isinstance(request.scope, ClientScope)}
+        bound = {name: set(clients) for name, clients in holders.items() if name not in leaving}
+        missing = set[str]().union(*bound.values())
+        confirmed: set[str] = set()
+        for _ in range(2):
+            answers = Rounds(context).settle(protocol.CONFIRM, requests, attempts)
+            with context.ledger.transaction():
+                for client in answers.replies:
+                    context.ledger.confirm_tombstones(client, context.grid.roster.tombstones[client])
+            confirmed.update(answers.replies)
+            missing -= confirmed
+            if not missing:
+                break
+        refusing = sorted(missing & {*answers.failed, *answers.refused})
+        if refusing:
+            raise CommitFailedError(f"clients {', '.join(refusing)} did not confirm their tombstones")
+        return confirmed, {name: clients & missing for name, clients in bound.items()}
+
+    def note_debts(
+        self, requests: Sequence[ForgetRequest], away: Collection[str], silent: Mapping[str, Collection[str]]
+    ) -> None:
+        """Note the clients that left, and those that owe tombstones: they are in no round until they have them.
+
+        Parameters
+        ----------
+        requests : sequence of ForgetRequest
+            The requests that are committed.
+        away : collection of str
+            Clients that could not be asked, and so may hold samples of class requests.
+        silent : mapping of str to collection of str
+            By request, its holders that did not answer.
+        """
+        ledger, grid = self.context.ledger, self.context.grid
+        staying = set(grid.roster.staying.values())
+        absent = {*away, *(set(ledger.known_clients()) - staying)} - ledger.departed()
+        undecided = [*ledger.pending(), *ledger.release_due()]
+        may_stay = {client_of(entry.request) for entry in undecided if isinstance(entry.request.scope, ClientScope)}
+        for request in requests:
+            owing = set(silent.get(request.id, ()))
+            match request.scope:
+                case ClientScope(client=client):
+                    ledger.depart(client)
+                case ClassScope():
+                    owing |= absent - (grid.roster.leaving - may_stay)
+            if owing:
+                ledger.owe(request.id, owing)
+                logger.warning("request %s: clients %s owe their tombstones", request.id, ", ".join(sorted(owing)))
+            for client in owing & set(grid.roster.staying.values()):
+                grid.bar(client, "it owes tombstones")
+
+    def settle_debts(self) -> list[str]:
+        """Have clients that were away write the tombstones that they owe; those that do not are left out.
+
+        Returns
+        -------
+        list of str
+            Clients that had something to write, and did.
+        """
+        ledger, grid = self.context.ledger, self.context.grid
+        settled: list[str] = []
+        for client in list(grid.roster.staying.values()):
+            owed = [ledger.entry(name) for name in ledger.owed_requests(client)]
+            if not owed:
+                continue
+            requests = [entry.request for entry in owed]
+            attempts = {entry.id: entry.attempt for entry in owed}
+            answers = Rounds(self.context).settle(protocol.CONFIRM, requests, attempts, clients=[client])
+            if client not in answers.replies:
+                if client in grid.roster.staying.values():
+                    grid.bar(client, "it owes tombstones and does not confirm them")
+                continue
+            with ledger.transaction():
+                ledger.confirm_tombstones(client, grid.roster.tombstones[client])
+                for entry in owed:
+                    ledger.settle_owed(entry.id, client)
+                owe_look(ledger, f"tombstones:{client}", may_reopen=True)
+            settled.append(client)
+        return settled
+
+
+@dataclass(frozen=True)
+class Withdrawals:
+    """Tells clients of withdrawn requests as soon as each can be reached; they use the samples again.
+
+    Attributes
+    ----------
+    context : CallContext
+        What the call works with.
+    """
+
+    context: CallContext
+    _informed: dict[str, set[str]] = field(default_factory=dict, init=False)
+
+    def has_work(self) -> bool:
+        """Whether there is somebody to be told, or nobody left to be."""
+        due = self.context.ledger.release_due()
+        return any(self._to_be_told(entry) or self._everybody_knows(entry) for entry in due)
+
+    def tell(self) -> bool:
+        """Tell whoever can be reached.
+
+        Returns
+        -------
+        bool
+            Whether some request is done with: all clients that may know of it were told.
+        """
+        done = False
+        for entry in self.context.ledger.release_due():
+            if clients := self._to_be_told(entry):
+                answers = Rounds(self.context).settle(
+                    protocol.DISCARD,
+                    [entry.request],
+                    {entry.id: entry.attempt},
+                    release=True,
+                    clients=sorted(clients),
+                )
+                self._informed.setdefault(entry.id, set()).update(answers.replies)
+            if self._everybody_knows(entry):
+                self.context.ledger.released(entry.id)
+                self.context.grid.roster.take_back(entry.request)
+                done = True
+        return done
+
+    def _everybody_knows(self, entry: LedgerEntry) -> bool:
+        return self._who_may_know(entry) <= self._informed.get(entry.id, set())
+
+    def _to_be_told(self, entry: LedgerEntry) -> set[str]:
+        grid = self.context.grid
+        reachable = {*grid.connected(), *grid.reachable_leavers()}
+        return (self._who_may_know(entry) & reachable) - self._informed.get(entry.id, set())
+
+    def _who_may_know(self, entry: LedgerEntry) -> set[str]:
+        """Clients that may have quarantined something for a request: none before its first attempt."""
+        client, roster = client_of(entry.request), self.context.grid.roster
+        if not entry.attempt:
+            return set()
+        return {client} if client is not None else roster.known - roster.leaving
