@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,7 +122,11 @@ def with_training_loss(federation: Federation) -> Federation:
     return federation
 
 
-def trainer_of(inner: Strategy, federation: Federation, **settings: object) -> Trainer:
+def trainer_of(
+    inner: Strategy, federation: Federation, record: Callable[..., object] | None = None, **settings: object
+) -> Trainer:
+    """A trainer; ``record`` is told of each round as the history is."""
     grid = EligibleGrid(federation.grid)
     grid.identify(4, 10.0, {})
-    return Trainer(inner, grid, 10.0, SEED, **settings)  # type: ignore[arg-type]
+    history = SimpleNamespace(record=record) if record is not None else None
+    return Trainer(inner, grid, 10.0, SEED, history=history, **settings)  # type: ignore[arg-type]

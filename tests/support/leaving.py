@@ -22,8 +22,8 @@ from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.inner.state import fresh_copy
 from fed_unlearn.strategies.server_methods import MethodState, ServerMethod, ServerWork
+from fed_unlearn.strategies.state import Experience
 from fed_unlearn.strategies.training.history import HistoryStore
-from fed_unlearn.strategies.training.oracle import Experience
 from fed_unlearn.strategies.training.trainer import Trainer
 from fed_unlearn.training import train_locally
 
@@ -88,7 +88,7 @@ class Departure:
         self.federation = self._open()
         grid = self.grid()
         grid.roster.leaving.clear()
-        trainer = Trainer(fresh_copy(self.new_inner()), grid, TIMEOUT, SEED, record=self.history().record)
+        trainer = Trainer(fresh_copy(self.new_inner()), grid, TIMEOUT, SEED, history=self.history())
         self.served = self.initial
         for number in range(1, self.rounds + 1):
             self.served = trainer.train(self.served, number, ConfigRecord()).arrays

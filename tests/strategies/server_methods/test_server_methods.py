@@ -34,11 +34,15 @@ from fed_unlearn.arrays import Arrays
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import load_source
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.logits import predict_logits
+from fed_unlearn.records import decode, encode
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.inner.state import fresh_copy
-from fed_unlearn.strategies.server_methods import MethodFailedError, MethodState, create
+from fed_unlearn.strategies.server_methods import MethodFailedError, create
+from fed_unlearn.strategies.server_methods.fedosd import FedOSDState
+from fed_unlearn.strategies.state import OpenAttempt
 from fed_unlearn.strategies.training.trainer import Trainer
 
 SHORT: dict[str, dict[str, Any]] = {
@@ -75,13 +79,12 @@ def test_a_run_cut_short_after_every_step_gives_the_same_bytes(tmp_path: Path, n
     for expected in states:
         assert bytes_of(state.arrays) == bytes_of(expected.arrays)
         assert list(state.arrays) == list(departure.served)
-        arrays, body = state.packed()
+        body, arrays = encode(state)
         stored = store.load(store.save(dict(sorted(arrays.items(), reverse=True)))), json.dumps(body)
-        state = MethodState.unpacked(stored[0], json.loads(stored[1]))
-        assert (state.step, state.done, state.facts) == (expected.step, expected.done, expected.facts)
-        assert {key: bytes_of(value) for key, value in state.memory.items()} == {
-            key: bytes_of(value) for key, value in expected.memory.items()
-        }
+        state = decode(method.state_class, json.loads(stored[1]), stored[0])
+        assert type(state) is type(expected) is method.state_class
+        expected_body, expected_arrays = encode(expected)
+        assert (body, bytes_of(arrays)) == (expected_body, bytes_of(expected_arrays))
         if not state.done:
             work = departure.work()
             method.advance(work, state)  # a step that was lost with its process
@@ -188,15 +191,22 @@ def test_requests_that_cannot_be_served_are_told_apart(departure: Departure, nam
     assert "trained elsewhere" in (elsewhere or "trained elsewhere")
 
 
-def test_states_that_are_none_are_refused(departure: Departure) -> None:
-    arrays, body = MethodState(step=1, arrays=departure.served, memory={"m": {}}, facts={"n": [1, 2]}).packed()
-    assert MethodState.unpacked(arrays, body).facts == {"n": [1, 2]}
-    assert MethodState.unpacked(arrays, body).memory == {"m": {}}
-    for damaged in ({}, {**body, "step": "one"}, {**body, "more": 1}):
-        with pytest.raises(FedUnlearnError, match="not the state of a server-side method"):
-            MethodState.unpacked(arrays, damaged)
-    with pytest.raises(FedUnlearnError, match="not the state of a server-side method"):
-        MethodState.unpacked({}, body)
+def test_a_state_that_another_version_wrote_begins_the_attempt_anew(
+    tmp_path: Path, departure: Departure, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger, checkpoints = Ledger(tmp_path / "ledger.db"), CheckpointStore(tmp_path / "checkpoints")
+    state = DurableState(ledger, checkpoints, departure.new_inner(), seconds_between=0.0)
+    state.save_open_work(OpenAttempt(requests=("r1",), number=1, method="fedosd", stronger=0))
+    written = FedOSDState(step=2, arrays=departure.served, unlearned=2, recovers=True)
+    state.save_method_state(written)
+    read = state.load_method_state(FedOSDState)
+    assert read is not None and (read.step, read.unlearned, read.recovers) == (2, 2, True)
+    assert bytes_of(read.arrays) == bytes_of(departure.served)
+    [open_work] = [state.open_work()]
+    assert isinstance(open_work, OpenAttempt)
+    state.save_open_work(replace(open_work, method_body={"step": 2, "groups": [], "facts": {}, "done": False}))
+    assert state.load_method_state(FedOSDState) is None
+    assert "fedosd: the attempt begins anew" in caplog.text
 
 
 # ---------------------------------------------------------------- retrain

@@ -27,8 +27,8 @@ from leaving import (
 from fed_unlearn import protocol
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.strategies.server_methods import MethodFailedError, create
+from fed_unlearn.strategies.server_methods.ascent_and_recovery import reference_model
 from fed_unlearn.strategies.server_methods.fedosd import orthogonal_part, without_return
-from fed_unlearn.strategies.server_methods.projected_ascent import reference_model
 from fed_unlearn.strategies.training.history import HistoryStore
 
 
@@ -107,7 +107,7 @@ def test_federaser_names_the_damaged_file(departure: Departure) -> None:
 def test_federaser_with_every_second_round(tmp_path: Path) -> None:
     departure = Departure(tmp_path, rounds=4, every=2)
     states = states_of(create("federaser", recovery_rounds=0), departure.work())
-    assert states[0].facts["rounds"] == [1, 3]
+    assert states[0].rounds == (1, 3)
     assert [state.done for state in states] == [False, False, True]
 
 
