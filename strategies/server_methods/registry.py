@@ -15,7 +15,7 @@ SERVER_METHODS: Registry[Any] = Registry(
     built_in=(
         "fed_unlearn.strategies.server_methods.retrain",
         "fed_unlearn.strategies.server_methods.federaser",
-        "fed_unlearn.strategies.server_methods.projected_ascent",
+        "fed_unlearn.strategies.server_methods.ascent_and_recovery",
         "fed_unlearn.strategies.server_methods.fedosd",
     ),
 )
