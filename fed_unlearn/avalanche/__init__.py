@@ -1,11 +1,10 @@
 """Continual unlearning for Avalanche: forget streams, a plug-in and metrics.
 
-Imports the library avalanche, which takes seconds: nothing else of fed_unlearn does where it is imported.
+Importing this package imports Avalanche, which takes seconds. No other package of fed_unlearn imports it on its own.
 """
 
 from fed_unlearn.avalanche.metrics import forget_metrics
-from fed_unlearn.avalanche.plugin import UnlearningPlugin
-from fed_unlearn.avalanche.plugin.mixin import Unlearning, UnlearningCallbacks
+from fed_unlearn.avalanche.plugin import Unlearning, UnlearningCallbacks, UnlearningPlugin
 from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
 from fed_unlearn.avalanche.streams.order import interleave
 from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, with_sample_ids

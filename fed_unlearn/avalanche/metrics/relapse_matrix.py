@@ -30,7 +30,7 @@ class RelapseEvent:
     forget_accuracy: Mapping[int, float]
 
 
-class RelapseMatrix(AlternativeValues):  # type: ignore[misc, unused-ignore]
+class RelapseMatrix(AlternativeValues):
     """Forget accuracy of every request (columns) after every event since the first request (rows).
 
     TensorBoard shows it as a figure, other loggers as a tensor, the text loggers as a table. A request has no figure

@@ -1,4 +1,4 @@
-"""One plug-in is for one strategy and one benchmark: sample ids mean nothing beyond."""
+"""Checks that a plug-in is used with one strategy and one benchmark only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from fed_unlearn.local import LocalPlan
 
 
 class Binding:
-    """What a plug-in is used with, from its first experience on.
+    """Remembers the strategy and the benchmark of a plug-in's first experience, and refuses others.
 
     Parameters
     ----------
     plan : LocalPlan
-        Must have a method for every request of the benchmark's forget stream.
+        It must have a method for every request of the benchmark's forget stream.
     """
 
     def __init__(self, plan: LocalPlan) -> None:
@@ -23,18 +23,19 @@ class Binding:
         self._bound: tuple[Any, Any] | None = None
 
     def check(self, strategy: Any, experience: Any) -> None:
-        """Refuse another strategy or benchmark than the first, and requests that cannot be served as they are put.
+        """Raise if the strategy or the benchmark is not the first one, or a request of the stream cannot be served.
 
         Parameters
         ----------
         strategy : SupervisedTemplate
+            The strategy that calls the plug-in.
         experience : DatasetExperience
-            To train on, or to forget.
+            The experience to train on or to forget.
 
         Raises
         ------
         InvalidParameterError
-            Naming what differs, or the method or parameter that cannot be.
+            If the strategy or benchmark differs from the first one, or a request names an unknown method or parameter.
         """
         benchmark = getattr(experience.origin_stream, "benchmark", None)
         if self._bound is None:
@@ -49,20 +50,22 @@ class Binding:
             )
 
     def check_request(self, strategy: Any, experience: ForgetExperience, seen: int) -> None:
-        """Refuse a request that has no meaning now.
+        """Raise if a request cannot be served now.
 
         Parameters
         ----------
         strategy : SupervisedTemplate
+            The strategy that calls the plug-in.
         experience : ForgetExperience
+            The experience of the request.
         seen : int
-            Training experiences that the plug-in has met.
+            Number of training experiences that the plug-in has met.
 
         Raises
         ------
         InvalidParameterError
-            As :meth:`check` does; if the strategy trained before it had the plug-in, or not yet what the request is
-            about.
+            If :meth:`check` raises, the strategy trained before it had the plug-in, or the training experiences before
+            the request are not all trained yet.
         """
         self.check(strategy, experience)
         trained = strategy.clock.train_exp_counter

@@ -1,4 +1,4 @@
-"""``strategy.unlearn(experience)``: the plug-in's work as a method of the strategy."""
+"""``strategy.unlearn(experience)``: unlearning as a method of the strategy."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any, ClassVar
 
 from avalanche.training.plugins import SupervisedPlugin
 
-from fed_unlearn.avalanche.plugin import UnlearningPlugin
+from fed_unlearn.avalanche.plugin.unlearning_plugin import UnlearningPlugin
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.local import LocalOutcome
 
 
-class UnlearningCallbacks(SupervisedPlugin):  # type: ignore[misc, unused-ignore]
-    """Avalanche's callbacks and those of unlearning: a base for plug-ins that are told of forget experiences."""
+class UnlearningCallbacks(SupervisedPlugin):
+    """Base class of plug-ins that react to forget experiences. It has Avalanche's callbacks and two more."""
 
     def before_unlearning_exp(self, strategy: Any) -> None:
-        """Called before a forget experience is served; ``strategy.experience`` is it."""
+        """Run before a request is served. ``strategy.experience`` is the forget experience."""
 
     def after_unlearning_exp(self, strategy: Any) -> None:
-        """Called after it, with the model that is served from here on."""
+        """Run after a request was served. ``strategy.model`` is the model after it."""
 
 
 class Unlearning:
-    """Mixin for strategies that unlearn when told to, apart from their training.
+    """Mixin that gives a strategy a method ``unlearn``.
 
     The strategy needs an :class:`~fed_unlearn.avalanche.plugin.UnlearningPlugin` among its plug-ins::
 
@@ -42,17 +42,18 @@ class Unlearning:
 
         Parameters
         ----------
-        experiences : ForgetExperience, or iterable of them
+        experiences : ForgetExperience or iterable of ForgetExperience
             For instance a slice of the benchmark's forget stream.
 
         Returns
         -------
         list of LocalOutcome
+            One outcome per experience.
 
         Raises
         ------
         InvalidParameterError
-            If the strategy has no UnlearningPlugin, or one of the experiences is none to forget.
+            If the strategy does not have exactly one UnlearningPlugin, or an experience is not a ForgetExperience.
         """
         plugins: list[Any] = getattr(self, "plugins", [])
         found = [plugin for plugin in plugins if isinstance(plugin, UnlearningPlugin)]

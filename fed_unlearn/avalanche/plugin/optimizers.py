@@ -1,4 +1,4 @@
-"""Optimizers after a request: what they remember of gradients was learned from forgotten samples too."""
+"""Optimizers after a request: their averages of past gradients were computed from forgotten samples, too."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from torch.optim import Adagrad, Optimizer
 
 
 def clear_momenta(optimizer: Optimizer) -> None:
-    """Set an optimizer's memory of gradients back to what it was before the first step, and drop the last gradients.
+    """Reset the optimizer's state to that before its first step, and drop the last gradients.
 
     Parameters
     ----------
     optimizer : Optimizer
-        Changed in place. Most make what they remember of a parameter at its first step; Adagrad begins with values
-        that it was given. Learning rates stay.
+        Changed in place. Learning rates stay. Most optimizers create their state at the first step. Adagrad starts from
+        given values, and is set back to them.
     """
     optimizer.zero_grad(set_to_none=True)
     if not isinstance(optimizer, Adagrad):

@@ -1,4 +1,4 @@
-"""A plan of methods by scope from the one method that a plug-in is given."""
+"""Puts the one method that a plug-in is given into a plan, for all scopes that the method serves."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from fed_unlearn.requests import ParameterValue, ScopeKind
 
 
 def planned(plan: LocalPlan, method: str | None, parameters: Mapping[str, ParameterValue]) -> LocalPlan:
-    """A plan by which a method serves all scopes that it can.
+    """Return the plan with ``method`` as the method of every scope that it serves.
 
     Parameters
     ----------
     plan : LocalPlan
-        For the other scopes, and for all else; given back where there is no method.
+        The plan to change. It is returned as it is if ``method`` is None.
     method : str or None
+        Name of a method.
     parameters : mapping of str to value
-        Of ``method``; in the place of those that the plan has for it.
+        Hyper-parameters of ``method``. They replace those that the plan has for it.
 
     Raises
     ------

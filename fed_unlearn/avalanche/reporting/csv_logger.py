@@ -13,7 +13,7 @@ from torch import Tensor
 COLUMNS = ("x", "name", "value")
 
 
-class ScalarCSVLogger(BaseLogger):  # type: ignore[misc, unused-ignore]
+class ScalarCSVLogger(BaseLogger):
     """Writes lines of ``x,name,value``: the step, the metric's whole name, and its value in full precision.
 
     Avalanche's own ``CSVLogger`` has columns for accuracy, loss and forgetting, and leaves all other metrics out.

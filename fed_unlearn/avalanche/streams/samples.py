@@ -12,6 +12,7 @@ from avalanche.benchmarks.utils.classification_dataset import ClassificationData
 from avalanche.benchmarks.utils.flat_data import FlatData
 from avalanche.benchmarks.utils.transforms import TupleTransform
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from fed_unlearn.data.images import ImageSet, as_image_set
 from fed_unlearn.errors import InvalidDataError
@@ -125,7 +126,7 @@ def as_images(dataset: AvalancheDataset) -> ImageSet:
     """
     ids = sample_ids(dataset)
     images = _indexed(dataset, ids)
-    return images if images is not None else as_image_set(_Pairs(dataset.eval(), ids))  # type: ignore[arg-type]
+    return images if images is not None else as_image_set(_Pairs(dataset.eval(), ids))
 
 
 def only(dataset: AvalancheDataset, ids: Collection[str]) -> AvalancheDataset:
@@ -155,7 +156,7 @@ def located(dataset: AvalancheDataset) -> tuple[list[Any], np.ndarray, np.ndarra
     return _located(dataset._flat_data)
 
 
-class _Pairs:
+class _Pairs(Dataset[tuple[Any, Any]]):
     """Items without task labels, under the ids of their samples."""
 
     def __init__(self, dataset: AvalancheDataset, ids: tuple[str, ...]) -> None:

@@ -267,9 +267,9 @@ def test_a_training_that_broke_off_is_not_counted_twice() -> None:
         strategy.train(scenario.train_stream[1])
     breaking.broken = False
     strategy.train(scenario.train_stream[1])
-    assert plugin._seen == list(scenario.train_stream[:2])
+    assert plugin._history.trained == list(scenario.train_stream[:2])
     strategy.train(scenario.forget_stream[0])
-    assert plugin._trained == [10, 20]
+    assert plugin._history.sizes == [10, 20]
 
 
 def test_a_forget_experience_that_broke_off_leaves_no_plug_in_out() -> None:

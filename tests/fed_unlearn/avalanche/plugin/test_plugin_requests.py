@@ -25,8 +25,8 @@ from torch import nn
 from watched_strategies import made, made_benchmark, made_dataset, naive_with, watched_model
 
 from fed_unlearn.avalanche.plugin import RequestFailedError, UnlearningPlugin
-from fed_unlearn.avalanche.plugin.memory import retained_images, validation_images, validation_sets
 from fed_unlearn.avalanche.plugin.optimizers import clear_momenta
+from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
 from fed_unlearn.avalanche.streams import forget_benchmark
 from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, as_images, sample_ids
 from fed_unlearn.data.images import ImageSet
@@ -247,9 +247,7 @@ def test_without_validation_the_gate_judges_by_retained_samples() -> None:
     strategy, plugin, _ = plugged(made(Naive, train_epochs=20), gate=gate, retain="seen")
     strategy.train(scenario.train_stream[:2])
     strategy.train(scenario.forget_stream)
-    retained = retained_images(
-        "seen", strategy, [plugin._retained_view(item) for item in plugin._seen], scenario.forget_stream[0]
-    )
+    retained = RequestSamples("seen", None).retained(strategy, scenario.forget_stream[0], plugin._history.views())
     with torch.no_grad():
         hits = (strategy.model.eval()(retained.images).argmax(1) == retained.labels).float().mean()
     assert gate.seen[-1].retain_accuracy == pytest.approx(float(hits))
@@ -266,7 +264,7 @@ def test_no_sample_is_left_to_retain(method: str, monkeypatch: pytest.MonkeyPatc
     assert (len(given[0].retained), given[0].retained.image_shape) == (0, (1, 8, 8))
     # Where a method needs retained samples and has none, it is for guarded repair to forget.
     assert (state_of(strategy.model) == before) is (method == "finetune")
-    empty = validation_images(validation_sets(None), scenario.forget_stream[0])
+    empty = RequestSamples("seen", None).validation(scenario.forget_stream[0])
     assert (len(empty), empty.image_shape) == (0, (1, 8, 8))
 
 

@@ -1,32 +1,18 @@
-"""What of Avalanche 0.6 is worked around, and what is refused: the one place for it.
+"""Which strategies, plug-ins and metrics of Avalanche can unlearn, and which are refused.
 
-Worked around, from where a strategy that has it gets the plug-in that unlearns (:func:`mend_synaptic_intelligence`):
-
-- Synaptic Intelligence on the CPU. Avalanche stores views of the weights where it means copies, so that every path
-  integral, every importance and with them the whole penalty is zero; a GPU copies as it hands over. The two functions
-  that read weights and gradients are replaced by ones that copy. A version that copies by itself is left alone.
-
-Worked around where asked for: :func:`with_one_task`, for benchmarks without task labels.
-
-Refused by :func:`check_supported`: what fails on today's PyTorch (BiC), what fails without task labels, and what keeps
-something of forgotten samples that cannot be taken out of it. Not used at all: ``save_checkpoint``, which pickles a
-whole strategy with its buffers. ``WandBLogger`` cannot be made with a wandb that has no ``wandb.util.generate_id``; the
-text, interactive, TensorBoard and CSV loggers work.
+A part is refused if it fails on today's PyTorch, needs task labels that the benchmark does not have, or keeps something
+of forgotten samples that cannot be removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from copy import copy
+from collections.abc import Mapping
 from typing import Any
 
 import avalanche.evaluation.metrics as metrics
 import avalanche.training.plugins as plugins
 import avalanche.training.supervised as strategies
-import torch
-from avalanche.benchmarks import CLScenario, EagerCLStream, OnlineCLExperience
-from avalanche.benchmarks.utils import AvalancheDataset, ConstantSequence, TaskLabels
-from avalanche.benchmarks.utils.classification_dataset import TaskAwareSupervisedClassificationDataset
+from avalanche.benchmarks import OnlineCLExperience
 from avalanche.core import BasePlugin
 from avalanche.evaluation.metrics.mean_scores import MeanScoresPluginMetricABC
 from avalanche.models import MultiTaskModule
@@ -35,14 +21,14 @@ from avalanche.training.plugins.clock import Clock
 from avalanche.training.storage_policy import ClassBalancedBuffer, ParametricBuffer
 from avalanche.training.templates import SupervisedTemplate
 from avalanche.training.templates.base_sgd import PeriodicEval
-from avalanche.training.utils import ParamData
 from torch import nn
 
+from fed_unlearn.avalanche.compat.task_labels import has_task_labels
 from fed_unlearn.errors import FedUnlearnError
 
 
 class UnsupportedStrategyError(FedUnlearnError, TypeError):
-    """A strategy, plug-in or metric that cannot forget, or that does not run."""
+    """A strategy, plug-in or metric cannot forget, or does not run."""
 
 
 HANDLED_PLUGINS: tuple[type, ...] = (
@@ -65,7 +51,7 @@ HANDLED_PLUGINS: tuple[type, ...] = (
     Clock,
     PeriodicEval,
 )
-"""Avalanche's plug-ins that keep nothing of samples, or nothing that buffers.py and regularisers.py do not see to."""
+"""Avalanche's plug-ins that can forget: they keep nothing of samples, or the unlearning plug-in updates it."""
 
 _RAW = "keeps samples as tensors without their ids", "ReplayPlugin or AGEMPlugin"
 _MEANS = "keeps class means of forgotten samples in the model", "ReplayPlugin with the model's own classifier"
@@ -92,7 +78,7 @@ REFUSED_PLUGINS: Mapping[type, tuple[str, str]] = {
     plugins.FeCAMOracle: _MEANS,
     ICaRLLossPlugin: ("keeps the model of before the request as a teacher", "LwFPlugin"),
 }
-"""Avalanche's plug-ins that cannot forget: why, and what to use instead."""
+"""Avalanche's plug-ins that cannot forget, each with the reason and the alternative."""
 
 REFUSED_STRATEGIES: Mapping[type, tuple[str, str]] = {
     strategies.AR1: ("keeps activations of samples without their ids", "Replay"),
@@ -109,7 +95,7 @@ REFUSED_STRATEGIES: Mapping[type, tuple[str, str]] = {
     strategies.AETraining: ("trains no classifier", "Naive"),
     strategies.VAETraining: ("trains no classifier", "Naive"),
 }
-"""Avalanche's strategies that cannot forget, whatever their plug-ins."""
+"""Avalanche's strategies that cannot forget with any plug-ins, each with the reason and the alternative."""
 
 _TASK_METRICS: tuple[type, ...] = (
     metrics.class_accuracy.ClassAccuracyPluginMetric,
@@ -120,19 +106,19 @@ _TASK_METRICS: tuple[type, ...] = (
 
 
 def check_supported(strategy: Any, experience: Any | None) -> None:
-    """Refuse what cannot forget or does not run, before anything is trained.
+    """Raise if a strategy, one of its plug-ins or one of its metrics cannot forget or does not run.
 
     Parameters
     ----------
     strategy : SupervisedTemplate
-        With its plug-ins and metrics. It is left as it is.
+        It is not changed.
     experience : DatasetExperience or None
-        The next one; without it, what fails for want of task labels is not looked for.
+        The next experience. Without it, missing task labels are not noticed.
 
     Raises
     ------
     UnsupportedStrategyError
-        Naming the strategy, plug-in or metric, why, and what to use instead.
+        The message names the strategy, plug-in or metric, the reason, and an alternative.
     """
     if not isinstance(strategy, SupervisedTemplate):
         raise UnsupportedStrategyError(
@@ -161,46 +147,8 @@ def check_supported(strategy: Any, experience: Any | None) -> None:
         _check_experience(strategy, experience)
 
 
-def with_one_task(benchmark: CLScenario) -> CLScenario:
-    """The same benchmark with task label 0 for every sample, where there are no task labels.
-
-    For benchmarks of ``class_incremental_benchmark``, ``new_instances_benchmark`` and ``benchmark_from_datasets``, with
-    strategies and metrics that need task labels: LwF, buffers grouped by class, class accuracy, top-k.
-
-    Parameters
-    ----------
-    benchmark : CLScenario
-        It is left as it is, and given back where nothing is missing. The result goes into ``forget_benchmark``, not the
-        other way round.
-
-    Examples
-    --------
-    >>> scenario = forget_benchmark(with_one_task(benchmark), requests)  # doctest: +SKIP
-    """
-    if all(_has_task_labels(experience) for stream in benchmark.streams.values() for experience in stream):
-        return benchmark
-    streams = [EagerCLStream(name, list(map(_as_task, stream))) for name, stream in benchmark.streams.items()]
-    scenario = CLScenario(streams)
-    for stream in streams:
-        stream.benchmark = scenario
-    return scenario
-
-
-def _as_task(experience: Any) -> Any:
-    view = copy(experience)
-    if _has_task_labels(experience):
-        return view
-    dataset = experience.dataset
-    labelled: Any = TaskAwareSupervisedClassificationDataset(
-        [dataset], data_attributes=[TaskLabels(ConstantSequence(0, len(dataset)))]
-    )
-    view._dataset = labelled.with_transforms(dataset._flat_data._transform_groups.current_group)
-    view.task_label, view.task_labels = 0, [0]
-    return view
-
-
 def _refuse(given: Any, refused: Mapping[type, tuple[str, str]]) -> None:
-    """Raise for one of these kinds, unless its owner has taught it to forget."""
+    """Raise if ``given`` is of a refused kind. Plug-ins with a method ``forget`` are accepted."""
     if isinstance(given, BasePlugin) and callable(getattr(given, "forget", None)):
         return
     for kind, (why, instead) in refused.items():
@@ -225,7 +173,7 @@ def _check_experience(strategy: Any, experience: Any) -> None:
         for metric in _metrics(strategy):
             if isinstance(metric, MeanScoresPluginMetricABC):
                 raise _needs("classes_in_this_experience", metric, "take a class-incremental benchmark")
-    if _has_task_labels(experience):
+    if has_task_labels(experience):
         return
     remedy = (
         "build the benchmark with nc_benchmark or ni_benchmark, or give it one task with"
@@ -255,40 +203,5 @@ def _needs(what: str, given: Any, remedy: str) -> UnsupportedStrategyError:
     )
 
 
-def _has_task_labels(experience: Any) -> bool:
-    dataset: Any = experience.dataset
-    return isinstance(dataset, AvalancheDataset) and "targets_task_labels" in dataset._data_attributes
-
-
 def _metrics(strategy: Any) -> list[Any]:
     return [metric for metric in getattr(strategy.evaluator, "metrics", ()) if metric is not None]
-
-
-def _copy_weights(model: nn.Module, target: dict[str, ParamData], excluded_parameters: set[str]) -> None:
-    for name, parameter in plugins.SynapticIntelligencePlugin.allowed_parameters(model, excluded_parameters):
-        target[name].data = parameter.detach().cpu().flatten().clone()
-
-
-def _copy_gradients(model: nn.Module, target: dict[str, ParamData], excluded_parameters: set[str]) -> None:
-    for name, parameter in plugins.SynapticIntelligencePlugin.allowed_parameters(model, excluded_parameters):
-        gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        target[name].data = gradient.detach().cpu().flatten().clone()
-
-
-def _stores_views(extract: Callable[..., None]) -> bool:
-    probe = nn.Linear(1, 1, bias=False, device="meta").to_empty(device="cpu")
-    target = {"weight": ParamData("weight", (1,))}
-    extract(probe, target, set())
-    return bool(target["weight"].data.data_ptr() == probe.weight.data_ptr())
-
-
-def mend_synaptic_intelligence() -> None:
-    """Have Synaptic Intelligence copy weights and gradients where it stores views of them.
-
-    For all strategies of the process from here on. Called where a strategy has both that plug-in and one that unlearns:
-    without it all path integrals, importances and the penalty are zero on a CPU. Nothing happens where a version of
-    Avalanche copies by itself, or a second time.
-    """
-    if _stores_views(plugins.SynapticIntelligencePlugin.extract_weights):
-        plugins.SynapticIntelligencePlugin.extract_weights = staticmethod(torch.no_grad()(_copy_weights))
-        plugins.SynapticIntelligencePlugin.extract_grad = staticmethod(torch.no_grad()(_copy_gradients))

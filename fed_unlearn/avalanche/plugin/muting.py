@@ -1,0 +1,46 @@
+"""Hides one experience from all plug-ins of a strategy but one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fed_unlearn.avalanche.plugin.buffers import drop_batches
+
+
+class Muting:
+    """Leaves a strategy with a single plug-in while an experience passes in which nothing is trained.
+
+    Avalanche goes through the list of plug-ins by index at every event. The list is shortened in place, so that an
+    event that is under way reaches no further plug-in.
+
+    Parameters
+    ----------
+    kept : SupervisedPlugin
+        The plug-in that stays.
+    """
+
+    def __init__(self, kept: Any) -> None:
+        self._kept = kept
+        self._plugins: list[Any] | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether an experience is being hidden now."""
+        return self._plugins is not None
+
+    def start(self, strategy: Any) -> None:
+        """Stop the training of the current experience and take all other plug-ins away."""
+        self._plugins = list(strategy.plugins)
+        strategy.plugins[:] = [self._kept]
+        strategy.stop_training()
+
+    def end(self, strategy: Any) -> None:
+        """Give the strategy its plug-ins back, and drop the batches of the hidden experience."""
+        strategy.plugins, self._plugins = self._plugins, None  # a new list: the event goes through the short one
+        strategy._stop_training = False  # Avalanche resets it only where there are epochs to stop
+        drop_batches(strategy)
+
+    def recover(self, strategy: Any) -> None:
+        """Give the plug-ins back if the last ``train`` call broke off while an experience was hidden."""
+        if self._plugins is not None:
+            strategy.plugins[:], self._plugins = self._plugins, None

@@ -1,0 +1,105 @@
+"""One experience of the forget stream: the samples that one request asks to forget."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterable
+from typing import Any
+
+from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
+from avalanche.benchmarks.utils import AvalancheDataset
+
+from fed_unlearn.avalanche.streams.samples import attribute_values, labels_of, sample_ids
+from fed_unlearn.errors import InvalidRequestError
+from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
+
+
+class ForgetExperience(DatasetExperience):
+    """An experience of the forget stream. It holds D_f, the samples that one request asks to forget.
+
+    Attributes
+    ----------
+    request : ForgetRequest
+        It has an id.
+    after : int
+        Number of training experiences that come before the request, at least 1.
+    sample_ids : tuple of str
+        Ids of D_f: the samples that the request asks for and that have arrived, without those of earlier requests.
+    dataset : AvalancheDataset
+        The samples of D_f in the order of ``sample_ids``. A strategy without an UnlearningPlugin cannot train on it.
+    classes_in_this_experience : list or set of int
+        The classes of D_f.
+    """
+
+    request: ForgetRequest
+    after: int
+    sample_ids: tuple[str, ...]
+
+    def __init__(
+        self, request: ForgetRequest, after: int, dataset: AvalancheDataset, members: frozenset[str] = frozenset()
+    ) -> None:
+        guarded = copy.copy(dataset)
+        guarded.train = functools.partial(_refuse_training, request.id)
+        super().__init__(dataset=guarded)
+        self.request = request
+        self.after = after
+        self.sample_ids = sample_ids(dataset)
+        self._named = members if isinstance(request.scope, ClientScope) else frozenset(self.sample_ids)
+
+    def names(self, labels: Iterable[int], ids: Iterable[str]) -> list[bool]:
+        """Return for each training sample whether the request asks for it. Samples may be of later experiences.
+
+        Parameters
+        ----------
+        labels : iterable of int
+            Labels of the samples.
+        ids : iterable of str
+            Ids of the same samples.
+
+        Returns
+        -------
+        list of bool
+            One entry per sample.
+        """
+        if isinstance(self.request.scope, ClassScope):
+            classes = set(self.request.scope.classes)
+            return [int(label) in classes for label in labels]
+        return [name in self._named for name in ids]
+
+    def describe_like(self, trained: Any) -> None:
+        """Set the attributes about classes and tasks that the benchmark's training experiences have.
+
+        Parameters
+        ----------
+        trained : CLExperience
+            The training experience before the request.
+        """
+        given = getattr(trained, "classes_in_this_experience", None)
+        kind = list if isinstance(given, list) else set
+        self.classes_in_this_experience = kind(sorted(set(labels_of(self.dataset))))
+        if getattr(trained, "classes_seen_so_far", None) is not None:
+            self.previous_classes = kind(sorted(trained.classes_seen_so_far))
+            self.classes_seen_so_far = kind(sorted(trained.classes_seen_so_far))
+            self.future_classes = kind(sorted(trained.future_classes))
+        if hasattr(trained, "task_labels"):
+            self.task_labels = sorted(set(attribute_values(self.dataset, "targets_task_labels")))
+            if len(self.task_labels) == 1:
+                self.task_label = self.task_labels[0]
+
+
+def released(dataset: AvalancheDataset) -> AvalancheDataset:
+    """Return a copy of a forget experience's data set that strategies may train on.
+
+    Only for callers that prevent the training by other means. The given data set is not changed.
+    """
+    free = copy.copy(dataset)
+    vars(free).pop("train", None)
+    return free
+
+
+def _refuse_training(request_id: str) -> AvalancheDataset:
+    raise InvalidRequestError(
+        f"request {request_id}: a strategy without an UnlearningPlugin was about to train on what is to be forgotten;"
+        " give it plugins=[UnlearningPlugin()]"
+    )

@@ -1,0 +1,180 @@
+"""Adds a forget stream to any Avalanche benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from avalanche.benchmarks.scenarios.generic_scenario import CLScenario, EagerCLStream
+from avalanche.benchmarks.utils import AvalancheDataset
+
+from fed_unlearn.avalanche.streams.forget_experience import ForgetExperience
+from fed_unlearn.avalanche.streams.forget_sets import Arrivals, ForgetSets
+from fed_unlearn.avalanche.streams.naming import named_stream, original_positions
+from fed_unlearn.avalanche.streams.request_order import Requests, in_order
+from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids
+from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.requests import ForgetRequest
+
+
+class ForgetScenario(CLScenario):
+    """A benchmark with a forget stream. All other attributes are those of the benchmark that it was made from."""
+
+    def __init__(self, given: CLScenario, streams: Sequence[EagerCLStream]) -> None:
+        super().__init__(streams)
+        self._given = given
+        for stream in streams:
+            stream.benchmark = self
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_given" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self._given, name)
+
+
+def forget_benchmark(
+    benchmark: CLScenario,
+    requests: Requests,
+    *,
+    clients: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
+) -> ForgetScenario:
+    """Return the benchmark with a ``forget_stream`` and with an id for every sample.
+
+    Ids that the data sets have are kept. Otherwise a sample's id is its index in the data set that all training
+    experiences are views of, or, without such a data set, its running number over the training stream. Ids that are
+    made for other streams begin with the stream's name: ``test:17``.
+
+    Parameters
+    ----------
+    benchmark : CLScenario
+        It has a ``train_stream`` of classification data sets. It is not changed.
+    requests : mapping of int to ForgetRequest or sequence of them, or sequence of ForgetRequest
+        Keys are numbers of training experiences that come before the request, at least 1. Without keys all requests
+        come after the last experience. Requests of one key are ordered by descending priority, then by deadline.
+        A request without an id gets the id ``forget-K``, where K is its place in the forget stream, counted from 1.
+    clients : mapping of str to sequence of str, optional
+        Ids of the samples that each client holds, in the client's order. Without it a single client holds all samples,
+        and requests for samples may call it by any name.
+    seed : int, default 0
+        Seed of the samples that are drawn for requests that give only a count. A federation with this seed draws the
+        same samples.
+
+    Returns
+    -------
+    ForgetScenario
+        Its streams can be indexed, sliced and looped over, and have a length. Training experiences keep all their
+        samples: the strategy leaves out what is forgotten.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is no train stream, its data sets have no targets, a sample is in two experiences, only some samples
+        have ids, or ``clients`` names samples that are unknown or held twice.
+    InvalidRequestError
+        If a request has nothing to forget, leaves nothing, or names unknown samples, clients or classes, or if two
+        requests have the same id.
+    """
+    growing = GrowingForgetStream(benchmark, clients=clients, seed=seed)
+    for request, after in in_order(requests, len(growing.scenario.streams["train"])):
+        growing.add(request, after)
+    return growing.scenario
+
+
+class GrowingForgetStream:
+    """A benchmark whose forget stream grows by one request at a time.
+
+    Parameters and errors are those of :func:`forget_benchmark`.
+
+    Attributes
+    ----------
+    scenario : ForgetScenario
+        The benchmark with the requests so far. It stays the same object.
+    """
+
+    def __init__(
+        self, benchmark: CLScenario, *, clients: Mapping[str, Sequence[str]] | None = None, seed: int = 0
+    ) -> None:
+        streams = _streams_of(benchmark)
+        self._train = named_stream("train", streams["train"], prefix="", once=True)
+        others = [
+            named_stream(name, stream, prefix=f"{name}:", once=False)
+            for name, stream in streams.items()
+            if name != "train"
+        ]
+        arrivals, self._whole = _arrivals(list(self._train))
+        self._sets = ForgetSets(arrivals, clients, seed)
+        self._forget = EagerCLStream("forget", [])
+        self.scenario = ForgetScenario(benchmark, [self._train, *others, self._forget])
+
+    def add(self, request: ForgetRequest, after: int, *, commits: bool = True) -> ForgetExperience:
+        """Append a request to the forget stream and return its experience.
+
+        Parameters
+        ----------
+        request : ForgetRequest
+            It has an id.
+        after : int
+            Number of training experiences that come before it, at least 1.
+        commits : bool
+            Whether the request counts as committed at once. If not, call :meth:`commit` or :meth:`release` later.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the request has nothing to forget, leaves nothing, or names something unknown. Nothing is changed then.
+        """
+        dataset = self._whole.subset(self._sets.next(request, after, commits=commits).tolist())
+        experience = ForgetExperience(request, after, dataset, self._sets.members(request))
+        experience.describe_like(self._train[after - 1])
+        experience.current_experience = len(self._forget)
+        experience.origin_stream = self._forget
+        self._forget._exps.append(experience)
+        return experience
+
+    def commit(self, request_id: str) -> None:
+        """Note that a request was committed. Later requests do not forget its samples again."""
+        self._sets.commit(request_id)
+
+    def release(self, request_id: str) -> None:
+        """Note that a request was taken back before its commit. Later requests may ask for its samples."""
+        self._sets.release(request_id)
+
+
+def _streams_of(benchmark: CLScenario) -> dict[str, Any]:
+    streams = getattr(benchmark, "streams", {})
+    if "train" not in streams:
+        raise InvalidDataError(
+            f"{type(benchmark).__name__}: a benchmark without a train_stream was given; expected one whose samples can"
+            " be forgotten"
+        )
+    if "forget" in streams:
+        raise InvalidDataError(
+            "a benchmark that has a forget_stream was given; give all requests at once, with the benchmark it was made"
+            " of"
+        )
+    return dict(streams)
+
+
+def _arrivals(experiences: Sequence[Any]) -> tuple[Arrivals, AvalancheDataset]:
+    datasets: list[Any] = [getattr(experience, "dataset", None) for experience in experiences]
+    for number, dataset in enumerate(datasets):
+        if not isinstance(dataset, AvalancheDataset) or "targets" not in dataset._data_attributes:
+            raise InvalidDataError(
+                f"experience {number} of the train stream has no data set with targets; expected the data sets of a"
+                " classification benchmark"
+            )
+    filled = [(number, dataset) for number, dataset in enumerate(datasets, start=1) if len(dataset)]
+    if not filled:
+        raise InvalidDataError("the train stream has no sample; at least one was expected")
+    parts = [dataset for _, dataset in filled]
+    numbers = torch.tensor([number for number, _ in filled])
+    arrivals = Arrivals(
+        ids=tuple(name for part in parts for name in sample_ids(part)),
+        labels=torch.tensor([label for part in parts for label in labels_of(part)]),
+        experiences=numbers.repeat_interleave(torch.tensor([len(part) for part in parts])),
+        originals=torch.tensor([position for part in original_positions(parts) for position in part]),
+    )
+    group = parts[0]._flat_data._transform_groups.current_group
+    return arrivals, type(parts[0])(parts).with_transforms(group)
