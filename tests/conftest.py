@@ -8,6 +8,7 @@ the others: kills at every transition, 200 random timelines, real SuperLink and 
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
 from pathlib import Path
 
@@ -37,3 +38,21 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def unsynced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is synced to disk where whole federations run: no power goes there, and there are many hundreds of them."""
+    if request.path.relative_to(Path(__file__).parent).parts[0] not in ("strategies", "simulations"):
+        return
+    from fed_unlearn.ledger import file as ledger_file
+
+    open_ledger = ledger_file.open_ledger
+
+    def opened(path: Path, *, create: bool = True) -> sqlite3.Connection:
+        connection = open_ledger(path, create=create)
+        connection.execute("PRAGMA synchronous=OFF")
+        return connection
+
+    monkeypatch.setattr(ledger_file, "open_ledger", opened)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)

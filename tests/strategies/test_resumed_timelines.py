@@ -13,7 +13,6 @@ from fault_trials import (
     Trial,
     evaluating,
     quiet_averaging,
-    unsynced,  # noqa: F401
 )
 from federation import initial_arrays, same_bytes
 from flwr.app import ConfigRecord, Message

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import pytest
 import torch
 from faulty_grid import FOREVER, SPOILED, FaultyGrid
 from federation import DigitsTask, Federation, digits_of, initial_arrays, make_federation
@@ -21,7 +19,6 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.ledger import file as ledger_file
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan, UnlearningResult
@@ -60,20 +57,6 @@ def quiet_averaging() -> Strategy:
 def evaluating() -> Strategy:
     """With all clients in every evaluation."""
     return FedAvg(fraction_evaluate=1.0)
-
-
-@pytest.fixture(autouse=True)
-def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is synced to disk: no power goes here, and hundreds of federations are made."""
-    open_ledger = ledger_file.open_ledger
-
-    def opened(path: Path, *, create: bool = True) -> sqlite3.Connection:
-        connection = open_ledger(path, create=create)
-        connection.execute("PRAGMA synchronous=OFF")
-        return connection
-
-    monkeypatch.setattr(ledger_file, "open_ledger", opened)
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 def no_threes(client: int) -> ClientData:

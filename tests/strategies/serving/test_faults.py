@@ -54,7 +54,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fault_trials import SCOPES, Trial, evaluating, unsynced  # noqa: F401
+from fault_trials import SCOPES, Trial, evaluating
 from faulty_grid import SPOILED
 from federation import OPEN_GATE, Federation, initial_arrays, make_federation, same_bytes
 from flwr.app import Context, Message

@@ -13,7 +13,6 @@ from fault_trials import (
     no_threes,
     threes_at_client_2_alone,
     trained,
-    unsynced,  # noqa: F401
 )
 from federation import same_bytes
 from flwr.app import ConfigRecord, Message

@@ -19,7 +19,6 @@ from fault_trials import (
     served_with,
     trained,
     trained_with,
-    unsynced,  # noqa: F401
 )
 from faulty_grid import Change, FaultyGrid, every_array, metric, without
 from federation import initial_arrays, same_bytes

@@ -17,7 +17,6 @@ from fault_trials import (
     length,
     served_with,
     trained,
-    unsynced,  # noqa: F401
 )
 from faulty_grid import every_array, without
 from federation import same_bytes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault_trials import ALWAYS_WRONG, CLASS, Trial, evaluating, length, trained, trained_with, unsynced  # noqa: F401
+from fault_trials import ALWAYS_WRONG, CLASS, Trial, evaluating, length, trained, trained_with
 from faulty_grid import every_array, metric
 from federation import initial_arrays, same_bytes
 from flwr.app import ConfigRecord

@@ -20,7 +20,6 @@ from fault_trials import (
     no_three_at_client_2,
     served_with,
     trained,
-    unsynced,  # noqa: F401
 )
 from faulty_grid import every_array, metric, without
 from federation import same_bytes

@@ -13,7 +13,6 @@ from fault_trials import (
     SAMPLES,
     Trial,
     trained,
-    unsynced,  # noqa: F401
 )
 from faulty_grid import without
 

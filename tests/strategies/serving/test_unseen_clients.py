@@ -10,7 +10,6 @@ from fault_trials import (
     PLAN,
     SCOPES,
     Trial,
-    unsynced,  # noqa: F401
 )
 from federation import initial_arrays
 
