@@ -1,0 +1,138 @@
+"""The Python blocks of README and guides do what the pages say: every block of a page is run, in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import ArrayRecord, Context, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import FedAvg
+from pages import block, blocks
+
+from fed_unlearn.data.sources import load_source
+from fed_unlearn.models import build_model
+from fed_unlearn.seeding import isolated_random
+from fed_unlearn.simulations.inprocess import InProcessGrid
+from fed_unlearn.training import TrainingSettings, train_locally
+
+Names = dict[str, Any]
+CLIENT, SERVER, TIMELINE = "# client_app.py", "# server_app.py", "# timeline.py"
+PAGES = {"README.md", "flower.md", "methods.md", "avalanche.md"}
+
+
+def run(page: str, names: Names, runners: Mapping[str, Callable[[str], None]] | None = None) -> Names:
+    """Run a page's blocks one after another with the same names; those with a runner of their own by it."""
+    for item in blocks("python", page):
+        runner = (runners or {}).get(item.title)
+        if runner is None:
+            exec(compile(item.text, page, "exec"), names)
+        else:
+            runner(item.text)
+    return names
+
+
+@pytest.fixture
+def digits_model() -> Names:
+    """What a reader has already: data, and a model that knows it."""
+    digits = load_source("digits")
+    model = build_model("small-cnn", class_count=10, image_shape=digits.image_shape)
+    train_locally(model, digits.train, TrainingSettings(local_epochs=5), torch.Generator().manual_seed(0))
+    return {"digits": digits, "model": model}
+
+
+def federation(app: ClientApp, folder: Path) -> InProcessGrid:
+    return InProcessGrid(app, 3, node_configs=[{"client-dir": str(folder / str(number))} for number in range(3)])
+
+
+def context() -> Context:
+    return Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={})
+
+
+def test_every_page_with_python_is_run() -> None:
+    assert {item.page for item in blocks("python")} == PAGES
+
+
+def test_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits_model: Names
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide: Names = {}
+    exec(block("flower.md", CLIENT), guide)
+    names = {**digits_model, "task": guide["task"]}
+
+    def client(text: str) -> None:
+        names["app"] = ClientApp()
+        names["my_training"] = lambda message, context, samples: guide["train"](message, context)
+        exec(text, names)
+
+    def server(text: str) -> None:
+        arrays = ArrayRecord(guide["task"].build_model(None).state_dict())
+        exec(text, names | {"FedAvg": FedAvg, "grid": federation(names["app"], tmp_path), "arrays": arrays})
+
+    def avalanche(text: str) -> None:
+        outcomes = run_avalanche_lines(text)
+        assert [(outcome.request.id, outcome.committed) for outcome in outcomes] == [("r1", True)]
+
+    run("README.md", names, {CLIENT: client, SERVER: server, "# avalanche_script.py": avalanche})
+    assert capsys.readouterr().out.splitlines()[-1].startswith("True ")
+
+
+def run_avalanche_lines(text: str) -> list[Any]:
+    from avalanche.training import Naive
+
+    guide, names = block("avalanche.md", "# avalanche_script.py"), {"Naive": Naive}
+    exec(guide.partition("# After three")[0], names)
+    model = build_model("small-cnn", class_count=10, image_shape=(1, 8, 8))
+    names["settings"] = {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9),
+        "criterion": torch.nn.CrossEntropyLoss(),
+        "train_mb_size": 32,
+        "train_epochs": 2,
+    }
+    with isolated_random(0):
+        exec(text, names)
+    [plugin] = [item for item in names["strategy"].plugins if type(item).__name__ == "UnlearningPlugin"]
+    return list(plugin.outcomes)
+
+
+@pytest.mark.slow
+def test_flower_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: Names = {}
+
+    def server(text: str) -> None:
+        app: Names = {}
+        exec(text, app)
+        app["app"](federation(names["app"], tmp_path / "one"), context())
+        assert "committed Figures(forget_accuracy=0.0" in capsys.readouterr().out
+
+    def timeline(text: str) -> None:
+        for status in ("committed", None):
+            app: Names = {}
+            exec(text, app)
+            app["app"](federation(names["app"], tmp_path / "months"), context())
+            ids = ("three", "five", "left") if status else ()
+            printed = capsys.readouterr().out
+            assert printed == f"{dict.fromkeys(ids, status)} None\n", "run again, there is nothing left to do"
+
+    run("flower.md", names, {SERVER: server, TIMELINE: timeline})
+
+
+def test_methods_page(capsys: pytest.CaptureFixture[str]) -> None:
+    run("methods.md", {})
+    assert capsys.readouterr().out.startswith("True ")
+
+
+@pytest.mark.slow
+def test_avalanche_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    with isolated_random(0):
+        run("avalanche.md", {})
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [(name, committed) for name, committed, *_ in printed] == [("ones", "True"), ("fours", "True")]
+    assert all(float(before) > 0.9 and float(after) <= 0.05 for *_, before, after in printed)
