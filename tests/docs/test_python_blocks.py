@@ -13,15 +13,18 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 from pages import block, blocks
 
+from fed_unlearn import ForgetRequest, methods
 from fed_unlearn.data.sources import load_source
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.models import build_model
 from fed_unlearn.seeding import isolated_random
 from fed_unlearn.simulations.inprocess import InProcessGrid
+from fed_unlearn.strategies import ContinualUnlearning, Gate, Thresholds, UnlearningPlan, server_methods
 from fed_unlearn.training import TrainingSettings, train_locally
 
 Names = dict[str, Any]
 CLIENT, SERVER, TIMELINE = "# client_app.py", "# server_app.py", "# timeline.py"
-PAGES = {"README.md", "flower.md", "methods.md", "avalanche.md"}
+PAGES = {"README.md", "flower.md", "methods.md", "avalanche.md", "extending.md"}
 
 
 def run(page: str, names: Names, runners: Mapping[str, Callable[[str], None]] | None = None) -> Names:
@@ -136,3 +139,44 @@ def test_avalanche_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     printed = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [(name, committed) for name, committed, *_ in printed] == [("ones", "True"), ("fours", "True")]
     assert all(float(before) > 0.9 and float(after) <= 0.05 for *_, before, after in printed)
+
+
+@pytest.fixture
+def extended(monkeypatch: pytest.MonkeyPatch) -> Names:
+    """What the page about extending defines, registered for one test."""
+    names = run("extending.md", {"__name__": __name__})
+    for registry, name, defined in (
+        (methods.METHODS, "my-method", "MyMethod"),
+        (server_methods.SERVER_METHODS, "train-on", "TrainOn"),
+    ):
+        monkeypatch.setattr(registry, "_classes", registry.available())
+        registry.register(name)(names[defined])
+    return names
+
+
+@pytest.mark.usefixtures("extended")
+def test_a_method_of_your_own(digits_model: Names) -> None:
+    digits, model = digits_model["digits"], digits_model["model"]
+    forget, retain = digits.train.of_classes({3}), digits.train.of_classes(set(range(10)) - {3})
+    outcome = methods.create("my-method", weight=0.2, max_steps=100).unlearn(model, forget, retain)
+    known = (predict_logits(outcome.model, forget).argmax(dim=1) == 3).double().mean()
+    assert float(known) < 0.1
+
+
+@pytest.mark.usefixtures("extended")
+def test_a_server_method_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide: Names = {}
+    exec(block("flower.md", CLIENT), guide)
+    anything = Thresholds(max_forget_accuracy=None, max_retain_drop=None, max_total_retain_drop=None)
+    strategy = ContinualUnlearning(
+        FedAvg(fraction_evaluate=0.0),
+        ledger=tmp_path / "ledger.db",
+        gate=Gate(client_thresholds=anything),
+        plan=UnlearningPlan(client_method="train-on", parameters={"train-on": {"rounds": 2}}),
+    )
+    grid = federation(guide["app"], tmp_path)
+    strategy.start(grid, initial_arrays=ArrayRecord(guide["task"].build_model(None).state_dict()), num_rounds=1)
+    strategy.submit(ForgetRequest.for_client(1))
+    [outcome] = strategy.start(grid, num_rounds=0).requests
+    assert (outcome.status, outcome.method) == ("committed", "train-on")

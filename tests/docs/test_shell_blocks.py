@@ -36,7 +36,9 @@ def commands(block: Block) -> Iterator[list[str]]:
 COMMANDS = [(block.page, words) for block in blocks("bash") for words in commands(block)]
 
 
-@pytest.mark.parametrize(("page", "words"), COMMANDS, ids=lambda value: " ".join(value) if isinstance(value, list) else value)
+@pytest.mark.parametrize(
+    ("page", "words"), COMMANDS, ids=lambda value: " ".join(value) if isinstance(value, list) else value
+)
 def test_command(page: str, words: list[str]) -> None:
     CHECKS[words[0]](words)
 
@@ -65,11 +67,11 @@ def check_python(words: list[str]) -> None:
     assert option == "-m"
     assert package == "fed_unlearn.simulations"
     assert name in SCRIPTS
-    with stopped_when_parsed(arguments), pytest.raises(Parsed):
+    with stopped_when_parsed(arguments), pytest.raises(ParsedError):
         importlib.import_module(module).main()
 
 
-class Parsed(Exception):
+class ParsedError(Exception):
     """The arguments were understood."""
 
 
@@ -78,7 +80,7 @@ def stopped_when_parsed(arguments: list[str]) -> Iterator[None]:
     parse_args = argparse.ArgumentParser.parse_args
 
     def parsed(parser: argparse.ArgumentParser) -> None:
-        raise Parsed(parse_args(parser, arguments))
+        raise ParsedError(parse_args(parser, arguments))
 
     with mock.patch.object(argparse.ArgumentParser, "parse_args", parsed):
         yield
