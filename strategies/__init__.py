@@ -4,7 +4,7 @@ from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.strategies.context import Event, Observer
 from fed_unlearn.strategies.continual import ContinualUnlearning
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome, UnlearningResult
-from fed_unlearn.strategies.plan import Holds, UnlearningPlan
+from fed_unlearn.strategies.plan import History, HolderTurn, Holds, Repair, Retry, UnlearningPlan
 from fed_unlearn.strategies.timeline import Forget, Train
 
 __all__ = [
@@ -12,10 +12,14 @@ __all__ = [
     "Event",
     "Forget",
     "Gate",
+    "History",
+    "HolderTurn",
     "Holds",
     "Observer",
     "RelapseRow",
+    "Repair",
     "RequestOutcome",
+    "Retry",
     "Thresholds",
     "Train",
     "UnlearningPlan",

@@ -14,7 +14,7 @@ from flwr.serverapp.strategy import FedAvg
 from pages import block, blocks
 
 from fed_unlearn import ForgetRequest, methods
-from fed_unlearn.data.sources import load_source
+from fed_unlearn.data.sources import SOURCES, load_source
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.models import build_model
 from fed_unlearn.seeding import isolated_random
@@ -148,6 +148,7 @@ def extended(monkeypatch: pytest.MonkeyPatch) -> Names:
     for registry, name, defined in (
         (methods.METHODS, "my-method", "MyMethod"),
         (server_methods.SERVER_METHODS, "train-on", "TrainOn"),
+        (SOURCES, "stripes", "Stripes"),
     ):
         monkeypatch.setattr(registry, "_classes", registry.available())
         registry.register(name)(names[defined])
@@ -180,3 +181,10 @@ def test_a_server_method_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     strategy.submit(ForgetRequest.for_client(1))
     [outcome] = strategy.start(grid, num_rounds=0).requests
     assert (outcome.status, outcome.method) == ("committed", "train-on")
+
+
+@pytest.mark.usefixtures("extended")
+def test_a_data_source_of_your_own() -> None:
+    source = load_source("stripes:400")
+    assert (len(source.train), len(source.test), source.class_names) == (400, 100, ("horizontal", "vertical"))
+    assert source.fingerprint == load_source("stripes:400").fingerprint != load_source("stripes:401").fingerprint
