@@ -79,6 +79,10 @@ class Registry(Generic[T]):
 
         return decorate
 
+    def __contains__(self, name: object) -> bool:
+        """Whether a class or a broken entry point has that name; :meth:`find` raises for the latter."""
+        return name in self.available() or name in self._unavailable
+
     def available(self) -> dict[str, type[T]]:
         """Every class by its name, sorted: built-in ones and those of other packages.
 
@@ -153,8 +157,9 @@ class Registry(Generic[T]):
         if missing:
             every = " and ".join(", ".join(required).rsplit(", ", 1))
             return f"has no {missing[0]!r}; every {self.kind} has {every}"
-        if inspect.isabstract(cls):
-            return f"does not implement {', '.join(sorted(cls.__abstractmethods__))}"
+        lacking = sorted(getattr(cls, "__abstractmethods__", ()))
+        if lacking:
+            return f"does not implement {', '.join(lacking)}"
         for key in required:
             if "ClassVar[tuple" in declared[key] and not isinstance(getattr(cls, key), tuple):
                 return f"has {key} = {getattr(cls, key)!r}; expected a tuple of {key}"

@@ -107,7 +107,7 @@ class UnlearningPlan(FederatedPlan):
 
 def is_server_method(name: str) -> bool:
     """Whether a method is run by the server over rounds, and not by the holders alone."""
-    return name in SERVER_METHODS.available()
+    return name in SERVER_METHODS
 
 
 def new_method(name: str, parameters: Mapping[str, object]) -> object:

@@ -105,6 +105,14 @@ def methods(
 
 
 @app.command()
+def sources() -> None:
+    """List the data sources, with what they give."""
+    from fed_unlearn.simulations.report.listings import print_sources
+
+    print_sources()
+
+
+@app.command()
 def strategies() -> None:
     """List the server strategies, with their papers and what they need."""
     from fed_unlearn.simulations.report.listings import print_strategies

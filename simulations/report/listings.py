@@ -1,23 +1,29 @@
-"""What ``fed-unlearn scenarios``, ``methods`` and ``strategies`` print."""
+"""What ``fed-unlearn scenarios``, ``methods``, ``sources``, ``audits`` and ``strategies`` print."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fed_unlearn.methods import Method, distribution_of, unavailable
+from fed_unlearn.data.sources import SOURCES
+from fed_unlearn.methods import METHODS, Method
+from fed_unlearn.registry import Registry
 from fed_unlearn.simulations.report.layout import plain_table
 from fed_unlearn.simulations.report.method_details import (
     listed_methods,
     parameter_details,
     plain,
+    registry_of,
     served_scopes,
     summary,
 )
 from fed_unlearn.simulations.scenario import built_in_scenarios
+from fed_unlearn.strategies.server_methods import SERVER_METHODS
 
 
 def print_scenarios() -> None:
@@ -32,26 +38,30 @@ def print_methods() -> None:
     """Print every method with its scopes, its paper, what it needs, its parameters, and its package if not built in."""
     console = Console()
     for name, method in listed_methods().items():
-        is_local = issubclass(method, Method)
-        distribution = distribution_of(name) if is_local else None
+        is_of_holders = issubclass(method, Method)
         is_control = issubclass(method, Method) and method.is_control
         facts = {
             "does": plain(summary(method)) + (" A control: it only looks like forgetting." if is_control else ""),
-            "serves": ", ".join(served_scopes(method)) + " requests" + ("" if is_local else ", run by the server"),
+            "serves": ", ".join(served_scopes(method)) + " requests" + ("" if is_of_holders else ", run by the server"),
             "needs": method.needs,
             "paper": method.paper,
             "parameters": ", ".join(parameter.name for parameter in parameter_details(method)),
-            "from": distribution or "",
+            "from": registry_of(method).distribution_of(name) or "",
         }
-        console.print(name, style="bold", markup=False, highlight=False)
-        table = Table.grid(padding=(0, 1, 0, 2))
-        for key, value in facts.items():
-            if value:
-                table.add_row(key, Text(value))
-        console.print(table)
-    for reason in unavailable().values():
-        console.print(reason, markup=False, highlight=False, soft_wrap=True)
+        _print_entry(console, name, facts)
+    _print_unavailable(console, METHODS)
+    _print_unavailable(console, SERVER_METHODS)
     console.print("fed-unlearn methods NAME explains one and its parameters", highlight=False)
+
+
+def print_sources() -> None:
+    """Print every data source as a scenario names it, what it gives, and its package if not built in."""
+    console = Console()
+    for name, source in SOURCES.available().items():
+        facts = {"does": plain(summary(source)), "from": SOURCES.distribution_of(name) or ""}
+        _print_entry(console, source.form(), facts)
+    _print_unavailable(console, SOURCES)
+    console.print("a callable of your own is named package.module:callable", highlight=False)
 
 
 def print_strategies() -> None:
@@ -61,10 +71,19 @@ def print_strategies() -> None:
 
     console = Console()
     for name, paper in PAPERS.items():
-        console.print(name, style="bold", markup=False, highlight=False)
-        table = Table.grid(padding=(0, 1, 0, 2))
-        for key, value in {"paper": paper, **strategy_facts(name)}.items():
-            if value:
-                table.add_row(key, Text(value))
-        console.print(table)
+        _print_entry(console, name, {"paper": paper, **strategy_facts(name)})
     console.print("parameters go into [training.parameters] of a scenario", markup=False, highlight=False)
+
+
+def _print_entry(console: Console, name: str, facts: Mapping[str, str]) -> None:
+    console.print(name, style="bold", markup=False, highlight=False)
+    table = Table.grid(padding=(0, 1, 0, 2))
+    for key, value in facts.items():
+        if value:
+            table.add_row(key, Text(value))
+    console.print(table)
+
+
+def _print_unavailable(console: Console, registry: Registry[Any]) -> None:
+    for reason in registry.unavailable().values():
+        console.print(reason, markup=False, highlight=False, soft_wrap=True)

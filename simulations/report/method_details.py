@@ -7,14 +7,15 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from fed_unlearn.methods import Method, available, distribution_of, method_class
-from fed_unlearn.strategies import server_methods
-from fed_unlearn.strategies.server_methods import ServerMethod
+from fed_unlearn.methods import METHODS, Method
+from fed_unlearn.registry import Registry
+from fed_unlearn.strategies.server_methods import SERVER_METHODS, ServerMethod
 
 AnyMethod = type[Method] | type[ServerMethod]
 
@@ -52,9 +53,12 @@ def print_method(name: str) -> None:
         If there is no such method.
     """
     known = listed_methods()
-    cls = known[name] if name in known else method_class(name)
+    if name not in known:
+        # A part of a server-side method, or a name that the registry explains.
+        known[name] = SERVER_METHODS.find(name) if name in SERVER_METHODS.unavailable() else METHODS.find(name)
+    cls = known[name]
     console = Console()
-    distribution = distribution_of(name) if issubclass(cls, Method) else None
+    distribution = registry_of(cls).distribution_of(name)
     retain = " (cannot do without retained samples)" if issubclass(cls, Method) and cls.requires_retain else ""
     facts = {
         "paper": cls.paper,
@@ -83,8 +87,13 @@ def listed_methods() -> dict[str, AnyMethod]:
 
     What a leaving client does for a method of the server is no method of its own.
     """
-    holders: dict[str, AnyMethod] = {name: cls for name, cls in available().items() if served_scopes(cls)}
-    return {**holders, **server_methods.available()}
+    holders: dict[str, AnyMethod] = {name: cls for name, cls in METHODS.available().items() if served_scopes(cls)}
+    return {**holders, **SERVER_METHODS.available()}
+
+
+def registry_of(cls: AnyMethod) -> Registry[Any]:
+    """The registry that a method stands in."""
+    return METHODS if issubclass(cls, Method) else SERVER_METHODS
 
 
 def served_scopes(cls: AnyMethod) -> tuple[str, ...]:
@@ -149,8 +158,8 @@ def _docstring(cls: type) -> str:
     return "" if written.startswith(f"{cls.__name__}(") else inspect.cleandoc(written)
 
 
-def summary(cls: AnyMethod) -> str:
-    """What a method's docstring says before its parameters."""
+def summary(cls: type) -> str:
+    """What a class's docstring says before its parameters."""
     return _docstring(cls).partition("\nParameters\n")[0]
 
 

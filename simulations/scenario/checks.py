@@ -220,7 +220,7 @@ def _scopes_served(name: str) -> set[ScopeKind]:
         return {scope for scope in methods.method_class(name).scopes if scope != "client"}
     from fed_unlearn.strategies import server_methods
 
-    if name not in server_methods.available():
+    if name not in server_methods.SERVER_METHODS:
         raise InvalidParameterError(f"method {name!r} is unknown; known are {', '.join(_known_methods(controls=True))}")
     return set(server_methods.method_class(name).scopes)
 
