@@ -7,6 +7,7 @@ the others: kills at every transition, 200 random timelines, real SuperLink and 
 
 from __future__ import annotations
 
+import gc
 import os
 import sqlite3
 import tempfile
@@ -30,6 +31,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray"):
             item.add_marker("slow")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def little_garbage() -> None:
+    """Some of Flower's strategies collect garbage for every reply: not all that was imported so far, then."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

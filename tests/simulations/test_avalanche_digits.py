@@ -27,6 +27,7 @@ def check(rows: list[Row], others: list[Row], allowed: float) -> None:
     assert rows[-1].retained >= others[-1].retained - allowed
 
 
+@pytest.mark.slow
 def test_all_is_forgotten_and_the_rest_is_kept() -> None:
     rows, others = (run("replay", 0, with_requests=asked) for asked in (True, False))
     check(rows, others, allowed=0.02)
@@ -34,6 +35,7 @@ def test_all_is_forgotten_and_the_rest_is_kept() -> None:
     assert max(row.buffered for row in others) > 0, "without requests the buffer holds such samples"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stream"), [("ewc", "new-instances"), ("si", "class-incremental")])
 def test_without_a_buffer(name: str, stream: str) -> None:
     rows, others = (run(name, 0, stream=stream, with_requests=asked) for asked in (True, False))
@@ -73,6 +75,7 @@ def test_the_twin_has_the_same_streams_sample_for_sample() -> None:
         assert [len(part) for part in alone["forget"]][-1] == 4
 
 
+@pytest.mark.slow
 def test_the_twin_meets_the_gate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

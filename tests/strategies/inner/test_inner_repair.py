@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -19,15 +18,6 @@ from made_replies import drawn_model, made_reply, moved, replies_of
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.strategies.inner.aggregation import AggregationFailedError, TooFewRepliesError, aggregate_through
 from fed_unlearn.strategies.inner.state import check_supported, server_state
-
-
-@pytest.fixture(autouse=True, scope="module")
-def little_garbage() -> Iterator[None]:
-    """q-FedAvg and Bulyan collect garbage for every reply: not all that pytest holds, then."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def by_numpy(name: str, models: Sequence[Arrays], weights: Sequence[float], key: str) -> np.ndarray:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,16 +32,6 @@ from fed_unlearn.strategies.inner.state import (
     restore_server_state,
     server_state,
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def little_garbage() -> Iterator[None]:
-    """q-FedAvg and Bulyan collect garbage for every reply: not all that pytest holds, then."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
 
 STATEFUL: dict[str, Callable[[], Strategy]] = {
     **{name: make for name, make in MAKE.items() if name not in ROBUST},

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import gc
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +26,6 @@ from inner_strategies import (
 
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.strategies.inner.state import check_supported
-
-
-@pytest.fixture(autouse=True, scope="module")
-def little_garbage() -> Iterator[None]:
-    """q-FedAvg and Bulyan collect garbage for every reply: not all that pytest holds, then."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("name", [name for name in MAKE if name not in PRIVATE])
