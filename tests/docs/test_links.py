@@ -19,7 +19,8 @@ def test_relative_links(path: Path) -> None:
             continue
         file, _, anchor = target.partition("#")
         found = (path.parent / file).resolve() if file else path
-        if not found.exists() or (anchor and anchor not in anchors(found)):
+        is_made_of_docstrings = found.parent.name == "reference"  # mkdocs checks their anchors
+        if not found.exists() or (anchor and not is_made_of_docstrings and anchor not in anchors(found)):
             dead.append(target)
     assert not dead
 
