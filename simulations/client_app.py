@@ -1,4 +1,4 @@
-"""The Flower ClientApp of every simulation: the user's own training and evaluation, and the unlearning actions."""
+"""The Flower ClientApp of every simulation: its training and evaluation, and the unlearning actions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ install(app, task)
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """One round of training on retained data: all that has arrived, or one experience and samples of earlier ones."""
+    """Train for one round on retained samples: all that have arrived, or an experience and some of earlier ones."""
     config = config_of(message)
     samples = _training_samples(context, _number(config, "experience"), _number(config, "arrived"))
     model = current_session().model_with(arrays_of(message))
@@ -41,7 +41,7 @@ def train(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
-    """Accuracy and mean cross-entropy on this client's test samples of arrived classes that are not forgotten."""
+    """Measure accuracy and mean cross-entropy on test samples of classes that have arrived and are not forgotten."""
     config, data = config_of(message), current_session().data
     classes = _classes(config, "arrived-classes", range(data.class_count)) - _classes(config, "forgotten-classes", ())
     samples = data.test.of_classes(classes)
@@ -68,7 +68,7 @@ def _number(config: ConfigRecord, key: str) -> int:
 
 
 def _training_samples(context: Context, experience: int, arrived: int) -> ImageSet:
-    """Retained samples of an experience, and for each earlier one some to replay; all that has arrived for 0."""
+    """Retained samples of an experience and some to replay of earlier ones. Experience 0 is all that has arrived."""
     data = current_session().data
     if (experience or arrived) and data.experiences is None:
         raise ProtocolError("a train message of a stream that does not say which samples arrive when")

@@ -1,4 +1,4 @@
-"""A Flower ``Grid`` that calls the ClientApp directly: no Ray, no sockets, one process."""
+"""A Flower ``Grid`` that calls the ClientApp directly, in one process, without Ray and sockets."""
 
 from __future__ import annotations
 
@@ -32,17 +32,16 @@ LOGGER = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
 RUN_ID = 1
-"""Run id of every in-process run: there is one run a process."""
+"""The run id of every in-process run. A process has one run."""
 
 SERVER_NODE_ID = 0
-"""Node id of the server; clients have 1, 2, ..."""
+"""The node id of the server. Clients have 1, 2, ..."""
 
 
 def set_task_identity(run_id: int = RUN_ID, node_id: int = SERVER_NODE_ID) -> None:
-    """Let messages be built outside of a Flower run.
+    """Set the run and the sender of messages that are built outside of a Flower run.
 
-    ``flwr.app.Message`` reads the run and the sender from a class that Flower keeps to itself. This
-    is the one place of this library that touches it.
+    ``flwr.app.Message`` reads both from a class that is internal to Flower. Only this function uses that class.
     """
     from flwr.supercore.task_identity import TaskIdentity
 
@@ -52,17 +51,17 @@ def set_task_identity(run_id: int = RUN_ID, node_id: int = SERVER_NODE_ID) -> No
 
 
 def copy_records(content: RecordDict) -> RecordDict:
-    """Copy every container of a record dictionary; the immutable bytes of the arrays are shared.
+    """Copy every container of a record dictionary. Arrays share their bytes, which cannot be changed.
 
     Parameters
     ----------
     content : RecordDict
-        Content of a message, or a context's state.
+        The content of a message, or the state of a context.
 
     Returns
     -------
     RecordDict
-        Equal to ``content``; changing either leaves the other as it is.
+        A copy. A change of the copy or of ``content`` does not change the other.
     """
     return RecordDict({name: _copy_record(record) for name, record in content.items()})
 
@@ -87,13 +86,12 @@ def _copy_values(record: MutableMapping[str, Value]) -> None:
 
 
 class InProcessGrid(Grid):
-    """Grid whose nodes are calls of one ClientApp in this process, one after the other.
+    """A Grid that calls one ClientApp in this process for every node, one after the other.
 
-    Client ``k`` is node ``k + 1``, with ``partition-id`` ``k`` and ``num-partitions`` in its node
-    configuration, as on Flower's simulation runtime. What crosses the grid is copied, so that no
-    client shares an array or a list with another or with the server. An exception of a client comes
-    back as an error reply, and what the client changed in its context before is undone; a message to
-    an unknown node is dropped. ``KeyboardInterrupt`` passes through.
+    Client ``k`` is node ``k + 1``, with ``partition-id`` ``k`` and ``num-partitions`` in its node configuration, as on
+    Flower's simulation runtime. Messages and replies are copied, so that no client shares an array or a list with
+    another or with the server. If a client raises an exception, the reply is an error, and the changes of its context
+    are undone. A message to an unknown node is dropped. ``KeyboardInterrupt`` passes through.
 
     Parameters
     ----------
@@ -104,12 +102,12 @@ class InProcessGrid(Grid):
     run_config : mapping of str to bool, int, float or str
         ``context.run_config`` of every client.
     node_configs : sequence of mappings, optional
-        What each client's ``context.node_config`` holds besides the partition, one entry a client.
+        One mapping for each client, added to the partition in its ``context.node_config``.
 
     Raises
     ------
     InvalidParameterError
-        If there is no client, or not one node configuration for each.
+        If ``count`` is less than 1, or there is not one node configuration for each client.
     """
 
     def __init__(
@@ -146,22 +144,22 @@ class InProcessGrid(Grid):
         )
 
     def set_run(self, run: Run) -> None:
-        """Take another description of the run."""
+        """Replace the description of the run."""
         self._run = run
 
     @property
     def run(self) -> Run:
-        """Description of the run."""
+        """The description of the run."""
         return self._run
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """Build a message; Flower itself prefers ``Message(...)`` by now."""
+        """Build a message. Flower prefers ``Message(...)`` by now."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Node ids in the order of the clients."""
+        """The node ids, in the order of the clients."""
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -170,7 +168,7 @@ class InProcessGrid(Grid):
         Returns
         -------
         list of str
-            One id a message that had a known destination, in the order sent.
+            One id for each message with a known destination, in the order sent.
         """
         message_ids = []
         for message in messages:
@@ -185,11 +183,11 @@ class InProcessGrid(Grid):
         return message_ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Replies to the given messages, each handed over once, in the order of the ids."""
+        """Return the replies to the given messages, in the order of the ids. Each reply is returned once."""
         return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Deliver messages and return the replies in the order sent; ``timeout`` has no effect here."""
+        """Deliver messages and return the replies in the order sent. ``timeout`` has no effect."""
         return self.pull_messages(self.push_messages(messages))
 
     def _deliver(self, message: Message, context: Context) -> Message:

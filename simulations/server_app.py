@@ -1,4 +1,4 @@
-"""The Flower ServerApp of every simulation; ``flwr run simulations --stream`` starts it."""
+"""The Flower ServerApp of every simulation. ``flwr run simulations --stream`` starts it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Train, serve the scenario's requests, and leave a run folder."""
+    """Train, serve the scenario's requests, and write a run folder."""
     asked = scenario_of(context)
     scenario = fitted(asked, _count_nodes(grid))
     if scenario.clients.count != asked.clients.count:
@@ -42,7 +42,7 @@ def main(grid: Grid, context: Context) -> None:
         oracle=bool(context.run_config.get("oracle", False)),
         observer=_log,
     )
-    if not context.run_config.get("out"):  # whoever chose the folder draws them
+    if not context.run_config.get("out"):  # else the command that chose the folder draws the figures
         from fed_unlearn.simulations.report.figures import write_figures
 
         write_figures(results, out / "figures")
@@ -52,7 +52,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _count_nodes(grid: Grid) -> int:
-    """Nodes of the federation, when no more have come for a while: a simulated ServerApp starts before they do."""
+    """Count the nodes once no more have come for a while. A simulated ServerApp starts before its nodes do."""
     count, still = 0, 0
     while count == 0 or still < _STILL_POLLS:
         time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""A scenario as a Task: its model, each client's data, its training."""
+"""A scenario as a Task: its model, each client's data, and its training."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _SETTINGS = {field.name for field in fields(TrainingSettings)}
 
 
 def training_config(section: TrainingSection, seed: int, *, experience: int = 0, arrived: int = 0) -> ConfigRecord:
-    """The training settings of a scenario as the configuration that messages carry.
+    """The training settings of a scenario as the configuration of messages.
 
     Parameters
     ----------
     section : TrainingSection
     seed : int
     experience : int
-        Number, from 1, of the experience of the stream that is trained on; 0 for all that has arrived.
+        The experience to train on, counted from 1, or 0 for all that has arrived.
     arrived : int
-        Number of the last experience that has arrived; 0 for all.
+        The last experience that has arrived, counted from 1, or 0 for all.
     """
     settings = section.model_dump(by_alias=True, exclude={"strategy", "parameters"})
     stream = {"experience": experience, "arrived": arrived} if experience or arrived else {}
@@ -48,21 +48,22 @@ def training_config(section: TrainingSection, seed: int, *, experience: int = 0,
 
 
 def training_settings(config: ConfigRecord) -> TrainingSettings:
-    """The training settings that a message's configuration carries."""
+    """The training settings in the configuration of a message."""
     named: dict[str, Any] = {key.replace("-", "_"): value for key, value in config.items()}
     return TrainingSettings(**{key: value for key, value in named.items() if key in _SETTINGS})
 
 
 def scenario_of(context: Context) -> Scenario:
-    """The scenario that a Flower run was started with: ``scenario``, ``set`` and ``seed`` of its configuration."""
+    """The scenario of a Flower run, given by ``scenario``, ``set`` and ``seed`` of its configuration."""
     return _scenario(*_run_key(context), _nodes(context))
 
 
 def fitted(scenario: Scenario, nodes: int) -> Scenario:
-    """A scenario for a federation of another size: the data is divided among its nodes, requests go round them.
+    """Adapt a scenario to a federation of another size. The data is divided among its nodes.
 
-    ``flwr run`` starts as many nodes as its own configuration says, 2 where it says nothing. Requests that so few
-    cannot serve are left out, with a warning: those that would leave less than two clients, or name one that has left.
+    ``flwr run`` starts as many nodes as its own configuration says, or 2 by default. The client of a request is taken
+    modulo the number of nodes. Requests that would leave fewer than two clients or name a client that has left are left
+    out, with a warning.
     """
     smaller, left_out = _fitted(scenario, nodes)
     for step_id in left_out:
@@ -94,14 +95,14 @@ def _fitted(scenario: Scenario, nodes: int) -> tuple[Scenario, list[str | None]]
 
 
 def _nodes(context: Context) -> int:
-    """Nodes of the federation as a client sees them; 0 on the server."""
+    """The number of nodes that a client is told, or 0 on the server."""
     return int(context.node_config.get("num-partitions", 0))
 
 
 def run_folder(context: Context) -> Path:
-    """Folder of a Flower run: ``out`` of its configuration, else one in the user's home.
+    """The folder of a Flower run: ``out`` of its configuration, or else a folder below ``~/.fed_unlearn``.
 
-    Server and clients agree on it. ``FED_UNLEARN_HOME`` names another home than ``~/.fed_unlearn``.
+    It is the same for server and clients. ``FED_UNLEARN_HOME`` replaces ``~/.fed_unlearn``.
     """
     out = str(context.run_config.get("out", ""))
     if out:
@@ -125,51 +126,46 @@ def _scenario(name: str, overrides: tuple[str, ...], nodes: int) -> Scenario:
 
 @lru_cache(maxsize=256)
 def _data_of(name: str, overrides: tuple[str, ...], nodes: int, client: int) -> ClientData:
-    """A client's data, once a process: Ray's workers make a new task for every message."""
+    """A client's data, loaded once in a process. Ray's workers make a new task for every message."""
     scenario = _scenario(name, overrides, nodes)
     return data_of_client(scenario, source_of(scenario.data), client)
 
 
 def data_of_client(scenario: Scenario, source: ImageSource, client: int) -> ClientData:
-    """What a client of a scenario holds; messages say when its training samples arrive.
+    """The data of a client of a scenario. Messages say when its training samples arrive.
 
     Raises
     ------
     InvalidParameterError
         If the data cannot be divided as the scenario asks.
     """
-    return client_data(
-        source,
-        client,
-        scenario.clients.count,
-        partition=scenario.clients.partition,
-        parameters=scenario.clients.parameters,
-        validation_fraction=scenario.data.validation_fraction,
-        seed=scenario.seed,
-    )
+    return client_data(source, client, scenario.clients.count, **_division(scenario))
 
 
 def training_positions_of(scenario: Scenario, source: ImageSource) -> list[Tensor]:
-    """Where the training samples of each client of a scenario lie in ``source.train``.
+    """The positions in ``source.train`` of the training samples of each client of a scenario.
 
     Raises
     ------
     InvalidParameterError
         If the data cannot be divided as the scenario asks.
     """
-    return training_positions(
-        source,
-        scenario.clients.count,
-        partition=scenario.clients.partition,
-        parameters=scenario.clients.parameters,
-        validation_fraction=scenario.data.validation_fraction,
-        seed=scenario.seed,
-    )
+    return training_positions(source, scenario.clients.count, **_division(scenario))
+
+
+def _division(scenario: Scenario) -> dict[str, Any]:
+    """How a scenario divides its data among clients."""
+    return {
+        "partition": scenario.clients.partition,
+        "parameters": scenario.clients.parameters,
+        "validation_fraction": scenario.data.validation_fraction,
+        "seed": scenario.seed,
+    }
 
 
 @lru_cache(maxsize=2)
 def source_of(data: DataSection) -> ImageSource:
-    """The images of a scenario, loaded once a process.
+    """The images of a scenario, loaded once in a process.
 
     Raises
     ------
@@ -191,28 +187,28 @@ def source_of(data: DataSection) -> ImageSource:
 
 
 class ScenarioTask(Task):
-    """The task of every simulation; all that it needs is in the run's configuration."""
+    """The task of every simulation. The configuration of the run has all that it needs."""
 
     def build_model(self, context: Context) -> nn.Module:
-        """The scenario's model, with fresh weights."""
+        """Build the scenario's model with fresh weights."""
         self._set_threads(context)
         scenario = scenario_of(context)
         source = source_of(scenario.data)
         return new_model(scenario, source)
 
     def load_data(self, context: Context) -> ClientData:
-        """The samples of the client that this message is for."""
+        """Load the samples of the client that the message is for."""
         self._set_threads(context)
         return _data_of(*_run_key(context), _nodes(context), int(context.node_config["partition-id"]))
 
     def train(
         self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator
     ) -> PassCounter:
-        """SGD with the settings of the message."""
+        """Train by SGD with the settings of the message."""
         return train_locally(model, samples, training_settings(config), generator)
 
     def store_folder(self, context: Context) -> Path:
-        """``client-dir`` of the node's configuration, else a folder of the run."""
+        """Return ``client-dir`` of the node's configuration, or else a folder of the run."""
         if context.node_config.get("client-dir"):
             return super().store_folder(context)
         return run_folder(context) / "clients" / self.client_id(context)
@@ -225,7 +221,7 @@ class ScenarioTask(Task):
 
 
 def new_model(scenario: Scenario, source: ImageSource) -> nn.Module:
-    """A scenario's model with fresh weights, the same for the same seed."""
+    """Build a scenario's model with fresh weights, which are the same for the same seed."""
     return build_model(
         scenario.model.name,
         class_count=source.class_count,

@@ -1,4 +1,4 @@
-"""The options of a comparison of methods, one by one: what was given, what was expected."""
+"""Checks of the options of a comparison of methods. Errors say what was given and what was expected."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fed_unlearn.training import TrainingSettings
 
 
 def check_options(settings: MethodBenchSettings) -> None:
-    """Refuse options that contradict each other.
+    """Check that no options contradict each other.
 
     Raises
     ------
     InvalidParameterError
-        Naming both.
+        If two options do. The message names both.
     """
     by_class, by_sample = bool(settings.forget_classes), settings.forget_samples is not None
     if by_class == by_sample:
@@ -39,12 +39,12 @@ def check_options(settings: MethodBenchSettings) -> None:
 
 
 def chosen_device(name: str | None) -> torch.device:
-    """The device of a name that torch knows; CUDA where there is one, else the CPU, where there is no name.
+    """The device of a name. Without a name it is CUDA if there is one, else the CPU.
 
     Raises
     ------
     InvalidParameterError
-        If it cannot be used.
+        If torch cannot use the device.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -74,7 +74,7 @@ def training_settings(settings: MethodBenchSettings) -> TrainingSettings:
 
 
 def repair_settings(settings: MethodBenchSettings, source: ImageSource) -> TrainingSettings | None:
-    """How a model is repaired; None where none is to be.
+    """How a model is repaired, or None if no repair is asked for.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def repair_settings(settings: MethodBenchSettings, source: ImageSource) -> Train
 
 
 def chosen_methods(settings: MethodBenchSettings) -> dict[str, Method]:
-    """The methods asked for with their hyper-parameters, in that order; all that fit where none was asked for.
+    """The methods that were asked for, with their hyper-parameters. Without any, all that serve the scope.
 
     Raises
     ------
@@ -142,12 +142,12 @@ def _fitting(scope: str) -> list[str]:
 
 
 def check_forget(settings: MethodBenchSettings, source: ImageSource) -> None:
-    """Refuse to forget what is not there, or everything.
+    """Check that the data has what is to be forgotten, and more than that.
 
     Raises
     ------
     InvalidDataError
-        Naming what the data has.
+        If it does not. The message says what the data has.
     """
     held = set(source.train.labels.unique().tolist())
     for label in settings.forget_classes:
@@ -170,12 +170,12 @@ def check_forget(settings: MethodBenchSettings, source: ImageSource) -> None:
 
 
 def given_model_parameters(given: tuple[str, ...]) -> dict[str, object]:
-    """``KEY=VALUE`` as parameters of :func:`fed_unlearn.models.build_model`; values in TOML syntax.
+    """Turn ``KEY=VALUE`` texts into parameters of :func:`fed_unlearn.models.build_model`. Values are in TOML syntax.
 
     Raises
     ------
     InvalidParameterError
-        If one is no such pair.
+        If a text is not such a pair.
     """
     parameters = dict[str, object]()
     for item in given:

@@ -1,4 +1,4 @@
-"""The figure of ``fed-unlearn bench methods``: forgetting against retained accuracy, and what it cost."""
+"""The figure of ``fed-unlearn bench methods``: accuracy on forgotten and on other data, and cost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from fed_unlearn.simulations.bench.table import bench_title, short_count
 
 FILE_NAME = "methods.png"
 
-# Okabe and Ito's palette without its yellow; other markers where it begins anew.
+# The palette of Okabe and Ito without yellow. When the colours are used up, the next marker begins.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "v", "P", "X")
 _MARKED = {ORIGINAL: ("black", "*", 260.0), ORACLE: ("black", "D", 90.0)}
@@ -41,18 +41,18 @@ _DPI = 150
 
 
 def write_method_figure(report: MethodBenchReport, folder: Path) -> Path | None:
-    """Draw all models of a comparison that have figures.
+    """Draw all models of a comparison that were measured.
 
     Parameters
     ----------
     report : MethodBenchReport
     folder : Path
-        Made if it is not there; the figure is written in one step.
+        It is made if it does not exist. The figure is written in one step.
 
     Returns
     -------
     Path or None
-        ``methods.png``; None where there is nothing to draw.
+        The path of ``methods.png``, or None if no model was measured.
     """
     rows = [row for row in report.rows if row.forget_accuracy is not None and row.test_retain_accuracy is not None]
     if not rows:
@@ -70,7 +70,7 @@ def _draw(report: MethodBenchReport, rows: Sequence[MethodRow]) -> Figure:
     axes = figure.add_subplot()
     looks = _looks(rows)
     sizes = _Sizes([row.passes for row in rows if row.method not in _MARKED])
-    for row in sorted(rows, key=lambda row: -_area(row, sizes)):  # small ones on top
+    for row in sorted(rows, key=lambda row: -_area(row, sizes)):  # small markers are drawn last, on top
         colour, marker = looks[_base(row)]
         is_open = not row.is_repaired and row.method not in (*_MARKED, REPAIR)
         fill = "none" if is_open else to_rgba(colour, 1.0 if row.method in _MARKED else 0.4)
@@ -84,14 +84,14 @@ def _draw(report: MethodBenchReport, rows: Sequence[MethodRow]) -> Figure:
     axes.set_axisbelow(True)
     figure.suptitle(bench_title(report))
     _explain(figure, rows, sizes)
-    figure.draw_without_rendering()  # labels are put where there is room: the layout must be known
+    figure.draw_without_rendering()  # fixes the layout, which must be known to place labels
     figure.set_layout_engine("none")
     _label(figure, axes, rows, looks, sizes)
     return figure
 
 
 class _Sizes:
-    """Area of a marker by sample passes, on a logarithmic scale: costs differ by orders of magnitude."""
+    """Areas of markers by sample passes. The scale is logarithmic, since costs differ by orders of magnitude."""
 
     def __init__(self, passes: Sequence[int | None]) -> None:
         logarithms = [math.log10(count) for count in passes if count]
@@ -105,7 +105,7 @@ class _Sizes:
         return _SMALLEST + share * (_LARGEST - _SMALLEST)
 
     def examples(self) -> list[int]:
-        """Smallest, middle and largest cost, two digits each."""
+        """The smallest, middle and largest cost, each with two digits."""
         ends = dict.fromkeys((self.low, (self.low + self.high) / 2, self.high))
         return [int(float(f"{10**end:.1e}")) for end in ends if end > 0]
 
@@ -123,7 +123,7 @@ def _place(row: MethodRow) -> tuple[float, float]:
 
 
 def _looks(rows: Sequence[MethodRow]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every method."""
+    """The colour and marker of every method."""
     looks = {name: (colour, marker) for name, (colour, marker, _) in _MARKED.items()}
     looks[REPAIR] = ("#777777", "o")
     others = dict.fromkeys(_base(row) for row in rows if _base(row) not in looks)
@@ -133,7 +133,7 @@ def _looks(rows: Sequence[MethodRow]) -> dict[str, tuple[str, str]]:
 
 
 def _join(axes: Axes, rows: Sequence[MethodRow], looks: dict[str, tuple[str, str]]) -> None:
-    """A thin line from every method to the same with guarded repair."""
+    """Draw a thin line from every method to the same method with guarded repair."""
     alone = {row.method: row for row in rows}
     for row in rows:
         if row.is_repaired and _base(row) in alone:
@@ -160,7 +160,7 @@ def _explain(figure: Figure, rows: Sequence[MethodRow], sizes: _Sizes) -> None:
 def _label(
     figure: Figure, axes: Axes, rows: Sequence[MethodRow], looks: dict[str, tuple[str, str]], sizes: _Sizes
 ) -> None:
-    """Write every method's name beside its first marker, where it covers no marker and no other name."""
+    """Write every method's name beside its first marker, so that it covers no marker and no other name."""
     scale = _DPI / 72
     reaches = [math.sqrt(_area(row, sizes)) / 2 for row in rows]
     centres = [axes.transData.transform(_place(row)) for row in rows]
@@ -188,7 +188,7 @@ def _label(
                 break
         text.set_position(best)
         taken.append(chosen)
-        if ring:  # far from its marker: a line leads there
+        if ring:  # the name is far from its marker: a line connects them
             end = (x + best[0] * scale, y + best[1] * scale)
             data = axes.transData.inverted().transform([(x, y), end])
             axes.plot(data[:, 0], data[:, 1], color=colour, linewidth=0.5, alpha=0.7, zorder=4, scalex=False,
@@ -196,7 +196,7 @@ def _label(
 
 
 def _places(reach: float, width: float, height: float) -> Iterator[tuple[int, float, float]]:
-    """Middles of a name around a marker, in points from its centre, ring after ring; the right side first."""
+    """Places for the middle of a name around a marker, in points from its centre: ring by ring, right side first."""
     for ring in range(14):
         distance = reach + 2 + 10 * ring
         for degrees in (0, 20, -20, 45, -45, 90, -90, 180, 160, -160, 135, -135):

@@ -1,4 +1,4 @@
-"""The figures of one model in a comparison of methods, and what it cost."""
+"""The figures and the cost of one model in a comparison of methods."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from fed_unlearn.simulations.bench.setup import BenchParts, ForgetSplit, drawn
 
 @dataclass
 class Cost:
-    """What a model cost, as in :class:`~fed_unlearn.simulations.bench.results.MethodRow`; None where given."""
+    """What it cost to make a model, as in :class:`~fed_unlearn.simulations.bench.results.MethodRow`.
+
+    All is None for a model that was given.
+    """
 
     seconds: float | None = None
     forward_passes: int | None = None
@@ -30,14 +33,14 @@ class Cost:
     steps: int | None = None
 
     def plus(self, other: Cost) -> Cost:
-        """Both, one after the other."""
+        """Add the cost of a second step."""
         mine, others = dataclasses.astuple(self), dataclasses.astuple(other)
         return Cost(*((left or 0) + (right or 0) for left, right in zip(mine, others, strict=True)))
 
 
 @contextmanager
 def timed(device: torch.device, cost: Cost) -> Iterator[None]:
-    """Add the wall time of a block, work queued on a device included."""
+    """Add the wall time of a block to a cost. Work that is queued on a device counts."""
 
     def now() -> float:
         if device.type == "cuda":
@@ -50,7 +53,7 @@ def timed(device: torch.device, cost: Cost) -> Iterator[None]:
 
 
 class Measures:
-    """The figures of a model, always on the same samples."""
+    """Measures models, all on the same samples."""
 
     def __init__(self, parts: BenchParts, split: ForgetSplit) -> None:
         self._seed, self._classes = parts.settings.seed, split.classes
@@ -60,10 +63,10 @@ class Measures:
         self._outsiders, self._parts, self._retained = same, parts, len(split.retain)
 
     def described(self) -> dict[str, object]:
-        """The sets, for the record."""
+        """Describe the sets that are measured on."""
         return {
-            "fingerprint": self._parts.fingerprint,
-            "class_names": self._parts.class_names,
+            "fingerprint": self._parts.source.fingerprint,
+            "class_names": self._parts.source.class_names,
             "forget_classes": sorted(self._classes),
             "forget_sample_ids": [] if self._classes else self._forget.ids,
             "forget_samples": len(self._forget),

@@ -1,4 +1,4 @@
-"""Unlearning methods side by side, on one model and one data set, without a federation."""
+"""Compare unlearning methods on one model and one data set, without a federation."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ from fed_unlearn.training import TrainingSettings, train_locally
 def run_method_bench(
     settings: MethodBenchSettings, on_progress: Callable[[str], None] = lambda text: None
 ) -> MethodBenchReport:
-    """Compare methods; ``bench.json`` is written after every row, the figure at the end.
+    """Compare methods. ``bench.json`` is written after every row, and the figure at the end.
 
     Parameters
     ----------
     settings : MethodBenchSettings
     on_progress : callable
-        Told what begins, and every row as it is there.
+        Called with a line of text when a step begins and when a row is measured.
 
     Returns
     -------
     MethodBenchReport
-        Complete. A method that fails, by its own words, is a row with ``error``.
+        The complete report. A method that fails is a row with ``error``.
 
     Raises
     ------
     FedUnlearnError
-        If something that was asked for cannot be; nothing is trained or written then.
+        If a setting cannot be used. Nothing is trained or written then.
     RunFailedError
         If the model cannot be trained.
     KeyboardInterrupt
-        After saying where the rows so far are.
+        On Ctrl-C, after telling where the rows so far are.
     """
     out = usable_folder(settings.out, FILE_NAME)
     parts = prepare_bench(settings)
@@ -78,7 +78,7 @@ def run_method_bench(
 
 
 class _Bench:
-    """One comparison: row after row, on disk after each."""
+    """One comparison. It makes and measures one model after another, and saves the report after each."""
 
     def __init__(self, parts: BenchParts, out: Path, on_progress: Callable[[str], None]) -> None:
         self._parts, self._out, self._on_progress = parts, out, on_progress
@@ -96,9 +96,9 @@ class _Bench:
         )
 
     def _warm_up(self) -> None:
-        """One step that nobody measures: the first one on a machine or a device pays for its set-up."""
-        model = self._parts.fresh_model()
-        samples = self._parts.train.subset(torch.arange(min(64, len(self._parts.train))))
+        """Train for one step that is not measured. The first step on a device includes its set-up."""
+        model, train = self._parts.fresh_model(), self._parts.source.train
+        samples = train.subset(torch.arange(min(64, len(train))))
         train_locally(model, samples, TrainingSettings(), torch.Generator().manual_seed(0))
 
     def run(self) -> MethodBenchReport:
@@ -131,9 +131,10 @@ class _Bench:
     def _original(self) -> tuple[nn.Module, Cost]:
         if self._settings.checkpoint is not None:
             return self._parts.model, Cost()
-        self._on_progress(f"training {self._settings.model} on {len(self._parts.train)} samples")
+        train = self._parts.source.train
+        self._on_progress(f"training {self._settings.model} on {len(train)} samples")
         try:
-            return self._trained(self._parts.train)
+            return self._trained(train)
         except UnlearningDivergedError as error:
             raise RunFailedError(str(error)) from error
 
@@ -142,7 +143,7 @@ class _Bench:
         return model, self._train(model, samples, self._parts.training, "train")
 
     def _train(self, model: nn.Module, samples: ImageSet, training: TrainingSettings, purpose: str) -> Cost:
-        """Train in place, with the same draws for every model."""
+        """Train in place. Every model sees the same random draws."""
         cost = Cost()
         with timed(self._parts.device, cost):
             passes = train_locally(model, samples, training, seeded_generator(self._settings.seed, "bench", purpose))
@@ -152,7 +153,7 @@ class _Bench:
         return cost
 
     def _compare(self, name: str, method: Method, model: nn.Module) -> None:
-        """Rows of one method: alone, and with guarded repair where that is asked for."""
+        """Add the row of one method, and the row with guarded repair if that is asked for."""
         self._on_progress(f"{name} ...")
         split, cost = self._split, Cost()
         given_retain = self._settings.with_retain or method.requires_retain
@@ -166,7 +167,7 @@ class _Bench:
                     generator=seeded_generator(self._settings.seed, "bench", "unlearn", name),
                     unseen=self._parts.unseen,
                 )
-        except Exception as error:  # another package's method may raise anything, and a device run out of memory
+        except Exception as error:  # a method of another package may raise anything, and a device may lack memory
             own = isinstance(error, FedUnlearnError)
             self._put(MethodRow(method=name, error=str(error) if own else f"{type(error).__name__}: {error}"))
             return
@@ -184,7 +185,7 @@ class _Bench:
             )
 
     def _repaired_alone(self, model: nn.Module) -> tuple[nn.Module, Cost, None]:
-        """Guarded repair of the given model: its own answers among other classes are the guard labels."""
+        """Repair the given model. The guard labels are its own best answers among the classes that stay."""
         forget, cost = self._split.forget, Cost(forward_passes=len(self._split.forget))
         with timed(self._parts.device, cost):
             labels = nearest_allowed(predict_logits(model, forget), forget.labels, self._split.classes)
@@ -199,7 +200,7 @@ class _Bench:
         return model, before.plus(self._train(model, mixed, training, "repair"))
 
     def _add(self, name: str, make: Callable[[], tuple[nn.Module, Cost, bool | None]]) -> None:
-        """Make a model, measure it and put it down; one that fails by the library's own words is put down too."""
+        """Make a model and add its row. An error of the library becomes a row with ``error``."""
         try:
             model, cost, converged = make()
             self._put(self._measures.row(name, model, cost, converged))

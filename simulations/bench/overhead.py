@@ -1,4 +1,4 @@
-"""What the federation costs: the same training as a plain PyTorch loop, in process, and on Ray."""
+"""What the federation costs: the same training is timed as a plain PyTorch loop, in process, and on Ray."""
 
 from __future__ import annotations
 
@@ -34,16 +34,17 @@ Way = Callable[[Path], tuple[float, Arrays | None]]
 
 @dataclass(frozen=True)
 class OverheadRow:
-    """One way to run the training.
+    """The times of one way to run the training.
 
     Attributes
     ----------
     name : str
         ``loop``, ``inprocess`` or ``ray``.
     seconds : tuple of float
-        Of the training rounds, one entry a repetition.
+        Seconds of the training rounds, one entry for each repetition.
     wall_seconds : tuple of float
-        Of everything: start of the engine, identification of clients and the audit that accepts the model included.
+        Seconds of everything, with the start of the engine, the identification of clients and the audit that accepts
+        the model.
     """
 
     name: str
@@ -52,22 +53,24 @@ class OverheadRow:
 
     @property
     def median(self) -> float:
-        """Median of the training rounds' seconds."""
+        """The median of ``seconds`` over the repetitions."""
         return statistics.median(self.seconds)
 
 
 @dataclass(frozen=True)
 class OverheadReport:
-    """What was measured.
+    """The times of all ways to run the training.
 
     Attributes
     ----------
     rows : tuple of OverheadRow
-        The plain loop first.
+        The plain loop is first.
     arrays_equal : bool
-        Whether loop and in-process engine end with the same arrays, bit for bit.
-    threads, rounds : int
-        Torch threads of loop and in-process engine, and training rounds.
+        Whether the loop and the in-process engine end with the same arrays, bit for bit.
+    threads : int
+        Torch threads of the loop and of the in-process engine.
+    rounds : int
+        Training rounds.
     """
 
     rows: tuple[OverheadRow, ...]
@@ -76,7 +79,7 @@ class OverheadReport:
     rounds: int
 
     def ratio(self, row: OverheadRow) -> float:
-        """Median over repetitions of a row's seconds by the loop's of the same repetition."""
+        """The median, over repetitions, of a row's seconds divided by the loop's seconds."""
         return statistics.median(mine / plain for mine, plain in zip(row.seconds, self.rows[0].seconds, strict=True))
 
 

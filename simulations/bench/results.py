@@ -1,4 +1,4 @@
-"""``bench.json``: what ``fed-unlearn bench methods`` measured, the source of its table and its figure."""
+"""``bench.json``, the results of ``fed-unlearn bench methods``. Its table and figure are made from it."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ REPAIRED_SUFFIX = f" + {REPAIR}"
 
 @dataclass(frozen=True, kw_only=True)
 class MethodRow:
-    """One model: as given, unlearned by a method, repaired, or the oracle.
+    """The figures of one model: the original, one unlearned by a method, a repaired one, or the oracle.
 
     Attributes
     ----------
     method : str
-        ``original``, ``oracle``, ``guarded repair``, a method's name, or that and ``+ guarded repair``.
+        ``original``, ``oracle``, ``guarded repair``, a method's name, or a method's name and ``+ guarded repair``.
     forget_accuracy, retain_accuracy : float or None
-        Top-1 on D_f and on (a part of) D_r, training samples.
+        Top-1 accuracy on training samples: on the forget set, and on the retain set or a part of it.
     test_forget_accuracy, test_retain_accuracy : float or None
-        Top-1 on test samples of the forgotten classes and of the others; where single samples are forgotten None and
-        all test samples.
+        Top-1 accuracy on test samples of the forgotten classes, and of the other classes. If single samples are
+        forgotten, the first is None and the second is measured on all test samples.
     membership_auc : float or None
-        Of the loss-threshold attack that tells D_f from test samples of the same classes.
+        AUC of the loss-threshold attack that tells the forget set from test samples of the same classes.
     membership_auc_interval : (float, float) or None
-        Its 95 % bootstrap interval.
+        The 95 % bootstrap interval of ``membership_auc``.
     seconds : float or None
-        Wall time of what led from the given model to this one, or of training; None for a checkpoint.
+        Wall time that it took to make this model from the original, or to train it. None for a checkpoint.
     forward_passes, backward_passes : int or None
-        Samples pushed through in that time.
+        Samples that passed through a model in that time.
     steps : int or None
         Optimizer steps.
     converged : bool or None
-        Whether the method says that its own aim was met, before any repair.
+        Whether the method reports that it reached its aim, before any repair.
     error : str or None
         Why there are no figures.
     """
@@ -60,7 +60,7 @@ class MethodRow:
 
     @property
     def passes(self) -> int | None:
-        """Sample passes, a backward pass counted as two forward; None where nothing was counted."""
+        """Sample passes. A backward pass counts as two. None if nothing was counted."""
         if self.forward_passes is None or self.backward_passes is None:
             return None
         return self.forward_passes + 2 * self.backward_passes
@@ -80,16 +80,19 @@ class MethodBenchReport:
     rows : tuple of MethodRow
     scope : str
         ``class`` or ``sample``.
-    seed, threads : int
-        ``threads`` of torch.
+    seed : int
+    threads : int
+        Threads of torch.
     device : str
+        The device of torch, with the name of the GPU.
     settings : mapping
-        As asked for, with what was left to defaults filled in.
+        The settings of the comparison, with defaults filled in.
     methods : mapping
-        Hyper-parameters of every method.
+        The hyper-parameters of every method, by its name.
     data : mapping
-        Sizes of all sets, the classes or the ids of the samples to forget, and the data's fingerprint.
+        The sizes of all sets, the classes or the ids of the samples to forget, and the data's fingerprint.
     versions : mapping of str to str
+        Versions of Python and of packages.
     complete : bool
         False until the last row is measured.
     """
@@ -111,6 +114,6 @@ class MethodBenchReport:
         return any(row.error is not None for row in self.rows)
 
     def save(self, folder: Path) -> None:
-        """Write ``bench.json`` in one step: readers see the old file or the new one, both complete JSON."""
+        """Write ``bench.json`` in one step. A reader sees the old file or the new one, never a part."""
         body = dataclasses.asdict(self)
         write_atomically(folder / FILE_NAME, (json.dumps(body, indent=1, allow_nan=False, default=str) + "\n").encode())

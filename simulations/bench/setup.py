@@ -1,4 +1,4 @@
-"""From the settings of a comparison to its parts, all checked before anything is trained."""
+"""The parts of a comparison, made from its settings and checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -31,40 +31,37 @@ from fed_unlearn.training import TrainingSettings
 
 @dataclass(frozen=True, kw_only=True)
 class BenchParts:
-    """Everything that a comparison needs, sound and on its device.
+    """Everything that a comparison needs, checked and on its device.
 
     Attributes
     ----------
     settings : MethodBenchSettings
     methods : dict of str to Method
-        In the order asked for, with their hyper-parameters.
-    train, test : ImageSet
-        ``test`` is without ``unseen``.
+        The methods with their hyper-parameters, in the order asked for.
+    source : ImageSource
+        The data set. Models are trained on all of its training samples.
+    test : ImageSet
+        Its test samples without ``unseen``.
     unseen : ImageSet or None
         Test samples that only methods may read.
-    class_names : tuple of str
-    fingerprint : str
-        Of the data set.
     model : nn.Module
-        The checkpoint's, or one with fresh weights.
+        The model of the checkpoint, or one with fresh weights.
     oracle : nn.Module or None
-        The oracle checkpoint's.
+        The model of the oracle's checkpoint.
     training : TrainingSettings
-        Of the model and of the oracle, where they are trained.
+        How the model and the oracle are trained, if they are.
     repair : TrainingSettings or None
-        Of guarded repair.
+        How guarded repair trains.
     model_parameters : dict of str to object
-        As the model was built with.
+        The parameters that the model was built with.
     device : torch.device
     """
 
     settings: MethodBenchSettings
     methods: Mapping[str, Method]
-    train: ImageSet
+    source: ImageSource
     test: ImageSet
     unseen: ImageSet | None
-    class_names: tuple[str, ...]
-    fingerprint: str
     model: nn.Module
     oracle: nn.Module | None
     training: TrainingSettings
@@ -73,25 +70,19 @@ class BenchParts:
     device: torch.device
 
     def fresh_model(self) -> nn.Module:
-        """The untrained model, with the same initial weights every time."""
-        return build_model(
-            self.settings.model,
-            class_count=len(self.class_names),
-            image_shape=self.train.image_shape,
-            seed=self.settings.seed,
-            parameters=self.model_parameters,
-        ).to(self.device)
+        """Build the model without training, with the same initial weights every time."""
+        return _model(self.settings, self.source, self.model_parameters, None).to(self.device)
 
 
 @dataclass(frozen=True)
 class ForgetSplit:
-    """The training samples, divided.
+    """The training samples, divided into those to forget and those to keep.
 
     Attributes
     ----------
     forget, retain : ImageSet
     classes : frozenset of int
-        Forgotten classes; empty where single samples are forgotten.
+        The forgotten classes. Empty if single samples are forgotten.
     """
 
     forget: ImageSet
@@ -100,12 +91,12 @@ class ForgetSplit:
 
 
 def prepare_bench(settings: MethodBenchSettings) -> BenchParts:
-    """Load and check all parts of a comparison; nothing is trained and nothing written.
+    """Load and check all parts of a comparison. Nothing is trained and nothing is written.
 
     Raises
     ------
     FedUnlearnError
-        Naming the option, what was given and what was expected.
+        If a setting cannot be used. The message names the option, what was given and what was expected.
     """
     check_options(settings)
     device = chosen_device(settings.device)
@@ -124,11 +115,9 @@ def prepare_bench(settings: MethodBenchSettings) -> BenchParts:
     return BenchParts(
         settings=settings,
         methods=methods,
-        train=source.train,
+        source=source,
         test=test,
         unseen=unseen,
-        class_names=source.class_names,
-        fingerprint=source.fingerprint,
         model=model,
         oracle=oracle,
         training=training,
@@ -141,15 +130,15 @@ def prepare_bench(settings: MethodBenchSettings) -> BenchParts:
 def split_samples(parts: BenchParts, model: nn.Module) -> ForgetSplit:
     """Divide the training samples into those to forget and those to keep.
 
-    Single samples are drawn by the seed among those that the model has right: nothing can be seen to be forgotten in
-    the others.
+    Single samples are drawn by the seed among those that the model classifies correctly. In the others, forgetting
+    could not be seen.
 
     Raises
     ------
     InvalidDataError
-        If the model has too few samples right.
+        If the model classifies too few samples correctly.
     """
-    train, count = parts.train, parts.settings.forget_samples
+    train, count = parts.source.train, parts.settings.forget_samples
     if count is None:
         classes = torch.tensor(sorted(set(parts.settings.forget_classes)))
         chosen = torch.isin(train.labels, classes)
@@ -170,13 +159,13 @@ def split_samples(parts: BenchParts, model: nn.Module) -> ForgetSplit:
 
 
 def drawn(positions: Tensor, count: int, seed: int, purpose: str) -> Tensor:
-    """``count`` of the positions, or all where there are fewer, by the seed; ascending, int64."""
+    """Draw ``count`` of the positions by the seed, or all if there are fewer. The result is ascending, int64."""
     order = torch.randperm(len(positions), generator=seeded_generator(seed, "bench", purpose))
     return positions[order[:count]].sort().values
 
 
 def _without_unseen(settings: MethodBenchSettings, test: ImageSet, is_read: bool) -> tuple[ImageSet, ImageSet | None]:
-    """Test samples, and those set aside, as many of each class as there are of the others."""
+    """Divide test samples into those to measure on and those set aside, which are balanced between classes."""
     classes = test.labels.unique()
     tenth = max(len(test) // 10, len(classes)) if is_read else 0
     count = tenth if settings.unseen is None else settings.unseen
@@ -191,7 +180,7 @@ def _without_unseen(settings: MethodBenchSettings, test: ImageSet, is_read: bool
     if count == 0:
         return test, None
     order = torch.randperm(len(test), generator=seeded_generator(settings.seed, "bench", "unseen"))
-    rank = torch.empty_like(order)  # of each sample among those of its class
+    rank = torch.empty_like(order)  # of each sample within its class, in the random order
     for label in classes:
         own = order[test.labels[order] == label]
         rank[own] = torch.arange(len(own))
@@ -201,9 +190,9 @@ def _without_unseen(settings: MethodBenchSettings, test: ImageSet, is_read: bool
 
 
 def _model_parameters(settings: MethodBenchSettings, checkpoint: Path | None) -> dict[str, object]:
-    """What a checkpoint's shapes tell, and what was given, which goes before."""
-    told = {} if checkpoint is None else checkpoint_parameters(settings.model, checkpoint)
-    return {**told, **given_model_parameters(settings.model_parameters)}
+    """The parameters that the checkpoint's shapes imply, overridden by those that were given."""
+    implied = {} if checkpoint is None else checkpoint_parameters(settings.model, checkpoint)
+    return {**implied, **given_model_parameters(settings.model_parameters)}
 
 
 def _model(

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fed_unlearn.simulations.bench.results import REPAIR, MethodBenchReport, MethodRow
-from fed_unlearn.simulations.report.layout import plain_table
+from fed_unlearn.simulations.report.layout import plain_table, print_line
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.bench.overhead import OverheadReport
@@ -27,18 +27,18 @@ def print_bench(report: MethodBenchReport, folder: Path, console: Console) -> No
     ----------
     report : MethodBenchReport
     folder : Path
-        That it was written to.
+        The folder that it was written to.
     console : Console
-        Of rich; 80 columns are enough.
+        A console of rich, at least 80 columns wide.
     """
     console.print(bench_table(report))
     lines = [f"{row.method} failed: {row.error}" for row in report.rows if row.error is not None]
     for line in (*lines, f"results in {folder}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, line)
 
 
 def print_overhead(report: OverheadReport) -> None:
-    """Print what the engines cost beside the plain loop."""
+    """Print what the engines cost, compared with the plain loop."""
     table = plain_table("training as", "median seconds", "to the loop", "with start and checks")
     for row in report.rows:
         walls = sorted(row.wall_seconds)
@@ -52,7 +52,7 @@ def print_overhead(report: OverheadReport) -> None:
 
 
 def bench_table(report: MethodBenchReport) -> Table:
-    """Table of all models: accuracies, the membership attack with its interval, and what each model cost."""
+    """A table with a row for each model: accuracies, the membership attack with its interval, and costs."""
     table = Table(
         title=bench_title(report),
         caption="below each AUC its 95 % interval; passes are samples pushed through a model",
@@ -70,7 +70,7 @@ def bench_table(report: MethodBenchReport) -> Table:
 
 
 def short_count(count: int) -> str:
-    """A count in at most five characters: 998, 45.0k, 1.20M."""
+    """Write a count in at most five characters, such as 998, 45.0k or 1.20M."""
     for bound, divisor, unit in ((1_000, 1, ""), (999_500, 1_000, "k"), (10**12, 1_000_000, "M")):
         if count < bound:
             number = count / divisor
@@ -80,7 +80,7 @@ def short_count(count: int) -> str:
 
 
 def bench_title(report: MethodBenchReport) -> str:
-    """How many samples of what were to be forgotten, and the seed."""
+    """Say how many samples were to be forgotten, of which classes, and the seed."""
     return f"{report.data.get('forget_samples')} samples to forget, {_target_words(report)}; seed {report.seed}"
 
 

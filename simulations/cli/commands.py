@@ -1,4 +1,4 @@
-"""The command ``fed-unlearn``; whatever is heavy is imported by the commands that need it."""
+"""The command ``fed-unlearn``. Commands import heavy libraries only when they run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ app.add_typer(bench, name="bench")
 
 
 def main() -> None:
-    """Run the command line and exit with its code; errors of the user are one line each, without traceback."""
+    """Run the command line and exit with its code. A user's error is printed as one line, without a traceback."""
     sys.exit(run_command(sys.argv[1:]))
 
 
@@ -39,13 +39,13 @@ def run_command(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments : list of str
-        Without the program's name.
+        The arguments, without the program's name.
 
     Returns
     -------
     int
-        The exit code: 0 all requests committed; 1 some request failed or was rejected, or the engine did;
-        2 bad input; 130 interrupted.
+        The exit code: 0 if all requests were committed, 1 if a request was not or the engine failed, 2 for bad input,
+        130 if the run was interrupted.
     """
     try:
         code = app(args=arguments, prog_name="fed-unlearn", standalone_mode=False)

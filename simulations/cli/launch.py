@@ -1,4 +1,4 @@
-"""From what was asked for on the command line to a run folder: checks first, then the engine, then the report."""
+"""``fed-unlearn run``: check the order, run it on an engine, print and draw the results."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.simulations.cli.run_order import RunOrder
+from fed_unlearn.simulations.report.layout import print_line
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE, holds_a_run, make_folder, usable_folder
 from fed_unlearn.simulations.run.logs import quiet_flower
 from fed_unlearn.simulations.run.results import FILE_NAME, RunFailedError, RunResults
@@ -32,14 +33,14 @@ def launch(order: RunOrder, console: Console) -> RunResults | None:
     Returns
     -------
     RunResults or None
-        None where the engine did not bring the run to its end; the reason is printed.
+        None if the engine did not finish the run. The reason is printed then.
 
     Raises
     ------
     FedUnlearnError
-        If something that was asked for cannot be; nothing is written then.
+        If the order cannot be carried out. Nothing is written then.
     KeyboardInterrupt
-        After saying where the results so far are.
+        On Ctrl-C, after printing where the results so far are.
     """
     if order.engine == "inprocess" and (order.gpus_per_client or order.gpus):
         raise InvalidParameterError(f"--gpus-per-client {order.gpus_per_client:g}: expected 0 without --engine ray")
@@ -60,7 +61,7 @@ def launch(order: RunOrder, console: Console) -> RunResults | None:
             where = "nothing was measured yet"
             if is_new:
                 shutil.rmtree(out, ignore_errors=True)
-        console.print(f"interrupted; {where}", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"interrupted; {where}")
         raise
     if results is not None:
         _report(results, out, console)
@@ -84,13 +85,7 @@ def _to_resume(order: RunOrder) -> tuple[Scenario, Path]:
 
 
 def _chosen_folder(order: RunOrder, scenario: Scenario) -> Path:
-    """The run folder, absolute: the one asked for, or the first free one of ``runs/NAME-seedN[-ray]``, ``...-2``.
-
-    Raises
-    ------
-    OutputFolderError
-        If the one asked for cannot become a run folder. Nothing is made yet.
-    """
+    """The absolute path of the run folder: as ordered, or the first that is free of ``runs/NAME-seedN``, ``...-2``."""
     if order.out is None:
         suffix = "" if order.engine == "inprocess" else f"-{order.engine}"
         base = Path.cwd() / "runs" / f"{scenario.name}-seed{scenario.seed}{suffix}"
@@ -131,7 +126,7 @@ def _run_in_process(order: RunOrder, scenario: Scenario, out: Path, console: Con
 
 @contextmanager
 def _never_missing_an_interrupt(observer: Observer) -> Iterator[Observer]:
-    """An observer that raises KeyboardInterrupt at the next event where Ctrl-C was swallowed (in a destructor, say)."""
+    """Make an observer that raises KeyboardInterrupt once more if other code, such as a destructor, swallowed it."""
     if threading.current_thread() is not threading.main_thread():
         yield observer
         return
@@ -168,19 +163,19 @@ def _run_on_ray(order: RunOrder, scenario: Scenario, out: Path, console: Console
     )
     if run.completed:
         return RunResults.load(out)
-    console.print(f"the run ended {run.status}: {run.error_line}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"its log is in {out}", markup=False, highlight=False, soft_wrap=True)
+    print_line(console, f"the run ended {run.status}: {run.error_line}")
+    print_line(console, f"its log is in {out}")
     return None
 
 
 def _print_log_line(line: str, console: Console) -> None:
-    """Show what fed_unlearn says and whatever is no ordinary message of Flower; all of it is in ``log.txt``."""
+    """Print messages of fed_unlearn, and Flower's from warnings on. The file ``log.txt`` has all of them."""
     if line.startswith(_NOISE):
         return
     level, separator, text = line.partition(" :")
     _, own, said = text.partition("fed_unlearn: ")
     if own or not separator or level not in ("INFO", "DEBUG"):
-        console.print(said if own else line, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, said if own else line)
 
 
 def _report(results: RunResults, out: Path, console: Console) -> None:
@@ -189,4 +184,4 @@ def _report(results: RunResults, out: Path, console: Console) -> None:
 
     print_results(results, console)
     write_figures(results, out / "figures")
-    console.print(f"results in {out}", markup=False, highlight=False, soft_wrap=True)
+    print_line(console, f"results in {out}")

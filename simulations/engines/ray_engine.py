@@ -1,4 +1,4 @@
-"""The Ray engine: ``flwr run`` driven for the user, with the true outcome at the end."""
+"""The Ray engine: it starts ``flwr run`` for the user, and reports how the run really ended."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ _LAST_LINES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class RayResources:
-    """How many clients there are and what each may use.
+    """The number of clients and the resources of each.
 
     Parameters
     ----------
     clients : int
         Simulated nodes.
     cpus_per_client, gpus_per_client : float
-        Shares of the machine that one client holds while it works; as many clients work side by side as fit.
+        CPUs and GPUs that one client holds while it works. As many clients work in parallel as the machine allows.
     cpus : int, optional
-        CPUs that Ray may use; all that this process may use where none is given.
+        CPUs that Ray may use. Default: those that this process may use.
     gpus : int, optional
-        GPUs that Ray believes in; those it finds where none is given. More than there are is good for
-        tests only.
+        GPUs that Ray assumes. Default: those that it finds. More than there are is useful in tests only.
     """
 
     clients: int
@@ -51,12 +50,12 @@ class RayResources:
             raise InvalidParameterError(f"--gpus-per-client {self.gpus_per_client}: expected 0 or more")
 
     def federation(self) -> dict[str, float | int]:
-        """The settings in the words of ``flwr run --federation-config``.
+        """The settings as ``flwr run --federation-config`` takes them.
 
         Raises
         ------
         InvalidParameterError
-            If clients ask for GPUs and there are not enough for one of them.
+            If clients need GPUs and there are too few for one client.
         """
         if self.gpus is None and self.gpus_per_client > 0:
             _check_gpus(self.gpus_per_client)
@@ -77,11 +76,11 @@ class RayRun:
     Attributes
     ----------
     run_id : str
-        Flower's.
+        The run id of Flower.
     status : str
-        ``finished:completed``, ``finished:failed`` or ``finished:stopped``, as ``flwr ls`` has it.
+        ``finished:completed``, ``finished:failed`` or ``finished:stopped``, as in ``flwr ls``.
     last_lines : tuple of str
-        The end of its log.
+        The last lines of its log.
     """
 
     run_id: str
@@ -90,12 +89,12 @@ class RayRun:
 
     @property
     def completed(self) -> bool:
-        """Whether the ServerApp came to its end."""
+        """Whether the ServerApp ended without an error."""
         return self.status == "finished:completed"
 
     @property
     def error_line(self) -> str:
-        """The last line that names an error, else the last of all."""
+        """The last line that names an error, or else the last line."""
         errors = [line for line in self.last_lines if _ERROR.match(line)]
         return (errors or list(self.last_lines) or ["no log"])[-1]
 
@@ -113,13 +112,12 @@ def run_on_ray(
     Parameters
     ----------
     out : Path
-        The run folder, with the resolved ``scenario.toml`` in it.
+        The run folder. The resolved ``scenario.toml`` is in it.
     resources_ : RayResources
-        Clients and what each may use.
     oracle : bool
-        Whether the retrain oracle is trained too.
+        Whether the retrain oracle is trained.
     app : Path, optional
-        Folder of another Flower app that takes the same settings.
+        The folder of another Flower app that takes the same settings.
     on_line : callable
         Called with every line that the run prints.
 
@@ -132,7 +130,7 @@ def run_on_ray(
     EngineError
         If the runtime does not start or does not answer.
     KeyboardInterrupt
-        After the run was stopped and every process ended.
+        On Ctrl-C, after the run was stopped and all of its processes ended.
     """
     out = out.resolve()
     settings = {"scenario": str(out / "scenario.toml"), "out": str(out), "oracle": oracle, "engine": "ray"}
@@ -167,7 +165,7 @@ def _cleaned(lines: Iterator[str]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let nothing but the end of the process interrupt what is being put away."""
+    """Ignore Ctrl-C while the run is being stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""A local SuperLink of one's own: started on a free port, used through the ``flwr`` command, ended for certain."""
+"""A local SuperLink for one run: it starts on a free port, is used through the ``flwr`` command, and always ends."""
 
 from __future__ import annotations
 
@@ -29,20 +29,19 @@ _CONNECTION = "own"
 
 
 class EngineError(FedUnlearnError, RuntimeError):
-    """Flower's runtime could not be started, or does not answer as expected."""
+    """Raised if Flower's runtime does not start or does not answer as expected."""
 
 
 class LocalSuperLink:
-    """A SuperLink with Flower's simulation runtime, for the length of a ``with`` block.
+    """A SuperLink with Flower's simulation runtime, which runs until the ``with`` block ends.
 
-    It has a Flower home of its own in a temporary folder, so that neither the user's connections nor a
-    SuperLink that is already running are touched. At the end every process that was started below it is
-    ended, Ray's included.
+    Its Flower home is a temporary folder, so that the user's connections and a SuperLink that already runs are not
+    touched. At the end all processes that it started are ended, with those of Ray.
 
     Parameters
     ----------
     log_file : Path
-        Where the SuperLink's own output goes.
+        The file that the SuperLink's output is written to.
     """
 
     def __init__(self, log_file: Path) -> None:
@@ -77,7 +76,7 @@ class LocalSuperLink:
         Raises
         ------
         EngineError
-            If it fails; with what it said.
+            If it fails. The message has what it printed.
         """
         command = [_script("flwr"), *arguments, "--format", "json"]
         try:
@@ -101,11 +100,11 @@ class LocalSuperLink:
         Parameters
         ----------
         app : Path
-            Folder with the app's ``pyproject.toml``.
+            The folder of the app's ``pyproject.toml``.
         federation : mapping
             Simulation settings such as ``num-supernodes``.
         settings : mapping
-            Overrides of the app's ``[tool.flwr.app.config]``.
+            Values that override the app's ``[tool.flwr.app.config]``.
         """
         written = " ".join(f"{key}={value}" for key, value in federation.items())
         overrides = [part for key, value in settings.items() for part in ("-c", f"{key}={_toml(value)}")]
@@ -113,7 +112,7 @@ class LocalSuperLink:
         return str(answer["run-id"])
 
     def log_lines(self, run_id: str) -> Iterator[str]:
-        """Lines that a run prints, as they come, until it ends."""
+        """Yield the lines that a run prints until it ends."""
         process = subprocess.Popen(
             [_script("flwr"), "log", run_id, _CONNECTION, "--stream"], env=self._environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, errors="replace", start_new_session=True,
@@ -125,12 +124,12 @@ class LocalSuperLink:
             process.wait()
 
     def status(self, run_id: str) -> str:
-        """True status of a run, such as ``running`` or ``finished:completed``."""
+        """The status of a run, such as ``running`` or ``finished:completed``."""
         runs = cast(Sequence[Mapping[str, object]], self.call("ls", _CONNECTION, "--run-id", run_id)["runs"])
         return str(runs[0]["status"])
 
     def final_status(self, run_id: str) -> str:
-        """Status of a run whose log has ended, waiting until Flower has written it down."""
+        """Wait until Flower has recorded the status of a run whose log has ended, and return it."""
         deadline = time.monotonic() + _ANSWER_SECONDS
         while not (status := self.status(run_id)).startswith("finished"):
             if time.monotonic() > deadline:
@@ -139,7 +138,7 @@ class LocalSuperLink:
         return status
 
     def stop_run(self, run_id: str) -> None:
-        """Stop a run that is still going."""
+        """Stop a run."""
         self.call("stop", run_id, _CONNECTION)
 
     def _start(self, port: int) -> None:
@@ -219,7 +218,7 @@ def _is_healthy(port: int) -> bool:
 
 
 def _processes_below(home: Path, superlink: subprocess.Popen[bytes]) -> list[int]:
-    """Ids of all processes that inherited this Flower home; where there is no ``/proc``, the SuperLink alone."""
+    """The ids of all processes that inherited this Flower home. Without ``/proc`` it is the SuperLink's alone."""
     folder = Path("/proc")
     if not folder.is_dir():
         return [superlink.pid] if superlink.poll() is None else []

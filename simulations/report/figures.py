@@ -1,4 +1,4 @@
-"""Three figures of a run, drawn from its results alone."""
+"""Three figures of a run, drawn from ``results.json``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fed_unlearn.simulations.run.results import HistoryPoint, RequestResult, Run
 
 TIMELINE, REQUESTS, RELAPSE = "timeline.png", "requests.png", "relapse.png"
 
-# Okabe and Ito's palette: told apart with every common kind of colour vision.
+# The palette of Okabe and Ito. People with any common kind of colour vision can distinguish its colours.
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _YELLOW, _GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#F0E442", "#999999",
 )  # fmt: skip
@@ -34,21 +34,21 @@ _DPI = 150
 
 
 def write_figures(results: RunResults, folder: Path) -> list[Path]:
-    """Draw what a run has measured.
+    """Draw the figures of a run.
 
     Parameters
     ----------
     results : RunResults
-        Complete or not.
+        The results of a run, complete or not.
     folder : Path
-        Made if it is not there; existing figures are replaced.
+        It is made if it does not exist. Existing figures are replaced.
 
     Returns
     -------
     list of Path
-        ``timeline.png``: test accuracy over all rounds with every request marked. ``requests.png``: bars of every
-        request before, after its unlearn round, at the end, and of the oracle. ``relapse.png``: accuracy on what
-        was forgotten earlier after every later event. Those without anything to show are left out.
+        ``timeline.png`` shows the test accuracy over all rounds, with every request marked. ``requests.png`` shows
+        bars for every request: before it, after its unlearn round, at the end, and of the oracle. ``relapse.png``
+        shows the accuracy on forgotten data after every later event. A figure without data is left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {TIMELINE: _timeline(results), REQUESTS: _requests(results), RELAPSE: _relapse(results)}
@@ -94,7 +94,7 @@ def _mark_requests(axes: Axes, requests: Sequence[tuple[HistoryPoint, RequestRes
 
 
 def _mark_forgotten(axes: Axes, requests: Sequence[tuple[HistoryPoint, RequestResult]]) -> None:
-    """How far every class request took the accuracy on its own classes down."""
+    """Draw a line from the accuracy on the request's classes before each class request to the one after it."""
     labels = {"before": "classes of the request, before", "after": "classes of the request, after"}
     for point, request in requests:
         before = None if request.before is None else request.before.test_forget_accuracy
@@ -165,7 +165,9 @@ def _relapse(results: RunResults) -> Figure | None:
     targets = {request.id: target_words(request) for request in results.requests}
     for number, (request_id, values) in enumerate(series.items()):
         colour, _, line = _LINES[number % len(_LINES)]
-        marker = _LINES[(number + number // len(_LINES)) % len(_LINES)][1]  # no two lines alike where colours run out
+        marker = _LINES[(number + number // len(_LINES)) % len(_LINES)][
+            1
+        ]  # with more lines than colours, no two lines look alike
         axes.plot(list(values), list(values.values()), color=colour, marker=marker, linestyle=line, clip_on=False,
                   zorder=3, label=f"{request_id}: {targets[request_id]}")  # fmt: skip
     highest = max(max(values.values()) for values in series.values())
@@ -181,7 +183,7 @@ def _relapse(results: RunResults) -> Figure | None:
 
 
 def _accuracies_after(results: RunResults, request: RequestResult) -> Mapping[int, float]:
-    """Test accuracy on the forgotten classes by event, or accuracy on the forget set of a sample request."""
+    """The accuracy on what a request forgot, by event: on test samples for a class request, else on the forget set."""
     key = "test_forget_accuracy" if request.scope == "class" else "forget_accuracy"
     rows = enumerate(results.relapse)
     return {index: getattr(row, key)[request.id] for index, row in rows if request.id in getattr(row, key)}

@@ -1,4 +1,4 @@
-"""What ``fed-unlearn request`` and ``fed-unlearn ledger`` print: tables, or the same as JSON."""
+"""What ``fed-unlearn request`` and ``fed-unlearn ledger`` print, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from fed_unlearn.ledger.lifecycle import FINAL
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations.report.layout import plain_table
 
-_UNBOUNDED = 10_000  # columns: what is not read on a screen is not folded
+_UNBOUNDED = 10_000  # columns, where the output is no terminal: nothing is folded
 
 
 def is_overdue(entry: LedgerEntry) -> bool:
-    """Whether a request has a deadline that is over, and is still pending."""
+    """Whether a request's deadline has passed and the request has not ended."""
     deadline = entry.request.deadline
     return deadline is not None and deadline < time.time() and entry.status not in FINAL
 
 
 def entry_json(entry: LedgerEntry) -> dict[str, object]:
-    """A request as JSON has it; times in seconds since the epoch."""
+    """A request as a JSON object. Times are seconds since the epoch."""
     request = entry.request
     return {
         "id": entry.id,
@@ -54,7 +54,7 @@ def entry_json(entry: LedgerEntry) -> dict[str, object]:
 
 
 def event_json(event: LedgerEvent) -> dict[str, object]:
-    """An event as JSON has it."""
+    """An event as a JSON object."""
     return {
         "sequence": event.sequence,
         "time": event.time,
@@ -67,7 +67,7 @@ def event_json(event: LedgerEvent) -> dict[str, object]:
 
 
 def ledger_summary(ledger: Ledger) -> dict[str, object]:
-    """The model that serves, and how many requests and clients stand where."""
+    """The digest of the served model, and counts of requests by status and of clients."""
     entries = ledger.entries()
     return {
         "ledger": str(ledger.path),
@@ -83,12 +83,12 @@ def ledger_summary(ledger: Ledger) -> dict[str, object]:
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON that every reader takes: numbers that are none become null."""
+    """Print a value as strict JSON. Numbers that are not finite become null."""
     print(json.dumps(_finite(value), indent=2, allow_nan=False))
 
 
 def print_entries(entries: Iterable[LedgerEntry]) -> None:
-    """Print requests as a table, a line each."""
+    """Print a table with a line for each request."""
     table = plain_table("id", "scope", "target", "status", "attempt", "method", "priority", "deadline", "reason")
     for entry in entries:
         request = entry.request
@@ -101,7 +101,7 @@ def print_entries(entries: Iterable[LedgerEntry]) -> None:
 
 
 def print_entry(entry: LedgerEntry, events: Iterable[LedgerEvent]) -> None:
-    """Print one request in full, and its events."""
+    """Print all facts about one request, and its events."""
     request = entry.request
     facts = {
         "request": entry.id,
@@ -123,7 +123,7 @@ def print_entry(entry: LedgerEntry, events: Iterable[LedgerEvent]) -> None:
 
 
 def print_ledger(summary: Mapping[str, object], events: Iterable[LedgerEvent]) -> None:
-    """Print what :func:`ledger_summary` gives, and the events."""
+    """Print a summary of :func:`ledger_summary` and the events."""
     counts = {name: dict(value) for name, value in summary.items() if isinstance(value, dict)}
     classes = summary["forgotten_classes"]
     facts = {
@@ -138,7 +138,7 @@ def print_ledger(summary: Mapping[str, object], events: Iterable[LedgerEvent]) -
 
 
 def target_text(request: ForgetRequest) -> str:
-    """What a request asks for, in a few words."""
+    """Say in a few words what a request forgets."""
     target = request.target()
     if "classes" in target:
         return ", ".join(str(item) for item in _as_list(target["classes"]))
@@ -196,7 +196,7 @@ def _finite(value: object) -> object:
 
 
 def _printable(text: str) -> str:
-    """Names and reasons come from others: what a terminal would obey is not sent to it."""
+    """Replace characters that control a terminal. Names and reasons come from clients and may hold them."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 

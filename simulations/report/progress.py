@@ -1,4 +1,4 @@
-"""Live progress of a run: bars on a terminal, plain lines anywhere else."""
+"""The progress of a run while it lasts: bars on a terminal, lines of text elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from fed_unlearn.simulations.report.layout import print_line
 from fed_unlearn.strategies import Event, Observer
 
 _LINES_A_TRAINING = 10
@@ -16,13 +17,13 @@ _LINES_A_TRAINING = 10
 
 @contextmanager
 def watching(console: Console) -> Iterator[Observer]:
-    """Observer that shows a run on a console for the length of a ``with`` block.
+    """Make an observer that shows a run on a console until the ``with`` block ends.
 
     Parameters
     ----------
     console : Console
-        Bars are drawn where it is a terminal; elsewhere about ten lines a training and one line a step of a
-        request are printed.
+        On a terminal, bars are drawn. Elsewhere about ten lines are printed for a training, and one for each step of
+        a request.
     """
     if not console.is_terminal:
         yield lambda event: _print_line(console, event)
@@ -41,7 +42,7 @@ def watching(console: Console) -> Iterator[Observer]:
 def _print_line(console: Console, event: Event) -> None:
     if event.kind == "training-round" and event.step % math.ceil(max(event.steps, 1) / _LINES_A_TRAINING):
         return
-    console.print(_sentence(event), markup=False, highlight=False, soft_wrap=True)
+    print_line(console, _sentence(event))
 
 
 def _sentence(event: Event) -> str:
@@ -53,7 +54,7 @@ def _sentence(event: Event) -> str:
 
 
 class _Bars:
-    """One bar for what is going on; what is finished stays above it as a line."""
+    """A bar for the current step. A finished step stays above it as a line."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""What ``fed-unlearn strategies`` says of a strategy, read from Flower's class itself."""
+"""What ``fed-unlearn strategies`` prints about a strategy, read from Flower's class."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from flwr.serverapp.strategy.fedopt import FedOpt
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, ROBUST_AGGREGATORS, why_class_refused
 
 _NOT_IN_FILES = {"strategy", "accountant", "selection_rule"}
-"""Parameters that are objects of Python."""
+"""Parameters whose values are Python objects, which a scenario file cannot hold."""
 
 
 def strategy_facts(name: str) -> dict[str, str]:
-    """Parameters, treatment and refusal of a strategy; empty where there is nothing to say.
+    """The parameters of a strategy and how its unlearning rounds are aggregated, or the reason why it is refused.
 
     Parameters
     ----------
     name : str
-        Of a strategy in ``flwr.serverapp.strategy``.
+        The name of a strategy in ``flwr.serverapp.strategy``.
     """
     cls: type[Strategy] = getattr(flower, name)
     refused = why_class_refused(cls)
@@ -30,7 +30,7 @@ def strategy_facts(name: str) -> dict[str, str]:
 
 
 def _parameters(cls: type[Strategy]) -> list[str]:
-    """Parameters of its own in kebab case, with their defaults; those of FedAvg's sampling are the scenario's."""
+    """The strategy's own parameters in kebab case, with defaults. The scenario sets those of FedAvg's sampling."""
     common = set(inspect.signature(FedAvg).parameters) | _NOT_IN_FILES
     own = {key: value for key, value in inspect.signature(cls).parameters.items() if key not in common}
     listed = [

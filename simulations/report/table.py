@@ -1,4 +1,4 @@
-"""The closing table of a run: one row a request, one line a model."""
+"""The closing table of a run. A request is a row, and a model is a line of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fed_unlearn.audits.figures import Figures
+from fed_unlearn.simulations.report.layout import print_line
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 
 _MODELS = ("before", "unlearned", "after", "oracle")
@@ -18,23 +19,23 @@ _COLOURS = {"committed": "green", "failed": "red", "rejected": "red"}
 
 
 def print_results(results: RunResults, console: Console) -> None:
-    """Print what a run has come to: training, the table of requests, relapse.
+    """Print the results of a run: its training, the table of requests, and relapses.
 
     Parameters
     ----------
     results : RunResults
     console : Console
-        Of rich; 80 columns are enough.
+        A console of rich, at least 80 columns wide.
     """
     console.print(training_line(results), highlight=False)
     if results.requests:
         console.print(closing_table(results))
     for line in [*reason_lines(results), *relapse_lines(results)]:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, line)
 
 
 def closing_table(results: RunResults) -> Table:
-    """Table of all requests; each with the figures before, after its unlearn round, at the end, and of the oracle."""
+    """A table of all requests, with the figures before, after the unlearn round, at the end, and of the oracle."""
     title = f"{results.scenario}, seed {results.seed}, {results.engine}"
     table = Table(title=title, box=box.HORIZONTALS, show_lines=True, pad_edge=False)
     table.add_column("request", overflow="fold")
@@ -65,7 +66,7 @@ def _request_cell(request: RequestResult) -> Text:
 
 
 def plain_lines(results: RunResults) -> list[str]:
-    """The same in sentences, for logs: one line for the training, one a request, and relapse."""
+    """Write the results as sentences for a log: a line for the training, for each request, and for each relapse."""
     lines = [training_line(results)]
     for request in results.requests:
         parts = [f"{request.id} {target_words(request)} by {request.method}: {request.status}"]
@@ -84,7 +85,7 @@ def plain_lines(results: RunResults) -> list[str]:
 
 
 def target_words(request: RequestResult) -> str:
-    """What a request forgets, in words: ``class 3``, ``4 samples of client 7``."""
+    """Say what a request forgets, such as ``class 3`` or ``4 samples of client 7``."""
     target: Mapping[str, object] = request.target
     classes, ids = target.get("classes"), target.get("sample_ids")
     if isinstance(classes, list | tuple):
@@ -97,7 +98,7 @@ def target_words(request: RequestResult) -> str:
 
 
 def training_line(results: RunResults) -> str:
-    """One sentence about the training."""
+    """Describe the training in one line."""
     training = results.training
     if training.rounds == 0:
         return "training: none in this run"
@@ -106,12 +107,12 @@ def training_line(results: RunResults) -> str:
 
 
 def reason_lines(results: RunResults) -> list[str]:
-    """Why requests were not committed, one line each."""
+    """Say why requests were not committed, one line for each."""
     return [f"{request.id} {request.status}: {request.reason}" for request in results.requests if request.reason]
 
 
 def relapse_lines(results: RunResults) -> list[str]:
-    """For every request with a later event: the highest accuracy that came back, and when."""
+    """Say for each request with a later event how high the accuracy on what it forgot rose, and when."""
     lines = []
     for request in results.requests:
         later = list(_later_accuracies(results, request))

@@ -1,4 +1,4 @@
-"""From a scenario to the strategy, the plan and the gate that it describes."""
+"""Makes the strategy, the plan and the gate that a scenario describes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from fed_unlearn.strategies.inner.state import check_supported
 
 
 def new_inner_strategy(scenario: Scenario) -> Strategy:
-    """The Flower strategy that a scenario names, over all of its clients.
+    """Make the Flower strategy that a scenario names. It needs all of the scenario's clients.
 
     Raises
     ------
     InvalidParameterError
-        If the strategy cannot be wrapped, cannot be used with the scenarios' clients, or does not take one of its
-        parameters.
+        If the strategy cannot be wrapped, cannot be used with the clients of scenarios, or does not take a parameter.
     """
     training = scenario.training
     parameters = dict(training.parameters)
@@ -47,7 +46,7 @@ def _nodes_of(scenario: Scenario) -> dict[str, object]:
 
 
 def _strategy_class(scenario: Scenario, place: str, name: str) -> type[Strategy]:
-    """A strategy's class, where one that is made of it could be used at all."""
+    """The class of a strategy, if it can be used with the clients of scenarios."""
     if name not in PAPERS:
         raise InvalidParameterError(
             f"{scenario.source_file}: {place}: {name!r} was given; expected a strategy of Flower: {', '.join(PAPERS)}"

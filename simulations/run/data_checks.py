@@ -1,4 +1,4 @@
-"""What can be checked about a scenario only with its data at hand."""
+"""Checks of a scenario that need its data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from flwr.app import ArrayRecord
 
 from fed_unlearn.data.experiences import class_split
 from fed_unlearn.data.images import ClientData
@@ -22,33 +22,35 @@ from fed_unlearn.simulations.task import data_of_client, new_model, source_of
 
 
 @dataclass(frozen=True)
-class Parts:
-    """The parts of a scenario that fit each other.
+class Prepared:
+    """A scenario with its parts, which were checked against each other.
 
     Attributes
     ----------
+    scenario : Scenario
     source : ImageSource
+    initial : ArrayRecord
+        The model that the run starts from, with fresh weights or those of the checkpoint.
     experiences : Experiences or None
-        None where all samples are there from the start.
-    model : nn.Module
-        That the run starts from: fresh, or the checkpoint's.
+        None if all samples are there from the start.
     benchmark : CLScenario or None
-        That the experiences come from.
+        The benchmark that the experiences come from. A user's callable is called only once.
     """
 
+    scenario: Scenario
     source: ImageSource
+    initial: ArrayRecord
     experiences: Experiences | None
-    model: nn.Module
-    benchmark: Any | None = None
+    benchmark: Any | None
 
 
-def check_parts(scenario: Scenario) -> Parts:
+def check_parts(scenario: Scenario) -> Prepared:
     """Load the data, the benchmark and the model of a scenario, and check every part against the others.
 
     Raises
     ------
     ScenarioError
-        Naming the place in the file, the value and what is allowed.
+        If a part does not fit. The message names the place in the file, the value and what is allowed.
     """
     with errors_at(scenario, "data", "dataset"):
         source = source_of(scenario.data)
@@ -62,7 +64,7 @@ def check_parts(scenario: Scenario) -> Parts:
     if scenario.model.checkpoint is not None:
         with errors_at(scenario, "model", "checkpoint"):
             load_checkpoint(model, Path(scenario.model.checkpoint))
-    return Parts(source, experiences, model, benchmark)
+    return Prepared(scenario, source, ArrayRecord(model.state_dict()), experiences, benchmark)
 
 
 def check_against_data(scenario: Scenario, class_count: int, experiences: Experiences | None = None) -> None:
@@ -71,17 +73,16 @@ def check_against_data(scenario: Scenario, class_count: int, experiences: Experi
     Parameters
     ----------
     scenario : Scenario
-        As loaded.
     class_count : int
-        Classes of the loaded source are 0 to ``class_count - 1``.
+        The classes of the data are 0 to ``class_count - 1``.
     experiences : Experiences, optional
-        Of its stream; all classes are there from the start without it.
+        The experiences of its stream. Without them all classes are there from the start.
 
     Raises
     ------
     ScenarioError
-        If the stream does not have an experience that is trained on, a class does not exist or has not arrived yet, or
-        fewer than two would be left at some time.
+        If the stream does not have an experience that the scenario trains on, if a class does not exist or has not
+        arrived, or if fewer than two classes would be left.
     """
     if experiences is not None:
         _check_experiences(scenario, len(experiences))
@@ -117,7 +118,7 @@ def check_class_split(scenario: Scenario, class_count: int) -> None:
     Raises
     ------
     ScenarioError
-        If there are more experiences than classes, or the order is not one of all classes.
+        If there are more experiences than classes, or the order does not list every class once.
     """
     stream = scenario.stream
     if stream is None or stream.benchmark != "class-incremental":
@@ -137,17 +138,16 @@ def _short_name(scenario: Scenario) -> str:
 
 
 def check_clients(scenario: Scenario, source: ImageSource, experiences: Experiences | None = None) -> None:
-    """Check that the data can be divided as a scenario asks, and that clients hold what is to be forgotten.
+    """Check that the data can be divided as a scenario asks, and that clients hold what they are to forget.
 
-    A client's samples are those that have arrived by then, without classes that were forgotten before.
+    What a client holds are the samples that have arrived by then, without classes that were forgotten before.
 
     Parameters
     ----------
     scenario : Scenario
     source : ImageSource
-        Its data.
     experiences : Experiences, optional
-        Of its stream; all samples are there from the start without it.
+        The experiences of its stream. Without them all samples are there from the start.
 
     Raises
     ------

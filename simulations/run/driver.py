@@ -1,22 +1,19 @@
-"""Runs a scenario on any Flower Grid: training, requests, oracles, and the run folder they leave."""
+"""Runs a scenario on any Flower Grid: training, requests and oracles, all recorded in the run folder."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
-from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
-from fed_unlearn.simulations.run.data_checks import check_parts
+from fed_unlearn.simulations.run.data_checks import Prepared, check_parts
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE
 from fed_unlearn.simulations.run.logs import logging_to
 from fed_unlearn.simulations.run.recorder import Recorder
@@ -31,31 +28,8 @@ from fed_unlearn.strategies.outcomes import UnlearningResult
 LOG_FILE = "log.txt"
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A scenario whose data and model were found to fit it, before anything is written.
-
-    Attributes
-    ----------
-    scenario : Scenario
-    source : ImageSource
-    initial : ArrayRecord
-        The model that training starts from, or the checkpoint's.
-    experiences : Experiences or None
-        Of its stream.
-    benchmark : CLScenario or None
-        That they come from: a callable of the user's is called once.
-    """
-
-    scenario: Scenario
-    source: ImageSource
-    initial: ArrayRecord
-    experiences: Experiences | None = None
-    benchmark: Any | None = None
-
-
 def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
-    """Load data and model of a scenario, and check one against the other.
+    """Load the data and the model of a scenario, and check that all parts fit each other.
 
     Parameters
     ----------
@@ -66,9 +40,9 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
     Raises
     ------
     FedUnlearnError
-        Naming the place, the value and what is allowed.
+        If the parts do not fit. The message names the place in the file, the value and what is allowed.
     """
-    parts = check_parts(scenario)
+    prepared = check_parts(scenario)
     if oracle and scenario.model.checkpoint is not None:
         raise InvalidParameterError(
             f"{scenario.source_file}: --oracle with model.checkpoint: the model was trained elsewhere, so there is no"
@@ -82,29 +56,28 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
                 plan.parameters_of(scenario.request_of(step))
             except FedUnlearnError as error:
                 raise InvalidParameterError(f"{scenario.source_file}: timeline[{index}].forget: {error}") from None
-    return Prepared(scenario, parts.source, ArrayRecord(parts.model.state_dict()), parts.experiences, parts.benchmark)
+    return prepared
 
 
 def run_in_process(
     scenario: Scenario, out: Path, *, oracle: bool = False, observer: Observer | None = None
 ) -> RunResults:
-    """Run a scenario in this process: no Ray, no sockets.
+    """Run a scenario in this process, without Ray and sockets.
 
     Parameters
     ----------
     scenario : Scenario
     out : Path
-        The run folder; made once the scenario is found to be sound. One that holds part of the same run is gone on
-        with.
+        The run folder. It is made after the scenario was checked. If it holds part of the same run, the run continues.
     oracle : bool
         Train the retrain oracle for every request.
-    observer : callable
-        Told what happens.
+    observer : callable, optional
+        Called with every event of the run.
 
     Raises
     ------
     FedUnlearnError
-        If the scenario does not fit its data or model; nothing is written then.
+        If the scenario does not fit its data or model. Nothing is written then.
     """
     prepared = prepare(scenario, oracle=oracle)
     with undisturbed():
@@ -113,7 +86,7 @@ def run_in_process(
 
 
 def in_process_grid(scenario: Scenario, out: Path) -> Grid:
-    """The clients of a scenario in this process; its run folder is made first."""
+    """Make the run folder of a scenario, and a grid of its clients in this process."""
     from fed_unlearn.simulations.client_app import app
     from fed_unlearn.simulations.inprocess import InProcessGrid
 
@@ -140,7 +113,7 @@ def undisturbed() -> Iterator[None]:
 
 
 def write_scenario(scenario: Scenario, out: Path) -> None:
-    """Make the run folder with the resolved scenario in it; one that is there already stays."""
+    """Make the run folder and write the resolved scenario into it. A scenario that is there already stays."""
     out.mkdir(parents=True, exist_ok=True)
     if not (out / SCENARIO_FILE).exists():
         (out / SCENARIO_FILE).write_text(scenario.to_toml())
@@ -149,26 +122,26 @@ def write_scenario(scenario: Scenario, out: Path) -> None:
 def serve(
     prepared: Prepared, grid: Grid, out: Path, *, engine: str, oracle: bool = False, observer: Observer | None = None
 ) -> RunResults:
-    """Run a prepared scenario on a Grid, or go on with it where the folder holds part of the run.
+    """Run a prepared scenario on a Grid. If the folder holds part of the run, continue it.
 
     Parameters
     ----------
     prepared : Prepared
     grid : Grid
-        Whose clients run :mod:`fed_unlearn.simulations.client_app` with the same scenario.
+        Its clients run :mod:`fed_unlearn.simulations.client_app` with the same scenario.
     out : Path
         The run folder.
     engine : str
-        Its name in the results.
+        The engine's name in the results.
     oracle : bool
         Train the retrain oracle for every request.
-    observer : callable
-        Told what happens.
+    observer : callable, optional
+        Called with every event of the run.
 
     Raises
     ------
     FedUnlearnError
-        If the folder holds part of another run, or of this one with other experiences.
+        If the folder holds part of another run, or of this run with other experiences.
     """
     out, scenario, experiences = out.resolve(), prepared.scenario, prepared.experiences
     write_scenario(scenario, out)
@@ -177,8 +150,9 @@ def serve(
     entries = timeline_of(scenario, experiences)
     report: RunReport | None = None
 
-    def told(event: Event) -> None:
-        observer(event)
+    def watch(event: Event) -> None:
+        if observer is not None:
+            observer(event)
         if report is not None:
             report.observe(event)
 
@@ -190,7 +164,7 @@ def serve(
         checkpoints=out / "checkpoints",
         seed=scenario.seed,
         evaluate_every=scenario.run.evaluate_every,
-        observer=told,
+        observer=watch,
         arrivals=arrivals_of_clients(scenario, prepared.source, experiences) if experiences is not None else None,
     )
 
@@ -220,13 +194,13 @@ def serve(
 
 
 def timeline_of(scenario: Scenario, experiences: Experiences | None = None) -> list[Train | Forget]:
-    """The entries of a scenario as the strategy runs them, without training that a checkpoint stands in for.
+    """The timeline of a scenario for the strategy, without training that a checkpoint replaces.
 
     Parameters
     ----------
     scenario : Scenario
     experiences : Experiences, optional
-        Of its stream: evaluation reads test samples of arrived classes.
+        The experiences of its stream. Clients evaluate on test samples of the classes that have arrived.
     """
     entries: list[Train | Forget] = []
     for index, entry in enumerate(scenario.timeline):

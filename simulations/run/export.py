@@ -1,7 +1,8 @@
-"""The accepted model of a run folder as a file of its own."""
+"""Copies the served model out of a run folder."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from fed_unlearn.checkpoints import CheckpointStore
@@ -11,24 +12,24 @@ from fed_unlearn.ledger import Ledger
 
 
 def export_model(folder: Path, target: Path) -> str:
-    """Copy the model that a run accepted last, checked against its digest.
+    """Copy the model that a run accepted last, after checking its digest.
 
     Parameters
     ----------
     folder : Path
         A run folder.
     target : Path
-        A safetensors file that does not exist yet; its folder must.
+        The safetensors file to write. It must not exist, and its folder must.
 
     Returns
     -------
     str
-        SHA-256 of the file.
+        The SHA-256 digest of the file.
 
     Raises
     ------
     InvalidModelError
-        If there is no run or no accepted model in the folder, or the target cannot be written.
+        If the folder holds no run or no accepted model, or the target cannot be written.
     """
     if not (folder / "ledger.db").is_file():
         raise InvalidModelError(f"{folder}: holds no ledger.db; the folder of a run was expected")
@@ -36,11 +37,8 @@ def export_model(folder: Path, target: Path) -> str:
         raise InvalidModelError(f"{target}: exists already; expected the name of a new file")
     if not target.absolute().parent.is_dir():
         raise InvalidModelError(f"{target}: there is no folder {target.absolute().parent}; make it first")
-    ledger = Ledger(folder / "ledger.db")
-    try:
+    with closing(Ledger(folder / "ledger.db")) as ledger:
         digest = ledger.served_model()
-    finally:
-        ledger.close()
     if digest is None:
         raise InvalidModelError(f"{folder}: this run has accepted no model yet")
     store = CheckpointStore(folder / "checkpoints")

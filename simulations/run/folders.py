@@ -1,4 +1,4 @@
-"""Output folders: new or empty ones, found to be usable before anything is computed."""
+"""Output folders. They are new or empty, and checked before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ SCENARIO_FILE = "scenario.toml"
 
 
 class OutputFolderError(FedUnlearnError, ValueError):
-    """An output folder that cannot be used."""
+    """Raised if an output folder cannot be used."""
 
 
 def usable_folder(folder: Path, results: str) -> Path:
-    """An output folder, absolute; nothing is made yet.
+    """Check an output folder and return its absolute path. Nothing is made yet.
 
     Parameters
     ----------
     folder : Path
-        As given with ``--out``.
+        The folder of ``--out``.
     results : str
-        Name of the file that shows that the folder was used before.
+        The name of a file that shows that the folder was used before.
 
     Raises
     ------
     OutputFolderError
-        If it is or lies below a file, or is not empty.
+        If it is a file, lies below a file, or is not empty.
     """
     folder = folder.expanduser().absolute()
     blocking = next((place for place in (folder, *folder.parents) if place.exists()), folder)
@@ -44,7 +44,12 @@ def usable_folder(folder: Path, results: str) -> Path:
 
 
 def make_folder(folder: Path) -> bool:
-    """Make an output folder, now that everything was found to be sound; whether it is a new one.
+    """Make an output folder.
+
+    Returns
+    -------
+    bool
+        Whether the folder is a new one.
 
     Raises
     ------
@@ -64,5 +69,5 @@ def make_folder(folder: Path) -> bool:
 
 
 def holds_a_run(folder: Path) -> bool:
-    """Whether a folder holds a run, or part of one."""
+    """Whether a folder holds a run or part of one."""
     return (folder / SCENARIO_FILE).is_file() and (folder / FILE_NAME).is_file()

@@ -1,4 +1,4 @@
-"""Where log messages go while a run lasts."""
+"""Where log messages go during a run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Everything that Flower and this library log goes into the run folder too."""
+    """Write what Flower and this library log to a file, too."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger("flwr"), logging.getLogger("fed_unlearn")]
@@ -29,7 +29,7 @@ def logging_to(path: Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_flower() -> Iterator[None]:
-    """Keep Flower's own messages below a warning off the terminal; ``log.txt`` has them."""
+    """Keep Flower's messages below a warning off the terminal. The file ``log.txt`` has them."""
     handlers = [(handler, handler.level) for handler in logging.getLogger("flwr").handlers]
     for handler, _ in handlers:
         handler.setLevel(logging.WARNING)

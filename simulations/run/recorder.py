@@ -1,4 +1,4 @@
-"""From what a strategy hands over to the results of a run, saved after every entry of its timeline."""
+"""Turns the outcomes of a strategy into the results of a run, and saves them after every entry of the timeline."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Recorder:
     Parameters
     ----------
     results : RunResults
-        What was measured before.
+        The results so far.
     out : Path
         The run folder.
     """
@@ -35,9 +35,9 @@ class Recorder:
         self._is_round_exact = False
 
     def rounds(self, strategy: ContinualUnlearning) -> int:
-        """Rounds done in the whole run up to the last entry, and those of the requests that have ended since.
+        """Count the rounds of the whole run: those of all entries so far, and those of requests that ended since.
 
-        Unlearn and repair rounds count too, as in the results' history.
+        Unlearn rounds and repair rounds count, as in the results' history.
         """
         self._count_rounds(strategy)
         known = {item.id for item in self._results.requests}
@@ -46,7 +46,7 @@ class Recorder:
 
     @classmethod
     def begin(cls, scenario: Scenario, out: Path, engine: str) -> Recorder:
-        """For a new run, or for one that its folder holds a part of."""
+        """Make a recorder for a new run, or for one that the folder holds a part of."""
         if (out / run_results.FILE_NAME).exists():
             known = RunResults.load(out)
             ended = tuple(item for item in known.requests if item.status in _ENDED)
@@ -61,13 +61,13 @@ class Recorder:
     def note(
         self, entry: Train | Forget, trained: int, result: UnlearningResult, strategy: ContinualUnlearning
     ) -> None:
-        """What one entry of the timeline gave.
+        """Record the result of one entry of the timeline.
 
         Parameters
         ----------
         entry : Train or Forget
         trained : int
-            Training entries up to this one.
+            The number of training entries up to this one.
         result : UnlearningResult
         strategy : ContinualUnlearning
         """
@@ -79,7 +79,7 @@ class Recorder:
         self._save(strategy)
 
     def note_oracles(self, oracles: Mapping[str, OracleOutcome], strategy: ContinualUnlearning) -> None:
-        """What the retrain oracle of an entry would have given for its requests."""
+        """Record the figures and the cost of the retrain oracle for the requests of an entry."""
         requests = tuple(
             _with_oracle(item, oracles[item.id], len(oracles)) if item.id in oracles else item
             for item in self._results.requests
@@ -88,7 +88,7 @@ class Recorder:
         self._save(strategy)
 
     def finish(self, strategy: ContinualUnlearning, *, complete: bool) -> RunResults:
-        """Nothing more can be done now; requests that still wait are among the results, and leave the run open."""
+        """Record the end of the timeline. Requests that still wait become results, and the run stays incomplete."""
         self._save(strategy)
         waiting = tuple(
             RequestResult(
@@ -110,7 +110,7 @@ class Recorder:
         return self._results
 
     def _count_rounds(self, strategy: ContinualUnlearning) -> None:
-        """Once, for a run that goes on: its history has no point where a request left no figures."""
+        """Count the rounds of a continued run, once. Its history has no points for requests without figures."""
         if self._is_round_exact:
             return
         self._is_round_exact = True
@@ -159,7 +159,7 @@ class Recorder:
         )
 
     def _save(self, strategy: ContinualUnlearning) -> None:
-        """Requests and relapses are the ledger's: what a crash kept out of the results is put in now."""
+        """Save the results, with requests and relapses that the ledger knows and that a crash kept out of them."""
         self._count_rounds(strategy)
         for entry in strategy.ledger.entries():
             outcome = strategy.outcome(entry.id)
@@ -201,7 +201,7 @@ def _request_result(outcome: RequestOutcome) -> RequestResult:
 
 
 def _with_oracle(item: RequestResult, oracle: OracleOutcome, shared: int) -> RequestResult:
-    """With its share of what one oracle cost for all requests that it stands for."""
+    """Add an oracle's figures to a request, with the request's share of the oracle's cost."""
     return replace(
         item,
         oracle=oracle.figures,
@@ -210,11 +210,11 @@ def _with_oracle(item: RequestResult, oracle: OracleOutcome, shared: int) -> Req
     )
 
 
-def _relapse_row(row: RelapseRow) -> run_results.RelapseRow:
+def _relapse_row(row: RelapseRow) -> run_results.RelapseResult:
     def known(values: Mapping[str, float | None]) -> dict[str, float]:
         return {key: value for key, value in values.items() if value is not None and not math.isnan(value)}
 
-    return run_results.RelapseRow(
+    return run_results.RelapseResult(
         after=row.after,
         forget_accuracy=known(row.forget_accuracy),
         test_forget_accuracy=known(row.test_forget_accuracy),

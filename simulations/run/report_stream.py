@@ -1,4 +1,4 @@
-"""The forget stream that a run's report shows: what the federation forgets, as its ledger tells of it."""
+"""The forget stream that a run's report shows. It has what the federation forgets, read from the ledger."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _SECONDS_PER_DAY = 86_400.0
 
 
 def growing_stream(scenario: Scenario, source: ImageSource, benchmark: Any | None = None) -> Any:
-    """The benchmark of a scenario, with a forget stream that has no request yet.
+    """Make the benchmark of a scenario, with a forget stream that has no request yet.
 
     Parameters
     ----------
     scenario : Scenario
     source : ImageSource
-        Its data.
+        The data of the scenario.
     benchmark : CLScenario, optional
-        Of the scenario; made where it is not given.
+        The benchmark of the scenario. It is made if it is not given.
 
     Returns
     -------
@@ -48,24 +48,21 @@ def growing_stream(scenario: Scenario, source: ImageSource, benchmark: Any | Non
 
 
 def forget_benchmark_of(scenario: Scenario, source: ImageSource, benchmark: Any | None = None) -> Any:
-    """The Avalanche benchmark of a scenario, with its requests as the forget stream: what is planned.
+    """Make the Avalanche benchmark of a scenario, with the requests of its timeline as the forget stream.
 
-    Requests are in the order of the timeline, those of one entry by priority and deadline. Each is taken to be
-    committed; those that cannot be served are left out: the run rejects them, too. Where a run goes otherwise, draws
-    after that are other ones than here; its report goes by what happened (:class:`RequestStream`).
+    Requests are in the order of the timeline, and those of one entry by priority and deadline. Each is assumed to be
+    committed. Requests that cannot be served are left out, since the run rejects them. If a run goes otherwise, the
+    samples that it draws later differ from those here. The run's report shows what happened (:class:`RequestStream`).
 
     Parameters
     ----------
-    scenario : Scenario
-    source : ImageSource
-        Its data.
-    benchmark : CLScenario, optional
-        Of the scenario; made where it is not given.
+    scenario, source, benchmark
+        As in :func:`growing_stream`.
 
     Returns
     -------
     fed_unlearn.avalanche.streams.ForgetScenario
-        A request's samples are those that the federation forgets, drawn ones too.
+        A request's samples are those that the federation forgets, with those that clients draw.
     """
     growing = growing_stream(scenario, source, benchmark)
     for index, steps in scenario.forget_entries():
@@ -79,18 +76,20 @@ def forget_benchmark_of(scenario: Scenario, source: ImageSource, benchmark: Any 
 
 
 class RequestStream:
-    """Puts requests into a forget stream as a ledger tells that they are served.
+    """Adds requests to a forget stream as they are served, read from a ledger.
 
-    A request is drawn when the ledger says that its first attempt begins, and finds what the clients' stores had left
-    by then: without the samples of requests that are open, failed or committed, with those of requests that were
-    withdrawn or rejected. The same ledger gives the same stream. Not exact are requests for samples by ids that have
-    not arrived, which are left out; and requests that had to wait for a client, where an experience arrives just then.
+    The samples of a request are drawn when the ledger says that its first attempt begins. They are drawn from what
+    the clients' stores had left by then. Samples of requests that are open, failed or committed are gone. Samples of
+    requests that were withdrawn or rejected are there. The same ledger gives the same stream.
+
+    Two kinds of requests are not exact: requests for sample ids that have not arrived, which are left out, and
+    requests that waited for a client while an experience arrived.
 
     Parameters
     ----------
     scenario : Scenario
     growing : GrowingForgetStream
-        Of :func:`growing_stream`.
+        The stream of :func:`growing_stream`.
     ledger : Ledger
 
     Attributes
@@ -122,18 +121,18 @@ class RequestStream:
 
     @property
     def started(self) -> tuple[str, ...]:
-        """Ids of the requests that have had an attempt, in the order of their first ones."""
+        """Ids of the requests that had an attempt, in the order of their first attempts."""
         return tuple(self._started)
 
     def catch_up(self) -> None:
-        """Take in what the ledger has had to tell since the last time."""
+        """Read the ledger's events since the last call."""
         for event in self._ledger.events():
             if event.sequence > self._seen:
                 self._seen = event.sequence
                 self._take_in(event)
 
     def readable(self, request_id: str) -> bool:
-        """Whether the holders of a request may still read its samples: until the retention after its commit is over."""
+        """Whether the holders of a request may still read its samples. After its commit they may for the retention."""
         committed = self._committed_at.get(request_id)
         return committed is None or time.time() < committed + self._retention_seconds
 

@@ -1,4 +1,4 @@
-"""A run's models as Avalanche's metrics and loggers show them; only for scenarios that ask for it."""
+"""Reports a run's models to Avalanche's metrics and loggers, if the scenario asks for it."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ FOLDER = "reports"
 
 
 class RunReport:
-    """Tells a :class:`~fed_unlearn.avalanche.reporting.FederationReport` of a run as it goes.
+    """Keeps a :class:`~fed_unlearn.avalanche.reporting.FederationReport` up to date during a run.
 
-    Requests are evaluated when they are committed, on the model of that moment; those that failed with what comes next.
-    The training samples of a committed request are read as long as its holders may read them, and no longer.
+    A request is evaluated when it is committed, on the model of that moment. A request that failed is evaluated with
+    the next model. The training samples of a committed request are read only as long as its holders may read them.
 
     Parameters
     ----------
     scenario : Scenario
     report : FederationReport
     requests : RequestStream
-        Whose forget stream the report shows.
+        The forget stream that the report shows.
     strategy : ContinualUnlearning
     recorder : Recorder
-        Whose count of rounds is the step of every figure.
+        It counts the rounds, which are the steps of all figures.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RunReport:
         ]
 
     def observe(self, event: Event) -> None:
-        """An event of the strategy's; only the end of a commit, which is in the ledger by then, is of interest here."""
+        """Handle an event of the strategy. Only the end of a commit matters, which the ledger knows by then."""
         served = self._strategy.served
         if event.kind != "request-finished" or event.request_id is None or served is None:
             return
@@ -65,15 +65,15 @@ class RunReport:
             self._note_requests(pack(served.arrays))
 
     def note(self, position: int, entry: Train | Forget, trained: int, result: UnlearningResult) -> None:
-        """What one entry of the timeline gave, once the recorder knows it.
+        """Report the result of one entry of the timeline, after it was recorded.
 
         Parameters
         ----------
         position : int
-            Of the entry among those that are run.
+            The entry's position among those that are run.
         entry : Train or Forget
         trained : int
-            Training entries up to this one.
+            The number of training entries up to this one.
         result : UnlearningResult
         """
         if isinstance(entry, Forget):
@@ -88,7 +88,7 @@ class RunReport:
         )
 
     def note_rest(self, result: UnlearningResult) -> None:
-        """Requests that have ended and that nothing was said of yet."""
+        """Report the requests that have ended and were not reported."""
         self._note_requests(result.arrays)
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class RunReport:
         self._report.note_requests(to_state_dict(arrays), rounds, self._served())
 
     def _served(self) -> dict[str, bool]:
-        """Whether each request that has ended was ever committed, in order; not those that were rejected unserved."""
+        """Whether each request that ended was ever committed, in order. Requests rejected unserved are left out."""
         self._requests.catch_up()
         served: dict[str, bool] = {}
         for name in self._requests.started:
@@ -118,21 +118,21 @@ def report_of(
     recorder: Recorder,
     benchmark: Any | None = None,
 ) -> RunReport | None:
-    """The report that a scenario asks for; None where it asks for none.
+    """Make the report that a scenario asks for, or None if it asks for none.
 
     Parameters
     ----------
     scenario : Scenario
     source : ImageSource
-        Its data.
+        The data of the scenario.
     out : Path
-        The run folder; the report is ``reports`` below it.
+        The run folder. The report is written to ``reports`` in it.
     strategy : ContinualUnlearning
-        That runs it.
+        The strategy that runs the scenario.
     recorder : Recorder
-        Of its results.
+        The recorder of its results.
     benchmark : CLScenario, optional
-        That the scenario's experiences come from; made where it is not given.
+        The benchmark of the scenario. It is made if it is not given.
     """
     if not scenario.reporting.loggers:
         return None

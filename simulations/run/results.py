@@ -1,4 +1,4 @@
-"""``results.json`` of a run folder, as types: the one source of every figure, table and page."""
+"""The types of ``results.json`` in a run folder. All figures and tables are made from it."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _PACKAGES = ("fed-unlearn", "flwr", "torch", "torchvision", "numpy", "ray")
 
 
 class ResultsError(FedUnlearnError, ValueError):
-    """A run folder whose results are missing or unreadable."""
+    """Raised if the results of a run folder are missing or unreadable."""
 
 
 class RunFailedError(FedUnlearnError, RuntimeError):
-    """A run that was started and could not come to its end; what it measured so far is in its folder."""
+    """Raised if a run was started and failed. What it measured before is in its folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
-    """All rounds of ordinary training in a run, together.
+    """The training of a run: all of its rounds, without unlearning and repair.
 
     Attributes
     ----------
     rounds : int
     seconds : float
     test_accuracy : float or None
-        Over all test samples after the last training before the first request.
+        Accuracy on all test samples after the last training before the first request.
     forward_passes, backward_passes : int
-        Samples pushed through by all clients.
+        Samples that passed through the models of all clients.
     """
 
     rounds: int = 0
@@ -56,20 +56,21 @@ class RequestResult:
     Attributes
     ----------
     id, scope, target, method
-        As in the request; ``target`` is ``{"classes": [...]}``, ``{"client": ..., "samples": n}`` or
+        As in the request. ``target`` is ``{"classes": [...]}``, ``{"client": ..., "samples": n}`` or
         ``{"client": ..., "sample_ids": [...]}``.
     status : str
-        ``committed``, ``failed``, ``rejected``; anything else is a request that was not finished.
+        ``committed``, ``failed`` or ``rejected``. Any other status means that the request has not ended.
     attempts : int
     reason : str or None
         Why it was not committed.
     before, unlearned, after, oracle : Figures or None
-        Before the request, after its first unlearn round, after the last step, of the retrain oracle.
+        The figures before the request, after its first unlearn round, after its last step, and of the retrain oracle.
     seconds, oracle_seconds : float
+        Wall time. Requests that share an oracle share its seconds.
     passes, oracle_passes : int
-        Sample passes, a backward pass counted as two.
+        Sample passes. A backward pass counts as two.
     messages, bytes_sent, bytes_received : int
-        As the server counts them.
+        What the server exchanged with clients.
     """
 
     id: str
@@ -93,22 +94,29 @@ class RequestResult:
 
     @property
     def speedup(self) -> float | None:
-        """Oracle seconds per second of the request; None without an oracle."""
+        """Seconds of the oracle divided by those of the request, or None without an oracle."""
         return self.oracle_seconds / self.seconds if self.oracle_seconds is not None and self.seconds > 0 else None
 
     @property
     def pass_ratio(self) -> float | None:
-        """Oracle sample passes per sample pass of the request; None without an oracle."""
+        """Sample passes of the oracle divided by those of the request, or None without an oracle."""
         return self.oracle_passes / self.passes if self.oracle_passes is not None and self.passes > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelapseRow:
-    """Accuracy on what was forgotten earlier, after a later event, by request id.
+class RelapseResult:
+    """The accuracy on forgotten data after a later event.
 
-    ``after`` is a request id or a training step such as ``train:2``. Requests whose forget set is no
-    longer held appear in ``test_forget_accuracy`` only, sample requests in ``forget_accuracy`` only. ``relapsed`` are
-    requests that the gate would not accept any more.
+    Attributes
+    ----------
+    after : str
+        The event: a request id, or a training step such as ``train:2``.
+    forget_accuracy : mapping of str to float
+        Accuracy on the forget set by request id. Requests whose forget set is no longer held are not in it.
+    test_forget_accuracy : mapping of str to float
+        Accuracy on test samples of the forgotten classes by request id. Sample requests are not in it.
+    relapsed : sequence of str
+        Ids of the requests that the gate would not accept any more.
     """
 
     after: str
@@ -119,18 +127,18 @@ class RelapseRow:
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryPoint:
-    """The model at one moment of the timeline, for the figure of accuracy over time.
+    """The accuracy of the model at one moment of the run.
 
     Attributes
     ----------
     event : str
         ``train:1`` for a round of the first training step, or the id of a request.
     round : int
-        Rounds done so far in the whole run, unlearn and repair rounds counted too: the horizontal axis.
+        Rounds of the whole run so far, with unlearn and repair rounds.
     test_accuracy : float
-        On test samples of all classes not forgotten up to here.
+        Accuracy on test samples of all classes that were not forgotten by then.
     test_forget_accuracy : float or None
-        At a request: on test samples of the classes that it forgets.
+        Accuracy on test samples of the classes that the request forgets. None for a round of training.
     """
 
     event: str
@@ -152,12 +160,12 @@ class DeviceUse:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """Everything that a run measured, as far as it has come.
+    """Everything that a run has measured.
 
     Attributes
     ----------
     complete : bool
-        False until the last entry of the timeline is done.
+        Whether the last entry of the timeline is done.
     """
 
     scenario: str
@@ -165,7 +173,7 @@ class RunResults:
     engine: str
     training: TrainingResult = TrainingResult()
     requests: Sequence[RequestResult] = ()
-    relapse: Sequence[RelapseRow] = ()
+    relapse: Sequence[RelapseResult] = ()
     history: Sequence[HistoryPoint] = ()
     devices: Sequence[DeviceUse] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -177,7 +185,7 @@ class RunResults:
         return self.complete and all(request.status == "committed" for request in self.requests)
 
     def save(self, folder: Path) -> None:
-        """Write ``results.json`` into a run folder, in one step: readers see the old file or the new one."""
+        """Write ``results.json`` into a run folder in one step. A reader sees the old file or the new one."""
         body = dataclasses.asdict(self)
         for request, written in zip(self.requests, body["requests"], strict=True):
             written["speedup"] = request.speedup
@@ -191,7 +199,7 @@ class RunResults:
         Raises
         ------
         ResultsError
-            If there is none, or it is not one of this version.
+            If the file is missing, or another version wrote it.
         """
         path = folder / FILE_NAME
         try:
@@ -203,7 +211,7 @@ class RunResults:
                 training=TrainingResult(**body["training"]),
                 requests=tuple(_request(entry) for entry in body["requests"]),
                 relapse=tuple(
-                    RelapseRow(**{**entry, "relapsed": tuple(entry["relapsed"])}) for entry in body["relapse"]
+                    RelapseResult(**{**entry, "relapsed": tuple(entry["relapsed"])}) for entry in body["relapse"]
                 ),
                 history=tuple(HistoryPoint(**entry) for entry in body["history"]),
                 devices=tuple(DeviceUse(**entry) for entry in body["devices"]),
@@ -226,7 +234,7 @@ def _request(entry: Mapping[str, Any]) -> RequestResult:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
+    """The versions of Python and of the packages that results depend on."""
     versions = {"python": python_version()}
     for package in _PACKAGES:
         try:

@@ -1,6 +1,6 @@
-"""The training experiences of a scenario: an Avalanche benchmark, as the driver divides it among clients.
+"""The training experiences of a scenario: an Avalanche benchmark, divided among the clients.
 
-Nothing here is imported by clients: each is told in messages which of its samples come when.
+Clients do not import this module. Messages say which of a client's samples arrive with which experience.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from fed_unlearn.simulations.scenario.sections import Scenario, StreamSection
 from fed_unlearn.simulations.task import training_positions_of
 
 FILE_NAME = "stream.json"
-"""In the run folder: what tells one stream's experiences from another's."""
+"""The file in the run folder that identifies the experiences of the stream."""
 
 
 @dataclass(frozen=True)
 class Experiences:
-    """Which samples of which classes come with each training experience of a scenario.
+    """The samples and classes that arrive with each training experience of a scenario.
 
     Attributes
     ----------
     ids : tuple of tuples of str
-        Sample ids of each experience, in order.
+        The sample ids of each experience, in order.
     classes : tuple of frozensets of int
         The classes of these samples.
     """
@@ -48,11 +48,11 @@ class Experiences:
         return len(self.ids)
 
     def arrived_classes(self, number: int) -> tuple[int, ...]:
-        """The classes of which samples have come once an experience, from 1, has; ascending."""
+        """The classes, ascending, of which samples have arrived after an experience, counted from 1."""
         return tuple(sorted(frozenset[int]().union(*self.classes[:number])))
 
     def held(self, ids: Iterable[str]) -> dict[int, tuple[str, ...]]:
-        """The part of each experience, by number from 1, that is among some training samples, in their order."""
+        """Divide training samples by the experience that they belong to, counted from 1. Their order stays."""
         parts: dict[int, list[str]] = {number: [] for number in range(1, len(self) + 1)}
         for sample_id in ids:
             if sample_id in self._number_of:
@@ -60,7 +60,7 @@ class Experiences:
         return {number: tuple(part) for number, part in parts.items()}
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of the ids of all experiences, in order."""
+        """The SHA-256 digest of the ids of all experiences, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.ids).encode()).hexdigest()
 
     @cached_property
@@ -69,27 +69,27 @@ class Experiences:
 
 
 def benchmark_of(scenario: Scenario, source: ImageSource) -> Any:
-    """The Avalanche benchmark that a scenario's training experiences come from.
+    """Make the Avalanche benchmark that a scenario's training experiences come from.
 
-    Its training stream is made of all clients' training samples, in the source's order: what clients hold back for
-    validation is in no experience. Its test stream is made of the source's test samples.
+    Its training stream has the training samples of all clients, in the source's order. Samples that clients hold back
+    for validation are in no experience. Its test stream has the source's test samples.
 
     Parameters
     ----------
     scenario : Scenario
     source : ImageSource
-        Its data.
+        The data of the scenario.
 
     Returns
     -------
     avalanche.benchmarks.CLScenario
-        One experience of everything where the scenario has no stream. The same for the same scenario, as far as a
-        callable of the user's draws from the global generators of ``random``, numpy and torch alone.
+        One experience with all samples if the scenario has no stream. The same scenario gives the same benchmark. A
+        user's callable must draw from the global generators of ``random``, numpy and torch for that.
 
     Raises
     ------
     ScenarioError
-        If there is no such benchmark, or it cannot be made of the data.
+        If the benchmark is unknown, or cannot be made of the data.
     """
     from fed_unlearn.avalanche.streams import benchmarks
     from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset
@@ -118,7 +118,7 @@ def benchmark_of(scenario: Scenario, source: ImageSource) -> Any:
 
 
 def _called(stream: StreamSection, train: Any, test: Any, seed: int) -> Any:
-    """What the user's callable returns; what it draws from global generators is seeded by the scenario."""
+    """Call the user's callable. The scenario's seed sets the global generators while it runs."""
     make = imported_callable(stream.benchmark)
     own = {"experiences": stream.experiences, "class_order": stream.class_order}
     keywords = {**stream.parameters, **{key: value for key, value in own.items() if value is not None}}
@@ -127,28 +127,28 @@ def _called(stream: StreamSection, train: Any, test: Any, seed: int) -> Any:
             return make(train, test, **keywords)
     except FedUnlearnError:
         raise
-    except Exception as error:  # the user's own code: whatever it raises is a matter of the scenario
+    except Exception as error:  # the user's code may raise anything
         given = ", ".join(f"{key}={value!r}" for key, value in keywords.items()) or "no parameters"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InvalidParameterError(f"{stream.benchmark} made no benchmark with {given} ({reason})") from error
 
 
 def experiences_of(scenario: Scenario, source: ImageSource, benchmark: Any | None = None) -> Experiences | None:
-    """The training experiences of a scenario; None where it has no stream.
+    """The training experiences of a scenario, or None if it has no stream.
 
     Parameters
     ----------
     scenario : Scenario
     source : ImageSource
-        Its data.
+        The data of the scenario.
     benchmark : CLScenario, optional
-        Of the scenario; made where it is not given.
+        The benchmark of the scenario. It is made if it is not given.
 
     Raises
     ------
     ScenarioError
-        If the benchmark cannot be made, or its training stream is not made of the clients' training samples, each in at
-        most one experience, or either of its streams shows samples otherwise than clients hold them.
+        If the benchmark cannot be made, if its training stream has other samples than the clients' training samples or
+        one of them twice, or if a stream shows samples differently than clients hold them.
     """
     if scenario.stream is None:
         return None
@@ -175,20 +175,20 @@ def experiences_of(scenario: Scenario, source: ImageSource, benchmark: Any | Non
 
 
 def keep_experiences(scenario: Scenario, experiences: Experiences, out: Path) -> None:
-    """Write down, in a run folder, which experiences its run has; or see that they are those that it was begun with.
+    """Write a digest of a run's experiences into its folder. If the run continues, compare them with that digest.
 
     Parameters
     ----------
     scenario : Scenario
     experiences : Experiences
-        Of its stream.
+        The experiences of its stream.
     out : Path
         The run folder.
 
     Raises
     ------
     ScenarioError
-        If the run was begun with others: the callable does not make the same benchmark each time.
+        If the run began with other experiences, since the callable does not make the same benchmark each time.
     InvalidDataError
         If the file cannot be read.
     """
@@ -213,7 +213,7 @@ def keep_experiences(scenario: Scenario, experiences: Experiences, out: Path) ->
 def arrivals_of_clients(
     scenario: Scenario, source: ImageSource, experiences: Experiences
 ) -> dict[str, dict[int, tuple[str, ...]]]:
-    """The part of each experience that each client of a scenario holds: sample ids by client and number, from 1."""
+    """The part of each experience that each client holds: sample ids by client and by experience, counted from 1."""
     return {
         str(client): experiences.held(source.train.ids[position] for position in positions.tolist())
         for client, positions in enumerate(training_positions_of(scenario, source))

@@ -4,7 +4,7 @@ from fed_unlearn.audits.figures import Figures
 from fed_unlearn.simulations.run.results import (
     DeviceUse,
     HistoryPoint,
-    RelapseRow,
+    RelapseResult,
     RequestResult,
     RunResults,
     TrainingResult,
@@ -60,9 +60,9 @@ RESULTS = RunResults(
     training=TrainingResult(rounds=30, seconds=9.1, test_accuracy=0.97, forward_passes=7, backward_passes=5),
     requests=(REQUEST, SAMPLES),
     relapse=(
-        RelapseRow(after="r1", forget_accuracy={"r1": 0.0}, test_forget_accuracy={"r1": 0.01}),
-        RelapseRow(after="r2", forget_accuracy={"r2": 0.25}, test_forget_accuracy={"r1": 0.05}),
-        RelapseRow(after="train:2", forget_accuracy={"r2": 0.5}, test_forget_accuracy={"r1": 0.03}),
+        RelapseResult(after="r1", forget_accuracy={"r1": 0.0}, test_forget_accuracy={"r1": 0.01}),
+        RelapseResult(after="r2", forget_accuracy={"r2": 0.25}, test_forget_accuracy={"r1": 0.05}),
+        RelapseResult(after="train:2", forget_accuracy={"r2": 0.5}, test_forget_accuracy={"r1": 0.03}),
     ),
     history=(
         HistoryPoint(event="train:1", round=30, test_accuracy=0.97),
