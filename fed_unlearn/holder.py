@@ -11,8 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.audits.counts import RequestCounts
-from fed_unlearn.audits.membership import confidence_histogram
+from fed_unlearn.audits.base import Judged, Observation
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.guard import Guard, guard_retained
 from fed_unlearn.logits import predict_logits
@@ -105,51 +104,49 @@ def repair_model(
 
 def halves(samples: ImageSet) -> tuple[ImageSet, ImageSet]:
     """Two halves with the same classes: what methods may read of validation data, and what the gate alone does."""
-    first = torch.zeros(len(samples), dtype=torch.bool)
-    for label in samples.labels.unique():
-        first[(samples.labels == label).nonzero().flatten()[::2]] = True
+    first = _first_half(samples.labels)
     return samples.subset(first.nonzero().flatten()), samples.subset((~first).nonzero().flatten())
 
 
-def count_request(
+def observe(
+    model: nn.Module,
     scope: ScopeKind,
     classes: Collection[int],
-    forget: ImageSet,
+    forget: Judged,
     class_count: int,
     *,
-    logits_of: Callable[[ImageSet], Tensor],
-    test: tuple[ImageSet, Tensor] | None = None,
-    validation: tuple[ImageSet, Tensor] | None = None,
-) -> RequestCounts:
-    """Hits on D_f, and the two sides of the membership attack.
-
-    Outsiders of a class request are all test samples of its classes; those of other requests are the holder's own test
-    samples of the same classes, so that no label of a forget sample leaves it.
+    test: Judged | None = None,
+    validation: Judged | None = None,
+    seed: int = 0,
+) -> Observation:
+    """What the audits of a request read.
 
     Parameters
     ----------
+    model : nn.Module
     scope : str
     classes : collection of int
         Of a class request; those of the forget samples where there are none.
-    forget : ImageSet
+    forget : Judged
         D_f, or the holder's part of it.
     class_count : int
-    logits_of : callable
-        Of samples by the model that is looked at.
-    test, validation : tuple of (ImageSet, Tensor), optional
-        With their logits.
+    test, validation : Judged, optional
+        All of them. Half of ``validation`` is what no method reads.
+    seed : int
+        Of all that audits draw.
     """
-    logits = logits_of(forget)
     compared = torch.tensor(list(classes)) if classes else forget.labels.unique()
     unseen = validation if scope == "sample" and len(forget) else None
-    totals = torch.bincount(forget.labels, minlength=class_count).tolist()
-    return RequestCounts(
-        correct=int((logits.argmax(1) == forget.labels).sum()) if len(forget) else 0,
-        total=len(forget),
-        member_histogram=confidence_histogram(logits, forget.labels),
-        outsider_histogram=_histogram_of(*test, compared) if test is not None else [],
-        unseen_histogram=_unseen_histogram(*unseen, compared) if unseen is not None else [],
-        class_totals=totals if scope == "client" and len(forget) else [],
+    if unseen is not None:
+        unseen = unseen.where(~_first_half(unseen.labels))
+    return Observation(
+        model=model,
+        scope=scope,
+        class_count=class_count,
+        forget=forget,
+        outsiders=test.of_classes(compared) if test is not None else None,
+        unseen=unseen.of_classes(compared) if unseen is not None else None,
+        seed=seed,
     )
 
 
@@ -158,13 +155,9 @@ def recognises_any(model: nn.Module, samples: ImageSet) -> bool:
     return bool((predict_logits(model, samples).argmax(1) == samples.labels).any())
 
 
-def _histogram_of(samples: ImageSet, logits: Tensor, classes: Tensor) -> list[int]:
-    chosen = torch.isin(samples.labels, classes)
-    return confidence_histogram(logits[chosen], samples.labels[chosen])
-
-
-def _unseen_histogram(samples: ImageSet, logits: Tensor, classes: Tensor) -> list[int]:
-    _, kept = halves(samples)
-    ids = set(kept.ids)
-    positions = torch.tensor([index for index, name in enumerate(samples.ids) if name in ids], dtype=torch.int64)
-    return _histogram_of(kept, logits[positions], classes)
+def _first_half(labels: Tensor) -> Tensor:
+    """Every other sample of each class, of shape (n,), bool."""
+    first = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        first[(labels == label).nonzero().flatten()[::2]] = True
+    return first

@@ -2,71 +2,137 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict
-
-from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
+from fed_unlearn.audits.attack import MembershipAttack
+from fed_unlearn.audits.base import AUDITS, Number, Observation, RequestAudit, count_extra
 
 Part = Literal["retain", "validation", "test"]
 ALL_PARTS: tuple[Part, ...] = ("retain", "validation", "test")
 
+K = TypeVar("K")
+V = TypeVar("V", bound=Any)
 
-class RequestCounts(BaseModel):
-    """One client's share of what is measured of one request.
+_HITS = ("correct", "total", "class_totals")
 
-    ``member_histogram``, ``outsider_histogram`` and ``unseen_histogram`` are of the confidence in forget samples, in
-    test samples, and in the validation samples that no method reads, of the same classes. ``class_totals`` counts the
-    samples by class where a whole client is forgotten.
+
+@dataclass(frozen=True)
+class RequestCounts:
+    """One holder's share of what is measured of one request, or the sum of several holders' shares.
+
+    Attributes
+    ----------
+    hits : ForgetAccuracy
+    membership : MembershipAttack
+    extra : mapping of str to RequestAudit
+        Of other packages' audits, by name.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    hits: ForgetAccuracy = ForgetAccuracy()
+    membership: MembershipAttack = MembershipAttack()
+    extra: Mapping[str, RequestAudit] = field(default_factory=dict)
 
-    correct: int = 0
-    total: int = 0
-    member_histogram: list[int] = []
-    outsider_histogram: list[int] = []
-    unseen_histogram: list[int] = []
-    class_totals: list[int] = []
+    @classmethod
+    def of(cls, seen: Observation, extra: Collection[str] = ()) -> RequestCounts:
+        """Count what one holder has; ``extra`` names audits of other packages."""
+        return cls(ForgetAccuracy.count(seen), MembershipAttack.count(seen), count_extra(seen, extra))
 
     def __add__(self, other: RequestCounts) -> RequestCounts:
-        summed = {
-            name: _add_lists(getattr(self, name), getattr(other, name))
-            for name in ("member_histogram", "outsider_histogram", "unseen_histogram", "class_totals")
-        }
-        return RequestCounts(correct=self.correct + other.correct, total=self.total + other.total, **summed)
+        return RequestCounts(
+            self.hits + other.hits, self.membership + other.membership, _merged(self.extra, other.extra)
+        )
+
+    def fits(self, class_count: int) -> bool:
+        """Whether the counts can be those of a federation with so many classes."""
+        return all(audit.fits(class_count) for audit in (self.hits, self.membership, *self.extra.values()))
+
+    def to_numbers(self) -> dict[str, Number | list[Number]]:
+        """Counts of the built-in audits by field, those of others by ``name/field``."""
+        numbers = {**self.hits.to_numbers(), **self.membership.to_numbers()}
+        for name, audit in self.extra.items():
+            numbers.update({f"{name}/{key}": value for key, value in audit.to_numbers().items()})
+        return numbers
+
+    @classmethod
+    def from_numbers(cls, numbers: Mapping[str, object]) -> RequestCounts:
+        """Read what :meth:`to_numbers` wrote.
+
+        Raises
+        ------
+        InvalidDataError
+            If they are not such counts.
+        InvalidParameterError
+            If an audit is unknown.
+        """
+        hits, membership, extra = dict[str, object](), dict[str, object](), dict[str, dict[str, object]]()
+        for key, value in numbers.items():
+            name, slash, count = key.rpartition("/")
+            of = extra.setdefault(name, {}) if slash else hits if key in _HITS else membership
+            of[count] = value
+        return cls(
+            ForgetAccuracy.from_numbers(hits),
+            MembershipAttack.from_numbers(membership),
+            {name: AUDITS.find(name).from_numbers(counted) for name, counted in extra.items()},
+        )
 
 
-class ClientCounts(BaseModel):
+@dataclass(frozen=True)
+class ClientCounts:
     """What one client counted of one model, or the sum of several clients' counts.
 
     Attributes
     ----------
-    parts : dict of part to ClassCounts
+    parts : mapping of part to ClassCounts
         By ``"retain"``, ``"validation"`` and ``"test"``.
-    targets : dict of str to RequestCounts
+    targets : mapping of str to RequestCounts
         By request.
     forward_passes : int
-        Samples that were pushed through the model.
+        Samples that were pushed through the model for the built-in audits.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    parts: dict[Part, ClassCounts]
-    targets: dict[str, RequestCounts]
-    forward_passes: int
+    parts: Mapping[Part, ClassCounts] = field(default_factory=dict)
+    targets: Mapping[str, RequestCounts] = field(default_factory=dict)
+    forward_passes: int = 0
 
     def __add__(self, other: ClientCounts) -> ClientCounts:
-        parts, targets = dict(self.parts), dict(self.targets)
-        for part, counts in other.parts.items():
-            parts[part] = parts[part] + counts if part in parts else counts
-        for request_id, counted in other.targets.items():
-            targets[request_id] = targets[request_id] + counted if request_id in targets else counted
-        return ClientCounts(parts=parts, targets=targets, forward_passes=self.forward_passes + other.forward_passes)
+        return ClientCounts(
+            _merged(self.parts, other.parts),
+            _merged(self.targets, other.targets),
+            self.forward_passes + other.forward_passes,
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON; :meth:`from_json` reads it back."""
+        return {
+            "parts": {part: counts.to_numbers() for part, counts in self.parts.items()},
+            "targets": {name: counts.to_numbers() for name, counts in self.targets.items()},
+            "forward_passes": self.forward_passes,
+        }
+
+    @classmethod
+    def from_numbers(
+        cls, parts: Mapping[str, Mapping[str, object]], targets: Mapping[str, Mapping[str, object]], forward_passes: int
+    ) -> ClientCounts:
+        """Read counts by part and by request, as their ``to_numbers`` wrote them.
+
+        Raises
+        ------
+        InvalidDataError, InvalidParameterError
+            If they are not such counts.
+        """
+        return cls(
+            {cast(Part, part): ClassCounts.from_numbers(numbers) for part, numbers in parts.items()},
+            {request_id: RequestCounts.from_numbers(numbers) for request_id, numbers in targets.items()},
+            forward_passes,
+        )
 
 
-def _add_lists(first: Sequence[int], second: Sequence[int]) -> list[int]:
-    if not first or not second:
-        return list(first or second)
-    return [left + right for left, right in zip(first, second, strict=True)]
+def _merged(first: Mapping[K, V], second: Mapping[K, V]) -> dict[K, V]:
+    """Both, with the sum where both have a key."""
+    merged = dict(first)
+    for key, counts in second.items():
+        merged[key] = merged[key] + counts if key in merged else counts
+    return merged

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.counts import RequestCounts
-from fed_unlearn.audits.membership import membership_interval
 from fed_unlearn.gate import Evidence
 from fed_unlearn.requests import ScopeKind
 
@@ -34,14 +33,11 @@ def evidence_of(
     methods_left : int
         Methods that may still be tried for it.
     """
-    comparable = sum(counts.member_histogram) > 0 and sum(counts.unseen_histogram) > 0
     return replace(
         kept,
-        forget_accuracy=counts.correct / counts.total if counts.total else None,
-        unseen_accuracy=_expected(counts.class_totals, validation) if scope == "client" else None,
-        membership_interval=membership_interval(counts.member_histogram, counts.unseen_histogram)
-        if comparable
-        else None,
+        forget_accuracy=counts.hits.value,
+        unseen_accuracy=_expected(counts.hits.class_totals, validation) if scope == "client" else None,
+        membership_interval=counts.membership.interval,
         methods_left=methods_left,
     )
 

@@ -1,8 +1,9 @@
-"""The five figures by which a request is judged, at one moment."""
+"""The figures by which a request is judged, at one moment."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +18,8 @@ class Figures:
         Top-1 on D_ft and on D_rt (test samples); the former only where whole classes are forgotten.
     membership_auc : float or None
         0.5 means that D_f cannot be told from unseen samples of the same classes.
+    extra : mapping of str to (float or None)
+        Of other packages' audits, by name; left out of JSON where there are none.
     """
 
     forget_accuracy: float | None
@@ -24,3 +27,13 @@ class Figures:
     test_forget_accuracy: float | None
     test_retain_accuracy: float | None
     membership_auc: float | None
+    extra: Mapping[str, float | None] = field(default_factory=dict)
+
+    def named(self) -> dict[str, float | None]:
+        """All figures by name, those of other packages last."""
+        fields = {name: value for name, value in vars(self).items() if name != "extra"}
+        return {**fields, **self.extra}
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON: the fields by name."""
+        return {name: value for name, value in vars(self).items() if name != "extra" or value}

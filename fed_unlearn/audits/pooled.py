@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.audits.base import values_of
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.audits.figures import Figures
-from fed_unlearn.audits.membership import BIN_COUNT, membership_auc
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ClassScope, ForgetRequest
 
@@ -34,7 +35,7 @@ class Audit:
     def pooled(self) -> ClientCounts:
         """The sum over all clients."""
         replies = self.replies.values()
-        return sum(replies, start=ClientCounts(parts={}, targets={}, forward_passes=0))
+        return sum(replies, start=ClientCounts())
 
     def counts(self, part: Part, clients: Collection[str] | None = None) -> ClassCounts | None:
         """Counts of one part, summed over all or some clients; None where none of them has counted it."""
@@ -53,18 +54,16 @@ class Audit:
 
     def without_targets(self) -> Audit:
         """The parts alone, to be compared with later."""
-        return Audit(
-            {client: reply.model_copy(update={"targets": {}}) for client, reply in self.replies.items() if reply.parts}
-        )
+        return Audit({client: replace(reply, targets={}) for client, reply in self.replies.items() if reply.parts})
 
     def to_json(self) -> dict[str, object]:
         """As JSON; :meth:`from_json` reads it back."""
-        return {client: reply.model_dump(mode="json") for client, reply in self.replies.items()}
+        return {client: reply.to_json() for client, reply in self.replies.items()}
 
     @classmethod
-    def from_json(cls, body: Mapping[str, object]) -> Audit:
+    def from_json(cls, body: Mapping[str, Any]) -> Audit:
         """Read what :meth:`to_json` wrote."""
-        return cls({client: ClientCounts.model_validate(reply) for client, reply in body.items()})
+        return cls({client: ClientCounts.from_numbers(**reply) for client, reply in body.items()})
 
 
 @dataclass(frozen=True)
@@ -93,27 +92,55 @@ class Measured:
         """
         classes = classes_of(request)
         measured = target or self.audit
-        counts = measured.pooled.targets.get(request.id, RequestCounts())
-        test = measured.counts("test") or self.audit.counts("test")
-        comparable = sum(counts.member_histogram) > 0 and sum(counts.outsider_histogram) > 0
-        return Figures(
-            forget_accuracy=forget_accuracy(measured, request),
-            retain_accuracy=self._accuracy("retain", classes),
-            test_forget_accuracy=test.accuracy(only=classes) if classes and test is not None else None,
-            test_retain_accuracy=self._accuracy("test", classes),
-            membership_auc=membership_auc(counts.member_histogram, counts.outsider_histogram) if comparable else None,
+        return figures_of(
+            measured.pooled.targets.get(request.id, RequestCounts()),
+            classes,
+            left_out={*classes, *self.forgotten_classes, *self.audit.absent_classes},
+            retain=self.audit.counts("retain"),
+            test=self.audit.counts("test"),
+            class_test=measured.counts("test"),
         )
 
-    def _accuracy(self, part: Part, classes: Collection[int]) -> float | None:
-        counts = self.audit.counts(part)
-        left_out = {*classes, *self.forgotten_classes, *self.audit.absent_classes}
-        return counts.accuracy(without=left_out) if counts is not None else None
+
+def figures_of(
+    counts: RequestCounts,
+    classes: Collection[int],
+    *,
+    left_out: Collection[int],
+    retain: ClassCounts | None,
+    test: ClassCounts | None,
+    class_test: ClassCounts | None = None,
+) -> Figures:
+    """The figures of a request, from what was counted.
+
+    Parameters
+    ----------
+    counts : RequestCounts
+        Of the request, all holders together.
+    classes : collection of int
+        That the request names; none for other scopes.
+    left_out : collection of int
+        Classes that are no part of D_r and D_rt.
+    retain, test : ClassCounts or None
+        Of D_r and of all test samples; None where they were not counted.
+    class_test : ClassCounts, optional
+        Of the test samples that D_ft is read from, where they are not those of ``test``.
+    """
+    of_classes = class_test or test
+    return Figures(
+        forget_accuracy=counts.hits.value,
+        retain_accuracy=retain.accuracy(without=left_out) if retain is not None else None,
+        test_forget_accuracy=of_classes.accuracy(only=classes) if classes and of_classes is not None else None,
+        test_retain_accuracy=test.accuracy(without=left_out) if test is not None else None,
+        membership_auc=counts.membership.value,
+        extra=values_of(counts.extra),
+    )
 
 
 def forget_accuracy(audit: Audit, request: ForgetRequest) -> float | None:
     """Accuracy on D_f; None where no holder may read it."""
     counts = audit.pooled.targets.get(request.id)
-    return counts.correct / counts.total if counts is not None and counts.total else None
+    return counts.hits.value if counts is not None else None
 
 
 def classes_of(request: ForgetRequest) -> tuple[int, ...]:
@@ -121,8 +148,22 @@ def classes_of(request: ForgetRequest) -> tuple[int, ...]:
     return request.scope.classes if isinstance(request.scope, ClassScope) else ()
 
 
-def check_counts(reply: ClientCounts, parts: Collection[Part], requests: Collection[str], class_count: int) -> None:
+def check_counts(
+    reply: ClientCounts,
+    *,
+    parts: Collection[Part],
+    requests: Collection[str],
+    audits: Collection[str],
+    class_count: int,
+) -> None:
     """Refuse counts that nobody asked for, that cannot be, or that cannot be added to those of others.
+
+    Parameters
+    ----------
+    reply : ClientCounts
+    parts, requests, audits : collection of str
+        What was asked for; ``audits`` of other packages.
+    class_count : int
 
     Raises
     ------
@@ -130,21 +171,8 @@ def check_counts(reply: ClientCounts, parts: Collection[Part], requests: Collect
         If they are such.
     """
     are_asked = set(reply.parts) == set(parts) and set(reply.targets) <= set(requests)
-    lists = [
-        (values, length)
-        for counts in reply.targets.values()
-        for values, length in (
-            (counts.member_histogram, BIN_COUNT),
-            (counts.outsider_histogram, BIN_COUNT),
-            (counts.unseen_histogram, BIN_COUNT),
-            (counts.class_totals, class_count),
-        )
-    ]
-    pairs = [(counts.correct, counts.total) for counts in reply.targets.values()]
-    for part in reply.parts.values():
-        pairs += zip(part.correct, part.total, strict=False)
-        lists += [(list(part.correct), class_count), (list(part.total), class_count)]
-        are_asked = are_asked and len(part.correct) == len(part.total) == class_count
-    fits = all(len(values) in (0, length) and all(value >= 0 for value in values) for values, length in lists)
-    if not (are_asked and fits and all(0 <= correct <= total for correct, total in pairs)):
+    are_asked = are_asked and all(set(counts.extra) <= set(audits) for counts in reply.targets.values())
+    if not are_asked or not all(
+        counts.fits(class_count) for counts in (*reply.parts.values(), *reply.targets.values())
+    ):
         raise ProtocolError("an evaluate.audit reply whose counts are malformed")

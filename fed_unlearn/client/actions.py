@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from fed_unlearn import methods, protocol
 from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.counts import ClientCounts, Part
-from fed_unlearn.client.samples import forget_set, guarded_samples, request_counts, samples_of
+from fed_unlearn.audits.base import Judged
+from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
+from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of
 from fed_unlearn.client.session import ClientSession, Handler, current_session, describe
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
@@ -215,15 +216,23 @@ def audit(message: Message, session: ClientSession) -> Message:
 
     class_count = session.data.class_count
     parts: dict[Part, ClassCounts] = {}
-    unseen: dict[Part, tuple[ImageSet, Tensor]] = {}
+    read: dict[Part, Judged] = {}
     for part in instruction.parts:
         samples = samples_of(part, session, instruction)
         logits = logits_of(samples)
         parts[part] = ClassCounts.of(logits, samples.labels, class_count)
-        unseen[part] = (samples, logits)
-    targets = {target.request_id: request_counts(target, session, unseen, logits_of) for target in instruction.targets}
-    answer = ClientCounts(parts=parts, targets=targets, forward_passes=passes)
-    return protocol.reply(message, protocol.audit_record(answer))
+        read[part] = Judged.whole(samples, logits)
+    targets = {
+        target.request_id: RequestCounts.of(
+            observed(target, session, model, read, logits_of, instruction.seed), instruction.audits
+        )
+        for target in instruction.targets
+    }
+    answer = protocol.reply(message, protocol.audit_record(ClientCounts(parts, targets, passes)))
+    uncounted = {name for name in instruction.audits for counts in targets.values() if name not in counts.extra}
+    if uncounted:
+        protocol.write_uncounted(answer, sorted(uncounted))
+    return answer
 
 
 @_action

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fed_unlearn import protocol
-from fed_unlearn.audits.counts import Part, RequestCounts
+from fed_unlearn.audits.base import Judged, Observation
+from fed_unlearn.audits.counts import Part
 from fed_unlearn.client.session import ClientSession
 from fed_unlearn.data.draws import drawn
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.guard import Guard
-from fed_unlearn.holder import count_request
-from fed_unlearn.seeding import seeded_generator
+from fed_unlearn.holder import observe
+from fed_unlearn.seeding import derive_seed, seeded_generator
 
 
 def forget_set(target: protocol.Target, session: ClientSession, seed: int, arrived: int = 0) -> ImageSet:
@@ -95,33 +96,39 @@ def samples_of(part: Part, session: ClientSession, instruction: protocol.AuditIn
     return samples
 
 
-def request_counts(
+def observed(
     target: protocol.Target,
     session: ClientSession,
-    read: Mapping[Part, tuple[ImageSet, Tensor]],
+    model: nn.Module,
+    read: Mapping[Part, Judged],
     logits_of: Callable[[ImageSet], Tensor],
-) -> RequestCounts:
-    """Hits on this client's share of D_f, and the two sides of the membership attack: see :func:`count_request`.
+    seed: int,
+) -> Observation:
+    """What the audits of a request read here.
 
     Parameters
     ----------
     target : Target
     session : ClientSession
-    read : mapping of part to (ImageSet, Tensor)
-        Parts that were read already, with their logits.
+    model : nn.Module
+    read : mapping of part to Judged
+        Parts that were read already.
     logits_of : callable
         Of further samples.
+    seed : int
+        Of the audit.
     """
     stored = session.store.get(target.request_id)
     forget = session.data.train.subset(torch.empty(0, dtype=torch.int64))
     if stored is not None and stored.may_be_audited():
         forget = session.data.train.only(stored.sample_ids)
-    return count_request(
+    return observe(
+        model,
         target.scope,
         target.classes,
-        forget,
+        Judged.whole(forget, logits_of(forget)),
         session.data.class_count,
-        logits_of=logits_of,
         test=read.get("test"),
         validation=read.get("validation"),
+        seed=derive_seed(seed, "audit", target.request_id, session.client_id),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,20 +12,22 @@ from torch import Tensor, nn
 
 from fed_unlearn.arrays import Arrays, add_clipped, all_finite, difference, norm
 from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.audits.base import Judged, extra_audits
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.evidence import evidence_of
 from fed_unlearn.audits.figures import Figures
-from fed_unlearn.audits.membership import membership_auc
+from fed_unlearn.audits.pooled import figures_of
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.guard import Guard
-from fed_unlearn.holder import count_request, repair_model, unlearn_samples
+from fed_unlearn.holder import observe, repair_model, unlearn_samples
 from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Method, PassCounter
 from fed_unlearn.methods.parts.labels import guard_labels_of
 from fed_unlearn.requests import ClassScope, ForgetRequest
+from fed_unlearn.seeding import derive_seed
 from fed_unlearn.training import train_locally
 
 
@@ -112,16 +115,12 @@ class LocalAttempt:
 
     def figures(self, model: nn.Module) -> Figures:
         """The figures of a model for this request."""
-        counts = self._counts(model)
-        test = None if self.samples.test is None else self._class_counts(model, self.samples.test)
-        comparable = sum(counts.member_histogram) > 0 and sum(counts.outsider_histogram) > 0
-        retained = self._class_counts(model, self.samples.retained)
-        return Figures(
-            forget_accuracy=counts.correct / counts.total if counts.total else None,
-            retain_accuracy=retained.accuracy(without=self.left_out),
-            test_forget_accuracy=test.accuracy(only=self._classes) if test is not None and self._is_class else None,
-            test_retain_accuracy=test.accuracy(without=self.left_out) if test is not None else None,
-            membership_auc=membership_auc(counts.member_histogram, counts.outsider_histogram) if comparable else None,
+        return figures_of(
+            self._counts(model, extra_audits()),
+            self._classes,
+            left_out=self.left_out,
+            retain=self._class_counts(model, self.samples.retained),
+            test=None if self.samples.test is None else self._class_counts(model, self.samples.test),
         )
 
     # ------------------------------------------------------------------ turns
@@ -213,17 +212,22 @@ class LocalAttempt:
     def _class_counts(self, model: nn.Module, samples: ImageSet) -> ClassCounts:
         return ClassCounts.of(self._logits(model, samples), samples.labels, self._class_count)
 
-    def _counts(self, model: nn.Module) -> RequestCounts:
+    def _counts(self, model: nn.Module, audits: Collection[str] = ()) -> RequestCounts:
         validation, test = self.samples.validation, self.samples.test
-        return count_request(
+        seen = observe(
+            model,
             self.request.scope.kind,
             self._classes,
-            self.samples.forget,
+            self._judged(model, self.samples.forget),
             self._class_count,
-            logits_of=lambda samples: self._logits(model, samples),
-            test=None if test is None else (test, self._logits(model, test)),
-            validation=(validation, self._logits(model, validation)) if len(validation) else None,
+            test=None if test is None else self._judged(model, test),
+            validation=self._judged(model, validation) if len(validation) else None,
+            seed=derive_seed(self.seed, "audit", self.request.id, self.client),
         )
+        return RequestCounts.of(seen, audits)
+
+    def _judged(self, model: nn.Module, samples: ImageSet) -> Judged:
+        return Judged.whole(samples, self._logits(model, samples))
 
     def _logits(self, model: nn.Module, samples: ImageSet) -> Tensor:
         self.passes.add(forward=len(samples))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from fed_unlearn.audits.counts import ALL_PARTS, Part
 from fed_unlearn.protocol.arrivals import ARRIVALS_KEY, arrivals_of, arrivals_record
-from fed_unlearn.protocol.audits import audit_record, read_audit
+from fed_unlearn.protocol.audits import audit_record, read_audit, read_uncounted, write_uncounted
 from fed_unlearn.protocol.instructions import (
     INSTRUCTION_KEY,
     AuditInstruction,
@@ -93,12 +93,14 @@ __all__ = [
     "read_forgotten",
     "read_metric",
     "read_stamp",
+    "read_uncounted",
     "refusal_of",
     "refuse",
     "reply",
     "write_earlier_tombstones",
     "write_forgotten",
     "write_stamp",
+    "write_uncounted",
 ]
 
 TRAIN = "train"

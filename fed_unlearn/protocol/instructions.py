@@ -130,3 +130,9 @@ class AuditInstruction(Instruction):
     """At most so many retained training samples of a client are read; 0 for all."""
     seed: int
     arrived: int = 0
+    audits: tuple[str, ...] = ()
+    """Audits of other packages that are to be counted for the requests, by name."""
+
+    def to_record(self) -> ConfigRecord:
+        """The record that carries the instruction; without ``audits`` where there are none."""
+        return ConfigRecord({INSTRUCTION_KEY: self.model_dump_json(exclude=None if self.audits else {"audits"})})

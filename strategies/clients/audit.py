@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from flwr.app import ArrayRecord, Message
 
 from fed_unlearn import protocol
+from fed_unlearn.audits.base import extra_audits
 from fed_unlearn.audits.counts import ALL_PARTS, ClientCounts, Part
 from fed_unlearn.audits.pooled import Audit, check_counts
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.grid import EligibleGrid, NobodyAnsweredError
+
+logger = logging.getLogger("fed_unlearn.strategies")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Auditor:
     timeout: float
     retain_limit: int
     seed: int
+    _uncounted: set[tuple[str, str]] = field(default_factory=set)
 
     def audit(
         self,
@@ -65,6 +70,7 @@ class Auditor:
             retain_limit=self.retain_limit,
             seed=self.seed,
             arrived=arrived,
+            audits=extra_audits() if requests else (),
         )
         content = protocol.content(instruction, arrays)
         answers = self.grid.ask(protocol.AUDIT, content, self.timeout)
@@ -76,7 +82,7 @@ class Auditor:
         if requests and leaving:
             of_leaving = self.grid.ask(protocol.AUDIT, content, self.timeout, leaving)
             for client, reply in self._read(of_leaving.replies, instruction)[0].items():
-                replies[client] = reply.model_copy(update={"parts": {}})
+                replies[client] = replace(reply, parts={})
         return Audit(replies, failed, answers.silent)
 
     def _read(
@@ -89,9 +95,23 @@ class Auditor:
         for client, message in messages.items():
             try:
                 reply = protocol.read_audit(message)
-                check_counts(reply, instruction.parts, asked, self.grid.roster.class_count)
+                check_counts(
+                    reply,
+                    parts=instruction.parts,
+                    requests=asked,
+                    audits=instruction.audits,
+                    class_count=self.grid.roster.class_count,
+                )
+                self._name_uncounted(client, protocol.read_uncounted(message))
                 replies[client] = reply
             except ProtocolError as error:
                 self.grid.leave_out(client, str(error))
                 failed[client] = f"client {client}: {error}"
         return replies, failed
+
+    def _name_uncounted(self, client: str, audits: Sequence[str]) -> None:
+        """Say once of each client which audits it does not count; figures are those of the others."""
+        for name in audits:
+            if (client, name) not in self._uncounted:
+                logger.warning("client %s does not count audit %s; its log says why", client, name)
+            self._uncounted.add((client, name))

@@ -1,0 +1,58 @@
+"""The loss-threshold membership attack on a request (Yeom et al., 2018), from histograms that clients can add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from fed_unlearn.audits.base import AUDITS, Judged, Observation, RequestAudit
+from fed_unlearn.audits.membership import BIN_COUNT, confidence_histogram, membership_auc, membership_interval
+
+
+@AUDITS.register("membership_auc")
+@dataclass(frozen=True)
+class MembershipAttack(RequestAudit):
+    """Histograms of the confidence in samples, ``BIN_COUNT`` counts each; empty where nobody had such samples.
+
+    Attributes
+    ----------
+    member_histogram : tuple of int
+        Of D_f.
+    outsider_histogram : tuple of int
+        Of test samples of the same classes. Where a request names no class, a holder takes those of its own forget
+        samples, so that no label of a forget sample leaves it.
+    unseen_histogram : tuple of int
+        Of validation samples of the same classes that no method reads.
+    """
+
+    member_histogram: tuple[int, ...] = ()
+    outsider_histogram: tuple[int, ...] = ()
+    unseen_histogram: tuple[int, ...] = ()
+
+    @classmethod
+    def count(cls, seen: Observation) -> Self:
+        """The three histograms of one holder."""
+        return cls(*(_histogram(side) for side in (seen.forget, seen.outsiders, seen.unseen)))
+
+    @property
+    def value(self) -> float | None:
+        """AUC of D_f against test samples: 0.5 means that the attack cannot tell them apart."""
+        if not any(self.member_histogram) or not any(self.outsider_histogram):
+            return None
+        return membership_auc(self.member_histogram, self.outsider_histogram)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Confidence interval of the AUC of D_f against unseen samples; None where there are none."""
+        if not any(self.member_histogram) or not any(self.unseen_histogram):
+            return None
+        return membership_interval(self.member_histogram, self.unseen_histogram)
+
+    def fits(self, class_count: int) -> bool:
+        """Whether every histogram is empty or has ``BIN_COUNT`` counts."""
+        sides = (self.member_histogram, self.outsider_histogram, self.unseen_histogram)
+        return all(len(side) in (0, BIN_COUNT) for side in sides)
+
+
+def _histogram(side: Judged | None) -> tuple[int, ...]:
+    return () if side is None else tuple(confidence_histogram(side.logits, side.labels))

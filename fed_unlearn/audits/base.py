@@ -1,0 +1,240 @@
+"""What every audit of a request obeys: how a holder counts, how counts add, and what the figure is."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import zip_longest
+from typing import ClassVar, Self
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from fed_unlearn.audits.figures import Figures
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.registry import Registry
+from fed_unlearn.requests import ScopeKind
+from fed_unlearn.seeding import isolated_random
+
+Number = int | float
+BUILT_IN = frozenset({"forget_accuracy", "membership_auc"})
+"""Audits whose figures have fields of their own in :class:`~fed_unlearn.audits.figures.Figures`."""
+
+logger = logging.getLogger("fed_unlearn.audits")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Samples, and what the model says of them.
+
+    Attributes
+    ----------
+    source : ImageSet
+        Holds the samples.
+    positions : Tensor of shape (n,), int64
+        Of the samples in ``source``.
+    logits : Tensor of shape (n, classes), float32
+    """
+
+    source: ImageSet
+    positions: Tensor
+    logits: Tensor
+
+    @classmethod
+    def whole(cls, samples: ImageSet, logits: Tensor) -> Judged:
+        """All of some samples."""
+        return cls(samples, torch.arange(len(samples)), logits)
+
+    def where(self, chosen: Tensor) -> Judged:
+        """The samples at which ``chosen``, of shape (n,) and bool, is true."""
+        return Judged(self.source, self.positions[chosen], self.logits[chosen])
+
+    def of_classes(self, classes: Tensor) -> Judged:
+        """The samples whose label is one of the classes."""
+        return self.where(torch.isin(self.labels, classes))
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """True classes, of shape (n,), int64."""
+        return self.source.labels[self.positions]
+
+    @cached_property
+    def samples(self) -> ImageSet:
+        """The samples themselves."""
+        return self.source.subset(self.positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """All that an audit may read of one model for one request.
+
+    Attributes
+    ----------
+    model : nn.Module
+        Never to be changed: an audit that trains works on a copy.
+    scope : str
+        Of the request: ``"class"``, ``"sample"`` or ``"client"``.
+    class_count : int
+    forget : Judged
+        D_f, or the holder's part of it; no sample where the holder has none or may not read them.
+    outsiders : Judged or None
+        Test samples of the classes that the request names, or else of those of ``forget``; None without test samples.
+    unseen : Judged or None
+        For a sample request, validation samples of the same classes that no method reads.
+    seed : int
+        Of all that the audit draws.
+    """
+
+    model: nn.Module
+    scope: ScopeKind
+    class_count: int
+    forget: Judged
+    outsiders: Judged | None = None
+    unseen: Judged | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts and sums that travel as plain numbers: every field is an int, a float, or a tuple of one of them.
+
+    Every field has a default, and an object made of the defaults is what is counted of no sample.
+    """
+
+    def __add__(self, other: Self) -> Self:
+        """Both, field by field; the shorter of two tuples is filled up with zeros."""
+        mine, others = self.to_numbers(), other.to_numbers()
+        return type(self)(**{name: _sum(mine[name], others[name]) for name in mine})
+
+    def to_numbers(self) -> dict[str, Number | list[Number]]:
+        """The fields by name, tuples as lists; :meth:`from_numbers` reads them back."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_numbers(cls, numbers: Mapping[str, object]) -> Self:
+        """Read what :meth:`to_numbers` wrote, perhaps elsewhere.
+
+        Raises
+        ------
+        InvalidDataError
+            If a field is unknown or of another type, or a number is below 0 or not finite.
+        """
+        try:
+            counts: Self = _adapter(cls).validate_python(dict(numbers))
+        except ValidationError as error:
+            raise InvalidDataError(f"{cls.__name__}: {error.error_count()} counts are of another type") from error
+        unknown = set(numbers) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise InvalidDataError(f"{cls.__name__} has no counts {', '.join(sorted(unknown))}")
+        values = [
+            item for value in counts.to_numbers().values() for item in (value if isinstance(value, list) else [value])
+        ]
+        if not all(math.isfinite(value) and value >= 0 for value in values):
+            raise InvalidDataError(
+                f"{cls.__name__}: a count is below 0 or not finite; finite ones from 0 were expected"
+            )
+        return counts
+
+
+@dataclass(frozen=True)
+class RequestAudit(Counts, ABC):
+    """One question asked of a model about one request; an object of it holds what was counted so far.
+
+    A subclass is a frozen dataclass in a file of its own. Its fields are the counts; samples never leave a holder.
+    """
+
+    name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def count(cls, seen: Observation) -> Self:
+        """Count what one holder has.
+
+        Parameters
+        ----------
+        seen : Observation
+        """
+
+    @property
+    @abstractmethod
+    def value(self) -> float | None:
+        """The figure; None where there is nothing to measure."""
+
+    def fits(self, class_count: int) -> bool:
+        """Whether the counts can be those of a federation with so many classes; always, unless a subclass knows."""
+        return True
+
+
+AUDITS: Registry[RequestAudit] = Registry(
+    "audit",
+    contract="fed_unlearn.audits.base:RequestAudit",
+    group="fed_unlearn.audits",
+    built_in=("fed_unlearn.audits.accuracy", "fed_unlearn.audits.attack"),
+)
+
+
+def extra_audits() -> tuple[str, ...]:
+    """Names of the audits of other packages; their figures stand beside the built-in ones.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a name is that of a figure of :class:`~fed_unlearn.audits.figures.Figures`, or holds a slash.
+    """
+    names = tuple(name for name in AUDITS.available() if name not in BUILT_IN)
+    taken = {field.name for field in dataclasses.fields(Figures)}
+    for name in names:
+        if name in taken or "/" in name:
+            raise InvalidParameterError(
+                f"audit {name!r}: expected a name without a slash that is none of {', '.join(sorted(taken))}"
+            )
+    return names
+
+
+def count_extra(seen: Observation, names: Collection[str]) -> dict[str, RequestAudit]:
+    """What audits of other packages count, by name; without those that are not installed here, and those that fail."""
+    known, counted = AUDITS.available(), dict[str, RequestAudit]()
+    for name in names:
+        if name not in known:
+            continue
+        try:
+            with isolated_random(seen.seed):
+                counted[name] = known[name].from_numbers(known[name].count(seen).to_numbers())
+        except Exception:  # another package's audit may raise anything, and must not keep a request from being served
+            logger.exception("audit %s failed; its figure is left out", name)
+    return counted
+
+
+def values_of(counts: Mapping[str, RequestAudit]) -> dict[str, float | None]:
+    """The figures of audits of other packages, by name; None for one that has none, or fails."""
+    values: dict[str, float | None] = {}
+    for name, counted in counts.items():
+        value = None
+        try:
+            value = counted.value
+        except Exception:  # as in count_extra
+            logger.exception("audit %s failed; it has no figure", name)
+        values[name] = float(value) if value is not None and math.isfinite(value) else None
+    return values
+
+
+@cache
+def _adapter(cls: type) -> TypeAdapter[object]:
+    return TypeAdapter(cls)
+
+
+def _sum(first: Number | list[Number], second: Number | list[Number]) -> Number | tuple[Number, ...]:
+    if isinstance(first, list) and isinstance(second, list):
+        return tuple(left + right for left, right in zip_longest(first, second, fillvalue=0))
+    return first + second
