@@ -53,7 +53,7 @@ class RequestOutcome:
     def to_json(self) -> dict[str, object]:
         """All but the request itself, as JSON; :meth:`from_json` reads it back."""
         figures = {
-            name: asdict(value) if (value := getattr(self, name)) is not None else None
+            name: value.to_json() if (value := getattr(self, name)) is not None else None
             for name in ("before", "unlearned", "after")
         }
         plain = {name: getattr(self, name) for name in ("method", "attempts", "repair_rounds", "reason", "seconds")}

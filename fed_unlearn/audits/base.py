@@ -9,7 +9,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import zip_longest
 from typing import ClassVar, Self
 
 import torch
@@ -112,7 +111,13 @@ class Counts:
     """
 
     def __add__(self, other: Self) -> Self:
-        """Both, field by field; the shorter of two tuples is filled up with zeros."""
+        """Both, field by field.
+
+        Raises
+        ------
+        ValueError
+            If two tuples have different lengths, and none of them is empty.
+        """
         mine, others = self.to_numbers(), other.to_numbers()
         return type(self)(**{name: _sum(mine[name], others[name]) for name in mine})
 
@@ -137,13 +142,9 @@ class Counts:
         unknown = set(numbers) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise InvalidDataError(f"{cls.__name__} has no counts {', '.join(sorted(unknown))}")
-        values = [
-            item for value in counts.to_numbers().values() for item in (value if isinstance(value, list) else [value])
-        ]
-        if not all(math.isfinite(value) and value >= 0 for value in values):
-            raise InvalidDataError(
-                f"{cls.__name__}: a count is below 0 or not finite; finite ones from 0 were expected"
-            )
+        lists = [value if isinstance(value, list) else [value] for value in counts.to_numbers().values()]
+        if not all(math.isfinite(value) and value >= 0 for values in lists for value in values):
+            raise InvalidDataError(f"{cls.__name__}: a count is below 0 or not finite")
         return counts
 
 
@@ -236,5 +237,8 @@ def _adapter(cls: type) -> TypeAdapter[object]:
 
 def _sum(first: Number | list[Number], second: Number | list[Number]) -> Number | tuple[Number, ...]:
     if isinstance(first, list) and isinstance(second, list):
-        return tuple(left + right for left, right in zip_longest(first, second, fillvalue=0))
+        if not first or not second:
+            return tuple(first or second)
+        return tuple(left + right for left, right in zip(first, second, strict=True))
+    assert not isinstance(first, list) and not isinstance(second, list)
     return first + second

@@ -31,8 +31,8 @@ class RequestCounts:
         Of other packages' audits, by name.
     """
 
-    hits: ForgetAccuracy = ForgetAccuracy()
-    membership: MembershipAttack = MembershipAttack()
+    hits: ForgetAccuracy = field(default_factory=ForgetAccuracy)
+    membership: MembershipAttack = field(default_factory=MembershipAttack)
     extra: Mapping[str, RequestAudit] = field(default_factory=dict)
 
     @classmethod

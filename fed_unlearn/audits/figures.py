@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 
@@ -37,3 +37,8 @@ class Figures:
     def to_json(self) -> dict[str, object]:
         """As JSON: the fields by name."""
         return {name: value for name, value in vars(self).items() if name != "extra" or value}
+
+
+def extra_names(several: Iterable[Figures | None]) -> list[str]:
+    """Names of the figures of other packages' audits that some of these have, sorted."""
+    return sorted({name for figures in several if figures is not None for name in figures.extra})

@@ -172,7 +172,6 @@ def check_counts(
     """
     are_asked = set(reply.parts) == set(parts) and set(reply.targets) <= set(requests)
     are_asked = are_asked and all(set(counts.extra) <= set(audits) for counts in reply.targets.values())
-    if not are_asked or not all(
-        counts.fits(class_count) for counts in (*reply.parts.values(), *reply.targets.values())
-    ):
+    counted = (*reply.parts.values(), *reply.targets.values())
+    if not are_asked or not all(counts.fits(class_count) for counts in counted):
         raise ProtocolError("an evaluate.audit reply whose counts are malformed")

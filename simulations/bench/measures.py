@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fed_unlearn.audits.base import Judged, Observation, count_extra, extra_audits, values_of
 from fed_unlearn.audits.membership import exact_membership_auc, membership_auc_interval, sample_losses
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.logits import predict_logits
@@ -105,8 +106,21 @@ class Measures:
             membership_auc=auc,
             membership_auc_interval=interval,
             converged=converged,
+            extra=self._extra_figures(model, forget, test),
             **dataclasses.asdict(cost),
         )
+
+    def _extra_figures(self, model: nn.Module, forget: Tensor, test: Tensor) -> dict[str, float | None]:
+        """Figures of other packages' audits."""
+        seen = Observation(
+            model=model,
+            scope="class" if self._classes else "sample",
+            class_count=test.shape[1],
+            forget=Judged.whole(self._forget, forget),
+            outsiders=Judged.whole(self._test, test).where(self._outsiders),
+            seed=derive_seed(self._seed, "bench", "audit"),
+        )
+        return values_of(count_extra(seen, extra_audits()))
 
 
 def _accuracy(logits: Tensor, labels: Tensor) -> float | None:

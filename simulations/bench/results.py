@@ -42,6 +42,8 @@ class MethodRow:
         Whether the method reports that it reached its aim, before any repair.
     error : str or None
         Why there are no figures.
+    extra : mapping of str to (float or None)
+        Figures of other packages' audits, by name; left out of ``bench.json`` where there are none.
     """
 
     method: str
@@ -57,6 +59,7 @@ class MethodRow:
     steps: int | None = None
     converged: bool | None = None
     error: str | None = None
+    extra: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
     def passes(self) -> int | None:
@@ -116,4 +119,7 @@ class MethodBenchReport:
     def save(self, folder: Path) -> None:
         """Write ``bench.json`` in one step. A reader sees the old file or the new one, never a part."""
         body = dataclasses.asdict(self)
+        for row in body["rows"]:
+            if not row["extra"]:
+                del row["extra"]
         write_atomically(folder / FILE_NAME, (json.dumps(body, indent=1, allow_nan=False, default=str) + "\n").encode())

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fed_unlearn.simulations.bench.results import REPAIR, MethodBenchReport, MethodRow
-from fed_unlearn.simulations.report.layout import plain_table, print_line
+from fed_unlearn.simulations.report.layout import heading_of, plain_table, print_line
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.bench.overhead import OverheadReport
@@ -62,10 +62,11 @@ def bench_table(report: MethodBenchReport) -> Table:
         padding=0,
     )
     table.add_column("method", overflow="fold")
-    for heading in _HEADINGS:
+    extra = sorted({name for row in report.rows for name in row.extra})
+    for heading in (*_HEADINGS, *map(heading_of, extra)):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report.rows:
-        table.add_row(*_cells(row))
+        table.add_row(*_cells(row), *(_number(row.extra.get(name)) for name in extra if row.error is None))
     return table
 
 

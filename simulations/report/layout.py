@@ -17,3 +17,8 @@ def plain_table(*headings: str) -> Table:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
+
+
+def heading_of(audit: str) -> str:
+    """The name of another package's audit as a column's heading: a word a line."""
+    return audit.replace("_", "\n").replace("-", "\n")

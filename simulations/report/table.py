@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fed_unlearn.audits.figures import Figures
-from fed_unlearn.simulations.report.layout import print_line
+from fed_unlearn.audits.figures import Figures, extra_names
+from fed_unlearn.simulations.report.layout import heading_of, print_line
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 
 _MODELS = ("before", "unlearned", "after", "oracle")
 _FIGURES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "membership_auc")
+_HEADINGS = ("\nforget", "\nretain", "test\nforget", "test\nretain", "attack\nAUC")
 _COLOURS = {"committed": "green", "failed": "red", "rejected": "red"}
 
 
@@ -40,11 +41,12 @@ def closing_table(results: RunResults) -> Table:
     table = Table(title=title, box=box.HORIZONTALS, show_lines=True, pad_edge=False)
     table.add_column("request", overflow="fold")
     table.add_column("model", no_wrap=True)
-    for heading in ("\nforget", "\nretain", "test\nforget", "test\nretain", "attack\nAUC"):
+    extra = extra_names(getattr(request, name) for request in results.requests for name in _MODELS)
+    for heading in (*_HEADINGS, *map(heading_of, extra)):
         table.add_column(heading, justify="right", no_wrap=True)
     for request in results.requests:
         models = [(name, figures) for name in _MODELS if (figures := getattr(request, name)) is not None]
-        columns = [[_number(getattr(figures, key)) for _, figures in models] for key in _FIGURES]
+        columns = [[_number(figures.named().get(key)) for _, figures in models] for key in (*_FIGURES, *extra)]
         table.add_row(
             _request_cell(request),
             "\n".join(name for name, _ in models),
@@ -76,6 +78,7 @@ def plain_lines(results: RunResults) -> list[str]:
             parts.append(_change("test forget", request, "test_forget_accuracy"))
             parts.append(_change("test retain", request, "test_retain_accuracy"))
             parts.append(_change("attack AUC", request, "membership_auc"))
+            parts += [_change(name, request, name) for name in extra_names((request.before, request.after))]
         costs = (f"{request.seconds:.2f} s", *_savings(request), _attempts(request))
         parts.append(", ".join(cost for cost in costs if cost))
         if request.reason:
@@ -138,10 +141,10 @@ def _number(value: float | None) -> str:
 
 def _change(label: str, request: RequestResult, key: str) -> str:
     models: list[Figures | None] = [request.before, request.after]
-    before, after = (None if figures is None else getattr(figures, key) for figures in models)
+    before, after = (None if figures is None else figures.named().get(key) for figures in models)
     if before is None and after is None:
         return ""
-    oracle = "" if request.oracle is None else f" (oracle {_number(getattr(request.oracle, key))})"
+    oracle = "" if request.oracle is None else f" (oracle {_number(request.oracle.named().get(key))})"
     return f"{label} {_number(before)} -> {_number(after)}{oracle}"
 
 

@@ -17,6 +17,7 @@ from fed_unlearn.files import write_atomically
 
 FILE_NAME = "results.json"
 
+_FIGURES = ("before", "unlearned", "after", "oracle")
 _PACKAGES = ("fed-unlearn", "flwr", "torch", "torchvision", "numpy", "ray")
 
 
@@ -188,6 +189,9 @@ class RunResults:
         """Write ``results.json`` into a run folder in one step. A reader sees the old file or the new one."""
         body = dataclasses.asdict(self)
         for request, written in zip(self.requests, body["requests"], strict=True):
+            for key in _FIGURES:
+                figures = getattr(request, key)
+                written[key] = figures.to_json() if figures is not None else None
             written["speedup"] = request.speedup
             written["pass_ratio"] = request.pass_ratio
         write_atomically(folder / FILE_NAME, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
@@ -227,7 +231,7 @@ class RunResults:
 def _request(entry: Mapping[str, Any]) -> RequestResult:
     computed = ("speedup", "pass_ratio")
     values = {key: value for key, value in entry.items() if key not in computed}
-    for key in ("before", "unlearned", "after", "oracle"):
+    for key in _FIGURES:
         figures = values.get(key)
         values[key] = Figures(**figures) if isinstance(figures, dict) else None
     return RequestResult(**values)

@@ -81,16 +81,20 @@ class Auditor:
         leaving = self.grid.reachable_leavers()
         if requests and leaving:
             of_leaving = self.grid.ask(protocol.AUDIT, content, self.timeout, leaving)
-            for client, reply in self._read(of_leaving.replies, instruction)[0].items():
+            for client, reply in self._read(of_leaving.replies, instruction, replies)[0].items():
                 replies[client] = replace(reply, parts={})
         return Audit(replies, failed, answers.silent)
 
     def _read(
-        self, messages: Mapping[str, Message], instruction: protocol.AuditInstruction
+        self,
+        messages: Mapping[str, Message],
+        instruction: protocol.AuditInstruction,
+        others: Mapping[str, ClientCounts] | None = None,
     ) -> tuple[dict[str, ClientCounts], dict[str, str]]:
         """Counts by client, and the clients whose counts cannot be used."""
         replies: dict[str, ClientCounts] = {}
         failed: dict[str, str] = {}
+        pooled = sum((others or {}).values(), start=ClientCounts())
         asked = {target.request_id for target in instruction.targets}
         for client, message in messages.items():
             try:
@@ -102,8 +106,9 @@ class Auditor:
                     audits=instruction.audits,
                     class_count=self.grid.roster.class_count,
                 )
-                self._name_uncounted(client, protocol.read_uncounted(message))
+                pooled = _added(pooled, reply)
                 replies[client] = reply
+                self._name_uncounted(client, protocol.read_uncounted(message))
             except ProtocolError as error:
                 self.grid.leave_out(client, str(error))
                 failed[client] = f"client {client}: {error}"
@@ -115,3 +120,17 @@ class Auditor:
             if (client, name) not in self._uncounted:
                 logger.warning("client %s does not count audit %s; its log says why", client, name)
             self._uncounted.add((client, name))
+
+
+def _added(pooled: ClientCounts, reply: ClientCounts) -> ClientCounts:
+    """The sum; counts of another package's audit may have the wrong length, which only adding them shows.
+
+    Raises
+    ------
+    ProtocolError
+        If they cannot be added.
+    """
+    try:
+        return pooled + reply
+    except ValueError as error:
+        raise ProtocolError("an evaluate.audit reply whose counts cannot be added to those of others") from error

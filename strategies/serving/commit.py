@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from fed_unlearn import protocol
 from fed_unlearn.audits.pooled import Audit
@@ -134,7 +134,7 @@ class Endings:
             if request.id not in decisions
         }
         for name, outcome in outcomes.items():
-            figures = asdict(outcome.after) if outcome.after is not None else {}
+            figures = outcome.after.named() if outcome.after is not None else {}
             facts = {"digest": digest, **figures}
             self.context.ledger.advance(name, Status.COMMITTING, attempt=order.number, facts=facts)
         commit = OpenCommit(
