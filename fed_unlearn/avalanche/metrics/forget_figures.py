@@ -6,13 +6,18 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
+from fed_unlearn.audits.base import Judged, count_extra, extra_audits
+from fed_unlearn.audits.counts import RequestCounts
+from fed_unlearn.audits.figures import Figures
 from fed_unlearn.audits.membership import exact_membership_auc, sample_losses
+from fed_unlearn.audits.pooled import figures_of
 from fed_unlearn.data.images import ImageSet
+from fed_unlearn.holder import observe
 from fed_unlearn.logits import predict_logits
+from fed_unlearn.requests import ScopeKind
 
 
 @dataclass(frozen=True)
@@ -40,33 +45,13 @@ class ServedRequest:
 
 
 @dataclass(frozen=True)
-class RequestStanding:
-    """How one request stands; every figure is None where it has no sample to be read from.
-
-    Attributes
-    ----------
-    forget_accuracy : float or None
-        Top-1 on D_f, in [0, 1].
-    test_forget_accuracy : float or None
-        Top-1 on D_ft, the test samples of a class request's classes; None for other scopes.
-    membership_auc : float or None
-        Area under the ROC curve of the loss-threshold attack (Yeom et al., 2018), D_f against test samples of the same
-        classes: 0.5 where it cannot tell them apart. Not a number where the model's losses are not finite.
-    """
-
-    forget_accuracy: float | None = None
-    test_forget_accuracy: float | None = None
-    membership_auc: float | None = None
-
-
-@dataclass(frozen=True)
 class Standing:
     """How all requests stand, and what is left.
 
     Attributes
     ----------
-    requests : dict of int to RequestStanding
-        By number.
+    requests : dict of int to Figures
+        By number. ``membership_auc`` is exact, and not a number where the model's losses are not finite.
     forget_accuracy : float or None
         Top-1 on the union of all committed requests' D_f, as far as it may be read: a sample that two of them named
         counts once.
@@ -77,7 +62,7 @@ class Standing:
         not. What a failed request named is not trained on again either.
     """
 
-    requests: dict[int, RequestStanding] = field(default_factory=dict)
+    requests: dict[int, Figures] = field(default_factory=dict)
     forget_accuracy: float | None = None
     test_forget_accuracy: float | None = None
     retain_accuracy: float | None = None
@@ -108,32 +93,33 @@ def standing(
     membership : bool
         Whether the attack is wanted.
     """
-    test_logits = predict_logits(model, test) if test is not None else torch.empty(0, 0)
-    counts = ClassCounts.of(test_logits, test.labels, test_logits.shape[1]) if test is not None and len(test) else None
-    requests: dict[int, RequestStanding] = {}
+    judged = Judged.whole(test, predict_logits(model, test)) if test is not None and len(test) else None
+    class_count = judged.logits.shape[1] if judged is not None else 0
+    counts = ClassCounts.of(judged.logits, judged.labels, class_count) if judged is not None else None
+    named = {label for request in served for label in request.classes}
+    retained = set(arrived) - named
+    left_out = set(range(class_count)) - retained
+    requests: dict[int, Figures] = {}
     hits: dict[str, bool] = {}
     for request in served:
-        requests[request.number] = RequestStanding(
-            test_forget_accuracy=_accuracy(counts, only=request.classes) if request.classes else None
-        )
-        if request.samples is None or len(request.samples) == 0:
-            continue
-        logits, labels = predict_logits(model, request.samples), request.samples.labels
-        right = (logits.argmax(1) == labels).tolist()
-        if request.id in committed:
-            hits.update(zip(request.samples.ids, right, strict=True))
-        requests[request.number] = replace(
-            requests[request.number],
-            forget_accuracy=sum(right) / len(right),
-            membership_auc=_attack((logits, labels), (test_logits, test.labels)) if membership and test else None,
-        )
-    named = {label for request in served for label in request.classes}
+        counted, attack = RequestCounts(), None
+        if request.samples is not None and len(request.samples) > 0:
+            forget = Judged.whole(request.samples, predict_logits(model, request.samples))
+            scope: ScopeKind = "class" if request.classes else "sample"
+            seen = observe(model, scope, request.classes, forget, forget.logits.shape[1], test=judged)
+            counted = RequestCounts(hits=ForgetAccuracy.count(seen), extra=count_extra(seen, extra_audits()))
+            attack = _attack(forget, judged) if membership and judged is not None else None
+            if request.id in committed:
+                right = (forget.logits.argmax(1) == forget.labels).tolist()
+                hits.update(zip(request.samples.ids, right, strict=True))
+        figures = figures_of(counted, request.classes, left_out=left_out, retain=None, test=counts)
+        requests[request.number] = replace(figures, membership_auc=attack)
     forgotten = {label for request in served if request.id in committed for label in request.classes}
     return Standing(
         requests,
         forget_accuracy=sum(hits.values()) / len(hits) if hits else None,
         test_forget_accuracy=_accuracy(counts, only=forgotten) if forgotten else None,
-        retain_accuracy=_accuracy(counts, only=set(arrived) - named),
+        retain_accuracy=_accuracy(counts, only=retained),
     )
 
 
@@ -141,12 +127,12 @@ def _accuracy(counts: ClassCounts | None, *, only: Collection[int]) -> float | N
     return counts.accuracy(only=only) if counts is not None else None
 
 
-def _attack(members: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> float | None:
+def _attack(members: Judged, test: Judged) -> float | None:
     """AUC of the attack on D_f, outsiders being the test samples of its classes; None where there are none."""
-    same = torch.isin(test[1], members[1].unique())
-    if not same.any():
+    outsiders = test.of_classes(members.labels.unique())
+    if len(outsiders) == 0:
         return None
-    inside, outside = sample_losses(*members), sample_losses(test[0][same], test[1][same])
+    inside, outside = (sample_losses(side.logits, side.labels) for side in (members, outsiders))
     if not (inside.isfinite().all() and outside.isfinite().all()):
         return math.nan
     return exact_membership_auc(inside, outside)

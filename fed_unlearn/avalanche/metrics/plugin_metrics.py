@@ -10,6 +10,7 @@ from avalanche.evaluation import PluginMetric
 from avalanche.evaluation.metric_results import MetricValue
 from avalanche.evaluation.metric_utils import EVAL, default_metric_name_template, generic_get_metric_name
 
+from fed_unlearn.audits.base import extra_audits
 from fed_unlearn.avalanche.metrics.forget_figures import ServedRequest, Standing
 from fed_unlearn.avalanche.metrics.forget_watch import ForgetWatch
 from fed_unlearn.avalanche.metrics.relapse_matrix import RelapseMatrix
@@ -188,7 +189,8 @@ def forget_metrics(
     Parameters
     ----------
     request : bool
-        The two ``Acc_Exp``.
+        The two ``Acc_Exp``, and one metric for each audit of another package: ``Mean_Margin_Exp`` for the audit
+        ``mean-margin``.
     stream : bool
         The three ``Acc_Stream``.
     relapse : bool
@@ -210,6 +212,7 @@ def forget_metrics(
             RequestMetric(
                 "Test_Forget_Acc_Exp", shared, lambda watch, now, item: now.requests[item.number].test_forget_accuracy
             ),
+            *(_extra_metric(name, shared) for name in extra_audits()),
         ]
     if stream:
         metrics += [
@@ -226,6 +229,12 @@ def forget_metrics(
     if relapse:
         metrics += [RequestMetric("Relapse_Exp", shared, _relapse), RelapseMatrixMetric("Relapse_Matrix", shared)]
     return metrics
+
+
+def _extra_metric(audit: str, shared: _Shared) -> RequestMetric:
+    """The metric of an audit of another package."""
+    name = f"{audit.replace('-', '_').title()}_Exp"
+    return RequestMetric(name, shared, lambda watch, now, item: now.requests[item.number].extra.get(audit))
 
 
 def _relapse(watch: ForgetWatch, now: Standing, request: ServedRequest) -> float | None:
