@@ -208,6 +208,7 @@ def count_extra(seen: Observation, names: Collection[str]) -> dict[str, RequestA
     known, counted = AUDITS.available(), dict[str, RequestAudit]()
     for name in names:
         if name not in known:
+            logger.warning("audit %s is not installed here; its figure is left out", name)
             continue
         try:
             with isolated_random(seen.seed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from flwr.app import ArrayRecord, Message
 
@@ -37,7 +37,6 @@ class Auditor:
     timeout: float
     retain_limit: int
     seed: int
-    _uncounted: set[tuple[str, str]] = field(default_factory=set)
 
     def audit(
         self,
@@ -108,18 +107,14 @@ class Auditor:
                 )
                 pooled = _added(pooled, reply)
                 replies[client] = reply
-                self._name_uncounted(client, protocol.read_uncounted(message))
             except ProtocolError as error:
                 self.grid.leave_out(client, str(error))
                 failed[client] = f"client {client}: {error}"
+        for audit in instruction.audits:
+            without = [client for client in replies if audit in protocol.read_uncounted(messages[client])]
+            if without:
+                logger.warning("audit %s: clients %s do not count it; their logs say why", audit, ", ".join(without))
         return replies, failed
-
-    def _name_uncounted(self, client: str, audits: Sequence[str]) -> None:
-        """Say once of each client which audits it does not count; figures are those of the others."""
-        for name in audits:
-            if (client, name) not in self._uncounted:
-                logger.warning("client %s does not count audit %s; its log says why", client, name)
-            self._uncounted.add((client, name))
 
 
 def _added(pooled: ClientCounts, reply: ClientCounts) -> ClientCounts:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self
 
 import pytest
 import torch
+from confidence_audit import NAME, install
 from matplotlib.image import imread
 from rich.console import Console
 from safetensors.torch import save_file
@@ -139,6 +140,7 @@ def test_rows_are_what_the_library_and_scikit_learn_give(
 
     model = given_model(checkpoint)
     assert_measured(rows["original"], model, digits)
+    assert not any("extra" in row for row in rows.values())
     assert rows["original"]["seconds"] is None and rows["original"]["converged"] is None
 
     forget, retain = digits.train.of_classes([CLASS]), without_class(digits.train)
@@ -176,6 +178,18 @@ def test_rows_are_what_the_library_and_scikit_learn_give(
     pixels = imread("out/figures/methods.png")[..., :3]
     assert (pixels != 1).any(axis=2).mean() > 0.02
     assert sorted(path.name for path in Path("out").rglob("*")) == ["bench.json", "figures", "methods.png"]
+
+
+def test_audits_of_other_packages_have_a_figure_in_every_row(
+    checkpoint: Path, digits: ImageSource, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(monkeypatch)
+    body = bench("--checkpoint", checkpoint, "--forget-class", CLASS, "--unseen", 0, *QUICK)
+    forget = digits.train.of_classes([CLASS])
+    by_hand = predict_logits(given_model(checkpoint), forget).double().softmax(1)[:, CLASS].mean()
+    assert body["rows"][0]["extra"] == {NAME: pytest.approx(float(by_hand), abs=1e-9)}
+    assert all(set(row["extra"]) == {NAME} for row in body["rows"])
+    assert "confidence" in capsys.readouterr().out
 
 
 def test_without_a_checkpoint_model_and_oracle_are_trained_alike(digits: ImageSource) -> None:

@@ -39,6 +39,20 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     }
 
 
+def test_figures_of_other_packages_audits_are_there_by_name(tmp_path: Path) -> None:
+    RESULTS.save(tmp_path)
+    assert "extra" not in (tmp_path / "results.json").read_text()
+    with_audit = replace(REQUEST, after=replace(REQUEST.after, extra={"mean-confidence": 0.125}))  # type: ignore[type-var]
+    more = replace(RESULTS, requests=(with_audit, SAMPLES))
+    more.save(tmp_path)
+    assert RunResults.load(tmp_path) == more
+    assert "mean-confidence - -> 0.125 (oracle -)" in plain_lines(more)[1]
+    console = Console(width=90, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_results(more, console)
+    text = console.export_text()
+    assert "confidence" in text and "0.125" in text
+
+
 def test_only_a_complete_run_without_failures_is_all_committed() -> None:
     assert not RESULTS.all_committed
     committed = replace(RESULTS, requests=(REQUEST,))

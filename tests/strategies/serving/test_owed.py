@@ -46,7 +46,7 @@ def test_all_requests_are_audited_with_the_samples_of_who_is_back(tmp_path: Path
     audited: dict[int, int] = {}
     trial.grid.watch(
         protocol.AUDIT,
-        lambda client, reply: audited.update({client: protocol.read_audit(reply).targets["r1"].total}),
+        lambda client, reply: audited.update({client: protocol.read_audit(reply).targets["r1"].hits.total}),
     )
     [row] = trial.serve().relapse
     assert row.after == "tombstones:2"

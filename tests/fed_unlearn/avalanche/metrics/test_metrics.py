@@ -10,6 +10,7 @@ import pytest
 import torch
 from avalanche.benchmarks import benchmark_from_datasets
 from avalanche.benchmarks.scenarios.deprecated.generators import nc_benchmark
+from confidence_audit import install
 from digit_stream import (
     REQUESTS,
     TEST,
@@ -72,6 +73,18 @@ def test_every_figure_is_that_of_an_independent_computation() -> None:
     assert last["Retain_Acc_Stream/eval_phase/test_stream"] == on_test(model, 2, 3)
     figures = [value for name, value in last.items() if "Acc_Exp" in name or name.startswith("Retain")]
     assert len(set(figures)) > 3 and min(figures[:1] + figures[-1:]) > 0  # such that a mix-up would show
+
+
+def test_audits_of_other_packages_are_metrics_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    strategy, benchmark = after_two_experiences()
+    last = strategy.evaluator.get_last_metrics()
+    for number, experience in enumerate(benchmark.forget_stream):
+        images, labels = rows_of(TRAIN, experience.sample_ids)
+        with torch.no_grad():
+            right = strategy.model.eval()(images).double().softmax(1)[range(len(labels)), labels].mean()
+        name = f"Mean_Confidence_Exp/eval_phase/forget_stream/Exp00{number}"
+        assert last[name] == pytest.approx(float(right), abs=1e-6)
 
 
 def test_failed_requests_have_figures_of_their_own_but_are_not_pooled() -> None:
