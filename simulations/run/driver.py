@@ -156,17 +156,7 @@ def serve(
         if report is not None:
             report.observe(event)
 
-    strategy = ContinualUnlearning(
-        new_inner_strategy(scenario),
-        ledger=out / "ledger.db",
-        gate=new_gate(scenario),
-        plan=new_plan(scenario),
-        checkpoints=out / "checkpoints",
-        seed=scenario.seed,
-        evaluate_every=scenario.run.evaluate_every,
-        observer=watch,
-        arrivals=arrivals_of_clients(scenario, prepared.source, experiences) if experiences is not None else None,
-    )
+    strategy = _strategy_of(prepared, out, watch)
 
     def note(position: int, result: UnlearningResult) -> None:
         entry, trained = entries[position], sum(isinstance(item, Train) for item in entries[: position + 1])
@@ -191,6 +181,21 @@ def serve(
             strategy.ledger.close()
             if report is not None:
                 report.close()
+
+
+def _strategy_of(prepared: Prepared, out: Path, observer: Observer) -> ContinualUnlearning:
+    scenario, experiences = prepared.scenario, prepared.experiences
+    return ContinualUnlearning(
+        new_inner_strategy(scenario),
+        ledger=out / "ledger.db",
+        gate=new_gate(scenario),
+        plan=new_plan(scenario),
+        checkpoints=out / "checkpoints",
+        seed=scenario.seed,
+        evaluate_every=scenario.run.evaluate_every,
+        observer=observer,
+        arrivals=arrivals_of_clients(scenario, prepared.source, experiences) if experiences is not None else None,
+    )
 
 
 def timeline_of(scenario: Scenario, experiences: Experiences | None = None) -> list[Train | Forget]:
