@@ -186,5 +186,5 @@ def test_a_server_method_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.usefixtures("extended")
 def test_a_data_source_of_your_own() -> None:
     source = load_source("stripes:400")
-    assert (len(source.train), len(source.test), source.class_names) == (400, 100, ("horizontal", "vertical"))
+    assert (len(source.train), len(source.test), source.class_names) == (400, 100, ("horizontal", "vertical", "both"))
     assert source.fingerprint == load_source("stripes:400").fingerprint != load_source("stripes:401").fingerprint
