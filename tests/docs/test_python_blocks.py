@@ -11,9 +11,10 @@ import torch
 from flwr.app import ArrayRecord, Context, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
-from pages import block, blocks
+from pages import REPOSITORY, block, blocks
 
 from fed_unlearn import ForgetRequest, methods
+from fed_unlearn.audits.base import AUDITS
 from fed_unlearn.data.sources import SOURCES, load_source
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.models import build_model
@@ -111,14 +112,16 @@ def test_flower_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     def server(text: str) -> None:
         app: Names = {}
         exec(text, app)
-        app["app"](federation(names["app"], tmp_path / "one"), context())
+        app["app"](federation(names["app"], tmp_path), context())
         assert "committed Figures(forget_accuracy=0.0" in capsys.readouterr().out
 
     def timeline(text: str) -> None:
+        (tmp_path / "months").mkdir()
+        monkeypatch.chdir(tmp_path / "months")  # stores of its own
         for status in ("committed", None):
             app: Names = {}
             exec(text, app)
-            app["app"](federation(names["app"], tmp_path / "months"), context())
+            app["app"](federation(names["app"], Path.cwd()), context())
             ids = ("three", "five", "left") if status else ()
             printed = capsys.readouterr().out
             assert printed == f"{dict.fromkeys(ids, status)} None\n", "run again, there is nothing left to do"
@@ -149,6 +152,7 @@ def extended(monkeypatch: pytest.MonkeyPatch) -> Names:
         (methods.METHODS, "my-method", "MyMethod"),
         (server_methods.SERVER_METHODS, "train-on", "TrainOn"),
         (SOURCES, "stripes", "Stripes"),
+        (AUDITS, "mean-confidence", "MeanConfidence"),
     ):
         monkeypatch.setattr(registry, "_classes", registry.available())
         registry.register(name)(names[defined])
@@ -188,3 +192,14 @@ def test_a_data_source_of_your_own() -> None:
     source = load_source("stripes:400")
     assert (len(source.train), len(source.test), source.class_names) == (400, 100, ("horizontal", "vertical", "both"))
     assert source.fingerprint == load_source("stripes:400").fingerprint != load_source("stripes:401").fingerprint
+
+
+PACKAGE = REPOSITORY / "tests" / "support" / "extension_package"
+
+
+def test_the_examples_are_those_of_the_package_that_the_tests_install() -> None:
+    files = {path.name: path.read_text(encoding="utf-8") for path in PACKAGE.glob("my_package/my_*.py")}
+    shown = {item.title.removeprefix("# "): item.text.partition("\n")[2] for item in blocks("python", "extending.md")}
+    assert shown == files
+    [entry_points] = blocks("toml", "extending.md")
+    assert entry_points.text in (PACKAGE / "pyproject.toml").read_text(encoding="utf-8")
