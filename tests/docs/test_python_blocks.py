@@ -194,6 +194,20 @@ def test_a_data_source_of_your_own() -> None:
     assert source.fingerprint == load_source("stripes:400").fingerprint != load_source("stripes:401").fingerprint
 
 
+@pytest.mark.usefixtures("extended")
+def test_an_audit_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide: Names = {}
+    exec(block("flower.md", CLIENT), guide)
+    strategy = ContinualUnlearning(FedAvg(fraction_evaluate=0.0), ledger=tmp_path / "ledger.db")
+    grid = federation(guide["app"], tmp_path)
+    strategy.start(grid, initial_arrays=ArrayRecord(guide["task"].build_model(None).state_dict()), num_rounds=1)
+    strategy.submit(ForgetRequest.for_class(3))
+    [outcome] = strategy.start(grid, num_rounds=0).requests
+    assert outcome.before.extra["mean-confidence"] is not None
+    assert 0 < outcome.before.extra["mean-confidence"] < 1
+
+
 PACKAGE = REPOSITORY / "tests" / "support" / "extension_package"
 
 
