@@ -1,7 +1,7 @@
 """Bad teaching (Chundawat et al., "Can Bad Teaching Induce Forgetting?", AAAI 2023).
 
-The copy is a student of two teachers: of a randomly initialised network on forget samples, and of the original model
-on retained ones.
+The copy is a student of two teachers: a randomly initialised network teaches it on forget samples, and the original
+model on retained ones.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from fed_unlearn.seeding import isolated_random
 class BadTeacher(Descent):
     """Distil a random network on forget samples and the original model on retained ones.
 
-    Minimises ``KL(bad || f) + retain_weight * KL(f0 || f)`` on forget and on retained samples (eq. 2 of the paper),
-    each a mean over its half of the batch. A random network may well favour the very class to be forgotten, for all
-    images alike, so that class is taken out of its answers.
+    Minimises ``KL(bad || f) + retain_weight * KL(f0 || f)`` (eq. 2 of the paper). The first term is a mean over the
+    forget samples of the batch, the second over its retained samples. A random network may favour the class to be
+    forgotten for all images, so that class is removed from its answers.
 
     Parameters
     ----------
     temperature : float, default 1.0
-        Logits are divided by it, the teachers' and the student's.
+        Divides the logits of the teachers and of the student.
     retain_share : float, default 0.3
-        Share of the retained samples that is drawn for training, in (0, 1].
+        Share of the retained samples that are drawn for training, in (0, 1].
     retain_weight : float, default 3.0
-        The paper mixes both sets by their sizes, which weights retained samples by as much as there are more of them.
+        Weight of the loss on retained samples. The paper mixes both sets by their sizes, which gives the larger set
+        more weight.
     learning_rate, momentum : float
-        Of Adam; ``momentum`` is its decay rate of the first moment.
+        Of Adam. ``momentum`` is the decay rate of the first moment.
     batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`.
     """
@@ -85,15 +86,14 @@ class BadTeacher(Descent):
             count = len(batch.positions)
             return divergence[:count].mean() + self.retain_weight * divergence[count:].mean()
 
-        converged, steps = self._descend(work, loss_of, retain)
-        return Applied(converged=converged, steps=steps, guard_labels=None)
+        return Applied(*self._descend(work, loss_of, retain))
 
     def _forget_targets(self, work: Workspace) -> Tensor:
-        """What the student is to say of each forget sample: probabilities of shape (n, classes).
+        """Target probabilities of each forget sample, of shape (n, classes).
 
-        Any class may be the one that a random network favours, for all images alike: a sample's own too, or one
-        forgotten before. And such a network is so nearly indifferent that its student gives one sample in as many as
-        there are classes its own by chance. Leaving these classes out settles both.
+        A sample's own class and the excluded ones have probability 0, for two reasons. A random network may favour
+        one of them for all images. And its answers are so nearly uniform that its student would still give one sample
+        in ``class_count`` its own class by chance.
         """
         seed = int(torch.randint(2**62, (1,), generator=work.generator))
         logits = predict_logits(randomly_initialised(work.original, seed), work.forget).to(work.forget.labels.device)
@@ -102,19 +102,20 @@ class BadTeacher(Descent):
 
 
 def randomly_initialised(model: nn.Module, seed: int) -> nn.Module:
-    """A copy of a model that knows nothing.
+    """A copy of a model with random weights.
 
     Parameters
     ----------
     model : nn.Module
+        The model to copy.
     seed : int
-        Of all draws, which happen on the CPU: devices do not differ.
+        Seed of all draws. They happen on the CPU, so that all devices give the same weights.
 
     Returns
     -------
     nn.Module
-        On the device of ``model``. Modules are reset by their own ``reset_parameters``; tensors of modules that have
-        none (class tokens, position embeddings) are shuffled.
+        The copy, on the device of ``model``. Each module is reset by its own ``reset_parameters``. The tensors of
+        modules without one, such as class tokens and position embeddings, are shuffled.
     """
     teacher = copy.deepcopy(model).cpu()
     with isolated_random(seed), torch.no_grad():

@@ -1,7 +1,7 @@
 """Boundary Expanding (Chen et al., "Boundary Unlearning", CVPR 2023).
 
-The last layer gets one more output, the shadow class; the copy is fine-tuned to call the forget samples that; then the
-shadow output is removed, and the samples fall to what lies around them.
+The last layer gets one more output, the shadow class. The copy is trained to predict it for the forget samples. Then
+the shadow output is removed, and each forget sample falls to one of the other classes near it.
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ from fed_unlearn.models import last_linear
 class BoundaryExpanding(ForgetDescent):
     """Teach the forget samples to be a shadow class, then remove that class.
 
-    The shadow output starts at zero. Drawn at random it may start high: then the loss is met before the old class has
-    fallen, its gradient vanishes, and the old class wins again once the shadow is gone. Training on after the aim is
-    met has the same end, so the accuracy that stops it is that of the model without its shadow.
+    The weights of the shadow output start at zero. Random weights could make it start high. The loss would then be low
+    before the old class has fallen, its gradient would vanish, and the old class would win again without the shadow.
+    For the same reason, the accuracy that ends the training is measured without the shadow output.
 
     Parameters
     ----------
     epochs, learning_rate, momentum, batch_size, max_steps
         As in :class:`~fed_unlearn.methods.descent.ForgetDescent`.
     stop_per_sample : bool, default True
-        Whether samples that are no longer recognised are left out. The paper trains with all of them to the end.
+        Whether samples that are no longer recognised are left out of the loss. The paper keeps them all to the end.
     trained_layers : int, default 3
-        So many of the last layers are trained. The paper trains all; the last three keep more of the other classes.
+        Number of last layers that are trained. The paper trains all. Training only three keeps more of the other
+        classes.
     target_accuracy : float, default 0.03
-        The aim: at most this share of the forget set is still predicted under its own label, the shadow left out.
+        The aim: without the shadow, at most this share of the forget set is still predicted under its own label.
     head : str or None, default None
-        Name of the linear layer that puts out the logits; the last one of the model where None.
+        Name of the linear layer that outputs the logits. None means the model's last linear layer.
     """
 
     paper: ClassVar[str] = "Chen et al., Boundary Unlearning, CVPR 2023"
@@ -73,33 +74,32 @@ class BoundaryExpanding(ForgetDescent):
             converged, steps = self._descend(work, loss_of)
         logits = predict_logits(work.model, work.forget)
         work.passes.add(forward=len(work.forget))
-        guard_labels = nearest_allowed(logits, work.forget.labels.cpu(), work.excluded_classes)
-        return Applied(converged=converged, steps=steps, guard_labels=guard_labels)
+        return Applied(converged, steps, nearest_allowed(logits, work.forget.labels.cpu(), work.excluded_classes))
 
 
 def output_layer(method: str, work: Workspace, name: str | None = None) -> nn.Linear:
-    """The linear layer of ``work.model`` that puts out the logits.
+    """The linear layer of ``work.model`` that outputs the logits.
 
     Raises
     ------
     InvalidModelError
-        If there is none, or its outputs are not the model's classes.
+        If the model has no such layer, or the layer's outputs are not the model's classes.
     """
     try:
         found, layer = last_linear(work.model, name)
     except InvalidModelError as error:
-        raise InvalidModelError(f"{method}: {error}; methods that need none work on any model") from None
+        raise InvalidModelError(f"{method}: {error}; use a method that needs no linear layer") from None
     if layer.out_features != work.class_count:
         raise InvalidModelError(
             f"{method}: layer {found!r} has {layer.out_features} outputs and the model {work.class_count};"
-            " the linear layer that puts out the logits was expected: name it with 'head'"
+            " expected the linear layer that outputs the logits: name it with 'head'"
         )
     return layer
 
 
 @contextmanager
 def _widened(layer: nn.Linear) -> Iterator[None]:
-    """One more output inside, zero at first; the layer's own parameters, as trained, back afterwards."""
+    """Give a layer one more output, zero at first; remove the output again at the end and keep what was trained."""
     weight, bias = layer.weight, layer.bias
     layer.weight = _with_row(weight)
     if bias is not None:

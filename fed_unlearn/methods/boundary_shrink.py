@@ -1,7 +1,7 @@
 """Boundary Shrink (Chen et al., "Boundary Unlearning", CVPR 2023), and its enhanced form.
 
-Each forget sample is pushed across the nearest decision boundary of the original model by an attack, and the copy is
-fine-tuned to call the sample what lies on the other side.
+An attack pushes each forget sample across the nearest decision boundary of the original model. The copy is then trained
+to give the sample the class on the other side.
 """
 
 from __future__ import annotations
@@ -30,33 +30,32 @@ from fed_unlearn.methods.registry import register
 class BoundaryShrink(ForgetDescent):
     """Relabel each forget sample with its nearest other class, then fine-tune on it.
 
-    The labels are searched once, on the frozen original: it does not change, so neither do they.
+    The labels are searched once, on the original model, which does not change.
 
     Parameters
     ----------
     epochs, learning_rate, momentum, batch_size, max_steps, target_accuracy, stop_per_sample
         As in :class:`~fed_unlearn.methods.descent.ForgetDescent`.
     trained_layers : int, default 3
-        So many of the last layers are trained. The paper trains all; the last three keep more of the other classes,
-        and the forgetting is as deep: it stays where the old class's output row is put back.
+        Number of last layers that are trained. The paper trains all. Training only three keeps more of the other
+        classes, and the forgetting is as deep: it remains when the old class's row of output weights is restored.
     bound : float, default 0.1
-        Largest change of a pixel in the search, pixels in [0, 1].
+        Largest change of a pixel in the search. Pixels are in [0, 1].
     search : {"fgsm", "pgd"}, default "fgsm"
-        The attack that looks for the nearest class.
+        The attack that searches the nearest class.
     step_size : float, default 8 / 255
         Change of a pixel in one step of ``"pgd"``.
     search_steps : int, default 5
         Steps of ``"pgd"``.
     regularizer : {"none", "curvature"}, default "none"
-        ``"curvature"`` adds the change of the curvature around the forget samples, of the loss with the new labels,
-        against the original: the norm over a batch of ``curvature(f) - curvature(f0)``.
+        ``"curvature"`` adds the norm over a batch of ``curvature(f) - curvature(f0)``: the change, against the
+        original model, of the curvature of the loss around the forget samples. That loss uses the new labels.
     regularizer_weight : float, default 0.7
-        Of that term; the paper's lambda.
+        Weight of that term, the paper's lambda.
     regularizer_step : float, default 0.9
-        Finite difference that the curvature is measured with, an L2 norm; the paper's h.
+        Step of the finite difference that measures the curvature, an L2 norm. The paper's h.
     reweight : bool, default False
-        Weight samples by ``3 * sigmoid(5 * (margin - 0.5))``, the margin being the original's probability of the new
-        label less that of the most likely other class, on the attacked image: a clear neighbour counts more.
+        Whether samples are weighted by :func:`clarity`, so that a sample with a clear nearest class counts more.
     """
 
     paper: ClassVar[str] = "Chen et al., Boundary Unlearning, CVPR 2023"
@@ -84,7 +83,9 @@ class BoundaryShrink(ForgetDescent):
         require("reweight", self.name, self.reweight, bool)
 
     def _apply(self, work: Workspace) -> Applied:
-        with trained_parameters(self.name, work.model, self.trained_layers):  # refuses a frozen model before the search
+        with trained_parameters(
+            self.name, work.model, self.trained_layers
+        ):  # raises before the search if all are frozen
             targets, weights = self._search(work)
         before = self._curvatures(work, targets) if self.regularizer == "curvature" else None
 
@@ -98,8 +99,7 @@ class BoundaryShrink(ForgetDescent):
             change: Tensor = torch.linalg.vector_norm(now - before[batch.positions])
             return loss + self.regularizer_weight * change
 
-        converged, steps = self._descend(work, loss_of)
-        return Applied(converged=converged, steps=steps, guard_labels=targets.cpu())
+        return Applied(*self._descend(work, loss_of), targets.cpu())
 
     def _search(self, work: Workspace) -> tuple[Tensor, Tensor]:
         """The nearest allowed class of each forget sample, and its weight."""
@@ -128,7 +128,7 @@ class BoundaryShrink(ForgetDescent):
         )
 
     def _curvatures(self, work: Workspace, targets: Tensor) -> Tensor:
-        """Of the original around every forget sample."""
+        """Curvature of the original model's loss around each forget sample."""
         parts, start = [], 0
         for images, _ in work.forget.batches(batch_slices(work.forget, targets.device)):
             wanted = targets[start : start + len(images)]
@@ -148,12 +148,16 @@ class BoundaryShrink(ForgetDescent):
 
 
 def clarity(logits: Tensor, labels: Tensor) -> Tensor:
-    """Weight of each sample by how clearly it is its new label: ``3 * sigmoid(5 * (margin - 0.5))``.
+    """Weight of each sample by how clearly it belongs to its new class: ``3 * sigmoid(5 * (margin - 0.5))``.
+
+    The margin is the probability of the new label minus that of the most likely other class.
 
     Parameters
     ----------
     logits : Tensor of shape (n, classes)
+        The original model's logits of the attacked images.
     labels : Tensor of shape (n,), int64
+        The new labels.
 
     Returns
     -------

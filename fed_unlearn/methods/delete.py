@@ -1,7 +1,7 @@
 """DELETE (Zhou et al., "Decoupled Distillation to Erase", CVPR 2025).
 
-The original model is distilled into the copy on the forget samples, with each sample's own class taken out of what it
-says: what it knows about the other classes, and how they lie to each other, stays.
+The original model is distilled into the copy on the forget samples, with each sample's own class removed from its
+answers. The copy keeps what the original knows about the other classes and their relations.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from fed_unlearn.methods.registry import register
 class Delete(ForgetDescent):
     """Distil the original model without each forget sample's own class.
 
-    Minimises ``KL(target || softmax(f(x)))`` over the forget samples. The target is the softmax of the frozen
-    original's logits with those of the sample's own class and of the excluded classes at minus infinity: the others
-    keep their proportions. It is computed once.
+    Minimises ``KL(target || softmax(f(x)))`` over the forget samples. The target is the softmax of the original's
+    logits without the sample's own class and the excluded classes, so that the others keep their proportions. It is
+    computed once.
 
     Parameters
     ----------
     learning_rate : float, default 0.005
         Of SGD.
     max_gradient_norm : float, default 1.0
-        Bound on the gradient, which lets one learning rate serve small and large models.
+        Longer gradients are scaled down to this norm, so that one learning rate serves small and large models.
     trained_layers : int, default 2
-        The last layers decide between classes; with only those trained, the others keep their accuracy.
+        Number of last layers that are trained. Training only the last ones keeps the accuracy on other classes.
     epochs, stop_per_sample, momentum, batch_size, max_steps, target_accuracy
         As in :class:`~fed_unlearn.methods.descent.ForgetDescent`.
     """
@@ -60,5 +60,4 @@ class Delete(ForgetDescent):
             losses = functional.kl_div(answers, targets[batch.positions], reduction="none").sum(dim=1)
             return self._mean_loss(work, batch, losses)
 
-        converged, steps = self._descend(work, loss_of)
-        return Applied(converged=converged, steps=steps, guard_labels=targets.argmax(dim=1).cpu())
+        return Applied(*self._descend(work, loss_of), targets.argmax(dim=1).cpu())

@@ -1,6 +1,6 @@
 """Gradient descent that stops as soon as the forget set is no longer recognised.
 
-The loop that most methods share: batches of forget samples, of retained samples or of both; the loss is the method's.
+Most methods share this loop over batches of forget samples, retained samples or both. Each method supplies the loss.
 """
 
 from __future__ import annotations
@@ -18,21 +18,24 @@ from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.logits import batch_slices
 from fed_unlearn.methods.base import Method, Workspace
 from fed_unlearn.methods.parts.batches import Batch, Batches, Window, cycle
+from fed_unlearn.methods.parts.checks import check_losses
 from fed_unlearn.methods.parts.trained import trained_parameters
 from fed_unlearn.methods.parts.validation import require
 
-# Optimizer steps between two looks at the losses, each of which waits for the device; fewer for small forget sets.
+# Optimizer steps between two checks of the losses. Each check waits for the device. Small forget sets have shorter
+# intervals.
 CHECK_INTERVAL, SHORTEST_INTERVAL = 8, 2
-MEASURED_RETAINED = 1000  # retained samples that the given and the changed model are compared on, at most
+MEASURED_RETAINED = 1000  # most retained samples on which the given and the changed model are compared
 
 Loss = Callable[[Batch], Tensor]
+"""Returns the loss of a batch, a scalar. It counts passes through other models itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Descent(Method):
     """Base of the methods that take gradient steps until their aim is met.
 
-    Normalisation statistics stay frozen: batches of forget samples alone would drag them away.
+    BatchNorm statistics stay frozen, because batches of forget samples alone would shift them.
 
     Parameters
     ----------
@@ -41,17 +44,17 @@ class Descent(Method):
     batch_size : int
         Samples of each set in one step.
     max_steps : int
-        Bound on the steps.
+        Most steps that are taken.
     target_accuracy : float
         The aim: at most this share of the forget set is still predicted under its own label.
     retain_tolerance : float
-        Where a step trains on retained samples, the aim is also that at most this share fewer of them are right than
-        the given model had right.
+        A second aim for methods that train on retained samples: the share of right answers on them falls by at most
+        this much.
     max_gradient_norm : float
-        Longer gradients are scaled down to it; 0 for no bound.
+        Longer gradients are scaled down to this norm. 0 means no bound.
     trained_layers : int
-        So many of the last convolutions and linear layers are trained, with what lies between and behind them; the
-        rest stays as it is. The order is the one in which the model registers them. 0 for all layers.
+        Number of convolutions and linear layers that are trained, counted from the output in the order in which the
+        model registers them. What lies between and behind them is trained too. 0 means all layers.
     """
 
     learning_rate: float = 1e-3
@@ -79,29 +82,30 @@ class Descent(Method):
         return replace(self, learning_rate=2 * self.learning_rate, max_steps=2 * self.max_steps)
 
     def _reads(self, step: int) -> tuple[bool, bool]:
-        """Whether a step, counted from 1, reads forget samples and retained samples; both where there are any."""
+        """Whether a step, counted from 1, reads forget samples, and whether it reads retained samples."""
         return True, True
 
     def _most_steps(self, work: Workspace) -> int:
-        """Bound on the steps for this forget set."""
+        """Most steps that are taken for this forget set."""
         return self.max_steps
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum)
 
     def _adjust_gradients(self, parameters: list[nn.Parameter]) -> None:
-        """Change the gradients before a step is taken with them."""
+        """Change the gradients before the optimizer uses them."""
         if self.max_gradient_norm:
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
 
     def _descend(self, work: Workspace, loss_of: Loss, retain: Samples | None = None) -> tuple[bool, int]:
-        """Train ``work.model``; whether the aim was met, and the steps taken.
+        """Train ``work.model``; return whether the aim was met, and the number of steps.
 
         Parameters
         ----------
         work : Workspace
+            The copy to train and its samples.
         loss_of : callable
-            A batch's loss, a scalar. Passes through other models are its own to count.
+            Returns the loss of a batch, a scalar. It counts passes through other models itself.
         retain : Samples, optional
             Retained samples to train on.
         """
@@ -132,9 +136,9 @@ class Descent(Method):
             window.add(loss.detach(), batch, work.class_count)
             if step % interval and step < max_steps:
                 continue
-            self._check_losses(window.losses, step)
-            # The batches' own share costs nothing. Whole sets are read only where that promises success, and at most
-            # once for every time that as many samples were trained on.
+            check_losses(self.name, window.losses, step)
+            # The accuracy on the batches costs nothing. The whole sets are read only if it promises success, and only
+            # after training on at least as many samples as that takes.
             if window.close() <= self.target_accuracy and seen - checked_at >= check_cost:
                 checked_at = seen
                 if self._aim_met(work, kept, step):
@@ -170,65 +174,86 @@ class Descent(Method):
 
 @dataclass(frozen=True)
 class _Kept:
-    """Retained samples that both models are measured on, and the share of them that the given one has right."""
+    """Retained samples on which both models are measured, and the share of them that the given model has right."""
 
     samples: Samples
     share: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForgetDescent(Descent):
-    """Base of the methods that train on nothing but forget samples.
+class EpochDescent(Descent):
+    """Base of the methods whose steps are bounded by a number of passes over their samples.
 
     Parameters
     ----------
     epochs : int
-        Most passes over the forget set; fewer are made once the aim is met.
-    stop_per_sample : bool
-        Leave samples out of the loss while another class is on top: what is forgotten already is pushed no further.
-    learning_rate, momentum, batch_size, max_steps, target_accuracy, max_gradient_norm, trained_layers
+        Most passes over the samples. Fewer are made if the aim is met earlier.
+    learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
         As in :class:`Descent`.
     """
 
     epochs: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require("epochs", self.name, self.epochs, int, minimum=1)
+
+    def stronger(self) -> Self:
+        """Twice the learning rate, twice the epochs and twice the steps."""
+        return replace(super().stronger(), epochs=2 * self.epochs)
+
+    def _epoch(self, work: Workspace) -> Samples:
+        """The samples that one epoch passes over."""
+        return work.forget
+
+    def _most_steps(self, work: Workspace) -> int:
+        return min(self.max_steps, self.epochs * math.ceil(len(self._epoch(work)) / self.batch_size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetDescent(EpochDescent):
+    """Base of the methods that train on forget samples only.
+
+    Parameters
+    ----------
+    stop_per_sample : bool
+        Whether the loss leaves out samples that another class already leads, so that they are pushed no further.
+    epochs, learning_rate, momentum, batch_size, max_steps, target_accuracy, max_gradient_norm, trained_layers
+        As in :class:`EpochDescent`.
+    """
+
     stop_per_sample: bool = False
     learning_rate: float = 3e-4
     trained_layers: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("epochs", self.name, self.epochs, int, minimum=1)
         require("stop_per_sample", self.name, self.stop_per_sample, bool)
 
-    def stronger(self) -> Self:
-        """Twice the learning rate and twice the epochs and steps."""
-        return replace(self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs, max_steps=2 * self.max_steps)
-
     def _mean_loss(self, work: Workspace, batch: Batch, losses: Tensor) -> Tensor:
-        """Mean over the batch's forget samples of their losses, of shape (f,), those left out as zeros."""
+        """Mean of the losses of the batch's forget samples, of shape (f,). Samples left out count as zeros."""
         if self.stop_per_sample:
             on_top = batch.forget_logits.detach()[:, : work.class_count].argmax(dim=1)
             losses = losses * (on_top == batch.forget_labels)
         return losses.mean()
 
-    def _most_steps(self, work: Workspace) -> int:
-        return min(self.max_steps, self.epochs * math.ceil(len(work.forget) / self.batch_size))
-
 
 def accuracy_of(work: Workspace, samples: Samples, step: int) -> float:
-    """Share of the samples that the model's own outputs still put first; counted as forward passes.
+    """Share of the samples that ``work.model`` predicts under their own label. Counted as forward passes.
 
     Parameters
     ----------
     work : Workspace
+        The model, and the counter of passes.
     samples : Samples
+        The samples to predict.
     step : int
-        How many were taken, for the message.
+        Number of steps taken, for the error message.
 
     Raises
     ------
     UnlearningDivergedError
-        If an output is not finite: the largest of such outputs means nothing.
+        If an output is not finite, because the largest of such outputs means nothing.
     """
     work.passes.add(forward=len(samples))
     share, finite = _share_right(work.model, samples, work.class_count)

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional
 
+from fed_unlearn.data.images import Samples
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import Descent
+from fed_unlearn.methods.descent import EpochDescent
 from fed_unlearn.methods.parts.batches import Batch
-from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.methods.registry import register
 
 
 @register("finetune")
 @dataclass(frozen=True, kw_only=True)
-class Finetune(Descent):
-    """Train on retained samples and hope that the others wear off, which they seldom do.
+class Finetune(EpochDescent):
+    """Train on retained samples only. This is the baseline that other methods are compared with.
 
-    Minimises ``CE(retain)``. Nothing pulls a forget sample away from its label, so the aim is mostly missed and
-    ``converged`` of the outcome is False: the baseline that other methods are held against.
+    Minimises ``CE(retain)``. Nothing pulls a forget sample away from its label, so the method mostly misses its aim,
+    and ``converged`` of the outcome is then False.
 
     Parameters
     ----------
     epochs : int, default 5
-        Most passes over the retained samples; fewer are made once the aim is met.
+        Most passes over the retained samples. Fewer are made if the aim is met earlier.
     learning_rate : float, default 0.01
+        Of SGD.
     momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
-        As in :class:`~fed_unlearn.methods.descent.Descent`.
+        As in :class:`~fed_unlearn.methods.descent.EpochDescent`.
     """
 
     paper: ClassVar[str] = "Golatkar et al., Eternal Sunshine of the Spotless Net, CVPR 2020"
@@ -42,23 +42,14 @@ class Finetune(Descent):
     learning_rate: float = 1e-2
     max_gradient_norm: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("epochs", self.name, self.epochs, int, minimum=1)
-
-    def stronger(self) -> Self:
-        """Twice the learning rate, twice the epochs and twice the bound on the steps."""
-        return replace(self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs, max_steps=2 * self.max_steps)
-
     def _reads(self, step: int) -> tuple[bool, bool]:
         return False, True
 
-    def _most_steps(self, work: Workspace) -> int:
-        return min(self.max_steps, self.epochs * math.ceil(len(work.retained) / self.batch_size))
+    def _epoch(self, work: Workspace) -> Samples:
+        return work.retained
 
     def _apply(self, work: Workspace) -> Applied:
         def loss_of(batch: Batch) -> Tensor:
             return functional.cross_entropy(batch.retain_logits, batch.retain_labels)
 
-        converged, steps = self._descend(work, loss_of, work.retained)
-        return Applied(converged=converged, steps=steps, guard_labels=None)
+        return Applied(*self._descend(work, loss_of, work.retained))

@@ -1,4 +1,4 @@
-"""Masked output: a control, not a method. The class is never predicted again, and nothing is forgotten."""
+"""Masked output, a control: the class is never predicted again, but nothing is forgotten."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from fed_unlearn.methods.registry import register
 @register("mask-output")
 @dataclass(frozen=True, kw_only=True)
 class MaskOutput(Method):
-    """Put the bias of the forgotten classes' outputs far below every logit.
+    """Set the bias of the forgotten classes' outputs far below every logit.
 
-    Accuracy looks perfect while every feature stays: an audit that this passes is no audit.
+    The accuracy looks perfect, while every feature stays. An audit that accepts this control does not measure
+    forgetting.
 
     Parameters
     ----------
     bias : float, default -10000
-        The new bias; finite, so that losses stay so.
+        The new bias. It is finite, so that losses stay finite.
     head : str or None, default None
-        Name of the linear layer that puts out the logits; the last one of the model where None.
+        Name of the linear layer that outputs the logits. None means the model's last linear layer.
     """
 
     paper: ClassVar[str] = "none: a control"
@@ -45,14 +46,14 @@ class MaskOutput(Method):
             require("head", self.name, self.head, str)
 
     def stronger(self) -> Self:
-        """The same: a mask has no strength."""
+        """The same method, because a mask has no strength."""
         return self
 
     def _apply(self, work: Workspace) -> Applied:
         layer = output_layer(self.name, work, self.head)
         if layer.bias is None:
-            raise InvalidModelError(f"{self.name}: the output layer has no bias; one with a bias was expected")
+            raise InvalidModelError(f"{self.name}: the output layer has no bias; expected one with a bias")
         forgotten = torch.unique(work.forget.labels).to(layer.bias.device)
         with torch.no_grad():
             layer.bias[forgotten] = self.bias
-        return Applied(converged=accuracy_of(work, work.forget, step=0) == 0, steps=0, guard_labels=None)
+        return Applied(converged=accuracy_of(work, work.forget, step=0) == 0, steps=0)

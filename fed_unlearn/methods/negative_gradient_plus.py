@@ -1,7 +1,7 @@
 """NegGrad+ (Kurmanji et al., "Towards Unbounded Machine Unlearning", NeurIPS 2023), bounded per sample.
 
-Descends the loss of retained samples and ascends that of forget samples. The ascended loss has no bound and takes the
-model with it; here a sample is left alone once it is called something else.
+The method descends the loss of retained samples and ascends that of forget samples. The ascended loss has no bound and
+would destroy the model, so a forget sample no longer counts once it is misclassified by a margin.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from fed_unlearn.methods.registry import register
 @register("negative-gradient+")
 @dataclass(frozen=True, kw_only=True)
 class NegativeGradientPlus(Descent):
-    """Descend on retained samples and ascend on forget samples, each of these until it is misclassified by a margin.
+    """Descend on retained samples and ascend on each forget sample until it is misclassified by a margin.
 
-    Minimises ``alpha * CE(retain) - (1 - alpha) * odds(forget)`` (eq. 2 of the paper), each a mean over its half of
-    the batch, forget samples beyond the margin as zeros. The odds are ``-log(p / (1 - p))`` with the probability ``p``
-    of a sample's own class and the excluded ones. The paper has ``-log p``, which tends to the same as ``p`` falls but
-    has hardly a gradient where the model is sure of a sample: on easy data, retained samples then outweigh it.
+    Minimises ``alpha * CE(retain) - (1 - alpha) * odds(forget)`` (eq. 2 of the paper). Each term is a mean over its
+    samples of the batch; forget samples beyond the margin count as zeros. The odds are ``-log(p / (1 - p))``, where
+    ``p`` is the probability of a sample's own class and the excluded ones. The paper uses ``-log p``. Both tend to the
+    same value as ``p`` falls, but ``-log p`` has almost no gradient where the model is sure of a sample, so that
+    retained samples outweigh it on easy data.
 
     Parameters
     ----------
     alpha : float, default 0.9
-        In (0, 1).
+        Weight of the retained samples, in (0, 1).
     margin : float, default 1.0
-        A forget sample is left alone once a class that is neither its own nor excluded leads those by this gap between
-        logits.
+        A forget sample no longer counts once the largest logit of an allowed class exceeds those of its own and the
+        excluded classes by this much.
     max_gradient_norm : float, default 1.0
-        Bound on the gradient, which lets one learning rate serve small and large models.
+        Longer gradients are scaled down to this norm, so that one learning rate serves small and large models.
     learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`.
     """
@@ -70,5 +71,4 @@ class NegativeGradientPlus(Descent):
             recognised = logit_gaps(batch.forget_logits.detach(), ~own) < self.margin
             return self.alpha * kept - (1 - self.alpha) * (odds * recognised).mean()
 
-        converged, steps = self._descend(work, loss_of, work.retained)
-        return Applied(converged=converged, steps=steps, guard_labels=None)
+        return Applied(*self._descend(work, loss_of, work.retained))

@@ -1,7 +1,7 @@
 """Random relabelling (Graves et al., "Amnesiac Machine Learning", AAAI 2021; Golatkar et al., CVPR 2020).
 
-Each forget sample gets one of the other classes by lot, and the copy is trained to say so, on retained samples as well
-where there are any.
+Each forget sample gets one of the other classes at random, and the copy is trained on these labels. It is also trained
+on retained samples if there are any.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from fed_unlearn.methods.registry import register
 class RandomLabel(Descent):
     """Train on forget samples under random other labels, and on retained samples under their own.
 
-    Minimises ``forget_weight * CE(forget, drawn labels) + CE(retain)``, each a mean over its half of the batch;
-    without retained samples the first term alone, and without its weight. The labels are drawn once, uniformly among
-    the classes that are neither a sample's own nor excluded: drawn anew at every step they would teach nothing but the
+    Minimises ``forget_weight * CE(forget, drawn labels) + CE(retain)``. Each term is a mean over its samples of the
+    batch. Without retained samples the loss is ``CE(forget, drawn labels)``. The labels are drawn once, uniformly among
+    the classes that are neither a sample's own nor excluded. Labels drawn anew at every step would teach only the
     uniform answer.
 
     Parameters
     ----------
     forget_weight : float, default 0.1
-        Random labels cannot be learned, only their average; weighted fully, the attempt costs a small model more of
-        what it retains than forgetting needs.
+        Weight of the loss on forget samples. A model cannot learn random labels, only their average. With full weight
+        the attempt costs a small model more retained accuracy than forgetting needs.
     max_gradient_norm : float, default 1.0
-        Bound on the gradient, which lets one learning rate serve small and large models.
+        Longer gradients are scaled down to this norm, so that one learning rate serves small and large models.
     learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`.
     """
@@ -65,5 +65,4 @@ class RandomLabel(Descent):
                 return loss
             return self.forget_weight * loss + functional.cross_entropy(batch.retain_logits, batch.retain_labels)
 
-        converged, steps = self._descend(work, loss_of, work.retain)
-        return Applied(converged=converged, steps=steps, guard_labels=drawn.cpu())
+        return Applied(*self._descend(work, loss_of, work.retain), drawn.cpu())

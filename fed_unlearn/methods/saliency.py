@@ -1,7 +1,7 @@
 """SalUn (Fan et al., "Empowering Machine Unlearning via Gradient-based Weight Saliency", ICLR 2024).
 
-Random relabelling of the forget samples that changes only the parameters on which their loss depends most; all others
-keep their exact bytes.
+The forget samples are relabelled at random, and only the parameters on which their loss depends most are changed. All
+other parameters keep their exact bytes.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from fed_unlearn.methods.registry import register
 @register("saliency")
 @dataclass(frozen=True, kw_only=True)
 class Saliency(RandomLabel):
-    """Train the salient parameters on forget samples under random other labels, and on retained ones under their own.
+    """Random relabelling that trains only the salient parameters.
 
     The loss is that of :class:`~fed_unlearn.methods.random_label.RandomLabel` (eq. 6 of the paper).
 
     Parameters
     ----------
     share : float, default 0.5
-        Share of the parameters that may change, in (0, 1]; see :func:`salient_masks`. Those that the forget loss does
-        not depend on at all stay as they are even at 1.
+        Share of the parameters that may change, in (0, 1]; see :func:`salient_masks`. Parameters that the forget loss
+        does not depend on never change, even at 1.
     forget_weight, learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
         As in :class:`~fed_unlearn.methods.random_label.RandomLabel`.
     max_gradient_norm : float
-        Of the gradient of the salient parameters.
+        Longer gradients of the salient parameters are scaled down to this norm.
     """
 
     paper: ClassVar[str] = "Fan et al., Gradient-based Weight Saliency, ICLR 2024"
@@ -57,22 +57,22 @@ class Saliency(RandomLabel):
 
 
 def salient_masks(gradients: Sequence[Tensor], share: float) -> list[Tensor]:
-    """Which parameters the forget loss depends on most (eq. 3 of the paper).
+    """Select the parameters that the forget loss depends on most (eq. 3 of the paper).
 
-    One threshold serves all tensors together, so that whole layers may stay as they are.
+    One threshold serves all tensors, so that whole layers may stay unchanged.
 
     Parameters
     ----------
     gradients : sequence of Tensor
-        Of the forget loss at the original model, one a parameter tensor.
+        Gradients of the forget loss at the original model, one tensor for each parameter tensor.
     share : float
-        In (0, 1].
+        Share of the parameters to select, in (0, 1].
 
     Returns
     -------
     list of Tensor, bool
-        In the shapes of ``gradients``: true where the magnitude is among the largest ``share`` of all entries. Ties
-        with the smallest of those are in; a zero gradient is not, whatever the share.
+        Masks in the shapes of ``gradients``. An entry is true if its magnitude is among the largest ``share`` of all
+        entries, or equals the smallest of those. An entry with a zero gradient is always false.
     """
     magnitudes = torch.cat([gradient.flatten() for gradient in gradients]).abs()
     # torch.quantile refuses more than 16 million values.
@@ -81,7 +81,7 @@ def salient_masks(gradients: Sequence[Tensor], share: float) -> list[Tensor]:
 
 
 def _forget_gradients(work: Workspace, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """Gradients of the summed cross-entropy of the whole forget set; the model's own are left as they were."""
+    """Gradients of the summed cross-entropy of the whole forget set. The parameters' ``grad`` is not changed."""
     totals = [torch.zeros_like(parameter) for parameter in parameters]
     for images, labels in work.forget.batches(batch_slices(work.forget, work.forget.labels.device)):
         logits = work.model(images.contiguous(memory_format=torch.channels_last))
@@ -95,7 +95,7 @@ def _forget_gradients(work: Workspace, parameters: list[nn.Parameter]) -> list[T
 
 @contextmanager
 def _only(parameters: list[nn.Parameter], masks: list[Tensor]) -> Iterator[None]:
-    """Gradients are zero outside the masks inside: SGD, its momentum included, then leaves those entries alone."""
+    """Set gradients outside the masks to zero, so that SGD with momentum does not change those entries."""
     handles = [
         parameter.register_hook(lambda gradient, frozen=~mask: gradient.masked_fill(frozen, 0))
         for parameter, mask in zip(parameters, masks, strict=True)

@@ -1,8 +1,8 @@
 """SCRUB (Kurmanji et al., "Towards Unbounded Machine Unlearning", NeurIPS 2023), bounded per sample.
 
-The copy is a student that disobeys the original model on forget samples and follows it on retained ones, in turns. The
-divergence from the teacher has no bound and takes the model with it; here a sample is left alone once it is called
-something else.
+The copy is a student of the original model. In turns, it moves away from the teacher on forget samples and towards it
+on retained ones. The divergence from the teacher has no bound and would destroy the model, so a forget sample no longer
+counts once it is misclassified by a margin.
 """
 
 from __future__ import annotations
@@ -24,41 +24,43 @@ from fed_unlearn.methods.parts.labels import forbidden_classes
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.methods.registry import register
 
-REWIND_TOLERANCE = 0.05  # between the accuracies on forget and on unseen samples
-ROUNDING = 1e-4  # of log-probabilities that are equal but were computed in batches of different sizes
+REWIND_TOLERANCE = 0.05  # largest difference between the accuracies on forget and on unseen samples
+ROUNDING = 1e-4  # equal log-probabilities computed in batches of different sizes differ by less than this
 
 
 @register("scrub")
 @dataclass(frozen=True, kw_only=True)
 class Scrub(Descent):
-    """Alternate between climbing away from the original on forget samples and descending to it on retained ones.
+    """Alternate between moving away from the original on forget samples and towards it on retained ones.
 
-    A max-step ascends ``T^2 KL(f0 || f)`` on forget samples (see :func:`climb` for how far); the ``min_steps`` that
-    follow minimise ``alpha T^2 KL(f0 || f) + gamma CE`` on retained ones (eq. 3 of the paper). After ``max_phases``
-    max-steps only min-steps are left. The paper alternates whole epochs; single steps keep the model near.
+    A max-step ascends ``T^2 KL(f0 || f)`` on forget samples, bounded as :func:`climb` says. The ``min_steps`` that
+    follow it minimise ``alpha T^2 KL(f0 || f) + gamma CE`` on retained samples (eq. 3 of the paper). After
+    ``max_phases`` max-steps only min-steps are taken. The paper alternates whole epochs; single steps keep the model
+    nearer to the original.
 
     Parameters
     ----------
     temperature : float, default 4.0
-        T: logits are divided by it in both divergences.
+        T, which divides the logits in both divergences.
     alpha : float, default 0.5
         Weight of the divergence on retained samples.
     gamma : float, default 1.0
         Weight of the cross-entropy on retained samples.
     min_steps : int, default 1
-        Steps on retained samples after each one on forget samples.
+        Steps on retained samples after each step on forget samples.
     max_phases : int, default 500
         Most steps on forget samples.
     margin : float, default 0.5
-        A forget sample is left alone once another class leads its own by this gap between logits.
+        A forget sample no longer counts once the largest logit of an allowed class exceeds that of its own class by
+        this much.
     rewind : bool, default False
-        Go back to where the forget samples were known about as well as unseen samples of their classes are by the
-        final model (the paper's SCRUB+R), which hides from membership attacks that they were forgotten. Needs unseen
-        samples.
+        Whether to return to an earlier state of the copy: the one whose accuracy on the forget samples is nearest to
+        the final accuracy on unseen samples of the same classes (the paper's SCRUB+R). Membership attacks then do not
+        show that the samples were forgotten. Needs unseen samples.
     rewind_interval : int, default 10
-        Max-steps between two of the states that may be gone back to; all are kept in the CPU's memory.
+        Number of max-steps between two states that the method may return to. All states are kept in the CPU's memory.
     max_gradient_norm : float, default 1.0
-        Bound on the gradient, which lets one learning rate serve small and large models.
+        Longer gradients are scaled down to this norm, so that one learning rate serves small and large models.
     learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`.
     """
@@ -92,11 +94,11 @@ class Scrub(Descent):
 
     @property
     def reads_unseen(self) -> bool:
-        """Where it rewinds."""
+        """True if the method rewinds."""
         return self.rewind
 
     def stronger(self) -> Self:
-        """Twice the learning rate and twice the steps, of both kinds."""
+        """Twice the learning rate and twice the steps, both those on forget samples and all together."""
         return replace(super().stronger(), max_phases=2 * self.max_phases)
 
     def _reads(self, step: int) -> tuple[bool, bool]:
@@ -122,7 +124,7 @@ class Scrub(Descent):
         converged, steps = self._descend(work, loss_of, work.retained)
         if states is not None:
             converged = abs(states.rewind(steps)) <= REWIND_TOLERANCE
-        return Applied(converged=converged, steps=steps, guard_labels=None)
+        return Applied(converged, steps)
 
     def _followed(self, work: Workspace, batch: Batch) -> Tensor:
         """Loss on retained samples."""
@@ -147,22 +149,23 @@ class Scrub(Descent):
 
 
 def climb(logits: Tensor, before: Tensor, forbidden: Tensor, temperature: float, margin: float) -> Tensor:
-    """What a max-step ascends: the divergence from the original model, where and while it leads away from a class.
+    """The value that a max-step ascends: the terms of the divergence that lead away from the forbidden classes.
 
-    The divergence is least, and its gradient zero, where the copy starts: taken as it is, chance decides in which
-    direction it is climbed, and growing ever surer of a sample's own class is one. Its terms are therefore taken
-    apart: that of the forbidden classes together always counts, those of the others once the former have lost.
+    The divergence has its minimum, and a zero gradient, where the copy starts. If it were ascended as it is, chance
+    would decide the direction, and the copy could become ever surer of a sample's own class. The terms are therefore
+    separated. The term of the forbidden classes always counts. The terms of the other classes count as soon as the
+    forbidden classes have lost probability.
 
     Parameters
     ----------
     logits, before : Tensor of shape (n, classes)
-        Of the copy, with gradients, and of the original model.
+        Logits of the copy, with gradients, and of the original model.
     forbidden : Tensor of shape (n, classes), bool
-        A sample's own class and those forgotten before.
+        Each sample's own class and the classes forgotten earlier.
     temperature : float
         Divides both logits.
     margin : float
-        Samples with an allowed class this far in front, between logits, add nothing.
+        A sample adds nothing once the largest allowed logit exceeds the largest forbidden one by this much.
 
     Returns
     -------
@@ -177,7 +180,7 @@ def climb(logits: Tensor, before: Tensor, forbidden: Tensor, temperature: float,
 
 @dataclass
 class _States:
-    """Where the copy has been, and how many forget samples it still knew there."""
+    """Earlier states of the copy, each with the share of forget samples that it had right."""
 
     work: Workspace
     unseen: Samples
@@ -188,10 +191,10 @@ class _States:
         self.kept.append((accuracy_of(self.work, self.work.forget, step), weights))
 
     def rewind(self, step: int) -> float:
-        """Go back; by how much the forget samples are better known there than unseen ones are at the end."""
+        """Return to the best state; return its accuracy on forget samples minus the final one on unseen samples."""
         reference = accuracy_of(self.work, self.unseen, step)
         self.keep(step)
-        # Of equals the latest: the first state is the given model itself, with nothing forgotten.
+        # The latest of equal states is taken: the first one is the given model, with nothing forgotten.
         share, weights = min(reversed(self.kept), key=lambda state: abs(state[0] - reference))
         self.work.model.load_state_dict(weights)
         return share - reference

@@ -1,6 +1,6 @@
 """Selective Synaptic Dampening (Foster et al., "Fast Machine Unlearning Without Retraining", AAAI 2024).
 
-Parameters that matter far more to the forget samples than to all samples are made smaller; nothing is trained.
+Parameters that are far more important to the forget samples than to all samples are made smaller. Nothing is trained.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from fed_unlearn.methods.registry import register
 @register("selective-dampening")
 @dataclass(frozen=True, kw_only=True)
 class SelectiveDampening(Method):
-    """Dampen the parameters that the forget samples need and the rest does not.
+    """Dampen the parameters that are important to the forget samples and unimportant to the others.
 
-    With the importance ``I`` of a parameter, the mean over samples of the squared derivative of the sample's
-    cross-entropy: where ``I_F > alpha * I_D``, ``parameter *= min(dampening * I_D / I_F, 1)`` (the paper's rule
-    for beta). ``F`` are the forget samples, ``D`` those and the retained ones together. As ``F`` is a part of ``D``,
-    ``I_F / I_D`` is at most ``len(D) / len(F)``: an ``alpha`` above that changes nothing, as the published 10 does
-    where one class of ten is forgotten.
+    The importance ``I`` of a parameter is the mean over samples of the squared derivative of the sample's
+    cross-entropy. Where ``I_F > alpha * I_D``, the parameter is multiplied by ``min(dampening * I_D / I_F, 1)`` (the
+    paper's rule for beta). ``F`` are the forget samples; ``D`` are the forget and the retained samples together. As
+    ``F`` is a part of ``D``, ``I_F / I_D`` is at most ``len(D) / len(F)``, and a larger ``alpha`` changes nothing. The
+    published ``alpha`` of 10 changes nothing when one class of ten equally large ones is forgotten.
 
     Parameters
     ----------
     alpha : float, default 3
-        Parameters whose importance is more than so many times larger for the forget samples are dampened.
+        Parameters whose importance for the forget samples is more than ``alpha`` times that for all are dampened.
     dampening : float, default 1
-        The paper's lambda: below 1 dampens more.
+        The paper's lambda. Smaller values dampen more.
     most_samples : int, default 1000
-        At most so many samples of each set are read for its importance, drawn at random. Those of the whole data are
-        weighted by the sizes of both sets.
+        Most samples of each set that are read for its importance, drawn at random. The importance for all samples is
+        the mean of both, weighted by the sizes of the sets.
     target_accuracy : float, default 0.01
         The aim: at most this share of the forget set is still predicted under its own label.
     """
@@ -62,7 +62,7 @@ class SelectiveDampening(Method):
         require("target_accuracy", self.name, self.target_accuracy, float, minimum=0, below=1)
 
     def stronger(self) -> Self:
-        """Two thirds of ``alpha`` and a third of ``dampening``: more parameters become smaller, and by more."""
+        """Two thirds of ``alpha`` and a third of ``dampening``: more parameters are dampened, and by more."""
         return replace(self, alpha=self.alpha / 1.5, dampening=self.dampening / 3)
 
     def _apply(self, work: Workspace) -> Applied:
@@ -81,7 +81,7 @@ class SelectiveDampening(Method):
                 parameter.mul_(torch.where(selected, factors, 1.0))
                 changed.append(selected.any())
         converged = accuracy_of(work, work.forget, step=1) <= self.target_accuracy
-        return Applied(converged=converged, steps=int(torch.stack(changed).any()), guard_labels=None)
+        return Applied(converged, steps=int(torch.stack(changed).any()))
 
     def _importance(self, work: Workspace, samples: Samples) -> dict[str, Tensor]:
         drawn = torch.randperm(len(samples), generator=work.generator)[: self.most_samples].sort().values

@@ -1,43 +1,41 @@
 """The leaving client's part of FedOSD (Pan et al., "Federated Unlearning with Gradient Descent and Conflict
-Mitigation", AAAI 2025): descent on a loss that is bounded, where ascent on the cross-entropy is not.
+Mitigation", AAAI 2025). It descends a loss that is bounded, whereas ascent on the cross-entropy has no bound.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 from torch.nn import functional
 
 from fed_unlearn.methods.base import Applied, Scope, Workspace
-from fed_unlearn.methods.descent import Descent, accuracy_of
+from fed_unlearn.methods.descent import EpochDescent, accuracy_of
 from fed_unlearn.methods.parts.batches import Batch
-from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.methods.registry import register
 
 
 @register("unlearning-cross-entropy")
 @dataclass(frozen=True, kw_only=True)
-class UnlearningCrossEntropy(Descent):
+class UnlearningCrossEntropy(EpochDescent):
     """Descend the paper's unlearning cross-entropy, ``-log(1 - p / 2)`` with the probability ``p`` of the own class.
 
-    A client's local training under that loss: the server makes the step out of it. A model that meets the aim as it is
-    given stays as it is, without a step, which tells the server that there is nothing left to do.
+    The client trains locally under that loss, and the server makes its own step from the change. If the given model
+    meets the aim already, no step is taken, which tells the server that nothing is left to do.
 
     Parameters
     ----------
     epochs : int, default 1
-        Most passes over the forget set; fewer are made once the aim is met.
-    learning_rate : float, default 0.1
-    momentum : float, default 0.0
+        Most passes over the forget set. Fewer are made if the aim is met earlier.
+    learning_rate, momentum : float, default 0.1 and 0.0
+        Of SGD.
     target_accuracy : float, default 0.1
         The aim: at most this share of the forget set is still predicted under its own label.
     max_gradient_norm : float, default 1.0
-        Bound on the gradient, which lets one learning rate serve small and large models.
+        Longer gradients are scaled down to this norm, so that one learning rate serves small and large models.
     batch_size, max_steps, retain_tolerance, trained_layers
-        As in :class:`~fed_unlearn.methods.descent.Descent`.
+        As in :class:`~fed_unlearn.methods.descent.EpochDescent`.
     """
 
     paper: ClassVar[str] = "Pan et al., Gradient Descent and Conflict Mitigation (FedOSD), AAAI 2025"
@@ -50,26 +48,14 @@ class UnlearningCrossEntropy(Descent):
     target_accuracy: float = 0.1
     max_gradient_norm: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("epochs", self.name, self.epochs, int, minimum=1)
-
-    def stronger(self) -> Self:
-        """Twice the learning rate, twice the epochs and twice the bound on the steps."""
-        return replace(self, learning_rate=2 * self.learning_rate, epochs=2 * self.epochs, max_steps=2 * self.max_steps)
-
-    def _most_steps(self, work: Workspace) -> int:
-        return min(self.max_steps, self.epochs * math.ceil(len(work.forget) / self.batch_size))
-
     def _apply(self, work: Workspace) -> Applied:
         if accuracy_of(work, work.forget, 0) <= self.target_accuracy:
-            return Applied(converged=True, steps=0, guard_labels=None)
+            return Applied(converged=True, steps=0)
 
         def loss_of(batch: Batch) -> Tensor:
             return unlearning_cross_entropy(batch.forget_logits, batch.forget_labels)
 
-        converged, steps = self._descend(work, loss_of)
-        return Applied(converged=converged, steps=steps, guard_labels=None)
+        return Applied(*self._descend(work, loss_of))
 
 
 def unlearning_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -78,12 +64,14 @@ def unlearning_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (n, classes)
+        Outputs of the model.
     labels : Tensor of shape (n,), int64
+        Each sample's own class.
 
     Returns
     -------
     Tensor
-        A scalar from 0, where no sample's class has any probability, to log 2.
+        A scalar between 0, if every ``p`` is 0, and log 2, if every ``p`` is 1.
     """
     own = functional.log_softmax(logits, dim=1).gather(1, labels[:, None]).squeeze(1).exp()
     return -(-own / 2).log1p().mean()

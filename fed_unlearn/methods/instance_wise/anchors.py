@@ -1,4 +1,4 @@
-"""Images on which an unlearned model must answer as before."""
+"""Anchors: images for which the unlearned model must keep the original model's outputs."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from torch import Tensor
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.logits import batch_slices, predict_logits, sent
-from fed_unlearn.methods.base import Workspace
-from fed_unlearn.methods.parts.attacks import pgd_l2
+from fed_unlearn.methods.parts.attacks import pgd
 from fed_unlearn.methods.parts.labels import random_allowed
+from fed_unlearn.methods.parts.workspace import Workspace
 
-# Share of the forget sample in a blend: less is no neighbour of it, more would be forgotten with it.
+# Share of the forget sample in a blend. A blend with less is not near the sample; one with more would be forgotten too.
 BLEND_RANGE = (0.3, 0.9)
-# Bound on the blends, and on the adversarial examples, of all samples together: a forget set may be a whole class.
+# Most blends of all samples together, and most adversarial examples, because a forget set may be a whole class.
 MOST_IMAGES = 4096
-PARTNERS = 512  # retained images that forget samples are blended with
-MOST_NUMBERS = 2**26  # pixels times channels, of any one kind of anchors: a quarter of a gigabyte
+PARTNERS = 512  # number of retained images that forget samples are blended with
+MOST_NUMBERS = 2**26  # most float32 values of one kind of anchors: a quarter of a gigabyte
 
 
 def most_images(image_shape: tuple[int, int, int]) -> int:
-    """How many images of a shape (channels, height, width) any one kind of anchors may have."""
+    """Most anchors of one kind for images of a shape (channels, height, width)."""
     channels, height, width = image_shape
     return max(1, min(MOST_IMAGES, MOST_NUMBERS // (channels * height * width)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnchorSettings:
-    """Which images are anchors.
+    """The images that become anchors.
 
     Attributes
     ----------
     retained : int
-        At most so many retained samples, where there are any.
+        Most retained samples among the anchors.
     blends : int
-        So many of each forget sample with other images; fewer where they would be more than :func:`most_images`.
+        Number of blends of each forget sample with other images. All blends together are at most :func:`most_images`.
     adversarial : int
-        So many adversarial examples of each forget sample, towards random other classes; fewer likewise.
+        Number of adversarial examples of each forget sample towards random other classes, bounded in the same way.
     adversarial_bound, adversarial_step_size : float
-        L2 norms of the change of an image, and of one step towards it.
+        L2 norm of the whole change of an image, and of one step.
     adversarial_steps : int
+        Number of steps in which an adversarial example is searched.
     """
 
     retained: int
@@ -55,12 +56,14 @@ class AnchorSettings:
 
 @dataclass(frozen=True)
 class AnchorPool:
-    """Anchor images and the original model's logits on them, computed once.
+    """Anchor images and the original model's logits for them, computed once.
 
     Attributes
     ----------
     images : Tensor of shape (n, channels, height, width)
+        The anchors.
     logits : Tensor of shape (n, classes)
+        The original model's logits.
     """
 
     images: Tensor
@@ -73,13 +76,14 @@ class AnchorPool:
         Parameters
         ----------
         work : Workspace
-            Without retain data, forget samples are blended with each other and with uniform noise.
+            The samples. Without a retain set, forget samples are blended with each other and with uniform noise.
         settings : AnchorSettings
+            The images that become anchors.
 
         Returns
         -------
         AnchorPool or None
-            None where there is no image to be had.
+            None if the settings give no image.
         """
         parts = []
         if work.retain is not None and settings.retained:
@@ -100,26 +104,29 @@ class AnchorPool:
         return cls(images, logits.to(images.device))
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Images and logits of ``count`` anchors, drawn with replacement."""
+        """Draw ``count`` anchors with replacement; return their images and logits."""
         indices = sent(torch.randint(len(self.images), (count,), generator=generator), self.images.device)
         return self.images[indices], self.logits[indices]
 
 
 def blend(images: Tensor, partners: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Each image ``count`` times, mixed with partners drawn at random.
+    """Mix each image with randomly drawn partners.
 
     Parameters
     ----------
     images : Tensor of shape (n, channels, height, width)
+        The images to mix.
     partners : Tensor of shape (m, channels, height, width)
+        The images that partners are drawn from.
     count : int
+        Number of blends of each image.
     generator : torch.Generator
-        On the CPU.
+        Source of the draws, on the CPU.
 
     Returns
     -------
     Tensor of shape (n * count, channels, height, width)
-        ``share * image + (1 - share) * partner``, the share uniform in :data:`BLEND_RANGE`.
+        ``share * image + (1 - share) * partner``, with a share uniform in :data:`BLEND_RANGE`.
     """
     repeated = images.repeat_interleave(count, dim=0)
     drawn = torch.randint(len(partners), (len(repeated),), generator=generator).to(partners.device)
@@ -129,7 +136,7 @@ def blend(images: Tensor, partners: Tensor, count: int, generator: torch.Generat
 
 
 def _drawn(work: Workspace, wanted: int) -> tuple[Tensor, Tensor, int]:
-    """Forget images and labels to make anchors of, and how many of each: all of them where the bound allows."""
+    """Images and labels of the forget samples that become anchors, and the number of anchors of each."""
     chosen = torch.arange(len(work.forget))
     most = most_images(work.forget.image_shape)
     if len(work.forget) > most:
@@ -152,13 +159,14 @@ def _adversarial_examples(work: Workspace, settings: AnchorSettings) -> Tensor:
     sources = ImageSet(images.repeat_interleave(each, dim=0), labels.repeat_interleave(each))
     targets = random_allowed(sources.labels, work.excluded_classes, work.class_count, work.generator)
     found = [
-        pgd_l2(
+        pgd(
             work.original,
             sources.images[part],
             targets[part],
             bound=settings.adversarial_bound,
             step_size=settings.adversarial_step_size,
             steps=settings.adversarial_steps,
+            norm="l2",
             targeted=True,
             passes=work.passes,
         )

@@ -1,4 +1,4 @@
-"""What instance-wise unlearning asks of each forget sample, and when a sample has got there."""
+"""The aims of instance-wise unlearning: the loss of each forget sample, and when it needs no more steps."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from torch.nn import functional
 
 from fed_unlearn.logits import confidence, logit_gaps
 
-# A sample counts as settled at this share of the margin: a hinge that anchors pull at never quite reaches its end.
+# A sample counts as settled from this share of the margin on, because anchors keep a hinge from reaching zero.
 SETTLED_SHARE = 0.2
 
 
 class Objective(Protocol):
-    """Of all samples of a forget set; those of a batch are named by their positions in it."""
+    """An aim for all samples of a forget set. Positions in the forget set name the samples of a batch."""
 
     def losses(self, logits: Tensor, positions: Tensor) -> Tensor:
-        """Loss of each sample, shape (n,), given logits of shape (n, classes)."""
+        """Loss of each sample of a batch, of shape (n,), from its logits, of shape (n, classes)."""
         ...
 
     def settled(self, logits: Tensor) -> bool:
-        """Whether no sample needs more, by the logits of the whole forget set, of shape (n, classes)."""
+        """Whether no sample needs more steps. ``logits`` are those of the whole forget set, of shape (n, classes)."""
         ...
 
     def met(self, logits: Tensor) -> bool:
-        """Whether those logits are what was asked for."""
+        """Whether the logits of the whole forget set, of shape (n, classes), meet the aim."""
         ...
 
 
 @dataclass(frozen=True)
 class Misclassified:
-    """Some allowed class is predicted, by a margin.
+    """The aim that the model predicts an allowed class, by a margin.
 
     Attributes
     ----------
     labels : Tensor of shape (n,), int64
-        The samples' own classes.
+        Each sample's own class.
     allowed : Tensor of shape (n, classes), bool
-        Which classes each sample may end as.
+        The classes that each sample may be predicted as.
     loss : {"margin", "cross-entropy"}
-        The margin's hinge, or the cross-entropy: away from the own class where several classes are allowed, towards
-        the only one that is.
+        ``"margin"`` is a hinge. ``"cross-entropy"`` is ascended for a sample's own class if several classes are
+        allowed, and descended for the allowed class if there is only one.
     margin : float
-        Between logits.
+        Gap between the largest allowed logit and the largest other one.
     stop_per_sample : bool
-        Whether a sample adds nothing to the loss once it is beyond its margin.
+        Whether a sample beyond the margin adds nothing to the loss.
     """
 
     labels: Tensor
@@ -57,7 +57,7 @@ class Misclassified:
     stop_per_sample: bool
 
     def losses(self, logits: Tensor, positions: Tensor) -> Tensor:
-        """Loss of each sample; see :class:`Objective`."""
+        """See :class:`Objective`."""
         allowed = self.allowed[positions]
         gaps = logit_gaps(logits, allowed)
         if self.loss == "margin":
@@ -69,25 +69,26 @@ class Misclassified:
         return losses * (gaps.detach() < self.margin) if self.stop_per_sample else losses
 
     def settled(self, logits: Tensor) -> bool:
-        """Every sample is beyond a share of the margin; see :class:`Objective`."""
+        """Whether the gap of every sample is at least :data:`SETTLED_SHARE` of the margin."""
         return bool((logit_gaps(logits, self.allowed) >= SETTLED_SHARE * self.margin).all())
 
     def met(self, logits: Tensor) -> bool:
-        """Every sample is predicted as an allowed class."""
+        """Whether every sample is predicted as an allowed class."""
         return bool(self.allowed.gather(1, logits.argmax(dim=1, keepdim=True)).all())
 
 
 @dataclass(frozen=True)
 class Indistinguishable:
-    """The model is as sure of each sample's own class as a given confidence says.
+    """The aim that the model is as confident in each sample's own class as it would be in an unseen sample's.
 
     Attributes
     ----------
     labels : Tensor of shape (n,), int64
+        Each sample's own class.
     targets : Tensor of shape (n,)
-        From :func:`~fed_unlearn.methods.parts.confidence.unseen_confidence`.
+        Each sample's target, from :func:`~fed_unlearn.methods.instance_wise.confidence.unseen_confidence`.
     tolerance : float
-        Samples must be this near to their targets on average.
+        Largest mean distance between the confidences and their targets.
     """
 
     labels: Tensor
@@ -95,16 +96,16 @@ class Indistinguishable:
     tolerance: float
 
     def losses(self, logits: Tensor, positions: Tensor) -> Tensor:
-        """How far each sample is from its target; see :class:`Objective`."""
+        """Distance of each sample from its target; see :class:`Objective`."""
         return (confidence(logits, self.labels[positions]) - self.targets[positions]).abs()
 
     def settled(self, logits: Tensor) -> bool:
-        """As :meth:`met`."""
+        """The same as :meth:`met`."""
         return self.met(logits)
 
     def met(self, logits: Tensor) -> bool:
-        """Within the tolerance on average, and within half of it with distances above and below set off."""
+        """Whether the mean distance is within the tolerance, and the mean signed distance within half of it."""
         distances = confidence(logits, self.labels) - self.targets
-        # Members come from above: all a little too sure would still tell them from unseen samples.
+        # Members start above their targets. If all stayed a little above, they could be told from unseen samples.
         mean, bias = torch.stack([distances.abs().mean(), distances.mean().abs()]).tolist()
         return bool(mean <= self.tolerance and bias <= self.tolerance / 2)

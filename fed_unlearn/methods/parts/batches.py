@@ -1,4 +1,4 @@
-"""The samples of each training step, and what can be read off their logits at no cost."""
+"""The batches of training steps, and the accuracy on forget samples that their logits already show."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from fed_unlearn.logits import sent
 
 @dataclass(frozen=True)
 class Batch:
-    """The samples of one step, forget samples before retained ones, and the logits of the model for them.
+    """The samples of one step and the model's logits for them. Forget samples stand before retained ones.
 
     Attributes
     ----------
     step : int
-        From 1.
+        Number of the step, counted from 1.
     positions : Tensor of shape (f,), int64
-        Where the forget samples stand in the forget set.
+        Positions of the batch's forget samples in the forget set.
     images, labels, logits : Tensor of shape (f + r, ...)
-        ``logits`` carry gradients.
+        All samples of the step. ``logits`` carry gradients.
     """
 
     step: int
@@ -34,32 +34,32 @@ class Batch:
 
     @property
     def forget_images(self) -> Tensor:
-        """Shape (f, channels, height, width)."""
+        """Images of the forget samples, of shape (f, channels, height, width)."""
         return self.images[: len(self.positions)]
 
     @property
     def forget_labels(self) -> Tensor:
-        """The labels that the forget samples were trained with, of shape (f,)."""
+        """Labels that the forget samples were trained with, of shape (f,)."""
         return self.labels[: len(self.positions)]
 
     @property
     def forget_logits(self) -> Tensor:
-        """Shape (f, classes)."""
+        """Logits of the forget samples, of shape (f, classes)."""
         return self.logits[: len(self.positions)]
 
     @property
     def retain_images(self) -> Tensor:
-        """Shape (r, channels, height, width)."""
+        """Images of the retained samples, of shape (r, channels, height, width)."""
         return self.images[len(self.positions) :]
 
     @property
     def retain_labels(self) -> Tensor:
-        """Shape (r,)."""
+        """Labels of the retained samples, of shape (r,)."""
         return self.labels[len(self.positions) :]
 
     @property
     def retain_logits(self) -> Tensor:
-        """Shape (r, classes)."""
+        """Logits of the retained samples, of shape (r, classes)."""
         return self.logits[len(self.positions) :]
 
 
@@ -67,7 +67,7 @@ Batches = Iterator[tuple[Tensor, Tensor, Tensor]]
 
 
 def cycle(samples: Samples, batch_size: int, generator: torch.Generator) -> Batches:
-    """Positions, images and labels of batches, in a new order each time through; without end."""
+    """Yield batches without end, as positions, images and labels. Every pass over the samples has a new order."""
     while True:
         plan = sent(torch.randperm(len(samples), generator=generator), samples.labels.device).split(batch_size)
         for positions, (images, labels) in zip(plan, samples.batches(plan), strict=True):
@@ -76,20 +76,32 @@ def cycle(samples: Samples, batch_size: int, generator: torch.Generator) -> Batc
 
 @dataclass
 class Window:
-    """What happened since the last look; kept on the device, so that adding to it waits for nothing."""
+    """The losses and right answers of the steps since the last check.
+
+    They stay on the device, so that adding a step does not wait for it.
+
+    Attributes
+    ----------
+    losses : list of Tensor
+        Scalar loss of each step.
+    right : list of Tensor
+        Number of forget samples of each step that were predicted under their own label.
+    count : int
+        Number of forget samples of all steps.
+    """
 
     losses: list[Tensor] = field(default_factory=list)
     right: list[Tensor] = field(default_factory=list)
     count: int = 0
 
     def add(self, loss: Tensor, batch: Batch, class_count: int) -> None:
-        """Take in one step: its loss, detached, and how many of its forget samples were right before it."""
+        """Add one step: its detached loss, and how many of its forget samples were right before it."""
         self.losses.append(loss)
         self.right.append((batch.forget_logits.detach()[:, :class_count].argmax(dim=1) == batch.forget_labels).sum())
         self.count += len(batch.positions)
 
     def close(self) -> float:
-        """Share of the window's forget samples that were right, 0 where it has none; empties it."""
+        """Empty the window; return the share of its forget samples that were right, 0 if it has none."""
         share = int(torch.stack(self.right).sum()) / self.count if self.count else 0.0
         self.losses.clear()
         self.right.clear()

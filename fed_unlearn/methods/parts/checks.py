@@ -1,48 +1,93 @@
-"""Whether a method's model and samples fit each other; everything is refused before any training."""
+"""Checks of a method's model and samples before it trains, and of losses and weights while it does."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from numbers import Integral
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-from fed_unlearn.data.images import Samples
-from fed_unlearn.errors import InvalidDataError, InvalidModelError
+from fed_unlearn.data.images import Samples, as_image_set, require_pixels
+from fed_unlearn.data.streamed import StreamedSet
+from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidModelError, UnlearningDivergedError
 from fed_unlearn.logits import predict_logits
+
+SampleSource = Dataset[tuple[Tensor, int]] | DataLoader[tuple[Tensor, Tensor]]
+"""Samples in memory, or a loader over samples that do not fit there."""
+
+
+def given_samples(method: str, kind: str, source: SampleSource) -> Samples:
+    """Read a set of samples that a user gave, and check its pixels.
+
+    Parameters
+    ----------
+    method : str
+        Name of the method, for error messages.
+    kind : {"forget", "retain", "unseen"}
+        Which set it is, for error messages.
+    source : Dataset or DataLoader
+        The set.
+
+    Raises
+    ------
+    EmptySetError
+        If the set has no sample.
+    InvalidDataError
+        If the set cannot be read, or a pixel is outside [0, 1].
+    """
+    if isinstance(source, DataLoader):
+        try:
+            return StreamedSet(source)
+        except (EmptySetError, InvalidDataError) as error:
+            raise type(error)(f"{method}: {kind} set: {error}") from None
+    if hasattr(source, "__len__") and len(source) == 0:
+        raise EmptySetError(
+            f"{method}: the forget set has no sample; at least one was expected"
+            if kind == "forget"
+            else f"{method}: the {kind} set has no sample; give None where there is none. If the forget set is"
+            " the whole data, nothing is left to keep: start from a new model"
+        )
+    try:
+        samples = as_image_set(source)
+        if samples is source:  # as_image_set has checked the pixels of every other data set
+            require_pixels(samples.images)
+    except InvalidDataError as error:
+        raise InvalidDataError(f"{method}: {kind} set: {error}") from None
+    return samples
 
 
 def class_count_of(method: str, model: nn.Module, samples: Samples) -> int:
-    """How many outputs a model has, tried on the first sample.
+    """Number of outputs of a model, found by running it on the first sample.
 
     Raises
     ------
     InvalidModelError
-        If it takes no such images, or gives something other than logits of shape (1, classes).
+        If the model cannot read such images, or its output is not of shape (1, classes).
     """
     try:
         logits = predict_logits(model, samples.subset(torch.tensor([0])))
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise InvalidModelError(
             f"{method}: the model gives no logits for a float32 image of shape {samples.image_shape}"
-            f" ({str(error).splitlines()[0]}); one that does was expected"
+            f" ({str(error).splitlines()[0]}); expected a model that does"
         ) from error
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise InvalidModelError(
-            f"{method}: the model gave outputs of shape {tuple(logits.shape)} for one image; logits of shape"
-            " (1, classes) were expected, of two classes at least"
+            f"{method}: the model gave outputs of shape {tuple(logits.shape)} for one image; expected logits of shape"
+            " (1, classes) with at least two classes"
         )
     return logits.shape[1]
 
 
 def check_samples(method: str, kind: str, samples: Samples, shape: tuple[int, int, int], class_count: int) -> None:
-    """Refuse samples of another image shape than the forget set's, and labels that are not outputs of the model.
+    """Raise if samples have another image shape than the forget set, or labels that are not outputs of the model.
 
     Raises
     ------
     InvalidDataError
-        Naming the ``kind`` of the samples, what was given and what was expected.
+        The message names the ``kind`` of the samples, what was given and what was expected.
     """
     if samples.image_shape != shape:
         raise InvalidDataError(
@@ -57,12 +102,12 @@ def check_samples(method: str, kind: str, samples: Samples, shape: tuple[int, in
 
 
 def check_excluded(method: str, excluded_classes: Collection[int], class_count: int) -> None:
-    """Refuse excluded classes that are not outputs of the model.
+    """Raise if an excluded class is not an output of the model.
 
     Raises
     ------
     InvalidDataError
-        Naming them.
+        The message names those classes.
     """
     if not isinstance(excluded_classes, Collection) or isinstance(excluded_classes, str):
         raise InvalidDataError(
@@ -77,16 +122,59 @@ def check_excluded(method: str, excluded_classes: Collection[int], class_count: 
 
 
 def check_classes_left(method: str, labels: Tensor, excluded_classes: Collection[int], class_count: int) -> None:
-    """Refuse a forget set for which some sample has no class left.
+    """Raise if the excluded classes leave a forget sample no class but its own.
 
     Raises
     ------
     InvalidDataError
-        If a sample has no other class to go to.
+        If there is such a sample.
     """
     left = set(range(class_count)) - set(excluded_classes)
     if not left or (len(left) == 1 and bool((labels == next(iter(left))).any())):
         raise InvalidDataError(
             f"{method}: classes {sorted(excluded_classes)} of {class_count} are excluded, which leaves samples"
             " of the forget set no class but their own"
+        )
+
+
+def check_losses(method: str, losses: Sequence[Tensor], last_step: int) -> None:
+    """Raise if a loss is not finite. Waits for the device once.
+
+    Parameters
+    ----------
+    method : str
+        Name of the method, for the message.
+    losses : sequence of Tensor
+        Scalar losses of consecutive steps.
+    last_step : int
+        Number of the step that the last loss is of.
+
+    Raises
+    ------
+    UnlearningDivergedError
+        The message names the first step whose loss is not finite.
+    """
+    stacked = torch.stack(list(losses))
+    finite = torch.isfinite(stacked)
+    if not bool(finite.all()):
+        first = int((~finite).nonzero()[0])
+        raise UnlearningDivergedError(
+            f"{method}: the loss is {float(stacked[first])} at step {last_step - len(losses) + first + 1}; the"
+            " given model is unchanged: try a smaller learning rate"
+        )
+
+
+def check_weights(method: str, model: nn.Module, steps: int) -> None:
+    """Raise if a weight is not finite after the last step. No loss shows what the last step did.
+
+    Raises
+    ------
+    UnlearningDivergedError
+        If a weight or buffer is not finite.
+    """
+    finite = [torch.isfinite(tensor).all() for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    if finite and not bool(torch.stack(finite).all()):
+        raise UnlearningDivergedError(
+            f"{method}: the weights are not finite at step {steps}; the given model is unchanged: try a smaller"
+            " learning rate"
         )

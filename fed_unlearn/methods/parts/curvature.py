@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.methods.parts.workspace import PassCounter
 
 
 def curvature(
@@ -14,21 +14,22 @@ def curvature(
 ) -> Tensor:
     """Norm of the finite difference of input gradients, ``|grad l(x + step * z) - grad l(x)|`` (the paper's eq. 5).
 
-    ``l`` is the cross-entropy with ``labels``, and ``z`` the sign of ``grad l(x)``, scaled to length 1.
+    ``l`` is the cross-entropy with ``labels``. ``z`` is the sign of ``grad l(x)``, scaled to length 1.
 
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode.
+        The model, in evaluation mode.
     images : Tensor of shape (n, channels, height, width)
+        The points around which the curvature is measured.
     labels : Tensor of shape (n,), int64
+        The classes in the loss.
     step : float
-        Above 0; the paper's h.
+        Step of the finite difference, above 0. The paper's h.
     create_graph : bool
-        Whether the result can be differentiated with respect to the model's parameters; ``z`` is constant in that.
+        Whether the result can be differentiated with respect to the model's parameters. ``z`` counts as constant.
     passes : PassCounter
-        Counts two forward and two backward passes an image; two more backward ones where the result is to be
-        differentiated.
+        Counts two forward and two backward passes for each image, and two more backward passes with ``create_graph``.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def curvature(
 
 def _input_gradient(model: nn.Module, images: Tensor, labels: Tensor, create_graph: bool) -> Tensor:
     point = images.detach().requires_grad_()
-    # Summed, so that an image's gradient does not depend on how many others are in the batch.
+    # The sum keeps an image's gradient independent of how many other images are in the batch.
     loss = functional.cross_entropy(model(point), labels, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, point, create_graph=create_graph)
     return gradient

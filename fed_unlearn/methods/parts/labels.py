@@ -1,4 +1,4 @@
-"""Which class a forget sample may be taught to be: never its own, never one that was forgotten before."""
+"""The classes that a forget sample may be taught: never its own, and never one that was forgotten earlier."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch.nn import functional
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.logits import predict_logits
-from fed_unlearn.methods.base import Outcome
+from fed_unlearn.methods.parts.workspace import Outcome
 
 
 def nearest_allowed(logits: Tensor, labels: Tensor, excluded_classes: Collection[int]) -> Tensor:
-    """The class with the largest logit that is neither a sample's own nor excluded.
+    """The class with the largest logit among those that are neither a sample's own nor excluded.
 
     Parameters
     ----------
     logits : Tensor of shape (n, classes)
+        Outputs of a model.
     labels : Tensor of shape (n,), int64
         Each sample's own class.
     excluded_classes : collection of int
@@ -33,13 +34,16 @@ def nearest_allowed(logits: Tensor, labels: Tensor, excluded_classes: Collection
 
 
 def forbidden_classes(labels: Tensor, excluded_classes: Collection[int], class_count: int) -> Tensor:
-    """Each sample's own class, and the excluded ones.
+    """The classes that each sample may not get: its own class and the excluded ones.
 
     Parameters
     ----------
     labels : Tensor of shape (n,), int64
+        Each sample's own class.
     excluded_classes : collection of int
+        Classes that no sample may get.
     class_count : int
+        Number of outputs of the model.
 
     Returns
     -------
@@ -51,19 +55,21 @@ def forbidden_classes(labels: Tensor, excluded_classes: Collection[int], class_c
 
 
 def allowed_answers(logits: Tensor, labels: Tensor, excluded_classes: Collection[int] = ()) -> Tensor:
-    """What a model says when a sample's own class and the excluded ones are taken away, the rest renormalised.
+    """Probabilities of the allowed classes, renormalised.
 
     Parameters
     ----------
     logits : Tensor of shape (n, classes)
+        Outputs of a model.
     labels : Tensor of shape (n,), int64
         Each sample's own class.
     excluded_classes : collection of int
+        Classes that no sample may get.
 
     Returns
     -------
     Tensor of shape (n, classes)
-        Probabilities: zero for a sample's own class and for excluded ones, in the given proportions elsewhere.
+        0 for a sample's own class and the excluded ones. The other classes keep their proportions.
     """
     return logits.masked_fill(forbidden_classes(labels, excluded_classes, logits.shape[1]), -torch.inf).softmax(dim=1)
 
@@ -71,7 +77,7 @@ def allowed_answers(logits: Tensor, labels: Tensor, excluded_classes: Collection
 def random_allowed(
     labels: Tensor, excluded_classes: Collection[int], class_count: int, generator: torch.Generator
 ) -> Tensor:
-    """A class for each sample, uniform among those that are neither its own nor excluded.
+    """Draw a class for each sample, uniformly among those that are neither its own nor excluded.
 
     Parameters
     ----------
@@ -80,8 +86,9 @@ def random_allowed(
     excluded_classes : collection of int
         Classes that no sample may get.
     class_count : int
+        Number of outputs of the model.
     generator : torch.Generator
-        On the CPU.
+        Source of the draws, on the CPU.
 
     Returns
     -------
@@ -92,16 +99,16 @@ def random_allowed(
 
 
 def given_labels(method: str, labels: int | Sequence[int], allowed: Tensor) -> Tensor:
-    """The labels that forget samples are to get, as a user gave them.
+    """Check the new labels that a user gave for forget samples.
 
     Parameters
     ----------
     method : str
-        Whose, for the message.
+        Name of the method, for the message.
     labels : int or sequence of int
-        One for all samples, or one each.
+        One label for all samples, or one for each.
     allowed : Tensor of shape (n, classes), bool
-        On the CPU.
+        The classes that each sample may get, on the CPU.
 
     Returns
     -------
@@ -110,7 +117,7 @@ def given_labels(method: str, labels: int | Sequence[int], allowed: Tensor) -> T
     Raises
     ------
     InvalidParameterError
-        If their number is another, or one is not allowed for its sample.
+        If the number of labels is not that of the samples, or a label is not allowed for its sample.
     """
     count, class_count = allowed.shape
     given = labels if isinstance(labels, Sequence) else (labels,) * count
@@ -128,14 +135,17 @@ def given_labels(method: str, labels: int | Sequence[int], allowed: Tensor) -> T
 
 
 def guard_labels_of(outcome: Outcome, forget: Samples, excluded_classes: Collection[int]) -> Tensor:
-    """What repair guards forget samples with: the method's labels, or else the model's own answer among other classes.
+    """The labels under which guarded repair trains forget samples.
+
+    They are the labels that the method taught. If it taught none, they are the unlearned model's own answers among the
+    allowed classes.
 
     Parameters
     ----------
     outcome : Outcome
-        Of a method on ``forget``.
+        Result of a method on ``forget``.
     forget : Samples
-        Under the labels that they were trained with.
+        The forget samples, under the labels that they were trained with.
     excluded_classes : collection of int
         Classes that no sample may get.
 

@@ -1,10 +1,8 @@
-"""Gradients of single samples, in batches, and what methods reduce them to: how much a parameter matters."""
+"""The importance of parameters, from gradients of single samples that are computed in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Self
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +10,20 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from fed_unlearn.data.images import Samples
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.methods.parts.workspace import PassCounter
 
-MOST_GRADIENTS = 2**25  # numbers held at once, 128 MiB: a sample's gradient has as many as the model has parameters
-LARGEST_CHUNK = 64
+# Most gradient values held at once, 128 MiB. A sample's gradient has as many values as the model has parameters.
+MOST_GRADIENTS = 2**25
+LARGEST_CHUNK = 64  # most samples whose gradients are held at once
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""From the logits (1, classes) and the label (1,) of a sample to the scalar whose gradient is taken."""
+"""Maps the logits (1, classes) and the label (1,) of a sample to the scalar whose gradient is taken."""
 
 
 def fisher_diagonal(model: nn.Module, samples: Samples, passes: PassCounter) -> dict[str, Tensor]:
     """Mean over samples of the squared gradient of each sample's cross-entropy (diagonal empirical Fisher).
 
-    Parameters and result as in :func:`mean_of_gradients`.
+    The parameters and the result are those of :func:`mean_of_gradients`.
     """
 
     def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
@@ -36,9 +35,8 @@ def fisher_diagonal(model: nn.Module, samples: Samples, passes: PassCounter) -> 
 def synaptic_importance(model: nn.Module, samples: Samples, passes: PassCounter) -> dict[str, Tensor]:
     """Mean over samples of the absolute gradient of the logits' L2 norm (after MAS; Aljundi et al., ECCV 2018).
 
-    MAS takes the square of the norm; Cha et al. (2024) the norm itself.
-
-    Parameters and result as in :func:`mean_of_gradients`.
+    MAS uses the square of the norm; Cha et al. (2024) use the norm itself. The parameters and the result are those of
+    :func:`mean_of_gradients`.
     """
 
     def norm_of_logits(logits: Tensor, label: Tensor) -> Tensor:
@@ -56,20 +54,20 @@ def mean_of_gradients(
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode: with batch statistics, a sample's gradient would depend on the others.
+        The model, in evaluation mode. With batch statistics a sample's gradient would depend on the other samples.
     samples : Samples
-        On the model's device.
+        The samples, on the model's device.
     passes : PassCounter
-        Counts one forward and one backward pass a sample.
+        Counts one forward and one backward pass for each sample.
     objective : callable
-        What is differentiated.
+        Maps the logits and the label of a sample to the scalar that is differentiated.
     transform : callable
         Applied elementwise to the gradients before they are averaged.
 
     Returns
     -------
     dict of str to Tensor
-        By the names of the parameters that may be trained, in their shapes.
+        A tensor for each parameter that may be trained, by the parameter's name and in its shape.
     """
     values = {name: parameter.detach() for name, parameter in trainable(model).items()}
 
@@ -84,7 +82,7 @@ def mean_of_gradients(
     plan = torch.arange(len(samples), device=samples.labels.device).split(chunk)
     for images, labels in samples.batches(plan):
         images = images.contiguous(memory_format=torch.channels_last)
-        # Gradients sample by sample and mixed precision do not go together.
+        # vmap over gradients does not work with mixed precision.
         with torch.autocast(images.device.type, enabled=False):
             found = gradients_of(values, images, labels)
         for name, gradients in found.items():
@@ -96,35 +94,3 @@ def mean_of_gradients(
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that may be trained, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-@dataclass(frozen=True)
-class HeldParameters:
-    """Parameters and how strongly each is held at the value that it had.
-
-    Attributes
-    ----------
-    parameters, values, weights : list of Tensor
-        The parameters themselves; their values when they were taken hold of; one minus their importance, scaled to
-        [0, 1] tensor by tensor (Cha et al., 2024, eq. 7): what matters to the forget samples is free.
-    """
-
-    parameters: list[nn.Parameter]
-    values: list[Tensor]
-    weights: list[Tensor]
-
-    @classmethod
-    def by(cls, importance: Mapping[str, Tensor], model: nn.Module, parameters: Sequence[nn.Parameter]) -> Self:
-        """Hold parameters of a model by their importance, both by name."""
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        weights = []
-        for parameter in parameters:
-            values = importance[names[id(parameter)]]
-            low, high = values.min(), values.max()
-            weights.append(1 - (values - low) / (high - low).clamp(min=torch.finfo(values.dtype).tiny))
-        return cls(list(parameters), [parameter.detach().clone() for parameter in parameters], weights)
-
-    def penalty(self) -> Tensor:
-        """Sum of ``weight * (parameter - value)^2``; a scalar with gradients."""
-        terms = zip(self.parameters, self.values, self.weights, strict=True)
-        return torch.stack([(weight * (now - value).square()).sum() for now, value, weight in terms]).sum()

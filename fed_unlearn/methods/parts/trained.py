@@ -1,4 +1,4 @@
-"""Which parameters a method trains: all that the model allows, or those of its last layers."""
+"""The parameters that a method trains: all of the model, or those of its last layers."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from fed_unlearn.errors import InvalidModelError
 
 @contextmanager
 def trained_parameters(method: str, model: nn.Module, last_layers: int) -> Iterator[list[nn.Parameter]]:
-    """Let gradients reach the last layers only; afterwards every parameter's own setting is back.
+    """Freeze all but the last layers. At the end every parameter gets its own ``requires_grad`` back.
 
     Parameters
     ----------
     method : str
-        Whose, for the message.
+        Name of the method, for the message.
     model : nn.Module
-        Its parameters stand in the order from input to output.
+        The model. Its parameters must be registered in the order from input to output.
     last_layers : int
-        Layers with a weight of two or more dimensions, convolutions and linear ones, counted from the output; their
-        biases and the normalisation after them are trained too. 0, or more than there are, for all.
+        Number of layers that stay trainable, counted from the output. Layers are modules whose weight has two or more
+        dimensions, such as convolutions and linear layers. Their biases and the normalisation after them stay
+        trainable too. 0, or more than there are, means all layers.
 
     Yields
     ------
     list of nn.Parameter
-        Those to be trained: none that the model itself has frozen.
+        The parameters to train, without those that the model itself has frozen.
 
     Raises
     ------
     InvalidModelError
-        If none is left.
+        If there is no such parameter.
     """
     every = list(model.parameters())
     weights = [index for index, parameter in enumerate(every) if parameter.ndim >= 2]

@@ -1,4 +1,4 @@
-"""Checks of hyper-parameters: wrong type or out of range, said in one line."""
+"""Checks of hyper-parameters: their types and ranges."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ def require(
     above: float | None = None,
     below: float | None = None,
 ) -> None:
-    """Refuse a parameter of the wrong type or out of range.
+    """Raise if a parameter has the wrong type or is out of range.
 
     Parameters
     ----------
     name, method : str
-        The parameter and whose it is, for the message.
+        Names of the parameter and of its owner, for the message.
     value : object
-        As it was given. Whole numbers pass for ``float``; truth values pass only for ``bool``.
+        The given value. Whole numbers pass for ``float``. Truth values pass only for ``bool``.
     kind : type
         ``bool``, ``int``, ``float`` or ``str``. Numbers must be finite.
     minimum, maximum : float, optional
-        Bounds that the value may reach.
+        Bounds that the value may equal.
     above, below : float, optional
-        Bounds that the value may not reach.
+        Bounds that the value may not equal.
 
     Raises
     ------
     InvalidParameterError
-        Naming the parameter, the value and what is allowed.
+        The message names the parameter, the value and what is allowed.
     """
     limits = [
         text
@@ -53,7 +53,7 @@ def require(
         if bound is not None
     ]
     allowed = " ".join([_KINDS.get(kind, kind.__name__), " and ".join(limits)]).strip()
-    accepted = {float: (Integral, Real), int: (Integral,)}.get(kind, (kind,))  # also those of NumPy
+    accepted = {float: (Integral, Real), int: (Integral,)}.get(kind, (kind,))  # includes NumPy's numbers
     fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     if fits and isinstance(value, Real) and kind is not bool:
         number = float(value)
@@ -69,12 +69,12 @@ def require(
 
 
 def require_choice(name: str, method: str, value: object, choices: Collection[str]) -> None:
-    """Refuse a parameter that is none of the given texts.
+    """Raise if a parameter is not one of the given texts.
 
     Raises
     ------
     InvalidParameterError
-        Naming the parameter, the value and the choices.
+        The message names the parameter, the value and the choices.
     """
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)

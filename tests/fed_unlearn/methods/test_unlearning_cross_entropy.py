@@ -17,7 +17,7 @@ from softmax_linear import (
 from trained_digits import Digits, accuracy, state_bytes
 
 from fed_unlearn.methods.base import Method
-from fed_unlearn.methods.projected_ascent import ProjectedAscent
+from fed_unlearn.methods.client_projected_ascent import ClientProjectedAscent
 from fed_unlearn.methods.unlearning_cross_entropy import UnlearningCrossEntropy, unlearning_cross_entropy
 
 
@@ -80,7 +80,7 @@ class EndlessDescent(UnlearningCrossEntropy):
         return False
 
 
-class EndlessAscent(ProjectedAscent):
+class EndlessAscent(ClientProjectedAscent):
     def _aim_met(self, *_: object) -> bool:
         return False
 

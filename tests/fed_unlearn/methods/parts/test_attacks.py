@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.methods.base import PassCounter
-from fed_unlearn.methods.parts.attacks import fgsm, pgd, pgd_l2
+from fed_unlearn.methods.parts.attacks import fgsm, pgd
 
 CLASSES = 5
 
@@ -61,7 +61,7 @@ def test_pgd_equals_foolbox(model: nn.Module, batch: tuple[Tensor, Tensor], targ
 def test_l2_pgd_equals_foolbox(model: nn.Module, batch: tuple[Tensor, Tensor], targeted: bool) -> None:
     attack = foolbox.attacks.L2PGD(abs_stepsize=0.4, steps=7, random_start=False)
     expected = reference(attack, model, batch, 1.5, targeted)
-    found = pgd_l2(model, *batch, bound=1.5, step_size=0.4, steps=7, targeted=targeted)
+    found = pgd(model, *batch, bound=1.5, step_size=0.4, steps=7, targeted=targeted, norm="l2")
     torch.testing.assert_close(found, expected)
 
 
@@ -82,8 +82,8 @@ def test_an_attack_leaves_the_model_alone(model: nn.Module, batch: tuple[Tensor,
 
 def test_an_image_is_moved_alike_alone_and_in_a_batch(model: nn.Module, batch: tuple[Tensor, Tensor]) -> None:
     images, labels = batch
-    together = pgd_l2(model, images, labels, bound=1.0, step_size=0.3, steps=4)
-    alone = pgd_l2(model, images[3:4], labels[3:4], bound=1.0, step_size=0.3, steps=4)
+    together = pgd(model, images, labels, bound=1.0, step_size=0.3, steps=4, norm="l2")
+    alone = pgd(model, images[3:4], labels[3:4], bound=1.0, step_size=0.3, steps=4, norm="l2")
     torch.testing.assert_close(together[3:4], alone)
 
 
@@ -91,7 +91,7 @@ def test_images_without_a_gradient_stay_where_they_are(batch: tuple[Tensor, Tens
     constant = nn.Sequential(nn.Flatten(), nn.Linear(108, CLASSES)).double()
     for parameter in constant.parameters():
         nn.init.zeros_(parameter)
-    torch.testing.assert_close(pgd_l2(constant, *batch, bound=1.0, step_size=0.3, steps=3), batch[0])
+    torch.testing.assert_close(pgd(constant, *batch, bound=1.0, step_size=0.3, steps=3), batch[0], norm="l2")
 
 
 def test_passes_are_one_forward_and_one_backward_an_image_and_step(

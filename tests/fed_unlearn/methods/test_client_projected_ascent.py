@@ -13,7 +13,7 @@ from trained_digits import Digits, accuracy, state_bytes
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.methods import create
-from fed_unlearn.methods.projected_ascent import ProjectedAscent, _InsideBall
+from fed_unlearn.methods.client_projected_ascent import ClientProjectedAscent, _Ball
 
 
 def ascended(
@@ -36,7 +36,7 @@ def ascended(
 def test_steps_on_a_linear_model_equal_those_done_by_hand(radius: float) -> None:
     model = linear_model()
     samples = known_samples(model, 7, seed=1)
-    method = ProjectedAscent(
+    method = ClientProjectedAscent(
         radius=radius, learning_rate=0.5, momentum=0, max_gradient_norm=0.3, epochs=4, target_accuracy=0
     )
     outcome = method.unlearn(model, samples)
@@ -55,15 +55,15 @@ def flat(model: nn.Module) -> torch.Tensor:
 def test_no_step_leaves_the_ball(digits: Digits, momentum: float, monkeypatch: pytest.MonkeyPatch) -> None:
     model, distances = digits.model, list[float]()
     centre = flat(model)
-    step = _InsideBall.step
+    project = _Ball.__call__
 
-    def watched(optimizer: _InsideBall, closure: None = None) -> None:
-        step(optimizer, closure)
+    def watched(ball: _Ball, optimizer: torch.optim.Optimizer, arguments: object, keywords: object) -> None:
+        project(ball, optimizer, arguments, keywords)
         now = torch.cat([p.detach().double().flatten() for group in optimizer.param_groups for p in group["params"]])
         distances.append(float((now - centre).norm()))
 
-    monkeypatch.setattr(_InsideBall, "step", watched)
-    method = ProjectedAscent(radius=0.4, learning_rate=0.05, momentum=momentum, target_accuracy=0.0)
+    monkeypatch.setattr(_Ball, "__call__", watched)
+    method = ClientProjectedAscent(radius=0.4, learning_rate=0.05, momentum=momentum, target_accuracy=0.0)
     outcome = method.unlearn(model, digits.forget)
     assert len(distances) == outcome.steps
     assert max(distances) <= 0.4 * (1 + 1e-6)
@@ -82,7 +82,7 @@ def test_the_radius_is_a_share_of_the_distance_to_models_that_know_nothing(digit
                     module.reset_parameters()
             distances.append(float((flat(fresh) - flat(model)).norm()))
     expected = 0.02 * float(numpy.mean(distances))
-    outcome = ProjectedAscent(radius_fraction=0.02, learning_rate=0.1, target_accuracy=0.0).unlearn(
+    outcome = ClientProjectedAscent(radius_fraction=0.02, learning_rate=0.1, target_accuracy=0.0).unlearn(
         model, digits.forget
     )
     moved = float((flat(outcome.model) - flat(model)).norm())
@@ -90,7 +90,7 @@ def test_the_radius_is_a_share_of_the_distance_to_models_that_know_nothing(digit
 
 
 def test_it_stops_where_the_client_is_no_longer_recognised(digits: Digits) -> None:
-    outcome = ProjectedAscent(learning_rate=0.02, max_steps=1000, epochs=200).unlearn(digits.model, digits.forget)
+    outcome = ClientProjectedAscent(learning_rate=0.02, max_steps=1000, epochs=200).unlearn(digits.model, digits.forget)
     assert outcome.converged
     assert outcome.steps < 200
     assert accuracy(digits.model, digits.forget) > 0.95
@@ -99,7 +99,7 @@ def test_it_stops_where_the_client_is_no_longer_recognised(digits: Digits) -> No
 
 
 def test_the_smaller_the_ball_the_less_is_lost_elsewhere(digits: Digits) -> None:
-    method = ProjectedAscent(learning_rate=0.05, target_accuracy=0.0, epochs=30)
+    method = ClientProjectedAscent(learning_rate=0.05, target_accuracy=0.0, epochs=30)
     kept = [
         accuracy(
             create("projected-ascent", **{**vars(method), "radius": radius}).unlearn(digits.model, digits.forget).model,
@@ -113,12 +113,12 @@ def test_the_smaller_the_ball_the_less_is_lost_elsewhere(digits: Digits) -> None
 
 def test_a_step_too_long_for_any_number_is_refused_and_the_settings_are_checked(digits: Digits) -> None:
     with pytest.raises(InvalidParameterError, match="projected-ascent: radius = -1"):
-        ProjectedAscent(radius=-1)
+        ClientProjectedAscent(radius=-1)
     with pytest.raises(InvalidParameterError, match="projected-ascent: random_models = 0"):
-        ProjectedAscent(random_models=0)
-    stronger = ProjectedAscent().stronger()
+        ClientProjectedAscent(random_models=0)
+    stronger = ClientProjectedAscent().stronger()
     assert (stronger.radius, stronger.radius_fraction, stronger.epochs) == (0, pytest.approx(0.3), 40)
-    again = ProjectedAscent(max_steps=2).unlearn(digits.model, digits.forget)
+    again = ClientProjectedAscent(max_steps=2).unlearn(digits.model, digits.forget)
     assert state_bytes(again.model) == state_bytes(
-        ProjectedAscent(max_steps=2).unlearn(digits.model, digits.forget).model
+        ClientProjectedAscent(max_steps=2).unlearn(digits.model, digits.forget).model
     )

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.logits import confidence
-from fed_unlearn.methods.parts.confidence import unseen_confidence
+from fed_unlearn.methods.instance_wise.confidence import unseen_confidence
 
 
 def test_confidence_is_the_log_odds_of_the_cross_entropy() -> None:

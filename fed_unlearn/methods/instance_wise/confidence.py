@@ -1,4 +1,4 @@
-"""How sure a model would be of a sample's own class had it never seen the sample."""
+"""The confidence that a model would have in forget samples if it had never been trained on them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from fed_unlearn.errors import InvalidDataError
 def unseen_confidence(
     member_confidence: Tensor, labels: Tensor, unseen_confidence: Tensor, unseen_labels: Tensor
 ) -> Tensor:
-    """For each member the confidence that it would have, were the members as the unseen samples of their classes.
+    """Target confidence of each member, such that the members look like the unseen samples of their classes.
 
-    Members keep their order of difficulty: each gets its place among the unseen samples of its class; the places of
-    all members are then spread evenly over (0, 1), and the quantile at that place is its target. After training, the
-    places of members crowd at the upper end; evenly spread, they are those of unseen samples. A class without
-    any unseen sample is held against those of all classes.
+    A member's place is the share of the unseen samples of its class that are less confident. Training moves the places
+    of members towards 1. They are therefore spread evenly over (0, 1), in the same order, as those of unseen samples
+    would be. The target is the quantile of the unseen samples at the new place. A class without unseen samples is
+    compared with those of all classes.
 
     Parameters
     ----------
     member_confidence, labels : Tensor of shape (n,)
+        Confidence in the members' own classes, and those classes.
     unseen_confidence, unseen_labels : Tensor of shape (m,)
+        The same of the unseen samples.
 
     Returns
     -------
@@ -30,11 +32,11 @@ def unseen_confidence(
     Raises
     ------
     InvalidDataError
-        If there is no unseen sample at all.
+        If there is no unseen sample.
     """
     if len(unseen_labels) == 0:
         raise InvalidDataError(
-            "no unseen sample was given; some of every class in the forget set were expected, best a hundred each"
+            "no unseen sample was given; expected some of every class in the forget set, a hundred of each if possible"
         )
     known = {
         label: own if len(own := unseen_confidence[unseen_labels == label]) else unseen_confidence
@@ -44,7 +46,7 @@ def unseen_confidence(
     for label, references in known.items():
         own = labels == label
         place[own] = (member_confidence[own, None] > references).float().mean(dim=1)
-    # Members above every unseen sample share the place 1; how sure the model is of them orders them.
+    # Members above every unseen sample share the place 1. They are ordered by their confidence.
     order = member_confidence.argsort(stable=True)
     order = order[place[order].argsort(stable=True)]
     spread = torch.empty_like(place)

@@ -17,7 +17,7 @@ from fed_unlearn.methods import Outcome, create
 from fed_unlearn.methods.base import PassCounter, Workspace
 from fed_unlearn.methods.instance_wise import InstanceWise
 from fed_unlearn.methods.instance_wise.anchors import BLEND_RANGE, MOST_IMAGES, AnchorPool, AnchorSettings, blend
-from fed_unlearn.methods.parts.attacks import pgd_l2
+from fed_unlearn.methods.parts.attacks import pgd
 from fed_unlearn.methods.parts.sample_gradients import synaptic_importance
 
 
@@ -364,7 +364,7 @@ def test_adversarial_examples_are_counted_and_keep_what_they_anchor(digits: Digi
         outcomes[True].steps - outcomes[False].steps
     )
     labels = torch.tensor([(int(label) + 1) % 10 for label in forget.labels])
-    examples = pgd_l2(digits.trained, forget.images, labels, bound=4.0, step_size=0.1, steps=10, targeted=True)
+    examples = pgd(digits.trained, forget.images, labels, bound=4.0, step_size=0.1, steps=10, norm="l2", targeted=True)
     probe = ImageSet(examples, labels)
     change = {
         adversarial: float(

@@ -1,0 +1,271 @@
+"""Instance-wise unlearning as a method: its hyper-parameters, and the objective and anchors that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.guard import UNGUARDED
+from fed_unlearn.logits import confidence, predict_logits
+from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
+from fed_unlearn.methods.instance_wise.anchors import AnchorPool, AnchorSettings
+from fed_unlearn.methods.instance_wise.confidence import unseen_confidence
+from fed_unlearn.methods.instance_wise.keeping import Anchored, HeldParameters, Joint, Unkept
+from fed_unlearn.methods.instance_wise.objectives import Indistinguishable, Misclassified, Objective
+from fed_unlearn.methods.instance_wise.steps import InstanceSteps, StepSettings, forget_logits
+from fed_unlearn.methods.parts.batches import cycle
+from fed_unlearn.methods.parts.labels import forbidden_classes, given_labels, random_allowed
+from fed_unlearn.methods.parts.sample_gradients import synaptic_importance
+from fed_unlearn.methods.parts.trained import trained_parameters
+from fed_unlearn.methods.parts.validation import require, require_choice
+from fed_unlearn.methods.registry import register
+
+
+@register("instance-wise")
+@dataclass(frozen=True, kw_only=True)
+class InstanceWise(Method):
+    """Misclassify or relabel each forget sample, or make it look unseen, and keep everything else as it is.
+
+    With retained samples it minimises ``joint_weight * mean over forget samples of their loss + CE(retained samples)``.
+    With anchors it minimises ``sum over forget samples of their loss + anchor_weight * mean over anchors of
+    |f(x) - f0(x)|^2``. A sample's loss is ``max(0, margin - gap)``, where the gap is its largest allowed logit minus
+    its largest other one. For ``"misclassify"``, every class but the sample's own and the excluded ones is allowed; for
+    ``"relabel"``, only its new label. For ``"indistinguishable"``, the loss is the distance between the log-odds of the
+    sample's own class and those of an equally difficult unseen sample.
+
+    Parameters
+    ----------
+    goal : {"misclassify", "relabel", "indistinguishable"}, default "misclassify"
+        The aim for each forget sample. ``"indistinguishable"`` needs unseen samples of the same classes.
+    labels : int or sequence of int, optional
+        For ``"relabel"``: the new label of all samples, or one for each in the order of the forget set. Drawn at random
+        among the allowed classes if none is given.
+    loss : {"margin", "cross-entropy"}, default "margin"
+        The loss of a forget sample. The paper uses the cross-entropy: ascended to misclassify, descended to relabel.
+    stop_per_sample : bool, default True
+        Whether a sample beyond its margin adds nothing to the loss. The paper keeps all samples in the loss until the
+        last one is misclassified.
+    margin : float, default 0.3
+        Gap between logits from which the hinge loss of a sample is zero.
+    tolerance : float, default 0.5
+        For ``"indistinguishable"``: largest mean distance between the samples' log-odds and their targets.
+    learning_rate : float, default 0.001
+        Of SGD, without joint training.
+    momentum : float, default 0.9
+        Of SGD.
+    max_gradient_norm : float, default 5.0
+        Longer gradients are scaled down to this norm. The first gradients are the longest, and their length differs
+        between models by orders of magnitude.
+    trained_layers : int, default 0
+        Number of last convolutions and linear layers that are trained. 0 means all.
+    max_steps : int, default 500
+        Most steps, consolidation included.
+    consolidation_steps : int, default 160
+        Number of steps after every sample is settled. They win back what was lost before, with a falling learning rate.
+    batch_size : int, default 64
+        Most forget samples in one step.
+    retained : {"joint", "anchors"}, default "joint"
+        The use of retained samples, if there are any. ``"joint"`` trains on some of them in every step under their own
+        labels, and BatchNorm statistics follow; anchors are then used only with ``adversarial``. ``"anchors"`` makes
+        some of them anchors. It suits a client whose samples are few and unlike those of others.
+    joint_learning_rate : float, default 0.01
+        Of SGD, in joint training.
+    joint_gradient_norm : float, default 1.0
+        Longer gradients of joint training are scaled down to this norm.
+    joint_weight : float, default 0.1
+        Weight of the forget samples' mean loss in joint training.
+    joint_batch_size : int, default 128
+        Retained samples in one step of joint training.
+    anchor_weight : float, default 0.3
+        Weight of the squared change of the logits on anchors. 0 means no anchors.
+    anchor_batch_size : int, default 64
+        Anchors in one step.
+    retained_anchors : int, default 1024
+        Most retained samples among the anchors.
+    blends : int, default 32
+        Number of anchors made from each forget sample by blending it with other images. They keep the model's outputs
+        near the sample.
+    adversarial : bool, default False
+        Whether adversarial examples of the forget samples are anchors too (the paper's section 4.2). The paper trains
+        on the class that they were searched for. Here they keep the original's logits, which contain that class.
+    adversarial_examples : int, default 20
+        Number of adversarial examples of each forget sample.
+    adversarial_steps : int, default 100
+        Number of steps in which an adversarial example is searched.
+    adversarial_bound : float, default 4.0
+        L2 norm of the whole change of an image, pixels in [0, 1].
+    adversarial_step_size : float, default 0.1
+        L2 norm of the change in one step.
+    importance : bool, default False
+        Whether parameters that are unimportant to the forget samples are held at their values (the paper's
+        section 4.3).
+    importance_weight : float, default 1.0
+        The paper's lambda, in ``weight / 2 * sum (1 - importance) * (parameter - original)^2``.
+    """
+
+    paper: ClassVar[str] = "Cha et al., Learning to Unlearn, AAAI 2024"
+    scopes: ClassVar[tuple[Scope, ...]] = ("sample", "class")
+    needs: ClassVar[str] = "forget (retain, unseen)"
+
+    goal: Literal["misclassify", "relabel", "indistinguishable"] = "misclassify"
+    labels: int | Sequence[int] | None = None
+    loss: Literal["margin", "cross-entropy"] = "margin"
+    stop_per_sample: bool = True
+    margin: float = 0.3
+    tolerance: float = 0.5
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    max_gradient_norm: float = 5.0
+    trained_layers: int = 0
+    max_steps: int = 500
+    consolidation_steps: int = 160
+    batch_size: int = 64
+    retained: Literal["joint", "anchors"] = "joint"
+    joint_learning_rate: float = 1e-2
+    joint_gradient_norm: float = 1.0
+    joint_weight: float = 0.1
+    joint_batch_size: int = 128
+    anchor_weight: float = 0.3
+    anchor_batch_size: int = 64
+    retained_anchors: int = 1024
+    blends: int = 32
+    adversarial: bool = False
+    adversarial_examples: int = 20
+    adversarial_bound: float = 4.0
+    adversarial_step_size: float = 0.1
+    adversarial_steps: int = 100
+    importance: bool = False
+    importance_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("goal", self.name, self.goal, ("misclassify", "relabel", "indistinguishable"))
+        require_choice("retained", self.name, self.retained, ("joint", "anchors"))
+        require_choice("loss", self.name, self.loss, ("margin", "cross-entropy"))
+        if self.labels is not None:
+            if self.goal != "relabel":
+                raise InvalidParameterError(f"{self.name}: labels were given; goal {self.goal!r} takes none")
+            labels = self.labels.tolist() if hasattr(self.labels, "tolist") else self.labels
+            if isinstance(labels, Sequence) and not isinstance(labels, str):
+                labels = tuple(labels)
+            object.__setattr__(self, "labels", labels)
+            for label in labels if isinstance(labels, tuple) else (labels,):
+                require("labels", self.name, label, int, minimum=0)
+        for name in ("stop_per_sample", "adversarial", "importance"):
+            require(name, self.name, getattr(self, name), bool)
+        for name in (
+            *("margin", "tolerance", "learning_rate", "max_gradient_norm", "joint_learning_rate"),
+            *("joint_gradient_norm", "joint_weight", "adversarial_bound", "adversarial_step_size"),
+        ):
+            require(name, self.name, getattr(self, name), float, above=0)
+        for name in ("anchor_weight", "importance_weight"):
+            require(name, self.name, getattr(self, name), float, minimum=0)
+        for name in ("max_steps", "batch_size", "joint_batch_size", "anchor_batch_size"):
+            require(name, self.name, getattr(self, name), int, minimum=1)
+        for name in ("adversarial_examples", "adversarial_steps"):
+            require(name, self.name, getattr(self, name), int, minimum=1)
+        for name in ("trained_layers", "consolidation_steps", "retained_anchors", "blends"):
+            require(name, self.name, getattr(self, name), int, minimum=0)
+        require("momentum", self.name, self.momentum, float, minimum=0, below=1)
+
+    @property
+    def reads_unseen(self) -> bool:
+        """True for the goal ``"indistinguishable"``."""
+        return self.goal == "indistinguishable"
+
+    def stronger(self) -> Self:
+        """Twice the steps before and after every sample is settled. More consolidation also keeps more of the rest."""
+        return replace(self, max_steps=2 * self.max_steps, consolidation_steps=2 * self.consolidation_steps)
+
+    def _apply(self, work: Workspace) -> Applied:
+        before = predict_logits(work.original, work.forget).to(work.forget.labels.device)
+        work.passes.add(forward=len(work.forget))
+        objective = self._objective(work, before)
+        with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
+            settled = objective.settled(before)
+            steps = 0 if settled else self._steps(work, objective, parameters).take(parameters, before)
+        logits = forget_logits(work, steps)
+        guard_labels = self._guard_labels(work, objective, logits)
+        return Applied(objective.met(logits), steps, guard_labels.cpu())
+
+    def _objective(self, work: Workspace, before: Tensor) -> Objective:
+        labels = work.forget.labels
+        if self.goal == "indistinguishable":
+            if work.unseen is None:
+                raise InvalidDataError(
+                    f"{self.name}: no unseen samples were given; goal 'indistinguishable' needs some that the model was"
+                    " never trained on, of the classes in the forget set"
+                )
+            logits = predict_logits(work.original, work.unseen).to(labels.device)
+            work.passes.add(forward=len(work.unseen))
+            known = confidence(logits, work.unseen.labels)
+            members = confidence(before, labels)
+            targets = unseen_confidence(members, labels, known, work.unseen.labels)
+            # A few unseen samples give rough targets. None may ask for more confidence than the model has.
+            targets = torch.minimum(targets, members)
+            return Indistinguishable(labels, targets, self.tolerance)
+        return Misclassified(labels, self._allowed(work), self.loss, self.margin, self.stop_per_sample)
+
+    def _allowed(self, work: Workspace) -> Tensor:
+        """The classes that each forget sample may be predicted as: bool of shape (n, classes)."""
+        labels = work.forget.labels
+        allowed = ~forbidden_classes(labels, work.excluded_classes, work.class_count)
+        if self.goal == "misclassify":
+            return allowed
+        if self.labels is None:
+            targets = random_allowed(labels, work.excluded_classes, work.class_count, work.generator)
+        else:
+            targets = given_labels(self.name, self.labels, allowed.cpu()).to(labels.device)
+        return functional.one_hot(targets, work.class_count).bool()
+
+    def _steps(self, work: Workspace, objective: Objective, parameters: list[nn.Parameter]) -> InstanceSteps:
+        joint = self.retained == "joint" and work.retain is not None
+        anchored = self._anchored(work) if self.adversarial or not joint else None
+        held = None
+        if self.importance:
+            importance = synaptic_importance(work.model, work.forget, work.passes)
+            held = HeldParameters.by(importance, work.model, parameters, self.importance_weight)
+        settings = StepSettings(
+            learning_rate=self.joint_learning_rate if joint else self.learning_rate,
+            momentum=self.momentum,
+            max_gradient_norm=self.joint_gradient_norm if joint else self.max_gradient_norm,
+            batch_size=self.batch_size,
+            max_steps=self.max_steps,
+            consolidation_steps=self.consolidation_steps,
+        )
+        return InstanceSteps(
+            method=self.name,
+            work=work,
+            objective=objective,
+            keeping=self._joint(work, anchored) if joint else anchored or Unkept(),
+            held=held,
+            settings=settings,
+        )
+
+    def _joint(self, work: Workspace, anchored: Anchored | None) -> Joint:
+        return Joint(cycle(work.retained, self.joint_batch_size, work.generator), self.joint_weight, anchored)
+
+    def _anchored(self, work: Workspace) -> Anchored | None:
+        settings = AnchorSettings(
+            retained=self.retained_anchors,
+            blends=self.blends,
+            adversarial=self.adversarial_examples if self.adversarial else 0,
+            adversarial_bound=self.adversarial_bound,
+            adversarial_step_size=self.adversarial_step_size,
+            adversarial_steps=self.adversarial_steps,
+        )
+        pool = AnchorPool.build(work, settings) if self.anchor_weight else None
+        return None if pool is None else Anchored(pool, self.anchor_weight, self.anchor_batch_size)
+
+    def _guard_labels(self, work: Workspace, objective: Objective, logits: Tensor) -> Tensor:
+        if isinstance(objective, Misclassified):
+            return logits.masked_fill(~objective.allowed, -torch.inf).argmax(dim=1)
+        # A sample that looks unseen is often still predicted as its own class. No label guards that, and later
+        # training on other samples may change it.
+        return torch.full_like(work.forget.labels, UNGUARDED)

@@ -1,0 +1,123 @@
+"""What a method works on, what it counts, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from fed_unlearn.data.images import Samples
+from fed_unlearn.errors import InvalidDataError
+
+
+@dataclass
+class PassCounter:
+    """Number of samples pushed through a model: the cost of a method without a clock.
+
+    Attributes
+    ----------
+    forward, backward : int
+        Samples in forward and in backward passes.
+    """
+
+    forward: int = 0
+    backward: int = 0
+
+    def add(self, forward: int = 0, backward: int = 0) -> None:
+        """Add samples to both counts."""
+        self.forward += forward
+        self.backward += backward
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result of :meth:`fed_unlearn.methods.Method.unlearn`.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The unlearned copy. It is on the device and in the mode of the given model.
+    converged : bool
+        Whether the method met its own aim on the forget set, and on retained samples where it trained on some.
+    steps : int
+        Number of optimizer steps.
+    seconds : float
+        Wall time.
+    forward_passes, backward_passes : int
+        Samples pushed through the model, including searches and checks.
+    guard_labels : Tensor of shape (n,), int64, or None
+        The label that each forget sample was taught, for guarded repair. None if the method teaches no label.
+    """
+
+    model: nn.Module
+    converged: bool
+    steps: int
+    seconds: float
+    forward_passes: int
+    backward_passes: int
+    guard_labels: Tensor | None
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The copy that a method changes, and everything that it may read.
+
+    Attributes
+    ----------
+    model : nn.Module
+        The copy, changed in place. It is in evaluation mode, so that BatchNorm statistics stay frozen. A method that
+        trains on retained samples may let the statistics follow them.
+    original : nn.Module
+        The given model. It is never changed.
+    forget : Samples
+        The samples to forget. Batches are on the model's device, here and below.
+    retain, unseen : Samples or None
+        Samples that must stay known, and samples that the model was never trained on. None if none were given.
+    excluded_classes : frozenset of int
+        Classes that no forget sample may be taught.
+    class_count : int
+        Number of outputs of the model.
+    generator : torch.Generator
+        The only source of randomness. It is on the CPU.
+    passes : PassCounter
+        Every forward and backward pass must be added to it.
+    """
+
+    model: nn.Module
+    original: nn.Module
+    forget: Samples
+    retain: Samples | None
+    unseen: Samples | None
+    excluded_classes: frozenset[int]
+    class_count: int
+    generator: torch.Generator
+    passes: PassCounter = field(default_factory=PassCounter)
+
+    @property
+    def retained(self) -> Samples:
+        """The retain set, for methods that need one.
+
+        Raises
+        ------
+        InvalidDataError
+            If no retain set was given.
+        """
+        if self.retain is None:
+            raise InvalidDataError("no retain set was given; samples that must stay known were expected")
+        return self.retain
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What a method reports after it has changed ``Workspace.model`` in place.
+
+    Attributes
+    ----------
+    converged, steps, guard_labels
+        As in :class:`Outcome`.
+    """
+
+    converged: bool
+    steps: int
+    guard_labels: Tensor | None = None
