@@ -1,4 +1,8 @@
-"""Models as dictionaries of arrays: to and from Flower's records, changed, clipped and averaged."""
+"""A model as a dictionary of arrays by name.
+
+Arrays travel in Flower's records. Here they are packed and unpacked, and two models are compared: the change between
+them, its norm, the clipped change, and the weighted average of several models.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +23,21 @@ from fed_unlearn.errors import FedUnlearnError
 Arrays = dict[str, NDArray[Any]]
 
 _NUMPY = "numpy.ndarray"
-_LENGTH_AT, _HEADER_AT = 8, 10
+_LENGTH_AT, _HEADER_AT = 8, 10  # positions of the header's length and of the header in NumPy's format
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # endings of names of BatchNorm's buffers
 
 
 class PackedArray(Array):
-    """An array that is not to be changed, so that records can share it, and that decodes quickly.
+    """An immutable array, which several records can share, and which decodes quickly.
 
     Parameters
     ----------
     dtype : str
-        NumPy's name.
+        NumPy's name of the dtype.
     shape : tuple of int
+        Shape of the array.
     data : bytes
-        In NumPy's own format.
+        The array in NumPy's own file format.
     """
 
     def __init__(self, dtype: str, shape: tuple[int, ...], data: bytes) -> None:
@@ -43,17 +49,17 @@ class PackedArray(Array):
         super().__setattr__(name, value)
 
     def numpy(self) -> NDArray[Any]:
-        """The array, as a copy that may be changed."""
+        """A copy of the array, which may be changed."""
         return decode(self)
 
 
 def pack(arrays: Mapping[str, NDArray[Any] | Tensor]) -> ArrayRecord:
-    """A record of named arrays or tensors: the bytes that ``ArrayRecord`` itself would make.
+    """Pack named arrays or tensors in a record. The bytes equal those that ``ArrayRecord`` itself would make.
 
     Parameters
     ----------
     arrays : mapping of str to ndarray or Tensor
-        Tensors may be on any device; bfloat16 is not among NumPy's dtypes.
+        Arrays of any dtype of NumPy. Tensors may be on any device but not of bfloat16, which NumPy does not have.
     """
     record = ArrayRecord()
     for name, value in arrays.items():
@@ -64,17 +70,17 @@ def pack(arrays: Mapping[str, NDArray[Any] | Tensor]) -> ArrayRecord:
 
 
 def unpack(record: ArrayRecord) -> Arrays:
-    """The arrays of a record by name, as copies that may be changed."""
+    """Copies of a record's arrays by name, which may be changed."""
     return {name: decode(array) for name, array in record.items()}
 
 
 def to_state_dict(record: ArrayRecord) -> dict[str, Tensor]:
-    """The arrays of a record as tensors on the CPU, for ``load_state_dict``."""
+    """Copies of a record's arrays as tensors on the CPU, for ``load_state_dict``."""
     return {name: torch.from_numpy(value) for name, value in unpack(record).items()}
 
 
 def decode(array: Array) -> NDArray[Any]:
-    """One array, as a copy that may be changed."""
+    """A copy of one array of a record, which may be changed."""
     data = array.data
     start = _HEADER_AT + int.from_bytes(data[_LENGTH_AT:_HEADER_AT], "little")
     dtype = np.dtype(array.dtype)
@@ -93,30 +99,77 @@ def _header(descriptor: str, shape: tuple[int, ...]) -> bytes:
     return buffer.getvalue()
 
 
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+def all_finite(arrays: Arrays) -> bool:
+    """Whether every value of a model is finite."""
+    return all(bool(np.isfinite(value).all()) for value in arrays.values())
+
+
+def as_dtype(value: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Convert values to another dtype. They are rounded if the dtype is an integer one."""
+    if np.issubdtype(dtype, np.integer) and not np.issubdtype(value.dtype, np.integer):
+        value = np.rint(value)
+    return np.asarray(value, dtype=dtype)
+
+
+def with_dtypes_of(arrays: Arrays, reference: Arrays) -> Arrays:
+    """Convert a model to the dtypes of a reference, because aggregation turns integer buffers into floats."""
+    return {name: as_dtype(value, reference[name].dtype) for name, value in arrays.items()}
 
 
 def difference(model: Arrays, base: Arrays) -> Arrays:
-    """``model`` minus ``base`` for trainable arrays: what a client changed, without normalisation statistics."""
+    """The change ``model - base`` of trainable arrays. Integer arrays and BatchNorm statistics are left out."""
     return {name: np.asarray(model[name] - base[name]) for name in _trainable(base)}
 
 
 def norm(change: Mapping[str, NDArray[Any]]) -> float:
-    """Euclidean norm over all arrays of a change."""
+    """Euclidean norm of a change over all its arrays."""
     return float(np.sqrt(sum(np.square(value, dtype=np.float64).sum() for value in change.values())))
 
 
-def add_clipped(base: Arrays, changes: Sequence[Arrays], max_norm: float) -> Arrays:
-    """Add the sum of changes to a model, each first scaled down to a norm.
+def longest_usual(norms: Sequence[float], factor: float, usual: float | None = None) -> float:
+    """The norm from which on a change counts as too long: a multiple of the median norm.
 
-    A deletion request must not be a way to plant a model: no holder moves the model further than a client did in
-    ordinary training. Changes of several holders are summed, not averaged.
+    Parameters
+    ----------
+    norms : sequence of float
+        Norms of all changes of the round. The lower median is used, so that one client of two cannot set it.
+    factor : float
+        The multiple, at least 1.
+    usual : float or None
+        Median norm of an earlier round. The larger one of both medians is used.
+
+    Returns
+    -------
+    float
+        Infinite if no median is known: the round has one change only, or most of its changes are zero.
+    """
+    middle = max(usual or 0.0, median_low(norms)) if len(norms) > 1 else 0.0
+    return factor * middle if middle > 0 else float("inf")
+
+
+def clipped(model: Arrays, base: Arrays, max_norm: float | None) -> Arrays:
+    """Scale a model's change from ``base`` down to a norm. The model itself is returned if its change is not longer.
+
+    A model that is scaled down gets the BatchNorm statistics and counters of ``base``, because no norm bounds its own.
+    """
+    if max_norm is None:
+        return model
+    change = difference(model, base)
+    return model if norm(change) <= max_norm else add_clipped(base, [change], max_norm)
+
+
+def add_clipped(base: Arrays, changes: Sequence[Arrays], max_norm: float) -> Arrays:
+    """Scale each change down to a norm and add the sum of all changes to a model.
+
+    The bound keeps a deletion request from being a way to plant a model: no holder moves the model further than a
+    client does in ordinary training. The changes of several holders are summed, not averaged.
 
     Parameters
     ----------
     base : dict of ndarray
+        The model.
     changes : sequence of dict of ndarray
-        From :func:`difference`.
+        Changes as :func:`difference` returns them.
     max_norm : float
         Upper bound on the norm of each change.
     """
@@ -129,35 +182,15 @@ def add_clipped(base: Arrays, changes: Sequence[Arrays], max_norm: float) -> Arr
     return moved
 
 
-def all_finite(arrays: Arrays) -> bool:
-    """Whether every number is finite."""
-    return all(bool(np.isfinite(value).all()) for value in arrays.values())
-
-
-def _trainable(arrays: Arrays) -> list[str]:
-    return [
-        name
-        for name, value in arrays.items()
-        if np.issubdtype(value.dtype, np.floating) and not name.endswith(_STATISTICS)
-    ]
-
-
-def as_dtype(value: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Values in another dtype, rounded where it holds whole numbers."""
-    if np.issubdtype(dtype, np.integer) and not np.issubdtype(value.dtype, np.integer):
-        value = np.rint(value)
-    return np.asarray(value, dtype=dtype)
-
-
 def weighted_average(models: Sequence[Arrays], weights: Sequence[float]) -> Arrays:
-    """Average of models, each weighted by its share of the total weight; integer arrays keep their dtype.
+    """Average of models, each weighted by its share of the total weight. Integer arrays keep their dtype.
 
     Parameters
     ----------
     models : sequence of dict of ndarray
-        At least one, all with the same names and shapes.
+        At least one model. All have the same names and shapes.
     weights : sequence of float
-        At least 0, not all 0; here the holders' forget samples, or the clients' retained ones.
+        Weight of each model, at least 0: the number of the holder's forget samples or the client's retained ones.
 
     Raises
     ------
@@ -166,7 +199,7 @@ def weighted_average(models: Sequence[Arrays], weights: Sequence[float]) -> Arra
     """
     total = float(sum(weights))
     if total <= 0:
-        raise FedUnlearnError("no model has a weight above 0; at least one client must hold a sample")
+        raise FedUnlearnError("no model has a weight above 0; expected at least one client that holds a sample")
     averaged: Arrays = {}
     for name, first in models[0].items():
         summed = sum(
@@ -177,38 +210,9 @@ def weighted_average(models: Sequence[Arrays], weights: Sequence[float]) -> Arra
     return averaged
 
 
-def with_dtypes_of(arrays: Arrays, reference: Arrays) -> Arrays:
-    """The same values in the dtypes of a reference: aggregation turns integer buffers into floats."""
-    return {name: as_dtype(value, reference[name].dtype) for name, value in arrays.items()}
-
-
-def longest_usual(norms: Sequence[float], factor: float, usual: float | None = None) -> float:
-    """Beyond this a change is absurdly long: a multiple of what is usual before and in its own round.
-
-    Parameters
-    ----------
-    norms : sequence of float
-        Of all changes of the round; of two medians the lower one counts, so that one client of two cannot set it.
-    factor : float
-        At least 1.
-    usual : float or None
-        Median norm of an earlier round; the larger one of both medians counts.
-
-    Returns
-    -------
-    float
-        Infinite where nothing tells what is usual: there is one change alone, or most are none.
-    """
-    middle = max(usual or 0.0, median_low(norms)) if len(norms) > 1 else 0.0
-    return factor * middle if middle > 0 else float("inf")
-
-
-def clipped(model: Arrays, base: Arrays, max_norm: float | None) -> Arrays:
-    """A model whose change from another is scaled down to a norm where it is longer; itself where it is not.
-
-    A model that is scaled down has the other one's statistics and counters: nothing bounds its own.
-    """
-    if max_norm is None:
-        return model
-    change = difference(model, base)
-    return model if norm(change) <= max_norm else add_clipped(base, [change], max_norm)
+def _trainable(arrays: Arrays) -> list[str]:
+    return [
+        name
+        for name, value in arrays.items()
+        if np.issubdtype(value.dtype, np.floating) and not name.endswith(_STATISTICS)
+    ]

@@ -1,4 +1,4 @@
-"""Content-addressed store of models: a file's name is the digest of its bytes."""
+"""A content-addressed store of models: the name of a file is the digest of its bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CheckpointStore:
     Parameters
     ----------
     folder : str or Path
-        Made if it is not there.
+        The folder. It is made if it does not exist.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -39,11 +39,12 @@ class CheckpointStore:
         Parameters
         ----------
         arrays : mapping of str to ndarray
+            The model's arrays by name.
 
         Returns
         -------
         str
-            SHA-256 of the file, in hexadecimal: the same arrays in the same order give the same digest.
+            SHA-256 of the file, in hexadecimal. The same arrays in the same order give the same digest.
         """
         order = json.dumps(list(arrays))
         content = save({name: np.asarray(value, order="C") for name, value in arrays.items()}, {_ORDER: order})
@@ -54,12 +55,12 @@ class CheckpointStore:
         return digest
 
     def load(self, digest: str) -> dict[str, np.ndarray]:
-        """Read a model back, its arrays in the order in which they were saved: Flower's strategies go by position.
+        """Read a model. Its arrays keep the order in which they were saved, because Flower's strategies use positions.
 
         Raises
         ------
         InvalidModelError
-            If the store does not have it, or its bytes are not those of its name.
+            If the file cannot be read, or its bytes do not match its name.
         """
         path = self.path(digest)
         try:
@@ -67,7 +68,7 @@ class CheckpointStore:
         except OSError as error:
             raise InvalidModelError(f"{path}: the checkpoint cannot be read: {error.strerror}") from error
         if hashlib.sha256(content).hexdigest() != digest:
-            raise InvalidModelError(f"{path}: the bytes are not those that its name promises; restore the file")
+            raise InvalidModelError(f"{path}: the bytes do not match the digest in the name; restore the file")
         try:
             arrays = load(content)
             header = json.loads(content[_HEADER_AT : _HEADER_AT + int.from_bytes(content[:_HEADER_AT], "little")])
@@ -77,11 +78,11 @@ class CheckpointStore:
             raise InvalidModelError(f"{path}: not a safetensors file: {error}") from error
 
     def path(self, digest: str) -> Path:
-        """Where a model lies, or would."""
+        """Path of the file with a digest, whether it exists or not."""
         return self.folder / f"{digest}.safetensors"
 
     def purge(self, keep: Collection[str]) -> int:
-        """Delete every model but those kept; returns how many went."""
+        """Delete every model whose digest is not in ``keep``; return the number of deleted models."""
         kept = {self.path(digest).name for digest in keep}
         unwanted = [path for path in self.folder.glob("*.safetensors") if path.name not in kept]
         for path in unwanted:

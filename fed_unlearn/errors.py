@@ -1,4 +1,4 @@
-"""The library's own errors: what was given, what was expected, what to do."""
+"""The library's own errors. Each message says what was given, what was expected, and what to do."""
 
 from collections.abc import Callable
 from typing import ParamSpec
@@ -12,12 +12,12 @@ class FedUnlearnError(Exception):
     Parameters
     ----------
     *problems : str
-        Usually one; an error of a check that does not stop at the first has one for each.
+        What is wrong, one text for each problem. Only checks that go on after the first problem give several.
     """
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong, a line for each."""
+        """One text for each problem."""
         return tuple(map(str, self.args))
 
     def __str__(self) -> str:
@@ -25,19 +25,19 @@ class FedUnlearnError(Exception):
 
 
 class InvalidRequestError(FedUnlearnError, ValueError):
-    """A forget request that cannot be served as it was put."""
+    """A forget request that is malformed or cannot be served."""
 
 
 class EmptySetError(FedUnlearnError, ValueError):
-    """A set of samples that must not be empty is."""
+    """A set of samples is empty that must not be empty."""
 
 
 class InvalidDataError(FedUnlearnError, ValueError):
-    """A data set that is missing, unreadable, or not what its user said it was."""
+    """A data set that is missing, unreadable, or different from what was said of it."""
 
 
 class InvalidModelError(FedUnlearnError, ValueError):
-    """A model or checkpoint that does not fit what is asked of it."""
+    """A model or checkpoint that does not fit its use."""
 
 
 class InvalidParameterError(FedUnlearnError, ValueError):
@@ -45,15 +45,15 @@ class InvalidParameterError(FedUnlearnError, ValueError):
 
 
 class UnlearningDivergedError(FedUnlearnError, RuntimeError):
-    """A loss that is no longer a finite number; the given model is as it was."""
+    """A loss, an output or a weight that is not finite. The given model is unchanged."""
 
 
 class ProtocolError(FedUnlearnError, RuntimeError):
-    """A message whose records are not those of the wire protocol."""
+    """A message whose records do not follow the wire protocol."""
 
 
 class TransitionError(FedUnlearnError, RuntimeError):
-    """A step that the life of a forget request does not have."""
+    """A status that cannot follow the present one of a forget request."""
 
 
 def problems_of(check: Callable[Arguments, object], *args: Arguments.args, **kwargs: Arguments.kwargs) -> list[str]:

@@ -1,4 +1,4 @@
-"""Files that are either as they were or as they should be, whatever crashes."""
+"""Files that are replaced completely or not at all, even after a crash."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place, sync it to disk, and move it there in one step.
+    """Write a temporary file in the same folder, sync it to disk, and rename it in one step.
 
     Parameters
     ----------
     path : Path
-        Its folder must exist.
+        The file to write. Its folder must exist.
     content : bytes
+        The new content.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

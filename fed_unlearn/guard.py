@@ -1,8 +1,8 @@
-"""Guarded repair: forget samples mixed into retained data, so that training does not bring them back.
+"""Guarded repair: forget samples are mixed into retained data, so that training does not bring them back.
 
-Training on retained data alone restores the old boundary by generalisation. A guarded sample stands among the training
-samples under the label that its method gave it; a margin also keeps its old class below the others, which decides how
-long the forgetting lasts when the guard has gone.
+Training on retained data alone restores the old decision boundary by generalisation. A guarded sample is among the
+training samples under the label that its method gave it. A margin also keeps the logit of its old class below the
+others. The margin decides how long the forgetting lasts after the guard is gone.
 """
 
 from __future__ import annotations
@@ -17,42 +17,43 @@ from torch.nn import functional
 from fed_unlearn.data.images import ImageSet, concatenate
 
 UNGUARDED = -1
+"""Label of samples that are not guarded."""
 
 
 @dataclass(frozen=True)
 class Guard:
-    """Forget samples of one request, as its method left them.
+    """Forget samples of one request and the labels that guard them.
 
     Attributes
     ----------
     samples : ImageSet
-        Under their old labels.
+        The samples, under their old labels.
     labels : Tensor of shape (n,), int64
-        What the method taught them to be; ``UNGUARDED`` for samples that repair is to leave out.
+        The labels that the method taught. ``UNGUARDED`` for samples that repair leaves out.
     """
 
     samples: ImageSet
     labels: Tensor
 
     def guarded(self) -> Guard:
-        """Without the samples that are to be left out."""
+        """The guard without samples that repair leaves out."""
         kept = (self.labels != UNGUARDED).nonzero().flatten()
         return self if len(kept) == len(self.labels) else Guard(self.samples.subset(kept), self.labels[kept])
 
 
 class GuardedSet(ImageSet):
-    """Retained samples and guarded ones; :func:`guarded_cross_entropy` is its loss.
+    """Retained and guarded samples, whose loss is :func:`guarded_cross_entropy`.
 
-    Whoever trains on it as on any ImageSet gets the guard labels, without the margin.
+    Training that treats it as an ordinary ImageSet uses the guard labels, without the margin.
 
     Parameters
     ----------
     samples : ImageSet
-        Retained samples, and guarded ones under their guard labels.
+        Retained samples, and guarded samples under their guard labels.
     old_labels : Tensor of shape (n,), int64
-        The class that each guarded sample had; ``UNGUARDED`` for retained samples.
+        The class that each guarded sample had. ``UNGUARDED`` for retained samples.
     margin : float
-        How far the old class is to stay below the others, in logits; 0 for no such term.
+        Distance, in logits, by which the old class must stay below the others. 0 means no such term.
     """
 
     def __init__(self, samples: ImageSet, old_labels: Tensor, margin: float) -> None:
@@ -67,16 +68,18 @@ def guard_retained(retained: ImageSet, guards: Sequence[Guard], *, weight: int, 
     Parameters
     ----------
     retained : ImageSet
+        The retained samples.
     guards : sequence of Guard
+        The samples to guard.
     weight : int
-        How often each guarded sample stands in the mix.
+        Number of copies of each guarded sample in the mix.
     margin : float
         As in :class:`GuardedSet`.
 
     Returns
     -------
     ImageSet
-        The retained samples themselves where there is nothing to guard.
+        The mix, or ``retained`` itself if there is nothing to guard.
     """
     repeated = [guard.guarded() for guard in guards for _ in range(weight) if bool((guard.labels != UNGUARDED).any())]
     if not repeated:
@@ -87,21 +90,23 @@ def guard_retained(retained: ImageSet, guards: Sequence[Guard], *, weight: int, 
 
 
 def guarded_cross_entropy(logits: Tensor, labels: Tensor, old_labels: Tensor, margin: float) -> Tensor:
-    """Mean cross-entropy, and for guarded samples a hinge that keeps the old class below the others.
+    """Mean cross-entropy plus, for guarded samples, a hinge that keeps the old class below the others.
 
     The hinge is ``max(0, margin - (log sum exp of the other logits - logit of the old class))``.
 
     Parameters
     ----------
     logits : Tensor of shape (batch, classes)
+        Outputs of the model.
     labels, old_labels : Tensor of shape (batch,), int64
-        ``old_labels`` is ``UNGUARDED`` for retained samples.
+        Present and former labels. ``old_labels`` is ``UNGUARDED`` for retained samples.
     margin : float
+        As in :class:`GuardedSet`.
 
     Returns
     -------
     Tensor
-        A scalar: both terms summed over the batch and divided by its size.
+        A scalar: both terms, summed over the batch and divided by its size.
     """
     loss = functional.cross_entropy(logits, labels)
     guarded = old_labels != UNGUARDED

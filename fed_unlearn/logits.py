@@ -1,4 +1,4 @@
-"""Logits of models: computed in large batches without gradients, and how far they lean to some classes."""
+"""Logits of models: computed in large batches without gradients, and compared between classes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from torch import Tensor, nn
 from fed_unlearn.data.images import Samples
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
-_PIXELS_ON_CPU = 2**17  # activations that stay in the cache: a batch of 512 CIFAR images takes three times as long
+_PIXELS_ON_CPU = 2**17  # activations stay in the cache; a batch of 512 CIFAR images takes three times as long
 _PIXELS_ON_ACCELERATOR = 2**22
 
 
 def batch_slices(samples: Samples, device: torch.device) -> Iterator[slice]:
-    """Cut samples into batches as large as the device likes: by pixels, so that large images come in small batches.
+    """Cut samples into batches whose number of pixels suits the device, so that large images get small batches.
 
     Parameters
     ----------
     samples : Samples
+        The samples to cut.
     device : torch.device
-        That the batches are computed on.
+        The device on which the batches are computed.
     """
     _, height, width = samples.image_shape
     pixels = _PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ON_ACCELERATOR
@@ -32,20 +33,20 @@ def batch_slices(samples: Samples, device: torch.device) -> Iterator[slice]:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Device of the model's first parameter or buffer; the CPU where it has none."""
+    """Device of the model's first parameter or buffer. The CPU if it has neither."""
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return torch.device("cpu")
 
 
 def sent(indices: Tensor, device: torch.device) -> Tensor:
-    """Indices drawn on the CPU, on a device; the CPU does not wait for the copy."""
+    """Copy indices from the CPU to a device. The CPU does not wait for the copy."""
     return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Normalisation statistics frozen and dropout off inside; every module's own mode back afterwards."""
+    """Put a model in evaluation mode; give every module its own mode back at the end."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -56,7 +57,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def predict_logits(model: nn.Module, samples: Samples) -> Tensor:
-    """Logits of every sample.
+    """Logits of every sample, computed in evaluation mode.
 
     Returns
     -------
@@ -76,12 +77,14 @@ def predict_logits(model: nn.Module, samples: Samples) -> Tensor:
 def confidence(logits: Tensor, labels: Tensor) -> Tensor:
     """Log-odds of each sample's own class: its logit minus the log-sum-exp of the others.
 
-    A monotone transform of the cross-entropy, without its floor at zero (Carlini et al., 2022, section IV).
+    It is a monotone transform of the cross-entropy that has no floor at zero (Carlini et al., 2022, section IV).
 
     Parameters
     ----------
     logits : Tensor of shape (n, classes)
+        Outputs of a model.
     labels : Tensor of shape (n,), int64
+        Each sample's own class.
 
     Returns
     -------
@@ -98,26 +101,21 @@ def logit_gaps(logits: Tensor, allowed: Tensor) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (n, classes)
+        Outputs of a model.
     allowed : Tensor of shape (n, classes), bool
-        With an allowed and another class in every row.
+        Each row has at least one allowed class and one that is not allowed.
 
     Returns
     -------
     Tensor of shape (n,)
-        Above 0 where the predicted class is an allowed one.
+        Above 0 if the predicted class is an allowed one.
     """
     best = logits.masked_fill(~allowed, -torch.inf).amax(dim=1)
     return best - logits.masked_fill(allowed, -torch.inf).amax(dim=1)
 
 
 def log_odds(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Of the allowed classes together, against the others.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, classes)
-    allowed : Tensor of shape (n, classes), bool
-        With an allowed and another class in every row.
+    """Log-odds of the allowed classes together against the others. Parameters as in :func:`logit_gaps`.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Forget requests: what is asked, before anyone looks at whether it can be done."""
+"""Forget requests as they are made. Whether they can be served is decided later."""
 
 from __future__ import annotations
 
@@ -16,12 +16,25 @@ ScopeKind = Literal["class", "sample", "client"]
 SCOPES: tuple[ScopeKind, ...] = ("class", "sample", "client")
 ParameterValue = bool | int | float | str
 
-_LAST_DEADLINE = 253402300800  # the year 10000, which no calendar of Python's reaches
+_LAST_DEADLINE = 253402300800  # start of the year 10000, which Python's datetime cannot represent
 
 
 @dataclass(frozen=True)
 class ClassScope:
-    """All training samples of one or more classes, wherever they are."""
+    """All training samples of one or more classes, at all clients.
+
+    Attributes
+    ----------
+    classes : tuple of int
+        The classes, each named once.
+    kind : {"class"}
+        Name of the scope.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is no class, a class is not a number from 0, or a class is named twice.
+    """
 
     classes: tuple[int, ...]
     kind: Literal["class"] = field(default="class", init=False)
@@ -37,9 +50,25 @@ class ClassScope:
 
 @dataclass(frozen=True)
 class SampleScope:
-    """Single training samples of one client, by their ids or by how many the client is to draw.
+    """Single training samples of one client, given by their ids or by a number that the client draws.
 
-    A count lets the holder choose (by the request's seed), so that no id leaves it; ``of_class`` narrows its choice.
+    Attributes
+    ----------
+    client : str
+        Name of the client.
+    sample_ids : tuple of str
+        The samples' ids. Empty if a count is given.
+    count : int
+        Number of samples that the client draws itself, so that no id leaves it. 0 if ids are given.
+    of_class : int or None
+        The class that the client draws from. None means any class.
+    kind : {"sample"}
+        Name of the scope.
+
+    Raises
+    ------
+    InvalidRequestError
+        If neither or both of ids and count are given, ids are given with a class, or an id is named twice.
     """
 
     client: str
@@ -62,7 +91,15 @@ class SampleScope:
 
 @dataclass(frozen=True)
 class ClientScope:
-    """Everything that one client ever contributed."""
+    """Everything that one client ever contributed.
+
+    Attributes
+    ----------
+    client : str
+        Name of the client.
+    kind : {"client"}
+        Name of the scope.
+    """
 
     client: str
     kind: Literal["client"] = field(default="client", init=False)
@@ -80,21 +117,22 @@ class ForgetRequest:
     scope : ClassScope, SampleScope or ClientScope
         What to forget.
     method : str, optional
-        Name of the unlearning method; the strategy's default for the scope where none is given.
+        Name of the unlearning method. If none is given, the strategy's default for the scope.
     parameters : mapping of str to bool, int, float or str
         Hyper-parameters of the method that differ from its defaults.
     id : str
-        Idempotence key on the server and on every client. Empty until the request is received: the ledger then gives
-        it a number.
+        Idempotence key on the server and on every client. It may be empty until the ledger receives the request and
+        gives it an id.
     priority : int
-        Higher ones are served first; of 64 bits.
+        Requests of higher priority are served first. A signed integer of 64 bits.
     deadline : float, optional
-        When it should be served, in seconds since the epoch; among equal priorities earlier ones come first.
+        Time by which the request should be served, in seconds since the epoch. Among requests of equal priority,
+        earlier deadlines come first.
 
     Raises
     ------
     InvalidRequestError
-        If a parameter, the priority or the deadline is not of its type, or out of range.
+        If a parameter, the priority or the deadline has the wrong type or is out of range.
     """
 
     scope: Scope
@@ -115,7 +153,7 @@ class ForgetRequest:
         object.__setattr__(self, "parameters", MappingProxyType(dict(self.parameters)))
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Copies and pickles: the read-only view of the parameters has neither."""
+        """Support copying and pickling, which the read-only view of the parameters does not."""
         restored = partial(ForgetRequest, priority=self.priority, deadline=self.deadline)
         return restored, (self.scope, self.method, dict(self.parameters), self.id)
 
@@ -172,11 +210,11 @@ class ForgetRequest:
         return cls(ClientScope(str(client)), method, parameters, id, priority=priority, deadline=deadline)
 
     def asks_the_same(self, other: ForgetRequest) -> bool:
-        """Whether scope, target, method and parameters are equal; id, priority and deadline may differ."""
+        """Whether scope, method and parameters are equal. Id, priority and deadline may differ."""
         return (self.scope, self.method, self.parameters) == (other.scope, other.method, other.parameters)
 
     def target(self) -> dict[str, list[int] | list[str] | int | str]:
-        """The scope in the words of ``results.json``."""
+        """The content of the scope as ``results.json`` has it."""
         match self.scope:
             case ClassScope(classes=classes):
                 return {"classes": list(classes)}
@@ -189,7 +227,7 @@ class ForgetRequest:
                 return {"client": client}
 
     def to_json(self) -> str:
-        """The request as one line of JSON; :meth:`from_json` reads it back."""
+        """Encode the request as one line of JSON, which :meth:`from_json` decodes."""
         return json.dumps(
             {
                 "scope": self.scope.kind,
@@ -205,7 +243,7 @@ class ForgetRequest:
 
     @classmethod
     def from_json(cls, text: str) -> ForgetRequest:
-        """Read what :meth:`to_json` wrote; a text without priority or deadline has their defaults.
+        """Decode what :meth:`to_json` encoded. A missing priority or deadline gets its default.
 
         Raises
         ------
@@ -248,9 +286,9 @@ def _as_deadline(deadline: object) -> float | None:
     return float(deadline)
 
 
-def _as_index(value: object) -> int:
-    """A class as a plain number, whatever kind of whole number it was; others are left for the scope to refuse."""
+def _as_index(value: int) -> int:
+    """Convert a whole number of any kind to an int. Other values are returned as they are; the scope refuses them."""
     try:
-        return int(operator.index(value)) if not isinstance(value, bool) else value  # type: ignore[arg-type]
+        return value if isinstance(value, bool) else int(operator.index(value))
     except TypeError:
-        return value  # type: ignore[return-value]
+        return value

@@ -1,4 +1,4 @@
-"""Seeds derived by name, so that nothing depends on order of arrival or on global generators."""
+"""Seeds derived from names, so that nothing depends on the order of arrival or on global generators."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ import torch
 
 
 def derive_seed(*parts: str | int) -> int:
-    """Derive a seed from the names of what it is for.
+    """Derive a seed from the names of its purpose.
 
     Parameters
     ----------
     *parts : str or int
-        For instance ``(seed, "train", round, client)``. The same parts give the same seed on
-        every machine; ``("a", "bc")`` and ``("ab", "c")`` give different ones.
+        For instance ``(seed, "train", round, client)``. The same parts give the same seed on every machine. Parts such
+        as ``("a", "bc")`` and ``("ab", "c")`` give different seeds.
 
     Returns
     -------
     int
-        In [0, 2**63).
+        The seed, in [0, 2**63).
     """
     text = "\x1f".join(f"{type(part).__name__}:{part}".replace("\x1f", "\x1f\x1f") for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def seeded_generator(*parts: str | int) -> torch.Generator:
-    """CPU generator seeded by :func:`derive_seed` of the same parts."""
+    """A generator on the CPU, seeded with :func:`derive_seed` of the same parts."""
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
 @contextmanager
 def isolated_random(seed: int) -> Iterator[None]:
-    """Run code that draws from torch's global generators (initialisers, dropout) reproducibly.
+    """Seed torch's global generators, which initialisers and dropout use, and restore their states at the end.
 
-    The global state is as before afterwards, on the CPU and on every CUDA device in use.
+    This concerns the CPU and, if CUDA is in use, all CUDA devices.
     """
     on_cuda = torch.cuda.is_initialized()
     with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_cuda else []):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed costs 3 ms for devices not in use
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes 3 ms for devices that are not in use
         if on_cuda:
             torch.cuda.manual_seed_all(seed)
         yield
@@ -50,12 +50,12 @@ def isolated_random(seed: int) -> Iterator[None]:
 
 @contextmanager
 def isolated_numpy(seed: int) -> Iterator[None]:
-    """Run code that draws from NumPy's global generator reproducibly; the generator is as before afterwards.
+    """Seed NumPy's global generator and restore its state at the end.
 
     Parameters
     ----------
     seed : int
-        In [0, 2**64).
+        The seed, in [0, 2**64).
     """
     state = np.random.get_state()
     np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
@@ -67,7 +67,7 @@ def isolated_numpy(seed: int) -> Iterator[None]:
 
 @contextmanager
 def isolated_globals(seed: int) -> Iterator[None]:
-    """Run code of others, which may draw from any global generator: torch's, NumPy's or Python's own; all restored."""
+    """Seed the global generators of torch, NumPy and Python, for foreign code, and restore their states at the end."""
     state = random.getstate()
     with isolated_random(seed), isolated_numpy(seed):
         random.seed(seed)

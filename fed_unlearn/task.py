@@ -1,4 +1,4 @@
-"""What a user supplies: the model, a client's data, and how to train."""
+"""The user's side of a federated app: the model, a client's data, and the training."""
 
 from __future__ import annotations
 
@@ -15,44 +15,45 @@ from fed_unlearn.methods.base import PassCounter
 
 
 class Task(ABC):
-    """The user's side of a federated app, as the unlearning actions need it."""
+    """What the unlearning actions need of a user's app. Subclass it and pass an instance to ``install``."""
 
     @abstractmethod
     def build_model(self, context: Context) -> nn.Module:
-        """A model of the right shape, on the CPU; its weights are overwritten by those of the message."""
+        """Build the model on the CPU. Its weights are overwritten by those of each message."""
 
     @abstractmethod
     def load_data(self, context: Context) -> ClientData:
-        """This client's training, validation and test samples; called for every message, so keep it cached."""
+        """This client's training, validation and test samples. Cache them, because every message asks for them."""
 
     @abstractmethod
     def train(
         self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator
     ) -> PassCounter:
-        """Train in place for one round, as the app's own training does.
+        """Train a model in place for one round, as the app's own training does.
 
         Parameters
         ----------
         model : nn.Module
-            With the weights of the message, on :meth:`device`.
+            The model with the weights of the message, on :meth:`device`.
         samples : ImageSet
-            All that may be trained on: retained samples, and in repair the guarded ones under their guard labels.
+            The samples that may be trained on: retained samples and, in repair, guarded samples under their guard
+            labels.
         config : ConfigRecord
-            The configuration that training messages carry.
+            The configuration of the training message.
         generator : torch.Generator
             The only source of randomness.
 
         Returns
         -------
         PassCounter
-            Samples pushed forward and backward.
+            Number of samples in forward and backward passes.
         """
 
     def forget_cached_state(self, context: Context) -> None:  # noqa: B027 - most tasks cache nothing
-        """Drop whatever is cached of samples that were just forgotten: optimizer state, loaders, replay buffers."""
+        """Drop cached state of samples that were just forgotten: optimizer state, loaders, replay buffers."""
 
     def client_id(self, context: Context) -> str:
-        """Name of this client, stable over runs and restarts: ``client-id`` or ``partition-id`` of its node config.
+        """Name of this client, which is the same after a restart: ``client-id`` or ``partition-id`` of the node config.
 
         Raises
         ------
@@ -68,12 +69,12 @@ class Task(ABC):
         )
 
     def store_folder(self, context: Context) -> Path:
-        """Folder of this client's durable memory: ``client-dir`` of its node config.
+        """Folder of this client's durable store: ``client-dir`` of the node config.
 
         Raises
         ------
         FedUnlearnError
-            If the node config has none.
+            If the node config has no ``client-dir``.
         """
         folder = context.node_config.get("client-dir")
         if not folder:
@@ -84,5 +85,5 @@ class Task(ABC):
         return Path(str(folder))
 
     def device(self) -> torch.device:
-        """Where to compute: the first CUDA device that this process sees, else the CPU."""
+        """The device to compute on: the first CUDA device that this process sees, else the CPU."""
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Local training by SGD, reproducible from a generator."""
+"""A client's training by SGD, reproducible from a generator."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class TrainingSettings:
     learning_rate : float
         Of SGD, above 0.
     momentum, weight_decay : float
-        Of SGD, at least 0.
+        Of SGD. ``momentum`` is in [0, 1), ``weight_decay`` at least 0.
     batch_size : int
-        At least 1.
+        Samples in one step, at least 1.
     fraction : float
-        Share of the samples used, in (0, 1], drawn anew every round.
+        Share of the samples that are used, in (0, 1]. They are drawn anew in every round.
     batch_norm : {"train", "frozen"}
-        Whether BatchNorm statistics follow the batches or stay as received.
+        Whether BatchNorm statistics follow the batches or stay as they were received.
     augment : bool
-        Random horizontal flips and shifts by up to an eighth of the image's side.
+        Whether images are flipped horizontally and shifted by up to an eighth of their side, at random.
     proximal_mu : float
         Weight of FedProx's proximal term (Li et al., MLSys 2020, eq. 2).
     """
@@ -73,16 +73,19 @@ def train_locally(
     Parameters
     ----------
     model : nn.Module
-        On the device to train on.
+        The model, on the device to train on.
     samples : ImageSet
-        Nothing happens where it is empty; a :class:`~fed_unlearn.guard.GuardedSet` is trained with its margin.
+        The samples to train on. An empty set changes nothing. A :class:`~fed_unlearn.guard.GuardedSet` is trained on
+        with its margin.
     settings : TrainingSettings
+        How to train.
     generator : torch.Generator
-        Of the share of samples, the order of batches and augmentation; on the CPU.
+        Source of the drawn share, the order of samples and the augmentation, on the CPU.
 
     Returns
     -------
     PassCounter
+        Number of samples in forward and backward passes.
 
     Raises
     ------
@@ -128,7 +131,7 @@ def train_locally(
 
 
 def draw_share(count: int, fraction: float, generator: torch.Generator) -> Tensor:
-    """Positions of a random share of ``count`` samples, at least one of them, sorted; int64."""
+    """Draw a random share of ``count`` samples; return their positions, int64 and sorted. At least one is drawn."""
     if fraction >= 1:
         return torch.arange(count)
     share = max(1, round(count * fraction)) if count else 0
@@ -141,8 +144,9 @@ def flip_and_shift(images: Tensor, generator: torch.Generator) -> Tensor:
     Parameters
     ----------
     images : Tensor of shape (batch, channels, height, width)
+        The batch, on the CPU.
     generator : torch.Generator
-        On the CPU.
+        Source of the draws, on the CPU.
     """
     flipped = torch.rand(len(images), generator=generator) < 0.5
     images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(-1), images)

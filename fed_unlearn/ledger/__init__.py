@@ -1,4 +1,4 @@
-"""The server's durable record of requests, clients and accepted models."""
+"""The server's durable record of forget requests, clients and accepted models."""
 
 from fed_unlearn.ledger.chain import Fact, LedgerEvent, Verification
 from fed_unlearn.ledger.entries import LedgerEntry

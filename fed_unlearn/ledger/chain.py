@@ -1,4 +1,4 @@
-"""The ledger's record of events: rows that are only ever added, each sealed over the one before it."""
+"""The ledger's chain of events: rows are only added, and each digest covers the row before it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from dataclasses import dataclass
 Fact = str | int | float | bool | None
 
 GENESIS = "0" * 64
-"""What stands in place of a previous digest before the first event."""
+"""The previous digest of the first event."""
 
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class LedgerEvent:
-    """One line of the record: events are only ever added.
+    """One event of the chain.
 
     Attributes
     ----------
     sequence : int
-        From 1, without gaps.
+        Number of the event, counted from 1 without gaps.
     time : float
         Seconds since the epoch.
     request_id : str or None
-        The request that it is of, if any.
+        The request that the event concerns, if any.
     name : str
-        A :class:`~fed_unlearn.ledger.lifecycle.Status` for a step of a request, else what happened.
+        A :class:`~fed_unlearn.ledger.lifecycle.Status` if the event is a step of a request; else what happened.
     attempt : int
-        0 for what is no step of an attempt.
+        Attempt number. 0 if the event is not a step of an attempt.
     facts : mapping of str to str, int, float, bool or None
-        Without personal data: no names of clients, no free text.
+        Details without personal data: no names of clients and no free text.
     digest : str
         SHA-256, in hexadecimal, over the previous event's digest and the canonical JSON of the columns above.
     """
@@ -50,17 +50,17 @@ class LedgerEvent:
 
 @dataclass(frozen=True)
 class Verification:
-    """What :meth:`~fed_unlearn.ledger.ledger.Ledger.verify` found.
+    """The result of :meth:`~fed_unlearn.ledger.ledger.Ledger.verify`.
 
     Attributes
     ----------
     events : int
-        How many events there are.
+        Number of events.
     problem : str or None
-        The first broken row and what is wrong with it; None where the ledger is intact.
+        The first broken row and what is wrong with it. None if the ledger is intact.
     head : str
-        Digest of the last event. Whoever keeps it elsewhere can tell later that everything up to it is as it was,
-        even from a person who rewrites the whole file.
+        Digest of the last event. A copy of it that is kept elsewhere proves later that no event up to it was changed,
+        even if somebody rewrites the whole file.
     """
 
     events: int
@@ -69,19 +69,19 @@ class Verification:
 
 
 def canonical_json(value: object) -> str:
-    """JSON without spaces and with sorted keys: equal values give equal text."""
+    """Encode a value as JSON without spaces and with sorted keys, so that equal values give equal text."""
     return _CANONICAL.encode(value)
 
 
 def reference(secret: str, text: str) -> str:
-    """An opaque reference to a text: the first 16 hexadecimal digits of its HMAC-SHA256 under a ledger's secret."""
+    """Opaque reference to a text: the first 16 hexadecimal digits of its HMAC-SHA256 under a ledger's secret."""
     return hmac.digest(secret.encode(), text.encode(), "sha256").hex()[:16]
 
 
 def event_digest(
     previous: str, sequence: int, time: float, request_id: str | None, name: str, attempt: int, facts: str
 ) -> str:
-    """SHA-256 over the previous digest and the canonical JSON of an event's columns, in hexadecimal."""
+    """SHA-256, in hexadecimal, over the previous digest and the canonical JSON of an event's columns."""
     columns = canonical_json([sequence, time, request_id, name, attempt, facts])
     return hashlib.sha256((previous + columns).encode()).hexdigest()
 
@@ -94,9 +94,9 @@ def append_event(
     attempt: int,
     facts: Mapping[str, Fact],
 ) -> None:
-    """Add an event after the head, and move the head, in the transaction that is open.
+    """Add an event after the head and move the head, in the open transaction.
 
-    The head is taken from table ``meta``, not from the last row: where rows were cut off the end, the gap stays.
+    The head is read from table ``meta``, not from the last row, so that a gap stays if rows were cut off the end.
     """
     count, previous = read_head(connection)
     sequence, name, text = count + 1, str(name), canonical_json(dict(facts))
@@ -109,12 +109,12 @@ def append_event(
 
 
 def read_head(connection: sqlite3.Connection) -> tuple[int, str]:
-    """How many events there are, and the digest of the last one, as ``meta`` has it.
+    """Number of events and digest of the last one, read from table ``meta``.
 
     Raises
     ------
     sqlite3.IntegrityError
-        If it does not have it: somebody edited it.
+        If the table does not hold them, because somebody edited it.
     """
     row = connection.execute("SELECT value FROM meta WHERE name = 'head'").fetchone()
     count, _, digest = str(row and row[0]).partition(" ")

@@ -1,4 +1,4 @@
-"""What the ledger knows of clients: who they are, which tombstones they confirmed, who left, what they are owed."""
+"""The clients in the ledger: their names, confirmed tombstones, departures, and requests owed to them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from fed_unlearn.ledger.entries import RequestRecords
 
 
 class ClientRecords(RequestRecords):
-    """The part of the ledger that is about clients; :class:`~fed_unlearn.ledger.ledger.Ledger` is what is used."""
+    """The methods of :class:`~fed_unlearn.ledger.ledger.Ledger` that concern clients."""
 
     def meet(self, clients: Iterable[str]) -> None:
-        """Write down the clients that are not known yet."""
+        """Record the clients that are not known yet."""
         unknown = sorted(set(clients) - set(self.known_clients()))
         if unknown:
             with self.transaction():
@@ -19,11 +19,11 @@ class ClientRecords(RequestRecords):
                     self._meet(client)
 
     def known_clients(self) -> list[str]:
-        """Every client that was ever met, those that left included, by name."""
+        """Names of all clients that were ever met, including those that have left, sorted."""
         return [str(row[0]) for row in self._all("SELECT id FROM clients ORDER BY id")]
 
     def depart(self, client: str) -> None:
-        """Write down that a client has left for good; it need not have been met, and may leave twice."""
+        """Record that a client has left for good. The client may be unknown, or may have left already."""
         with self.transaction():
             if client not in self.departed():
                 self._meet(client)
@@ -35,7 +35,7 @@ class ClientRecords(RequestRecords):
         return frozenset(str(row[0]) for row in self._all("SELECT id FROM clients WHERE departed"))
 
     def confirm_tombstones(self, client: str, digest: str) -> None:
-        """Record the tombstone digest that a client has confirmed; it must show it from now on."""
+        """Record the tombstone digest that a client has confirmed. The client must show it from now on."""
         with self.transaction():
             self._meet(client)
             self._execute("UPDATE clients SET tombstones = ? WHERE id = ?", digest, client)
@@ -48,7 +48,7 @@ class ClientRecords(RequestRecords):
         return {str(client): str(digest) for client, digest in rows}
 
     def owe(self, request_id: str, clients: Iterable[str]) -> None:
-        """Write down that holders could not be reached for a request: they have yet to learn of it.
+        """Record that holders could not be reached for a request, so that the request is owed to them.
 
         Raises
         ------
@@ -61,14 +61,14 @@ class ClientRecords(RequestRecords):
                 self._record(request_id, "owed", 0, {"client": self.client_reference(client)})
 
     def owed_requests(self, client: str) -> list[str]:
-        """The requests that a client has yet to learn of, in the order in which they came."""
+        """Ids of the requests that are owed to a client, in the order in which they were received."""
         rows = self._all(
             "SELECT id FROM requests JOIN owed ON request_id = id WHERE client = ? ORDER BY sequence", client
         )
         return [str(row[0]) for row in rows]
 
     def settle_owed(self, request_id: str, client: str) -> None:
-        """Write down that a client has learned of a request; nothing happens where it was not owed."""
+        """Record that a client has learned of a request. Nothing happens if the request was not owed to it."""
         with self.transaction():
             if request_id in self.owed_requests(client):
                 self._execute("DELETE FROM owed WHERE request_id = ? AND client = ?", request_id, client)

@@ -1,4 +1,4 @@
-"""What the ledger has of every request, read."""
+"""The requests in the ledger, as entries that are read."""
 
 from __future__ import annotations
 
@@ -20,30 +20,32 @@ _ENTRY = """
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """A request as the ledger knows it.
+    """A request and its present state.
 
     Attributes
     ----------
     request : ForgetRequest
+        The request, with its id.
     status : Status
+        The present status.
     attempt : int
-        0 before the first.
+        Attempt number, counted from 1 over all methods. 0 before the first attempt.
     reason : str or None
-        Of the last step.
+        Reason of the last step.
     approved : bool
-        Whether somebody approved it, whatever its size.
+        Whether somebody has approved the request, so that its size no longer holds it.
     ever_committed : bool
-        Whether it was committed once, whatever became of it since.
+        Whether the request was ever committed, even if it has been reopened since.
     release_due : bool
-        Whether its holders have yet to be told that it was withdrawn.
+        Whether the holders must still be told that the request was withdrawn.
     method : str or None
-        The method in use, where requests go along a list of them.
+        The method in use, if the request goes through a list of methods.
     received : float
-        When it came, in seconds since the epoch.
+        Time at which the request was received, in seconds since the epoch.
     outcome : dict or None
         Figures of the request at its end.
     owed : tuple of str
-        Holders that have yet to learn of it, by name.
+        Names of the holders that have not learned of the request yet, sorted.
     """
 
     request: ForgetRequest
@@ -60,12 +62,12 @@ class LedgerEntry:
 
     @property
     def id(self) -> str:
-        """The request's id, which every entry has."""
+        """The request's id."""
         return self.request.id
 
 
 class RequestRecords(LedgerFile):
-    """The part of the ledger that reads requests; :class:`~fed_unlearn.ledger.ledger.Ledger` is what is used."""
+    """The methods of :class:`~fed_unlearn.ledger.ledger.Ledger` that read requests."""
 
     def entry(self, request_id: str) -> LedgerEntry:
         """One request.
@@ -80,23 +82,23 @@ class RequestRecords(LedgerFile):
         raise self._unknown(request_id)
 
     def entries(self) -> list[LedgerEntry]:
-        """Every request, in the order in which they came."""
+        """All requests, in the order in which they were received."""
         return self._entries("ORDER BY sequence")
 
     def pending(self) -> list[LedgerEntry]:
-        """The requests that are not yet at an end: by priority, then deadline, then in the order in which they came."""
+        """The requests that have not ended, ordered by priority, then deadline, then time of receipt."""
         return self._entries(f"WHERE {PENDING} ORDER BY {PENDING_ORDER}")
 
     def open_ids(self) -> list[str]:
-        """The ids of the pending requests, in the order of :meth:`pending` and for less."""
+        """Ids of the pending requests in the order of :meth:`pending`. This is cheaper than reading the entries."""
         return [str(row[0]) for row in self._all(f"SELECT id FROM requests WHERE {PENDING} ORDER BY {PENDING_ORDER}")]
 
     def committed(self) -> list[LedgerEntry]:
-        """The requests that were ever committed, whatever their status now, in the order in which they came."""
+        """The requests that were ever committed, whatever their status now, in the order of receipt."""
         return self._entries("WHERE ever_committed ORDER BY sequence")
 
     def forgotten_classes(self) -> frozenset[int]:
-        """Every class that a request has made the model forget, of those ever committed."""
+        """All classes of the class requests that were ever committed."""
         return frozenset(
             item
             for entry in self._entries("WHERE ever_committed AND json_extract(body, '$.scope') = 'class'")
@@ -105,7 +107,7 @@ class RequestRecords(LedgerFile):
         )
 
     def release_due(self) -> list[LedgerEntry]:
-        """The withdrawn requests whose holders have yet to be told, in the order in which they came."""
+        """The withdrawn requests whose holders must still be told, in the order of receipt."""
         return self._entries("WHERE release_due ORDER BY sequence")
 
     def _unknown(self, request_id: str) -> InvalidRequestError:

@@ -1,4 +1,4 @@
-"""What every part of the ledger stands on: the open file, its transactions, its events and its small state."""
+"""The ledger's open file: transactions, events, and small values that are kept by name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REFERENCE = re.compile("[0-9a-f]{16}")
 
 
 class LedgerFile:
-    """An open ledger file; :class:`~fed_unlearn.ledger.ledger.Ledger` is what is used."""
+    """The methods of :class:`~fed_unlearn.ledger.ledger.Ledger` that concern its file."""
 
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
         self.path = Path(path)
@@ -30,21 +30,20 @@ class LedgerFile:
         self._secret = str(self._one("SELECT value FROM meta WHERE name = 'secret'")[0])
 
     def close(self) -> None:
-        """Close the file; the ledger cannot be used afterwards."""
+        """Close the file. The ledger cannot be used afterwards."""
         self._connection.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside is written together, or, where an exception leaves the block, not at all.
+        """Write everything inside the block together, or nothing if an exception leaves the block.
 
-        Re-entrant: a transaction within another joins it. Where its exception is caught inside the outer one, what
-        the inner one wrote is taken back, and the outer one goes on. Other processes wait meanwhile, so nothing that
-        takes long belongs inside.
+        Transactions may be nested. If an exception leaves an inner block and is caught in the outer one, only what the
+        inner block wrote is undone. Other processes wait for the end of the transaction, so it should be short.
 
         Raises
         ------
         FedUnlearnError
-            If the file cannot be written, or another process has kept it locked for a minute.
+            If the file cannot be written, or another process keeps it locked for 60 seconds.
         """
         outermost = not self._connection.in_transaction
         try:
@@ -58,32 +57,32 @@ class LedgerFile:
             raise
 
     def note(self, name: str, facts: Mapping[str, Fact], request_id: str | None = None) -> None:
-        """Record something that happened and is no step of a request.
+        """Record an event that is not a step of a request.
 
         Parameters
         ----------
         name : str
-            What happened; not the name of a status, nor of an event that another method writes.
+            What happened. It must not be the name of a status, or of an event that another method records.
         facts : mapping of str to str, int, float, bool or None
-            Without personal data, since events can never be erased: a fact ``client`` is replaced by the client's
-            reference where it is not one already, and a fact ``reason`` is left out.
+            Details without personal data, since events can never be erased. The value of ``client`` is replaced by the
+            client's reference, unless it is one already. A fact ``reason`` is left out.
         request_id : str, optional
-            The request that it is of.
+            The request that the event concerns.
 
         Raises
         ------
         InvalidParameterError
-            If the name is that of such an event.
+            If the ledger records events of that name itself.
         """
         if name in _OWN_EVENTS:
             raise InvalidParameterError(
-                f"event {name!r} was to be noted; the ledger writes events of that name itself, choose another"
+                f"event name {name!r} was given; the ledger writes events of that name itself, choose another"
             )
         with self.transaction():
             self._record(request_id, name, 0, facts)
 
     def events(self, request_id: str | None = None) -> list[LedgerEvent]:
-        """Everything that happened, in order; or what happened to one request."""
+        """All events in order, or those of one request."""
         where, values = ("", ()) if request_id is None else ("WHERE request_id = ?", (request_id,))
         rows = self._all(
             f"SELECT sequence, time, request_id, name, attempt, facts, digest FROM events {where} ORDER BY sequence",
@@ -92,10 +91,10 @@ class LedgerFile:
         return [LedgerEvent(row[0], row[1], row[2], row[3], row[4], json.loads(row[5]), row[6]) for row in rows]
 
     def verify(self) -> Verification:
-        """Whether the events are those that were written, and the tables what the events say.
+        """Check that the events are unchanged, and that the tables agree with them.
 
-        Finds any edit, removal or insertion that did not redo the whole chain after it and its head; against somebody
-        who does that, compare the head with one that was kept elsewhere. Reasons and methods in use are not covered.
+        Every edit, removal or insertion is found unless somebody rewrote the whole chain after it, the head included.
+        To find that as well, compare the head with a copy kept elsewhere. Reasons and methods in use are not covered.
         """
         try:
             return verify_ledger(self._connection, self._secret)
@@ -103,23 +102,21 @@ class LedgerFile:
             raise self._own(error) from error
 
     def client_reference(self, client: str) -> str:
-        """What names a client in events: 16 hexadecimal digits, different in every ledger."""
+        """The reference of a client in events: 16 hexadecimal digits, different in every ledger."""
         return reference(self._secret, client)
 
     def state(self, name: str) -> object | None:
-        """A value that :meth:`set_state` keeps, read back from JSON; None where there is none."""
+        """Read the value that :meth:`set_state` stored under a name. None if there is none."""
         row = self._first("SELECT body FROM state WHERE name = ?", name)
         return None if row is None else json.loads(row[0])
 
     def set_state(self, name: str, value: object | None) -> None:
-        """Keep a value that can be written as JSON, in place of an earlier one of that name; None deletes it."""
+        """Store a value that can be written as JSON under a name. None deletes the stored value."""
         with self.transaction():
             if value is None:
                 self._execute("DELETE FROM state WHERE name = ?", name)
             else:
                 self._execute("INSERT OR REPLACE INTO state VALUES (?, ?)", name, json.dumps(value))
-
-    # ------------------------------------------------------------------ for the parts
 
     def _record(self, request_id: str | None, name: str, attempt: int, facts: Mapping[str, Fact]) -> None:
         kept = {key: value for key, value in facts.items() if key != "reason"}

@@ -1,4 +1,4 @@
-"""The server's durable record of what was asked, what was done, and which model serves."""
+"""The ledger: forget requests, the steps that they take, and the accepted models."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from fed_unlearn.requests import ForgetRequest
 
 
 class Ledger(ClientRecords):
-    """Requests, every step of their lives, clients, and the accepted models, in one SQLite file.
+    """Requests, every step that they take, clients, and accepted models, in one SQLite file.
 
-    Several processes may use one file at once, each with a ledger of its own; they wait for each other. One object is
-    for the thread that made it: use from another thread is refused.
+    Several processes may use one file at once, each with its own ``Ledger``. They wait for each other. A ``Ledger``
+    can be used only in the thread that made it.
 
     Parameters
     ----------
     path : str or Path
-        The file; made with its folder if it is not there.
-    create : bool
-        False where a file that is not a ledger yet is an error instead.
+        The file. It is made, with its folder, if it does not exist.
+    create : bool, default True
+        Whether to make a missing file. If false, the file must be a ledger already.
 
     Raises
     ------
     FedUnlearnError
-        If the file is not a ledger, or one of a newer version.
+        If the file is not a ledger, or is a ledger of a newer version.
     """
 
     def receive(self, request: ForgetRequest) -> str:
-        """Write a request down; from here on it is never lost.
+        """Record a request. It is never lost from here on.
 
-        Its id stands in the record of events for ever: give none that names a person.
+        The id stays in the chain of events for ever, so it must not name a person.
 
         Returns
         -------
         str
-            Its id: the given one, or ``r1``, ``r2``, … in order. A request that is there already is left as it is,
-            its priority and deadline too.
+            The id: the given one, or else ``r1``, ``r2``, … in order. A request that is in the ledger already is not
+            changed, and keeps its priority and deadline.
 
         Raises
         ------
@@ -83,19 +83,22 @@ class Ledger(ClientRecords):
         Parameters
         ----------
         request_id : str
+            The request.
         status : Status
+            Its new status.
         attempt : int
+            Its attempt number.
         reason : str, optional
-            Kept with the request until its next step, not in the record of events.
+            Kept with the request until its next step. It is not in the event.
         facts : mapping of str to str, int, float, bool or None, optional
-            For the record of events; as for :meth:`note`.
+            Details of the event, as in :meth:`note`.
         method : str, optional
-            The method in use from now on; left as it is where none is given.
+            The method in use from now on. It does not change if none is given.
 
         Raises
         ------
         TransitionError
-            If the life of a request does not have that step.
+            If the new status cannot follow the present one.
         InvalidRequestError
             If the ledger has no such request.
         """
@@ -111,9 +114,10 @@ class Ledger(ClientRecords):
         facts: Mapping[str, Fact] | None = None,
         method: str | None = None,
     ) -> None:
-        """Take several requests one step further, all or none; ``attempt`` of all, or of each by its id.
+        """Take several requests one step further, all or none.
 
-        The other parameters and the errors are those of :meth:`advance`.
+        ``attempt`` is the number of all requests, or a mapping from each request's id to its number. The other
+        parameters and the errors are those of :meth:`advance`.
         """
         with self.transaction():
             for request_id in request_ids:
@@ -121,21 +125,21 @@ class Ledger(ClientRecords):
                 self._advance(request_id, status, number, reason, facts or {}, method)
 
     def commit(self, outcomes: Mapping[str, Mapping[str, object]], digest: str, *, attempts: Mapping[str, int]) -> None:
-        """Commit requests and record the model that they led to, in one transaction.
+        """Commit requests and record the model that results, in one transaction.
 
         Parameters
         ----------
         outcomes : mapping of str to mapping
-            Figures of each request, by its id; what can be written as JSON.
+            Figures of each request by its id. They must be writable as JSON.
         digest : str
-            The model's name in the checkpoint store.
+            The model's digest in the checkpoint store.
         attempts : mapping of str to int
-            By the request's id.
+            Attempt number of each request by its id.
 
         Raises
         ------
         TransitionError
-            If a request is not being committed.
+            If a request's status is not ``committing``.
         """
         with self.transaction():
             for request_id, outcome in outcomes.items():
@@ -145,33 +149,34 @@ class Ledger(ClientRecords):
     def finish(
         self, request_id: str, status: Status, *, attempt: int, reason: str, outcome: Mapping[str, object]
     ) -> None:
-        """End a request that is not committed, with its figures.
+        """End a request as failed or rejected, with its figures.
 
         Raises
         ------
         InvalidParameterError
             If the status is neither failed nor rejected.
         TransitionError
-            If the life of a request does not have that step.
+            If the new status cannot follow the present one.
         """
         if status not in (Status.FAILED, Status.REJECTED):
-            raise InvalidParameterError(f"request {request_id}: finish with {status}; expected failed or rejected")
+            raise InvalidParameterError(f"request {request_id}: status {status} was given; expected failed or rejected")
         with self.transaction():
             self._end(request_id, status, attempt, reason, outcome)
 
     def withdraw(self, request_id: str) -> None:
-        """Withdraw a request; its holders are told when the server next reaches them.
+        """Withdraw a request. Its holders are told when the server next reaches them.
 
         Raises
         ------
         InvalidRequestError
-            If it is past the point where that is possible, or was committed once, or the ledger has no such request.
+            If the request's status does not allow it, the request was ever committed, or the ledger has no such
+            request.
         """
         with self.transaction():
             entry = self.entry(request_id)
             if entry.ever_committed:
                 raise InvalidRequestError(
-                    f"request {request_id!r} was committed; what was forgotten is not learned again"
+                    f"request {request_id!r} was committed; what was forgotten cannot be learned again"
                 )
             if entry.status not in WITHDRAWABLE:
                 possible = ", ".join(sorted(WITHDRAWABLE))
@@ -182,19 +187,19 @@ class Ledger(ClientRecords):
             self._execute("UPDATE requests SET release_due = 1 WHERE id = ?", request_id)
 
     def released(self, request_id: str) -> None:
-        """Write down that the holders of a withdrawn request were told."""
+        """Record that the holders of a withdrawn request were told."""
         with self.transaction():
             if self.entry(request_id).release_due:
                 self._execute("UPDATE requests SET release_due = 0 WHERE id = ?", request_id)
                 self._record(request_id, "released", 0, {})
 
     def approve(self, request_id: str) -> None:
-        """Approve a request, whatever its size; one that is held goes on. It may be approved before it is held.
+        """Approve a request, so that its size does not hold it. A request that is held goes on.
 
         Raises
         ------
         InvalidRequestError
-            If it has ended, or the ledger has no such request.
+            If the request has ended, or the ledger has no such request.
         """
         with self.transaction():
             entry = self.entry(request_id)
@@ -212,9 +217,9 @@ class Ledger(ClientRecords):
         Parameters
         ----------
         digest : str
-            Its name in the checkpoint store.
+            The model's digest in the checkpoint store.
         accepted_after : str
-            What led to it: ids of requests joined by ``+``, or for instance ``"train:1"``.
+            What led to the model: ids of requests joined by ``+``, or for instance ``"train:1"``.
         """
         with self.transaction():
             self._execute(
@@ -224,19 +229,17 @@ class Ledger(ClientRecords):
             self._record(None, "model-accepted", 0, {"digest": digest, "after": accepted_after})
 
     def served_model(self) -> str | None:
-        """Digest of the model that serves; None before the first."""
+        """Digest of the model that serves. None before the first."""
         row = self._first("SELECT digest FROM models ORDER BY sequence DESC LIMIT 1")
         return None if row is None else str(row[0])
 
     def committing_model(self, request_id: str) -> str | None:
-        """Digest of the model that a request was being committed with; None where it was not."""
+        """Digest of the model that the last commit of a request began with. None if no commit began."""
         row = self._first(
             "SELECT facts FROM events WHERE request_id = ? AND name = ? ORDER BY sequence DESC LIMIT 1",
             *(request_id, Status.COMMITTING),
         )
         return None if row is None else json.loads(row[0]).get("digest")
-
-    # ------------------------------------------------------------------ steps
 
     def _advance(
         self,
@@ -266,7 +269,10 @@ class Ledger(ClientRecords):
         self._execute("UPDATE requests SET outcome = ? WHERE id = ?", text, request_id)
 
     def _unused_id(self, sequence: int) -> str:
-        """``r`` and a number that grows; every given id of that form is stepped over once, and never again."""
+        """The next id of the form ``r1``, ``r2``, … that no request has.
+
+        The number of ids skipped so far is kept, so that an id that a user gave is skipped only once.
+        """
         row = self._first("SELECT value FROM meta WHERE name = 'id-offset'")
         known = offset = 0 if row is None else int(row[0])
         while self._first("SELECT 1 FROM requests WHERE id = ?", f"r{sequence + offset}"):

@@ -1,4 +1,4 @@
-"""The life of a forget request: its states, and the steps between them."""
+"""The life of a forget request: its statuses, and which may follow which."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from fed_unlearn.errors import TransitionError
 
 
 class Status(StrEnum):
-    """Where a request stands; the ledger records every step."""
+    """Status of a request. The ledger records every change."""
 
     RECEIVED = "received"
     WAITING = "waiting"
-    """Its client is offline; it is taken up again when the client is back."""
+    """The request's client is offline. The request is taken up when the client is back."""
     HELD = "held"
-    """It asks for so much that somebody has to approve it first."""
+    """The request asks for so much that somebody must approve it first."""
     UNLEARNING = "unlearning"
     REPAIRING = "repairing"
     AUDITING = "auditing"
@@ -22,7 +22,7 @@ class Status(StrEnum):
     ROLLED_BACK = "rolled-back"
     COMMITTED = "committed"
     REOPENED = "reopened"
-    """It was committed and has relapsed, and is tried again."""
+    """The request was committed and has relapsed. It is tried again."""
     FAILED = "failed"
     REJECTED = "rejected"
     WITHDRAWN = "withdrawn"
@@ -53,22 +53,22 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.REJECTED: frozenset(),
     Status.WITHDRAWN: frozenset(),
 }
-"""Which step may follow which; nothing else ever happens to a request."""
+"""The statuses that may follow each status."""
 
 FINAL = frozenset({Status.COMMITTED, Status.FAILED, Status.REJECTED, Status.WITHDRAWN})
-"""Nothing is left to do for a request that stands here; only a relapse re-opens a committed one."""
+"""Statuses at which a request has ended. Only a relapse reopens a committed request."""
 
 WITHDRAWABLE = frozenset(status for status, following in TRANSITIONS.items() if Status.WITHDRAWN in following)
-"""Where a request can still be withdrawn: no candidate model is being made of it."""
+"""Statuses at which a request can be withdrawn, because no candidate model is being made."""
 
 
 def check_transition(request_id: str, current: Status, following: Status) -> None:
-    """Refuse a step that the life of a request does not have.
+    """Raise if a status cannot follow the present one.
 
     Raises
     ------
     TransitionError
-        Naming the request, the step and what could follow.
+        The message names the request, both statuses and those that may follow.
     """
     if following not in TRANSITIONS[current]:
         allowed = ", ".join(sorted(TRANSITIONS[current])) or "nothing: it is final"

@@ -1,4 +1,4 @@
-"""The ledger's file: its tables, how it is opened, and how older versions become the present one."""
+"""The tables of the ledger's file, how it is opened, and how an older version is migrated."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fed_unlearn.ledger.lifecycle import FINAL, Status
 
 SCHEMA_VERSION = 2
 BUSY_SECONDS = 60.0
-"""How long a writer waits for another one."""
+"""Seconds that a writer waits for another one."""
 
 _NOT_FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL))
 PENDING = f"status NOT IN ({_NOT_FINAL})"
-"""SQL condition of a pending request, in the words of the index on them."""
+"""SQL condition of a pending request. The index on pending requests has the same text."""
 
 PENDING_ORDER = "priority DESC, deadline IS NULL, deadline, sequence"
 """SQL order in which pending requests are served."""
@@ -61,18 +61,19 @@ _MODELS = """
 
 
 def open_ledger(path: Path, *, create: bool = True) -> sqlite3.Connection:
-    """Open a ledger's file, make it where there is none, and bring it to the present version.
+    """Open a ledger's file and migrate it to the present version.
 
     Parameters
     ----------
     path : Path
+        The file.
     create : bool
-        Whether to make a file, with its folder, that is not there; else it must be a ledger already.
+        Whether to make a missing file, with its folder. If false, the file must be a ledger already.
 
     Raises
     ------
     FedUnlearnError
-        If the file is not a ledger, is one of a newer version, or cannot be opened.
+        If the file is not a ledger, is a ledger of a newer version, or cannot be opened.
     """
     try:
         if create:
@@ -105,7 +106,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, create: bool) -> None:
             raise _not_a_ledger(path, "an empty file")
         _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous=FULL")
-        # What is overwritten or deleted, a reason for instance, is to be gone from the file.
+        # Overwritten and deleted values, such as reasons, must not remain in the file.
         connection.execute("PRAGMA secure_delete=ON")
         if version < SCHEMA_VERSION:
             _upgrade(connection)
@@ -120,7 +121,7 @@ def _not_a_ledger(path: Path, what: str) -> FedUnlearnError:
 
 
 def _contents(connection: sqlite3.Connection) -> tuple[int, set[str]]:
-    """Version and tables, of one moment: another process may be making them."""
+    """Version and tables, read in one transaction because another process may be making them."""
     connection.execute("BEGIN")
     try:
         return _version(connection), {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master")}
@@ -133,7 +134,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """SQLite does not wait for others where the journal's mode changes, and two processes may make a file at once."""
+    """Switch to the write-ahead log. SQLite itself does not wait for another process that switches at the same time."""
     given_up = time.monotonic() + BUSY_SECONDS
     while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         try:
@@ -149,7 +150,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
 def _upgrade(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(connection)  # another process may have been quicker
+        version = _version(connection)  # another process may have upgraded the file meanwhile
         if version == 0:
             connection.execute(_MODELS)
             _make_tables(connection)
@@ -164,7 +165,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
 
 
 def _make_tables(connection: sqlite3.Connection) -> str:
-    """Make every table but that of the models; returns the new ledger's secret."""
+    """Make all tables but that of the models; return the new ledger's secret."""
     for statement in _TABLES:
         connection.execute(statement)
     connection.execute(f"CREATE INDEX pending_requests ON requests ({PENDING_ORDER}) WHERE {PENDING}")
@@ -174,7 +175,7 @@ def _make_tables(connection: sqlite3.Connection) -> str:
 
 
 def _migrate_version_1(connection: sqlite3.Connection) -> None:
-    """Version 1 had no chain, and named clients and reasons in its events."""
+    """Rewrite version 1, which had no chain and had names of clients and reasons in its events."""
     connection.execute("ALTER TABLE requests RENAME TO requests_1")
     connection.execute("ALTER TABLE events RENAME TO events_1")
     secret = _make_tables(connection)

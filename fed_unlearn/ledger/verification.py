@@ -1,4 +1,4 @@
-"""Whether a ledger is as it was written: its chain of events, and its tables against them."""
+"""Checks that a ledger's chain of events is unchanged, and that its tables agree with the events."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _STEPS = frozenset(Status)
 MEANINGFUL_NOTES = frozenset(
     {"approved", "released", "owed", "owed-settled", "model-accepted", "tombstones-confirmed", "client-departed"}
 )
-"""Events, no steps of requests, that say what a row of a table is to hold."""
+"""Names of events that are not steps of requests but determine what a row of a table must hold."""
 
 
 @dataclass
 class _Request:
-    """What the events say of a request's row."""
+    """A request's row as its events determine it."""
 
     status: str = ""
     attempt: int = 0
@@ -31,7 +31,7 @@ class _Request:
 
 @dataclass
 class _Replay:
-    """What the tables should hold, by the events."""
+    """The contents of the tables as the events determine them."""
 
     requests: dict[str, _Request] = field(default_factory=dict)
     models: list[tuple[str, str]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class _Replay:
     owed: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, name: str, request_id: str | None, attempt: int, facts: dict[str, Any]) -> None:
-        """Take one event in."""
+        """Apply one event."""
         if request_id is not None and name in _STEPS:
             request = self.requests.setdefault(request_id, _Request())
             request.status, request.attempt = name, attempt
@@ -67,14 +67,14 @@ class _Replay:
 
 
 def verify_ledger(connection: sqlite3.Connection, secret: str) -> Verification:
-    """Check every event's seal, that none is missing, and that the tables are what the events say.
+    """Check every event's digest, that no event is missing, and that the tables agree with the events.
 
     Parameters
     ----------
     connection : sqlite3.Connection
-        All is read in one transaction, beside others that write.
+        The open file. Everything is read in one transaction, while others may write.
     secret : str
-        The ledger's, of its references.
+        The ledger's secret, from which references are made.
     """
     own = not connection.in_transaction
     if own:
@@ -92,7 +92,7 @@ def verify_ledger(connection: sqlite3.Connection, secret: str) -> Verification:
 
 
 def _check_chain(connection: sqlite3.Connection, replay: _Replay) -> tuple[str, str | None]:
-    """The head's digest, and the first event that is not as it was written."""
+    """Digest of the last intact event, and the first problem in the chain or None."""
     try:
         count, sealed = read_head(connection)
     except sqlite3.IntegrityError as error:

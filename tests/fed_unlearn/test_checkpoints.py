@@ -90,7 +90,7 @@ def test_a_changed_byte_is_noticed(store: CheckpointStore) -> None:
     content = bytearray(store.path(digest).read_bytes())
     content[-1] ^= 1
     store.path(digest).write_bytes(content)
-    with pytest.raises(InvalidModelError, match=r"the bytes are not those that its name promises; restore the file"):
+    with pytest.raises(InvalidModelError, match=r"the bytes do not match the digest in the name; restore the file"):
         store.load(digest)
 
 

@@ -111,7 +111,7 @@ def test_a_request_that_ends_otherwise_keeps_its_figures(ledger: Ledger, status:
     entry = ledger.entry("a")
     assert (entry.status, entry.reason, entry.outcome) == (status, "no method did it", {"forget_accuracy": 0.4})
     assert (entry.ever_committed, entry.method, ledger.open_ids()) == (False, "delete", [])
-    with pytest.raises(InvalidParameterError, match="finish with committed; expected failed or rejected"):
+    with pytest.raises(InvalidParameterError, match="status committed was given; expected failed or rejected"):
         ledger.finish("a", Status.COMMITTED, attempt=1, reason="", outcome={})
 
 
@@ -274,7 +274,7 @@ def test_holders_that_were_offline_are_owed_until_they_know(ledger: Ledger) -> N
 
 @pytest.mark.parametrize("name", ["committed", "received", "approved", "model-accepted"])
 def test_what_the_ledger_writes_itself_is_not_noted(ledger: Ledger, name: str) -> None:
-    with pytest.raises(InvalidParameterError, match=f"event '{name}' was to be noted; the ledger writes"):
+    with pytest.raises(InvalidParameterError, match=f"event name '{name}' was given; the ledger writes"):
         ledger.note(name, {})
     assert ledger.events() == []
 

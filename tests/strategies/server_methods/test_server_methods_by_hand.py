@@ -100,7 +100,7 @@ def test_federaser_names_the_damaged_file(departure: Departure) -> None:
     state = method.begin(work)
     for path in (departure.folder / "history" / "models").iterdir():
         path.write_bytes(b"damaged")
-    with pytest.raises(MethodFailedError, match=r"\.safetensors: the bytes are not those that its name promises"):
+    with pytest.raises(MethodFailedError, match=r"\.safetensors: the bytes do not match the digest in the name"):
         method.advance(work, state)
 
 

@@ -91,7 +91,7 @@ def test_images_without_a_gradient_stay_where_they_are(batch: tuple[Tensor, Tens
     constant = nn.Sequential(nn.Flatten(), nn.Linear(108, CLASSES)).double()
     for parameter in constant.parameters():
         nn.init.zeros_(parameter)
-    torch.testing.assert_close(pgd(constant, *batch, bound=1.0, step_size=0.3, steps=3), batch[0], norm="l2")
+    torch.testing.assert_close(pgd(constant, *batch, bound=1.0, step_size=0.3, steps=3, norm="l2"), batch[0])
 
 
 def test_passes_are_one_forward_and_one_backward_an_image_and_step(
