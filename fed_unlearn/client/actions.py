@@ -1,4 +1,4 @@
-"""What a client does on each unlearning message."""
+"""The client's handlers of unlearning messages."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ logger = logging.getLogger("fed_unlearn.client")
 
 
 def _action(handle: Callable[[Message, ClientSession], Message]) -> Handler:
-    """A Flower handler; the library's own errors become refusals, others error replies without their text."""
+    """Make a Flower handler that turns the library's own errors into refusals."""
 
     @wraps(handle)
     def handler(message: Message, context: Context) -> Message:
@@ -45,7 +45,7 @@ def _action(handle: Callable[[Message, ClientSession], Message]) -> Handler:
 
 @_action
 def unlearn(message: Message, session: ClientSession) -> Message:
-    """``train.unlearn``: quarantine the samples of the requests that are here, and unlearn them."""
+    """``train.unlearn``: quarantine this client's samples of the requests, and unlearn them."""
     instruction = protocol.UnlearnInstruction.from_message(message)
     forget, refused = _quarantined(instruction, session)
     samples = concatenate(*forget.values()) if len(forget) > 1 else next(iter(forget.values()), None)
@@ -75,7 +75,10 @@ def unlearn(message: Message, session: ClientSession) -> Message:
 def _quarantined(
     instruction: protocol.UnlearnInstruction, session: ClientSession
 ) -> tuple[dict[str, ImageSet], dict[str, str]]:
-    """This client's samples of each request, taken out of training; and why some requests cannot be served here."""
+    """Quarantine this client's samples of each request.
+
+    Returns the samples by request id, and the reason of each request that cannot be served here.
+    """
     forget: dict[str, ImageSet] = {}
     refused: dict[str, str] = {}
     for target in instruction.targets:
@@ -106,15 +109,15 @@ def _unlearned(
     model: nn.Module,
     forget: ImageSet,
 ) -> tuple[methods.Outcome, int]:
-    """What the method makes of the model, and the samples that it pushed forward.
+    """Apply the method to the model; return the outcome and the number of forward passes.
 
-    A client that holds nothing but forgotten samples hands the model back as it is where the method needs others:
-    guarded repair, for which it stores labels, does the forgetting.
+    The model is not changed if the method needs retained samples and this client has none. Guarded repair, for which
+    the client stores labels, then does the forgetting.
     """
     retained = session.retained_samples(instruction.arrived)
     if method.requires_retain and len(retained) == 0:
         logger.warning(
-            "client %s: %s needs samples that are kept and there are none here; left to guarded repair",
+            "client %s: %s needs retained samples and there are none here; guarded repair does the forgetting",
             session.client_id,
             instruction.method,
         )
@@ -172,10 +175,10 @@ def repair(message: Message, session: ClientSession) -> Message:
 
 @_action
 def confirm(message: Message, session: ClientSession) -> Message:
-    """``train.confirm``: the requests were committed; their samples are tombstoned, on disk, before the reply.
+    """``train.confirm``: write tombstones of committed requests to disk before the reply.
 
-    The reply says what the tombstones were before: the server knows by it that none of them is missing.
-    A client that was away when a class or client request was served finds its samples now.
+    The reply carries the digest of the earlier tombstones, by which the server sees that none is missing. A client that
+    was offline when a class or client request was served finds its samples now.
     """
     instruction = protocol.SettleInstruction.from_message(message)
     earlier = session.store.tombstone_digest()
@@ -193,7 +196,7 @@ def confirm(message: Message, session: ClientSession) -> Message:
 
 @_action
 def discard(message: Message, session: ClientSession) -> Message:
-    """``train.discard``: the attempts were rolled back; their guard labels go, quarantine stays unless released."""
+    """``train.discard``: drop the guard labels of attempts that were rolled back; lift quarantine if released."""
     instruction = protocol.SettleInstruction.from_message(message)
     for target in instruction.targets:
         session.store.discard(target.request_id, target.attempt)
@@ -237,7 +240,7 @@ def audit(message: Message, session: ClientSession) -> Message:
 
 @_action
 def identify(message: Message, session: ClientSession) -> Message:
-    """``query.identify``: who this node is (the stamp of every reply says it), and how much of each class it holds."""
+    """``query.identify``: the number of samples of each class here. The stamp of the reply names the client."""
     class_count, train = session.data.class_count, session.data.train
     metrics = MetricRecord(
         {
@@ -255,7 +258,7 @@ def identify(message: Message, session: ClientSession) -> Message:
 
 @_action
 def requests(message: Message, session: ClientSession) -> Message:
-    """``query.requests``: forget requests that this client's owner has queued; none can be queued here yet."""
+    """``query.requests``: the number of forget requests that this client's owner has queued, which is always 0."""
     return protocol.reply(message, MetricRecord({"queued": 0}))
 
 

@@ -1,4 +1,4 @@
-"""One message's view of its client: what the handlers of an installed app share."""
+"""The client's side of one message, which the handlers of an installed app share."""
 
 from __future__ import annotations
 
@@ -23,17 +23,25 @@ Handler = Callable[[Message, Context], Message]
 
 
 class ClientSession:
-    """One message's view of its client: task, data, durable memory and model, each opened when first asked for.
+    """The client's side of one message: data, durable store and model, each loaded when first used.
 
     Parameters
     ----------
     task : Task
+        The user's side of the app.
     context : Context
-        Of the message.
+        Context of the message.
     models : dict
-        The process's model, by device and run; shared by all messages of one app.
+        The process's model by device and run. All messages of one app share it.
     message : Message, optional
-        It may say in which experiences the client's training samples arrive.
+        The message. It may say in which experiences the client's training samples arrive.
+
+    Attributes
+    ----------
+    task, context
+        As given.
+    took_retained_view : bool
+        Whether the handler has called ``retained()``.
     """
 
     def __init__(
@@ -47,12 +55,12 @@ class ClientSession:
 
     @cached_property
     def data(self) -> ClientData:
-        """The client's samples; its training samples in the experiences that the message names, where it does.
+        """The client's samples, with the training experiences that the message assigns, if it does.
 
         Raises
         ------
         ProtocolError
-            If what the message says of them is malformed, or speaks of other data.
+            If the message's experiences are malformed or belong to other data.
         """
         data = self._loaded
         experiences = protocol.arrivals_of(self._message) if self._message is not None else None
@@ -64,7 +72,7 @@ class ClientSession:
 
     @cached_property
     def store(self) -> ClientStore:
-        """The client's durable memory."""
+        """The client's durable store."""
         return ClientStore.open(self.task.store_folder(self.context), self._loaded.fingerprint)
 
     @property
@@ -73,12 +81,12 @@ class ClientSession:
         return self.task.client_id(self.context)
 
     def retained_samples(self, arrived: int = 0) -> ImageSet:
-        """The client's training samples without quarantined and tombstoned ones.
+        """The client's training samples that are neither quarantined nor tombstoned.
 
         Parameters
         ----------
         arrived : int
-            Only those of so many training experiences; 0 for all.
+            Number of training experiences whose samples are included. 0 means all.
         """
         return self.data.arrived(arrived or None).without(self.store.excluded_ids())
 
@@ -94,7 +102,7 @@ class ClientSession:
         return model
 
     def stamp(self, answers: str) -> protocol.Stamp:
-        """What a reply says of this client, and which configuration it answers."""
+        """The stamp of a reply: facts on this client, and the configuration that the reply answers."""
         return protocol.Stamp(
             answers=answers,
             client_id=self.client_id,
@@ -107,14 +115,14 @@ class ClientSession:
 
 
 def describe(error: Exception) -> str:
-    """What a server may learn of an error at a client: its kind, and the words of those errors that hold no data."""
+    """The text of an error that the server may read: its message if that holds no data, else its class only."""
     if type(error) in (FedUnlearnError, InvalidRequestError, ProtocolError):
         return str(error)
     return f"{type(error).__name__} at the client; its own log has the details"
 
 
 active_session: ContextVar[ClientSession | None] = ContextVar("fed_unlearn_session", default=None)
-"""Set while a message of an installed app is being handled."""
+"""The session of the message that is being handled, if any."""
 
 
 def current_session() -> ClientSession:
@@ -123,7 +131,7 @@ def current_session() -> ClientSession:
     Raises
     ------
     FedUnlearnError
-        Outside the handlers of an app that :func:`install` was called for.
+        If no message of an app with installed actions is being handled.
     """
     session = active_session.get()
     if session is None:

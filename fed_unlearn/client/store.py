@@ -1,4 +1,4 @@
-"""The client's durable memory: quarantine, guard labels of open attempts, tombstones."""
+"""The client's durable store: quarantine, guard labels of open attempts, and tombstones."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _SECONDS_PER_DAY = 86_400.0
 
 @dataclass(frozen=True)
 class StoredRequest:
-    """What a holder keeps of one request.
+    """One request in a holder's store.
 
     Attributes
     ----------
     sample_ids : tuple of str
-        Its samples of the forget set.
+        The holder's samples of the forget set.
     attempt : int
         The attempt that the guard labels belong to.
     tombstoned : bool
-        Whether the request was committed; quarantined until then. In neither case is a sample trained on.
+        Whether the request was committed. Until then its samples are quarantined. In neither case are they trained on.
     guard_labels : tuple of int
-        What the open attempt taught each sample to be; empty where there is no open attempt. A committed request that
-        relapsed has one again, while its samples are retained.
+        The label that the open attempt taught each sample. Empty if no attempt is open. A committed request that has
+        relapsed may have an open attempt again until ``audit_until``.
     audit_until : float
-        Time (seconds since the epoch) until which the samples may be read for audits after the commit.
+        Time, in seconds since the epoch, until which the samples may be read for audits after the commit.
     """
 
     sample_ids: tuple[str, ...]
@@ -44,24 +44,24 @@ class StoredRequest:
     audit_until: float = 0.0
 
     def may_be_audited(self) -> bool:
-        """Whether the samples may still be read to measure how well they are forgotten."""
+        """Whether the samples may still be read to measure forgetting."""
         return not self.tombstoned or time.time() < self.audit_until
 
 
 class ClientStore:
-    """One client's folder; every change is on disk before the method that makes it returns.
+    """The store in one client's folder. A method returns only after its change is on disk.
 
     Parameters
     ----------
     folder : Path
-        Made if it is not there.
+        The folder. It is made if it does not exist.
     fingerprint : str
         Digest of the data source that sample ids refer to.
 
     Raises
     ------
     InvalidDataError
-        If the folder belongs to another data source: its ids would name other samples.
+        If the store was made for another data source, because its ids would name other samples.
     FedUnlearnError
         If the folder's file is not a store of this version.
     """
@@ -81,12 +81,9 @@ class ClientStore:
 
     @classmethod
     def open(cls, folder: Path, fingerprint: str) -> ClientStore:
-        """The store of a folder, read again only where its file has changed since this process read or wrote it.
+        """Open the store of a folder. It is read only if its file has changed since this process last used it.
 
-        Raises
-        ------
-        InvalidDataError, FedUnlearnError
-            As the class itself.
+        Parameters and errors are those of the class.
         """
         known = _opened.get(folder)
         if known is not None and known._fingerprint == fingerprint and known._signature == _signature_of(known._path):
@@ -95,20 +92,20 @@ class ClientStore:
         return store
 
     def get(self, request_id: str) -> StoredRequest | None:
-        """What is kept of a request; None where this client holds nothing of it."""
+        """The stored request. None if this client holds no sample of it."""
         return self._requests.get(request_id)
 
     def excluded_ids(self) -> frozenset[str]:
-        """Every sample that may not be trained on: quarantined or tombstoned."""
+        """Ids of all samples that may not be trained on, because they are quarantined or tombstoned."""
         return frozenset(sample_id for stored in self._requests.values() for sample_id in stored.sample_ids)
 
     def tombstoned_ids(self) -> frozenset[str]:
-        """Every sample of a committed request."""
+        """Ids of all samples of committed requests."""
         stored = [stored for stored in self._requests.values() if stored.tombstoned]
         return frozenset(sample_id for item in stored for sample_id in item.sample_ids)
 
     def quarantine(self, request_id: str, sample_ids: Sequence[str], attempt: int) -> None:
-        """Take samples out of every training batch, from now on; a committed request keeps its tombstones."""
+        """Exclude samples from all training from now on. A committed request keeps its tombstones."""
         stored = self._requests.get(request_id)
         if stored is not None and stored.attempt == attempt:
             return
@@ -118,26 +115,34 @@ class ClientStore:
             self._set(request_id, StoredRequest(tuple(sample_ids), attempt))
 
     def set_guard(self, request_id: str, attempt: int, guard_labels: Sequence[int]) -> None:
-        """Keep what an attempt taught its samples, for guarded repair; ignored unless that attempt is open."""
+        """Store the labels that an attempt taught, for guarded repair. Nothing happens unless that attempt is open."""
         stored = self._requests.get(request_id)
         if stored is not None and stored.may_be_audited() and stored.attempt == attempt:
             self._set(request_id, replace(stored, guard_labels=tuple(guard_labels)))
 
     def discard(self, request_id: str, attempt: int) -> None:
-        """Drop the guard labels of an attempt that was rolled back; its samples stay quarantined."""
+        """Drop the guard labels of an attempt that was rolled back. Its samples stay quarantined."""
         stored = self._requests.get(request_id)
         if stored is not None and stored.guard_labels and stored.attempt == attempt:
             self._set(request_id, replace(stored, guard_labels=()))
 
     def release(self, request_id: str) -> None:
-        """Lift the quarantine of a request that was rejected; a committed one stays."""
+        """Lift the quarantine of a request that was rejected or withdrawn. Tombstones are never lifted."""
         stored = self._requests.get(request_id)
         if stored is not None and not stored.tombstoned:
             del self._requests[request_id]
             self._write()
 
     def confirm(self, request_id: str, retention_days: float) -> None:
-        """Turn quarantine into tombstones: the request was committed. What was committed before stays so."""
+        """Turn the quarantine of a committed request into tombstones.
+
+        Parameters
+        ----------
+        request_id : str
+            The request. Nothing happens if it is not stored; existing tombstones stay.
+        retention_days : float
+            Number of days for which the samples may still be read for audits.
+        """
         stored = self._requests.get(request_id)
         if stored is not None and stored.tombstoned:
             self._set(request_id, replace(stored, guard_labels=()))
@@ -146,12 +151,12 @@ class ClientStore:
             self._set(request_id, replace(stored, tombstoned=True, guard_labels=(), audit_until=until))
 
     def tombstone_digest(self, without: Collection[str] = ()) -> str:
-        """Digest of all tombstoned ids, keyed by this store, so that small ids cannot be guessed from it.
+        """Digest of all tombstoned ids under the store's key, so that nobody can guess short ids from it.
 
         Parameters
         ----------
         without : collection of str
-            Requests whose tombstones are left out.
+            Ids of requests whose tombstones are left out.
         """
         ids = sorted(
             sample_id
@@ -201,7 +206,7 @@ class ClientStore:
 
 
 _opened: dict[Path, ClientStore] = {}
-"""Stores that this process has open; a simulated client's next message may reach another process."""
+"""Stores that this process has opened. Another process may handle a simulated client's next message."""
 
 
 def _signature_of(path: Path) -> tuple[int, int, int] | None:

@@ -1,4 +1,4 @@
-"""What one client of a simulated federation holds."""
+"""The data of each client of a simulated federation."""
 
 from __future__ import annotations
 
@@ -36,17 +36,20 @@ def client_data(
     Parameters
     ----------
     source : ImageSource
+        The data set that is divided.
     client : int
-        In 0 to ``count`` - 1.
+        Number of the client, from 0 to ``count`` - 1.
     count : int
         Number of clients.
     partition : str, default "iid"
-        As in :func:`fed_unlearn.data.partitions.partition_indices`.
+        Name of the partitioner, as in :func:`fed_unlearn.data.partitions.partition_indices`.
     parameters : mapping of str to object, optional
-        Of the partitioner.
+        Arguments of the partitioner.
     validation_fraction : float in [0, 1), default 0.1
-        Share of the client's training samples that the gate judges by, in the proportions of its classes.
+        Share of the client's training samples that become validation samples, by which the gate judges. It is taken
+        from each class in proportion.
     seed : int, default 0
+        Seed of all draws.
 
     Returns
     -------
@@ -55,7 +58,7 @@ def client_data(
     Raises
     ------
     InvalidParameterError
-        If the client is out of range, or the samples cannot be divided so.
+        If a number is out of range, or the partitioner cannot divide the samples.
     """
     train, validation = _parts(source, client, count, partition, parameters or {}, validation_fraction, seed)
     order = torch.randperm(len(source.test), generator=seeded_generator(seed, "test-share"))
@@ -77,22 +80,14 @@ def training_positions(
     validation_fraction: float = 0.1,
     seed: int = 0,
 ) -> list[Tensor]:
-    """Where the training samples of each client lie in the source, as :func:`client_data` divides it.
+    """Positions of each client's training samples in the source, as :func:`client_data` divides it.
 
-    Parameters
-    ----------
-    source, count, partition, parameters, validation_fraction, seed
-        As :func:`client_data` takes them.
+    Parameters and errors are those of :func:`client_data`.
 
     Returns
     -------
-    list of Tensors of int64
-        One a client: positions in ``source.train``, in the order of the client's ``train``.
-
-    Raises
-    ------
-    InvalidParameterError
-        As :func:`client_data` does.
+    list of Tensor, int64
+        For each client, positions in ``source.train`` in the order of the client's ``train``.
     """
     divided = (count, partition, parameters or {}, validation_fraction, seed)
     return [_parts(source, client, *divided)[0] for client in range(count)]
@@ -131,7 +126,11 @@ def _partition(
 
 
 def _split(labels: Tensor, fraction: float, seed: tuple[str | int, ...]) -> tuple[Tensor, Tensor]:
-    """Every (1 / fraction)-th sample in random order within sorted classes: stratified to within one sample a class."""
+    """Positions of the kept and of the validation samples.
+
+    Samples are shuffled and sorted by class, and validation samples are taken at equal distances. Their number in each
+    class is exact to within one sample.
+    """
     shuffled = torch.randperm(len(labels), generator=seeded_generator(*seed))
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     wanted = min(round(len(labels) * fraction), max(len(labels) - 1, 0))

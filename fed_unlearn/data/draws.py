@@ -1,4 +1,4 @@
-"""Which samples a request for a number of them means: drawn from labels alone, alike wherever the samples lie."""
+"""The samples that a request for a number of samples means. They are drawn from labels alone."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ def drawn(
     Parameters
     ----------
     labels : Tensor of shape (n,), int64
-        Of the client's samples that have arrived and are not forgotten, in the client's own order.
+        Labels of the client's samples that have arrived and are not forgotten, in the client's own order.
     count : int
-        At least 1.
+        Number of samples to draw, at least 1.
     request_id, client : str
-        What the draw is for: another request, or another client, draws others.
+        The request and the client. Each pair gives a different draw.
     seed : int
+        Seed of the draw.
     of_class : int, optional
-        The class that is drawn from; any where none is given.
+        The class to draw from. If none is given, any class.
 
     Returns
     -------
     Tensor of shape (count,), int64
-        Ascending.
+        Positions in ascending order.
 
     Raises
     ------
     InvalidRequestError
-        If there are too few samples, or none would be left to train on.
+        If there are too few samples, or no sample would be left to train on.
     """
     if of_class is not None and count < len(labels):
         available = (labels == of_class).nonzero().flatten()

@@ -1,4 +1,4 @@
-"""The classes of class-incremental experiences, and what is replayed of earlier ones."""
+"""The classes of class-incremental experiences, and the samples of earlier experiences that are replayed."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from fed_unlearn.seeding import seeded_generator
 def class_split(
     class_count: int, experiences: int, seed: int, class_order: Sequence[int] | None = None
 ) -> tuple[tuple[int, ...], ...]:
-    """The classes that each class-incremental experience brings.
+    """Divide the classes among class-incremental experiences.
 
     Parameters
     ----------
     class_count : int
-        Classes are 0 to ``class_count`` - 1.
+        Number of classes, which are 0 to ``class_count`` - 1.
     experiences : int
-        In 1 to ``class_count``. Where they do not divide the classes, the first ones bring one class more.
+        Number of experiences, from 1 to ``class_count``. If the classes cannot be divided equally, the first
+        experiences have one class more.
     seed : int
-        Of the order of classes where none is given.
+        Seed of the order of classes if none is given.
     class_order : sequence of int, optional
-        Every class once, in the order in which they arrive.
+        Every class once, in the order of arrival.
 
     Returns
     -------
     tuple of tuples of int
-        One entry an experience, its classes in ascending order.
+        The classes of each experience in ascending order.
 
     Raises
     ------
     InvalidParameterError
-        If there are more experiences than classes, or the order is not one of all classes.
+        If there are more experiences than classes, or the order does not name every class once.
     """
     if not 1 <= experiences <= class_count:
         raise InvalidParameterError(
@@ -55,26 +56,26 @@ def class_split(
 
 
 def replayed(experience: ImageSet, retained: ImageSet, count: int, generator: torch.Generator) -> ImageSet:
-    """The retained samples of an earlier experience that are trained on again beside those of the current one.
+    """Choose the retained samples of an earlier experience that are replayed with the current one.
 
-    The order of preference is drawn over all samples of the experience. When one is forgotten, the next takes its place
-    and the others stay, so that a request changes nothing else about later training.
+    The order of preference is drawn over all samples of the experience. If a sample is forgotten, the next one takes
+    its place and the others stay, so that a request changes nothing else about later training.
 
     Parameters
     ----------
     experience : ImageSet
-        All samples that arrived with it, forgotten ones included.
+        All samples that arrived with the experience, including forgotten ones.
     retained : ImageSet
-        Those among them that may be trained on.
+        The samples among them that may be trained on.
     count : int
-        How many are wanted, at least 0; all where there are fewer.
+        Number of samples to replay, at least 0. If there are fewer, all are replayed.
     generator : torch.Generator
-        On the CPU, seeded alike in every round.
+        Source of the draw, on the CPU. It must have the same seed in every round.
 
     Returns
     -------
     ImageSet
-        In the order of ``experience``.
+        The chosen samples, in the order of ``experience``.
     """
     order = torch.randperm(len(experience), generator=generator).tolist()
     allowed = set(retained.ids)

@@ -1,4 +1,4 @@
-"""What a data source gives: labelled images in a training and a test part."""
+"""The result of loading a data source: labelled images in a training and a test part."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class ImageSource:
     Attributes
     ----------
     train, test : ImageSet
-        Labels are 0 to ``class_count`` - 1. Ids are those that the source's owner gave where there are such,
-        else the index in the source's split.
+        The samples. Labels are 0 to ``class_count`` - 1. Ids are those of the source's owner if there are any, else
+        the index in the source's split.
     class_names : tuple of str
-        One a class; the label itself where the source names none.
+        Name of each class. The label itself if the source has no names.
     fingerprint : str
-        SHA-256 of the content: images, labels and ids. A changed source has another.
+        SHA-256 of the content: images, labels and ids. A changed source has another fingerprint.
     """
 
     train: ImageSet
@@ -35,5 +35,4 @@ class ImageSource:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of every image."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
+        return self.train.image_shape

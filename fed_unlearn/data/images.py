@@ -1,4 +1,4 @@
-"""Labelled images as tensors, indexed by batch: what every client holds and every method reads."""
+"""Labelled images as tensors that are read by batch, and the three sets of samples that a client holds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fed_unlearn.errors import EmptySetError, InvalidDataError
 
 
 class Samples(Protocol):
-    """Labelled images read by batch, wherever they lie: what every method and every audit is written against.
+    """Labelled images that are read by batch, in memory or not. Methods and audits use only this interface.
 
     Attributes
     ----------
     labels : Tensor of shape (n,), int64
-        On the device that batches are given on.
+        Label of each sample, on the device on which batches are returned.
     """
 
     labels: Tensor
@@ -33,11 +33,11 @@ class Samples(Protocol):
         ...
 
     def batch(self, indices: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Images as float32 in [0, 1] and their labels, for the given positions."""
+        """Images, as float32 in [0, 1], and labels at some positions."""
         ...
 
     def batches(self, positions: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """:meth:`batch` for one set of positions after the other; the next may be read ahead."""
+        """Yield the :meth:`batch` of each set of positions. The next one may be read ahead."""
         ...
 
     def subset(self, indices: Tensor) -> Samples:
@@ -45,25 +45,26 @@ class Samples(Protocol):
         ...
 
     def to(self, device: torch.device) -> Samples:
-        """The same samples, given on a device."""
+        """The same samples, with batches and labels on a device."""
         ...
 
 
 class ImageSet(Dataset[tuple[Tensor, int]]):
-    """Images, labels and stable sample ids; a map-style dataset of ``(image, label)``.
+    """Images in memory with labels and stable sample ids: a map-style dataset of ``(image, label)``.
 
     Parameters
     ----------
     images : Tensor of shape (n, channels, height, width), uint8 in 0..255 or float32 in [0, 1]
-        Bytes stay bytes in memory and become floats in [0, 1] as they are read.
+        The images. Bytes stay bytes in memory and become floats in [0, 1] when they are read.
     labels : Tensor of shape (n,), int64
+        Label of each image.
     ids : sequence of str, optional
-        One stable id a sample; the index where none is given.
+        Stable id of each sample. If none are given, its index.
 
     Raises
     ------
     InvalidDataError
-        If shapes, dtypes or the number of ids do not fit, or an id stands twice.
+        If shapes, dtypes or the number of ids do not fit, or an id occurs twice.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, ids: Sequence[str] | None = None) -> None:
@@ -80,7 +81,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         if ids is not None and (len(ids) != len(images) or len(set(ids)) != len(ids)):
             raise InvalidDataError(
                 f"ids: {len(ids)} ids, {len(set(ids))} of them different, were given for {len(images)}"
-                " images; expected one unique id an image"
+                " images; expected one unique id for each image"
             )
         self.images = images
         self.labels = labels
@@ -100,24 +101,24 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         return channels, height, width
 
     def batch(self, indices: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Images as float32 in [0, 1] and their labels, for the given positions."""
+        """Images, as float32 in [0, 1], and labels at some positions."""
         images = self.images[indices]
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).div_(255)
         return images, self.labels[indices]
 
     def batches(self, positions: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """:meth:`batch` for one set of positions after the other."""
+        """Yield the :meth:`batch` of each set of positions."""
         return (self.batch(indices) for indices in positions)
 
     def to(self, device: torch.device) -> ImageSet:
-        """The same samples with their tensors on a device; itself where they are there."""
+        """The same samples with their tensors on a device. The set itself if they are there already."""
         if self.images.device == device and self.labels.device == device:
             return self
         return ImageSet(self.images.to(device), self.labels.to(device), self.ids)
 
     def subset(self, indices: Tensor) -> ImageSet:
-        """The samples at ``indices`` (int64), in that order, ids kept."""
+        """The samples at ``indices`` (int64), in that order, with their ids."""
         return ImageSet(self.images[indices], self.labels[indices], [self.ids[index] for index in indices.tolist()])
 
     def only(self, ids: Collection[str]) -> ImageSet:
@@ -146,19 +147,19 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
 
 def as_image_set(dataset: Dataset[tuple[Tensor, int]]) -> ImageSet:
-    """Any map-style dataset of ``(image, label)`` as an :class:`ImageSet`, read once.
+    """Read a map-style dataset of ``(image, label)`` into an :class:`ImageSet`.
 
     Parameters
     ----------
     dataset : Dataset
-        Images are float tensors (channels, height, width) in [0, 1]. Where it has ``ids``, they are kept.
+        Its images are float tensors (channels, height, width) in [0, 1]. If it has ``ids``, they are kept.
 
     Raises
     ------
     EmptySetError
-        If it has no sample.
+        If the dataset has no sample.
     InvalidDataError
-        If an image is not a float tensor of three dimensions, or leaves [0, 1].
+        If an image is not a float tensor of three dimensions, or a pixel is outside [0, 1].
     """
     if isinstance(dataset, ImageSet):
         return dataset
@@ -173,30 +174,30 @@ def as_image_set(dataset: Dataset[tuple[Tensor, int]]) -> ImageSet:
         labels = torch.tensor([operator.index(label) for _, label in items], dtype=torch.int64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InvalidDataError(
-            f"{type(dataset).__name__}: items of (image, label) were expected, images float tensors of one shape and"
-            f" labels whole numbers; they do not fit ({str(error).splitlines()[0]})"
+            f"{type(dataset).__name__}: the items do not fit ({str(error).splitlines()[0]}); expected (image, label)"
+            " with images that are float tensors of one shape and labels that are whole numbers"
         ) from error
     require_pixels(images)
     return ImageSet(images, labels, getattr(dataset, "ids", None))
 
 
 def require_pixels(images: Tensor) -> None:
-    """Refuse images that are not in [0, 1].
+    """Raise if a pixel is outside [0, 1].
 
     Parameters
     ----------
     images : Tensor of any shape
-        Bytes (uint8) always pass: they become [0, 1] when they are read.
+        The images. Bytes (uint8) always pass, because they are scaled to [0, 1] when they are read.
 
     Raises
     ------
     InvalidDataError
-        Naming the range that was found.
+        The message names the range of the pixels.
     """
     if images.dtype == torch.uint8 or images.numel() == 0:
         return
     low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):  # a pixel that is not a number fails both
+    if not (low >= 0 and high <= 1):  # also true if a pixel is not a number
         raise InvalidDataError(
             f"images: pixels from {low:.3g} to {high:.3g} were given; expected [0, 1]: normalisation belongs inside the"
             " model"
@@ -204,7 +205,7 @@ def require_pixels(images: Tensor) -> None:
 
 
 def concatenate(*parts: ImageSet) -> ImageSet:
-    """The samples of all parts, in order. Parts share one image shape; ids are numbered anew where they repeat."""
+    """The samples of all parts, in order. If ids repeat, all samples are numbered anew."""
     filled = [part for part in parts if len(part)]
     if not filled:
         return parts[0]
@@ -223,19 +224,19 @@ def concatenate(*parts: ImageSet) -> ImageSet:
 
 @dataclass(frozen=True)
 class ClientData:
-    """What one client holds: three parts that share no sample.
+    """The samples of one client, in three sets that share no sample.
 
     Attributes
     ----------
     train, validation, test : ImageSet
-        Training reads ``train``, the gate reads ``validation``, results read ``test``.
+        Samples for training, for the gate, and for results.
     class_count : int
-        Number of classes of the whole task, held by this client or not.
+        Number of classes of the whole task, whether this client holds samples of them or not.
     fingerprint : str
-        Digest of the source that the sample ids refer to; another source has another.
+        Digest of the source that the sample ids refer to.
     experiences : Tensor of shape (len(train),), int64, optional
-        The number of the training experience, from 1, that each training sample arrives with. All are there from the
-        start where there are none.
+        Number of the training experience, counted from 1, with which each training sample arrives. If none are given,
+        all samples are there from the start.
 
     Raises
     ------
@@ -262,22 +263,25 @@ class ClientData:
 
     @property
     def experience_count(self) -> int:
-        """Number of the last experience that a sample of this client arrives with; 1 where all are there at once."""
+        """Number of the last experience with which a sample arrives. 1 if all samples are there from the start."""
         return 1 if self.experiences is None or len(self.train) == 0 else int(self.experiences.max())
 
     def arrived(self, number: int | None) -> ImageSet:
-        """The training samples of experiences 1 to ``number``, forgotten ones included.
+        """The training samples of experiences 1 to ``number``, including forgotten ones.
 
         Parameters
         ----------
         number : int or None
-            From 1; 0 (as messages say it) and None mean all.
+            Number of the experience, counted from 1. None means all; so does 0, which messages carry.
         """
         if self.experiences is None or not number or number >= self.experience_count:
             return self.train
         return self.train.subset((self.experiences <= number).nonzero().flatten())
 
     def of_experience(self, number: int) -> ImageSet:
-        """The training samples of one experience, from 1, forgotten ones included; all are of the first without any."""
+        """The training samples of one experience, counted from 1, including forgotten ones.
+
+        Without experience numbers all samples belong to the first experience.
+        """
         numbers = torch.ones(len(self.train), dtype=torch.int64) if self.experiences is None else self.experiences
         return self.train.subset((numbers == number).nonzero().flatten())

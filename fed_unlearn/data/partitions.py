@@ -1,4 +1,4 @@
-"""Who gets which training samples: every partitioner of flwr-datasets, by name."""
+"""Division of training samples among clients by any partitioner of flwr-datasets, by name."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import Tensor
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.seeding import derive_seed, seeded_generator
 
-# Vertical partitioners divide columns, not samples; IdToSizeFnc takes a function, and linear, square and
-# exponential are its instances.
+# Vertical partitioners divide columns, not samples. IdToSizeFnc takes a function; linear, square and exponential are
+# instances of it.
 NOT_BY_NAME = frozenset({"Partitioner", "IdToSizeFncPartitioner", "VerticalEvenPartitioner", "VerticalSizePartitioner"})
 SET_HERE = ("num_partitions", "seed")
 LABEL_COLUMN = "label"
@@ -25,7 +25,7 @@ INDEX_COLUMN = "index"
 
 
 def partitioner_names() -> tuple[str, ...]:
-    """Names that :func:`partition_indices` takes: ``dirichlet``, ``iid``, ``inner-dirichlet`` and so on."""
+    """Names that :func:`partition_indices` accepts, such as ``dirichlet``, ``iid`` and ``inner-dirichlet``."""
     return tuple(sorted(_partitioners()))
 
 
@@ -42,26 +42,27 @@ def partition_indices(
     Parameters
     ----------
     labels : Tensor of shape (n,), int64
+        Label of each sample.
     count : int
         Number of clients.
     name : str, default "iid"
         The partitioner's class name without ``Partitioner``, in lower case with dashes.
     parameters : mapping of str to object, optional
-        Arguments of its constructor; ``-`` and ``_`` mean the same. ``partition_by`` is the label where the
-        partitioner has it; ``partition_sizes`` are equal where none are given.
+        Arguments of its constructor. ``-`` and ``_`` mean the same. The default of ``partition_by`` is the label, that
+        of ``partition_sizes`` equal sizes.
     seed : int, default 0
-        The same seed gives the same partition. Samples are shuffled first, so that partitioners without
-        randomness of their own depend on it too.
+        The same seed gives the same partition. Samples are shuffled first, so that partitioners without randomness
+        depend on the seed too.
 
     Returns
     -------
-    tuple of ``count`` Tensors of int64 positions, ascending
-        No position stands twice.
+    tuple of ``count`` Tensors, int64
+        Positions of each client's samples in ascending order. No position occurs twice.
 
     Raises
     ------
     InvalidParameterError
-        If there is no such partitioner, it does not take a parameter, or it cannot divide these samples so.
+        If the partitioner or a parameter is unknown, or the partitioner cannot divide these samples.
     """
     import datasets
 

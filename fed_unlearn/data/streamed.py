@@ -1,8 +1,8 @@
-"""Samples too many for memory, read when they are needed through a DataLoader."""
+"""Samples that do not fit in memory and are read through a DataLoader when they are needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 import torch
@@ -14,47 +14,52 @@ from fed_unlearn.errors import EmptySetError, InvalidDataError
 
 
 class StreamedSet:
-    """The samples of a DataLoader's dataset, batch by batch; only their labels stay in memory.
+    """The samples of a DataLoader's dataset. Only their labels stay in memory.
 
-    A method decides itself which samples make a batch, so that the same samples in memory give the same results: of
-    the loader, its dataset, workers and collate function are used, and its batch size and order are not. Everything is
-    read once when the set is made, for the labels and to check the pixels. A sample must be the same each time it is
-    read: without random augmentation.
+    The methods choose the samples of each batch, so that the results equal those of the same samples in memory. The
+    loader's dataset, workers and collate function are used; its batch size and order are not. Everything is read once
+    when the set is made, to collect the labels and to check the pixels. A sample must be the same each time it is read,
+    so the dataset must not augment at random.
 
     Parameters
     ----------
     loader : DataLoader
-        Over a map-style dataset of ``(image, label)``; collates to (images, labels), images float32 of shape
-        (n, channels, height, width) in [0, 1].
+        A loader over a map-style dataset of ``(image, label)``. Its collate function must return images and labels;
+        images are float32 of shape (n, channels, height, width) in [0, 1].
+
+    Attributes
+    ----------
+    labels : Tensor of shape (n,), int64
+        Label of each sample, on the device on which batches are returned.
 
     Raises
     ------
     EmptySetError
         If the dataset has no sample.
     InvalidDataError
-        If the dataset is iterable-style, the loader has a sampler of its own, or its batches are not such images and
-        labels.
+        If the dataset is iterable-style, the loader selects samples, or its batches are not such images and labels.
     """
 
     labels: Tensor
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        if isinstance(loader.dataset, IterableDataset):
+        if isinstance(loader.dataset, IterableDataset) or not isinstance(loader.dataset, Sized):
             raise InvalidDataError(
-                f"{type(loader.dataset).__name__}: an iterable-style dataset was given; samples are read in an order of"
-                " the method's own, which takes a map-style one"
+                f"{type(loader.dataset).__name__}: an iterable-style dataset was given; expected a map-style one,"
+                " because the method chooses the order of samples"
             )
-        if len(loader.dataset) == 0:  # type: ignore[arg-type]
+        size = len(loader.dataset)
+        if size == 0:
             raise EmptySetError("the loader's dataset has no sample; at least one was expected")
-        if _selects(loader):
+        if _selects(loader, size):
             raise InvalidDataError(
-                "a loader with a sampler of its own was given; samples are read in an order of the method's own, all of"
-                " them: give a loader over a torch.utils.data.Subset of those that are meant"
+                "a loader with a sampler of its own was given; the method reads all samples in an order of its own:"
+                " give a loader over a torch.utils.data.Subset of the samples to read"
             )
         self._dataset = loader.dataset
         self._read = _reader(loader)
         self._device = torch.device("cpu")
-        self._positions = torch.arange(len(loader.dataset))  # type: ignore[arg-type]
+        self._positions = torch.arange(size)
         self.labels = self._scan(loader.batch_size or 64)
 
     def __len__(self) -> int:
@@ -66,11 +71,11 @@ class StreamedSet:
         return self._image_shape
 
     def batch(self, indices: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Images as float32 in [0, 1] and their labels, for the given positions."""
+        """Images, as float32 in [0, 1], and labels at some positions."""
         return next(self.batches([indices]))
 
     def batches(self, positions: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """:meth:`batch` for one set of positions after the other, read ahead by the loader's workers."""
+        """Yield the :meth:`batch` of each set of positions. The loader's workers read ahead."""
         plan = [self._positions[part if isinstance(part, slice) else part.cpu()].tolist() for part in positions]
         for images, labels in self._read(plan):
             yield images.to(self._device), labels.to(self._device, torch.int64)
@@ -83,7 +88,7 @@ class StreamedSet:
         return part
 
     def to(self, device: torch.device) -> StreamedSet:
-        """The same samples, whose batches are given on a device."""
+        """The same samples, with batches and labels on a device."""
         moved = self._copy()
         moved._device = device
         moved.labels = self.labels.to(device)
@@ -95,7 +100,7 @@ class StreamedSet:
         return other
 
     def _scan(self, batch_size: int) -> Tensor:
-        """Read everything once; the labels."""
+        """Read everything once; return the labels."""
         labels = []
         for images, batch_labels in self._read([part.tolist() for part in self._positions.split(batch_size)]):
             fitting = images.ndim == 4 and images.dtype == torch.float32 and batch_labels.shape == images.shape[:1]
@@ -112,27 +117,27 @@ class StreamedSet:
         return torch.cat(labels)
 
 
-def _selects(loader: DataLoader[Any]) -> bool:
-    """Whether a loader's samples may be others than its dataset's, each once."""
+def _selects(loader: DataLoader[Any], size: int) -> bool:
+    """Whether a loader may return anything but each of its dataset's samples once."""
     if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
         return True
     if type(loader.sampler) is RandomSampler:
-        return loader.sampler.replacement or len(loader.sampler) != len(loader.dataset)  # type: ignore[arg-type]
+        return loader.sampler.replacement or len(loader.sampler) != size
     return type(loader.sampler) is not SequentialSampler
 
 
 def _reader(loader: DataLoader[Any]) -> Callable[[list[list[int]]], Iterator[tuple[Tensor, Tensor]]]:
-    """A function that reads the given batches of positions with the loader's own workers and collate function."""
+    """Make a function that reads batches of positions with the loader's workers and collate function."""
 
     def read(plan: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         planned: DataLoader[Any] = DataLoader(
             loader.dataset,
             batch_sampler=plan,
-            # A single batch is not worth the start of a worker.
+            # Starting a worker takes longer than reading a single batch.
             num_workers=loader.num_workers if len(plan) > 1 else 0,
             collate_fn=loader.collate_fn,
             worker_init_fn=loader.worker_init_fn,
-            # Without one, a loader draws its base seed from the global generator.
+            # Without a generator, a loader draws its base seed from the global one.
             generator=torch.Generator().manual_seed(0),
         )
         for batch in planned:

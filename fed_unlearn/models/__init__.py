@@ -1,4 +1,4 @@
-"""Image classifiers by name; pixel normalisation is always their first layer."""
+"""Image classifiers by name. Their first layer normalises pixels."""
 
 from fed_unlearn.models.build import build_model, checkpoint_parameters, last_linear
 from fed_unlearn.models.networks import AllCNN, Normalize, SmallCNN

@@ -1,4 +1,4 @@
-"""From a model's name to a model with reproducible initial weights."""
+"""Builds a model by name, with reproducible initial weights."""
 
 from __future__ import annotations
 
@@ -33,15 +33,16 @@ def build_model(
     Parameters
     ----------
     name : str
-        ``small-cnn``, ``all-cnn``, ``torchvision:NAME``, or ``package.module:callable``: a callable that takes
+        ``small-cnn``, ``all-cnn``, ``torchvision:NAME``, or ``package.module:callable``. The callable takes
         ``class_count`` and ``image_shape`` by keyword and returns a module.
     class_count : int
         Number of logits.
-    image_shape : (channels, height, width)
+    image_shape : tuple of int
+        Channels, height and width of the images.
     seed : int, default 0
-        The same seed gives the same initial weights; global generators are left alone.
+        The same seed gives the same initial weights. Global generators are not changed.
     parameters : mapping of str to object, optional
-        Passed to the model by keyword; ``-`` and ``_`` mean the same.
+        Passed to the model by keyword. ``-`` and ``_`` mean the same.
 
     Returns
     -------
@@ -53,7 +54,7 @@ def build_model(
     InvalidModelError
         If there is no such model, or it does not map such images to such logits.
     InvalidParameterError
-        If the model does not take a parameter, or not that value of it.
+        If the model does not accept a parameter or its value.
     """
     keywords = {key.replace("-", "_"): value for key, value in (parameters or {}).items()}
     builder = _builder(name)
@@ -72,42 +73,44 @@ def build_model(
 
 
 def checkpoint_parameters(name: str, path: Path) -> dict[str, object]:
-    """Parameters that a model needs to hold a checkpoint, as far as the shapes of its tensors tell them.
+    """Parameters of the model that a checkpoint was saved from, as far as its tensors' shapes determine them.
 
     Parameters
     ----------
     name : str
-        As in :func:`build_model`.
+        Name of the model, as in :func:`build_model`.
     path : Path
         A safetensors file.
 
     Returns
     -------
     dict of str to object
-        For :func:`build_model`. Empty for models that are not built in, and for checkpoints of another model, which
-        :func:`~fed_unlearn.models.load_checkpoint` refuses in words.
+        Parameters for :func:`build_model`. Empty if the model is not built in or the checkpoint is of another model;
+        :func:`~fed_unlearn.models.load_checkpoint` then explains what does not fit.
 
     Raises
     ------
     InvalidModelError
-        If the file is missing or is no safetensors file.
+        If the file is missing or is not a safetensors file.
     """
     shapes = checkpoint_shapes(path)
     return BUILT_IN[name].parameters_from(shapes) if name in BUILT_IN else {}
 
 
 def last_linear(model: nn.Module, name: str | None = None) -> tuple[str, nn.Linear]:
-    """The linear layer that gives the logits.
+    """The linear layer that outputs the logits.
 
     Parameters
     ----------
     model : nn.Module
+        The model.
     name : str, optional
-        The layer's name in ``model.named_modules()``; the last linear layer in that order where none is given.
+        The layer's name in ``model.named_modules()``. If none is given, the last linear layer in that order.
 
     Returns
     -------
     (str, nn.Linear)
+        The layer's name and the layer.
 
     Raises
     ------
@@ -116,13 +119,11 @@ def last_linear(model: nn.Module, name: str | None = None) -> tuple[str, nn.Line
     """
     layers = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear)}
     if not layers:
-        raise InvalidModelError(f"{type(model).__name__} has no nn.Linear; a linear last layer was expected")
+        raise InvalidModelError(f"{type(model).__name__} has no nn.Linear; expected a linear last layer")
     if name is None:
         name = next(reversed(layers))
     if name not in layers:
-        raise InvalidModelError(
-            f"{type(model).__name__} has no nn.Linear of the name {name!r}; it has {', '.join(layers)}"
-        )
+        raise InvalidModelError(f"{type(model).__name__} has no nn.Linear named {name!r}; it has {', '.join(layers)}")
     return name, layers[name]
 
 

@@ -10,25 +10,28 @@ from torch import Tensor, nn
 
 from fed_unlearn.errors import InvalidParameterError
 
-# The grid that SmallCNN pools to, and the longest side of the maps that its last convolution reads.
-POOLED_SIDE = 4
-LAST_MAP_SIDE = 16
-# From here on SmallCNN halves images in its first convolution: most of the work is there.
-LARGE_SIDE = 64
-# Channels of AllCNN's convolutions at full width, before the first stride and after it.
-NARROW, WIDE = 96, 192
+POOLED_SIDE = 4  # side of the grid to which SmallCNN pools
+LAST_MAP_SIDE = 16  # longest side of the maps that SmallCNN's last convolution reads
+LARGE_SIDE = 64  # SmallCNN's first convolution halves images with a longer side, because most of the work is there
+NARROW, WIDE = 96, 192  # channels of AllCNN's convolutions at full width, before the first stride and after it
 
 
 class Normalize(nn.Module):
-    """Pixels in [0, 1] to ``(pixels - mean) / std``.
+    """Map pixels in [0, 1] to ``(pixels - mean) / std``.
 
-    The buffers are not persistent: a checkpoint holds weights only.
+    The buffers are not persistent, so that a checkpoint holds weights only.
 
     Parameters
     ----------
     channels : int
+        Number of channels.
     mean, std : float or sequence of float, default 0.5
-        One value for all channels, or one a channel; ``std`` above 0.
+        One value for all channels, or one for each. ``std`` must be above 0.
+
+    Attributes
+    ----------
+    mean, std : Tensor of shape (1, channels, 1, 1)
+        The values of each channel.
 
     Raises
     ------
@@ -58,24 +61,26 @@ class Normalize(nn.Module):
 class SmallCNN(nn.Module):
     """A CNN without batch statistics, small enough for many clients on one CPU thread.
 
-    Two convolutions for images of up to 32 pixels a side and one more for every doubling, each with
-    GroupNorm and ReLU and all but the last followed by 2x2 max pooling; then pooling to a 4x4 grid and one
-    linear layer. Over 64 pixels the first convolution has stride 2. There is no BatchNorm, whose statistics
-    do not average well over non-IID clients.
+    It has two convolutions for images of up to 32 pixels a side, and one more for every doubling. Each is followed by
+    GroupNorm and ReLU, and all but the last by 2x2 max pooling. Then come pooling to a 4x4 grid and one linear layer.
+    Above 64 pixels the first convolution has stride 2. The statistics of BatchNorm do not average well over non-IID
+    clients, so there is none.
 
     Parameters
     ----------
     class_count : int
-    image_shape : (channels, height, width)
+        Number of logits.
+    image_shape : tuple of int
+        Channels, height and width of the images.
     width : int, default 16
-        Channels of the first convolution; the others have twice as many.
+        Channels of the first convolution. The others have twice as many.
     mean, std : float or sequence of float, default 0.5
-        Pixel normalisation.
+        Pixel normalisation, as in :class:`Normalize`.
 
     Raises
     ------
     InvalidParameterError
-        If no channel is left.
+        If ``width`` is below 1.
     """
 
     def __init__(
@@ -105,18 +110,18 @@ class SmallCNN(nn.Module):
 
     @classmethod
     def parameters_from(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, object]:
-        """Parameters of the network that has tensors of these shapes.
+        """Parameters of the network whose tensors have these shapes.
 
         Parameters
         ----------
         shapes : mapping of str to sequence of int
-            Of a state dict, by name.
+            Shapes of the tensors of a state dict, by name.
 
         Returns
         -------
         dict of str to object
-            ``width``; empty where the shapes are not those of such a network. What leaves no trace in shapes, such as
-            the pixel normalisation, is not told.
+            ``width``. Empty if the shapes are not those of such a network. Shapes do not determine the pixel
+            normalisation.
         """
         first = shapes.get("features.0.weight", ())
         return {"width": first[0]} if len(first) == 4 else {}
@@ -140,24 +145,26 @@ def _convolution(incoming: int, outgoing: int, kernel: int = 3, stride: int = 1)
 class AllCNN(nn.Module):
     """All-CNN with BatchNorm (Springenberg et al., 2015), as the unlearning literature uses it.
 
-    Eight convolutions, two of them with stride 2, global average pooling and a linear layer. The names of
-    the tensors are those of the published unlearning code: ``features.0.0.weight`` to ``classifier.0.bias``.
+    It has eight convolutions, two of them with stride 2, global average pooling and a linear layer. The names of the
+    tensors are those of the published unlearning code: ``features.0.0.weight`` to ``classifier.0.bias``.
 
     Parameters
     ----------
     class_count : int
-    image_shape : (channels, height, width)
+        Number of logits.
+    image_shape : tuple of int
+        Channels, height and width of the images.
     width : float, default 1.0
         Factor on the 96 and 192 channels of the paper.
     dropout : float, default 0.0
-        Rate after the third and the sixth convolution.
+        Dropout rate after the third and the sixth convolution.
     mean, std : float or sequence of float, default 0.5
-        Pixel normalisation.
+        Pixel normalisation, as in :class:`Normalize`.
 
     Raises
     ------
     InvalidParameterError
-        If no channel is left.
+        If ``width`` leaves no channel.
     """
 
     def __init__(
@@ -192,23 +199,14 @@ class AllCNN(nn.Module):
 
     @classmethod
     def parameters_from(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, object]:
-        """Parameters of the network that has tensors of these shapes.
+        """Parameters of the network whose tensors have these shapes, as in :meth:`SmallCNN.parameters_from`.
 
-        Parameters
-        ----------
-        shapes : mapping of str to sequence of int
-            Of a state dict, by name.
-
-        Returns
-        -------
-        dict of str to object
-            ``width``; empty where the shapes are not those of such a network. What leaves no trace in shapes, such as
-            ``dropout`` and the pixel normalisation, is not told.
+        Shapes do not determine ``dropout`` and the pixel normalisation.
         """
         first, last = (shapes.get(name, ()) for name in ("features.0.0.weight", "classifier.0.weight"))
         if len(first) != 4 or len(last) != 2:
             return {}
-        # A factor is cut off to whole channels, so that several give the same network; the roundest comes first.
+        # Numbers of channels are rounded down, so several factors give the same network. The roundest is tried first.
         for width in (last[1] / WIDE, (last[1] + 0.5) / WIDE):
             if (int(NARROW * width), int(WIDE * width)) == (first[0], last[1]):
                 return {"width": width}

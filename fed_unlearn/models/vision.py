@@ -1,4 +1,4 @@
-"""torchvision's classification models, fitted to small images and any number of channels."""
+"""torchvision's classification models, adapted to small images and any number of channels."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ def torchvision_model(
     std: float | Sequence[float] = 0.5,
     **parameters: object,
 ) -> nn.Module:
-    """Build a torchvision model by name, untrained; its tensors keep torchvision's names.
+    """Build an untrained torchvision model by name. Its tensors keep torchvision's names.
 
-    ResNets get a 3x3 stem of stride 1 and no max pooling where the shorter side of the images is
-    under 64 pixels.
+    If the shorter side of the images is below 64 pixels, ResNets get a 3x3 stem of stride 1 without max pooling.
 
     Parameters
     ----------
     name : str
-        As in ``torchvision.models.list_models()``.
+        A name of ``torchvision.models.list_models()``.
     class_count : int
-    image_shape : (channels, height, width)
+        Number of logits.
+    image_shape : tuple of int
+        Channels, height and width of the images.
     mean, std : float or sequence of float, default 0.5
-        Pixel normalisation.
+        Pixel normalisation, as in :class:`~fed_unlearn.models.Normalize`.
     **parameters
-        Passed on to torchvision's builder.
+        Passed to torchvision's builder.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def torchvision_model(
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         network.maxpool = nn.Identity()
     _adapt_channels(network, channels)
-    # A hook rather than a wrapper: state dicts keep torchvision's names, so its checkpoints load.
+    # With a hook instead of a wrapper, state dicts keep torchvision's names, so that its checkpoints load.
     network.add_module("normalize", Normalize(channels, mean, std))
     network.register_forward_pre_hook(_normalize_input)
     return network

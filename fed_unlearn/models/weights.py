@@ -1,9 +1,10 @@
-"""Model weights in safetensors files: written whole or not at all, checked before they are loaded."""
+"""Model weights in safetensors files, which are written completely or not at all and checked before they are loaded."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -21,10 +22,11 @@ def save_checkpoint(
     Parameters
     ----------
     model : nn.Module or mapping of str to Tensor
+        The model, or its state dict.
     path : Path
-        Folders are made; an existing file is replaced in one step.
+        The file. Missing folders are made, and an existing file is replaced in one step.
     metadata : mapping of str to str, optional
-        Kept in the file's header.
+        Written to the file's header.
     """
     state = model.state_dict() if isinstance(model, nn.Module) else model
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in state.items()}
@@ -39,51 +41,35 @@ def save_checkpoint(
 
 
 def checkpoint_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of every tensor in a safetensors file; only its header is read.
+    """Read the shape of every tensor from the header of a safetensors file.
 
     Raises
     ------
     InvalidModelError
-        If the file is missing or is no safetensors file.
+        If the file is missing or is not a safetensors file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InvalidModelError(f"{path}: no such checkpoint; expected a safetensors file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InvalidModelError(
-            f"{path}: not a readable safetensors file ({error}); write one by"
-            " safetensors.torch.save_file(model.state_dict(), PATH)"
-        ) from error
+    with _reading(path), safe_open(path, framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 def load_checkpoint(model: nn.Module, path: Path) -> None:
-    """Load weights into a model in place; on an error the model is as it was.
+    """Load weights into a model in place. If an error is raised, the model is unchanged.
 
     Parameters
     ----------
     model : nn.Module
+        The model.
     path : Path
         A safetensors file with exactly the tensors of ``model.state_dict()``.
 
     Raises
     ------
     InvalidModelError
-        If the file is missing, is no safetensors file, or is of another model: the message names the file,
-        the first tensor that does not fit, and the shapes.
+        If the file is missing, is not a safetensors file, or is of another model. The message names the file, the
+        first tensor that does not fit, and the shapes.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InvalidModelError(f"{path}: no such checkpoint; expected a safetensors file")
-    try:
+    with _reading(path):
         tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InvalidModelError(
-            f"{path}: not a readable safetensors file ({error}); write one by"
-            " safetensors.torch.save_file(model.state_dict(), PATH)"
-        ) from error
     expected = model.state_dict()
     for name, tensor in expected.items():
         if name not in tensors:
@@ -103,3 +89,17 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
             " the checkpoint is of another model"
         )
     model.load_state_dict(tensors)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Name a file that is missing or cannot be read as a safetensors file."""
+    if not Path(path).is_file():
+        raise InvalidModelError(f"{path}: no such checkpoint; expected a safetensors file")
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        raise InvalidModelError(
+            f"{path}: not a readable safetensors file ({error}); write one by"
+            " safetensors.torch.save_file(model.state_dict(), PATH)"
+        ) from error

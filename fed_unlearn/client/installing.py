@@ -1,0 +1,90 @@
+"""Installation of the unlearning actions in a Flower ClientApp."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from torch import nn
+
+from fed_unlearn import protocol
+from fed_unlearn.client.actions import ACTIONS
+from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.task import Task
+
+logger = logging.getLogger("fed_unlearn.client")
+
+
+class _InSession:
+    """The mod that opens a session for every message and stamps the reply.
+
+    It is a class because Ray copies the ClientApp to its workers for every message. A function that is defined inside
+    another function would be copied with everything that it refers to, including the session variable.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._models: dict[str, nn.Module] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_task": self._task, "_models": {}}
+
+    def __call__(self, message: Message, context: Context, call_next: Handler) -> Message:
+        session = ClientSession(self._task, context, self._models, message)
+        token = active_session.set(session)
+        answers = protocol.digest_of(message)
+        try:
+            answer = call_next(message, context)
+            if answer.has_content():
+                protocol.write_stamp(answer, session.stamp(answers))
+            return answer
+        except Exception as error:
+            logger.exception("%s failed", message.metadata.message_type)
+            raise FedUnlearnError(f"{message.metadata.message_type}: {describe(error)}") from None
+        finally:
+            active_session.reset(token)
+
+
+def install(app: ClientApp, task: Task) -> None:
+    """Add the unlearning actions to a Flower ClientApp.
+
+    The app's own ``@app.train()`` and ``@app.evaluate()`` stay, whether they are registered before or after. Their
+    replies carry a stamp with the digest of the client's tombstones.
+
+    Parameters
+    ----------
+    app : ClientApp
+        The app. It must be made with ``ClientApp()``, not with a ``client_fn``.
+    task : Task
+        The user's model, data and training.
+
+    Raises
+    ------
+    FedUnlearnError
+        If the app was made with a ``client_fn``, or has the actions already.
+    """
+    if app._call is not None:
+        raise FedUnlearnError(
+            "the ClientApp was made with a client_fn; unlearning needs the Message API: app = ClientApp() with"
+            " @app.train() and @app.evaluate()"
+        )
+    if protocol.UNLEARN in app._registered_funcs:
+        raise FedUnlearnError("the unlearning actions are installed in this ClientApp already; install them once")
+    _add_mod(app, _InSession(task))
+    for message_type, action in ACTIONS.items():
+        category, name = message_type.split(".")
+        getattr(app, category)(name)(action)
+
+
+def _add_mod(app: ClientApp, mod: Callable[[Message, Context, Handler], Message]) -> None:
+    """Wrap the app's present and future handlers. Flower itself takes mods only when an app is made."""
+
+    def wrapped(handler: Handler) -> Handler:
+        return lambda message, context: mod(message, context, handler)
+
+    for name, handler in app._registered_funcs.items():
+        app._registered_funcs[name] = wrapped(handler)
+    app._mods.insert(0, mod)
