@@ -148,7 +148,7 @@ def test_own_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model = for_digits("own_models:Flat", parameters={"hidden": 6})
     assert last_linear(model) == ("layers.1", model.get_submodule("layers.1"))
     assert last_linear(model, "layers.0")[1].out_features == 6
-    with pytest.raises(InvalidModelError, match=r"no nn.Linear of the name 'head'; it has layers.0, layers.1"):
+    with pytest.raises(InvalidModelError, match=r"no nn.Linear named 'head'; it has layers.0, layers.1"):
         last_linear(model, "head")
     with pytest.raises(InvalidModelError, match=r"Conv2d has no nn\.Linear"):
         last_linear(nn.Conv2d(1, 1, 1))
