@@ -1,6 +1,7 @@
 """The library's own errors. Each message says what was given, what was expected, and what to do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ParamSpec
 
 Arguments = ParamSpec("Arguments")
@@ -56,10 +57,18 @@ class TransitionError(FedUnlearnError, RuntimeError):
     """A status that cannot follow the present one of a forget request."""
 
 
+@contextmanager
+def collected(problems: list[str]) -> Iterator[None]:
+    """Add what an error of the library's, raised inside, says to a list, and go on after it."""
+    try:
+        yield
+    except FedUnlearnError as error:
+        problems.extend(error.problems)
+
+
 def problems_of(check: Callable[Arguments, object], *args: Arguments.args, **kwargs: Arguments.kwargs) -> list[str]:
     """What a check, called with these arguments, finds wrong; empty where it raises no error of the library's."""
-    try:
+    problems: list[str] = []
+    with collected(problems):
         check(*args, **kwargs)
-    except FedUnlearnError as error:
-        return list(error.problems)
-    return []
+    return problems

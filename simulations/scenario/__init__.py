@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from itertools import count
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from fed_unlearn.simulations.scenario.checks import (
-    check_methods,
-    check_open_sections,
-    check_stream,
-    check_timeline,
-    forget_steps,
-)
-from fed_unlearn.simulations.scenario.errors import ScenarioError, first_problem
+from fed_unlearn.errors import problems_of
+from fed_unlearn.simulations.scenario.checks import forget_steps, problems_in
+from fed_unlearn.simulations.scenario.errors import ScenarioError, raise_any, worded_problems
 from fed_unlearn.simulations.scenario.overrides import Table, apply_override
 from fed_unlearn.simulations.scenario.sections import ForgetStep, Scenario, TimelineEntry
 
@@ -27,6 +22,7 @@ __all__ = [
     "ScenarioError",
     "built_in_scenarios",
     "load_scenario",
+    "validate",
 ]
 
 
@@ -56,28 +52,45 @@ def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
     Raises
     ------
     ScenarioError
-        With one line that names file, place, value and what is allowed.
+        With a line for each problem that names file, place, value and what is allowed.
     """
     path, base = _find(name_or_path)
     table = _read(path)
     _make_paths_absolute(table, base)
-    for override in overrides:
-        try:
-            apply_override(table, override)
-        except ValueError as error:
-            raise ScenarioError(f"{path.name}: --set {override!r}: {error}") from None
+    raise_any(_problems_in_overrides(path, table, overrides))
     _make_paths_absolute(table, Path.cwd())
     try:
         scenario = Scenario.model_validate(table)
     except ValidationError as error:
-        raise ScenarioError(f"{path.name}: {first_problem(error)}") from None
+        raise ScenarioError(*(f"{path.name}: {problem}" for problem in worded_problems(error))) from None
     scenario._source_file = path.name
-    check_open_sections(scenario)
-    check_stream(scenario)
-    scenario = _with_ids(scenario)
-    check_timeline(scenario)
-    check_methods(scenario)
-    return scenario
+    raise_any(problems_in(scenario))
+    return _with_ids(scenario)
+
+
+def validate(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
+    """Everything that is wrong with a scenario, as far as it can be said without its data.
+
+    Parameters
+    ----------
+    name_or_path, overrides
+        As :func:`load_scenario` takes them.
+
+    Returns
+    -------
+    list of str
+        A line for each problem; empty where :func:`load_scenario` loads it.
+    """
+    return problems_of(load_scenario, name_or_path, overrides)
+
+
+def _problems_in_overrides(path: Path, table: Table, overrides: Sequence[str]) -> Iterator[str]:
+    """Apply overrides to a table, in place; those that cannot be applied are problems."""
+    for override in overrides:
+        try:
+            apply_override(table, override)
+        except ValueError as error:
+            yield f"{path.name}: --set {override!r}: {error}"
 
 
 def _find(name_or_path: str) -> tuple[Path, Path]:

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
-from fed_unlearn.requests import ScopeKind
-from fed_unlearn.simulations.scenario.errors import Place, scenario_error
+from fed_unlearn.errors import InvalidParameterError, problems_of
+from fed_unlearn.requests import SCOPES, ScopeKind
+from fed_unlearn.simulations.scenario.errors import Place, problem_at
 from fed_unlearn.simulations.scenario.section_types import kebab
 from fed_unlearn.simulations.scenario.sections import ForgetStep, OpenSection, Scenario, TimelineEntry, TrainStep
 
@@ -49,14 +49,16 @@ class LeavingClients:
         return None
 
 
-def check_stream(scenario: Scenario) -> None:
-    """Check the keys of ``[stream]`` against each other.
+def problems_in(scenario: Scenario) -> Iterator[str]:
+    """What is wrong with a scenario whose values are of the right types, a line for each problem."""
+    yield from _problems_in_open_sections(scenario)
+    yield from _problems_in_stream(scenario)
+    yield from _problems_in_timeline(scenario)
+    yield from _problems_with_methods(scenario)
 
-    Raises
-    ------
-    ScenarioError
-        For an order of classes where experiences do not bring classes, and for keys that are nobody's.
-    """
+
+def _problems_in_stream(scenario: Scenario) -> Iterator[str]:
+    """Keys that are nobody's, and an order of classes where experiences do not bring classes."""
     stream = scenario.stream
     if stream is None or not stream.is_built_in:
         return
@@ -65,55 +67,68 @@ def check_stream(scenario: Scenario) -> None:
         own = [field.alias or "" for field in type(stream).model_fields.values()]
         close = difflib.get_close_matches(key, own, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        raise scenario_error(scenario, ("stream", key), f"is not a known key; {hint}allowed are {', '.join(own)}")
+        yield problem_at(scenario, ("stream", key), f"is not a known key; {hint}allowed are {', '.join(own)}")
     if stream.class_order is not None and stream.benchmark != "class-incremental":
         problem = f"was given with benchmark {stream.benchmark!r}; expected none, or 'class-incremental'"
-        raise scenario_error(scenario, ("stream", "class-order"), problem)
+        yield problem_at(scenario, ("stream", "class-order"), problem)
 
 
-def check_timeline(scenario: Scenario) -> None:
-    """Check every entry of the timeline, and that there is something trained to forget from.
-
-    Raises
-    ------
-    ScenarioError
-        At the first entry that cannot be.
-    """
-    ids: dict[str | None, Place] = {}
-    clients = LeavingClients(scenario.clients.count)
-    trained = scenario.model.checkpoint is not None
+def _problems_in_timeline(scenario: Scenario) -> Iterator[str]:
+    """Entries that are none, and those that cannot be served in their order."""
     for index, entry in enumerate(scenario.timeline):
         if (entry.train is None) == (entry.forget is None):
             given = "neither" if entry.train is None else "both"
             problem = f"{given} of train and forget was given; expected exactly one"
-            raise scenario_error(scenario, ("timeline", index), problem)
-        if entry.train is not None:
-            trained = True
-            _check_training(scenario, ("timeline", index, "train"), entry.train, arrived=scenario.arrived_at(index - 1))
-        for place, step in _steps_of(index, entry):
-            if not trained or (scenario.stream is not None and scenario.arrived_at(index) == 0):
-                problem = "nothing was trained before it; put a train entry first or give model.checkpoint"
-                if trained:
-                    problem = "no experience of the stream comes before it; put its train entry first"
-                raise scenario_error(scenario, place, problem)
-            _check_target(scenario, place, step)
-            gone = clients.problem_with(step)
-            if gone is not None:
-                raise scenario_error(scenario, (*place, "client"), gone)
-            if step.id in ids:
-                problem = f"{step.id!r} is the id of {_entry_of(ids[step.id])} too; ids must differ"
-                raise scenario_error(scenario, (*place, "id"), problem)
-            ids[step.id] = place
+            yield problem_at(scenario, ("timeline", index), problem)
+        elif entry.train is not None:
+            arrived = scenario.arrived_at(index - 1)
+            yield from _problems_in_training(scenario, ("timeline", index, "train"), entry.train, arrived)
+    yield from _problem_with_first_request(scenario)
+    yield from _problems_with_targets(scenario)
+    yield from _problems_with_ids(scenario)
+
+
+def _problem_with_first_request(scenario: Scenario) -> Iterator[str]:
+    """Nothing trained to forget from."""
+    place, _ = next(forget_steps(scenario), (None, None))
+    if place is None:
+        return
+    before = scenario.timeline[: int(place[1])]
+    if scenario.model.checkpoint is None and all(entry.train is None for entry in before):
+        problem = "nothing was trained before it; put a train entry first or give model.checkpoint"
+        yield problem_at(scenario, place, problem)
+    elif scenario.stream is not None and scenario.arrived_at(int(place[1])) == 0:
+        yield problem_at(scenario, place, "no experience of the stream comes before it; put its train entry first")
+
+
+def _problems_with_targets(scenario: Scenario) -> Iterator[str]:
+    clients = LeavingClients(scenario.clients.count)
+    for place, step in forget_steps(scenario):
+        if (wrong := _problem_with_target(scenario, step)) is not None:
+            yield problem_at(scenario, (*place, *wrong[0]), wrong[1])
+        elif (gone := clients.problem_with(step)) is not None:
+            yield problem_at(scenario, (*place, "client"), gone)
+
+
+def _problems_with_ids(scenario: Scenario) -> Iterator[str]:
+    places: dict[str, Place] = {}
+    for place, step in forget_steps(scenario):
+        if step.id is None:
+            continue
+        if step.id in places:
+            problem = f"{step.id!r} is the id of {_entry_of(places[step.id])} too; ids must differ"
+            yield problem_at(scenario, (*place, "id"), problem)
+        places[step.id] = place
 
 
 def _entry_of(place: Place) -> str:
     return "timeline" + "".join(f"[{part}]" for part in place if isinstance(part, int))
 
 
-def _check_training(scenario: Scenario, place: Place, step: TrainStep, arrived: int) -> None:
+def _problems_in_training(scenario: Scenario, place: Place, step: TrainStep, arrived: int) -> Iterator[str]:
     if step.rounds == 0 and scenario.model.checkpoint is None:
         problem = "0 was given; expected 1 or more, since there is no model.checkpoint"
-        raise scenario_error(scenario, (*place, "rounds"), problem)
+        yield problem_at(scenario, (*place, "rounds"), problem)
     number, stream = step.experience, scenario.stream
     problem = ""
     if stream is None:
@@ -128,82 +143,69 @@ def _check_training(scenario: Scenario, place: Place, step: TrainStep, arrived: 
     elif number < arrived:
         problem = f'{number} comes after {arrived}; expected experiences in increasing order, or "all" so far'
     if problem:
-        raise scenario_error(scenario, (*place, "experience"), problem)
+        yield problem_at(scenario, (*place, "experience"), problem)
 
 
-def _check_target(scenario: Scenario, place: Place, step: ForgetStep) -> None:
+def _problem_with_target(scenario: Scenario, step: ForgetStep) -> tuple[Place, str] | None:
+    """Why a request names no target that there is, and at which of its keys."""
     by_class = _given({"class": step.class_, "classes": step.classes})
     by_client = _given({"client": step.client, "samples": step.samples, "sample-ids": step.sample_ids})
     if len(by_class) == 2 or (by_class and by_client) or {"samples", "sample-ids"} <= set(by_client):
-        named = " and ".join(by_class + by_client)
-        raise scenario_error(scenario, place, f"{named} were given together; expected {_FORGET_KEYS}")
+        return (), f"{' and '.join(by_class + by_client)} were given together; expected {_FORGET_KEYS}"
     if not by_class and not by_client:
-        raise scenario_error(scenario, place, f"names nothing to forget; expected {_FORGET_KEYS}")
+        return (), f"names nothing to forget; expected {_FORGET_KEYS}"
     if step.of_class is not None and step.samples is None:
-        raise scenario_error(scenario, (*place, "of-class"), "was given without samples; expected both or neither")
+        return ("of-class",), "was given without samples; expected both or neither"
     if by_class:
-        return
-    count = scenario.clients.count
+        return None
     if step.client is None:
-        raise scenario_error(scenario, (*place, "client"), f"is missing; {by_client[0]} are those of one client")
-    if step.client >= count:
-        problem = f"{step.client} is not one of the {count} clients (0..{count - 1})"
-        raise scenario_error(scenario, (*place, "client"), problem)
+        return ("client",), f"is missing; {by_client[0]} are those of one client"
+    if step.client >= (count := scenario.clients.count):
+        return ("client",), f"{step.client} is not one of the {count} clients (0..{count - 1})"
+    return None
 
 
 def _given(values: Mapping[str, object]) -> list[str]:
     return [key for key, value in values.items() if value is not None]
 
 
-def check_methods(scenario: Scenario) -> None:
-    """Check that every method exists, takes its parameters and serves the requests put to it.
+def _problems_with_methods(scenario: Scenario) -> Iterator[str]:
+    """Methods that there are not, that do not take their parameters or do not serve the requests put to them.
 
     Requests for clients are served by methods of the server; those for classes and samples by methods of the holders,
     or by one of the server that serves their scope.
-
-    Raises
-    ------
-    ScenarioError
-        At the first that does not.
     """
-    for name, parameters in scenario.unlearning.parameters.items():
-        _check_parameters(scenario, ("unlearning", "parameters", name), name, parameters)
-    scopes: tuple[ScopeKind, ...] = ("class", "sample", "client")
-    for scope in scopes:
+    own, told = scenario.unlearning.parameters, set[str]()
+    for name, parameters in own.items():
+        for problem in problems_of(_create, name, parameters):
+            told.add(problem)
+            yield problem_at(scenario, ("unlearning", "parameters", name), problem)
+    for scope in SCOPES:
         for number, name in enumerate(scenario.unlearning.escalation.of(scope)):
-            place: Place = ("unlearning", "escalation", scope, number)
-            _check_serves(scenario, place, scope, name, scenario.unlearning.parameters.get(name, {}))
+            for problem in problems_of(_check_serves, scope, name, own.get(name, {})):
+                if problem not in told:
+                    yield problem_at(scenario, ("unlearning", "escalation", scope, number), problem)
     for place, step in forget_steps(scenario):
-        _check_serves(scenario, (*place, "method"), step.scope, *scenario.method_of(step))
+        if _problem_with_target(scenario, step) is None:
+            for problem in problems_of(_check_serves, step.scope, *scenario.method_of(step)):
+                if problem not in told:
+                    yield problem_at(scenario, (*place, "method"), problem)
 
 
-def _check_parameters(scenario: Scenario, place: Place, name: str, parameters: Mapping[str, object]) -> None:
+def _create(name: str, parameters: Mapping[str, object]) -> None:
     from fed_unlearn import methods
+    from fed_unlearn.strategies import server_methods
 
-    try:
-        if _is_of_holders(name):
-            methods.create(name, **parameters)
-        else:
-            from fed_unlearn.strategies import server_methods
-
-            server_methods.create(name, **parameters)
-    except FedUnlearnError as error:
-        raise scenario_error(scenario, place, str(error)) from None
+    (methods if _is_of_holders(name) else server_methods).create(name, **parameters)
 
 
-def _check_serves(
-    scenario: Scenario, place: Place, scope: ScopeKind, name: str, parameters: Mapping[str, object]
-) -> None:
-    try:
-        served = _scopes_served(name)
-    except FedUnlearnError as error:
-        raise scenario_error(scenario, place, str(error)) from None
-    if scope in served:
-        _check_parameters(scenario, place, name, parameters)
+def _check_serves(scope: ScopeKind, name: str, parameters: Mapping[str, object]) -> None:
+    if scope in _scopes_served(name):
+        _create(name, parameters)
         return
     fitting = [other for other in _known_methods() if scope in _scopes_served(other)]
     problem = f"{name!r} does not serve {scope} requests; {' or '.join(fitting) or 'no method'} does"
-    raise scenario_error(scenario, place, problem)
+    raise InvalidParameterError(problem)
 
 
 def _is_of_holders(name: str) -> bool:
@@ -239,18 +241,12 @@ def _methods_of_holders(*, controls: bool) -> list[str]:
     return [name for name, cls in found if set(cls.scopes) - {"client"} and (controls or not cls.is_control)]
 
 
-def check_open_sections(scenario: Scenario) -> None:
-    """Check that a key of ``[clients]`` or ``[model]`` is not a misspelt key of the section itself.
-
-    Raises
-    ------
-    ScenarioError
-        For a key that is all but one of the section's own, such as ``cuont``.
-    """
+def _problems_in_open_sections(scenario: Scenario) -> Iterator[str]:
+    """Keys of ``[clients]`` or ``[model]`` that are all but one of the section's own, such as ``cuont``."""
     sections: dict[str, OpenSection] = {"clients": scenario.clients, "model": scenario.model}
     for name, section in sections.items():
         own = [field.alias or "" for field in type(section).model_fields.values()]
         for key in section.parameters:
             close = difflib.get_close_matches(key, own, n=1, cutoff=0.75)
             if close:
-                raise scenario_error(scenario, (name, key), f"is not a known key; did you mean {close[0]}?")
+                yield problem_at(scenario, (name, key), f"is not a known key; did you mean {close[0]}?")

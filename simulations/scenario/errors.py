@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.scenario.timeline_sections import ONE, SEVERAL
 
 Place = tuple[str | int, ...]
 
 
-class ScenarioError(FedUnlearnError, ValueError):
-    """A scenario that cannot be run as it is written: file, place, value and what is allowed, in one line."""
+class ScenarioError(InvalidParameterError):
+    """A scenario that cannot be run as it is written: a line for each problem."""
 
 
-def scenario_error(scenario: Scenario, place: Place, problem: str) -> ScenarioError:
-    """Error at a place of a scenario's file.
+def problem_at(scenario: Scenario, place: Place, problem: str) -> str:
+    """A problem at a place of a scenario's file, in one line.
 
     Parameters
     ----------
@@ -33,7 +33,24 @@ def scenario_error(scenario: Scenario, place: Place, problem: str) -> ScenarioEr
     problem : str
         What is wrong and what is allowed.
     """
-    return ScenarioError(f"{scenario.source_file}: {written_place(place)}: {problem}")
+    return f"{scenario.source_file}: {written_place(place)}: {problem}"
+
+
+def scenario_error(scenario: Scenario, place: Place, *problems: str) -> ScenarioError:
+    """Error at a place of a scenario's file; see :func:`problem_at`."""
+    return ScenarioError(*(problem_at(scenario, place, problem) for problem in problems))
+
+
+def raise_any(problems: Iterable[str]) -> None:
+    """Raise one error with all problems of a scenario, if there are some.
+
+    Raises
+    ------
+    ScenarioError
+        With a line for each.
+    """
+    if found := list(problems):
+        raise ScenarioError(*found)
 
 
 @contextmanager
@@ -44,7 +61,7 @@ def errors_at(scenario: Scenario, *place: str) -> Iterator[None]:
     except ScenarioError:
         raise
     except FedUnlearnError as error:
-        raise scenario_error(scenario, place, str(error)) from error
+        raise scenario_error(scenario, place, *error.problems) from error
 
 
 def written_place(place: Place) -> str:
@@ -52,13 +69,11 @@ def written_place(place: Place) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
-def first_problem(error: ValidationError) -> str:
-    """The most telling of pydantic's errors as ``PLACE: what is wrong``, and how many more there are."""
+def worded_problems(error: ValidationError) -> list[str]:
+    """Each of pydantic's errors as ``PLACE: what is wrong``; a list that is short of its own bad entries is not one."""
     problems = error.errors(include_url=False)
     telling = [problem for problem in problems if problem["type"] != "too_short"] or problems
-    more = f" (and {len(telling) - 1} more)" if len(telling) > 1 else ""
-    place = _place_in_file(telling[0])
-    return f"{written_place(place)}: {_worded(telling[0], place)}{more}"
+    return [f"{written_place(place)}: {_worded(item, place)}" for item in telling for place in [_place_in_file(item)]]
 
 
 def _place_in_file(problem: ErrorDetails) -> Place:
