@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -53,19 +54,22 @@ def run_command(arguments: list[str]) -> int:
         print(error.format_message())
         return BAD_INPUT
     except click.ClickException as error:
-        return _complain(error.format_message(), BAD_INPUT)
+        return _complain([error.format_message()], BAD_INPUT)
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except FedUnlearnError as error:
         from fed_unlearn.simulations.engines.superlink import EngineError
         from fed_unlearn.simulations.run.results import RunFailedError
 
-        return _complain(str(error), NOT_COMMITTED if isinstance(error, EngineError | RunFailedError) else BAD_INPUT)
+        return _complain(
+            error.problems, NOT_COMMITTED if isinstance(error, EngineError | RunFailedError) else BAD_INPUT
+        )
     return code if isinstance(code, int) else COMMITTED
 
 
-def _complain(message: str, code: int) -> int:
-    print(f"fed-unlearn: {' '.join(message.split())}", file=sys.stderr)
+def _complain(problems: Iterable[str], code: int) -> int:
+    for problem in problems:
+        print(f"fed-unlearn: {' '.join(problem.split())}", file=sys.stderr)
     return code
 
 

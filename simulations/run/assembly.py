@@ -13,6 +13,7 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate
 from fed_unlearn.plan import MEBIBYTE, History, Repair
 from fed_unlearn.requests import SCOPES, ParameterValue
+from fed_unlearn.simulations.scenario.errors import problem_at, raise_any, scenario_error
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
 from fed_unlearn.strategies import Holds, UnlearningPlan, server_methods
@@ -64,22 +65,23 @@ def _new_strategy(
     scenario: Scenario, cls: type[Strategy], parameters: Mapping[str, object], **wrapped: Strategy
 ) -> Strategy:
     expected = inspect.signature(cls).parameters
-    for name, value in parameters.items():
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if name in expected and expected[name].annotation in (int, float) and not is_number:
-            raise InvalidParameterError(
-                f"{scenario.source_file}: training.parameters.{name}: {value!r} was given; expected a number"
-            )
+    raise_any(
+        problem_at(scenario, ("training", "parameters", name), f"{value!r} was given; expected a number")
+        for name, value in parameters.items()
+        if name in expected and expected[name].annotation in (int, float) and not _is_number(value)
+    )
     try:
         inner = cls(**wrapped, **parameters)
         check_supported(inner)
     except InvalidParameterError as error:
-        raise InvalidParameterError(f"{scenario.source_file}: training: {error}") from None
+        raise scenario_error(scenario, ("training",), *error.problems) from None
     except (TypeError, ValueError) as error:
-        raise InvalidParameterError(
-            f"{scenario.source_file}: training.parameters: strategy {cls.__name__}: {error}"
-        ) from None
+        raise scenario_error(scenario, ("training", "parameters"), f"strategy {cls.__name__}: {error}") from None
     return inner
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def new_plan(scenario: Scenario) -> UnlearningPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,12 @@ from flwr.app import ArrayRecord
 from fed_unlearn.data.experiences import class_split
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sources import ImageSource
-from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.errors import InvalidParameterError, collected, problems_of
 from fed_unlearn.models import load_checkpoint
 from fed_unlearn.protocol.arrivals import arriving
 from fed_unlearn.simulations.run.stream import Experiences, benchmark_of, experiences_of
 from fed_unlearn.simulations.scenario.checks import forget_steps
-from fed_unlearn.simulations.scenario.errors import errors_at, scenario_error
+from fed_unlearn.simulations.scenario.errors import errors_at, problem_at, raise_any, scenario_error
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import data_of_client, new_model, source_of
 
@@ -50,20 +51,25 @@ def check_parts(scenario: Scenario) -> Prepared:
     Raises
     ------
     ScenarioError
-        If a part does not fit. The message names the place in the file, the value and what is allowed.
+        With a line for each problem. It names the place in the file, the value and what is allowed.
     """
     with errors_at(scenario, "data", "dataset"):
         source = source_of(scenario.data)
-    check_class_split(scenario, source.class_count)
-    benchmark = benchmark_of(scenario, source) if scenario.stream is not None else None
-    experiences = experiences_of(scenario, source, benchmark) if benchmark is not None else None
-    check_against_data(scenario, source.class_count, experiences)
-    check_clients(scenario, source, experiences)
-    with errors_at(scenario, "model"):
+    problems = problems_of(check_class_split, scenario, source.class_count)
+    benchmark, experiences = None, None
+    if scenario.stream is not None and not problems:
+        with collected(problems):
+            benchmark = benchmark_of(scenario, source)
+            experiences = experiences_of(scenario, source, benchmark)
+    if scenario.stream is None or experiences is not None:
+        problems += problems_of(check_against_data, scenario, source.class_count, experiences)
+        problems += problems_of(check_clients, scenario, source, experiences)
+    with collected(problems), errors_at(scenario, "model"):
         model = new_model(scenario, source)
-    if scenario.model.checkpoint is not None:
-        with errors_at(scenario, "model", "checkpoint"):
-            load_checkpoint(model, Path(scenario.model.checkpoint))
+        if scenario.model.checkpoint is not None:
+            with errors_at(scenario, "model", "checkpoint"):
+                load_checkpoint(model, Path(scenario.model.checkpoint))
+    raise_any(problems)
     return Prepared(scenario, source, ArrayRecord(model.state_dict()), experiences, benchmark)
 
 
@@ -84,8 +90,20 @@ def check_against_data(scenario: Scenario, class_count: int, experiences: Experi
         If the stream does not have an experience that the scenario trains on, if a class does not exist or has not
         arrived, or if fewer than two classes would be left.
     """
-    if experiences is not None:
-        _check_experiences(scenario, len(experiences))
+    of_classes = _problems_with_classes(scenario, class_count, experiences)
+    raise_any([*_problems_with_experiences(scenario, experiences), *of_classes])
+
+
+def _problems_with_experiences(scenario: Scenario, experiences: Experiences | None) -> Iterator[str]:
+    for index, entry in enumerate(scenario.timeline):
+        if experiences is None or entry.train is None or entry.train.experience == "all":
+            continue
+        if entry.train.experience > (number := len(experiences)):
+            problem = f"{entry.train.experience} is not an experience of the stream (1..{number})"
+            yield problem_at(scenario, ("timeline", index, "train", "experience"), problem)
+
+
+def _problems_with_classes(scenario: Scenario, class_count: int, experiences: Experiences | None) -> Iterator[str]:
     forgotten: set[int] = set()
     for place, step in forget_steps(scenario):
         arrived = tuple(range(class_count))
@@ -96,20 +114,14 @@ def check_against_data(scenario: Scenario, class_count: int, experiences: Experi
                 problem = f"{class_id} is not a class of {_short_name(scenario)!r} (0..{class_count - 1})"
                 if class_id < class_count:
                     problem = f"{class_id} has not arrived by then; classes so far are {', '.join(map(str, arrived))}"
-                raise scenario_error(scenario, (*place, "classes" if step.class_ is None else "class"), problem)
-        forgotten |= set(step.class_ids)
-        left = len(set(arrived) - forgotten)
-        if step.scope == "class" and left < 2:
+                yield problem_at(scenario, (*place, "classes" if step.class_ is None else "class"), problem)
+        left = len(set(arrived) - forgotten - set(step.class_ids))
+        if step.scope != "class" or left >= 2:
+            forgotten |= set(step.class_ids)
+        else:
             so_far = "" if len(arrived) == class_count else " that have arrived by then"
             problem = f"leaves {left} of {len(arrived)} classes{so_far}; at least 2 must stay"
-            raise scenario_error(scenario, place, problem)
-
-
-def _check_experiences(scenario: Scenario, number: int) -> None:
-    for index, entry in enumerate(scenario.timeline):
-        if entry.train is not None and entry.train.experience != "all" and entry.train.experience > number:
-            problem = f"{entry.train.experience} is not an experience of the stream (1..{number})"
-            raise scenario_error(scenario, ("timeline", index, "train", "experience"), problem)
+            yield problem_at(scenario, place, problem)
 
 
 def check_class_split(scenario: Scenario, class_count: int) -> None:
@@ -154,6 +166,11 @@ def check_clients(scenario: Scenario, source: ImageSource, experiences: Experien
     ScenarioError
         If the partitioner or one of its parameters is unknown, or a client holds too few samples.
     """
+    _data(scenario, source, 0)
+    raise_any(_problems_with_samples(scenario, source, experiences))
+
+
+def _problems_with_samples(scenario: Scenario, source: ImageSource, experiences: Experiences | None) -> Iterator[str]:
     kept = set(range(source.class_count))
     for place, step in forget_steps(scenario):
         kept -= set(step.class_ids)
@@ -164,16 +181,13 @@ def check_clients(scenario: Scenario, source: ImageSource, experiences: Experien
             data = arriving(data, list(experiences.held(data.train.ids).values()))
         held = data.arrived(scenario.arrived_at(int(place[1]))).of_classes(kept)
         then = " then" if len(kept) < source.class_count or scenario.stream is not None else ""
+        of_class = None if step.of_class is None else len(held.of_classes({step.of_class}))
         problem = f"{step.samples} were given; client {step.client} holds "
-        if step.of_class is not None:
-            of_class = len(held.of_classes({step.of_class}))
-            if step.samples > of_class:
-                problem += f"{of_class} of class {step.of_class}{then}"
-                raise scenario_error(scenario, (*place, "samples"), problem)
-        if step.samples >= len(held):
+        if of_class is not None and step.samples > of_class:
+            yield problem_at(scenario, (*place, "samples"), f"{problem}{of_class} of class {step.of_class}{then}")
+        elif step.samples >= len(held):
             problem += f"{len(held)}{then} and must keep at least one"
-            raise scenario_error(scenario, (*place, "samples"), problem)
-    _data(scenario, source, 0)
+            yield problem_at(scenario, (*place, "samples"), problem)
 
 
 def _data(scenario: Scenario, source: ImageSource, client: int) -> ClientData:

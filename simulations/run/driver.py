@@ -11,7 +11,7 @@ import torch
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
-from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.errors import collected, problems_of
 from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
 from fed_unlearn.simulations.run.data_checks import Prepared, check_parts
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE
@@ -20,6 +20,7 @@ from fed_unlearn.simulations.run.recorder import Recorder
 from fed_unlearn.simulations.run.reporting import RunReport, report_of
 from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients, keep_experiences
+from fed_unlearn.simulations.scenario.errors import errors_at, raise_any
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import training_config
 from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Observer, Train
@@ -40,22 +41,23 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
     Raises
     ------
     FedUnlearnError
-        If the parts do not fit. The message names the place in the file, the value and what is allowed.
+        With a line for each problem. It names the place in the file, the value and what is allowed.
     """
-    prepared = check_parts(scenario)
+    problems: list[str] = []
+    with collected(problems):
+        prepared = check_parts(scenario)
     if oracle and scenario.model.checkpoint is not None:
-        raise InvalidParameterError(
+        problems.append(
             f"{scenario.source_file}: --oracle with model.checkpoint: the model was trained elsewhere, so there is no"
             " training to repeat; leave one of them out"
         )
-    new_inner_strategy(scenario)
+    problems += problems_of(new_inner_strategy, scenario)
     plan = new_plan(scenario)
     for index, steps in scenario.forget_entries():
         for step in steps:
-            try:
+            with collected(problems), errors_at(scenario, "timeline", index, "forget"):
                 plan.parameters_of(scenario.request_of(step))
-            except FedUnlearnError as error:
-                raise InvalidParameterError(f"{scenario.source_file}: timeline[{index}].forget: {error}") from None
+    raise_any(problems)
     return prepared
 
 

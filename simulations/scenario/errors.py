@@ -54,7 +54,7 @@ def raise_any(problems: Iterable[str]) -> None:
 
 
 @contextmanager
-def errors_at(scenario: Scenario, *place: str) -> Iterator[None]:
+def errors_at(scenario: Scenario, *place: str | int) -> Iterator[None]:
     """The library's errors, raised inside, as errors at a place of a scenario's file; those that name one stay."""
     try:
         yield
