@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from fed_unlearn.audits.probe import ProbeResult, probe
-from fed_unlearn.audits.relearning import RelearnResult, relearn
+from fed_unlearn.audits.relearning import RelearnResult, RelearnSettings, relearn
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import EmptySetError
 from fed_unlearn.methods.parts.validation import require
@@ -69,10 +69,7 @@ def depth(
     *,
     seed: int,
     original_accuracy: float = 1.0,
-    learning_rate: float = 3e-3,
-    momentum: float = 0.0,
-    batch_size: int = 64,
-    max_steps: int = 500,
+    settings: RelearnSettings | None = None,
     head: str | None = None,
 ) -> DepthReport:
     """Probe both models and relearn the classes with both, in the same order of batches.
@@ -90,8 +87,8 @@ def depth(
         Of all that is drawn, for both models alike.
     original_accuracy : float in (0, 1], default 1
         Share of D_f that the model had right before it forgot; relearning aims at ``REGAINED_SHARE`` of it.
-    learning_rate, momentum, batch_size, max_steps
-        As in :func:`~fed_unlearn.audits.relearning.relearn`.
+    settings : RelearnSettings, optional
+        Of relearning.
     head : str, optional
         Name of the layer that puts out the logits; the last linear layer or 1x1 convolution where None.
 
@@ -117,10 +114,7 @@ def depth(
                 forget,
                 target_accuracy=REGAINED_SHARE * original_accuracy,
                 generator=seeded_generator(seed, "depth", "relearn"),
-                learning_rate=learning_rate,
-                momentum=momentum,
-                batch_size=batch_size,
-                max_steps=max_steps,
+                settings=settings,
                 classes=classes,
                 head=head,
             ),

@@ -6,8 +6,10 @@ import copy
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,6 +20,30 @@ from fed_unlearn.logits import batch_slices, device_of
 from fed_unlearn.methods.parts.batches import cycle
 from fed_unlearn.methods.parts.checks import check_samples
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.settings import AboveZero, FromOne, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelearnSettings(Settings, prefix="relearn: "):
+    """How a copy is trained on the forget set, and how it is measured.
+
+    Attributes
+    ----------
+    learning_rate, momentum : float
+        Of SGD. Small steps tell models apart that large steps all bring back at once.
+    batch_size : int
+    max_steps : int
+        Bound on the optimizer steps.
+    max_measured : int
+        The accuracy is that on at most so many random samples of the forget set. It is measured after every step, or
+        every few steps where measuring reads far more samples than a step does.
+    """
+
+    learning_rate: AboveZero = 3e-3
+    momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    batch_size: FromOne = 64
+    max_steps: FromOne = 500
+    max_measured: FromOne = 1000
 
 
 @dataclass(frozen=True)
@@ -45,11 +71,7 @@ def relearn(
     *,
     target_accuracy: float,
     generator: torch.Generator,
-    learning_rate: float = 3e-3,
-    momentum: float = 0.0,
-    batch_size: int = 64,
-    max_steps: int = 500,
-    max_measured: int = 1000,
+    settings: RelearnSettings | None = None,
     classes: Collection[int] | None = None,
     head: str | None = None,
 ) -> RelearnResult:
@@ -73,14 +95,8 @@ def relearn(
         The aim: 0.9 times the accuracy of the model before anything was forgotten.
     generator : torch.Generator
         Of the order of batches and of the samples measured; on the CPU.
-    learning_rate, momentum : float
-        Of SGD. Small steps tell models apart that large ones all bring back in one.
-    batch_size : int, default 64
-    max_steps : int, default 500
-        Bound on the steps.
-    max_measured : int, default 1000
-        The accuracy is that on at most so many random samples of the forget set; it is looked at after every step, or
-        every few where it reads far more samples than a step does.
+    settings : RelearnSettings, optional
+        Its defaults where None.
     classes : collection of int, optional
         Whose output biases are reset; the labels of the forget set where None, none where empty. None is where no other
         class is left to go by.
@@ -105,7 +121,8 @@ def relearn(
     UnlearningDivergedError
         If a loss or an output is not a finite number.
     """
-    _check_settings(target_accuracy, learning_rate, momentum, batch_size, max_steps, max_measured)
+    require("target_accuracy", "relearn", target_accuracy, float, above=0, maximum=1)
+    settings = settings or RelearnSettings()
     if len(forget) == 0:
         raise EmptySetError("relearn: the forget set has no sample; at least one was expected")
     student = copy.deepcopy(model).eval()
@@ -115,22 +132,23 @@ def relearn(
     check_samples("relearn", "forget", forget, forget.image_shape, layer.weight.shape[0])
     _lift_masks(layer, forget.labels.unique().tolist() if classes is None else classes)
     parameters = [parameter.requires_grad_(True) for parameter in student.parameters() if parameter.is_floating_point()]
-    optimizer = torch.optim.SGD(parameters, lr=learning_rate, momentum=momentum)
+    optimizer = torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum)
     measured = forget
-    if len(forget) > max_measured:
-        measured = forget.subset(torch.randperm(len(forget), generator=generator)[:max_measured].to(device))
-    interval = max(1, math.ceil(len(measured) / (4 * batch_size)))  # a look costs about as much as the steps before it
-    batches = cycle(forget, batch_size, generator)
+    if len(forget) > settings.max_measured:
+        measured = forget.subset(torch.randperm(len(forget), generator=generator)[: settings.max_measured].to(device))
+    # Measuring costs about as much as the steps before it.
+    interval = max(1, math.ceil(len(measured) / (4 * settings.batch_size)))
+    batches = cycle(forget, settings.batch_size, generator)
     with raw_logits(student, layer) as logits_of:
         accuracy, step = _accuracy(logits_of, measured, 0), 0
-        while accuracy < target_accuracy and step < max_steps:
+        while accuracy < target_accuracy and step < settings.max_steps:
             step += 1
             _, images, labels = next(batches)
             loss = functional.cross_entropy(logits_of(_packed(images)), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            if step % interval == 0 or step == max_steps:
+            if step % interval == 0 or step == settings.max_steps:
                 accuracy = _accuracy(logits_of, measured, step)
     return RelearnResult(step, accuracy >= target_accuracy, accuracy)
 
@@ -162,14 +180,3 @@ def _accuracy(logits_of: Callable[[Tensor], Tensor], samples: Samples, step: int
 
 def _packed(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def _check_settings(
-    target_accuracy: float, learning_rate: float, momentum: float, batch_size: int, max_steps: int, max_measured: int
-) -> None:
-    require("target_accuracy", "relearn", target_accuracy, float, above=0, maximum=1)
-    require("learning_rate", "relearn", learning_rate, float, above=0)
-    require("momentum", "relearn", momentum, float, minimum=0, below=1)
-    require("batch_size", "relearn", batch_size, int, minimum=1)
-    require("max_steps", "relearn", max_steps, int, minimum=1)
-    require("max_measured", "relearn", max_measured, int, minimum=1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from trained_digits import FORGOTTEN, Digits, accuracy, fitted, state_bytes, train_digits, untrained_network
 
-from fed_unlearn.audits.relearning import relearn
+from fed_unlearn.audits.relearning import RelearnSettings, relearn
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.methods import create
@@ -121,8 +121,7 @@ def test_the_steps_are_those_of_softmax_regression_by_hand(target: float) -> Non
         model,
         ImageSet(images, torch.full((20,), 2)),
         target_accuracy=target,
-        learning_rate=0.05,
-        batch_size=20,
+        settings=RelearnSettings(learning_rate=0.05, batch_size=20),
         generator=seeded_generator(0),
     )
     assert found.steps == expected > 5
@@ -147,9 +146,7 @@ def test_statistics_are_frozen(digits: Digits, oracle: nn.Module) -> None:
         oracle,
         digits.forget,
         target_accuracy=1.0,
-        learning_rate=0.01,
-        batch_size=len(digits.forget),
-        max_steps=13,
+        settings=RelearnSettings(learning_rate=0.01, batch_size=len(digits.forget), max_steps=13),
         generator=seeded_generator(0),
     )
     assert found.accuracy == pytest.approx(accuracy_by_hand(oracle, digits.forget, True, 13), abs=0.01)
@@ -162,7 +159,11 @@ def test_it_works_on_a_copy_and_from_its_generator_alone(digits: Digits, oracle:
     before, drawn = state_bytes(model), torch.random.get_rng_state()
     results = [
         relearn(
-            candidate, digits.forget, target_accuracy=1.0, batch_size=8, max_steps=40, generator=seeded_generator(seed)
+            candidate,
+            digits.forget,
+            target_accuracy=1.0,
+            settings=RelearnSettings(batch_size=8, max_steps=40),
+            generator=seeded_generator(seed),
         )
         for candidate, seed in ((model, 0), (model, 0), (oracle, 0), (model, 1), (model, 2))
     ]
@@ -173,7 +174,9 @@ def test_it_works_on_a_copy_and_from_its_generator_alone(digits: Digits, oracle:
 
 
 def test_it_ends_at_its_bound_and_says_so(digits: Digits, oracle: nn.Module) -> None:
-    found = relearn(oracle, digits.forget, target_accuracy=0.9, max_steps=3, generator=seeded_generator(0))
+    found = relearn(
+        oracle, digits.forget, target_accuracy=0.9, settings=RelearnSettings(max_steps=3), generator=seeded_generator(0)
+    )
     assert (found.steps, found.reached) == (3, False) and found.accuracy < 0.9
 
 
@@ -184,8 +187,7 @@ def test_many_samples_are_looked_at_every_few_steps_and_in_part(digits: Digits, 
             digits.forget,
             target_accuracy=0.9,
             generator=seeded_generator(0),
-            batch_size=4,
-            max_measured=measured,
+            settings=RelearnSettings(batch_size=4, max_measured=measured),
         )
         for measured in (16, len(digits.forget), 50)
     )
@@ -197,7 +199,14 @@ def test_many_samples_are_looked_at_every_few_steps_and_in_part(digits: Digits, 
 
 def test_biases_are_reset_for_the_named_classes_only(digits: Digits) -> None:
     masked = masked_by_the_control(digits)
-    kept = relearn(masked, digits.forget, target_accuracy=0.9, classes=(), max_steps=5, generator=seeded_generator(0))
+    kept = relearn(
+        masked,
+        digits.forget,
+        target_accuracy=0.9,
+        classes=(),
+        settings=RelearnSettings(max_steps=5),
+        generator=seeded_generator(0),
+    )
     assert (kept.steps, kept.reached, kept.accuracy) == (5, False, 0.0)
     mixed = ImageSet(
         torch.cat([digits.forget.images, digits.retain.images]), torch.cat([digits.forget.labels, digits.retain.labels])
@@ -211,6 +220,8 @@ def test_bad_settings_and_sets_are_refused(digits: Digits, oracle: nn.Module) ->
         relearn(oracle, digits.forget.of_classes([]), target_accuracy=0.9, generator=seeded_generator(0))
     with pytest.raises(InvalidParameterError, match=r"relearn: target_accuracy = 1\.5 was given"):
         relearn(oracle, digits.forget, target_accuracy=1.5, generator=seeded_generator(0))
+    with pytest.raises(InvalidParameterError, match=r"relearn: momentum = 1\.0; expected a number from 0 below 1"):
+        RelearnSettings(momentum=1.0)
     with pytest.raises(
         InvalidParameterError, match=r"relearn: classes \[12\] were given; the model has outputs 0 to 9"
     ):
@@ -219,4 +230,10 @@ def test_bad_settings_and_sets_are_refused(digits: Digits, oracle: nn.Module) ->
     with pytest.raises(InvalidDataError, match="relearn"):
         relearn(oracle, strangers, target_accuracy=0.9, generator=seeded_generator(0))
     with pytest.raises(UnlearningDivergedError, match="relearn: the outputs are not finite at step"):
-        relearn(oracle, digits.forget, target_accuracy=0.9, learning_rate=1e30, generator=seeded_generator(0))
+        relearn(
+            oracle,
+            digits.forget,
+            target_accuracy=0.9,
+            settings=RelearnSettings(learning_rate=1e30),
+            generator=seeded_generator(0),
+        )
