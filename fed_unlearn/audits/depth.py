@@ -14,13 +14,13 @@ from fed_unlearn.errors import EmptySetError
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.seeding import seeded_generator
 
-# Forgetting is undone where so much of the original's accuracy on D_f is back.
+# Forgetting counts as undone once this share of the original accuracy on D_f is back.
 REGAINED_SHARE = 0.9
 
 
 @dataclass(frozen=True)
 class Depth:
-    """What one model still has of the classes, on its raw outputs and features."""
+    """What one model still knows of the classes, read from its features and its raw outputs."""
 
     probe: ProbeResult
     relearning: RelearnResult
@@ -40,14 +40,14 @@ class DepthReport:
 
     @property
     def probe_ratio(self) -> float | None:
-        """The model's balanced accuracy over the oracle's; near 1 is deep. None where the oracle's is 0."""
+        """The model's balanced accuracy divided by the oracle's; near 1 is deep. None if the oracle's is 0."""
         return _ratio(self.model.probe.balanced_accuracy, self.oracle.probe.balanced_accuracy)
 
     @property
     def relearn_ratio(self) -> float | None:
-        """The model's steps over the oracle's: near 1 is deep, 0 is a mask.
+        """The model's steps divided by the oracle's: near 1 is deep, 0 is a mask.
 
-        Where one of them did not get there its bound on the steps counts; None where neither did, or where the oracle
+        A model that did not reach the target counts with ``max_steps``. None if neither reached it, or if the oracle
         needed no step.
         """
         if not (self.model.relearning.reached or self.oracle.relearning.reached):
@@ -79,18 +79,18 @@ def depth(
     model, oracle : nn.Module
         Neither is changed.
     train, test : ImageSet
-        Of all classes, the forgotten ones included: the probe is trained on ``train`` and judged on ``test``; D_f is
-        what ``train`` has of the classes.
+        Samples of all classes, the forgotten ones included. The probe is trained on ``train`` and judged on ``test``.
+        D_f is the part of ``train`` that is of the forgotten classes.
     classes : collection of int
         The forgotten classes.
     seed : int
-        Of all that is drawn, for both models alike.
+        Of all that is drawn. Both models get the same draws.
     original_accuracy : float in (0, 1], default 1
-        Share of D_f that the model had right before it forgot; relearning aims at ``REGAINED_SHARE`` of it.
+        Share of D_f that the model had right before it forgot. Relearning ends at ``REGAINED_SHARE`` of it.
     settings : RelearnSettings, optional
-        Of relearning.
+        How relearning trains; the defaults if None.
     head : str, optional
-        Name of the layer that puts out the logits; the last linear layer or 1x1 convolution where None.
+        Name of the layer that gives the logits; the last linear layer or 1x1 convolution if None.
 
     Returns
     -------

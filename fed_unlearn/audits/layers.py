@@ -1,4 +1,4 @@
-"""What goes into a model's output layer and what comes out of it, whatever is done to the outputs afterwards."""
+"""The inputs and the raw outputs of a model's output layer, before anything else changes the outputs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ OutputLayer = nn.Linear | nn.Conv2d
 
 
 def output_layer(audit: str, model: nn.Module, samples: Samples, name: str | None = None) -> OutputLayer:
-    """The layer that gives the raw logits: the last linear layer or 1x1 convolution that a forward pass goes through.
+    """The layer that gives the raw logits: the last linear layer or 1x1 convolution of a forward pass.
 
     Parameters
     ----------
     audit : str
-        Whose question it is, for the message.
+        Name of the audit, for error messages.
     model : nn.Module
     samples : Samples
-        At least one; the first is passed through the model.
+        At least one sample. The first is passed through the model.
     name : str, optional
-        The layer's name in ``model.named_modules()``, where it is another one.
+        Name of the layer in ``model.named_modules()``, if it is another one.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def output_layer(audit: str, model: nn.Module, samples: Samples, name: str | Non
 
 @contextmanager
 def raw_logits(model: nn.Module, layer: OutputLayer) -> Iterator[Callable[[Tensor], Tensor]]:
-    """A function from images to the output layer's own outputs, with gradients; masks behind the layer are passed by.
+    """Yield a function from images to the output layer's own outputs, with gradients; later masks do not change them.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def raw_logits(model: nn.Module, layer: OutputLayer) -> Iterator[Callable[[Tenso
 
 
 def penultimate_features(model: nn.Module, samples: Samples, layer: OutputLayer) -> Tensor:
-    """What the output layer reads for every sample, averaged over positions where it reads several.
+    """The inputs of the output layer for every sample, averaged over positions if there are several.
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ def membership_auc(member_histogram: Sequence[int], outsider_histogram: Sequence
     Returns
     -------
     float
-        In [0, 1]; 0.5 means that the attack cannot tell them apart. Samples in one bin count as ties.
+        In [0, 1]; 0.5 means that the attack cannot tell the sides apart. Samples in one bin count as ties.
 
     Raises
     ------
@@ -67,11 +67,11 @@ def membership_interval(
 ) -> tuple[float, float]:
     """Confidence interval of :func:`membership_auc`, from the pooled histograms alone and without any randomness.
 
-    It spans two intervals. One is normal on the scale of the AUC's logit, with the variance of DeLong, DeLong and
-    Clarke-Pearson (Biometrics 1988), exact for the counts, ties counted half: right whatever shapes the two sides have,
-    but too narrow for few members. The other holds every AUC that the measured one does not contradict, with the
-    variance that Hanley and McNeil (Radiology 1982) give for that AUC (Newcombe, Statistics in Medicine 2006, part 2,
-    method 5): right for few samples of like shapes, and it has a width where DeLong's variance is zero.
+    It spans two intervals. The first is normal on the scale of the AUC's logit, with the variance of DeLong, DeLong and
+    Clarke-Pearson (Biometrics 1988), which is exact for the counts and counts ties half. It holds for any shapes of the
+    two sides, but is too narrow for few members. The second holds every AUC that the measured one does not contradict,
+    with the variance that Hanley and McNeil (Radiology 1982) give for that AUC (Newcombe, Statistics in Medicine 2006,
+    part 2, method 5). It holds for few samples of similar shapes, and has a width where DeLong's variance is zero.
 
     Measured coverage of the 95 % interval, 4 to 32 normal members against 20 to 200 normal outsiders, AUCs from 0.5 to
     0.97, 1,000 draws each: at least 0.948 and 0.970 on average; with members half as spread at least 0.956, with
@@ -174,7 +174,7 @@ def membership_auc_interval(
     Parameters
     ----------
     member_losses, outsider_losses : Tensor of shape (n,) and (m,)
-        As there.
+        As in :func:`exact_membership_auc`.
     generator : numpy.random.Generator
         The only source of randomness.
     confidence : float in (0, 1), default 0.95
@@ -189,7 +189,7 @@ def membership_auc_interval(
     Raises
     ------
     EmptySetError, InvalidDataError
-        As there.
+        As in :func:`exact_membership_auc`.
     InvalidParameterError
         If ``confidence`` or ``resamples`` is out of range.
     """

@@ -22,9 +22,9 @@ class Audit:
     Attributes
     ----------
     replies : dict of str to ClientCounts
-        By client. Parts are those of clients that stay; a client that leaves counts for its own request alone.
+        By client. A client that leaves has no parts: it counts for its own request alone.
     failed, silent : dict of str to str
-        Clients that answered otherwise than they should, and those that did not answer, and why.
+        By client, why there are no counts of it: it answered wrongly, or it did not answer.
     """
 
     replies: Mapping[str, ClientCounts]
@@ -53,7 +53,7 @@ class Audit:
         return frozenset(index for index, total in enumerate(counts.total) if not total) if counts else frozenset()
 
     def without_targets(self) -> Audit:
-        """The parts alone, to be compared with later."""
+        """The audit without counts of requests, to compare later audits with."""
         return Audit({client: replace(reply, targets={}) for client, reply in self.replies.items() if reply.parts})
 
     def to_json(self) -> dict[str, object]:
@@ -73,22 +73,22 @@ class Measured:
     Attributes
     ----------
     audit : Audit
-        With all parts, and the requests that figures are wanted of.
+        With all parts. It has the requests too, unless another audit has them.
     forgotten_classes : collection of int
-        Classes of committed requests, and of those that are being served: no part of D_r and D_rt.
+        Classes of committed requests, and of those that are being served. They are no part of D_r and D_rt.
     """
 
     audit: Audit
     forgotten_classes: Collection[int] = field(default_factory=frozenset)
 
     def figures(self, request: ForgetRequest, target: Audit | None = None) -> Figures:
-        """The five figures of a request.
+        """The figures of a request.
 
         Parameters
         ----------
         request : ForgetRequest
         target : Audit, optional
-            Where the request is among the targets, if another audit of the same model has the parts.
+            Another audit of the same model that has the request, if ``audit`` does not have it.
         """
         classes = classes_of(request)
         measured = target or self.audit
@@ -116,15 +116,15 @@ def figures_of(
     Parameters
     ----------
     counts : RequestCounts
-        Of the request, all holders together.
+        Of the request, summed over all holders.
     classes : collection of int
-        That the request names; none for other scopes.
+        The classes that the request names; empty for other scopes.
     left_out : collection of int
         Classes that are no part of D_r and D_rt.
     retain, test : ClassCounts or None
-        Of D_r and of all test samples; None where they were not counted.
+        Of D_r and of all test samples; None if they were not counted.
     class_test : ClassCounts, optional
-        Of the test samples that D_ft is read from, where they are not those of ``test``.
+        Of all test samples, for the figure of D_ft; ``test`` if None.
     """
     of_classes = class_test or test
     return Figures(
@@ -138,13 +138,13 @@ def figures_of(
 
 
 def forget_accuracy(audit: Audit, request: ForgetRequest) -> float | None:
-    """Accuracy on D_f; None where no holder may read it."""
+    """Accuracy on D_f; None if no holder may read it."""
     counts = audit.pooled.targets.get(request.id)
     return counts.hits.value if counts is not None else None
 
 
 def classes_of(request: ForgetRequest) -> tuple[int, ...]:
-    """The classes that a request asks for; none for other scopes."""
+    """The classes that a request names; empty for other scopes."""
     return request.scope.classes if isinstance(request.scope, ClassScope) else ()
 
 
@@ -162,13 +162,13 @@ def check_counts(
     ----------
     reply : ClientCounts
     parts, requests, audits : collection of str
-        What was asked for; ``audits`` of other packages.
+        What was asked for. ``audits`` names audits of other packages.
     class_count : int
 
     Raises
     ------
     ProtocolError
-        If they are such.
+        If the counts are refused.
     """
     are_asked = set(reply.parts) == set(parts) and set(reply.targets) <= set(requests)
     are_asked = are_asked and all(set(counts.extra) <= set(audits) for counts in reply.targets.values())

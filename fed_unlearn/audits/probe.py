@@ -46,24 +46,24 @@ def probe(
 ) -> ProbeResult:
     """Train a linear probe on what the output layer reads, and judge it on other samples (Alain and Bengio, 2017).
 
-    The features of a retrain oracle separate a class that it never saw as well: compare with it, never judge alone.
+    The features of a retrain oracle separate a class that it never saw, too. Compare the result with the oracle's.
 
     Parameters
     ----------
     model : nn.Module
         Never changed; normalisation statistics are frozen and dropout is off.
     train : Samples
-        Both of the classes and of others.
+        Samples of the forgotten classes and of others.
     test : Samples or None
-        Likewise, and none of the samples of ``train``. Where None, a random half of ``train`` is kept for it.
+        Other samples of the same kinds. If None, a random half of ``train`` is used instead.
     classes : collection of int
-        The forgotten classes, taken together against all others.
+        The forgotten classes. The probe tells them together from all others.
     seed : int
-        Of the halves and of the samples chosen.
+        Of the halves and of the chosen samples.
     max_samples : int, default 10000
         At most so many random samples of each part are read.
     head : str, optional
-        Name of the layer that puts out the logits; the last linear layer or 1x1 convolution where None.
+        Name of the layer that gives the logits; the last linear layer or 1x1 convolution if None.
 
     Returns
     -------

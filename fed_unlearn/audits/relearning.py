@@ -1,4 +1,4 @@
-"""How few optimizer steps bring forgotten samples back: what was only hidden is there at once."""
+"""How many optimizer steps bring forgotten samples back; samples that were only hidden need none."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class RelearnResult:
     Attributes
     ----------
     steps : int
-        Optimizer steps until the aim was found met; all that were allowed where it was not.
+        Optimizer steps until the target accuracy was reached; ``max_steps`` if it was not.
     reached : bool
-        Whether the aim was met.
+        Whether the target accuracy was reached.
     accuracy : float
-        Share of the measured samples that were right at the end.
+        Share of the measured samples that were right at the end, in [0, 1].
     """
 
     steps: int
@@ -77,13 +77,14 @@ def relearn(
 ) -> RelearnResult:
     """Train a copy on nothing but the forget set until it is recognised again.
 
-    Masks are lifted first, for they would be taken for depth: an output bias of -10,000 takes SGD longer to climb than
-    anything that was learned. Outputs are read where the output layer gives them, before all that a wrapper does to
-    them, and the biases of the forgotten classes are set to the median of the others', since a class's prior is nothing
-    that was learned of its samples. Weights of the output layer stay: a row that was overwritten looks as deep here as
-    boundary unlearning, and only the probe tells. Hold the figure against that of a retrain oracle, treated alike.
+    Masks are lifted first: SGD climbs an output bias of -10,000 more slowly than it learns anything, so that a mask
+    would look like deep forgetting. Outputs are read directly from the output layer, before a wrapper changes them.
+    The biases of the forgotten classes are set to the median of the others, since a bias says how frequent a class is
+    and nothing of its samples. The weights of the output layer stay. A row that was overwritten therefore looks as deep
+    as boundary unlearning; the probe tells the two apart. Compare the figure with that of a retrain oracle.
 
-    BatchNorm statistics are frozen, dropout is off, and every floating-point parameter is trained, frozen ones too.
+    BatchNorm statistics are frozen and dropout is off. Every floating-point parameter is trained, also one that does
+    not require a gradient in ``model``.
 
     Parameters
     ----------
@@ -92,21 +93,21 @@ def relearn(
     forget : Samples
         D_f.
     target_accuracy : float in (0, 1]
-        The aim: 0.9 times the accuracy of the model before anything was forgotten.
+        Relearning ends here. A usual choice is 0.9 times the accuracy of the model before it forgot.
     generator : torch.Generator
-        Of the order of batches and of the samples measured; on the CPU.
+        Draws the order of the batches and the measured samples; on the CPU.
     settings : RelearnSettings, optional
-        Its defaults where None.
+        The defaults of :class:`RelearnSettings` if None.
     classes : collection of int, optional
-        Whose output biases are reset; the labels of the forget set where None, none where empty. None is where no other
-        class is left to go by.
+        Classes whose output biases are reset: the labels of the forget set if None, no class if empty. No bias is reset
+        if these are all classes of the model.
     head : str, optional
-        Name of the layer that puts out the logits; the last linear layer or 1x1 convolution where None.
+        Name of the layer that gives the logits; the last linear layer or 1x1 convolution if None.
 
     Returns
     -------
     RelearnResult
-        With 0 steps where the copy recognises the samples as soon as masks are lifted.
+        With 0 steps if the copy recognises the samples once masks are lifted.
 
     Raises
     ------

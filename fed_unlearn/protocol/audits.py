@@ -32,7 +32,7 @@ def read_audit(message: Message) -> ClientCounts:
     Raises
     ------
     ProtocolError
-        If they are not such counts.
+        If the counts are malformed.
     """
     parts: dict[str, dict[str, object]] = {}
     targets: dict[str, dict[str, object]] = {}
@@ -55,12 +55,12 @@ def read_audit(message: Message) -> ClientCounts:
 
 
 def write_uncounted(message: Message, audits: Sequence[str]) -> None:
-    """Put on a reply the names of the audits that the client was asked for and did not count: it has none so named."""
+    """Put on a reply the names of the audits that were asked for and that the client cannot count."""
     message.content[_UNCOUNTED_KEY] = ConfigRecord({"audits": json.dumps(list(audits))})
 
 
 def read_uncounted(message: Message) -> tuple[str, ...]:
-    """What :func:`write_uncounted` wrote; nothing where it was not called."""
+    """What :func:`write_uncounted` wrote; empty if it was not called."""
     record = message.content.get(_UNCOUNTED_KEY)
     try:
         return tuple(map(str, json.loads(str(record["audits"])))) if isinstance(record, ConfigRecord) else ()
