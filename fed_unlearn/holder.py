@@ -1,7 +1,7 @@
-"""What whoever holds the samples of a request does with a model: unlearns them, repairs it, counts what it gets right.
+"""The work of the holder of a request's samples: unlearning, guarded repair, and what audits read.
 
-A client of a federation does it when a message asks for it, a training script on one machine when a forget experience
-comes along.
+A client of a federation does it when a message asks for it. A training script on one machine does it when a forget
+experience comes.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def unlearn_samples(
     excluded_classes: Collection[int],
     seed: Sequence[str | int],
 ) -> Outcome:
-    """One turn of a holder: its samples are unlearned by a method.
+    """Unlearn a holder's samples by a method, for one turn.
 
-    A holder of nothing but forgotten samples cannot run a method that needs others: it hands the model back as it is,
-    and guarded repair does the forgetting.
+    A holder without retained samples cannot run a method that needs some. It returns the model unchanged, and guarded
+    repair does the forgetting.
 
     Parameters
     ----------
@@ -44,10 +44,10 @@ def unlearn_samples(
     model : nn.Module
         Never changed.
     forget, retained, validation : ImageSet
-        Half of the validation samples are what the method may read as samples that were never trained on; the gate
-        reads the other half.
+        The method may read half of the validation samples, as samples that were never trained on. The gate reads the
+        other half.
     excluded_classes : collection of int
-        What no forget sample may be taught to be.
+        Classes that no forget sample may be taught to be.
     seed : sequence of str or int
         Parts of the seed of this turn.
     """
@@ -75,25 +75,24 @@ def repair_model(
     guard_margin: float,
     seed: Sequence[str | int],
 ) -> tuple[int, PassCounter]:
-    """One round of guarded repair, in place.
+    """Repair a model in place, for one round.
 
     Parameters
     ----------
     model : nn.Module
     retained : ImageSet
     guards : sequence of Guard
-        What open attempts taught their samples.
+        The labels that open attempts taught to their samples.
     train : callable
     guard_weight, guard_margin
-        As :func:`fed_unlearn.guard.guard_retained` takes them.
+        As in :func:`fed_unlearn.guard.guard_retained`.
     seed : sequence of str or int
         Parts of the seed of this round.
 
     Returns
     -------
     tuple of int and PassCounter
-        Samples that were trained on, guarded ones included, and the passes; the model is as it was where there are
-        none.
+        Number of samples trained on, guarded ones included, and the passes. Without samples the model is unchanged.
     """
     samples = guard_retained(retained, guards, weight=guard_weight, margin=guard_margin)
     if len(samples) == 0:
@@ -103,7 +102,7 @@ def repair_model(
 
 
 def halves(samples: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Two halves with the same classes: what methods may read of validation data, and what the gate alone does."""
+    """Validation samples in two halves with the same classes: what methods may read, and what the gate alone reads."""
     first = _first_half(samples.labels)
     return samples.subset(first.nonzero().flatten()), samples.subset((~first).nonzero().flatten())
 

@@ -1,4 +1,4 @@
-"""Which of a client's samples an instruction speaks of: forget sets, guards, parts of an audit, and what is counted."""
+"""The client's samples that an instruction names: forget sets, guards, parts of an audit, and what audits read."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def observed(
     logits_of: Callable[[ImageSet], Tensor],
     seed: int,
 ) -> Observation:
-    """What the audits of a request read here.
+    """What the audits of a request read at this client.
 
     Parameters
     ----------

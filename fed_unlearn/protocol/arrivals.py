@@ -1,7 +1,7 @@
 """When a client's training samples arrive: what the server tells it of the experiences of a stream.
 
-The server owns the benchmark. With every message that goes to a client's data it sends the ids of that client's own
-training samples, experience by experience, in a ConfigRecord of its own; a client keeps nothing of it.
+The server owns the benchmark. With every message that a client answers by its data, it sends the ids of that client's
+training samples by experience, in a ConfigRecord. The client does not store them.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from fed_unlearn.errors import InvalidParameterError, ProtocolError
 
 ARRIVALS_KEY = "arrivals"
 NEVER = 2**63 - 1
-"""Experience number of samples that come in none: above every number that a message can name."""
+"""Experience number of samples that never arrive: above every number that a message can name."""
 
 _IDS = "sample-ids"
 
 
 def arrivals_record(experiences: Mapping[int, Sequence[str]]) -> ConfigRecord:
-    """The record that tells one client which of its training samples come when.
+    """The record that tells one client which of its training samples arrive in which experience.
 
-    Make it once a client and send it with every message: the ids are one text in it.
+    Make it once for each client, and send it with every message.
 
     Parameters
     ----------
     experiences : mapping of int to sequence of str
-        Sample ids by number of the experience, from 1; experiences that bring this client nothing may be left out.
+        Sample ids by the number of the experience, from 1. Experiences without samples of this client may be left out.
 
     Raises
     ------
     InvalidParameterError
-        If a number is below 1, or a sample stands twice.
+        If a number is below 1, or a sample is named twice.
     """
     if any(number < 1 for number in experiences):
         raise InvalidParameterError(f"arrivals: experience {min(experiences)} was given; expected numbers from 1")
@@ -48,12 +48,12 @@ def arrivals_record(experiences: Mapping[int, Sequence[str]]) -> ConfigRecord:
 
 
 def arrivals_of(message: Message) -> tuple[tuple[str, ...], ...] | None:
-    """What :func:`arrivals_record` tells of each experience, in order; None where the message has no such record.
+    """The sample ids of each experience, in order; None if the message has no record of :func:`arrivals_record`.
 
     Raises
     ------
     ProtocolError
-        If the record is not such a one.
+        If the record is malformed.
     """
     record = message.content.get(ARRIVALS_KEY)
     if record is None:
@@ -78,12 +78,12 @@ def arriving(data: ClientData, experiences: Sequence[Sequence[str]]) -> ClientDa
     ----------
     data : ClientData
     experiences : sequence of sequences of str
-        Ids of its training samples, by experience; those that stand in none never arrive (:data:`NEVER`).
+        Ids of its training samples, by experience. Samples that are not named never arrive (:data:`NEVER`).
 
     Raises
     ------
     ProtocolError
-        If a sample is not one of its training samples: server and client speak of different data.
+        If a sample is not one of the client's training samples: server and client have different data.
     """
     numbers = {sample_id: number for number, part in enumerate(experiences, start=1) for sample_id in part}
     own = [numbers.get(sample_id, NEVER) for sample_id in data.train.ids]
@@ -94,7 +94,7 @@ def arriving(data: ClientData, experiences: Sequence[Sequence[str]]) -> ClientDa
 
 
 def _repeated(parts: Sequence[Sequence[str]]) -> str | None:
-    """A sample that stands in two experiences, or twice in one."""
+    """A sample that is named in two experiences, or twice in one; None if there is none."""
     seen: set[str] = set()
     for part in parts:
         before = len(seen)

@@ -16,7 +16,7 @@ INSTRUCTION_KEY = "instruction"
 
 
 class Instruction(BaseModel):
-    """What the server asks of a client, beside arrays and training configuration."""
+    """What the server asks of a client, in addition to arrays and the training configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,10 +43,10 @@ class Instruction(BaseModel):
 
 
 class Target(BaseModel):
-    """The samples that one request asks for, and which attempt at it this is.
+    """The samples that one request asks for, and the number of the attempt.
 
-    ``sample_ids`` or ``sample_count`` (of ``sample_class``, where that is given) for scope ``"sample"``, ``classes``
-    for scope ``"class"``; everything that the client holds for scope ``"client"``.
+    Scope ``"class"`` has ``classes``. Scope ``"sample"`` has ``sample_ids``, or ``sample_count`` and perhaps
+    ``sample_class``. Scope ``"client"`` asks for everything that the client holds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -73,12 +73,12 @@ class Target(BaseModel):
 
 
 class UnlearnInstruction(Instruction):
-    """``train.unlearn``: take these samples of yours out of training, and unlearn them together by this method.
+    """``train.unlearn``: take these samples out of training, and unlearn them together by this method.
 
     ``step`` counts the holder's turns within one attempt: repair and unlearning alternate for sample requests.
-    ``stronger`` says how often the method's setting is to be made stronger. Without a method nothing is unlearned: the
-    samples are only quarantined. With ``only_if_recognised`` a client none of whose samples is given its own label any
-    more hands the model back as it is.
+    ``stronger`` says how often the method's setting is made stronger. Without a method the samples are quarantined and
+    nothing is unlearned. With ``only_if_recognised`` a client returns the model unchanged if the model recognises none
+    of its samples.
     """
 
     targets: tuple[Target, ...]
@@ -94,7 +94,7 @@ class UnlearnInstruction(Instruction):
 
 
 class RepairInstruction(Instruction):
-    """``train.repair``: train on retained data; holders guard what these attempts taught."""
+    """``train.repair``: train on retained data; holders keep to the labels that these attempts taught."""
 
     guarded: tuple[tuple[str, int], ...]
     guard_weight: int
@@ -116,7 +116,7 @@ class SettleInstruction(Instruction):
 
 
 class IdentifyInstruction(Instruction):
-    """``query.identify``, asked again: what would your tombstone digest be without those of these requests?"""
+    """``query.identify`` with a question: what is the tombstone digest without the tombstones of these requests?"""
 
     without: tuple[str, ...]
 

@@ -14,12 +14,12 @@ _EARLIER_KEY = "earlier"
 
 
 def write_forgotten(message: Message, counts: Mapping[str, int], refused: Mapping[str, str]) -> None:
-    """Put on a reply how many samples each request has here, and which requests cannot be served here and why."""
+    """Put on a reply the number of samples of each request here, and why some requests cannot be served here."""
     message.content[_FORGOTTEN_KEY] = ConfigRecord({"counts": json.dumps(counts), "refused": json.dumps(refused)})
 
 
 def read_forgotten(message: Message) -> tuple[dict[str, int], dict[str, str]] | None:
-    """What :func:`write_forgotten` wrote; None where nothing or something else was."""
+    """What :func:`write_forgotten` wrote; None if there is no such record, or a malformed one."""
     record = message.content.get(_FORGOTTEN_KEY)
     if not isinstance(record, ConfigRecord):
         return None
@@ -33,36 +33,36 @@ def read_forgotten(message: Message) -> tuple[dict[str, int], dict[str, str]] | 
 
 
 def write_earlier_tombstones(message: Message, digest: str) -> None:
-    """Put on a reply the tombstone digest that the client would show without the tombstones of some requests.
+    """Put on a reply the tombstone digest that the client has without the tombstones of some requests.
 
-    On ``train.confirm`` it is the one that it would have shown before it wrote any.
+    On ``train.confirm`` it is the digest from before the client wrote any.
     """
     message.content[_EARLIER_KEY] = ConfigRecord({"tombstones": digest})
 
 
 def read_earlier_tombstones(message: Message) -> str | None:
-    """What :func:`write_earlier_tombstones` wrote; None where nothing was."""
+    """What :func:`write_earlier_tombstones` wrote; None if there is no such record."""
     record = message.content.get(_EARLIER_KEY)
     return str(record.get("tombstones")) if isinstance(record, ConfigRecord) else None
 
 
 class Refusal(BaseModel):
-    """Why a client did not do what was asked, in words that hold nothing of its data."""
+    """Why a client did not do what was asked, without anything about its data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     reason: str
     invalid_request: bool
-    """Whether the request itself cannot be served; else something went wrong in serving it."""
+    """Whether the request itself cannot be served; if False, something went wrong while it was served."""
 
 
 def refuse(message: Message, refusal: Refusal) -> Message:
-    """A client's reply that it did not do what was asked."""
+    """A reply that says that the client did not do what was asked."""
     return Message(RecordDict({_REFUSED: ConfigRecord(refusal.model_dump())}), reply_to=message)
 
 
 def refusal_of(message: Message) -> Refusal | None:
-    """Why a client refused; None where it did not."""
+    """Why a client refused; None if it did not."""
     record = message.content.get(_REFUSED)
     if not isinstance(record, ConfigRecord):
         return None
@@ -73,7 +73,7 @@ def refusal_of(message: Message) -> Refusal | None:
 
 
 def error_of(message: Message) -> str:
-    """Why a client's app failed: the last line of what the runtime says, which may be a whole traceback.
+    """Why a client's app failed: the last line of the runtime's reason, which may be a whole traceback.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What every reply of an installed app says of its client, and which message it answers."""
+"""The stamp of every reply of an installed app: its client, and the message that it answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STAMP_KEY = "fed-unlearn"
 
 
 class Stamp(BaseModel):
-    """What every reply of an installed app says of its client."""
+    """Facts about its client in every reply of an installed app."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,7 +26,7 @@ class Stamp(BaseModel):
     device: str
     cuda_visible_devices: str
     answers: str = ""
-    """Digest of the configuration that is answered: an answer to an older message has another one."""
+    """Digest of the message that is answered; an answer to an older message has another digest."""
 
 
 def write_stamp(message: Message, stamp: Stamp) -> None:
@@ -48,7 +48,7 @@ def read_stamp(message: Message) -> Stamp | None:
 
 
 def digest_of(message: Message) -> str:
-    """Digest of a message's type and configuration: what tells a round's messages from those of any other.
+    """Digest of a message's type and configuration, which differs between the messages of two rounds.
 
     The arrivals of a client are no part of it: they are long, and the same in all messages of a run.
     """
