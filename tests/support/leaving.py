@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -97,6 +99,14 @@ class Departure:
         )
         answers = grid.ask(protocol.UNLEARN, protocol.content(quarantine, pack(self.served)), TIMEOUT, [LEAVING])
         assert list(answers.replies) == [LEAVING]
+
+    def copied_to(self, folder: Path) -> Departure:
+        """The same training with files of its own, as another process would open it."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        copied = copy.copy(self)
+        copied.folder = folder
+        copied.federation = copied._open()
+        return copied
 
     @property
     def task(self) -> DigitsTask:

@@ -31,12 +31,6 @@ from fed_unlearn.strategies.server_methods.ascent_and_recovery import reference_
 from fed_unlearn.strategies.server_methods.fedosd import orthogonal_part, without_return
 from fed_unlearn.strategies.training.history import HistoryStore
 
-
-@pytest.fixture
-def departure(tmp_path: Path) -> Departure:
-    return Departure(tmp_path, rounds=3)
-
-
 # ---------------------------------------------------------------- FedEraser
 
 
