@@ -13,10 +13,11 @@ from flwr.serverapp.strategy import Strategy
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.protocol.arrivals import arrived_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.durable import DurableState
-from fed_unlearn.strategies.inner.kinds import aggregates_repair, privacy_wrapper
+from fed_unlearn.strategies.inner.kinds import InnerKind
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
 from fed_unlearn.strategies.state import ServedModel
@@ -71,6 +72,8 @@ class CallContext:
     ----------
     inner : Strategy
         The wrapped strategy.
+    kind : InnerKind
+        What kind of strategy it is.
     ledger : Ledger
         Requests, clients, and the digest of the served model.
     checkpoints : CheckpointStore
@@ -98,6 +101,7 @@ class CallContext:
     """
 
     inner: Strategy
+    kind: InnerKind
     ledger: Ledger
     checkpoints: CheckpointStore
     state: DurableState
@@ -113,19 +117,14 @@ class CallContext:
     result: UnlearningResult = field(default_factory=UnlearningResult)
 
     @property
-    def is_private(self) -> bool:
-        """Whether every round goes through a differential-privacy wrapper."""
-        return privacy_wrapper(self.inner) is not None
-
-    @property
-    def trusts_clients(self) -> bool:
-        """Whether the inner strategy takes every client's model as it is, and does not bound changes by itself."""
-        return not aggregates_repair(self.inner)
-
-    @property
     def repair_config(self) -> ConfigRecord:
         """The configuration of the last training round, as the plan changes it for repair."""
         return ConfigRecord({**self.served.train_config, **self.plan.repair_config})
+
+    @property
+    def arrived(self) -> int:
+        """Number of training experiences whose samples are there already; 0 for all."""
+        return arrived_of(self.served.train_config)
 
     def tell(self, kind: EventKind, text: str, request: ForgetRequest | None = None) -> None:
         """Say what happens to a request, to the log and to the observer."""

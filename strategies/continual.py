@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fed_unlearn.arrays import Arrays, pack, unpack
+from fed_unlearn.arrays import pack
 from fed_unlearn.checkpoints import CheckpointStore
-from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.protocol.arrivals import arrivals_record
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.exchange import DeviceUse
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.context import CallContext, Observer
 from fed_unlearn.strategies.durable import DurableState
-from fed_unlearn.strategies.inner.kinds import privacy_wrapper, proximal_term
-from fed_unlearn.strategies.inner.state import check_supported, reset_server_state
+from fed_unlearn.strategies.inner.delegation import DelegatingStrategy
+from fed_unlearn.strategies.inner.kinds import check_supported, kind_of
+from fed_unlearn.strategies.inner.state import reset_server_state
+from fed_unlearn.strategies.learning import Learning
 from fed_unlearn.strategies.outcomes import OracleOutcome, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
-from fed_unlearn.strategies.serving.relapse import is_look_due
-from fed_unlearn.strategies.session import Session
+from fed_unlearn.strategies.serving.service import RequestService
 from fed_unlearn.strategies.state import OpenTraining, ServedModel
 from fed_unlearn.strategies.timeline import Forget, LedgerView, Step, Train, next_step, trainings
 from fed_unlearn.strategies.training.experience import TrainingExperience
@@ -38,7 +37,7 @@ from fed_unlearn.strategies.training.trainer import EvaluateFunction, serving_tr
 logger = logging.getLogger("fed_unlearn.strategies")
 
 
-class ContinualUnlearning(Strategy):
+class ContinualUnlearning(DelegatingStrategy):
     """Wraps a Flower strategy, and serves forget requests between its training rounds.
 
     Parameters
@@ -100,6 +99,7 @@ class ContinualUnlearning(Strategy):
         check_supported(inner)
         self.arrivals = {client: arrivals_record(experiences) for client, experiences in (arrivals or {}).items()}
         self.inner = inner
+        self._kind = kind_of(inner)
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         self.gate = gate or Gate()
         self.plan = plan or UnlearningPlan()
@@ -163,14 +163,18 @@ class ContinualUnlearning(Strategy):
         context = self._context(grid, initial_arrays, timeout)
         open_training = self.state.load_training()
         if train_config is not None and open_training is None and self.state.open_work() is None:
-            context.served.train_config = ConfigRecord({**train_config, **proximal_term(self.inner)})
-        session = Session.of(context)
+            context.served.train_config = ConfigRecord({**train_config, **context.kind.proximal})
+        service = RequestService(context)
+        service.identify_clients()
         try:
             if open_training is None or open_training.done == 0:
-                session.service.serve_pending()
+                service.serve_pending()
             if num_rounds or open_training is not None:
-                training = open_training or self._new_training(num_rounds, train_config)
-                session.learning.run(self._experience(context, training, evaluate_config, evaluate_fn))
+                training = open_training or OpenTraining.after(self.state.experiences(), num_rounds, train_config)
+                config = evaluate_config if evaluate_config is not None else ConfigRecord()
+                trainer, every = serving_trainer(context), self.evaluate_every
+                experience = TrainingExperience(context, trainer, training, config, every, evaluate_fn)
+                Learning(context, service).run(experience)
         except BaseException:
             self.served = None  # half-changed; the next call goes on from what is written down
             reset_server_state(self.inner)
@@ -221,7 +225,7 @@ class ContinualUnlearning(Strategy):
         FedUnlearnError
             If there is no model to start from, or no client has ever said who it is.
         """
-        whole, at_start = UnlearningResult(), self._view()
+        whole, at_start = UnlearningResult(), LedgerView.of(self.state, self.ledger)
         step = next_step(timeline, None, at_start, at_start)
         submitted = 0
         while step is not None:
@@ -229,7 +233,7 @@ class ContinualUnlearning(Strategy):
             submitted = step.index + 1
             result = self._take(step, grid, initial_arrays, timeout, evaluate_fn)
             whole.include(result)
-            now = self._view()
+            now = LedgerView.of(self.state, self.ledger)
             if step.index < len(timeline) and trainings(timeline, step.index) > now.finished:
                 whole.complete = False
                 logger.warning("entry %d of the timeline stays open; run it again to go on with it", step.index + 1)
@@ -240,7 +244,7 @@ class ContinualUnlearning(Strategy):
         else:
             self._submit_until(timeline, submitted, len(timeline))
         if not whole.arrays:
-            whole.arrays = pack(self._served_model(initial_arrays).arrays)
+            whole.arrays = pack(self._serve(initial_arrays).arrays)
         return whole
 
     def outcome(self, request_id: str) -> RequestOutcome | None:
@@ -277,32 +281,8 @@ class ContinualUnlearning(Strategy):
     ) -> dict[str, OracleOutcome]:
         """As :meth:`retrain_oracle`, for several requests that were served together: one training, one audit."""
         context = self._context(grid, None, timeout)
-        Session.of(context)
+        RequestService(context).identify_clients()
         return train_oracles(context, [self.ledger.entry(request_id).request for request_id in request_ids])
-
-    # ------------------------------------------------------------------ Flower's Strategy: the inner one's hooks
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """The inner strategy's."""
-        return self.inner.configure_train(server_round, arrays, config, grid)
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """The inner strategy's."""
-        return self.inner.aggregate_train(server_round, replies)
-
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """The inner strategy's."""
-        return self.inner.configure_evaluate(server_round, arrays, config, grid)
-
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
-        """The inner strategy's."""
-        return self.inner.aggregate_evaluate(server_round, replies)
 
     def summary(self) -> None:
         """Log the configuration, the inner strategy's included."""
@@ -313,41 +293,22 @@ class ContinualUnlearning(Strategy):
 
     def _context(self, grid: Grid, initial_arrays: ArrayRecord | None, timeout: float) -> CallContext:
         plan, folder = self.plan, self.ledger.path.parent / "history"
-        keeps = plan.history_every and privacy_wrapper(self.inner) is None
+        keeps = plan.history_every and not self._kind.is_private
         return CallContext(
             inner=self.inner,
+            kind=self._kind,
             ledger=self.ledger,
             checkpoints=self.checkpoints,
             state=self.state,
             gate=self.gate,
             plan=plan,
-            served=self._served_model(initial_arrays),
+            served=self._serve(initial_arrays),
             grid=EligibleGrid(grid, retries=plan.retries, backoff_seconds=plan.backoff_seconds, arrivals=self.arrivals),
             timeout=timeout,
             history=HistoryStore(folder, every=plan.history_every, max_bytes=plan.history_bytes) if keeps else None,
             seed=self.seed,
             noise_seed=self.noise_seed,
             observer=self.observer,
-        )
-
-    def _experience(
-        self,
-        context: CallContext,
-        training: OpenTraining,
-        evaluate_config: ConfigRecord | None,
-        evaluate_fn: EvaluateFunction | None,
-    ) -> TrainingExperience:
-        config = evaluate_config if evaluate_config is not None else ConfigRecord()
-        return TrainingExperience(context, serving_trainer(context), training, config, self.evaluate_every, evaluate_fn)
-
-    def _new_training(self, rounds: int, train_config: ConfigRecord | None) -> OpenTraining:
-        experiences = self.state.experiences()
-        return OpenTraining(
-            name=f"train:{len(experiences) + 1}",
-            first=sum(experience.rounds for experience in experiences),
-            rounds=rounds,
-            done=0,
-            config=train_config if train_config is not None else ConfigRecord(),
         )
 
     def _take(
@@ -363,7 +324,7 @@ class ContinualUnlearning(Strategy):
         if train is None:
             return self.start(grid, initial_arrays, 0, timeout, step.repair_config)
         if not train.rounds and self.state.load_training() is None:
-            self.state.finish_training(self._new_training(0, train.train_config))
+            self.state.finish_training(OpenTraining.after(self.state.experiences(), 0, train.train_config))
         configs = train.train_config, train.evaluate_config
         return self.start(grid, initial_arrays, train.rounds, timeout, *configs, evaluate_fn)
 
@@ -372,45 +333,8 @@ class ContinualUnlearning(Strategy):
             for request in entry.requests if isinstance(entry, Forget) else ():
                 self.submit(request)
 
-    def _view(self) -> LedgerView:
-        resting = (Status.WAITING, Status.HELD)
-        return LedgerView(
-            finished=len(self.state.experiences()),
-            training_is_open=self.state.load_training() is not None,
-            known=frozenset(entry.id for entry in self.ledger.entries()),
-            open=frozenset(self.ledger.open_ids()),
-            is_amid_requests=self.state.open_work() is not None
-            or any(entry.status not in resting for entry in self.ledger.pending()),
-            is_look_due=is_look_due(self.ledger),
-        )
-
-    def _served_model(self, initial_arrays: ArrayRecord | None) -> ServedModel:
+    def _serve(self, initial_arrays: ArrayRecord | None) -> ServedModel:
         """The model that serves: that of an earlier call, else the ledger's, else the given one."""
-        if self.served is not None:
-            return self.served
-        served = self.state.load_served()
-        if served is not None:
-            if initial_arrays is not None:
-                logger.info("the ledger's model is served; initial_arrays are not used")
-                served.arrays = _ordered(served.arrays, initial_arrays, self.ledger.path)
-            self.state.load_inner()
-            self.served = served
-            return served
-        if initial_arrays is None:
-            raise FedUnlearnError("there is no model to start from: give initial_arrays, or a ledger that has a model")
-        self.served = ServedModel(unpack(initial_arrays))
-        digest = self.checkpoints.save(self.served.arrays)
-        with self.ledger.transaction():
-            self.ledger.accept_model(digest, "initial")
-            self.state.save_initial(digest)
+        if self.served is None:
+            self.served = self.state.serve(initial_arrays)
         return self.served
-
-
-def _ordered(arrays: Arrays, reference: ArrayRecord, ledger: Path) -> Arrays:
-    """The ledger's model in the order of the given one: Flower's strategies go by position."""
-    shapes = {name: tuple(array.shape) for name, array in reference.items()}
-    if {name: value.shape for name, value in arrays.items()} != shapes:
-        raise InvalidModelError(
-            f"{ledger}: its model has other arrays than initial_arrays; give it a ledger of its own"
-        )
-    return {name: arrays[name] for name in shapes}

@@ -6,13 +6,15 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
+from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 
-from fed_unlearn.arrays import Arrays
+from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.checkpoints import CheckpointStore
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.records import StoredConfig, decode, encode
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
@@ -110,6 +112,32 @@ class DurableState:
         return ServedModel(
             arrays, record.audit, record.first_audit, record.update_norm, record.train_config, record.repair_rounds
         )
+
+    def serve(self, initial_arrays: ArrayRecord | None) -> ServedModel:
+        """The model that serves, with the inner strategy's state: the ledger's, or the given one on a new ledger.
+
+        Raises
+        ------
+        FedUnlearnError
+            If there is neither.
+        InvalidModelError
+            If the ledger's model has other arrays than the given one.
+        """
+        served = self.load_served()
+        if served is not None:
+            if initial_arrays is not None:
+                logger.info("the ledger's model is served; initial_arrays are not used")
+                served.arrays = _ordered(served.arrays, initial_arrays, self._ledger.path)
+            self.load_inner()
+            return served
+        if initial_arrays is None:
+            raise FedUnlearnError("there is no model to start from: give initial_arrays, or a ledger that has a model")
+        served = ServedModel(unpack(initial_arrays))
+        digest = self._checkpoints.save(served.arrays)
+        with self._ledger.transaction():
+            self._ledger.accept_model(digest, "initial")
+            self.save_initial(digest)
+        return served
 
     def save_served(self, served: ServedModel) -> None:
         """Write what is known of the served model; the ledger itself says which model it is."""
@@ -264,3 +292,13 @@ def split(arrays: Arrays, names: Sequence[str]) -> dict[str, Arrays]:
         index, _, name = key.partition("/")
         groups[names[int(index)]][name] = value
     return groups
+
+
+def _ordered(arrays: Arrays, reference: ArrayRecord, ledger: Path) -> Arrays:
+    """The ledger's model in the order of the given one: Flower's strategies go by position."""
+    shapes = {name: tuple(array.shape) for name, array in reference.items()}
+    if {name: value.shape for name, value in arrays.items()} != shapes:
+        raise InvalidModelError(
+            f"{ledger}: its model has other arrays than initial_arrays; give it a ledger of its own"
+        )
+    return {name: arrays[name] for name in shapes}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.gate import Verdict
+from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
-from fed_unlearn.strategies.serving.figures import Measuring
 from fed_unlearn.strategies.serving.relapse import owe_look
 from fed_unlearn.strategies.serving.service import RequestService
 from fed_unlearn.strategies.training.experience import TrainingExperience
@@ -97,10 +97,10 @@ class Learning:
                 with context.ledger.transaction():
                     context.state.finish_training(training)
             return True
-        measuring = Measuring(context)
+        auditor = Auditor(context)
         try:
-            audit = measuring.audit_of(training.arrays)
-            measuring.keep_comparable(audit)
+            audit = auditor.audit_committed(training.arrays)
+            auditor.keep_comparable(audit)
         except NobodyAnsweredError as error:
             logger.warning("%s is not served yet: %s", training.name, error)
             return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -41,12 +41,6 @@ class ServedModel:
     train_config: ConfigRecord = field(default_factory=ConfigRecord)
     repair_rounds: int = 0
 
-    @property
-    def arrived(self) -> int:
-        """Number of training experiences whose samples are there already; 0 for all."""
-        value = self.train_config.get("arrived", 0)
-        return value if isinstance(value, int) else 0
-
 
 @dataclass
 class OpenTraining:
@@ -72,6 +66,17 @@ class OpenTraining:
     done: int
     config: ConfigRecord
     arrays: Arrays | None = None
+
+    @classmethod
+    def after(cls, experiences: Sequence[Experience], rounds: int, config: ConfigRecord | None) -> OpenTraining:
+        """The experience that follows others, before its first round."""
+        return cls(
+            name=f"train:{len(experiences) + 1}",
+            first=sum(experience.rounds for experience in experiences),
+            rounds=rounds,
+            done=0,
+            config=config if config is not None else ConfigRecord(),
+        )
 
 
 @dataclass(frozen=True)

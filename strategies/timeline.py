@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord
 
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.durable import DurableState
+from fed_unlearn.strategies.serving.relapse import is_look_due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,20 @@ class LedgerView:
     open: frozenset[str] = frozenset()
     is_amid_requests: bool = False
     is_look_due: bool = False
+
+    @classmethod
+    def of(cls, state: DurableState, ledger: Ledger) -> LedgerView:
+        """The view of a ledger as it is now."""
+        resting = (Status.WAITING, Status.HELD)
+        return cls(
+            finished=len(state.experiences()),
+            training_is_open=state.load_training() is not None,
+            known=frozenset(entry.id for entry in ledger.entries()),
+            open=frozenset(ledger.open_ids()),
+            is_amid_requests=state.open_work() is not None
+            or any(entry.status not in resting for entry in ledger.pending()),
+            is_look_due=is_look_due(ledger),
+        )
 
 
 @dataclass(frozen=True)

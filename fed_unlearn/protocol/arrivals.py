@@ -71,6 +71,12 @@ def arrivals_of(message: Message) -> tuple[tuple[str, ...], ...] | None:
     return tuple(tuple(part) for part in ids)
 
 
+def arrived_of(config: ConfigRecord) -> int:
+    """How many experiences have arrived, by a training configuration; 0 for all."""
+    value = config.get("arrived", 0)
+    return value if isinstance(value, int) else 0
+
+
 def arriving(data: ClientData, experiences: Sequence[Sequence[str]]) -> ClientData:
     """A client's data with its training samples in experiences.
 

@@ -17,8 +17,7 @@ from fed_unlearn.simulations.scenario.errors import problem_at, raise_any, scena
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
 from fed_unlearn.strategies import Holds, UnlearningPlan, server_methods
-from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, why_class_refused
-from fed_unlearn.strategies.inner.state import check_supported
+from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, check_supported, why_class_refused
 
 
 def new_inner_strategy(scenario: Scenario) -> Strategy:

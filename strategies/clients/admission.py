@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,7 @@ from flwr.app import Message, RecordDict
 
 from fed_unlearn import protocol
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.strategies.clients.exchange import Exchange
-from fed_unlearn.strategies.clients.roster import Roster, client_order
+from fed_unlearn.strategies.clients.exchange import Exchange, Roster, client_order
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -100,7 +100,8 @@ class Identification:
         """What nodes say of themselves; those that answer with an error are asked again."""
         replies: dict[int, Message] = {}
         asked = list(nodes)
-        for _ in self.exchange.tries():
+        for pause in self.exchange.pauses:
+            time.sleep(pause)
             messages = [Message(RecordDict(), node, protocol.IDENTIFY) for node in asked]
             for reply in self.exchange.send(messages, self.timeout):
                 replies[reply.metadata.src_node_id] = reply

@@ -6,15 +6,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flwr.app import ArrayRecord, Message
+from flwr.app import Message
 
 from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.audits.base import extra_audits
 from fed_unlearn.audits.counts import ALL_PARTS, ClientCounts, Part
 from fed_unlearn.audits.pooled import Audit, check_counts
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.grid import EligibleGrid, NobodyAnsweredError
+from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.context import CallContext
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -25,38 +27,54 @@ class Auditor:
 
     Attributes
     ----------
-    grid : EligibleGrid
-    timeout : float
-        Seconds.
-    retain_limit : int
-        At most so many retained training samples of each client are read; 0 for all.
-    seed : int
+    context : CallContext
+        What the call works with.
     """
 
-    grid: EligibleGrid
-    timeout: float
-    retain_limit: int
-    seed: int
+    context: CallContext
+
+    def audit_committed(self, arrays: Arrays) -> Audit:
+        """Audit of a model, with all committed requests.
+
+        Raises
+        ------
+        NobodyAnsweredError
+            If no client answers.
+        """
+        return self.audit(arrays, [entry.request for entry in self.context.ledger.committed()])
+
+    def keep_comparable(self, audit: Audit) -> None:
+        """Audit the served model anew where no client that answers now did so before: nothing could be compared.
+
+        Raises
+        ------
+        NobodyAnsweredError
+            If no client answers.
+        """
+        served = self.context.served
+        if served.audit is not None and not set(served.audit.replies) & set(audit.replies):
+            served.audit = self.audit_committed(served.arrays).without_targets()
 
     def audit(
         self,
-        arrays: ArrayRecord,
+        arrays: Arrays,
         requests: Sequence[ForgetRequest] = (),
         parts: tuple[Part, ...] = ALL_PARTS,
         *,
-        arrived: int = 0,
+        arrived: int | None = None,
     ) -> Audit:
         """Counts of a model.
 
         Parameters
         ----------
-        arrays : ArrayRecord
+        arrays : dict of ndarray
+            The model.
         requests : sequence of ForgetRequest
-            Those whose forget sets are to be measured too.
+            Requests whose forget sets are measured too.
         parts : tuple of str
             Which of ``"retain"``, ``"validation"`` and ``"test"``.
-        arrived : int
-            Training experiences whose samples are there already; 0 for all.
+        arrived : int, optional
+            Number of training experiences whose samples are there already; that of the served model by default.
 
         Raises
         ------
@@ -66,20 +84,20 @@ class Auditor:
         instruction = protocol.AuditInstruction(
             parts=parts,
             targets=tuple(protocol.Target.of(request) for request in requests),
-            retain_limit=self.retain_limit,
-            seed=self.seed,
-            arrived=arrived,
+            retain_limit=self.context.plan.retain_limit,
+            seed=self.context.seed,
+            arrived=self.context.arrived if arrived is None else arrived,
             audits=extra_audits() if requests else (),
         )
-        content = protocol.content(instruction, arrays)
-        answers = self.grid.ask(protocol.AUDIT, content, self.timeout)
+        content = protocol.content(instruction, pack(arrays))
+        answers = self.context.grid.ask(protocol.AUDIT, content, self.context.timeout)
         replies, failed = self._read(answers.replies, instruction)
         failed.update({**answers.failed, **answers.refused})
         if not replies:
             raise NobodyAnsweredError("no client answered evaluate.audit; their logs say why")
-        leaving = self.grid.reachable_leavers()
+        leaving = self.context.grid.reachable_leavers()
         if requests and leaving:
-            of_leaving = self.grid.ask(protocol.AUDIT, content, self.timeout, leaving)
+            of_leaving = self.context.grid.ask(protocol.AUDIT, content, self.context.timeout, leaving)
             for client, reply in self._read(of_leaving.replies, instruction, replies)[0].items():
                 replies[client] = replace(reply, parts={})
         return Audit(replies, failed, answers.silent)
@@ -103,12 +121,12 @@ class Auditor:
                     parts=instruction.parts,
                     requests=asked,
                     audits=instruction.audits,
-                    class_count=self.grid.roster.class_count,
+                    class_count=self.context.grid.roster.class_count,
                 )
                 pooled = _added(pooled, reply)
                 replies[client] = reply
             except ProtocolError as error:
-                self.grid.leave_out(client, str(error))
+                self.context.grid.leave_out(client, str(error))
                 failed[client] = f"client {client}: {error}"
         for audit in instruction.audits:
             without = [client for client in replies if audit in protocol.read_uncounted(messages[client])]

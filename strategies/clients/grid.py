@@ -15,8 +15,7 @@ from flwr.supercore.run import Run
 from fed_unlearn import protocol
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.strategies.clients.admission import Identification, NobodyThereError, StampCheck
-from fed_unlearn.strategies.clients.exchange import DeviceUse, Exchange, Traffic
-from fed_unlearn.strategies.clients.roster import Answers, Roster, client_order
+from fed_unlearn.strategies.clients.exchange import Answers, DeviceUse, Exchange, Roster, Traffic
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -143,8 +142,9 @@ class EligibleGrid(Grid):
         for client in contents:
             if client not in nodes:
                 answers.silent[client] = f"client {client} is not reachable"
-        asked = [client for client in sorted(contents, key=client_order) if client in nodes]
-        for _ in self._exchange.tries():
+        asked = in_order = [client for client in nodes if client in contents]  # the roster is sorted by client
+        for pause in self._exchange.pauses:
+            time.sleep(pause)
             messages = [Message(contents[client], nodes[client], message_type) for client in asked]
             again = self._sort_answers(asked, self.send_and_receive(messages, timeout=timeout), message_type, answers)
             if not again:
@@ -153,7 +153,7 @@ class EligibleGrid(Grid):
         for reason in (*answers.refused.values(), *answers.failed.values(), *answers.silent.values()):
             logger.warning("%s: %s", message_type, reason)
         return Answers(
-            dict(sorted(answers.replies.items(), key=lambda item: client_order(item[0]))),
+            {client: answers.replies[client] for client in in_order if client in answers.replies},
             answers.refused,
             answers.failed,
             answers.silent,

@@ -10,12 +10,11 @@ from flwr.app import Message, RecordDict
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, pack, weighted_average
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.clients.exchange import Answers
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply
-from fed_unlearn.strategies.clients.roster import Answers
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_through
-from fed_unlearn.strategies.inner.kinds import minimum_replies
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Rounds:
             guard_margin=repair.guard_margin,
             seed=context.seed,
             round=context.served.repair_rounds,
-            arrived=context.served.arrived,
+            arrived=context.arrived,
         )
         content = protocol.content(instruction, pack(base), context.repair_config)
         answers = context.grid.ask(protocol.REPAIR, content, context.timeout)
@@ -161,8 +160,8 @@ class Rounds:
         if not local.models:
             return base
         context, inner = self.context, self.context.inner
-        few = len(local.models) < minimum_replies(inner)
-        if not context.trusts_clients and (context.is_private or purpose == "repair" or not few):
+        few = len(local.models) < context.kind.minimum_replies
+        if not context.kind.trusts_clients and (context.kind.is_private or purpose == "repair" or not few):
             return aggregate_through(
                 inner,
                 base,

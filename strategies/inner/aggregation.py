@@ -18,7 +18,6 @@ from fed_unlearn.strategies.inner.floating_view import FloatingView
 from fed_unlearn.strategies.inner.kinds import (
     PRIVACY_WRAPPERS,
     PrivacyWrapper,
-    layers,
     minimum_replies,
     privacy_wrapper,
     weight_key,
@@ -31,6 +30,7 @@ from fed_unlearn.strategies.inner.privacy import (
     register_release,
     topped_up,
 )
+from fed_unlearn.strategies.inner.state import layers
 
 _SCALES_IN_PLACE = (*PRIVACY_WRAPPERS, flower.QFedAvg)
 

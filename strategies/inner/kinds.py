@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.strategies.inner.state import layers, remember_construction
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -33,8 +35,30 @@ _CLIENT_SIDE_PRIVACY = (
 _OPTS_IN = "aggregates_repair"
 
 
+def check_supported(inner: Strategy) -> None:
+    """Refuse a strategy whose aggregation would be meaningless in unlearning, and say why.
+
+    Every strategy of Flower is accepted but those named below, and so are their subclasses and strategies of the
+    user's own; of the latter the log says how they are treated.
+
+    Parameters
+    ----------
+    inner : Strategy
+        As it was constructed: what it holds now is what a reset goes back to.
+
+    Raises
+    ------
+    InvalidParameterError
+        For gradient boosted trees, for differential privacy whose clipping happens at the clients or whose noise does
+        not fit the aggregation that it is added to, for a strategy that is wrapped already, and for parameters that
+        leave nothing to aggregate.
+    """
+    check_kind(inner)
+    remember_construction(inner)
+
+
 def check_kind(inner: Strategy) -> None:
-    """Refuse what :func:`~fed_unlearn.strategies.inner.state.check_supported` refuses."""
+    """Refuse what :func:`~fed_unlearn.strategies.inner.kinds.check_supported` refuses."""
     if not isinstance(inner, Strategy):
         given = inner.__name__ if isinstance(inner, type) else type(inner).__name__
         raise InvalidParameterError(f"{given} was given as the strategy; expected an instance of a Flower Strategy")
@@ -44,20 +68,6 @@ def check_kind(inner: Strategy) -> None:
             raise InvalidParameterError(f"strategy {type(layer).__name__} cannot be wrapped: {reason}")
     for layer in layers(inner):
         _say_how_treated(layer)
-
-
-def layers(inner: Strategy) -> Iterator[Strategy]:
-    """A strategy, and those that it wraps, outermost first."""
-    yield from paths(inner).values()
-
-
-def paths(inner: Strategy, prefix: str = "") -> dict[str, Strategy]:
-    """A strategy by the empty name, and those that it wraps by ``strategy.``, ``strategy.strategy.`` and so on."""
-    found = {prefix: inner}
-    for name, value in vars(inner).items():
-        if isinstance(value, Strategy) and value is not inner:
-            found.update(paths(value, f"{prefix}{name}."))
-    return found
 
 
 def innermost(inner: Strategy) -> Strategy:
@@ -86,12 +96,6 @@ def weight_key(inner: Strategy) -> str | None:
     """Name of the metric that weights replies; None where the strategy, one of the user's own, has none."""
     key = getattr(innermost(inner), "weighted_by_key", None)
     return key if isinstance(key, str) else None
-
-
-def proximal_term(inner: Strategy) -> dict[str, float]:
-    """What FedProx adds to the clients' training configuration; nothing for other strategies."""
-    strategy = innermost(inner)
-    return {"proximal-mu": strategy.proximal_mu} if isinstance(strategy, flower.FedProx) else {}
 
 
 def minimum_replies(inner: Strategy) -> int:
@@ -158,3 +162,40 @@ def _say_how_treated(layer: Strategy) -> None:
         )
     if isinstance(layer, PRIVACY_WRAPPERS) and layer.noise_multiplier == 0:
         logger.warning("strategy %s adds no noise: noise_multiplier = 0 gives no differential privacy", name)
+
+
+@dataclass(frozen=True)
+class InnerKind:
+    """What kind of strategy is wrapped, as far as serving requests depends on it.
+
+    Attributes
+    ----------
+    is_private : bool
+        Whether every round goes through a differential-privacy wrapper.
+    trusts_clients : bool
+        Whether the strategy takes every client's model as it is, and does not bound changes by itself.
+    minimum_replies : int
+        As :func:`minimum_replies` gives it.
+    min_available_nodes : int
+        Number of nodes that the strategy waits for.
+    proximal : mapping of str to float
+        What FedProx adds to the clients' training configuration; nothing for other strategies.
+    """
+
+    is_private: bool
+    trusts_clients: bool
+    minimum_replies: int
+    min_available_nodes: int
+    proximal: Mapping[str, float]
+
+
+def kind_of(inner: Strategy) -> InnerKind:
+    """The kind of a strategy."""
+    strategy = innermost(inner)
+    return InnerKind(
+        is_private=privacy_wrapper(inner) is not None,
+        trusts_clients=not aggregates_repair(inner),
+        minimum_replies=minimum_replies(inner),
+        min_available_nodes=int(getattr(strategy, "min_available_nodes", 1)),
+        proximal={"proximal-mu": strategy.proximal_mu} if isinstance(strategy, flower.FedProx) else {},
+    )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from flwr.serverapp.strategy import Strategy
 
-from fed_unlearn.strategies.inner.kinds import layers
+from fed_unlearn.strategies.inner.state import layers
 
 _MINIMA = ("min_available_nodes", "min_train_nodes", "min_evaluate_nodes")
 

@@ -10,7 +10,7 @@ import copy
 import inspect
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
 from typing import Any, Literal
 
@@ -24,7 +24,6 @@ from pydantic import BaseModel, ConfigDict
 
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.strategies.inner.kinds import check_kind, layers, paths
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -62,31 +61,27 @@ class _Layout(BaseModel):
     names: tuple[int | str, ...]
 
 
-def check_supported(inner: Strategy) -> None:
-    """Refuse a strategy whose aggregation would be meaningless in unlearning, and say why.
+def layers(inner: Strategy) -> Iterator[Strategy]:
+    """A strategy, and those that it wraps, outermost first."""
+    yield from paths(inner).values()
 
-    Every strategy of Flower is accepted but those named below, and so are their subclasses and strategies of the
-    user's own; of the latter the log says how they are treated.
 
-    Parameters
-    ----------
-    inner : Strategy
-        As it was constructed: what it holds now is what a reset goes back to.
-
-    Raises
-    ------
-    InvalidParameterError
-        For gradient boosted trees, for differential privacy whose clipping happens at the clients or whose noise does
-        not fit the aggregation that it is added to, for a strategy that is wrapped already, and for parameters that
-        leave nothing to aggregate.
-    """
-    check_kind(inner)
-    remember_construction(inner)
+def paths(inner: Strategy, prefix: str = "") -> dict[str, Strategy]:
+    """A strategy by the empty name, and those that it wraps by ``strategy.``, ``strategy.strategy.`` and so on."""
+    found = {prefix: inner}
+    for name, value in vars(inner).items():
+        if isinstance(value, Strategy) and value is not inner:
+            found.update(paths(value, f"{prefix}{name}."))
+    return found
 
 
 def remember_construction(inner: Strategy) -> None:
     """Note what a strategy holds now as what it holds without any state; does nothing the second time."""
-    for layer in layers(inner):
+    _remember(layers(inner))
+
+
+def _remember(inner_layers: Iterable[Strategy]) -> None:
+    for layer in inner_layers:
         if _AT_CONSTRUCTION not in vars(layer):
             held = {
                 name: copy.deepcopy(value) if _is_state(value) else _Marker.NO_STATE

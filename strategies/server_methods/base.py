@@ -12,6 +12,7 @@ from flwr.app import ConfigRecord
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.methods.base import Scope
+from fed_unlearn.protocol.arrivals import arrived_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.state import Experience, MethodState
 
@@ -81,8 +82,7 @@ class ServerWork:
     @property
     def arrived(self) -> int:
         """Training experiences whose samples are there already; 0 for all."""
-        value = self.train_config.get("arrived", 0)
-        return value if isinstance(value, int) else 0
+        return arrived_of(self.train_config)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import median
 from typing import ClassVar
 
@@ -74,12 +75,12 @@ class Order:
     stronger: int
     excluded_classes: tuple[int, ...]
 
-    @property
+    @cached_property
     def ids(self) -> tuple[str, ...]:
         """Ids of the requests."""
         return tuple(request.id for request in self.requests)
 
-    @property
+    @cached_property
     def scope(self) -> str:
         """Scope of all requests."""
         return self.requests[0].scope.kind
@@ -95,6 +96,8 @@ class Attempt(ABC):
         What the call works with.
     order : Order
         What is tried.
+    requests : tuple of ForgetRequest
+        Requests that are still tried; some may turn out not to be served as they were put.
     candidate : dict of ndarray
         The model so far; at first the served one.
     step, repair_rounds : int
@@ -113,6 +116,7 @@ class Attempt(ABC):
 
     context: CallContext
     order: Order
+    requests: tuple[ForgetRequest, ...] = field(init=False)
     candidate: Arrays = field(init=False)
     step: int = field(default=0, init=False)
     repair_rounds: int = field(default=0, init=False)
@@ -121,7 +125,7 @@ class Attempt(ABC):
     away: dict[str, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        self.candidate = self.context.served.arrays
+        self.requests, self.candidate = self.order.requests, self.context.served.arrays
         self.rounds = Rounds(self.context)
 
     @abstractmethod
@@ -137,11 +141,6 @@ class Attempt(ABC):
         HoldersAwayError
             If holders did not answer, and nothing can be done without them.
         """
-
-    @property
-    def requests(self) -> tuple[ForgetRequest, ...]:
-        """Requests that are still tried; some may have turned out not to be served as they were put."""
-        return tuple(request for request in self.order.requests if request.id not in self.refused)
 
     def repair(self) -> None:
         """One repair round, guarded at the holders."""
@@ -207,13 +206,12 @@ class Attempt(ABC):
             excluded_classes=self.order.excluded_classes,
             only_if_recognised=only_if_recognised,
             seed=self.context.seed,
-            arrived=self.context.served.arrived,
+            arrived=self.context.arrived,
         )
-        asked = self.requests
-        models = self.rounds.unlearn(asked, self.candidate, instruction, self.order.number, clients)
+        models = self.rounds.unlearn(self.requests, self.candidate, instruction, self.order.number, clients)
         self.step += 1
         if self.order.number == 1 and self.step == 1:
-            self.refused.update(models.refused)
+            self._refuse(models.refused)
         elif models.refused:  # what was served before cannot be impossible: some client says what is not so
             raise HoldersFailedError("; ".join(models.refused.values()), tuple(models.refused))
         for request_id, counts in models.counts.items():
@@ -223,15 +221,18 @@ class Attempt(ABC):
             self._check_holders()
         return models
 
+    def _refuse(self, reasons: Mapping[str, str]) -> None:
+        self.refused.update(reasons)
+        self.requests = tuple(request for request in self.requests if request.id not in self.refused)
+
     def _check_answers(self, models: ClientModels) -> None:
         failed = {client: reason for client, reason in models.failed.items() if self._may_hold(client)}
-        requests = self.requests
         if failed:
-            named = tuple(request.id for request in requests if client_of(request) in (None, *failed))
+            named = tuple(request.id for request in self.requests if client_of(request) in (None, *failed))
             raise HoldersFailedError("; ".join(failed.values()), named)
         if not models.silent:
             return
-        named = tuple(request.id for request in requests if client_of(request) in models.silent)
+        named = tuple(request.id for request in self.requests if client_of(request) in models.silent)
         if named and self.order.scope == "sample":
             raise HoldersAwayError("; ".join(models.silent.values()), named)
         away = {client: reason for client, reason in models.silent.items() if self._may_hold(client)}
@@ -256,8 +257,7 @@ class Attempt(ABC):
                 f"no reachable client holds a sample of {without[0].target()}; clients {', '.join(sorted(away))} may"
             )
             raise HoldersAwayError(reason, tuple(request.id for request in without))
-        for request in without:
-            self.refused[request.id] = f"no reachable client holds a sample of {request.target()}"
+        self._refuse({request.id: f"no reachable client holds a sample of {request.target()}" for request in without})
         if not self.requests:
             raise RequestRejectedError("; ".join(dict.fromkeys(self.refused.values())))
 
@@ -269,7 +269,7 @@ class Attempt(ABC):
     def _aggregated(self, base: Arrays, models: ClientModels, purpose: str, number: int) -> Arrays:
         """The aggregate of a round; changes are bounded where training has told what is usual."""
         usual = self.context.served.update_norm
-        factor = self.context.plan.max_norm_factor if self.context.trusts_clients else 1.0
+        factor = self.context.plan.max_norm_factor if self.context.kind.trusts_clients else 1.0
         try:
             return self.rounds.aggregate(base, models, purpose, number, None if usual is None else usual * factor)
         except AggregationFailedError as error:

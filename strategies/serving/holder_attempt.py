@@ -66,7 +66,7 @@ class HolderAttempt(Attempt):
         return sum(client_of(request) == client for request in self.requests)
 
     def _moved(self, models: ClientModels, changes: Mapping[str, Arrays], bounds: Mapping[str, float]) -> Arrays:
-        if self.context.is_private:
+        if self.context.kind.is_private:
             return self._aggregated(self.candidate, models, "unlearn", self._round_number)
         moved = self.candidate
         for client, change in changes.items():

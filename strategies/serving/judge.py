@@ -1,4 +1,4 @@
-"""From audits to the gate's evidence, and to a verdict on each request that was served together."""
+"""From audits to figures and to a verdict on each request that was served together."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.evidence import evidence_of
-from fed_unlearn.audits.pooled import Audit, classes_of, forget_accuracy
+from fed_unlearn.audits.pooled import Audit, Measured, classes_of, forget_accuracy
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.requests import ForgetRequest, ScopeKind
+from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.outcomes import RequestProgress
 from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 from fed_unlearn.strategies.serving.attempt import Attempt
@@ -46,6 +48,63 @@ class Judgement:
     def repairs(self) -> bool:
         """Whether the candidate is to be repaired once more."""
         return any(decision.verdict is Verdict.REPAIR for decision in self.decisions.values())
+
+
+Progress = Mapping[str, RequestProgress]
+"""By request."""
+
+
+def audit_candidate(attempt: Attempt) -> Audit:
+    """Audit of an attempt's candidate, with its requests and all committed ones.
+
+    Raises
+    ------
+    NobodyAnsweredError
+        If no client answers.
+    HoldersAwayError, HoldersFailedError
+        If no holder of one of its requests says how well its samples are forgotten.
+    """
+    context, order = attempt.context, attempt.order
+    context.tell("audit", "audit of the candidate", order.requests[0])
+    earlier = [entry.request for entry in context.ledger.committed() if entry.id not in order.ids]
+    auditor = Auditor(context)
+    audit = auditor.audit(attempt.candidate, [*earlier, *attempt.requests])
+    auditor.keep_comparable(audit)
+    attempt.check_audited(audit.replies, audit.failed, audit.silent)
+    return audit
+
+
+def note_before(attempt: Attempt, progress: Progress) -> None:
+    """Note the figures of the served model; what a class request does not change comes from its last audit."""
+    requests = [request for request in attempt.requests if progress[request.id].before is None]
+    if not requests:
+        return
+    served, auditor = attempt.context.served, Auditor(attempt.context)
+    forgotten = attempt.context.ledger.forgotten_classes()
+    if served.audit is not None and attempt.order.scope == "class":
+        target = auditor.audit(served.arrays, requests, ("test",))
+        measured = Measured(served.audit, forgotten)
+    else:
+        target = auditor.audit(served.arrays, requests)
+        measured = Measured(target, forgotten)
+        if served.audit is None:
+            served.audit = target.without_targets()
+    for request in requests:
+        progress[request.id].before = measured.figures(request, target)
+
+
+def note_candidate(attempt: Attempt, progress: Progress, audit: Audit, *, is_last: bool = False) -> None:
+    """Note the figures of the candidate: after its first unlearn round, and when the gate decides on it.
+
+    The former are kept over further attempts.
+    """
+    measured = Measured(audit, {*attempt.context.ledger.forgotten_classes(), *attempt.order.excluded_classes})
+    for request in attempt.requests:
+        known = progress[request.id]
+        figures = measured.figures(request)
+        known.unlearned = known.unlearned or figures
+        if is_last:
+            known.after = figures
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from fed_unlearn.audits.pooled import Audit, classes_of, forget_accuracy
 from fed_unlearn.ledger import Fact, Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.outcomes import RelapseRow
-from fed_unlearn.strategies.serving.figures import Measuring
 from fed_unlearn.strategies.serving.judge import Judge
 
 _EVENT = "relapse-audit"
@@ -50,7 +50,7 @@ class RelapseWatch:
             return
         if audit is None:
             try:
-                audit = Measuring(self.context).audit_of(self.context.served.arrays)
+                audit = Auditor(self.context).audit_committed(self.context.served.arrays)
             except NobodyAnsweredError as error:
                 logger.warning("after %s: %s; relapse is looked for the next time", after, error)
                 return

@@ -13,7 +13,7 @@ from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
-from fed_unlearn.strategies.clients.roster import client_order
+from fed_unlearn.strategies.clients.exchange import client_order
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.plan import is_server_method
 

@@ -26,7 +26,7 @@ class ServerAttempt(Attempt):
         self._ask_holders(None)
         work, method = self._work(), self._method()
         reason = method.cannot_serve(work)
-        if self.context.is_private and not method.is_retraining:
+        if self.context.kind.is_private and not method.is_retraining:
             reason = "its rounds would go past the noise of the differential-privacy wrapper; 'retrain' goes through it"
         if reason is not None:
             raise MethodUnfitError(f"{self.order.method}: {reason}")

@@ -24,12 +24,17 @@ from fed_unlearn.strategies.serving.attempt import (
     Order,
     RequestRejectedError,
 )
+from fed_unlearn.strategies.serving.attendance import Presence, Tombstones, Withdrawals, leaving_clients
 from fed_unlearn.strategies.serving.commit import Conclusion, Endings
-from fed_unlearn.strategies.serving.debts import Tombstones, Withdrawals
-from fed_unlearn.strategies.serving.figures import Measuring, Progress
 from fed_unlearn.strategies.serving.holder_attempt import HolderAttempt
-from fed_unlearn.strategies.serving.judge import Judge, Judgement
-from fed_unlearn.strategies.serving.presence import Presence
+from fed_unlearn.strategies.serving.judge import (
+    Judge,
+    Judgement,
+    Progress,
+    audit_candidate,
+    note_before,
+    note_candidate,
+)
 from fed_unlearn.strategies.serving.relapse import RelapseWatch
 from fed_unlearn.strategies.serving.schedule import Batch, PlacedRequest, Placement, Scheduler
 from fed_unlearn.strategies.serving.server_attempt import MethodUnfitError, ServerAttempt
@@ -46,22 +51,31 @@ class RequestService:
     ----------
     context : CallContext
         What the call works with.
-    presence : Presence
-        Identifies clients that have come.
     watch : RelapseWatch
         Looks at all committed requests.
     """
 
     context: CallContext
-    presence: Presence
-    watch: RelapseWatch
+    watch: RelapseWatch = field(init=False)
     _deferred: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
+        self.watch = RelapseWatch(self.context)
+        self._presence = Presence(self.context)
         self._endings = Endings(self.context, self.watch)
         self._withdrawals = Withdrawals(self.context)
-        self._measuring = Measuring(self.context)
         self._judge = Judge(self.context.gate, self.context.plan)
+
+    def identify_clients(self) -> None:
+        """Wait for as many nodes as the wrapped strategy asks for, and learn who is there.
+
+        Raises
+        ------
+        NobodyThereError
+            If no node can say which client it is, and none ever could.
+        """
+        self.context.grid.roster.leaving = leaving_clients(self.context.ledger)
+        self._presence.identify(self.context.kind.min_available_nodes)
 
     def serve_pending(self) -> None:
         """Take every pending request as far as it goes now: to its end, or to where it has to wait."""
@@ -87,7 +101,7 @@ class RequestService:
 
     def refresh(self) -> None:
         """Look for clients that have come, make up for looks that are due, and have clients write what they owe."""
-        self.presence.refresh()
+        self._presence.refresh()
         self.watch.catch_up()
         for client in Tombstones(self.context).settle_debts():
             self.watch.look(f"tombstones:{client}", None, may_reopen=True)
@@ -151,7 +165,7 @@ class RequestService:
         conclusion = Conclusion()
         try:
             attempt.unlearn()
-            self._measuring.note_before(attempt, progress)
+            note_before(attempt, progress)
             conclusion = self._mend(attempt, progress)
         except RequestRejectedError:
             pass
@@ -209,18 +223,18 @@ class RequestService:
         plan, ledger, number = self.context.plan, self.context.ledger, attempt.order.number
         planned = {"class": plan.repair_rounds, "sample": plan.alternations}.get(attempt.order.scope, 0)
         if planned and attempt.repairs_by_plan:
-            self._measuring.note_candidate(attempt, progress, self._measuring.audit(attempt))
+            note_candidate(attempt, progress, audit_candidate(attempt))
             for _ in range(planned):
                 self._repair(attempt)
         while True:
             ids = [request.id for request in attempt.requests]
             ledger.advance_all(ids, Status.AUDITING, attempt=number)
-            audit = self._measuring.audit(attempt)
+            audit = audit_candidate(attempt)
             left = {name: self._methods_left(name) for name in ids}
             judgement = self._judge.judge(attempt, audit, ledger.forgotten_classes(), left)
             for name, decision in judgement.decisions.items():
                 logger.info("request %s: %s: %s", name, decision.verdict.value, decision.reason or "all met")
-            self._measuring.note_candidate(attempt, progress, audit, is_last=not judgement.repairs)
+            note_candidate(attempt, progress, audit, is_last=not judgement.repairs)
             if not judgement.repairs:
                 return _conclusion(judgement, audit)
             reasons = "; ".join(dict.fromkeys(item.reason for item in judgement.decisions.values() if item.reason))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from fed_unlearn.arrays import pack
 from fed_unlearn.audits.pooled import Measured
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.protocol.arrivals import arrived_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.context import CallContext, Event
@@ -49,9 +49,7 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
         arrays = trainer.train(arrays, number, config).arrays
     seconds = time.perf_counter() - started
     traffic = context.grid.take_traffic()
-    auditor = Auditor(context.grid, context.timeout, context.plan.retain_limit, context.seed)
-    arrived = experiences[-1].train_config.get("arrived", 0)
-    audit = auditor.audit(pack(arrays), requests, arrived=arrived if isinstance(arrived, int) else 0)
+    audit = Auditor(context).audit(arrays, requests, arrived=arrived_of(experiences[-1].train_config))
     measured = Measured(audit, context.ledger.forgotten_classes())
     return {
         request.id: OracleOutcome(figures=measured.figures(request), seconds=seconds, traffic=traffic)

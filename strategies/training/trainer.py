@@ -270,5 +270,5 @@ def _trainer(
         history=history,
         accountant=accountant,
         noise_seed=context.noise_seed,
-        max_norm_factor=context.plan.max_norm_factor if context.trusts_clients else None,
+        max_norm_factor=context.plan.max_norm_factor if context.kind.trusts_clients else None,
     )

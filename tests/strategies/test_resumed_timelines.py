@@ -22,7 +22,7 @@ from fed_unlearn.data.images import ImageSet
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import Forget, Train, UnlearningResult
-from fed_unlearn.strategies.timeline import last_begun
+from fed_unlearn.strategies.timeline import LedgerView, last_begun
 
 WAITING = Forget((ForgetRequest.for_samples(2, count=2, id="waiting"),), ConfigRecord({"entry": 1}))
 LATER = Forget((ForgetRequest.for_class(3, id="later"),), ConfigRecord({"entry": 2}))
@@ -150,12 +150,18 @@ def test_what_waited_is_served_under_the_last_entry_s_configuration_and_told_as_
     assert (run.go().requests, run.told) == ([], [])
 
 
+def view(finished: int, known: set[str], *, is_open: bool) -> LedgerView:
+    return LedgerView(finished=finished, training_is_open=is_open, known=frozenset(known))
+
+
 def test_how_far_a_timeline_has_come() -> None:
     again = (*TIMELINE, WAITING)
-    assert last_begun(again, set(), 0, False) == -1
-    assert last_begun(again, set(), 0, True) == 0
-    assert last_begun(again, {"waiting", "later"}, 1, False) == 2
-    assert last_begun(again, {"waiting", "later", "last"}, 1, False) == 2, "it was given to the ledger by somebody else"
-    assert last_begun(again, {"waiting", "later"}, 1, True) == 3
-    assert last_begun(again, {"waiting", "later"}, 2, False) == 3
-    assert last_begun(again, {"waiting", "later", "last"}, 2, False) == 4
+    assert last_begun(again, view(0, set(), is_open=False)) == -1
+    assert last_begun(again, view(0, set(), is_open=True)) == 0
+    assert last_begun(again, view(1, {"waiting", "later"}, is_open=False)) == 2
+    assert last_begun(again, view(1, {"waiting", "later", "last"}, is_open=False)) == 2, (
+        "it was given to the ledger by somebody else"
+    )
+    assert last_begun(again, view(1, {"waiting", "later"}, is_open=True)) == 3
+    assert last_begun(again, view(2, {"waiting", "later"}, is_open=False)) == 3
+    assert last_begun(again, view(2, {"waiting", "later", "last"}, is_open=False)) == 4

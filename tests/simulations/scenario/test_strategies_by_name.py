@@ -13,7 +13,7 @@ from fed_unlearn.simulations.report.listings import print_strategies
 from fed_unlearn.simulations.run.assembly import new_inner_strategy
 from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
-from fed_unlearn.strategies.inner.state import check_supported
+from fed_unlearn.strategies.inner.kinds import check_supported
 
 FIXED = "DifferentialPrivacyServerSideFixedClipping"
 ADAPTIVE = "DifferentialPrivacyServerSideAdaptiveClipping"

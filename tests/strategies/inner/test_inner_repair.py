@@ -17,7 +17,8 @@ from made_replies import drawn_model, made_reply, moved, replies_of
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.strategies.inner.aggregation import AggregationFailedError, TooFewRepliesError, aggregate_through
-from fed_unlearn.strategies.inner.state import check_supported, server_state
+from fed_unlearn.strategies.inner.kinds import check_supported
+from fed_unlearn.strategies.inner.state import server_state
 
 
 def by_numpy(name: str, models: Sequence[Arrays], weights: Sequence[float], key: str) -> np.ndarray:

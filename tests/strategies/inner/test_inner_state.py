@@ -25,13 +25,8 @@ from safetensors.numpy import load, save
 
 from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.strategies.inner.aggregation import aggregate_replies
-from fed_unlearn.strategies.inner.state import (
-    check_supported,
-    fresh_copy,
-    reset_server_state,
-    restore_server_state,
-    server_state,
-)
+from fed_unlearn.strategies.inner.kinds import check_supported
+from fed_unlearn.strategies.inner.state import fresh_copy, reset_server_state, restore_server_state, server_state
 
 STATEFUL: dict[str, Callable[[], Strategy]] = {
     **{name: make for name, make in MAKE.items() if name not in ROBUST},

@@ -26,8 +26,7 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.inner.kinds import aggregates_repair
-from fed_unlearn.strategies.inner.state import check_supported
+from fed_unlearn.strategies.inner.kinds import aggregates_repair, check_supported
 
 FORGETTING_GATE = Gate(
     class_thresholds=Thresholds(max_forget_accuracy=0.05, max_retain_drop=None, max_total_retain_drop=None),

@@ -25,7 +25,7 @@ from inner_strategies import (
 )
 
 from fed_unlearn.arrays import Arrays, pack, unpack
-from fed_unlearn.strategies.inner.state import check_supported
+from fed_unlearn.strategies.inner.kinds import check_supported
 
 
 @pytest.mark.parametrize("name", [name for name in MAKE if name not in PRIVATE])

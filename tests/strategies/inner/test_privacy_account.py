@@ -27,8 +27,9 @@ from fed_unlearn.arrays import unpack
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.inner.aggregation import AggregationFailedError, aggregate_through
+from fed_unlearn.strategies.inner.kinds import check_supported
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant, noise_multiplier_of
-from fed_unlearn.strategies.inner.state import check_supported, restore_server_state, server_state
+from fed_unlearn.strategies.inner.state import restore_server_state, server_state
 from fed_unlearn.strategies.training.trainer import Trainer
 
 

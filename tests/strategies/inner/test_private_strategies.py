@@ -19,7 +19,8 @@ from fed_unlearn.arrays import Arrays, PackedArray, norm, pack, unpack
 from fed_unlearn.seeding import isolated_numpy
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.inner.aggregation import aggregate_through
-from fed_unlearn.strategies.inner.state import check_supported, fresh_copy, restore_server_state, server_state
+from fed_unlearn.strategies.inner.kinds import check_supported
+from fed_unlearn.strategies.inner.state import fresh_copy, restore_server_state, server_state
 from fed_unlearn.strategies.training.trainer import Trainer
 
 SIZE = 40_000

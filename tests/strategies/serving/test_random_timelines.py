@@ -23,7 +23,7 @@ from tiny_federation import Process, tiny_model
 from tiny_world import PowerCut, World, watched
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import unpack
+from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.gate import Gate, Verdict
@@ -212,8 +212,8 @@ def judged(witness: Witness) -> Iterator[None]:
     """Note which models are audited, and which ones the gate accepts for what."""
     judge, audit, decide = Judge.judge, Auditor.audit, Gate.decide_training
 
-    def noted_audit(auditor: Auditor, arrays: ArrayRecord, *rest, **named):  # type: ignore[no-untyped-def]
-        witness.audited = fingerprint(unpack(arrays))
+    def noted_audit(auditor: Auditor, arrays: Arrays, *rest, **named):  # type: ignore[no-untyped-def]
+        witness.audited = fingerprint(arrays)
         return audit(auditor, arrays, *rest, **named)
 
     def noted_judge(self: Judge, attempt, *rest):  # type: ignore[no-untyped-def]
