@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -73,6 +73,20 @@ def config_from_json(body: Mapping[str, Any]) -> ConfigRecord:
     return ConfigRecord(
         {key: bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value for key, value in body.items()}
     )
+
+
+def joined(groups: Mapping[str, Arrays]) -> Arrays:
+    """Several groups of arrays as one; :func:`split` takes them apart."""
+    return {f"{index}/{name}": value for index, group in enumerate(groups.values()) for name, value in group.items()}
+
+
+def split(arrays: Arrays, names: Sequence[str]) -> dict[str, Arrays]:
+    """The groups that were joined, by the names that they had, in the same order."""
+    groups: dict[str, Arrays] = {name: {} for name in names}
+    for key, value in arrays.items():
+        index, _, name = key.partition("/")
+        groups[names[int(index)]][name] = value
+    return groups
 
 
 def _put(group: Arrays, info: SerializationInfo) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from fed_unlearn.strategies.outcomes import OracleOutcome, RequestOutcome, Unlea
 from fed_unlearn.strategies.plan import UnlearningPlan
 from fed_unlearn.strategies.serving.service import RequestService
 from fed_unlearn.strategies.state import OpenTraining, ServedModel
-from fed_unlearn.strategies.timeline import Forget, LedgerView, Step, Train, next_step, trainings
+from fed_unlearn.strategies.timeline import Forget, Train
+from fed_unlearn.strategies.timeline_run import TimelineRun
 from fed_unlearn.strategies.training.experience import TrainingExperience
 from fed_unlearn.strategies.training.history import HistoryStore
 from fed_unlearn.strategies.training.oracle import train_oracles
@@ -225,24 +226,8 @@ class ContinualUnlearning(DelegatingStrategy):
         FedUnlearnError
             If there is no model to start from, or no client has ever said who it is.
         """
-        whole, at_start = UnlearningResult(), LedgerView.of(self.state, self.ledger)
-        step = next_step(timeline, None, at_start, at_start)
-        submitted = 0
-        while step is not None:
-            self._submit_until(timeline, submitted, step.index)
-            submitted = step.index + 1
-            result = self._take(step, grid, initial_arrays, timeout, evaluate_fn)
-            whole.include(result)
-            now = LedgerView.of(self.state, self.ledger)
-            if step.index < len(timeline) and trainings(timeline, step.index) > now.finished:
-                whole.complete = False
-                logger.warning("entry %d of the timeline stays open; run it again to go on with it", step.index + 1)
-                break
-            if on_entry is not None and step.place is not None:
-                on_entry(step.place, result)
-            step = next_step(timeline, step, at_start, now)
-        else:
-            self._submit_until(timeline, submitted, len(timeline))
+        runs = TimelineRun(self, grid, timeline, initial_arrays, timeout, evaluate_fn)
+        whole = runs.run(on_entry)
         if not whole.arrays:
             whole.arrays = pack(self._serve(initial_arrays).arrays)
         return whole
@@ -259,27 +244,33 @@ class ContinualUnlearning(DelegatingStrategy):
         return RequestOutcome.from_json(entry.request, entry.outcome) if entry.outcome is not None else None
 
     def retrain_oracle(self, grid: Grid, request_id: str, timeout: float = 3600) -> OracleOutcome:
-        """Repeat all training so far from scratch, without what was forgotten, and audit it for one request.
+        """As :meth:`retrain_oracles`, for one request."""
+        return self.retrain_oracles(grid, [request_id], timeout)[request_id]
+
+    def retrain_oracles(
+        self, grid: Grid, request_ids: Sequence[str], timeout: float = 3600
+    ) -> dict[str, OracleOutcome]:
+        """Repeat all training so far from scratch, without what was forgotten, and audit it for some requests.
 
         Parameters
         ----------
         grid : Grid
-        request_id : str
-            A request that was served; its D_f can be read only while its holders retain it.
+            The runtime's.
+        request_ids : sequence of str
+            Requests that were served together. Their D_f can be read only while its holders retain it.
         timeout : float
             Seconds that each exchange waits for answers.
+
+        Returns
+        -------
+        dict of str to OracleOutcome
+            By request; all from one training and one audit.
 
         Raises
         ------
         FedUnlearnError
             If nothing was trained here: the model came from elsewhere.
         """
-        return self.retrain_oracles(grid, [request_id], timeout)[request_id]
-
-    def retrain_oracles(
-        self, grid: Grid, request_ids: Sequence[str], timeout: float = 3600
-    ) -> dict[str, OracleOutcome]:
-        """As :meth:`retrain_oracle`, for several requests that were served together: one training, one audit."""
         context = self._context(grid, None, timeout)
         RequestService(context).identify_clients()
         return train_oracles(context, [self.ledger.entry(request_id).request for request_id in request_ids])
@@ -310,28 +301,6 @@ class ContinualUnlearning(DelegatingStrategy):
             noise_seed=self.noise_seed,
             observer=self.observer,
         )
-
-    def _take(
-        self,
-        step: Step,
-        grid: Grid,
-        initial_arrays: ArrayRecord | None,
-        timeout: float,
-        evaluate_fn: EvaluateFunction | None,
-    ) -> UnlearningResult:
-        """One step of a timeline."""
-        train = step.train
-        if train is None:
-            return self.start(grid, initial_arrays, 0, timeout, step.repair_config)
-        if not train.rounds and self.state.load_training() is None:
-            self.state.finish_training(OpenTraining.after(self.state.experiences(), 0, train.train_config))
-        configs = train.train_config, train.evaluate_config
-        return self.start(grid, initial_arrays, train.rounds, timeout, *configs, evaluate_fn)
-
-    def _submit_until(self, timeline: Sequence[Train | Forget], first: int, last: int) -> None:
-        for entry in timeline[first : last + 1]:
-            for request in entry.requests if isinstance(entry, Forget) else ():
-                self.submit(request)
 
     def _serve(self, initial_arrays: ArrayRecord | None) -> ServedModel:
         """The model that serves: that of an earlier call, else the ledger's, else the given one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,7 @@ from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.records import StoredConfig, decode, encode
+from fed_unlearn.records import StoredConfig, decode, encode, joined, split
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.state import StateScalar, restore_server_state, server_state
 from fed_unlearn.strategies.outcomes import RequestProgress
@@ -278,20 +278,6 @@ class DurableState:
 
     def _save(self, name: str, record: object | None) -> None:
         self._ledger.set_state(name, None if record is None else encode(record)[0])
-
-
-def joined(groups: Mapping[str, Arrays]) -> Arrays:
-    """Several groups of arrays as one; :func:`split` takes them apart."""
-    return {f"{index}/{name}": value for index, group in enumerate(groups.values()) for name, value in group.items()}
-
-
-def split(arrays: Arrays, names: Sequence[str]) -> dict[str, Arrays]:
-    """The groups that were joined, by the names that they had, in the same order."""
-    groups: dict[str, Arrays] = {name: {} for name in names}
-    for key, value in arrays.items():
-        index, _, name = key.partition("/")
-        groups[names[int(index)]][name] = value
-    return groups
 
 
 def _ordered(arrays: Arrays, reference: ArrayRecord, ledger: Path) -> Arrays:
