@@ -20,6 +20,7 @@ from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods import Method
 from fed_unlearn.methods.parts.labels import guard_labels_of, nearest_allowed
 from fed_unlearn.seeding import seeded_generator
+from fed_unlearn.simulations.bench.figure import write_method_figure
 from fed_unlearn.simulations.bench.measures import Cost, Measures, timed
 from fed_unlearn.simulations.bench.results import (
     FILE_NAME,
@@ -32,8 +33,9 @@ from fed_unlearn.simulations.bench.results import (
 )
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
 from fed_unlearn.simulations.bench.setup import BenchParts, prepare_bench, split_samples
+from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.run.folders import make_folder, usable_folder
-from fed_unlearn.simulations.run.results import RunFailedError, installed_versions
+from fed_unlearn.simulations.run.results import installed_versions
 from fed_unlearn.training import TrainingSettings, train_locally
 
 
@@ -120,13 +122,8 @@ class _Bench:
             self._add(ORACLE, lambda: (*self._trained(self._split.retain), None))
         self._report = replace(self._report, complete=True)
         self._report.save(self._out)
-        self._draw()
-        return self._report
-
-    def _draw(self) -> None:
-        from fed_unlearn.simulations.bench.figure import write_method_figure
-
         write_method_figure(self._report, self._out / "figures")
+        return self._report
 
     def _original(self) -> tuple[nn.Module, Cost]:
         if self._settings.checkpoint is not None:

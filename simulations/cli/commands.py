@@ -15,6 +15,7 @@ from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.ledger import add_commands
 from fed_unlearn.simulations.cli.options import with_options
 from fed_unlearn.simulations.cli.run_order import RunOrder
+from fed_unlearn.simulations.engines.errors import EngineError, RunFailedError
 
 COMMITTED, NOT_COMMITTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes: all requests committed; some failed or were rejected; bad input; Ctrl-C."""
@@ -58,9 +59,6 @@ def run_command(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except FedUnlearnError as error:
-        from fed_unlearn.simulations.engines.superlink import EngineError
-        from fed_unlearn.simulations.run.results import RunFailedError
-
         return _complain(
             error.problems, NOT_COMMITTED if isinstance(error, EngineError | RunFailedError) else BAD_INPUT
         )

@@ -14,10 +14,11 @@ from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.simulations.cli.run_order import RunOrder
+from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.report.layout import print_line
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE, holds_a_run, make_folder, usable_folder
 from fed_unlearn.simulations.run.logs import quiet_flower
-from fed_unlearn.simulations.run.results import FILE_NAME, RunFailedError, RunResults
+from fed_unlearn.simulations.run.results import FILE_NAME, RunResults
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
 
 if TYPE_CHECKING:

@@ -1,13 +1,11 @@
-"""The commands that look at a ledger and write requests into it, beside a running server or without one."""
+"""The commands that read a ledger and write requests into it. A server may use the ledger meanwhile."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from fed_unlearn.errors import FedUnlearnError
@@ -17,7 +15,7 @@ from fed_unlearn.simulations.cli.options import with_options
 from fed_unlearn.simulations.cli.request_order import RequestOrder
 
 BROKEN = 1
-"""Exit code of ``ledger verify`` where the ledger is not as it was written."""
+"""The exit code of ``ledger verify`` if the ledger was changed since it was written."""
 
 request = typer.Typer(
     help="Put forget requests into a ledger, look at them, withdraw them. LEDGER is a run folder or a ledger's file.",
@@ -44,8 +42,7 @@ def add_commands(app: typer.Typer) -> None:
 @with_options
 def add(place: _Ledger, order: RequestOrder) -> None:
     """Write a request down and print its id; a server that uses the ledger serves it between its rounds."""
-    with complaints():
-        asked = order.request()
+    asked = order.request()
     with opened_ledger(place, create=True) as opened:
         print(opened.receive(asked))
 
@@ -122,41 +119,23 @@ def verify(place: _Ledger) -> int:
     return 0
 
 
-@contextmanager
-def complaints() -> Iterator[None]:
-    """Errors of the library leave the block as errors of the command line, which are one line each.
-
-    Raises
-    ------
-    click.ClickException
-        In place of an error of the library.
-    """
-    try:
-        yield
-    except FedUnlearnError as error:
-        raise click.ClickException(str(error)) from error
-
-
-@contextmanager
-def opened_ledger(place: Path, *, create: bool = False) -> Iterator[Ledger]:
-    """A ledger, closed at the end of the block.
+def opened_ledger(place: Path, *, create: bool = False) -> closing[Ledger]:
+    """Open a ledger. The ``with`` block closes it.
 
     Parameters
     ----------
     place : Path
-        A run folder, or the file itself.
+        A run folder, or the ledger's file.
     create : bool
-        Whether a file that is not there may be made: its name has to end in ``.db``, and its folder to exist.
+        Whether to make a file that does not exist. Its name must end in ``.db``, and its folder must exist.
 
     Raises
     ------
-    click.ClickException
-        If there is no ledger, or the block raises an error of the library.
+    FedUnlearnError
+        If there is no ledger.
     """
-    with complaints():
-        path = _ledger_file(place.expanduser(), create)
-        with closing(Ledger(path, create=create and not path.exists())) as ledger:
-            yield ledger
+    path = _ledger_file(place.expanduser(), create)
+    return closing(Ledger(path, create=create and not path.exists()))
 
 
 def _ledger_file(place: Path, create: bool) -> Path:

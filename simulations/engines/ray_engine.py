@@ -14,7 +14,8 @@ from importlib import resources
 from pathlib import Path
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.simulations.engines.superlink import EngineError, LocalSuperLink
+from fed_unlearn.simulations.engines.errors import EngineError
+from fed_unlearn.simulations.engines.superlink import LocalSuperLink
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b.*")

@@ -20,16 +20,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
 
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.simulations.engines.errors import EngineError
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _ANSWER_SECONDS = 60.0
 _CONNECTION = "own"
-
-
-class EngineError(FedUnlearnError, RuntimeError):
-    """Raised if Flower's runtime does not start or does not answer as expected."""
 
 
 class LocalSuperLink:

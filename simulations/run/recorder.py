@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from fed_unlearn.simulations.run import results as run_results
-from fed_unlearn.simulations.run.results import HistoryPoint, RequestResult, RunResults
+from fed_unlearn.simulations.run.results import (
+    FILE_NAME,
+    DeviceCount,
+    HistoryPoint,
+    RelapseResult,
+    RequestResult,
+    RunResults,
+    installed_versions,
+)
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
 from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome, UnlearningResult
@@ -47,13 +54,11 @@ class Recorder:
     @classmethod
     def begin(cls, scenario: Scenario, out: Path, engine: str) -> Recorder:
         """Make a recorder for a new run, or for one that the folder holds a part of."""
-        if (out / run_results.FILE_NAME).exists():
+        if (out / FILE_NAME).exists():
             known = RunResults.load(out)
             ended = tuple(item for item in known.requests if item.status in _ENDED)
             return cls(replace(known, requests=ended), out)
-        results = RunResults(
-            scenario=scenario.name, seed=scenario.seed, engine=engine, versions=run_results.installed_versions()
-        )
+        results = RunResults(scenario=scenario.name, seed=scenario.seed, engine=engine, versions=installed_versions())
         recorder = cls(results, out)
         recorder._results.save(out)
         return recorder
@@ -165,16 +170,7 @@ class Recorder:
             outcome = strategy.outcome(entry.id)
             if outcome is not None:
                 self._note_request(outcome)
-        devices = tuple(
-            run_results.DeviceUse(
-                client=use.client,
-                message=use.message,
-                device=use.device,
-                cuda_visible_devices=use.cuda_visible_devices,
-                count=count,
-            )
-            for use, count in strategy.device_use.items()
-        )
+        devices = tuple(DeviceCount(**asdict(use), count=count) for use, count in strategy.device_use.items())
         relapse = tuple(_relapse_row(row) for row in relapse_rows(strategy.ledger))
         self._results = replace(self._results, devices=devices, relapse=relapse)
         self._results.save(self._out)
@@ -210,11 +206,11 @@ def _with_oracle(item: RequestResult, oracle: OracleOutcome, shared: int) -> Req
     )
 
 
-def _relapse_row(row: RelapseRow) -> run_results.RelapseResult:
+def _relapse_row(row: RelapseRow) -> RelapseResult:
     def known(values: Mapping[str, float | None]) -> dict[str, float]:
         return {key: value for key, value in values.items() if value is not None and not math.isnan(value)}
 
-    return run_results.RelapseResult(
+    return RelapseResult(
         after=row.after,
         forget_accuracy=known(row.forget_accuracy),
         test_forget_accuracy=known(row.test_forget_accuracy),

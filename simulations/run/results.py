@@ -25,10 +25,6 @@ class ResultsError(FedUnlearnError, ValueError):
     """Raised if the results of a run folder are missing or unreadable."""
 
 
-class RunFailedError(FedUnlearnError, RuntimeError):
-    """Raised if a run was started and failed. What it measured before is in its folder."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class TrainingResult:
     """The training of a run: all of its rounds, without unlearning and repair.
@@ -149,8 +145,8 @@ class HistoryPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeviceUse:
-    """How many messages of one kind a client handled on one device."""
+class DeviceCount:
+    """The number of messages of one kind that a client answered on one device."""
 
     client: str
     message: str
@@ -176,7 +172,7 @@ class RunResults:
     requests: Sequence[RequestResult] = ()
     relapse: Sequence[RelapseResult] = ()
     history: Sequence[HistoryPoint] = ()
-    devices: Sequence[DeviceUse] = ()
+    devices: Sequence[DeviceCount] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     complete: bool = False
 
@@ -218,7 +214,7 @@ class RunResults:
                     RelapseResult(**{**entry, "relapsed": tuple(entry["relapsed"])}) for entry in body["relapse"]
                 ),
                 history=tuple(HistoryPoint(**entry) for entry in body["history"]),
-                devices=tuple(DeviceUse(**entry) for entry in body["devices"]),
+                devices=tuple(DeviceCount(**entry) for entry in body["devices"]),
                 versions=body["versions"],
                 complete=body["complete"],
             )

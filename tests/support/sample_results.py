@@ -2,7 +2,7 @@
 
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.simulations.run.results import (
-    DeviceUse,
+    DeviceCount,
     HistoryPoint,
     RelapseResult,
     RequestResult,
@@ -68,7 +68,7 @@ RESULTS = RunResults(
         HistoryPoint(event="train:1", round=30, test_accuracy=0.97),
         HistoryPoint(event="r1", round=32, test_accuracy=0.96, test_forget_accuracy=0.01),
     ),
-    devices=(DeviceUse(client="0", message="train", device="cuda:0", cuda_visible_devices="1", count=30),),
+    devices=(DeviceCount(client="0", message="train", device="cuda:0", cuda_visible_devices="1", count=30),),
     versions=installed_versions(),
     complete=True,
 )
