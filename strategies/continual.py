@@ -55,20 +55,18 @@ class ContinualUnlearning(DelegatingStrategy):
     checkpoints : str or Path, optional
         Folder of accepted models; ``checkpoints`` beside the ledger where none is given.
     seed : int
-        Of everything that is drawn on the server and in unlearning at the clients.
+        Seed of all that is drawn on the server, and in unlearning at the clients.
     evaluate_every : int
         The inner strategy's evaluation runs after every so many rounds, and after the last.
     observer : callable, optional
         Told what happens, as :class:`~fed_unlearn.strategies.context.Event`.
     noise_seed : int, optional
-        Of the noise of a differential-privacy wrapper; ``seed`` where none is given. Clients are told ``seed``, and who
-        knows a noise's seed can take it off: outside of simulations, give one that only the server knows.
+        Seed of the noise of a differential-privacy wrapper; ``seed`` where none is given. Clients are told ``seed``,
+        and who knows a noise's seed can take the noise off: outside of simulations, give a secret one.
     arrivals : mapping of str to mapping of int to sequence of str, optional
-        Where samples arrive over time: by client, the ids of its training samples by experience, from 1. Each client is
-        told its own with every message that it answers by its samples; those that stand in no experience never arrive.
-        Ids of forgotten samples stay among them: the server does not know which of them a client has drawn, and the
-        client's own store, which decides, leaves them out of every batch.
-        A client that is not named goes by what its own task says.
+        Where samples arrive over time: by client, the ids of its training samples by experience, counted from 1.
+        Samples that stand in no experience never arrive. Ids of forgotten samples stay among them: the client's own
+        store leaves those out of every batch. A client that is not named goes by what its own task says.
 
     Raises
     ------
@@ -114,14 +112,12 @@ class ContinualUnlearning(DelegatingStrategy):
         self.device_use: dict[DeviceUse, int] = {}
 
     def submit(self, request: ForgetRequest) -> str:
-        """Write a request into the ledger; it is served before the next training round.
-
-        Returns
-        -------
-        str
-            The request's id.
-        """
+        """Write a request into the ledger, and return its id; it is served before the next training round."""
         return self.ledger.receive(request)
+
+    def validate(self) -> list[str]:
+        """Everything that is wrong with how requests would be served, one line each; empty where nothing is."""
+        return self.plan.validate()
 
     def start(
         self,
@@ -172,8 +168,8 @@ class ContinualUnlearning(DelegatingStrategy):
                 service.serve_pending()
             if num_rounds or open_training is not None:
                 training = open_training or OpenTraining.after(self.state.experiences(), num_rounds, train_config)
-                config = evaluate_config if evaluate_config is not None else ConfigRecord()
-                trainer, every = serving_trainer(context), self.evaluate_every
+                config, every = evaluate_config or ConfigRecord(), self.evaluate_every
+                trainer = serving_trainer(context)
                 experience = TrainingExperience(context, trainer, training, config, every, evaluate_fn)
                 Learning(context, service).run(experience)
         except BaseException:
@@ -207,6 +203,7 @@ class ContinualUnlearning(DelegatingStrategy):
         grid : Grid
             The runtime's.
         timeline : sequence of Train or Forget
+            Entries in order.
         initial_arrays : ArrayRecord, optional
             As for :meth:`start`.
         timeout : float
@@ -224,10 +221,9 @@ class ContinualUnlearning(DelegatingStrategy):
         Raises
         ------
         FedUnlearnError
-            If there is no model to start from, or no client has ever said who it is.
+            As for :meth:`start`.
         """
-        runs = TimelineRun(self, grid, timeline, initial_arrays, timeout, evaluate_fn)
-        whole = runs.run(on_entry)
+        whole = TimelineRun(self, grid, timeline, initial_arrays, timeout, evaluate_fn).run(on_entry)
         if not whole.arrays:
             whole.arrays = pack(self._serve(initial_arrays).arrays)
         return whole

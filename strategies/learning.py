@@ -13,8 +13,8 @@ from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
-from fed_unlearn.strategies.serving.relapse import owe_look
 from fed_unlearn.strategies.serving.service import RequestService
+from fed_unlearn.strategies.state import owe_look
 from fed_unlearn.strategies.training.experience import TrainingExperience
 
 logger = logging.getLogger("fed_unlearn.strategies")

@@ -11,6 +11,7 @@ from pydantic import PlainSerializer, PlainValidator
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.audits.pooled import Audit
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.records import StoredArrays
 
 
@@ -198,3 +199,25 @@ class OpenCommit:
     away: tuple[str, ...]
     repair_rounds: int
     update_norm: float | None
+
+
+_LOOKS_DUE = "relapse-looks-due"
+
+
+def looks_due(ledger: Ledger) -> dict[str, bool]:
+    """What no audit of all committed requests has followed yet: its name, and whether a request may be reopened."""
+    due = ledger.state(_LOOKS_DUE)
+    return due if isinstance(due, dict) else {}
+
+
+def owe_look(ledger: Ledger, after: str, *, may_reopen: bool) -> None:
+    """Note that such an audit is to follow; call it in the transaction of what it follows."""
+    if ledger.committed():
+        ledger.set_state(_LOOKS_DUE, {**looks_due(ledger), after: may_reopen})
+
+
+def settle_look(ledger: Ledger, after: str) -> None:
+    """Note that it has followed."""
+    due = looks_due(ledger)
+    if due.pop(after, None) is not None:
+        ledger.set_state(_LOOKS_DUE, due or None)

@@ -11,7 +11,7 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.durable import DurableState
-from fed_unlearn.strategies.serving.relapse import is_look_due
+from fed_unlearn.strategies.state import looks_due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class LedgerView:
             open=frozenset(ledger.open_ids()),
             is_amid_requests=state.open_work() is not None
             or any(entry.status not in resting for entry in ledger.pending()),
-            is_look_due=is_look_due(ledger),
+            is_look_due=bool(looks_due(ledger)),
         )
 
 

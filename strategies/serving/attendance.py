@@ -13,8 +13,7 @@ from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
 from fed_unlearn.strategies.clients.admission import NobodyThereError
 from fed_unlearn.strategies.clients.rounds import Rounds, client_of
 from fed_unlearn.strategies.context import CallContext
-from fed_unlearn.strategies.serving.relapse import owe_look
-from fed_unlearn.strategies.state import OpenCommit
+from fed_unlearn.strategies.state import OpenCommit, owe_look
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -19,8 +19,8 @@ from fed_unlearn.strategies.outcomes import RequestOutcome, RequestProgress
 from fed_unlearn.strategies.serving.attempt import Attempt
 from fed_unlearn.strategies.serving.attendance import CommitFailedError, Tombstones
 from fed_unlearn.strategies.serving.judge import Progress
-from fed_unlearn.strategies.serving.relapse import RelapseWatch, owe_look
-from fed_unlearn.strategies.state import OpenCommit
+from fed_unlearn.strategies.serving.relapse import RelapseWatch
+from fed_unlearn.strategies.state import OpenCommit, owe_look
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.outcomes import RelapseRow
 from fed_unlearn.strategies.serving.judge import Judge
+from fed_unlearn.strategies.state import looks_due, settle_look
 
 _EVENT = "relapse-audit"
-_DUE = "relapse-looks-due"
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -74,9 +74,7 @@ class RelapseWatch:
         )
         with ledger.transaction():
             ledger.note(_EVENT, _facts(row))
-            due = _due(ledger)
-            if due.pop(after, None) is not None:
-                ledger.set_state(_DUE, due or None)
+            settle_look(ledger, after)
             for entry in entries:
                 if entry.id in relapsed:
                     self._relapsed(entry, relapsed[entry.id], audit, may_reopen=may_reopen)
@@ -84,7 +82,7 @@ class RelapseWatch:
 
     def catch_up(self) -> None:
         """Do what a crash has cut off, or could not be done since no client answered."""
-        for after, may_reopen in _due(self.context.ledger).items():
+        for after, may_reopen in looks_due(self.context.ledger).items():
             self.look(after, None, may_reopen=may_reopen)
 
     def _relapsed(self, entry: LedgerEntry, reason: str, audit: Audit, *, may_reopen: bool) -> None:
@@ -94,17 +92,6 @@ class RelapseWatch:
         readable = forget_accuracy(audit, entry.request) is not None
         if self.context.plan.reopen_relapsed and may_reopen and readable:
             ledger.advance(entry.id, Status.REOPENED, attempt=entry.attempt, reason=reason)
-
-
-def owe_look(ledger: Ledger, after: str, *, may_reopen: bool) -> None:
-    """Write down that :meth:`RelapseWatch.look` is to follow; in the transaction of what it follows."""
-    if ledger.committed():
-        ledger.set_state(_DUE, {**_due(ledger), after: may_reopen})
-
-
-def is_look_due(ledger: Ledger) -> bool:
-    """Whether something happened that no look has followed yet."""
-    return bool(_due(ledger))
 
 
 def relapse_rows(ledger: Ledger) -> list[RelapseRow]:
@@ -123,11 +110,6 @@ def relapse_rows(ledger: Ledger) -> list[RelapseRow]:
                 relapsed.append(request_id)
         rows.append(RelapseRow(str(event.facts["after"]), **found, relapsed=tuple(relapsed)))
     return rows
-
-
-def _due(ledger: Ledger) -> dict[str, bool]:
-    due = ledger.state(_DUE)
-    return due if isinstance(due, dict) else {}
 
 
 def _facts(row: RelapseRow) -> dict[str, Fact]:
