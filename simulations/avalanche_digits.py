@@ -1,4 +1,4 @@
-"""Learning and forgetting in turn with Avalanche alone: five experiences of handwritten digits, four forget requests.
+"""Learns five experiences of handwritten digits with Avalanche and forgets four requests in between.
 
     python -m fed_unlearn.simulations.avalanche_digits --strategy replay
 
@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from fed_unlearn.seeding import derive_seed, isolated_random
 from fed_unlearn.training import TrainingSettings
 
 CLIENTS = 5
-"""Of the federated twin: its clients' training samples together are the samples of this script."""
+"""Number of clients of the federated twin. Their training samples together are the samples of this script."""
 
 REQUESTS = {
     2: ForgetRequest.for_class(1, id="class-1"),
@@ -51,7 +52,7 @@ REQUESTS = {
     4: ForgetRequest.for_class(7, id="class-7"),
     5: ForgetRequest.for_samples("3", count=4, id="samples"),
 }
-"""By the number of training experiences that come before."""
+"""Requests by the number of training experiences that come before them."""
 
 STRATEGIES: dict[str, tuple[type[Any], dict[str, float]]] = {
     "naive": (Naive, {}),
@@ -63,11 +64,8 @@ STRATEGIES: dict[str, tuple[type[Any], dict[str, float]]] = {
 PLAN = LocalPlan(
     parameters={
         "boundary-shrink": {"trained_layers": 0, "learning_rate": 0.005, "epochs": 5},
-        "instance-wise": {
-            "joint_weight": 0.01,
-            "consolidation_steps": 400,
-            "max_steps": 1000,
-        },  # gently: there are few samples to keep
+        # Small steps, since there are few samples to keep.
+        "instance-wise": {"joint_weight": 0.01, "consolidation_steps": 400, "max_steps": 1000},
     },
     repair=TrainingSettings(local_epochs=4, learning_rate=0.01, momentum=0.9, batch_size=32),
     repair_rounds=2,
@@ -79,20 +77,21 @@ GATE = Gate(
 
 
 def benchmark(train: AvalancheDataset, test: AvalancheDataset) -> CLScenario:
-    """Two classes an experience, in order: what the scenario of the federated twin names as its stream."""
+    """Return a benchmark of two classes per experience, in order. The scenario of the federated twin names it, too."""
     streams = {"train": train, "test": test}
     return class_incremental_benchmark(streams, num_experiences=5, class_order=list(range(10)))
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The samples of all clients of the twin together, in the source's order, and whose they are.
+    """The samples of all clients of the twin.
 
     Attributes
     ----------
     train, validation, test : ImageSet
+        Samples of all clients together.
     clients : dict of str to tuple of str
-        Ids of training samples by client.
+        Ids of the training samples of each client.
     """
 
     train: ImageSet
@@ -102,7 +101,7 @@ class Parts:
 
     @classmethod
     def of(cls, seed: int) -> Parts:
-        """Divide the digits as the twin does with the same seed."""
+        """Divide the digits like the twin with the same seed."""
         digits = load_source("digits")
         held = [client_data(digits, client, CLIENTS, validation_fraction=0.15, seed=seed) for client in range(CLIENTS)]
         return cls(
@@ -113,7 +112,7 @@ class Parts:
         )
 
     def scenario(self, seed: int, stream: str = "class-incremental") -> CLScenario:
-        """The benchmark with its forget stream."""
+        """Return the benchmark with its forget stream."""
         train, test = as_avalanche_dataset(self.train), as_avalanche_dataset(self.test)
         if stream == "class-incremental":
             learning = benchmark(train, test)
@@ -124,23 +123,24 @@ class Parts:
 
 @dataclass(frozen=True)
 class Row:
-    """What is known after an event.
+    """The state after an event.
 
     Attributes
     ----------
     event : str
+        Name of the experience or request.
     forget : dict of str to float
-        Accuracy on the forget set of each request so far.
+        Top-1 on the forget set of each request so far, in [0, 1].
     retained : float
-        Accuracy on test samples of classes that have arrived and are not forgotten.
+        Top-1 on test samples of classes that have arrived and are not forgotten, in [0, 1].
     buffered : int
-        Forgotten samples in the strategy's buffers.
+        Number of forgotten samples in the strategy's buffers.
     """
 
     event: str
-    forget: dict[str, float]
+    forget: Mapping[str, float]
     retained: float
-    buffered: int
+    buffered: int = 0
 
 
 def run(
@@ -151,24 +151,25 @@ def run(
     with_requests: bool = True,
     loggers: Sequence[Any] = (),
 ) -> list[Row]:
-    """Train on the experiences, serving the requests in between.
+    """Train on the experiences and serve the requests in between.
 
     Parameters
     ----------
     name : str
         One of ``STRATEGIES``.
     seed : int
+        Seed of the whole run.
     stream : {"class-incremental", "new-instances"}
-        Whether an experience brings two classes, or a fifth of the samples of all.
+        Whether an experience brings two classes, or a fifth of the samples of all classes.
     with_requests : bool
-        Whether there are any; the same figures are measured without.
+        Whether requests are served. The same figures are measured without.
     loggers : sequence
-        Avalanche's, for the curves.
+        Loggers of Avalanche.
 
     Returns
     -------
     list of Row
-        One for each experience and request.
+        One row per experience and request.
     """
     parts = Parts.of(seed)
     unlearning = UnlearningPlugin(plan=PLAN, gate=GATE, validation=parts.validation, seed=seed)
@@ -216,7 +217,7 @@ def _accuracy(model: torch.nn.Module, samples: Any) -> float:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the script from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strategy", choices=STRATEGIES, default="replay")
     parser.add_argument("--stream", choices=("class-incremental", "new-instances"), default="class-incremental")
@@ -224,7 +225,7 @@ def main() -> None:
     parser.add_argument("--logs", type=Path, help="a folder for Avalanche's loggers: log.txt and TensorBoard's events")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    logging.captureWarnings(True)  # Avalanche warns at every experience of what it is about to rename itself
+    logging.captureWarnings(True)  # Avalanche warns at every experience of its own deprecated functions
     with ExitStack() as stack:
         loggers: list[Any] = []
         if options.logs:
@@ -232,17 +233,18 @@ def main() -> None:
             text = stack.enter_context((options.logs / "log.txt").open("w"))
             loggers = [TextLogger(text), TensorboardLogger(options.logs / "tensorboard")]
         rows = run(options.strategy, options.seed, stream=options.stream, loggers=loggers)
-    print_table(rows, run(options.strategy, options.seed, stream=options.stream, with_requests=False))
+    others = run(options.strategy, options.seed, stream=options.stream, with_requests=False)
+    print_table(list(rows[-1].forget), rows, [f"{other.retained:.3f}" for other in others])
 
 
-def print_table(rows: Sequence[Row], others: Sequence[Row]) -> None:
-    """Print what a run left after each event, beside the same run without requests."""
-    requests = list(rows[-1].forget)
+def print_table(requests: Sequence[str], rows: Sequence[Row], without_requests: Sequence[str] = ()) -> None:
+    """Print the states after all events, beside the retained accuracies of a run without requests if given."""
     print(f"{'':14}{'forget accuracy':40}retained test accuracy")
-    print(f"{'after':14}" + "".join(f"{name:10}" for name in requests) + f"{'':10}without requests")
-    for row, other in zip(rows, others, strict=True):
+    last = f"{'':10}without requests" if without_requests else ""
+    print(f"{'after':14}" + "".join(f"{name:10}" for name in requests) + last)
+    for row, other in zip_longest(rows, without_requests, fillvalue=""):
         shown = "".join(f"{row.forget[name]:<10.3f}" if name in row.forget else " " * 10 for name in requests)
-        print(f"{row.event:14}{shown}{row.retained:<10.3f}{other.retained:.3f}")
+        print(f"{row.event:14}{shown}{row.retained:<10.3f}{other}".rstrip())
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The experiences and requests of :mod:`fed_unlearn.simulations.avalanche_digits` at five clients, sample for sample.
+"""Runs the experiences and requests of :mod:`fed_unlearn.simulations.avalanche_digits` in a federation of five clients.
 
     python -m fed_unlearn.simulations.avalanche_digits_federated --out runs/twin
 
-It is the scenario ``digits-avalanche``; ``fed-unlearn run digits-avalanche`` runs it too, on Ray if asked. This script
-also compares its streams with those of the other script, and prints the same table.
+``fed-unlearn run digits-avalanche`` runs the same scenario, also on Ray. This script compares the streams with those of
+the other script sample by sample, and prints the same table.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.simulations.avalanche_digits import Parts
+from fed_unlearn.simulations import avalanche_digits
+from fed_unlearn.simulations.avalanche_digits import Parts, Row
 from fed_unlearn.simulations.run.driver import run_in_process
 from fed_unlearn.simulations.run.folders import make_folder, usable_folder
 from fed_unlearn.simulations.run.logs import quiet_flower
@@ -29,26 +30,21 @@ SCENARIO = "digits-avalanche"
 
 
 def streams(benchmark: Any) -> dict[str, list[tuple[str, ...]]]:
-    """Ids of the samples of every training and forget experience."""
+    """Return the sample ids of every training and forget experience."""
     return {
         name: [sample_ids(experience.dataset) for experience in benchmark.streams[name]] for name in ("train", "forget")
     }
 
 
 def print_table(results: RunResults) -> None:
-    """Print what the run left after each event, as the other script does."""
-    names = [item.id for item in results.requests]
+    """Print the state after each event of the run."""
     retained = {point.event: point.test_accuracy for point in results.history}
-    print(f"{'':14}{'forget accuracy':40}retained test accuracy")
-    print(f"{'after':14}" + "".join(f"{name:10}" for name in names))
-    for row in results.relapse:
-        known = [row.forget_accuracy.get(name) for name in names]
-        shown = "".join(" " * 10 if value is None else f"{value:<10.3f}" for value in known)
-        print(f"{row.after:14}{shown}{retained[row.after]:.3f}")
+    rows = [Row(row.after, row.forget_accuracy, retained[row.after]) for row in results.relapse]
+    avalanche_digits.print_table([item.id for item in results.requests], rows)
 
 
 def main() -> None:
-    """The command line."""
+    """Run the script from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="the run folder; new or empty")

@@ -1,4 +1,4 @@
-"""What the plug-in costs where nothing is to be forgotten: an epoch with it, beside the same epoch without it.
+"""Measures the cost of the unlearning plug-in without requests: an epoch with it over the same epoch without it.
 
 python -m fed_unlearn.simulations.avalanche_overhead
 """
@@ -26,26 +26,26 @@ from fed_unlearn.seeding import isolated_random, seeded_generator
 
 STRATEGIES: dict[str, Callable[..., Any]] = {"naive": Naive, "replay": Replay}
 
-
 EPOCHS = 5
-"""In one training call, since single ones scatter by a tenth."""
+"""Epochs of one training call. The times of single epochs vary by a tenth."""
 
 
 def ratios(name: str, samples: int = 5000, alternations: int = 5) -> list[float]:
-    """Processor seconds of one training call with the plug-in, over those without it, in turn.
+    """Return the processor time of training calls with the plug-in, divided by that of calls without it.
 
     Parameters
     ----------
     name : str
         One of ``STRATEGIES``.
     samples : int
-        Of 8 x 8 pixels, in one experience.
+        Number of samples of 8 x 8 pixels in one experience.
     alternations : int
+        Number of calls with and without the plug-in, made in turn after one call of each that is not measured.
 
     Returns
     -------
     list of float
-        One an alternation; both sides were run once before.
+        One ratio per alternation.
     """
     seconds: dict[bool, list[float]] = {False: [], True: []}
     sides = {plugged: _training(name, samples, plugged) for plugged in (False, True)}
@@ -59,7 +59,7 @@ def ratios(name: str, samples: int = 5000, alternations: int = 5) -> list[float]
 
 
 def _training(name: str, samples: int, plugged: bool) -> Callable[[], None]:
-    """One call of it trains on the next of many experiences, which are the same samples under other ids."""
+    """Return a function that trains on the next of twelve experiences: the same samples under other ids."""
     generator = seeded_generator("overhead")
     images = torch.rand(samples, 1, 8, 8, generator=generator)
     labels = torch.randint(10, (samples,), generator=generator)
@@ -83,12 +83,12 @@ def _training(name: str, samples: int, plugged: bool) -> Callable[[], None]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the script from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--alternations", type=int, choices=range(1, 12), default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    logging.captureWarnings(True)  # Avalanche warns at every experience of what it is about to rename itself
+    logging.captureWarnings(True)  # Avalanche warns at every experience of its own deprecated functions
     for name in STRATEGIES:
         measured = ratios(name, alternations=options.alternations)
         shown = ", ".join(f"{ratio:.3f}" for ratio in sorted(measured))

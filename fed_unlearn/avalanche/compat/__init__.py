@@ -4,20 +4,8 @@
 wandb that has no ``wandb.util.generate_id``; the text, interactive, TensorBoard and CSV loggers work.
 """
 
-from fed_unlearn.avalanche.compat.support import (
-    HANDLED_PLUGINS,
-    REFUSED_PLUGINS,
-    UnsupportedStrategyError,
-    check_supported,
-)
+from fed_unlearn.avalanche.compat.support import UnsupportedStrategyError, check_supported
 from fed_unlearn.avalanche.compat.synaptic_intelligence import mend_synaptic_intelligence
 from fed_unlearn.avalanche.compat.task_labels import with_one_task
 
-__all__ = [
-    "HANDLED_PLUGINS",
-    "REFUSED_PLUGINS",
-    "UnsupportedStrategyError",
-    "check_supported",
-    "mend_synaptic_intelligence",
-    "with_one_task",
-]
+__all__ = ["UnsupportedStrategyError", "check_supported", "mend_synaptic_intelligence", "with_one_task"]

@@ -97,6 +97,11 @@ REFUSED_STRATEGIES: Mapping[type, tuple[str, str]] = {
 }
 """Avalanche's strategies that cannot forget with any plug-ins, each with the reason and the alternative."""
 
+_REFUSED_METRICS: Mapping[type, str] = {
+    metrics.images_samples.ImagesSamplePlugin: "keeps images of training samples for the loggers; leave it out",
+    metrics.WeightCheckpoint: "gives earlier weights to the loggers; use fed_unlearn.checkpoints instead",
+}
+
 _TASK_METRICS: tuple[type, ...] = (
     metrics.class_accuracy.ClassAccuracyPluginMetric,
     metrics.amca.AMCAPluginMetric,
@@ -135,14 +140,9 @@ def check_supported(strategy: Any, experience: Any | None) -> None:
             )
     _check_model(strategy.model)
     for metric in _metrics(strategy):
-        if isinstance(metric, metrics.images_samples.ImagesSamplePlugin):
-            raise UnsupportedStrategyError(
-                "ImagesSamplePlugin keeps images of training samples and hands them to the loggers; leave it out"
-            )
-        if isinstance(metric, metrics.WeightCheckpoint):
-            raise UnsupportedStrategyError(
-                "WeightCheckpoint hands weights of before a request to the loggers; use fed_unlearn.checkpoints instead"
-            )
+        for kind, why in _REFUSED_METRICS.items():
+            if isinstance(metric, kind):
+                raise UnsupportedStrategyError(f"{kind.__name__} {why}")
     if experience is not None:
         _check_experience(strategy, experience)
 

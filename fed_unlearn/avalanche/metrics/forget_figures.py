@@ -1,9 +1,9 @@
-"""How forget requests that were served stand at one moment: figures of a model on what each named, and on the rest."""
+"""Figures of a model on the samples of served requests and on test samples."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from torch import nn
@@ -22,19 +22,20 @@ from fed_unlearn.requests import ScopeKind
 
 @dataclass(frozen=True)
 class ServedRequest:
-    """One request that was served, with what it named.
+    """A request that was served, and the samples that it named.
 
     Attributes
     ----------
     number : int
-        Of its experience in the forget stream, from 0.
+        Number of its experience in the forget stream, counted from 0.
     id : str
+        Id of the request.
     samples : ImageSet or None
-        D_f: the training samples that it named and that had arrived by then; None where they may not be read.
+        D_f: the training samples that it named and that had arrived by then; None if they may not be read.
     classes : tuple of int
-        Of a class request; none for other scopes.
+        Classes of a class request; empty for other scopes.
     task_label : int or None
-        Of its experience, for the names of metrics.
+        Task label of its experience, for the names of metrics.
     """
 
     number: int
@@ -45,30 +46,34 @@ class ServedRequest:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How all requests stand, and what is left.
+class StreamFigures:
+    """Figures of all requests, one by one and together, and of what is retained.
 
     Attributes
     ----------
-    requests : dict of int to Figures
-        By number. ``membership_auc`` is exact, and not a number where the model's losses are not finite.
+    requests : mapping of int to Figures
+        Figures of each request, by its number. ``membership_auc`` is exact, and not a number if the model's losses are
+        not finite.
     forget_accuracy : float or None
-        Top-1 on the union of all committed requests' D_f, as far as it may be read: a sample that two of them named
-        counts once.
+        Top-1 on the union of D_f of all committed requests, as far as they may be read. A sample that two requests
+        named counts once.
     test_forget_accuracy : float or None
         Top-1 on the test samples of all classes that committed class requests named.
     retain_accuracy : float or None
-        Top-1 on D_rt: the test samples of the classes that have arrived and that no class request named, committed or
-        not. What a failed request named is not trained on again either.
+        Top-1 on D_rt: test samples of the classes that have arrived and that no class request named. Classes of failed
+        requests do not count either, since they are not trained on again.
+    relapse : mapping of int to float
+        Forget accuracy of each request minus that right after it, by its number.
     """
 
-    requests: dict[int, Figures] = field(default_factory=dict)
+    requests: Mapping[int, Figures]
     forget_accuracy: float | None = None
     test_forget_accuracy: float | None = None
     retain_accuracy: float | None = None
+    relapse: Mapping[int, float] = field(default_factory=dict)
 
 
-def standing(
+def measure(
     model: nn.Module,
     served: Sequence[ServedRequest],
     *,
@@ -76,22 +81,28 @@ def standing(
     test: ImageSet | None,
     arrived: Collection[int],
     membership: bool = True,
-) -> Standing:
-    """Measure a model on what was asked to be forgotten; nothing about the model is changed.
+) -> StreamFigures:
+    """Measure a model on the samples of requests and on test samples. The model is not changed.
 
     Parameters
     ----------
     model : nn.Module
-        Takes images in [0, 1] and returns logits ``(batch, classes)``.
+        Takes images in [0, 1] and returns logits of shape (batch, classes).
     served : sequence of ServedRequest
+        The requests so far.
     committed : collection of str
-        Ids of those that were accepted; the pooled figures of forgetting are over them.
+        Ids of the requests that the gate accepted. Figures of forgetting over the stream are over these.
     test : ImageSet or None
-        All test samples; without them only what D_f tells is there.
+        All test samples. Without them only figures on D_f are computed.
     arrived : collection of int
         Classes of which training samples have arrived.
     membership : bool
-        Whether the attack is wanted.
+        Whether to run the membership attack.
+
+    Returns
+    -------
+    StreamFigures
+        Without ``relapse``.
     """
     judged = Judged.whole(test, predict_logits(model, test)) if test is not None and len(test) else None
     class_count = judged.logits.shape[1] if judged is not None else 0
@@ -115,7 +126,7 @@ def standing(
         figures = figures_of(counted, request.classes, left_out=left_out, retain=None, test=counts)
         requests[request.number] = replace(figures, membership_auc=attack)
     forgotten = {label for request in served if request.id in committed for label in request.classes}
-    return Standing(
+    return StreamFigures(
         requests,
         forget_accuracy=sum(hits.values()) / len(hits) if hits else None,
         test_forget_accuracy=_accuracy(counts, only=forgotten) if forgotten else None,
@@ -128,7 +139,7 @@ def _accuracy(counts: ClassCounts | None, *, only: Collection[int]) -> float | N
 
 
 def _attack(members: Judged, test: Judged) -> float | None:
-    """AUC of the attack on D_f, outsiders being the test samples of its classes; None where there are none."""
+    """Return the AUC of the attack on D_f against test samples of its classes; None if there are none."""
     outsiders = test.of_classes(members.labels.unique())
     if len(outsiders) == 0:
         return None

@@ -1,4 +1,4 @@
-"""What happened to the forget stream of an Avalanche strategy so far, and how its requests stand after each event."""
+"""Follows the requests of a forget stream and measures them after each event."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from fed_unlearn.avalanche.metrics.forget_figures import ServedRequest, Standing, standing
-from fed_unlearn.avalanche.metrics.relapse_matrix import RelapseEvent
+from fed_unlearn.avalanche.metrics.forget_figures import ServedRequest, StreamFigures, measure
+from fed_unlearn.avalanche.metrics.relapse_matrix import RelapseEvent, RelapseMatrix
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.samples import as_images
 from fed_unlearn.data.images import ImageSet, concatenate
@@ -17,30 +17,35 @@ from fed_unlearn.requests import ClassScope
 
 
 class ForgetWatch:
-    """Measures once an event what all metrics of :func:`~fed_unlearn.avalanche.metrics.forget_metrics` report.
+    """Measures what the metrics of :func:`~fed_unlearn.avalanche.metrics.forget_metrics` report, once per event.
 
-    D_f of a request and the test samples are read once, and kept; D_f no longer than it may be read.
+    Samples of requests and test samples are read once and kept. Samples of a request are dropped as soon as they may
+    not be read any more.
 
     Parameters
     ----------
     membership : bool
-        Whether the membership attack is wanted.
+        Whether to run the membership attack.
 
     Attributes
     ----------
     served : dict of int to ServedRequest
-        By the number of its experience, in the order in which they were served.
+        Requests in the order of serving, by the number of their experience.
     served_at : dict of int to float
         Forget accuracy right after the request was served, by number.
     events : list of RelapseEvent
         Rows of the relapse matrix.
+    latest : StreamFigures or None
+        Figures of the last event.
+    outcomes : dict of str to bool
+        Whether requests were committed, by id, if no plug-in of the strategy knows it.
     trained : int
-        Training experiences so far, skipped ones too.
+        Number of training experiences so far, skipped ones included.
     readable : callable
-        Whether the samples of a request, by its id, may be read now. Nothing is read of them otherwise, and what was is
-        let go; asked before every reading and every measurement.
+        Returns whether the samples of a request may be read now, given its id. It is called before every reading and
+        every measurement.
     test_task_label : int or None
-        Of the test stream's experiences.
+        Task label of the test stream's experiences.
     """
 
     def __init__(self, *, membership: bool = True) -> None:
@@ -49,24 +54,45 @@ class ForgetWatch:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all that was seen."""
+        """Drop everything that was noted."""
         self.served: dict[int, ServedRequest] = {}
         self.served_at: dict[int, float] = {}
         self.events: list[RelapseEvent] = []
+        self.latest: StreamFigures | None = None
+        self.outcomes: dict[str, bool] = {}
         self.trained = 0
         self.test_task_label: int | None = None
         self._arrived: set[int] = set()
         self._since: list[str] = []
         self._test: ImageSet | None = None
         self._test_of: object = None
+        self._readers: set[int] = set()
+
+    def after_unlearning(self, strategy: Any, reader: object) -> StreamFigures | None:
+        """Return the figures after the request of ``strategy.experience``. The first reader has them measured."""
+        if self._is_new_event(reader):
+            self.serve(strategy.experience)
+            self.latest = self.measure(strategy.model, self._outcomes_of(strategy))
+        return self.latest
+
+    def after_training(self, strategy: Any, reader: object) -> StreamFigures | None:
+        """Return the figures after a training experience; None if no request was served before."""
+        if self._is_new_event(reader):
+            self.latest = None
+            self.trained = strategy.clock.train_exp_counter + 1  # the Clock counts after all other plug-ins
+            self.arrive([strategy.experience])
+            if self.served:
+                outcomes = self._outcomes_of(strategy)
+                self.latest = self.measure(strategy.model, outcomes, after=f"train:{self.trained}")
+        return self.latest
 
     def arrive(self, experiences: Iterable[Any]) -> None:
-        """Take in the classes of training experiences."""
+        """Note the classes of training experiences."""
         for experience in experiences:
             self._arrived |= {int(label) for label in experience.dataset.targets.uniques}
 
     def serve(self, experience: ForgetExperience) -> ServedRequest:
-        """Take in a request that was served; one that is served again is read anew, and comes last."""
+        """Note a request that was served. If it was served before, it is read again and comes last."""
         benchmark, request = experience.origin_stream.benchmark, experience.request
         self.arrive(list(benchmark.streams["train"])[: experience.after])
         number = int(experience.current_experience)
@@ -81,21 +107,22 @@ class ForgetWatch:
         self._read_test(benchmark)
         return served
 
-    def measure(self, model: nn.Module, outcomes: Mapping[str, bool], *, after: str | None = None) -> Standing:
-        """How all requests stand now, written down as one event.
+    def measure(self, model: nn.Module, outcomes: Mapping[str, bool], *, after: str | None = None) -> StreamFigures:
+        """Return the figures of all requests, and note them as one event.
 
         Parameters
         ----------
         model : nn.Module
+            The model after the event.
         outcomes : mapping of str to bool
-            Whether a request was committed, by id; those that are not there were.
+            Whether a request was committed, by id. Missing requests count as committed.
         after : str, optional
-            What happened, for the relapse matrix: the requests taken in since the last event where none is given.
+            Name of the event in the relapse matrix. Default: the ids of the requests noted since the last event.
         """
         for number, request in self.served.items():
             if request.samples is not None and not self.readable(request.id):
                 self.served[number] = replace(request, samples=None)
-        now = standing(
+        figures = measure(
             model,
             tuple(self.served.values()),
             committed={request.id for request in self.served.values() if outcomes.get(request.id, True)},
@@ -104,16 +131,23 @@ class ForgetWatch:
             membership=self._membership,
         )
         accuracies = {
-            number: item.forget_accuracy for number, item in now.requests.items() if item.forget_accuracy is not None
+            number: item.forget_accuracy
+            for number, item in figures.requests.items()
+            if item.forget_accuracy is not None
         }
-        for number, accuracy in accuracies.items():
-            self.served_at.setdefault(number, accuracy)
+        relapse = {
+            number: accuracy - self.served_at.setdefault(number, accuracy) for number, accuracy in accuracies.items()
+        }
         self.events.append(RelapseEvent("+".join(self._since) if after is None else after, accuracies))
         self._since = []
-        return now
+        return replace(figures, relapse=relapse)
+
+    def matrix(self) -> RelapseMatrix:
+        """Return the relapse matrix so far."""
+        return RelapseMatrix(self.events, {number: request.id for number, request in self.served.items()})
 
     def state(self) -> dict[str, Any]:
-        """What was seen, as JSON; :meth:`restore` reads it back."""
+        """Return everything that was noted as JSON values for :meth:`restore`."""
         return {
             "trained": self.trained,
             "arrived": sorted(self._arrived),
@@ -126,13 +160,14 @@ class ForgetWatch:
         }
 
     def restore(self, state: Mapping[str, Any], forget_stream: Sequence[ForgetExperience]) -> None:
-        """Take over what :meth:`state` wrote, and read the samples of its requests anew.
+        """Restore a result of :meth:`state`, and read the samples of its requests again.
 
         Parameters
         ----------
         state : mapping
+            A result of :meth:`state`.
         forget_stream : sequence of ForgetExperience
-            The same as then.
+            The forget stream of that time.
         """
         self.reset()
         for number in state["served"]:
@@ -144,6 +179,20 @@ class ForgetWatch:
         ]
         self.trained, self._arrived, self._since = state["trained"], set(state["arrived"]), []
 
+    def _is_new_event(self, reader: object) -> bool:
+        """Return whether a new event has begun: nobody has read the last one yet, or this reader has."""
+        new = not self._readers or id(reader) in self._readers
+        self._readers = {id(reader)} if new else self._readers | {id(reader)}
+        return new
+
+    def _outcomes_of(self, strategy: Any) -> dict[str, bool]:
+        """Return whether each request was ever committed."""
+        outcomes = dict(self.outcomes)
+        for plugin in strategy.plugins:
+            for item in getattr(plugin, "outcomes", ()):
+                outcomes[item.request.id] = item.committed or outcomes.get(item.request.id, False)
+        return outcomes
+
     def _read_test(self, benchmark: Any) -> None:
         if self._test_of is benchmark:
             return
@@ -154,6 +203,6 @@ class ForgetWatch:
 
 
 def task_label_of(experience: Any) -> int | None:
-    """The task label that Avalanche puts into names of metrics: None where there is none, or several."""
+    """Return the task label that Avalanche puts into names of metrics; None if there is none, or several."""
     labels = getattr(experience, "task_labels", None)
     return int(labels[0]) if labels is not None and len(labels) == 1 else None

@@ -1,4 +1,4 @@
-"""The relapse matrix as a value that each of Avalanche's loggers shows in its own way."""
+"""The relapse matrix as a metric value for Avalanche's loggers."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class RelapseEvent:
-    """One row: what happened, and the forget accuracy of every request served by then.
+    """One row of the relapse matrix: the forget accuracies after one event.
 
     Attributes
     ----------
     after : str
-        A request's id, several joined by ``+`` where they were served together, or a training experience:
-        ``"train:2"``.
+        The event: the id of a request, ids joined by ``+`` of requests that were served together, or a training
+        experience such as ``"train:2"``.
     forget_accuracy : mapping of int to float
         Top-1 on D_f by the request's number in the forget stream.
     """
@@ -33,12 +33,13 @@ class RelapseEvent:
 class RelapseMatrix(AlternativeValues):
     """Forget accuracy of every request (columns) after every event since the first request (rows).
 
-    TensorBoard shows it as a figure, other loggers as a tensor, the text loggers as a table. A request has no figure
-    (not a number, blank) before it was served, or where none of its samples had arrived.
+    TensorBoard shows a figure, the text loggers a table, other loggers a tensor. An entry is not a number, and blank in
+    the table, if the request was not served yet or none of its samples had arrived.
 
     Parameters
     ----------
     events : sequence of RelapseEvent
+        The rows.
     requests : mapping of int to str
         Ids of the requests by number, in the order of the columns.
     """
@@ -51,13 +52,13 @@ class RelapseMatrix(AlternativeValues):
         super().__init__(self.tensor)
 
     def best_supported_value(self, *supported_types: type) -> Any:
-        """The figure where figures are shown, drawn only then; else the tensor, or None."""
+        """Return the figure if figures are supported, else the tensor if tensors are, else None."""
         if any(issubclass(Figure, kind) for kind in supported_types):
             return self.figure()
         return super().best_supported_value(*supported_types)
 
     def figure(self) -> Figure:
-        """The matrix as an image, accuracies written into its cells; no window or pyplot state is involved."""
+        """Return the matrix as an image with the accuracies written into the cells. Pyplot is not used."""
         columns, rows = list(self.requests.values()), [event.after for event in self.events]
         figure = Figure(figsize=(2 + 0.7 * len(columns), 1.5 + 0.4 * len(rows)), layout="constrained")
         axes = figure.subplots()
@@ -74,7 +75,7 @@ class RelapseMatrix(AlternativeValues):
         return figure
 
     def __str__(self) -> str:
-        """A table with a line for each event."""
+        """Return a table with one line per event."""
         columns, widest = list(self.requests.values()), max((len(event.after) for event in self.events), default=0)
         widths = [max(len(name), 6) for name in columns]
         lines = [" " * widest + "".join(f"  {name:>{width}}" for name, width in zip(columns, widths, strict=True))]

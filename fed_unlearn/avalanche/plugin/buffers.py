@@ -1,4 +1,4 @@
-"""What a strategy keeps of earlier experiences, and how forgotten samples are taken out of all of it."""
+"""Finds the samples that a strategy keeps of earlier experiences, and removes forgotten ones."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ from fed_unlearn.avalanche.streams.samples import has_sample_ids, sample_ids
 from fed_unlearn.errors import InvalidDataError
 
 _DEPTH = 8
-"""How many containers and holders deep samples are looked for."""
+"""Number of nested containers and objects in which samples are looked for."""
 
-_OF_THE_MOMENT = {"experience", "adapted_dataset", "dataloader", "mbatch", "current_eval_stream", "_eval_streams"}
-"""What a strategy has at hand while it trains or evaluates; not kept, made anew by the next experience."""
+_TRANSIENT = {"experience", "adapted_dataset", "dataloader", "mbatch", "current_eval_stream", "_eval_streams"}
+"""Attributes that a strategy sets anew for each experience that it trains or evaluates on."""
 
 
 def buffered(strategy: Any) -> list[AvalancheDataset]:
-    """What a strategy and its plug-ins keep of earlier experiences.
+    """Return the data sets that a strategy and its plug-ins keep of earlier experiences.
 
     Parameters
     ----------
     strategy : SupervisedTemplate
+        It is not changed.
 
     Returns
     -------
     list of AvalancheDataset
-        Each once, none of them empty; a sample can stand in several. Groups of balanced buffers stand for themselves.
-        What the strategy trains on just now, and what the benchmark and evaluation hold, is not among them.
+        Each data set once, without empty ones. A sample can be in several of them. Each group of a balanced buffer is a
+        data set of its own. Data sets of the current experience, the benchmark and the evaluation are not included.
 
     Examples
     --------
@@ -55,30 +56,30 @@ def buffered(strategy: Any) -> list[AvalancheDataset]:
 
 
 def purge_buffers(strategy: Any, forgotten: Collection[str]) -> int:
-    """Take forgotten samples out of everything that a strategy and its plug-ins keep.
+    """Remove forgotten samples from everything that a strategy and its plug-ins keep.
 
-    Storage policies and the buffers within them, AGEM's, the data of cumulative training, and every other data set that
-    is held in an attribute, a list, a tuple or a dict of the strategy, a plug-in or a buffer. Loaders that run over
-    buffers are made anew over what is left. A group of a balanced buffer that has nothing left is dropped as if it had
-    never been met, so that its share of the memory falls to the others. A reservoir keeps the weights that its samples
-    drew; what it had turned away for a forgotten sample does not come back.
+    This covers storage policies and the buffers within them, AGEM's buffers, the data of cumulative training, and every
+    other data set in an attribute, list, tuple or dict of the strategy, a plug-in or a buffer. Loaders over buffers are
+    rebuilt over the samples that are left. A group of a balanced buffer that becomes empty is dropped, and the other
+    groups get its share of the buffer's size. A reservoir keeps the weights that its samples drew; samples that it
+    rejected in favour of a forgotten one do not come back.
 
     Parameters
     ----------
     strategy : SupervisedTemplate
-        What holds none of the samples is left as it is, to the object.
+        Objects that hold no forgotten sample stay the same objects.
     forgotten : collection of str
-        Sample ids; ids that are held nowhere do no harm.
+        Sample ids. Ids that nothing holds are ignored.
 
     Returns
     -------
     int
-        How many samples were taken out, a sample counted in each place that held it.
+        Number of removed samples. A sample counts once for each place that held it.
 
     Raises
     ------
     InvalidDataError
-        If something is held whose samples have no ids; nothing is changed then.
+        If a data set is held whose samples have no ids. Nothing is changed then.
     """
     ids = frozenset(forgotten)
     for dataset in buffered(strategy):
@@ -95,17 +96,12 @@ def purge_buffers(strategy: Any, forgotten: Collection[str]) -> int:
 
 
 def drop_batches(strategy: Any) -> None:
-    """Let go of what a strategy has at hand of the experience before: samples that may be forgotten now.
-
-    Parameters
-    ----------
-    strategy : SupervisedTemplate
-    """
+    """Drop the data set, loader and batch of the experience before, since their samples may be forgotten now."""
     strategy.adapted_dataset, strategy.dataloader, strategy.mbatch, strategy.mb_output = None, [], None, None
 
 
 class _Purge:
-    """One pass over everything held; data sets that stand in several places stay one."""
+    """One pass over everything that is held. A data set that is held in several places stays one object."""
 
     def __init__(self, forgotten: frozenset[str]) -> None:
         self.removed = 0
@@ -115,7 +111,7 @@ class _Purge:
         self._entered: set[int] = set()
 
     def enter(self, holder: Any, depth: int) -> None:
-        """Replace in place what the attributes of a strategy, a plug-in or a buffer hold."""
+        """Purge the attributes of a strategy, a plug-in or a buffer in place."""
         if id(holder) in self._entered or depth == 0:
             return
         self._entered.add(id(holder))
@@ -133,10 +129,10 @@ class _Purge:
         elif isinstance(holder, AGEMPlugin):
             _restart_reference_batches(holder)
         elif isinstance(holder, RARPlugin):
-            vars(holder).pop("iter_replay", None)  # a walk begun over the old buffer; it begins another where none is
+            vars(holder).pop("iter_replay", None)  # it iterates over the old buffer; RAR makes a new one if none is set
 
     def _purged(self, value: Any, depth: int) -> Any:
-        """The value without forgotten samples; the same object where it holds none."""
+        """Return the value without forgotten samples. It is the same object if it holds none."""
         if isinstance(value, AvalancheDataset):
             kept = self._without(value, counted=True)
             self._changes += kept is not value
@@ -165,14 +161,14 @@ class _Purge:
     def _without(self, dataset: Any, *, counted: bool) -> Any:
         if id(dataset) not in self._replaced:
             kept = _kept(dataset, self._forgotten)
-            # The original is kept beside it: its identity must not pass to a new object meanwhile.
+            # Keep the original alive: a new object must not get its id during this pass.
             self._replaced[id(dataset)] = (dataset, dataset if len(kept) == len(dataset) else dataset.subset(kept))
             if counted:
                 self.removed += len(dataset) - len(kept)
         return self._replaced[id(dataset)][1]
 
     def _loader(self, value: Any) -> Any:
-        """A loader, or an endless walk over one, that reads what is left; None where that is nothing."""
+        """Return a loader, or an endless iterator over one, of the samples that are left; None if none are left."""
         loader = _loader_of(value)
         if loader is None:
             return value
@@ -194,7 +190,7 @@ class _Purge:
     def _purge_reservoir(self, buffer: Any) -> None:
         kept = _kept(buffer.buffer, self._forgotten)
         if len(kept) < len(buffer.buffer):
-            buffer._buffer_weights = buffer._buffer_weights[kept]  # sorted as before
+            buffer._buffer_weights = buffer._buffer_weights[kept]  # the order stays
 
 
 def _kept(dataset: Any, forgotten: frozenset[str]) -> list[int]:
@@ -204,15 +200,15 @@ def _kept(dataset: Any, forgotten: frozenset[str]) -> list[int]:
 
 
 def _attributes(holder: Any) -> list[tuple[str, Any]]:
-    """Attributes of a holder that may keep samples: not evaluation, and not this library's own plug-ins."""
+    """Return the attributes that may keep samples. Evaluation and this library's own plug-ins have none."""
     ours = isinstance(holder, BasePlugin) and type(holder).__module__.startswith("fed_unlearn.")
     if ours or isinstance(holder, EvaluationPlugin):
         return []
-    return [(name, value) for name, value in vars(holder).items() if name not in _OF_THE_MOMENT]
+    return [(name, value) for name, value in vars(holder).items() if name not in _TRANSIENT]
 
 
 def _values(holder: Any) -> list[Any]:
-    """Everything that is held below a strategy, each object once."""
+    """Return everything that is held below a strategy, each object once."""
     known: dict[int, Any] = {}
 
     def walk(value: Any, depth: int) -> Iterator[Any]:
@@ -235,7 +231,7 @@ def _values(holder: Any) -> list[Any]:
 
 
 def _loader_of(value: Any) -> Any:
-    """The loader over a data set of Avalanche's that a value is, or walks over; None where there is none."""
+    """Return the loader over an AvalancheDataset that a value is or iterates over; None if there is none."""
     if isinstance(value, GeneratorType):
         value = inspect.getgeneratorlocals(value).get("loader")
     if isinstance(value, DataLoader) and isinstance(value.dataset, AvalancheDataset):
@@ -244,15 +240,15 @@ def _loader_of(value: Any) -> Any:
 
 
 def _drop_empty_groups(buffer: Any) -> None:
-    """Leave out groups without samples where the kind of buffer is known to get on without them.
+    """Drop groups without samples from buffers of a known kind.
 
-    Selection by features cannot sort an empty group, and an empty group would hold its share of the memory.
+    Selection by features cannot sort an empty group, and an empty group would keep its share of the buffer's size.
     """
     left = {key: group for key, group in buffer.buffer_groups.items() if len(group.buffer) > 0}
     if len(left) == len(buffer.buffer_groups):
         return
     if isinstance(buffer, ExperienceBalancedBuffer):
-        buffer._num_exps = len(left)  # keys are 0 to this, and the next experience takes it as its key
+        buffer._num_exps = len(left)  # keys are 0 to len(left) - 1, and the next experience gets the key len(left)
         left = dict(enumerate(left.values()))
     elif isinstance(buffer, ClassBalancedBuffer):
         buffer.seen_classes.intersection_update(left)
@@ -264,7 +260,7 @@ def _drop_empty_groups(buffer: Any) -> None:
 
 
 def _restart_reference_batches(plugin: Any) -> None:
-    """Make AGEM's batches from what is left: its loader cannot draw from an empty experience."""
+    """Rebuild AGEM's loader from the samples that are left. It cannot draw from an empty experience."""
     plugin.buffers[:] = [dataset for dataset in plugin.buffers if len(dataset) > 0]
     loader, plugin.buffer_dataloader, plugin.buffer_dliter = plugin.buffer_dataloader, None, iter(())
     if plugin.buffers and loader is not None:

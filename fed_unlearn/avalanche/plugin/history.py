@@ -1,4 +1,4 @@
-"""The training experiences and the requests that a plug-in has met so far."""
+"""What a plug-in has met so far: its strategy, its benchmark, training experiences and requests."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.naming import experience_with
 from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids, without
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.local import LocalPlan
 
 
 class History:
-    """Keeps training experiences and requests, and tells which samples are forgotten.
+    """Keeps training experiences and requests, tells which samples are forgotten, and refuses what does not fit.
 
     Attributes
     ----------
@@ -30,11 +32,53 @@ class History:
         self.sizes: list[int] = []
         self.asked: list[ForgetExperience] = []
         self.forgotten: frozenset[str] = frozenset()
+        self._owner: tuple[Any, Any] | None = None
 
     @property
     def asked_classes(self) -> set[int]:
         """Classes that class requests have named."""
         return {label for item in self.asked for label in getattr(item.request.scope, "classes", ())}
+
+    def check(self, strategy: Any, experience: Any, plan: LocalPlan) -> None:
+        """Raise if an experience comes from another strategy or benchmark than the first one.
+
+        Raises
+        ------
+        InvalidParameterError
+            Also if ``plan`` cannot serve a request of the benchmark.
+        """
+        benchmark = getattr(experience.origin_stream, "benchmark", None)
+        if self._owner is None:
+            for asked in getattr(benchmark, "streams", {}).get("forget", ()):
+                plan.method_of(asked.request)
+            self._owner = (strategy, benchmark)
+        elif self._owner[0] is not strategy or self._owner[1] is not benchmark:
+            what = "strategy" if self._owner[0] is not strategy else "benchmark"
+            raise InvalidParameterError(
+                f"this UnlearningPlugin was used with another {what} before; make a new one for each strategy and"
+                " benchmark, since sample ids mean nothing beyond"
+            )
+
+    def check_request(self, strategy: Any, experience: ForgetExperience, plan: LocalPlan) -> None:
+        """Raise if :meth:`check` does, or a request comes at another place than after its training experiences.
+
+        Raises
+        ------
+        InvalidParameterError
+            Also if the strategy trained before it had the plug-in.
+        """
+        self.check(strategy, experience, plan)
+        seen, trained = len(self.trained), strategy.clock.train_exp_counter
+        if seen < trained:
+            raise InvalidParameterError(
+                f"the UnlearningPlugin has met {seen} of {trained} training experiences; give it to the strategy before"
+                " the first one"
+            )
+        if 0 < trained < experience.after:
+            raise InvalidParameterError(
+                f"request {experience.request.id} comes after {experience.after} training experiences, and {trained}"
+                " were trained so far; take experiences in the order of interleave(benchmark)"
+            )
 
     def add_request(self, experience: ForgetExperience) -> None:
         """Note a request. Its samples are forgotten from now on."""
@@ -44,20 +88,15 @@ class History:
     def add_training(self, experience: Any, place: int) -> Any:
         """Note a training experience and return it without forgotten samples.
 
-        Samples of the experience that fall under an earlier request are forgotten, too.
+        Samples of the experience that fall under an earlier request are forgotten, too. An experience that was noted in
+        the same place is replaced, since its training did not finish.
 
         Parameters
         ----------
         experience : DatasetExperience
             The experience that is about to be trained on.
         place : int
-            Number of training experiences before it. An experience that was noted in this place is replaced, since its
-            training did not finish.
-
-        Returns
-        -------
-        DatasetExperience
-            The same object if it has no forgotten sample.
+            Number of training experiences before it.
         """
         if self.asked:
             ids, labels = sample_ids(experience.dataset), labels_of(experience.dataset)

@@ -8,16 +8,7 @@ from fed_unlearn.avalanche.plugin.buffers import drop_batches
 
 
 class Muting:
-    """Leaves a strategy with a single plug-in while an experience passes in which nothing is trained.
-
-    Avalanche goes through the list of plug-ins by index at every event. The list is shortened in place, so that an
-    event that is under way reaches no further plug-in.
-
-    Parameters
-    ----------
-    kept : SupervisedPlugin
-        The plug-in that stays.
-    """
+    """Leaves a strategy with a single plug-in, ``kept``, while an experience passes in which nothing is trained."""
 
     def __init__(self, kept: Any) -> None:
         self._kept = kept
@@ -31,7 +22,7 @@ class Muting:
     def start(self, strategy: Any) -> None:
         """Stop the training of the current experience and take all other plug-ins away."""
         self._plugins = list(strategy.plugins)
-        strategy.plugins[:] = [self._kept]
+        strategy.plugins[:] = [self._kept]  # in place: Avalanche goes through the list by index, and stops here
         strategy.stop_training()
 
     def end(self, strategy: Any) -> None:

@@ -1,22 +1,21 @@
-"""What regularisers remember, brought in line with a model that has unlearned.
+"""Updates the state of regularisers after a model has unlearned.
 
-Regularisers hold a model near the weights that it had after earlier experiences, in the directions that mattered there
-(EWC: Kirkpatrick et al., PNAS 2017; Synaptic Intelligence: Zenke et al., ICML 2017; MAS: Aljundi et al., ECCV 2018), or
-near its earlier outputs (LwF: Li and Hoiem, ECCV 2016). After a request both still know what was to be forgotten, and
-the next training would bring it back. Hence:
+Regularisers keep a model near the weights that it had after earlier experiences, weighted by importances (EWC:
+Kirkpatrick et al., PNAS 2017; Synaptic Intelligence: Zenke et al., ICML 2017; MAS: Aljundi et al., ECCV 2018), or near
+its earlier outputs (LwF: Li and Hoiem, ECCV 2016). After a request these weights, importances and outputs still depend
+on forgotten samples, and the next training would bring the samples back. The update has three parts:
 
-- Anchors, all of them, become the unlearned weights. The penalty and its gradient are then zero at the unlearned model
-  and hold it there, as Huszar (PNAS 2018) has it for EWC: one anchor, the latest weights, and the sum of importances.
-  An anchor from before the forgotten samples came knows nothing of them, but would pull out what unlearning put in.
-- Importances that forgotten samples had a part in are computed anew on what is left of their experiences, at the
-  unlearned weights, with the plug-in's own rule. Those of other experiences stay as they are. They are made of
-  gradients, which grow as a model leaves its minimum or gets larger outputs (on digits the largest importance of EWC by
-  3 to 6 times, of MAS by 87), and under a penalty that much stiffer the next training diverges. So they are scaled
-  down, all by one factor, until the largest is no larger than the largest was.
+- All anchors become the unlearned weights, so that the penalty and its gradient are zero at the unlearned model. Huszar
+  (PNAS 2018) gives the same form for EWC: one anchor, the latest weights, with the sum of importances. An anchor that
+  is older than the forgotten samples does not depend on them, but would undo the unlearning.
+- Importances that depend on forgotten samples are computed again on the samples that are left, at the unlearned
+  weights, by the plug-in's own rule. Importances of other experiences stay. Importances are made of gradients, which
+  grow when a model leaves its minimum or its outputs grow: on digits the largest importance of EWC grew 3 to 6 times,
+  that of MAS 87 times. The next training diverges under such a penalty. New importances are therefore scaled by one
+  factor, such that the largest is at most as large as the largest was before.
 - A teacher becomes the unlearned model.
 
-Nothing of this draws from global generators, or leaves a trace in the model: modes, gradients and statistics of
-normalisation layers are as before.
+The update does not draw from global generators. Modes, gradients and statistics of normalisation layers are restored.
 """
 
 from __future__ import annotations
@@ -46,39 +45,39 @@ from torch import nn
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.seeding import derive_seed, isolated_random
 
-_unknown: WeakSet[type] = WeakSet()
-"""Kinds of plug-in that a warning has been given for."""
+_warned_of: WeakSet[type] = WeakSet()
+"""Classes of plug-ins that a warning was given for."""
 
 
 def keep_consistent(strategy: Any, forgotten: Collection[str], seen: Sequence[Any], trained: Sequence[int]) -> None:
-    """Bring what a strategy's regularisers remember in line with its model, after that has unlearned.
+    """Update the state of a strategy's regularisers after its model has unlearned.
 
-    EWC and MAS as the module says; where EWC is "online", and for MAS, one running sum stands for all experiences and
-    is built again from the first. Synaptic Intelligence gathers importances along the path of training, which cannot be
-    taken apart by sample: what it has gathered is scaled by the share of its samples that are left. This is an
-    approximation: it says how much of the importances rests on forgotten samples, not where. LwF, feature distillation
-    and LFL get a copy of the model as their teacher; early stopping drops the weights that it holds.
+    EWC and MAS are updated as the module's text says. Online EWC and MAS keep one running sum for all experiences; it
+    is built again from the first experience. Synaptic Intelligence accumulates importances along the path of training,
+    which cannot be separated by sample. They are scaled by the share of samples that are left. This is an
+    approximation: it accounts for how much of the importances rests on forgotten samples, but not for where. LwF,
+    feature distillation and LFL get a copy of the model as their teacher. Early stopping drops its stored weights.
 
-    A plug-in that is not Avalanche's is asked to see to itself: ``plugin.forget(strategy, sample_ids)`` is called where
-    it has such a method, with the frozenset of forgotten ids. This also replaces the treatment above for plug-ins that
-    are derived from Avalanche's. One without it is named in a warning, once for each class.
+    If a plug-in has a method ``forget(strategy, sample_ids)``, it is called with the frozenset of forgotten ids instead
+    of the treatment above. A plug-in of another library without this method is named in a warning, once per class.
 
     Parameters
     ----------
     strategy : SupervisedTemplate
-        Its model is the unlearned one already, changed in place.
+        Its model has unlearned already.
     forgotten : collection of str
         Ids of the samples of the request, or of all requests so far.
     seen : sequence of DatasetExperience
-        What is left of each training experience, in the order of ``train_exp_counter``. Data sets may be empty.
+        The samples that are left of each training experience, in the order of ``train_exp_counter``. Data sets may be
+        empty.
     trained : sequence of int
-        How many samples each experience of ``seen`` had before this request: those that were trained on, less those of
-        earlier requests.
+        Number of samples that each experience of ``seen`` had before this request: those that were trained on, without
+        those of earlier requests.
 
     Raises
     ------
     InvalidParameterError
-        If ``trained`` and ``seen`` differ in length, or more is left than was trained on.
+        If ``trained`` and ``seen`` differ in length, or an experience has more samples left than were trained on.
     """
     ids = frozenset(forgotten)
     left = [len(experience.dataset) for experience in seen]
@@ -108,14 +107,10 @@ def keep_consistent(strategy: Any, forgotten: Collection[str], seen: Sequence[An
 
 
 def note_skipped(strategy: Any) -> None:
-    """Have regularisers get over a training experience that is skipped, since nothing is left of it.
+    """Give regularisers the entries that they expect of a training experience that is skipped.
 
-    Online EWC looks for its sum under the experience before the current one, and MAS for any from the second experience
-    on. To be called with the counter of experiences where it was, before it goes on.
-
-    Parameters
-    ----------
-    strategy : SupervisedTemplate
+    Online EWC reads its sum from the entry of the experience before the current one. MAS expects importances from the
+    second experience on. Call this before the counter of training experiences advances.
     """
     k = strategy.clock.train_exp_counter
     for plugin in strategy.plugins:
@@ -131,7 +126,7 @@ def _renew_ewc(plugin: Any, strategy: Any, seen: Sequence[Any], changed: set[int
     if not computed:
         return
     if changed and plugin.mode == "online":
-        # The sum does not tell its parts apart: it is built again by the plug-in's own rule, from the first on.
+        # The sum cannot be separated into its parts: build it again by the plug-in's own rule.
         before, plugin.importances = plugin.importances, defaultdict(dict)
         for k in range(computed[-1] + 1):
             plugin.update_importances(_fisher(plugin, strategy, seen[k]), k)
@@ -144,7 +139,7 @@ def _renew_ewc(plugin: Any, strategy: Any, seen: Sequence[Any], changed: set[int
 
 
 def _fisher(plugin: Any, strategy: Any, experience: Any) -> Any:
-    """EWC's importances of one experience at the model's weights; zero where nothing is left of it."""
+    """Return EWC's importances of one experience at the model's weights; zeros if it has no sample left."""
     if len(experience.dataset) == 0:
         return zerolike_params_dict(strategy.model)
     with _undisturbed(strategy.model):
@@ -159,7 +154,7 @@ def _fisher(plugin: Any, strategy: Any, experience: Any) -> Any:
 
 
 def _no_stiffer(importances: Any, before: Any) -> Any:
-    """The importances, scaled down where the largest is larger than the largest was before."""
+    """Scale the importances such that the largest is at most the largest of ``before``."""
     bound, largest = (max(float(value.data.max()) for value in given.values()) for given in (before, importances))
     if largest > bound:
         for value in importances.values():
@@ -172,8 +167,8 @@ def _skip_in_ewc(plugin: Any, model: nn.Module, k: int) -> None:
         plugin.importances[k] = zerolike_params_dict(model)
         plugin.saved_params[k] = copy_params_dict(model)
         return
-    for memory in (plugin.importances, plugin.saved_params):
-        memory[k] = memory[k - 1] if plugin.keep_importance_data else memory.pop(k - 1, {})
+    for entries in (plugin.importances, plugin.saved_params):
+        entries[k] = entries[k - 1] if plugin.keep_importance_data else entries.pop(k - 1, {})
 
 
 def _renew_mas(plugin: Any, strategy: Any, seen: Sequence[Any], changed: set[int]) -> None:
@@ -185,7 +180,7 @@ def _renew_mas(plugin: Any, strategy: Any, seen: Sequence[Any], changed: set[int
 
 
 def _sensitivities(plugin: Any, strategy: Any, seen: Sequence[Any]) -> dict[str, Any]:
-    """MAS's running mean over experiences at the model's weights, as if those with nothing left had not been."""
+    """Return MAS's running mean over the experiences that have samples left, at the model's weights."""
     running: dict[str, Any] = dict(zerolike_params_dict(strategy.model))
     current, weight = strategy.experience, 1.0
     try:
@@ -213,16 +208,16 @@ def _rescale_synapses(plugin: Any, model: nn.Module, left: int, trained: int) ->
     parameters = dict(model.named_parameters())
     for name, anchor in plugin.ewc_data[0].items():
         weights = parameters[name].detach().cpu().flatten()
-        anchor.data = weights[: anchor.data.numel()].clone()  # a head may have grown since, by rows at its end
+        anchor.data = weights[: anchor.data.numel()].clone()  # a head may have got rows at its end since
 
 
 def _teacher(previous: nn.Module | None, model: nn.Module) -> nn.Module | None:
-    """The unlearned model in the place of a teacher: with its modes, and frozen where it was; None stays None."""
+    """Return a copy of the model with the modes and the frozen parameters of the previous teacher, if there was one."""
     if previous is None:
         return None
     holder: Any = model
     if isinstance(getattr(holder, "features", None), torch.Tensor):
-        holder.features = None  # kept by feature distillation: part of a graph, which cannot be copied
+        holder.features = None  # feature distillation keeps it; a tensor with a graph cannot be copied
     teacher = copy.deepcopy(model)
     trained = {name: parameter.requires_grad for name, parameter in previous.named_parameters()}
     modes = {name: module.training for name, module in previous.named_modules()}
@@ -239,9 +234,9 @@ def _warn_of_unknown(plugin: Any) -> None:
     if isinstance(plugin, BasePlugin) and module.startswith(("avalanche.", "fed_unlearn.")):
         return
     base = next(kind for kind in type(plugin).__mro__ if kind.__module__.startswith("avalanche.") or kind is object)
-    if base.__module__.startswith("avalanche.training") or type(plugin) in _unknown:
-        return  # derived from one that is seen to, or named before
-    _unknown.add(type(plugin))
+    if base.__module__.startswith("avalanche.training") or type(plugin) in _warned_of:
+        return  # derived from a plug-in that is handled, or warned of before
+    _warned_of.add(type(plugin))
     warnings.warn(
         f"plug-in {type(plugin).__name__} has no method forget(strategy, sample_ids); what it keeps of forgotten"
         " samples, other than data sets with sample ids, stays",
@@ -251,7 +246,7 @@ def _warn_of_unknown(plugin: Any) -> None:
 
 @contextmanager
 def _undisturbed(model: nn.Module) -> Iterator[None]:
-    """Let others run the model forward and backward: modes, gradients, buffers and generators are as before."""
+    """Restore modes, gradients, buffers and random generators after others have run the model."""
     modes = [(module, module.training) for module in model.modules()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]

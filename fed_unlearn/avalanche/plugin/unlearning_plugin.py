@@ -10,7 +10,6 @@ from typing import Any, Literal
 from avalanche.training.plugins import SupervisedPlugin, SynapticIntelligencePlugin
 
 from fed_unlearn.avalanche.compat import check_supported, mend_synaptic_intelligence
-from fed_unlearn.avalanche.plugin.binding import Binding
 from fed_unlearn.avalanche.plugin.buffers import drop_batches, purge_buffers
 from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.plugin.muting import Muting
@@ -111,7 +110,6 @@ class UnlearningPlugin(SupervisedPlugin):
         self._samples = RequestSamples(retain, validation)
         self._reopen_relapsed = reopen_relapsed
         self._strict = strict
-        self._binding = Binding(self._unlearning.plan)
         self._history = History()
         self._muting = Muting(self)
         self.outcomes: list[LocalOutcome] = []
@@ -157,7 +155,7 @@ class UnlearningPlugin(SupervisedPlugin):
             )
         check_supported(strategy, experience)
         self._unlearning.plan.method_of(experience.request)
-        self._binding.check_request(strategy, experience, len(self._history.trained))
+        self._history.check_request(strategy, experience, self._unlearning.plan)
         purge_buffers(strategy, self.forgotten.union(experience.sample_ids))  # raises before anything is changed
         self._history.add_request(experience)
         before, strategy.experience = strategy.experience, experience
@@ -228,7 +226,7 @@ class UnlearningPlugin(SupervisedPlugin):
 
     def _meet_training(self, strategy: Any, experience: Any) -> None:
         check_supported(strategy, experience)
-        self._binding.check(strategy, experience)
+        self._history.check(strategy, experience, self._unlearning.plan)
         require_usable(experience.dataset)
         self._unlearning.note_training()
         retained = self._history.add_training(experience, place=strategy.clock.train_exp_counter)

@@ -1,4 +1,4 @@
-"""A logger of Avalanche that writes every scalar metric as one line of a CSV file."""
+"""A logger for Avalanche that writes every scalar metric as one line of a CSV file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ COLUMNS = ("x", "name", "value")
 
 
 class ScalarCSVLogger(BaseLogger):
-    """Writes lines of ``x,name,value``: the step, the metric's whole name, and its value in full precision.
+    """Writes lines ``x,name,value``: the step, the metric's full name, and its value in full precision.
 
-    Avalanche's own ``CSVLogger`` has columns for accuracy, loss and forgetting, and leaves all other metrics out.
-    Values that are no single number (matrices, figures) are left out here. A file that is there already is gone on
-    with.
+    Avalanche's own ``CSVLogger`` writes accuracy, loss and forgetting only. This logger leaves out values that are no
+    single number, such as matrices and figures. Lines are appended to a file that exists.
 
     Parameters
     ----------
     path : str or Path
-        The file; its folder is made.
+        The file. Its folder is created.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -37,7 +36,7 @@ class ScalarCSVLogger(BaseLogger):
             self._file.flush()
 
     def log_single_metric(self, name: str, value: Any, x_plot: int) -> None:
-        """Write one line, where the value is a number or can be shown as one."""
+        """Write one line if the value is a number or has a number as an alternative."""
         if isinstance(value, AlternativeValues):
             value = value.best_supported_value(float, int)
         if isinstance(value, Tensor) and value.ndim == 0:
@@ -46,11 +45,11 @@ class ScalarCSVLogger(BaseLogger):
             self._writer.writerow((x_plot, name, repr(value)))
 
     def log_metrics(self, metric_values: list[Any]) -> None:
-        """Write all values of one event, on disk afterwards."""
+        """Write all values of one event and flush the file."""
         super().log_metrics(metric_values)
         if metric_values:
             self._file.flush()
 
     def close(self) -> None:
-        """Close the file; nothing can be written any more."""
+        """Close the file."""
         self._file.close()

@@ -1,16 +1,16 @@
-"""What a server knows of its aggregated models, told through Avalanche's EvaluationPlugin and loggers."""
+"""Reports of a federation's models by Avalanche's EvaluationPlugin and loggers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import torch
 from avalanche.evaluation.metrics import accuracy_metrics, loss_metrics
 from avalanche.logging import TensorboardLogger, TextLogger
-from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
+from avalanche.training.plugins import EvaluationPlugin
 from avalanche.training.supervised import Naive
 from torch import Tensor, nn
 
@@ -26,54 +26,37 @@ LOGGERS = ("text", "tensorboard", "csv")
 _BATCH = 256
 
 
-class _Named(NamedTuple):
-    id: str
+class FederationReport(AbstractContextManager["FederationReport"]):
+    """Evaluates aggregated models on an Avalanche benchmark and writes the figures with Avalanche's loggers.
 
-
-class _Ended(NamedTuple):
-    request: _Named
-    committed: bool
-
-
-class _Outcomes(SupervisedPlugin):
-    """How requests ended, where the metrics of forgetting look for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.outcomes: list[_Ended] = []
-
-
-class FederationReport:
-    """Evaluates aggregated models on an Avalanche benchmark and has Avalanche's loggers write down what comes out.
-
-    Accuracy and loss on the test stream by experience and as a whole are Avalanche's own metrics; those of requests
-    are :func:`~fed_unlearn.avalanche.metrics.forget_metrics`. The step of every figure is the number of rounds so far.
-    Nothing is trained, and no global random state is touched. A folder that an earlier process has written to is gone
-    on with: what it had not finished is cut off, what it had is not written again.
+    Accuracy and loss on the test stream are Avalanche's own metrics; those of requests are
+    :func:`~fed_unlearn.avalanche.metrics.forget_metrics`. The step of every figure is the number of rounds so far. The
+    report trains nothing and does not use global random generators. It resumes a folder of an earlier process: an
+    unfinished entry is cut off, and finished entries are not written again.
 
     Parameters
     ----------
     benchmark : CLScenario
-        With a ``forget_stream``, to which requests may be added as they are served, and a ``test_stream``.
+        It has a ``test_stream`` and a ``forget_stream``, to which requests may be added as they are served.
     model : nn.Module
-        Of the federation's architecture; its weights are replaced.
+        A model of the federation's architecture. Its weights are replaced.
     loggers : sequence of str
-        Of ``"text"`` (``text.log``), ``"tensorboard"`` (event files in ``tensorboard/``) and ``"csv"``
-        (``metrics.csv``), at least one.
+        At least one of ``"text"`` (``text.log``), ``"tensorboard"`` (event files in ``tensorboard/``) and ``"csv"``
+        (``metrics.csv``).
     folder : Path
-        Where they write; made where it is missing.
+        Folder of the files. It is created if it is missing.
     device : torch.device or str
-        Where models are evaluated.
+        Device on which models are evaluated.
     readable : callable, optional
-        Whether the training samples of a request, by its id, may be read now; asked before each time. Without them a
-        request has no figures but those of test samples. Always, where not given.
+        Returns whether the training samples of a request may be read now, given its id. If they may not, the request
+        has figures on test samples only. Default: they may always be read.
 
     Raises
     ------
     InvalidParameterError
-        If a logger is unknown or none is given.
+        If no logger is given, or one is unknown.
     InvalidDataError
-        If the folder holds files of these names that are not those of an earlier report.
+        If the folder holds files of these names that no earlier report has written.
     """
 
     def __init__(
@@ -91,9 +74,8 @@ class FederationReport:
         self._benchmark = benchmark
         self._files = ReportFiles(Path(folder), (TEXT_FILE, CSV_FILE, f"{TENSORBOARD_FOLDER}/events.out.*"))
         self._flush: list[Callable[[], None]] = []
-        self._close: list[Callable[[], None]] = []
+        self._open = ExitStack()
         self._text: tuple[TextIO, Any] | None = None
-        self._outcomes = _Outcomes()
         metrics = forget_metrics()
         self._watch = metrics[0].watch
         if readable is not None:
@@ -110,7 +92,6 @@ class FederationReport:
             optimizer=torch.optim.SGD(model.parameters(), lr=0.0),
             eval_mb_size=_BATCH,
             device=device,
-            plugins=[self._outcomes],
             evaluator=evaluator,
         )
         if self._files.state is not None:
@@ -129,17 +110,12 @@ class FederationReport:
 
         Parameters
         ----------
-        arrays : mapping of str to Tensor
-            The model's state.
-        round_number : int
-            Rounds so far: the step of every figure.
+        arrays, round_number, ended
+            As for :meth:`note_requests`.
         number : int, optional
-            Of the training experience, from 1; the next one where none is given.
+            Number of the training experience, counted from 1. Default: the next one.
         arrived : int
-            Experiences of the training stream whose samples have arrived, at least 1.
-        ended : mapping of str to bool, optional
-            All requests that have been served so far, and whether each was committed. Those that are not of the forget
-            stream are passed over.
+            Number of experiences of the training stream whose samples have arrived, at least 1.
         """
         self._take_in(ended or {})
         number = self._watch.trained + 1 if number is None else number
@@ -150,19 +126,17 @@ class FederationReport:
         self._note(arrays, round_number, f"training {number}", "after_training_exp", seen[-1])
 
     def note_requests(self, arrays: Mapping[str, Tensor], round_number: int, ended: Mapping[str, bool]) -> None:
-        """Evaluate the model after one or several requests were served together.
-
-        Nothing is written where none of them is new.
+        """Evaluate the model after requests were served. Nothing is written if none of them is new.
 
         Parameters
         ----------
         arrays : mapping of str to Tensor
             The model's state.
         round_number : int
-            Rounds so far: the step of every figure.
+            Number of rounds so far, which is the step of every figure.
         ended : mapping of str to bool
-            All requests that have been served so far, and whether each was committed. Those that are not of the forget
-            stream are passed over.
+            Whether each request that was served so far was committed, by id. Requests that are not in the forget stream
+            are ignored.
         """
         new = self._take_in(ended, all_but_last=True)
         if new:
@@ -172,40 +146,32 @@ class FederationReport:
 
     def close(self) -> None:
         """Close all files."""
-        for close in self._close:
-            close()
-        self._close.clear()
+        self._open.close()
 
-    def __enter__(self) -> FederationReport:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _new_logger(self, name: str, folder: Path) -> Any:
         if name == "tensorboard":
             logger = TensorboardLogger(folder / TENSORBOARD_FOLDER)
             self._flush.append(logger.writer.flush)
-            self._close.append(logger.writer.close)
+            self._open.callback(logger.writer.close)
             return logger
         if name == "csv":
             logger = ScalarCSVLogger(folder / CSV_FILE)
-            self._close.append(logger.close)
+            self._open.callback(logger.close)
             return logger
-        file = (folder / TEXT_FILE).open("a", encoding="utf-8")
+        file = self._open.enter_context((folder / TEXT_FILE).open("a", encoding="utf-8"))
         logger = TextLogger(file)
         self._text = file, logger
         self._flush.append(file.flush)
-        self._close.append(file.close)
         return logger
 
     def _take_in(self, ended: Mapping[str, bool], *, all_but_last: bool = False) -> list[str]:
-        """Note how requests ended, and read those that are new; the last one may be left to its event."""
+        """Note outcomes, serve new requests in the watch, and return their ids. The last may be left to its event."""
         requests = self._requests()
         known = {name: committed for name, committed in ended.items() if name in requests}
-        self._outcomes.outcomes = [_Ended(_Named(name), committed) for name, committed in known.items()]
+        self._watch.outcomes = known
         new = [name for name in known if requests[name].current_experience not in self._watch.served]
         for name in new[:-1] if all_but_last else new:
             self._watch.serve(requests[name])
@@ -231,8 +197,7 @@ class FederationReport:
             strategy.eval(self._benchmark.streams["test"])
         for flush in self._flush:
             flush()
-        outcomes = {item.request.id: item.committed for item in self._outcomes.outcomes}
-        self._files.save({"watch": self._watch.state(), "outcomes": outcomes, "round": round_number})
+        self._files.save({"watch": self._watch.state(), "outcomes": self._watch.outcomes, "round": round_number})
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self._watch.restore(state["watch"], self._benchmark.streams["forget"])

@@ -1,4 +1,4 @@
-"""Files that loggers append to, kept in step with what was noted: a run that goes on writes nothing twice."""
+"""Files that loggers append to, cut back to the last complete entry when a run resumes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ _STATE = "state.json"
 
 
 class ReportFiles:
-    """A folder of files that only grow, and how long each was when the last entry was whole.
+    """A folder of growing files, with the length of each file after the last complete entry.
+
+    Opening a folder cuts off what loggers have written after the last :meth:`save`.
 
     Parameters
     ----------
     folder : Path
-        Made where it is missing.
+        The folder. It is created if it is missing.
     patterns : sequence of str
-        Glob patterns of the files that loggers write below it; others are left alone.
+        Glob patterns of the files that loggers write in it. Other files are not touched.
 
     Attributes
     ----------
     state : dict or None
-        What :meth:`save` was given last, by this process or an earlier one; None for a new folder. What loggers have
-        written after that is cut off when a folder is opened.
+        The last argument of :meth:`save`, in this process or an earlier one; None for a new folder.
 
     Raises
     ------
     InvalidDataError
-        If there are such files, but none was written by this class, or what it wrote down cannot be read.
+        If there are files of these patterns without a saved state, or the saved state cannot be read.
     """
 
     def __init__(self, folder: Path, patterns: Sequence[str]) -> None:
@@ -62,7 +63,7 @@ class ReportFiles:
                 os.truncate(file, size)
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write down that everything so far is whole; loggers have flushed their files."""
+        """Save the state and the lengths of all files. Loggers must have flushed them."""
         self.state = dict(state)
         sizes = {name: file.stat().st_size for name, file in self._files()}
         write_atomically(self._folder / _STATE, json.dumps({"files": sizes, "state": self.state}).encode())

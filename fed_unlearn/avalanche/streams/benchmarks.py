@@ -1,9 +1,9 @@
-"""Benchmarks of a federation: training samples that arrive in experiences, split as the scenarios' names say.
+"""Benchmarks that split training samples into experiences, by class or at random.
 
-The two ways of dividing samples are those of the continual-learning literature (Lomonaco et al., 2021, "Avalanche: an
-end-to-end library for continual learning"): class-incremental, where each experience brings new classes, and
-new-instances, where each brings new samples of all classes. Avalanche's own generators of these names reseed torch's
-global generator, and drop classes that the experiences do not divide; here the order is given to it.
+The two splits are those of the continual-learning literature (Lomonaco et al., 2021, "Avalanche: an end-to-end library
+for continual learning"). Class-incremental: each experience brings new classes. New-instances: each experience brings
+new samples of all classes. Avalanche's own generators of these names are not used: they reseed torch's global
+generator, and drop classes if the experiences do not divide them.
 """
 
 from __future__ import annotations
@@ -30,30 +30,31 @@ def class_incremental(
     class_order: Sequence[int] | None = None,
     class_count: int | None = None,
 ) -> CLScenario:
-    """A benchmark each of whose experiences brings new classes, in the training and in the test stream.
+    """Return a benchmark in which each training and test experience brings new classes.
 
     Parameters
     ----------
     train, test : AvalancheDataset
-        With targets and sample ids.
+        Data sets with targets and sample ids.
     experiences : int
-        In 1 to the number of classes. Where they do not divide the classes, the first ones bring one class more.
+        Number of experiences, at most the number of classes. If it does not divide the number of classes, the first
+        experiences bring one class more.
     seed : int
-        Of the order of classes where none is given; global generators are left alone.
+        Seed of the order of classes, if none is given. Global generators are not used.
     class_order : sequence of int, optional
-        Every class once, in the order in which they arrive.
+        Every class once, in the order of arrival.
     class_count : int, optional
-        Classes are 0 to ``class_count`` - 1; as many as the largest label of either dataset says where not given.
+        Classes are 0 to ``class_count`` - 1. Default: the largest label of both data sets plus 1.
 
     Returns
     -------
     CLScenario
-        With a ``train_stream`` and a ``test_stream`` of so many experiences each, samples in the order of the datasets.
+        It has a ``train_stream`` and a ``test_stream``. Samples are in the order of the data sets.
 
     Raises
     ------
     InvalidParameterError
-        If there are more experiences than classes, or the order is not one of all classes.
+        If there are more experiences than classes, or ``class_order`` does not name every class once.
     InvalidDataError
         If a label is not one of the classes.
     """
@@ -71,27 +72,28 @@ def class_incremental(
 
 
 def new_instances(train: AvalancheDataset, test: AvalancheDataset, *, experiences: int, seed: int) -> CLScenario:
-    """A benchmark each of whose training experiences brings an equal random share of the samples, of any class.
+    """Return a benchmark in which each training experience brings an equal random share of the samples.
 
     Parameters
     ----------
     train, test : AvalancheDataset
-        With targets and sample ids.
+        Data sets with targets and sample ids.
     experiences : int
-        At least 1. Where they do not divide the samples, the first ones bring one sample more.
+        Number of experiences, at least 1. If it does not divide the number of samples, the first experiences bring one
+        sample more.
     seed : int
-        Of the draw; global generators are left alone.
+        Seed of the draw. Global generators are not used.
 
     Returns
     -------
     CLScenario
-        With a ``train_stream`` of so many experiences, samples in the order of the dataset, and a ``test_stream`` of
-        one: all test samples.
+        Its ``train_stream`` has the samples in the order of the data set. Its ``test_stream`` is one experience with
+        all test samples.
 
     Raises
     ------
     InvalidParameterError
-        If there is no experience.
+        If ``experiences`` is less than 1.
     """
     if experiences < 1:
         raise InvalidParameterError(f"{experiences} experiences were asked for; expected at least 1")
@@ -103,22 +105,22 @@ def new_instances(train: AvalancheDataset, test: AvalancheDataset, *, experience
 
 
 def experience_ids(benchmark: CLScenario) -> tuple[tuple[str, ...], ...]:
-    """The ids of the samples of each training experience of a benchmark, in order.
+    """Return the sample ids of each training experience of a benchmark.
 
     Parameters
     ----------
     benchmark : CLScenario
-        Any with a ``train_stream`` whose samples have ids.
+        It has a ``train_stream`` whose samples have ids.
 
     Returns
     -------
     tuple of tuples of str
-        One entry an experience.
+        One entry per experience, ids in the order of the samples.
 
     Raises
     ------
     InvalidDataError
-        If it is no benchmark, a sample has no id, or one comes in two experiences or twice in one.
+        If this is no benchmark, a sample has no id, or a sample comes twice.
     """
     if not isinstance(benchmark, CLScenario) or "train" not in benchmark.streams:
         raise InvalidDataError(

@@ -1,4 +1,4 @@
-"""What each request of a stream forgets: sets of samples, worked out from ids, labels and who holds what."""
+"""Works out which samples each request of a stream forgets."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from fed_unlearn.data.draws import drawn
 from fed_unlearn.errors import InvalidDataError, InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
 
-SHOWN = 3
-
 
 @dataclass(frozen=True)
 class Arrivals:
-    """The samples of a training stream, one after the other, experience by experience.
+    """The samples of a training stream in the order of arrival.
 
     Attributes
     ----------
     ids : tuple of str
-        Each once.
+        Sample ids, each once.
     labels : Tensor of shape (n,), int64
+        Labels of the samples.
     experiences : Tensor of shape (n,), int64
-        The training experience that each arrives with, from 1.
+        Number of the training experience that each sample arrives with, counted from 1.
     originals : Tensor of shape (n,), int64
-        Where each stands in the data set that the stream was made from.
+        Position of each sample in the data set that the stream was made from.
     """
 
     ids: tuple[str, ...]
@@ -37,21 +36,22 @@ class Arrivals:
 
 
 class ForgetSets:
-    """Works through the requests of a stream, each of which finds what those before it have left.
+    """The forget sets of a stream of requests. Each request finds the samples that earlier ones have left.
 
     Parameters
     ----------
     arrivals : Arrivals
+        The samples of the training stream.
     clients : mapping of str to sequence of str, optional
-        The ids of each client's samples, in the client's own order. Without it there is one client, which holds all
-        samples in their original order and goes by any name.
+        Ids of each client's samples, in the client's order. Without it a single client holds all samples in their
+        original order, and requests may call it by any name.
     seed : int
-        Of samples that are drawn.
+        Seed of the samples that are drawn.
 
     Raises
     ------
     InvalidDataError
-        If a client is said to hold a sample that is not there, or that another one holds.
+        If a client holds a sample that is unknown or that another client holds.
     """
 
     def __init__(self, arrivals: Arrivals, clients: Mapping[str, Sequence[str]] | None, seed: int) -> None:
@@ -65,33 +65,22 @@ class ForgetSets:
         self._asked: dict[str, Tensor] = {}
 
     def members(self, request: ForgetRequest) -> frozenset[str]:
-        """All samples of the client that a client request is about, later ones too; none for other scopes."""
+        """Return all samples of the client of a client request, later ones included; none for other scopes."""
         if not isinstance(request.scope, ClientScope) or self._held is None:
             return frozenset()
         return frozenset(self.arrivals.ids[position] for position in self._held[request.scope.client].tolist())
 
     def next(self, request: ForgetRequest, after: int, *, commits: bool = True) -> Tensor:
-        """D_f of the next request: positions among the arrivals, in the order of clients and of their samples.
+        """Return D_f of the next request as positions among the arrivals, in the order of clients and their samples.
 
-        Parameters
-        ----------
-        request : ForgetRequest
-            With an id.
-        after : int
-            Training experiences that come before it, from 1.
-        commits : bool
-            Whether it is committed at once; else its samples are not drawn any more, but still among those of a class
-            or client that is asked for until :meth:`commit`, as in a client's store.
+        Parameters and errors are those of :meth:`~fed_unlearn.avalanche.streams.GrowingForgetStream.add`. Until
+        :meth:`commit` the samples of a request are not drawn for others, but are still among those of a class or client
+        that is asked for. A client's store does the same.
 
         Returns
         -------
         Tensor of shape (m,), int64
-            At least one.
-
-        Raises
-        ------
-        InvalidRequestError
-            If there is nothing to forget, nothing would be left, or it names what is not there to be forgotten.
+            At least one position.
         """
         arrived = self.arrivals.experiences <= after
         named = self._named(request, after, arrived)
@@ -114,19 +103,19 @@ class ForgetSets:
         return self._sequence[wanted[self._sequence]]
 
     def commit(self, request_id: str) -> None:
-        """A request was committed: no later one forgets its samples once more."""
+        """Note that a request was committed. Later requests do not forget its samples again."""
         if request_id in self._asked:
             self._tombstoned |= self._asked[request_id]
 
     def release(self, request_id: str) -> None:
-        """A request was taken back before it was committed: its samples are like any others again."""
+        """Note that a request was taken back before its commit. Later requests may ask for its samples."""
         if self._asked.pop(request_id, None) is not None:
             self._excluded = self._tombstoned.clone()
             for named in self._asked.values():
                 self._excluded |= named
 
     def _named(self, request: ForgetRequest, after: int, arrived: Tensor) -> Tensor:
-        """Every sample that a request asks for, whether it has arrived or not."""
+        """Return a mask of the samples that a request asks for, arrived or not."""
         match request.scope:
             case ClassScope(classes=classes):
                 known = set(self.arrivals.labels.unique().tolist())
@@ -193,7 +182,7 @@ class ForgetSets:
         return self._held[client]
 
     def _in_order(self) -> Tensor:
-        """All samples: those of clients as the clients have them, then the others as they stood originally."""
+        """Return all positions: those of clients in the clients' order, then the others in their original order."""
         order = self.arrivals.originals.argsort(stable=True)
         if not self._held:
             return order
@@ -226,7 +215,7 @@ class ForgetSets:
         }
 
 
-def _few(one: str, many: str, items: Collection[object], shown: int = SHOWN) -> str:
+def _few(one: str, many: str, items: Collection[object], shown: int = 3) -> str:
     text = ", ".join(str(item) for item in list(items)[:shown])
     more = f" and {len(items) - shown} more" if len(items) > shown else ""
     return f"{one if len(items) == 1 else many} {text}{more}"

@@ -12,7 +12,7 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from fed_unlearn.avalanche.streams.forget_experience import ForgetExperience
 from fed_unlearn.avalanche.streams.forget_sets import Arrivals, ForgetSets
 from fed_unlearn.avalanche.streams.naming import named_stream, original_positions
-from fed_unlearn.avalanche.streams.request_order import Requests, in_order
+from fed_unlearn.avalanche.streams.order import Requests, in_order
 from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.requests import ForgetRequest

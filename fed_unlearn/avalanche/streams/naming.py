@@ -1,4 +1,4 @@
-"""Experiences with sample ids, made from those of a benchmark that may have none."""
+"""Copies of a benchmark's experiences in which every sample has an id."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from fed_unlearn.errors import InvalidDataError
 
 
 def named_stream(name: str, experiences: Iterable[Any], *, prefix: str, once: bool) -> EagerCLStream:
-    """A stream of copies of the given experiences, whose samples have ids.
+    """Return a stream of copies of the given experiences whose samples have ids.
 
-    Ids that are there already are kept, as text. Samples that have none are named by their index in the one data set
-    that all experiences are views of, else by their running number over the stream.
+    Ids that are there already are kept as text. Otherwise the id is the index in the data set that all experiences are
+    views of, or, without such a data set, the running number over the stream.
 
     Parameters
     ----------
     name : str
-        Of the stream.
+        Name of the stream.
     experiences : iterable of CLExperience
-        They are left as they are. Copies keep their class, their attributes and their number.
+        They are not changed. Copies keep their class, attributes and number.
     prefix : str
-        Before ids that are made here.
+        Prefix of ids that are made here.
     once : bool
-        Whether a sample may be in one experience only.
+        Whether every sample must be in one experience only.
 
     Returns
     -------
     EagerCLStream
-        The copies' ``origin_stream``; its ``benchmark`` is still to be set.
+        The ``origin_stream`` of the copies. The caller sets its ``benchmark``.
 
     Raises
     ------
     InvalidDataError
-        If only some of the experiences have ids, or a sample stands twice where it may be there once only.
+        If only some of the experiences have ids, or ``once`` is set and a sample comes twice.
     """
     copies = [copied_experience(experience) for experience in experiences]
     datasets = [getattr(experience, "dataset", None) for experience in copies]
@@ -60,13 +60,12 @@ def named_stream(name: str, experiences: Iterable[Any], *, prefix: str, once: bo
 
 
 def original_positions(datasets: Sequence[AvalancheDataset]) -> list[list[int]]:
-    """Where each sample stands in what the data sets are views of.
+    """Return the position of each sample in the data set that all given data sets are views of.
 
     Returns
     -------
     list of lists of int
-        For each data set, the indices of its samples in the one data set below all of them; their running number over
-        all data sets where there is no such one.
+        One list per data set. Without a common data set below, running numbers over all data sets.
     """
     found = [located(dataset) for dataset in datasets]
     bases = [base for part in found for base in part[0]]
@@ -77,16 +76,16 @@ def original_positions(datasets: Sequence[AvalancheDataset]) -> list[list[int]]:
 
 
 def copied_experience(experience: Any) -> Any:
-    """A shallow copy that shares no number and no mask with the given experience."""
+    """Return a shallow copy that shares no number and no mask with the given experience."""
     copied = copy.copy(experience)
     for name, value in vars(copied).items():
-        if isinstance(value, ExperienceAttribute):  # Avalanche's copies write into the one they were made from
+        if isinstance(value, ExperienceAttribute):  # otherwise Avalanche's copies write into the original
             copied.__dict__[name] = copy.copy(value)
     return copied
 
 
 def experience_with(experience: Any, dataset: AvalancheDataset) -> Any:
-    """A copy of an experience that brings other samples."""
+    """Return a copy of an experience with another data set."""
     copied = copied_experience(experience)
     _set_dataset(copied, dataset)
     return copied
@@ -134,5 +133,5 @@ def _renamed(dataset: AvalancheDataset, ids: list[str]) -> AvalancheDataset:
 def _set_dataset(experience: Any, dataset: AvalancheDataset) -> None:
     try:
         experience.dataset = dataset
-    except AttributeError:  # read-only in today's experiences, not in the older ones
+    except AttributeError:  # the attribute is read-only in newer experiences
         experience._dataset = dataset

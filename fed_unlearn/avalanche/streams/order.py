@@ -1,66 +1,96 @@
-"""The order in which the training and forget experiences of a benchmark come."""
+"""The order of a benchmark's requests, and of its training and forget experiences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, overload
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from avalanche.benchmarks.scenarios.generic_scenario import CLScenario
 
-from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.errors import InvalidDataError, InvalidRequestError
+from fed_unlearn.requests import ForgetRequest
+
+Requests = Mapping[int, ForgetRequest | Sequence[ForgetRequest]] | Sequence[ForgetRequest]
 
 
-class Interleaved(Sequence[Any]):
-    """Training and forget experiences in the order in which a strategy meets them; it can be looped over again."""
+def in_order(requests: Requests, count: int) -> list[tuple[ForgetRequest, int]]:
+    """Return each request with the number of training experiences before it, in the order of serving.
 
-    def __init__(self, steps: Sequence[tuple[Sequence[Any], int]]) -> None:
-        self._steps = tuple(steps)
+    Parameters
+    ----------
+    requests : mapping of int to ForgetRequest or sequence of them, or sequence of ForgetRequest
+        Keys are numbers of training experiences that come before. Without keys all requests come last.
+    count : int
+        Number of training experiences.
 
-    def __len__(self) -> int:
-        return len(self._steps)
+    Returns
+    -------
+    list of (ForgetRequest, int)
+        Requests without an id have got one.
 
-    @overload
-    def __getitem__(self, index: int) -> Any: ...
+    Raises
+    ------
+    InvalidRequestError
+        If a key is not in 1 to ``count``, a value is not a request, or two requests have the same id.
+    """
+    placed: list[tuple[int, ForgetRequest]] = []
+    if not isinstance(requests, Mapping):
+        requests = {count: requests}
+    for after, given in requests.items():
+        if isinstance(after, bool) or not isinstance(after, int) or not 1 <= after <= count:
+            raise InvalidRequestError(
+                f"requests after {after!r} training experiences were given; expected 1 to {count}, the number of"
+                " experiences in the train stream"
+            )
+        listed = list(given) if isinstance(given, Sequence) else [given]
+        for request in listed:
+            if not isinstance(request, ForgetRequest):
+                raise InvalidRequestError(
+                    f"requests: {request!r} was given; expected a ForgetRequest, such as ForgetRequest.for_class(3)"
+                )
+        placed.extend((after, request) for request in listed)
+    placed.sort(key=lambda item: (item[0], -item[1].priority, item[1].deadline is None, item[1].deadline or 0.0))
+    named = [
+        (request if request.id else dataclasses.replace(request, id=f"forget-{number}"), after)
+        for number, (after, request) in enumerate(placed, start=1)
+    ]
+    ids = [request.id for request, _ in named]
+    repeated = next((name for name in ids if ids.count(name) > 1), None)
+    if repeated is not None:
+        raise InvalidRequestError(f"two requests have the id {repeated!r}; expected an id of its own for each")
+    return named
 
-    @overload
-    def __getitem__(self, index: slice) -> Interleaved: ...
 
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return Interleaved(self._steps[index])
-        stream, position = self._steps[index]
-        return stream[position]
-
-    def __iter__(self) -> Iterator[Any]:
-        return (stream[position] for stream, position in self._steps)
-
-
-def interleave(benchmark: CLScenario) -> Interleaved:
-    """The experiences of ``train_stream`` and ``forget_stream``, each request right after what it comes after.
+def interleave(benchmark: CLScenario) -> list[Any]:
+    """Return the experiences of ``train_stream`` and ``forget_stream``. Each request follows its training experience.
 
     Parameters
     ----------
     benchmark : CLScenario
-        Of :func:`fed_unlearn.avalanche.streams.forget_benchmark`; without a forget stream its training experiences
-        come alone.
+        A result of :func:`fed_unlearn.avalanche.streams.forget_benchmark`. Without a forget stream only training
+        experiences are returned.
 
     Returns
     -------
-    Interleaved
-        ``for experience in interleave(scenario): strategy.train(experience)``.
+    list of DatasetExperience
+        Training and forget experiences in the order in which a strategy meets them.
 
     Raises
     ------
     InvalidDataError
         If there is no train stream.
+
+    Examples
+    --------
+    >>> for experience in interleave(scenario):  # doctest: +SKIP
+    ...     strategy.train(experience)
     """
     streams = getattr(benchmark, "streams", {})
     if "train" not in streams:
         raise InvalidDataError(f"{type(benchmark).__name__}: a benchmark without a train_stream was given")
-    train = streams["train"] if isinstance(streams["train"], Sequence) else list(streams["train"])
     forget = list(streams.get("forget", ()))
-    steps: list[tuple[Sequence[Any], int]] = []
-    for number in range(len(train)):
-        steps.append((train, number))
-        steps.extend((forget, place) for place, request in enumerate(forget) if request.after == number + 1)
-    return Interleaved(steps)
+    order: list[Any] = []
+    for number, experience in enumerate(streams["train"], start=1):
+        order += [experience, *(item for item in forget if item.after == number)]
+    return order

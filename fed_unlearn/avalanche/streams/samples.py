@@ -1,4 +1,4 @@
-"""Stable sample ids on Avalanche's data sets, and the way from them to tensors and back."""
+"""Sample ids on Avalanche's data sets, and conversion between such data sets and tensors."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ from fed_unlearn.data.images import ImageSet, as_image_set
 from fed_unlearn.errors import InvalidDataError
 
 SAMPLE_ID = "sample_id"
-"""Name of the data attribute that carries the ids; it is never part of a batch."""
+"""Name of the data attribute with the ids. It is not part of batches."""
 
 
 def with_sample_ids(
     dataset: AvalancheDataset, ids: Sequence[str] | None = None, *, unique: bool = True
 ) -> AvalancheDataset:
-    """The same data set with an id for each sample, which subsets and concatenations keep.
+    """Return the data set with an id for each sample. Subsets and concatenations keep the ids.
 
     Parameters
     ----------
     dataset : AvalancheDataset
-        It is left as it is.
+        It is not changed.
     ids : sequence of str, optional
-        One id a sample; ``"0"`` to ``"n-1"`` where none are given.
+        One id per sample. Default: ``"0"`` to ``"n-1"``.
     unique : bool, default True
-        Whether an id may stand once only.
+        Whether every id must be different.
 
     Raises
     ------
     InvalidDataError
-        If there is not one id a sample, or an id stands twice that may not.
+        If the number of ids is not the number of samples, or ``unique`` is set and an id comes twice.
     """
     if not isinstance(dataset, AvalancheDataset):
         raise InvalidDataError(
@@ -58,12 +58,12 @@ def with_sample_ids(
 
 
 def has_sample_ids(dataset: AvalancheDataset) -> bool:
-    """Whether the samples of a data set have ids."""
+    """Return whether the samples of a data set have ids."""
     return SAMPLE_ID in dataset._data_attributes
 
 
 def sample_ids(dataset: AvalancheDataset) -> tuple[str, ...]:
-    """The ids of all samples, in order.
+    """Return the ids of all samples in order.
 
     Raises
     ------
@@ -79,85 +79,80 @@ def sample_ids(dataset: AvalancheDataset) -> tuple[str, ...]:
 
 
 def attribute_values(dataset: AvalancheDataset, name: str) -> list[Any]:
-    """The values of a data attribute, in order: what ``list()`` of it gives, without its cost a sample."""
+    """Return the values of a data attribute in order. ``list()`` of it gives the same, but is slow."""
     return _values(dataset._data_attributes[name].data)
 
 
 def labels_of(dataset: AvalancheDataset) -> list[int]:
-    """The labels of all samples, in order."""
+    """Return the labels of all samples in order."""
     return [int(label) for label in attribute_values(dataset, "targets")]
 
 
 def as_avalanche_dataset(images: ImageSet) -> AvalancheDataset:
-    """Images in memory as a data set of Avalanche's, with their labels as targets and their ids.
+    """Return an ImageSet as a data set of Avalanche's, with its labels as targets and with its ids.
 
     Parameters
     ----------
     images : ImageSet
-        Read in place; nothing is copied.
+        Nothing is copied.
 
     Returns
     -------
     ClassificationDataset
-        Of ``(image, label)``, images float32 of shape (channels, height, width) in [0, 1].
+        Its items are ``(image, label)``. Images are float32 of shape (channels, height, width) in [0, 1].
     """
     attributes = [DataAttribute(images.labels.tolist(), "targets"), DataAttribute(list(images.ids), SAMPLE_ID)]
     return ClassificationDataset([images], data_attributes=attributes)
 
 
 def as_images(dataset: AvalancheDataset) -> ImageSet:
-    """The samples as tensors, read once, with the transformations of Avalanche's ``eval`` group.
+    """Return the samples as tensors, with the transformations of Avalanche's ``eval`` group.
 
-    Where the data set is a view of an :class:`ImageSet` and nothing is transformed, its tensors are indexed; bytes then
-    stay bytes and become floats in [0, 1] as they are read.
+    If the data set is a view of an :class:`ImageSet` without transformations, the tensors of the ImageSet are indexed.
+    Images of type uint8 then stay uint8, and are converted to floats in [0, 1] when they are read.
 
     Parameters
     ----------
     dataset : AvalancheDataset
-        With sample ids. Of ``(image, label)`` or ``(image, label, task)``, images float tensors of shape (channels,
-        height, width) in [0, 1].
+        It has sample ids. Its items are ``(image, label)`` or ``(image, label, task)``, with images as float tensors of
+        shape (channels, height, width) in [0, 1].
 
     Raises
     ------
     InvalidDataError
         If the samples have no ids, or are not such images.
     EmptySetError
-        If there is no sample, and no :class:`ImageSet` below to tell the shape of its images.
+        If there is no sample, and no :class:`ImageSet` below from which the image shape is known.
     """
     ids = sample_ids(dataset)
     images = _indexed(dataset, ids)
     return images if images is not None else as_image_set(_Pairs(dataset.eval(), ids))
 
 
-def only(dataset: AvalancheDataset, ids: Collection[str]) -> AvalancheDataset:
-    """The samples whose id is among ``ids``, in the data set's order; the same object where that is all of them."""
-    wanted = set(ids)
-    return _where(dataset, [name in wanted for name in sample_ids(dataset)])
-
-
 def without(dataset: AvalancheDataset, ids: Collection[str]) -> AvalancheDataset:
-    """The samples whose id is not among ``ids``, in the data set's order; the same object where that is all of them."""
+    """Return the samples whose id is not among ``ids``, in order. It is the same object if these are all samples."""
     unwanted = set(ids)
     if not unwanted:
         return dataset
-    return _where(dataset, [name not in unwanted for name in sample_ids(dataset)])
+    kept = [position for position, name in enumerate(sample_ids(dataset)) if name not in unwanted]
+    return dataset if len(kept) == len(dataset) else dataset.subset(kept)
 
 
 def located(dataset: AvalancheDataset) -> tuple[list[Any], np.ndarray, np.ndarray]:
-    """Where the samples lie in the data sets that an Avalanche data set is made of.
+    """Return where each sample lies in the data sets below Avalanche's views.
 
     Returns
     -------
     bases : list
-        The data sets below all of Avalanche's views, each once.
+        The data sets below all views, each once.
     numbers, positions : ndarray of shape (n,), int64
-        Of each sample: which base, and its index there.
+        For each sample the number of its base in ``bases``, and its index there.
     """
     return _located(dataset._flat_data)
 
 
 class _Pairs(Dataset[tuple[Any, Any]]):
-    """Items without task labels, under the ids of their samples."""
+    """A data set's items without task labels, and the ids of its samples."""
 
     def __init__(self, dataset: AvalancheDataset, ids: tuple[str, ...]) -> None:
         self._dataset = dataset
@@ -169,12 +164,6 @@ class _Pairs(Dataset[tuple[Any, Any]]):
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         image, label = self._dataset[index][:2]
         return image, label
-
-
-def _where(dataset: AvalancheDataset, mask: list[bool]) -> AvalancheDataset:
-    if all(mask):
-        return dataset
-    return dataset.subset([position for position, chosen in enumerate(mask) if chosen])
 
 
 def _values(data: Any) -> list[Any]:
@@ -210,7 +199,7 @@ def _place(base: object, bases: list[Any]) -> int:
 
 
 def _indexed(dataset: AvalancheDataset, ids: tuple[str, ...]) -> ImageSet | None:
-    """The samples taken from the tensors of image sets below, where reading them one by one gives the same."""
+    """Return the samples by indexing the ImageSets below; None if reading them one by one may give other values."""
     bases, numbers, positions = located(dataset)
     if not bases or not all(isinstance(base, ImageSet) for base in bases) or _transforms(dataset._flat_data, 0):
         return None
@@ -241,7 +230,7 @@ def _gathered(bases: list[ImageSet], numbers: Tensor, positions: Tensor) -> tupl
 
 
 def _transforms(data: Any, element: int) -> bool:
-    """Whether anything in the tree changes the image (0) or the label (1) when a sample is read for evaluation."""
+    """Return whether a view changes the image (element 0) or the label (element 1) when a sample is evaluated."""
     if not isinstance(data, FlatData):
         return False
     groups = [getattr(data, name, None) for name in ("_transform_groups", "_frozen_transform_groups")]

@@ -28,14 +28,9 @@ from watched_strategies import (
     watched_model,
 )
 
-from fed_unlearn.avalanche.compat import (
-    HANDLED_PLUGINS,
-    REFUSED_PLUGINS,
-    UnsupportedStrategyError,
-    check_supported,
-    mend_synaptic_intelligence,
-)
+from fed_unlearn.avalanche.compat import UnsupportedStrategyError, check_supported, mend_synaptic_intelligence
 from fed_unlearn.avalanche.compat import with_one_task as one_task
+from fed_unlearn.avalanche.compat.support import HANDLED_PLUGINS, REFUSED_PLUGINS
 from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.errors import FedUnlearnError
 

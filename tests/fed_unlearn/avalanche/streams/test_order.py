@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import pytest
 from avalanche.benchmarks import benchmark_from_datasets
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 from tiny_benchmarks import made, numbered
 
 from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
-from fed_unlearn.avalanche.streams.order import Interleaved, interleave
+from fed_unlearn.avalanche.streams.order import interleave
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.requests import ForgetRequest
 
 
-def told(interleaved: Interleaved) -> list[str]:
+def told(interleaved: list[Any]) -> list[str]:
     return [
         str(item.request.id) if isinstance(item, ForgetExperience) else f"train-{item.current_experience}"
         for item in interleaved

@@ -18,7 +18,6 @@ from fed_unlearn.avalanche.streams.samples import (
     as_images,
     attribute_values,
     has_sample_ids,
-    only,
     sample_ids,
     with_sample_ids,
     without,
@@ -177,14 +176,12 @@ def test_who_has_no_ids_is_told_what_to_do() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.sets(st.sampled_from([f"s{number}" for number in range(15)])))
-def test_only_and_without_divide_a_set_and_keep_its_order(ids: set[str]) -> None:
+def test_without_leaves_samples_out_and_keeps_the_order(ids: set[str]) -> None:
     dataset = as_avalanche_dataset(image_set(12)).subset([5, 3, 8, 0, 11, 2])
     held = sample_ids(dataset)
-    chosen, rest = only(dataset, ids), without(dataset, ids)
-    assert list(sample_ids(chosen)) == [name for name in held if name in ids]
+    rest = without(dataset, ids)
     assert list(sample_ids(rest)) == [name for name in held if name not in ids]
-    assert [f"s{number}" for number in shown(chosen) + shown(rest)] == list(sample_ids(chosen) + sample_ids(rest))
-    assert (chosen is dataset) == (set(held) <= ids)
+    assert [f"s{number}" for number in shown(rest)] == list(sample_ids(rest))
     assert (rest is dataset) == (not set(held) & ids)
 
 
