@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
-
+from fed_unlearn.audits.pooled import classes_of
 from fed_unlearn.avalanche.metrics.forget_figures import ServedRequest, StreamFigures, measure
 from fed_unlearn.avalanche.metrics.relapse_matrix import RelapseEvent, RelapseMatrix
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.samples import as_images
 from fed_unlearn.data.images import ImageSet, concatenate
-from fed_unlearn.requests import ClassScope
 
 
 class ForgetWatch:
@@ -72,7 +70,7 @@ class ForgetWatch:
         """Return the figures after the request of ``strategy.experience``. The first reader has them measured."""
         if self._is_new_event(reader):
             self.serve(strategy.experience)
-            self.latest = self.measure(strategy.model, self._outcomes_of(strategy))
+            self.latest = self._measure(strategy, "+".join(self._since))
         return self.latest
 
     def after_training(self, strategy: Any, reader: object) -> StreamFigures | None:
@@ -82,8 +80,7 @@ class ForgetWatch:
             self.trained = strategy.clock.train_exp_counter + 1  # the Clock counts after all other plug-ins
             self.arrive([strategy.experience])
             if self.served:
-                outcomes = self._outcomes_of(strategy)
-                self.latest = self.measure(strategy.model, outcomes, after=f"train:{self.trained}")
+                self.latest = self._measure(strategy, f"train:{self.trained}")
         return self.latest
 
     def arrive(self, experiences: Iterable[Any]) -> None:
@@ -96,51 +93,14 @@ class ForgetWatch:
         benchmark, request = experience.origin_stream.benchmark, experience.request
         self.arrive(list(benchmark.streams["train"])[: experience.after])
         number = int(experience.current_experience)
-        classes = request.scope.classes if isinstance(request.scope, ClassScope) else ()
-        name = request.id
-        samples = as_images(experience.dataset) if self.readable(name) else None
-        served = ServedRequest(number, name, samples, classes, task_label_of(experience))
+        samples = as_images(experience.dataset) if self.readable(request.id) else None
+        served = ServedRequest(number, request.id, samples, classes_of(request), task_label_of(experience))
         self.served.pop(number, None)
         self.served_at.pop(number, None)
         self.served[number] = served
         self._since.append(served.id)
         self._read_test(benchmark)
         return served
-
-    def measure(self, model: nn.Module, outcomes: Mapping[str, bool], *, after: str | None = None) -> StreamFigures:
-        """Return the figures of all requests, and note them as one event.
-
-        Parameters
-        ----------
-        model : nn.Module
-            The model after the event.
-        outcomes : mapping of str to bool
-            Whether a request was committed, by id. Missing requests count as committed.
-        after : str, optional
-            Name of the event in the relapse matrix. Default: the ids of the requests noted since the last event.
-        """
-        for number, request in self.served.items():
-            if request.samples is not None and not self.readable(request.id):
-                self.served[number] = replace(request, samples=None)
-        figures = measure(
-            model,
-            tuple(self.served.values()),
-            committed={request.id for request in self.served.values() if outcomes.get(request.id, True)},
-            test=self._test,
-            arrived=self._arrived,
-            membership=self._membership,
-        )
-        accuracies = {
-            number: item.forget_accuracy
-            for number, item in figures.requests.items()
-            if item.forget_accuracy is not None
-        }
-        relapse = {
-            number: accuracy - self.served_at.setdefault(number, accuracy) for number, accuracy in accuracies.items()
-        }
-        self.events.append(RelapseEvent("+".join(self._since) if after is None else after, accuracies))
-        self._since = []
-        return replace(figures, relapse=relapse)
 
     def matrix(self) -> RelapseMatrix:
         """Return the relapse matrix so far."""
@@ -178,6 +138,32 @@ class ForgetWatch:
             for event in state["events"]
         ]
         self.trained, self._arrived, self._since = state["trained"], set(state["arrived"]), []
+
+    def _measure(self, strategy: Any, after: str) -> StreamFigures:
+        """Return the figures of all requests, and note them as the event ``after``."""
+        outcomes = self._outcomes_of(strategy)
+        for number, request in self.served.items():
+            if request.samples is not None and not self.readable(request.id):
+                self.served[number] = replace(request, samples=None)
+        figures = measure(
+            strategy.model,
+            tuple(self.served.values()),
+            committed={request.id for request in self.served.values() if outcomes.get(request.id, True)},
+            test=self._test,
+            arrived=self._arrived,
+            membership=self._membership,
+        )
+        accuracies = {
+            number: item.forget_accuracy
+            for number, item in figures.requests.items()
+            if item.forget_accuracy is not None
+        }
+        relapse = {
+            number: accuracy - self.served_at.setdefault(number, accuracy) for number, accuracy in accuracies.items()
+        }
+        self.events.append(RelapseEvent(after, accuracies))
+        self._since = []
+        return replace(figures, relapse=relapse)
 
     def _is_new_event(self, reader: object) -> bool:
         """Return whether a new event has begun: nobody has read the last one yet, or this reader has."""

@@ -152,11 +152,11 @@ def forget_metrics(
     metrics: list[PluginMetric] = []
     if request:
         metrics += [
-            RequestMetric("Forget_Acc_Exp", watch, lambda figures, number: figures.requests[number].forget_accuracy),
-            RequestMetric(
-                "Test_Forget_Acc_Exp", watch, lambda figures, number: figures.requests[number].test_forget_accuracy
-            ),
-            *(_extra_metric(name, watch) for name in extra_audits()),
+            RequestMetric("Forget_Acc_Exp", watch, _named("forget_accuracy")),
+            RequestMetric("Test_Forget_Acc_Exp", watch, _named("test_forget_accuracy")),
+        ]
+        metrics += [
+            RequestMetric(f"{audit.replace('-', '_').title()}_Exp", watch, _named(audit)) for audit in extra_audits()
         ]
     if stream:
         metrics += [
@@ -165,9 +165,7 @@ def forget_metrics(
             StreamMetric("Retain_Acc_Stream", watch, _TEST, lambda figures: figures.retain_accuracy),
         ]
     if membership:
-        metrics.append(
-            RequestMetric("Membership_AUC_Exp", watch, lambda figures, number: figures.requests[number].membership_auc)
-        )
+        metrics.append(RequestMetric("Membership_AUC_Exp", watch, _named("membership_auc")))
     if relapse:
         metrics += [
             RequestMetric("Relapse_Exp", watch, lambda figures, number: figures.relapse.get(number)),
@@ -176,7 +174,6 @@ def forget_metrics(
     return metrics
 
 
-def _extra_metric(audit: str, watch: ForgetWatch) -> RequestMetric:
-    """Return the metric of an audit of another package."""
-    name = f"{audit.replace('-', '_').title()}_Exp"
-    return RequestMetric(name, watch, lambda figures, number: figures.requests[number].extra.get(audit))
+def _named(figure: str) -> Callable[[StreamFigures, int], float | None]:
+    """Return a function that gives the figure of this name of one request."""
+    return lambda figures, number: figures.requests[number].named().get(figure)
