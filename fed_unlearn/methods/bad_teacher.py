@@ -20,9 +20,10 @@ from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import allowed_answers
-from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.parts.validation import PositiveShare
 from fed_unlearn.methods.registry import register
 from fed_unlearn.seeding import isolated_random
+from fed_unlearn.settings import AboveZero
 
 
 @register("bad-teacher")
@@ -54,19 +55,13 @@ class BadTeacher(Descent):
     needs: ClassVar[str] = "forget, retain"
     requires_retain: ClassVar[bool] = True
 
-    temperature: float = 1.0
-    retain_share: float = 0.3
-    retain_weight: float = 3.0
+    temperature: AboveZero = 1.0
+    retain_share: PositiveShare = 0.3
+    retain_weight: AboveZero = 3.0
     learning_rate: float = 1e-4
     max_steps: int = 500
     target_accuracy: float = 0.03
     retain_tolerance: float = 0.005
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("temperature", self.name, self.temperature, float, above=0)
-        require("retain_share", self.name, self.retain_share, float, above=0, maximum=1)
-        require("retain_weight", self.name, self.retain_weight, float, above=0)
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.Adam(parameters, lr=self.learning_rate, betas=(self.momentum, 0.999))

@@ -24,7 +24,7 @@ from fed_unlearn.methods.parts.checks import (
     class_count_of,
     given_samples,
 )
-from fed_unlearn.methods.parts.validation import require_choice
+from fed_unlearn.methods.parts.validation import require_fields
 from fed_unlearn.methods.parts.workspace import Applied, Outcome, PassCounter, Workspace
 
 __all__ = ["Applied", "Method", "Outcome", "PassCounter", "SampleSource", "Scope", "Workspace"]
@@ -37,6 +37,8 @@ class Method(ABC):
     """An unlearning method: a frozen set of hyper-parameters with one public function, :meth:`unlearn`.
 
     A subclass implements :meth:`_apply` and :meth:`stronger`, and :func:`fed_unlearn.methods.register` gives it a name.
+    Fields may declare bounds in their annotations, which :func:`~fed_unlearn.methods.parts.validation.require_fields`
+    checks.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ class Method(ABC):
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        require_choice("precision", self.name, self.precision, ("float32", "bfloat16"))
+        require_fields(self.name, self)
 
     @property
     def reads_unseen(self) -> bool:

@@ -21,8 +21,9 @@ from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.curvature import curvature
 from fed_unlearn.methods.parts.labels import nearest_allowed
 from fed_unlearn.methods.parts.trained import trained_parameters
-from fed_unlearn.methods.parts.validation import require, require_choice
+from fed_unlearn.methods.parts.validation import PositiveShare
 from fed_unlearn.methods.registry import register
+from fed_unlearn.settings import AboveZero, FromOne, NotNegative
 
 
 @register("boundary-shrink")
@@ -62,25 +63,14 @@ class BoundaryShrink(ForgetDescent):
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample")
     needs: ClassVar[str] = "forget"
 
-    bound: float = 0.1
+    bound: PositiveShare = 0.1
     search: Literal["fgsm", "pgd"] = "fgsm"
-    step_size: float = 8 / 255
-    search_steps: int = 5
+    step_size: PositiveShare = 8 / 255
+    search_steps: FromOne = 5
     regularizer: Literal["none", "curvature"] = "none"
-    regularizer_weight: float = 0.7
-    regularizer_step: float = 0.9
+    regularizer_weight: NotNegative = 0.7
+    regularizer_step: AboveZero = 0.9
     reweight: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("bound", self.name, self.bound, float, above=0, maximum=1)
-        require_choice("search", self.name, self.search, ("fgsm", "pgd"))
-        require("step_size", self.name, self.step_size, float, above=0, maximum=1)
-        require("search_steps", self.name, self.search_steps, int, minimum=1)
-        require_choice("regularizer", self.name, self.regularizer, ("none", "curvature"))
-        require("regularizer_weight", self.name, self.regularizer_weight, float, minimum=0)
-        require("regularizer_step", self.name, self.regularizer_step, float, above=0)
-        require("reweight", self.name, self.reweight, bool)
 
     def _apply(self, work: Workspace) -> Applied:
         with trained_parameters(

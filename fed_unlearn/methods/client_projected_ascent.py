@@ -18,8 +18,8 @@ from fed_unlearn.methods.bad_teacher import randomly_initialised
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import EpochDescent
 from fed_unlearn.methods.parts.batches import Batch
-from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.methods.registry import register
+from fed_unlearn.settings import AboveZero, FromOne, NotNegative
 
 
 @register("projected-ascent")
@@ -56,18 +56,12 @@ class ClientProjectedAscent(EpochDescent):
     needs: ClassVar[str] = "forget"
 
     epochs: int = 20
-    radius: float = 0.0
-    radius_fraction: float = 0.2
-    random_models: int = 10
+    radius: NotNegative = 0.0
+    radius_fraction: AboveZero = 0.2
+    random_models: FromOne = 10
     learning_rate: float = 1e-2
     target_accuracy: float = 0.5
     max_gradient_norm: float = 5.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("radius", self.name, self.radius, float, minimum=0)
-        require("radius_fraction", self.name, self.radius_fraction, float, above=0)
-        require("random_models", self.name, self.random_models, int, minimum=1)
 
     def stronger(self) -> Self:
         """Twice the epochs and steps, in a ball of one and a half times the radius."""

@@ -20,7 +20,8 @@ from fed_unlearn.methods.base import Method, Workspace
 from fed_unlearn.methods.parts.batches import Batch, Batches, Window, cycle
 from fed_unlearn.methods.parts.checks import check_losses
 from fed_unlearn.methods.parts.trained import trained_parameters
-from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.parts.validation import BelowOne
+from fed_unlearn.settings import AboveZero, Fraction, FromOne, FromZero, NotNegative
 
 # Optimizer steps between two checks of the losses. Each check waits for the device. Small forget sets have shorter
 # intervals.
@@ -57,25 +58,14 @@ class Descent(Method):
         model registers them. What lies between and behind them is trained too. 0 means all layers.
     """
 
-    learning_rate: float = 1e-3
-    momentum: float = 0.9
-    batch_size: int = 64
-    max_steps: int = 2000
-    target_accuracy: float = 0.01
-    retain_tolerance: float = 0.01
-    max_gradient_norm: float = 0.0
-    trained_layers: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("learning_rate", self.name, self.learning_rate, float, above=0)
-        require("momentum", self.name, self.momentum, float, minimum=0, below=1)
-        require("batch_size", self.name, self.batch_size, int, minimum=1)
-        require("max_steps", self.name, self.max_steps, int, minimum=1)
-        require("target_accuracy", self.name, self.target_accuracy, float, minimum=0, below=1)
-        require("retain_tolerance", self.name, self.retain_tolerance, float, minimum=0, maximum=1)
-        require("max_gradient_norm", self.name, self.max_gradient_norm, float, minimum=0)
-        require("trained_layers", self.name, self.trained_layers, int, minimum=0)
+    learning_rate: AboveZero = 1e-3
+    momentum: BelowOne = 0.9
+    batch_size: FromOne = 64
+    max_steps: FromOne = 2000
+    target_accuracy: BelowOne = 0.01
+    retain_tolerance: Fraction = 0.01
+    max_gradient_norm: NotNegative = 0.0
+    trained_layers: FromZero = 0
 
     def stronger(self) -> Self:
         """Twice the learning rate and twice the steps."""
@@ -192,11 +182,7 @@ class EpochDescent(Descent):
         As in :class:`Descent`.
     """
 
-    epochs: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("epochs", self.name, self.epochs, int, minimum=1)
+    epochs: FromOne = 20
 
     def stronger(self) -> Self:
         """Twice the learning rate, twice the epochs and twice the steps."""
@@ -225,10 +211,6 @@ class ForgetDescent(EpochDescent):
     stop_per_sample: bool = False
     learning_rate: float = 3e-4
     trained_layers: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("stop_per_sample", self.name, self.stop_per_sample, bool)
 
     def _mean_loss(self, work: Workspace, batch: Batch, losses: Tensor) -> Tensor:
         """Mean of the losses of the batch's forget samples, of shape (f,). Samples left out count as zeros."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
+from annotated_types import Lt
 
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
@@ -36,12 +37,11 @@ class MaskOutput(Method):
     needs: ClassVar[str] = "forget"
     is_control: ClassVar[bool] = True
 
-    bias: float = -10000.0
+    bias: Annotated[float, Lt(0)] = -10000.0
     head: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require("bias", self.name, self.bias, float, below=0)
         if self.head is not None:
             require("head", self.name, self.head, str)
 

@@ -7,8 +7,9 @@ would destroy the model, so a forget sample no longer counts once it is misclass
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from annotated_types import Interval
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,8 +18,8 @@ from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import forbidden_classes
-from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.methods.registry import register
+from fed_unlearn.settings import NotNegative
 
 
 @register("negative-gradient+")
@@ -50,16 +51,11 @@ class NegativeGradientPlus(Descent):
     needs: ClassVar[str] = "forget, retain"
     requires_retain: ClassVar[bool] = True
 
-    alpha: float = 0.9
-    margin: float = 1.0
+    alpha: Annotated[float, Interval(gt=0, lt=1)] = 0.9
+    margin: NotNegative = 1.0
     learning_rate: float = 1e-2
     max_gradient_norm: float = 1.0
     max_steps: int = 300
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("alpha", self.name, self.alpha, float, above=0, below=1)
-        require("margin", self.name, self.margin, float, minimum=0)
 
     def _apply(self, work: Workspace) -> Applied:
         forbidden = forbidden_classes(work.forget.labels, work.excluded_classes, work.class_count)

@@ -16,8 +16,8 @@ from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import Descent
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import random_allowed
-from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.methods.registry import register
+from fed_unlearn.settings import AboveZero
 
 
 @register("random-label")
@@ -45,16 +45,12 @@ class RandomLabel(Descent):
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
     needs: ClassVar[str] = "forget (retain)"
 
-    forget_weight: float = 0.1
+    forget_weight: AboveZero = 0.1
     learning_rate: float = 3e-3
     max_gradient_norm: float = 1.0
     max_steps: int = 300
     target_accuracy: float = 0.03
     retain_tolerance: float = 0.005
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("forget_weight", self.name, self.forget_weight, float, above=0)
 
     def _apply(self, work: Workspace) -> Applied:
         drawn = random_allowed(work.forget.labels, work.excluded_classes, work.class_count, work.generator)

@@ -18,7 +18,7 @@ from torch.nn import functional
 from fed_unlearn.logits import batch_slices
 from fed_unlearn.methods.base import Applied, Workspace
 from fed_unlearn.methods.parts.trained import trained_parameters
-from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.parts.validation import PositiveShare
 from fed_unlearn.methods.random_label import RandomLabel
 from fed_unlearn.methods.registry import register
 
@@ -43,11 +43,7 @@ class Saliency(RandomLabel):
 
     paper: ClassVar[str] = "Fan et al., Gradient-based Weight Saliency, ICLR 2024"
 
-    share: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("share", self.name, self.share, float, above=0, maximum=1)
+    share: PositiveShare = 0.5
 
     def _apply(self, work: Workspace) -> Applied:
         with trained_parameters(self.name, work.model, self.trained_layers) as parameters:

@@ -21,8 +21,8 @@ from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import Descent, accuracy_of
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import forbidden_classes
-from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.methods.registry import register
+from fed_unlearn.settings import AboveZero, FromOne, NotNegative
 
 REWIND_TOLERANCE = 0.05  # largest difference between the accuracies on forget and on unseen samples
 ROUNDING = 1e-4  # equal log-probabilities computed in batches of different sizes differ by less than this
@@ -73,24 +73,14 @@ class Scrub(Descent):
     learning_rate: float = 5e-3
     max_steps: int = 500
     max_gradient_norm: float = 1.0
-    temperature: float = 4.0
-    alpha: float = 0.5
-    gamma: float = 1.0
-    min_steps: int = 1
-    max_phases: int = 500
-    margin: float = 0.5
+    temperature: AboveZero = 4.0
+    alpha: NotNegative = 0.5
+    gamma: NotNegative = 1.0
+    min_steps: FromOne = 1
+    max_phases: FromOne = 500
+    margin: AboveZero = 0.5
     rewind: bool = False
-    rewind_interval: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("temperature", "margin"):
-            require(name, self.name, getattr(self, name), float, above=0)
-        for name in ("alpha", "gamma"):
-            require(name, self.name, getattr(self, name), float, minimum=0)
-        for name in ("min_steps", "max_phases", "rewind_interval"):
-            require(name, self.name, getattr(self, name), int, minimum=1)
-        require("rewind", self.name, self.rewind, bool)
+    rewind_interval: FromOne = 10
 
     @property
     def reads_unseen(self) -> bool:

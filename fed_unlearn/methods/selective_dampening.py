@@ -16,8 +16,9 @@ from fed_unlearn.errors import InvalidModelError, UnlearningDivergedError
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.descent import accuracy_of
 from fed_unlearn.methods.parts.sample_gradients import fisher_diagonal, trainable
-from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.parts.validation import BelowOne
 from fed_unlearn.methods.registry import register
+from fed_unlearn.settings import AboveZero, FromOne, NotNegative
 
 
 @register("selective-dampening")
@@ -49,17 +50,10 @@ class SelectiveDampening(Method):
     needs: ClassVar[str] = "forget, retain"
     requires_retain: ClassVar[bool] = True
 
-    alpha: float = 3.0
-    dampening: float = 1.0
-    most_samples: int = 1000
-    target_accuracy: float = 0.01
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require("alpha", self.name, self.alpha, float, above=0)
-        require("dampening", self.name, self.dampening, float, minimum=0)
-        require("most_samples", self.name, self.most_samples, int, minimum=1)
-        require("target_accuracy", self.name, self.target_accuracy, float, minimum=0, below=1)
+    alpha: AboveZero = 3.0
+    dampening: NotNegative = 1.0
+    most_samples: FromOne = 1000
+    target_accuracy: BelowOne = 0.01
 
     def stronger(self) -> Self:
         """Two thirds of ``alpha`` and a third of ``dampening``: more parameters are dampened, and by more."""

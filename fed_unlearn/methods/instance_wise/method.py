@@ -23,8 +23,9 @@ from fed_unlearn.methods.parts.batches import cycle
 from fed_unlearn.methods.parts.labels import forbidden_classes, given_labels, random_allowed
 from fed_unlearn.methods.parts.sample_gradients import synaptic_importance
 from fed_unlearn.methods.parts.trained import trained_parameters
-from fed_unlearn.methods.parts.validation import require, require_choice
+from fed_unlearn.methods.parts.validation import BelowOne, require
 from fed_unlearn.methods.registry import register
+from fed_unlearn.settings import AboveZero, FromOne, FromZero, NotNegative
 
 
 @register("instance-wise")
@@ -117,37 +118,34 @@ class InstanceWise(Method):
     labels: int | Sequence[int] | None = None
     loss: Literal["margin", "cross-entropy"] = "margin"
     stop_per_sample: bool = True
-    margin: float = 0.3
-    tolerance: float = 0.5
-    learning_rate: float = 1e-3
-    momentum: float = 0.9
-    max_gradient_norm: float = 5.0
-    trained_layers: int = 0
-    max_steps: int = 500
-    consolidation_steps: int = 160
-    batch_size: int = 64
+    margin: AboveZero = 0.3
+    tolerance: AboveZero = 0.5
+    learning_rate: AboveZero = 1e-3
+    momentum: BelowOne = 0.9
+    max_gradient_norm: AboveZero = 5.0
+    trained_layers: FromZero = 0
+    max_steps: FromOne = 500
+    consolidation_steps: FromZero = 160
+    batch_size: FromOne = 64
     retained: Literal["joint", "anchors"] = "joint"
-    joint_learning_rate: float = 1e-2
-    joint_gradient_norm: float = 1.0
-    joint_weight: float = 0.1
-    joint_batch_size: int = 128
-    anchor_weight: float = 0.3
-    anchor_batch_size: int = 64
-    retained_anchors: int = 1024
-    blends: int = 32
+    joint_learning_rate: AboveZero = 1e-2
+    joint_gradient_norm: AboveZero = 1.0
+    joint_weight: AboveZero = 0.1
+    joint_batch_size: FromOne = 128
+    anchor_weight: NotNegative = 0.3
+    anchor_batch_size: FromOne = 64
+    retained_anchors: FromZero = 1024
+    blends: FromZero = 32
     adversarial: bool = False
-    adversarial_examples: int = 20
-    adversarial_bound: float = 4.0
-    adversarial_step_size: float = 0.1
-    adversarial_steps: int = 100
+    adversarial_examples: FromOne = 20
+    adversarial_bound: AboveZero = 4.0
+    adversarial_step_size: AboveZero = 0.1
+    adversarial_steps: FromOne = 100
     importance: bool = False
-    importance_weight: float = 1.0
+    importance_weight: NotNegative = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice("goal", self.name, self.goal, ("misclassify", "relabel", "indistinguishable"))
-        require_choice("retained", self.name, self.retained, ("joint", "anchors"))
-        require_choice("loss", self.name, self.loss, ("margin", "cross-entropy"))
         if self.labels is not None:
             if self.goal != "relabel":
                 raise InvalidParameterError(f"{self.name}: labels were given; goal {self.goal!r} takes none")
@@ -157,22 +155,6 @@ class InstanceWise(Method):
             object.__setattr__(self, "labels", labels)
             for label in labels if isinstance(labels, tuple) else (labels,):
                 require("labels", self.name, label, int, minimum=0)
-        for name in ("stop_per_sample", "adversarial", "importance"):
-            require(name, self.name, getattr(self, name), bool)
-        for name in (
-            *("margin", "tolerance", "learning_rate", "max_gradient_norm", "joint_learning_rate"),
-            *("joint_gradient_norm", "joint_weight", "adversarial_bound", "adversarial_step_size"),
-        ):
-            require(name, self.name, getattr(self, name), float, above=0)
-        for name in ("anchor_weight", "importance_weight"):
-            require(name, self.name, getattr(self, name), float, minimum=0)
-        for name in ("max_steps", "batch_size", "joint_batch_size", "anchor_batch_size"):
-            require(name, self.name, getattr(self, name), int, minimum=1)
-        for name in ("adversarial_examples", "adversarial_steps"):
-            require(name, self.name, getattr(self, name), int, minimum=1)
-        for name in ("trained_layers", "consolidation_steps", "retained_anchors", "blends"):
-            require(name, self.name, getattr(self, name), int, minimum=0)
-        require("momentum", self.name, self.momentum, float, minimum=0, below=1)
 
     @property
     def reads_unseen(self) -> bool:

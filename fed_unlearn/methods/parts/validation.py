@@ -1,14 +1,72 @@
-"""Checks of hyper-parameters: their types and ranges."""
+"""Checks of hyper-parameters: their types and ranges, which fields declare in their annotations."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Collection
+from functools import cache
 from numbers import Integral, Real
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from annotated_types import Interval
 
 from fed_unlearn.errors import InvalidParameterError
 
+BelowOne = Annotated[float, Interval(ge=0, lt=1)]
+PositiveShare = Annotated[float, Interval(gt=0, le=1)]
+
+_LIMITS = {"ge": "minimum", "gt": "above", "le": "maximum", "lt": "below"}
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
+def require_fields(owner: str, instance: object) -> None:
+    """Check the fields of a dataclass whose annotations are bounded numbers, ``bool`` or ``Literal``.
+
+    A bounded number is ``Annotated`` with bounds of ``annotated_types``. A subclass that repeats a field with a plain
+    type keeps the bounds of its base.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the owner, for the message.
+    instance : object
+        The dataclass instance.
+
+    Raises
+    ------
+    InvalidParameterError
+        The message names the field, the value and what is allowed.
+    """
+    for name, (kind, limits) in _declared(type(instance)).items():
+        if isinstance(kind, type):
+            require(name, owner, getattr(instance, name), kind, **limits)
+        else:
+            require_choice(name, owner, getattr(instance, name), kind)
+
+
+@cache
+def _declared(cls: type) -> dict[str, tuple[type | tuple[str, ...], dict[str, float]]]:
+    """For each declared field its type and limits, or its choices."""
+    found: dict[str, tuple[type | tuple[str, ...], dict[str, float]]] = {}
+    for base in reversed(cls.__mro__):
+        try:
+            hints: dict[str, Any] = inspect.get_annotations(base, eval_str=True)
+        except NameError:  # names that are imported for type checkers only
+            continue
+        for name, hint in hints.items():
+            if get_origin(hint) is Annotated:
+                bounds = [bound for item in get_args(hint)[1:] for bound in _bounds(item)]
+                found[name] = (get_args(hint)[0], dict(bounds))
+            elif get_origin(hint) is Literal:
+                found[name] = (get_args(hint), {})
+            elif hint is bool:
+                found[name] = (bool, {})
+    return found
+
+
+def _bounds(item: object) -> list[tuple[str, float]]:
+    return [(_LIMITS[key], value) for key in _LIMITS if (value := getattr(item, key, None)) is not None]
 
 
 def require(
