@@ -1,4 +1,7 @@
-"""The example package of the guide to extending: built into a wheel, installed beside the project, and used."""
+"""The example package of the guide to extending: built into a wheel, installed beside the project, and used.
+
+tests/docs checks that its files are what the guide shows.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pages import block, blocks
 
 PACKAGE = Path(__file__).parent / "support" / "extension_package"
 SCENARIO = """
@@ -46,17 +48,6 @@ forget = { class = 1, method = "my-method" }
 """
 
 
-def test_the_package_is_the_one_of_the_guide() -> None:
-    modules = sorted((PACKAGE / "my_package").glob("my_*.py"))
-    assert len(modules) == len(blocks("python", "extending.md"))
-    for module in modules:
-        title = f"# {module.name}"
-        assert block("extending.md", title) == f"{title}\n{module.read_text(encoding='utf-8')}"
-    [entry_points] = [item.text for item in blocks("toml", "extending.md") if "entry-points" in item.title]
-    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert tomllib.loads(entry_points)["project"]["entry-points"] == project["entry-points"]
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the example package as pip installs its wheel."""
@@ -85,6 +76,7 @@ def run(site: Path, *arguments: str) -> str:
         ("methods", "my-method", "Ascend on what is to be forgotten, descend on the rest."),
         ("methods", "train-on", "Ordinary rounds of the clients that stay: a baseline,"),
         ("sources", "stripes:COUNT", "Images of horizontal stripes, of vertical stripes, and of both."),
+        ("audits", "mean-confidence", "Mean probability of the true class, over what was to be forgotten."),
     ],
 )
 def test_each_is_listed_with_its_distribution(site: Path, command: str, name: str, does: str) -> None:
@@ -102,5 +94,7 @@ def test_each_is_named_in_a_scenario_and_in_the_results(site: Path, tmp_path: Pa
     results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
     served = [(request["method"], request["status"]) for request in results["requests"]]
     assert served == [("train-on", "committed"), ("my-method", "committed")]
+    before, after = (results["requests"][1][model]["extra"]["mean-confidence"] for model in ("before", "after"))
+    assert before > 0.5 > after
     run_scenario = tomllib.loads((tmp_path / "out" / "scenario.toml").read_text(encoding="utf-8"))
     assert run_scenario["data"]["dataset"] == "stripes:300"

@@ -115,6 +115,14 @@ def sources() -> None:
 
 
 @app.command()
+def audits() -> None:
+    """List the audits whose figures are taken of every request."""
+    from fed_unlearn.simulations.report.listings import print_audits
+
+    print_audits()
+
+
+@app.command()
 def strategies() -> None:
     """List the server strategies, with their papers and what they need."""
     from fed_unlearn.simulations.report.listings import print_strategies

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fed_unlearn.audits.base import AUDITS
 from fed_unlearn.data.sources import SOURCES
 from fed_unlearn.methods import METHODS, Method
 from fed_unlearn.registry import Registry
@@ -56,12 +57,13 @@ def print_methods() -> None:
 
 def print_sources() -> None:
     """Print every data source as a scenario names it, what it gives, and its package if not built in."""
-    console = Console()
-    for name, source in SOURCES.available().items():
-        facts = {"does": plain(summary(source)), "from": SOURCES.distribution_of(name) or ""}
-        _print_entry(console, source.form(), facts)
-    _print_unavailable(console, SOURCES)
-    console.print("a callable of your own is named package.module:callable", highlight=False)
+    _print_registered(SOURCES, {name: source.form() for name, source in SOURCES.available().items()})
+    Console().print("a callable of your own is named package.module:callable", highlight=False)
+
+
+def print_audits() -> None:
+    """Print every audit that is made of a request, what it measures, and its package if not built in."""
+    _print_registered(AUDITS)
 
 
 def print_strategies() -> None:
@@ -82,6 +84,14 @@ def _print_entry(console: Console, name: str, facts: Mapping[str, str]) -> None:
         if value:
             table.add_row(key, Text(value))
     console.print(table)
+
+
+def _print_registered(registry: Registry[Any], titles: Mapping[str, str] | None = None) -> None:
+    console = Console()
+    for name, cls in registry.available().items():
+        facts = {"does": plain(summary(cls)), "from": registry.distribution_of(name) or ""}
+        _print_entry(console, (titles or {}).get(name, name), facts)
+    _print_unavailable(console, registry)
 
 
 def _print_unavailable(console: Console, registry: Registry[Any]) -> None:

@@ -160,6 +160,7 @@ def test_default_folders_count_up(folder: Path) -> None:
     [
         ("scenarios", ["digits", "cifar10", "faces"]),
         ("methods", ["boundary-shrink", "boundary-expanding", "instance-wise", "mask-output"]),
+        ("audits", ["forget_accuracy", "membership_auc"]),
         ("sources", ["digits", "folder:PATH", "hf:NAME-OR-PATH", "torchvision:NAME", "package.module:callable"]),
         ("strategies", ["FedAvg", "FedAvgM", "FedAdam", "FedProx", "proximal-mu"]),
     ],
