@@ -39,7 +39,7 @@ def run(page: str, names: Names, runners: Mapping[str, Callable[[str], None]] | 
     return names
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def digits_model() -> Names:
     """What a reader has already: data, and a model that knows it."""
     digits = load_source("digits")

@@ -9,6 +9,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,7 +37,8 @@ def _shown(folder: Path, depth: int) -> list[str]:
     return shown
 
 
-def imports() -> set[Arrow]:
+@cache
+def imports() -> frozenset[Arrow]:
     """Which folder imports which, by paths such as ``strategies/serving``; a room's own name stands for its top."""
     found = set()
     for room in ROOMS:
@@ -47,7 +49,7 @@ def imports() -> set[Arrow]:
                     imported = _folder_of(name)
                     if imported not in (None, folder):
                         found.add((folder, str(imported)))
-    return found
+    return frozenset(found)
 
 
 def _names(node: ast.AST) -> list[str]:
