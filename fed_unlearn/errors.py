@@ -67,7 +67,7 @@ def collected(problems: list[str]) -> Iterator[None]:
 
 
 def problems_of(check: Callable[Arguments, object], *args: Arguments.args, **kwargs: Arguments.kwargs) -> list[str]:
-    """What a check, called with these arguments, finds wrong; empty where it raises no error of the library's."""
+    """Call a check; return the problems of the library's error that it raises, or an empty list."""
     problems: list[str] = []
     with collected(problems):
         check(*args, **kwargs)

@@ -36,14 +36,7 @@ def nearest_allowed(logits: Tensor, labels: Tensor, excluded_classes: Collection
 def forbidden_classes(labels: Tensor, excluded_classes: Collection[int], class_count: int) -> Tensor:
     """The classes that each sample may not get: its own class and the excluded ones.
 
-    Parameters
-    ----------
-    labels : Tensor of shape (n,), int64
-        Each sample's own class.
-    excluded_classes : collection of int
-        Classes that no sample may get.
-    class_count : int
-        Number of outputs of the model.
+    The parameters are those of :func:`nearest_allowed`, with the number of classes in place of logits.
 
     Returns
     -------
@@ -55,16 +48,7 @@ def forbidden_classes(labels: Tensor, excluded_classes: Collection[int], class_c
 
 
 def allowed_answers(logits: Tensor, labels: Tensor, excluded_classes: Collection[int] = ()) -> Tensor:
-    """Probabilities of the allowed classes, renormalised.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, classes)
-        Outputs of a model.
-    labels : Tensor of shape (n,), int64
-        Each sample's own class.
-    excluded_classes : collection of int
-        Classes that no sample may get.
+    """Probabilities of the allowed classes, renormalised. Parameters as in :func:`nearest_allowed`.
 
     Returns
     -------
@@ -79,16 +63,7 @@ def random_allowed(
 ) -> Tensor:
     """Draw a class for each sample, uniformly among those that are neither its own nor excluded.
 
-    Parameters
-    ----------
-    labels : Tensor of shape (n,), int64
-        Each sample's own class.
-    excluded_classes : collection of int
-        Classes that no sample may get.
-    class_count : int
-        Number of outputs of the model.
-    generator : torch.Generator
-        Source of the draws, on the CPU.
+    The parameters are those of :func:`forbidden_classes`, and a generator on the CPU.
 
     Returns
     -------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Collection
-from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -45,7 +44,6 @@ def require_fields(owner: str, instance: object) -> None:
             require_choice(name, owner, getattr(instance, name), kind)
 
 
-@cache
 def _declared(cls: type) -> dict[str, tuple[type | tuple[str, ...], dict[str, float]]]:
     """For each declared field its type and limits, or its choices."""
     found: dict[str, tuple[type | tuple[str, ...], dict[str, float]]] = {}
