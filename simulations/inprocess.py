@@ -172,14 +172,10 @@ class InProcessGrid(Grid):
         """
         message_ids = []
         for message in messages:
-            message_id = str(next(self._message_numbers))
-            message.metadata.__dict__["_message_id"] = message_id
-            context = self._contexts.get(message.metadata.dst_node_id)
-            if context is None:
-                LOGGER.debug("message to unknown node %s dropped", message.metadata.dst_node_id)
-                continue
-            self._replies[message_id] = self._deliver(message, context)
-            message_ids.append(message_id)
+            reply = self._deliver(message)
+            if reply is not None:
+                message_ids.append(message.metadata.message_id)
+                self._replies[message.metadata.message_id] = reply
         return message_ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -188,9 +184,20 @@ class InProcessGrid(Grid):
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Deliver messages and return the replies in the order sent. ``timeout`` has no effect."""
-        return self.pull_messages(self.push_messages(messages))
+        replies = []
+        for message in messages:
+            reply = self._deliver(message)
+            if reply is not None:
+                replies.append(reply)
+        return replies
 
-    def _deliver(self, message: Message, context: Context) -> Message:
+    def _deliver(self, message: Message) -> Message | None:
+        """The reply to a message; None where its destination is unknown."""
+        message.metadata.__dict__["_message_id"] = str(next(self._message_numbers))
+        context = self._contexts.get(message.metadata.dst_node_id)
+        if context is None:
+            LOGGER.debug("message to unknown node %s dropped", message.metadata.dst_node_id)
+            return None
         delivered = copy.copy(message)
         delivered.__dict__["_metadata"] = copy.copy(message.metadata)
         delivered.content = copy_records(message.content)

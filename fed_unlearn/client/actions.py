@@ -33,6 +33,7 @@ def _action(handle: Callable[[Message, ClientSession], Message]) -> Handler:
     def handler(message: Message, context: Context) -> Message:
         session = current_session()
         try:
+            session.load()
             return handle(message, session)
         except FedUnlearnError as error:
             logger.warning("client %s: %s: %s", session.client_id, message.metadata.message_type, error)

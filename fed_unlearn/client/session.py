@@ -75,6 +75,10 @@ class ClientSession:
         """The client's durable store."""
         return ClientStore.open(self.task.store_folder(self.context), self._loaded.fingerprint)
 
+    def load(self) -> None:
+        """Read the client's data and open its store, which every handler of an unlearning message needs."""
+        self.store  # noqa: B018
+
     @property
     def client_id(self) -> str:
         """The client's stable name."""

@@ -127,7 +127,8 @@ class Rounds:
             arrived=context.arrived,
         )
         content = protocol.content(instruction, pack(base), context.repair_config)
-        answers = context.grid.ask(protocol.REPAIR, content, context.timeout)
+        contents = dict.fromkeys(context.grid.roster.staying.values(), content)
+        answers = context.grid.ask_each(protocol.REPAIR, contents, context.timeout)
         if not answers.anything:
             raise NobodyAnsweredError("no client answered train.repair")
         return self._checked(answers, base)

@@ -146,8 +146,13 @@ class Attempt(ABC):
         """One repair round, guarded at the holders."""
         self.repair_rounds += 1
         guarded = tuple((request_id, self.order.number) for request_id in self.holders)
-        self.candidate = self._repaired(self.candidate, guarded)[0]
+        models = self.rounds.repair(self.candidate, guarded)
+        self.candidate = self._aggregated(self.candidate, models, "repair", self.context.served.repair_rounds)
         self.say(f"repair round {self.repair_rounds}")
+        self._after_repair()
+
+    def _after_repair(self) -> None:  # noqa: B027
+        """Do what follows every repair round; nothing for most methods."""
 
     def say(self, text: str) -> None:
         """Say what was done, under the first of the requests."""
@@ -187,7 +192,9 @@ class Attempt(ABC):
             # Holders may know of the request from before a crash: in both cases they train without its samples.
             self._ask_holders(None)
             self.step -= 1
-            norms = self._repaired(served.arrays, ())[1]
+            models = self.rounds.repair(served.arrays, ())
+            self._aggregated(served.arrays, models, "repair", served.repair_rounds)
+            norms = norms_of(models, served.arrays)
             if not norms:
                 raise AttemptFailedError("no client trained, so nothing bounds the holder's change")
             bound = served.update_norm = median(norms)
@@ -260,11 +267,6 @@ class Attempt(ABC):
         self._refuse({request.id: f"no reachable client holds a sample of {request.target()}" for request in without})
         if not self.requests:
             raise RequestRejectedError("; ".join(dict.fromkeys(self.refused.values())))
-
-    def _repaired(self, base: Arrays, guarded: tuple[tuple[str, int], ...]) -> tuple[Arrays, list[float]]:
-        """The model after one repair round, and how far each client moved."""
-        models = self.rounds.repair(base, guarded)
-        return self._aggregated(base, models, "repair", self.context.served.repair_rounds), norms_of(models, base)
 
     def _aggregated(self, base: Arrays, models: ClientModels, purpose: str, number: int) -> Arrays:
         """The aggregate of a round; changes are bounded where training has told what is usual."""

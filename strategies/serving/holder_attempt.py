@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from fed_unlearn.arrays import Arrays, add_clipped, difference, norm
 from fed_unlearn.seeding import derive_seed
@@ -19,14 +19,14 @@ class HolderAttempt(Attempt):
     def unlearn(self) -> None:
         """The holders' turn: their average for a class, their clipped changes for samples."""
         if self.order.scope == "class":
-            models = self._turn()
+            models = self._ask_holders(self.order.method)
+            self._say_who(models)
             self.candidate = self._aggregated(self.candidate, models, "unlearn", self._round_number)
         else:
             self._take_turns()
 
-    def repair(self) -> None:
+    def _after_repair(self) -> None:
         """For samples the holders' turn follows, since averaging brings them back."""
-        super().repair()
         if self.order.scope == "sample":
             self._take_turns()
 
@@ -45,7 +45,8 @@ class HolderAttempt(Attempt):
         before = float("inf")
         for _ in range(self.context.plan.max_holder_steps):
             looks_first = goes_on and self.step > 0
-            models = self._turn(clients, only_if_recognised=looks_first)
+            models = self._ask_holders(self.order.method, clients, only_if_recognised=looks_first)
+            self._say_who(models)
             changes = {client: difference(model, self.candidate) for client, model in models.models.items()}
             bounds = {client: max_norm * self._requests_at(client) for client in changes}
             self.candidate = self._moved(models, changes, bounds)
@@ -78,8 +79,6 @@ class HolderAttempt(Attempt):
         """A number that no other unlearn round has: noise must not be drawn twice from one seed."""
         return derive_seed(*self.order.ids, self.order.number, self.step)
 
-    def _turn(self, clients: Collection[str] | None = None, *, only_if_recognised: bool = False) -> ClientModels:
-        models = self._ask_holders(self.order.method, clients, only_if_recognised=only_if_recognised)
+    def _say_who(self, models: ClientModels) -> None:
         where = "client" if len(models.models) == 1 else "clients"
         self.say(f"unlearned by {self.order.method} at {where} {', '.join(models.models)}")
-        return models

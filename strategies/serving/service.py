@@ -225,7 +225,8 @@ class RequestService:
         if planned and attempt.repairs_by_plan:
             note_candidate(attempt, progress, audit_candidate(attempt))
             for _ in range(planned):
-                self._repair(attempt)
+                ledger.advance_all([request.id for request in attempt.requests], Status.REPAIRING, attempt=number)
+                attempt.repair()
         while True:
             ids = [request.id for request in attempt.requests]
             ledger.advance_all(ids, Status.AUDITING, attempt=number)
@@ -239,12 +240,8 @@ class RequestService:
                 return _conclusion(judgement, audit)
             reasons = "; ".join(dict.fromkeys(item.reason for item in judgement.decisions.values() if item.reason))
             attempt.say(f"repair more: {reasons}")
-            self._repair(attempt)
-
-    def _repair(self, attempt: Attempt) -> None:
-        ids = [request.id for request in attempt.requests]
-        self.context.ledger.advance_all(ids, Status.REPAIRING, attempt=attempt.order.number)
-        attempt.repair()
+            ledger.advance_all(ids, Status.REPAIRING, attempt=number)
+            attempt.repair()
 
     def _after_failure(self, attempt: Attempt, error: AttemptFailedError) -> Conclusion:
         """What follows an attempt that came to no candidate."""
