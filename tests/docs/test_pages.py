@@ -7,9 +7,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from pages import PAGES, REPOSITORY, anchors, name_of, without_blocks
+from pages import PAGES, REPOSITORY, anchors, blocks, name_of, without_blocks
 
 from fed_unlearn import methods
+from fed_unlearn.ledger.lifecycle import TRANSITIONS, Status
 from fed_unlearn.simulations.scenario import built_in_scenarios
 from fed_unlearn.strategies import server_methods
 
@@ -49,6 +50,16 @@ def test_every_method_stands_in_the_tables() -> None:
 def test_every_scenario_stands_in_the_table() -> None:
     listed = re.findall(r"^\| `([\w-]+)` \| (?:\w+ clients|the classes)", text_of("scenarios.md"), flags=re.MULTILINE)
     assert sorted(listed) == sorted(built_in_scenarios())
+
+
+def test_the_statuses_of_the_picture_follow_each_other() -> None:
+    [picture] = blocks("mermaid", "concepts.md")
+    steps = re.findall(r"(\w+) --> (\w+)", picture.text)
+    assert len(steps) > 10
+    for first, second in steps:
+        assert Status(second.replace("_", "-")) in TRANSITIONS[Status(first.replace("_", "-"))], (first, second)
+    named = {status for step in steps for status in step}
+    assert named == {str(status).replace("-", "_") for status in Status}
 
 
 def test_the_changelog_has_the_version() -> None:
