@@ -7,10 +7,12 @@ the others: kills at every transition, 200 random timelines, real SuperLink and 
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import sqlite3
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray"):
             item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def one_ray_at_a_time(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Ray takes all cores: other workers' tests that start it wait."""
+    if request.node.get_closest_marker("ray") is None:
+        yield
+        return
+    with (tmp_path_factory.getbasetemp().parent / "ray.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="module", autouse=True)

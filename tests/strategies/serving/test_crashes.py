@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 SUPPORT = Path(__file__).parents[2] / "support"
-
-
 STEPS = (
     "received",
     "unlearning",
@@ -27,26 +25,20 @@ EVERY = {f"after {step}" for step in STEPS} | {f"{message} is done" for message 
 FEW = {"train.confirm is done", "after committing"}
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(FEW, id="few"), pytest.param(EVERY, id="every", marks=pytest.mark.slow)]
-)
-def names(request: pytest.FixtureRequest) -> set[str]:
-    """Where runs are killed, at least."""
-    chosen: set[str] = request.param
-    return chosen
-
-
-@pytest.fixture(scope="module")
-def runs(names: set[str], tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, object]]:
-    """The run that nothing cuts short, and one killed at each kind of point and gone on with."""
-    command = [sys.executable, "crashing.py", str(tmp_path_factory.mktemp("crashes")), *(names if names is FEW else ())]
-    ended = subprocess.run(command, cwd=SUPPORT, capture_output=True, text=True, timeout=600)
+def runs_of(folder: Path, *names: str) -> list[dict[str, object]]:
+    """The run that nothing cuts short, and one killed at a point of each name, or of all names, and gone on with."""
+    ended = subprocess.run(
+        [sys.executable, "crashing.py", str(folder), *names], cwd=SUPPORT, capture_output=True, text=True, timeout=600
+    )
     assert ended.returncode == 0, ended.stderr[-3000:]
     return [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
 
 
-def test_the_run_passes_every_step_in_the_life_of_a_request(names: set[str], runs: list[dict[str, object]]) -> None:
-    whole, *killed = runs
+@pytest.mark.parametrize("few", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_killed_anywhere_it_ends_with_the_same_model_and_no_request_is_lost_or_applied_twice(
+    few: bool, tmp_path: Path
+) -> None:
+    whole, *killed = runs_of(tmp_path, *(FEW if few else ()))
     assert whole["status"] == {
         "class": "committed",
         "samples-0": "committed",
@@ -55,21 +47,13 @@ def test_the_run_passes_every_step_in_the_life_of_a_request(names: set[str], run
         "in-vain": "failed",
         "client": "committed",
     }
-    passed = {whole["points"][int(str(run["point"])) - 1] for run in killed}  # type: ignore[index]
-    assert set(whole["points"]) >= EVERY  # type: ignore[call-overload]
-    assert names <= passed and len(killed) >= len(names)
-
-
-def test_killed_anywhere_it_ends_with_the_same_arrays(runs: list[dict[str, object]]) -> None:
-    whole, *killed = runs
-    where = {str(whole["points"][int(str(run["point"])) - 1]): run for run in killed}  # type: ignore[index]
-    assert {name: run["digest"] for name, run in where.items()} == dict.fromkeys(where, whole["digest"])
-
-
-def test_no_request_is_lost_and_none_is_applied_twice(runs: list[dict[str, object]]) -> None:
-    whole, *killed = runs
-    for run in killed:
-        assert {name: run[name] for name in ("status", "attempts", "commits")} == {
-            name: whole[name] for name in ("status", "attempts", "commits")
-        }
-        assert run["problem"] is None, "the ledger's chain is whole"
+    points = list(map(str, whole["points"]))  # type: ignore[call-overload]
+    assert set(points) >= EVERY, "the run passes every step in the life of a request"
+    where = {points[int(str(run["point"])) - 1]: run for run in killed}
+    assert set(where) >= (FEW if few else EVERY) and len(where) == len(killed)
+    for name, run in where.items():
+        assert run["digest"] == whole["digest"], name
+        assert {key: run[key] for key in ("status", "attempts", "commits")} == {
+            key: whole[key] for key in ("status", "attempts", "commits")
+        }, name
+        assert run["problem"] is None, f"{name}: the ledger's chain is whole"
