@@ -21,7 +21,7 @@ from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.run.assembly import new_inner_strategy
-from fed_unlearn.simulations.run.driver import in_process_grid, prepare, undisturbed, write_scenario
+from fed_unlearn.simulations.run.driver import frozen_objects, in_process_grid, prepare, write_scenario
 from fed_unlearn.simulations.run.logs import quiet_flower
 from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.simulations.scenario.sections import Scenario, TrainingSection
@@ -116,7 +116,7 @@ def measure_overhead(
         "loop": lambda folder: _plain_loop(first, settings, step.rounds),
         "inprocess": lambda folder: _in_process(first, settings, step.rounds, folder),
     }
-    with undisturbed(), quiet_flower():
+    with frozen_objects(), quiet_flower():
         torch.set_num_threads(scenario.run.threads or torch.get_num_threads())
         for way in ways.values():
             _timed(way)  # the first run of each way pays for its set-up

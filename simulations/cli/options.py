@@ -84,7 +84,7 @@ def _value(name: str, hint: Any, values: Mapping[str, object]) -> object:
     return settings(**_given(hints, values, f"{name}_" if is_optional else ""))
 
 
-def _settings_class(hint: Any) -> tuple[Callable[..., object] | None, bool]:
+def _settings_class(hint: Any) -> tuple[Any, bool]:
     """The dataclass that a type names, if any, and whether the type also allows None."""
     kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     parts = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)

@@ -71,7 +71,7 @@ class RequestOrder:
             scope,
             self.method,
             parameters,
-            self.id,
+            self.id or "",
             priority=self.priority,
             deadline=None if self.deadline is None else parse_deadline(self.deadline),
         )

@@ -149,7 +149,7 @@ def run_on_ray(
                 on_line(line)
             return RayRun(run_id, superlink.final_status(run_id), tuple(last_lines))
         except KeyboardInterrupt:
-            with _undisturbed():
+            with _without_interrupts():
                 if run_id is not None:
                     with contextlib.suppress(EngineError):
                         superlink.stop_run(run_id)
@@ -165,7 +165,7 @@ def _cleaned(lines: Iterator[str]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
+def _without_interrupts() -> Iterator[None]:
     """Ignore Ctrl-C while the run is being stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield

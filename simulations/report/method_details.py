@@ -17,7 +17,7 @@ from fed_unlearn.methods import METHODS, Method
 from fed_unlearn.registry import Registry
 from fed_unlearn.strategies.server_methods import SERVER_METHODS, ServerMethod
 
-AnyMethod = type[Method] | type[ServerMethod]
+AnyMethod = type[Method] | type[ServerMethod[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ def run_in_process(
         If the scenario does not fit its data or model. Nothing is written then.
     """
     prepared = prepare(scenario, oracle=oracle)
-    with undisturbed():
+    with frozen_objects():
         grid = in_process_grid(scenario, out)
         return serve(prepared, grid, out, engine="inprocess", oracle=oracle, observer=observer)
 
@@ -99,7 +99,7 @@ def in_process_grid(scenario: Scenario, out: Path) -> Grid:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def frozen_objects() -> Iterator[None]:
     """Keep the garbage collector away from all objects that exist, and restore torch's number of threads at the end.
 
     The libraries' objects stay until the process ends. Looking at them again and again costs a twentieth of a run.
