@@ -18,6 +18,9 @@ from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.registry import Registry
 
+Part = tuple[Tensor, Tensor, Sequence[str]]
+"""Images of shape (n, channels, height, width), uint8, or float32 in [0, 1]; labels of shape (n,), int64; and ids."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
@@ -163,21 +166,42 @@ def resized(images: Tensor, image_size: tuple[int, int] | None) -> Tensor:
     return torch.cat(parts)
 
 
+def split_part(part: Part, test_fraction: float) -> list[Part]:
+    """The training and the test part of a data set that has only one, by :func:`stable_split`."""
+    images, labels, ids = part
+    split = stable_split(ids, labels, test_fraction)
+    return [(images[kept], labels[kept], [ids[index] for index in kept.tolist()]) for kept in split]
+
+
 def make_source(
-    train: tuple[Tensor, Tensor, Sequence[str]],
-    test: tuple[Tensor, Tensor, Sequence[str]],
+    train: Part,
+    test: Part,
     class_names: Sequence[str],
-    fingerprint: str,
     where: str,
+    *,
+    image_size: tuple[int, int] | None = None,
+    contents: Iterable[bytes] | None = None,
 ) -> ImageSource:
     """Put the parts ``(images, labels, ids)`` together, once they are known to be usable.
+
+    Parameters
+    ----------
+    train, test : (Tensor, Tensor, sequence of str)
+    class_names : sequence of str
+    where : str
+        What to call the data set in an error.
+    image_size : (height, width), optional
+        Images are resized to this.
+    contents : iterable of bytes, optional
+        What the images were decoded from: the fingerprint is of these, else of the images as they are given.
 
     Raises
     ------
     InvalidDataError
         If a part is empty, has a label without a class, or the parts' images differ in shape.
     """
-    for name, (images, labels, _) in (("training", train), ("test", test)):
+    parts = {"training": train, "test": test}
+    for name, (images, labels, _) in parts.items():
         if len(images) == 0:
             raise InvalidDataError(f"{where}: the {name} part has no image; at least one was expected")
         if int(labels.min()) < 0 or int(labels.max()) >= len(class_names):
@@ -185,9 +209,13 @@ def make_source(
                 f"{where}: labels {int(labels.min())} to {int(labels.max())} in the {name} part;"
                 f" expected 0 to {len(class_names) - 1}"
             )
-    if train[0].shape[1:] != test[0].shape[1:]:
+    images, labels, ids = zip(*parts.values(), strict=True)
+    fingerprint = fingerprint_of(images if contents is None else contents, labels, ids)
+    made = [resized(part, image_size) for part in images]
+    if made[0].shape[1:] != made[1].shape[1:]:
         raise InvalidDataError(
-            f"{where}: training images of shape {tuple(train[0].shape[1:])}, test images of shape"
-            f" {tuple(test[0].shape[1:])}; give an image size (height, width) to bring them to one"
+            f"{where}: training images of shape {tuple(made[0].shape[1:])}, test images of shape"
+            f" {tuple(made[1].shape[1:])}; give an image size (height, width) to bring them to one"
         )
-    return ImageSource(ImageSet(*train), ImageSet(*test), tuple(class_names), fingerprint)
+    sets = [ImageSet(*part) for part in zip(made, labels, ids, strict=True)]
+    return ImageSource(sets[0], sets[1], tuple(class_names), fingerprint)

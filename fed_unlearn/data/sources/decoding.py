@@ -1,4 +1,4 @@
-"""Encoded image files to one uint8 tensor, on several threads."""
+"""Encoded image files to one uint8 tensor, on several threads, and to the parts of a source."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,64 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from fed_unlearn.data.image_source import ImageSource
+from fed_unlearn.data.sources.base import Source, contiguous_labels, make_source, stable_split
 from fed_unlearn.errors import InvalidDataError
 
 CHUNK = 256
 GREY_MODES = frozenset({"1", "L", "LA", "I", "F"})
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encoded images, and their labels and ids."""
+
+    images: Sequence[bytes]
+    labels: Sequence[object]
+    ids: Sequence[str]
+
+    def at(self, positions: Tensor) -> Encoded:
+        """Some of them, of shape (n,), int64."""
+        kept = positions.tolist()
+        return Encoded(*([values[index] for index in kept] for values in (self.images, self.labels, self.ids)))
+
+
+def decoded_source(
+    parts: Sequence[Encoded], source: Source, where: str, class_names: Sequence[str] | None = None
+) -> ImageSource:
+    """Decode a training and a test part, or one part that is split by :func:`stable_split`.
+
+    Parameters
+    ----------
+    parts : sequence of Encoded
+        One or two.
+    source : Source
+        Gives the image size and the share of test data.
+    where : str
+        What to call the source in an error.
+    class_names : sequence of str, optional
+        Labels are indices of these; without them classes are the labels that occur, in order.
+
+    Raises
+    ------
+    InvalidDataError
+        If a part is empty, or an image cannot be read.
+    """
+    if len(parts) == 1:
+        [positions], _ = contiguous_labels(parts[0].labels)
+        parts = [parts[0].at(kept) for kept in stable_split(parts[0].ids, positions, source.test_fraction)]
+    train, test = parts
+    if not train.ids or not test.ids:
+        raise InvalidDataError(f"{where}: {len(train.ids)} training and {len(test.ids)} test images; both are needed")
+    if class_names is None:
+        labels, class_names = contiguous_labels(train.labels, test.labels)
+    else:
+        labels = [torch.tensor(part.labels, dtype=torch.int64) for part in parts]
+    contents = [*train.images, *test.images]
+    images = decode_images(contents, [*train.ids, *test.ids], source.image_size, where)
+    sides = images.split([len(train.ids), len(test.ids)])
+    first, second = ((side, known, part.ids) for side, known, part in zip(sides, labels, parts, strict=True))
+    return make_source(first, second, class_names, where, contents=contents)
 
 
 def decode_images(

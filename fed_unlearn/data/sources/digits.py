@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from fed_unlearn.data.image_source import ImageSource
-from fed_unlearn.data.sources.base import Source, fingerprint_of, make_source, register, resized, stable_split
+from fed_unlearn.data.sources.base import Source, make_source, register, split_part
 
 
 @register("digits")
@@ -22,15 +22,5 @@ class Digits(Source):
         bunch = datasets.load_digits()
         images = torch.from_numpy(bunch.images).to(torch.float32).div_(16).unsqueeze(1)
         labels = torch.from_numpy(bunch.target).to(torch.int64)
-        ids = [str(index) for index in range(len(labels))]
-        train, test = (
-            (images[part], labels[part], [ids[index] for index in part.tolist()])
-            for part in stable_split(ids, labels, self.test_fraction)
-        )
-        return make_source(
-            (resized(train[0], self.image_size), *train[1:]),
-            (resized(test[0], self.image_size), *test[1:]),
-            [str(digit) for digit in range(10)],
-            fingerprint_of([train[0], test[0]], [train[1], test[1]], [train[2], test[2]]),
-            self.where,
-        )
+        parts = split_part((images, labels, [str(index) for index in range(len(labels))]), self.test_fraction)
+        return make_source(*parts, [str(digit) for digit in range(10)], self.where, image_size=self.image_size)

@@ -7,14 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from fed_unlearn.data.image_source import ImageSource
-from fed_unlearn.data.sources.base import (
-    Source,
-    contiguous_labels,
-    fingerprint_of,
-    make_source,
-    register,
-    stable_split,
-)
+from fed_unlearn.data.sources.base import Source, register
+from fed_unlearn.data.sources.decoding import Encoded, decoded_source
 from fed_unlearn.errors import InvalidDataError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -34,8 +28,6 @@ class Folder(Source):
 
     def load(self) -> ImageSource:
         """Decode every image; ids are paths relative to the folder, with forward slashes."""
-        from fed_unlearn.data.sources.decoding import decode_images
-
         path = (self.root or Path()) / Path(self.place).expanduser()
         if not path.is_dir():
             raise InvalidDataError(f"folder:{path}: no such folder; {EXPECTED}")
@@ -44,26 +36,15 @@ class Folder(Source):
         if not all(parts):
             empty = path / ("test" if parts[0] else "train") if divided else path
             raise InvalidDataError(f"folder:{empty}: no images; {EXPECTED}")
-        encoded, class_names = contiguous_labels(*[[name for name, _ in part] for part in parts])
-        files = [[file for _, file in part] for part in parts]
-        ids = [[file.relative_to(path).as_posix() for file in part] for part in files]
-        if not divided:
-            split = stable_split(ids[0], encoded[0], self.test_fraction)
-            encoded = [encoded[0][part] for part in split]
-            files = [[files[0][index] for index in part.tolist()] for part in split]
-            ids = [[ids[0][index] for index in part.tolist()] for part in split]
-        if not all(files):
-            raise InvalidDataError(f"folder:{path}: no class has two images, one to train and one to test on")
-        contents = [[file.read_bytes() for file in part] for part in files]
-        where = f"folder:{path}"
-        images = decode_images([*contents[0], *contents[1]], [*ids[0], *ids[1]], self.image_size, where)
-        return make_source(
-            (images[: len(files[0])], encoded[0], ids[0]),
-            (images[len(files[0]) :], encoded[1], ids[1]),
-            class_names,
-            fingerprint_of([*contents[0], *contents[1]], encoded, ids),
-            where,
-        )
+        encoded = [
+            Encoded(
+                [file.read_bytes() for _, file in part],
+                [name for name, _ in part],
+                [file.relative_to(path).as_posix() for _, file in part],
+            )
+            for part in parts
+        ]
+        return decoded_source(encoded, self, f"folder:{path}")
 
 
 def _files_by_class(path: Path) -> list[tuple[str, Path]]:

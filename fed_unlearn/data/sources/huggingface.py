@@ -7,20 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
 from fed_unlearn.data.image_source import ImageSource
 from fed_unlearn.data.partitions import quiet_datasets
-from fed_unlearn.data.sources.base import (
-    Source,
-    contiguous_labels,
-    fingerprint_of,
-    make_source,
-    register,
-    split_ids,
-    stable_split,
-)
+from fed_unlearn.data.sources.base import Source, register, split_ids
+from fed_unlearn.data.sources.decoding import Encoded, decoded_source
 from fed_unlearn.errors import InvalidDataError
 
 if TYPE_CHECKING:
@@ -30,21 +20,6 @@ IMAGE_COLUMNS = ("image", "img", "images", "picture", "photo", "pixel_values")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "category", "y")
 ID_COLUMNS = ("id", "image_id", "sample_id", "uid", "uuid", "_id")
 TEST_SPLITS = ("test", "validation", "valid", "val", "dev", "eval")
-
-
-@dataclass(frozen=True)
-class _Part:
-    encoded: list[bytes]
-    labels: list[object]
-    ids: list[str]
-
-    def subset(self, indices: Tensor) -> _Part:
-        positions = indices.tolist()
-        return _Part(
-            [self.encoded[position] for position in positions],
-            [self.labels[position] for position in positions],
-            [self.ids[position] for position in positions],
-        )
 
 
 @register("hf")
@@ -63,8 +38,6 @@ class HuggingFace(Source):
         The image column is found by its type, else by common names; the label column likewise. A column such as
         ``id`` gives the sample ids where its values are all different.
         """
-        from fed_unlearn.data.sources.decoding import decode_images
-
         where = self.where
         splits = _load(self.place, self.root, where)
         train_name = "train" if "train" in splits else next(iter(splits))
@@ -74,27 +47,7 @@ class HuggingFace(Source):
         train = _read(first, train_name, True, image_column, label_column, where)
         names = getattr(first.features[label_column], "names", None)
         test = _test_part(splits, train_name, image_column, label_column, where)
-        if test is None:
-            encoded, _ = contiguous_labels(train.labels)
-            kept, held_out = stable_split(train.ids, encoded[0], self.test_fraction)
-            train, test = train.subset(kept), train.subset(held_out)
-        if not train.ids or not test.ids:
-            raise InvalidDataError(
-                f"{where}: {len(train.ids)} training and {len(test.ids)} test images; both are needed"
-            )
-        if names is None:
-            labels, names = contiguous_labels(train.labels, test.labels)
-        else:
-            labels = [torch.tensor(part.labels, dtype=torch.int64) for part in (train, test)]
-        encoded_images = [*train.encoded, *test.encoded]
-        images = decode_images(encoded_images, [*train.ids, *test.ids], self.image_size, where)
-        return make_source(
-            (images[: len(train.ids)], labels[0], train.ids),
-            (images[len(train.ids) :], labels[1], test.ids),
-            names,
-            fingerprint_of(encoded_images, labels, [train.ids, test.ids]),
-            where,
-        )
+        return decoded_source([train] if test is None else [train, test], self, where, names)
 
 
 def _load(name: str, root: Path | None, where: str) -> DatasetDict:
@@ -131,7 +84,7 @@ def _column(split: Dataset, where: str, what: str, names: Sequence[str], types: 
     )
 
 
-def _read(split: Dataset, name: str, is_train: bool, image_column: str, label_column: str, where: str) -> _Part:
+def _read(split: Dataset, name: str, is_train: bool, image_column: str, label_column: str, where: str) -> Encoded:
     import datasets
 
     for column in (image_column, label_column):
@@ -146,7 +99,7 @@ def _read(split: Dataset, name: str, is_train: bool, image_column: str, label_co
     labels = split.with_format(None).select_columns([label_column])[:][label_column]
     if any(label is None or isinstance(label, list | dict) for label in labels):
         raise InvalidDataError(f"{where}: column {label_column!r} is not one label an image")
-    return _Part(encoded, labels, _ids(split, "train" if is_train else name))
+    return Encoded(encoded, labels, _ids(split, "train" if is_train else name))
 
 
 def _bytes(value: object, where: str, column: str) -> bytes:
@@ -169,7 +122,9 @@ def _ids(split: Dataset, name: str) -> list[str]:
     return split_ids(name, split.num_rows)
 
 
-def _test_part(splits: DatasetDict, train_name: str, image_column: str, label_column: str, where: str) -> _Part | None:
+def _test_part(
+    splits: DatasetDict, train_name: str, image_column: str, label_column: str, where: str
+) -> Encoded | None:
     for name in TEST_SPLITS:
         if name in splits and name != train_name:
             part = _read(splits[name], name, False, image_column, label_column, where)

@@ -16,14 +16,13 @@ from torch import Tensor
 
 from fed_unlearn.data.image_source import ImageSource
 from fed_unlearn.data.sources.base import (
+    Part,
     Source,
     contiguous_labels,
-    fingerprint_of,
     make_source,
     register,
-    resized,
     split_ids,
-    stable_split,
+    split_part,
 )
 from fed_unlearn.data.sources.decoding import decode_images
 from fed_unlearn.errors import InvalidDataError
@@ -54,19 +53,13 @@ class TorchVision(Source):
             labels = [torch.tensor(part, dtype=torch.int64) for part in raw]
         else:
             labels, names = contiguous_labels(*raw)
-        images = [part for part, _ in parts]
-        if len(parts) == 1:
-            ids = [split_ids("train", len(images[0]))]
-            split = stable_split(ids[0], labels[0], self.test_fraction)
-            images, labels = [images[0][part] for part in split], [labels[0][part] for part in split]
-            ids = [[ids[0][index] for index in part.tolist()] for part in split]
-        else:
-            ids = [split_ids(split_name, len(part)) for split_name, part in zip(("train", "test"), images, strict=True)]
-        train, test = (
-            (resized(part, self.image_size), part_labels, part_ids)
-            for part, part_labels, part_ids in zip(images, labels, ids, strict=True)
-        )
-        return make_source(train, test, names, fingerprint_of(images, labels, ids), where)
+        names_of_parts = ("train", "test")[: len(parts)]
+        made: list[Part] = [
+            (images, encoded, split_ids(part, len(images)))
+            for part, (images, _), encoded in zip(names_of_parts, parts, labels, strict=True)
+        ]
+        train, test = made if len(made) == 2 else split_part(made[0], self.test_fraction)
+        return make_source(train, test, names, where, image_size=self.image_size)
 
 
 def _dataset_class(name: str, where: str) -> Callable[..., Any]:

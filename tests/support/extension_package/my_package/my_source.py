@@ -3,7 +3,6 @@ from dataclasses import dataclass
 import torch
 
 from fed_unlearn.data.sources import Source, make_source
-from fed_unlearn.data.sources.base import fingerprint_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,5 +22,4 @@ class Stripes(Source):
             return images, labels, [f"{name}-{index}" for index in range(count)]
 
         train, test = part("train", int(self.place)), part("test", 100)
-        fingerprint = fingerprint_of([train[0], test[0]], [train[1], test[1]], [train[2], test[2]])
-        return make_source(train, test, ["horizontal", "vertical", "both"], fingerprint, self.where)
+        return make_source(train, test, ["horizontal", "vertical", "both"], self.where, image_size=self.image_size)
