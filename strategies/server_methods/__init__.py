@@ -4,13 +4,15 @@ A method registers itself with :func:`register`; another package offers one thro
 ``fed_unlearn.server_methods``, as :class:`fed_unlearn.registry.Registry` describes.
 """
 
+from typing import Any
+
 from fed_unlearn.registry import Registry
 from fed_unlearn.strategies.server_methods import registry
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import register
 from fed_unlearn.strategies.state import MethodState
 
-SERVER_METHODS: Registry[ServerMethod] = registry.SERVER_METHODS
+SERVER_METHODS: Registry[ServerMethod[Any]] = registry.SERVER_METHODS
 available = SERVER_METHODS.available
 """Every server-side method by its name, sorted."""
 create = SERVER_METHODS.create

@@ -41,7 +41,7 @@ class ServerAttempt(Attempt):
         self.candidate = state.arrays
 
     def _method(self) -> ServerMethod[Any]:
-        method = SERVER_METHODS.create(self.order.method, **self.order.parameters)
+        method: ServerMethod[Any] = SERVER_METHODS.create(self.order.method, **self.order.parameters)
         for _ in range(self.order.stronger):
             method = method.stronger()
         return method

@@ -166,11 +166,14 @@ def resized(images: Tensor, image_size: tuple[int, int] | None) -> Tensor:
     return torch.cat(parts)
 
 
-def split_part(part: Part, test_fraction: float) -> list[Part]:
+def split_part(part: Part, test_fraction: float) -> tuple[Part, Part]:
     """The training and the test part of a data set that has only one, by :func:`stable_split`."""
     images, labels, ids = part
-    split = stable_split(ids, labels, test_fraction)
-    return [(images[kept], labels[kept], [ids[index] for index in kept.tolist()]) for kept in split]
+    train, test = (
+        (images[kept], labels[kept], [ids[index] for index in kept.tolist()])
+        for kept in stable_split(ids, labels, test_fraction)
+    )
+    return train, test
 
 
 def make_source(
@@ -200,8 +203,7 @@ def make_source(
     InvalidDataError
         If a part is empty, has a label without a class, or the parts' images differ in shape.
     """
-    parts = {"training": train, "test": test}
-    for name, (images, labels, _) in parts.items():
+    for name, (images, labels, _) in (("training", train), ("test", test)):
         if len(images) == 0:
             raise InvalidDataError(f"{where}: the {name} part has no image; at least one was expected")
         if int(labels.min()) < 0 or int(labels.max()) >= len(class_names):
@@ -209,13 +211,12 @@ def make_source(
                 f"{where}: labels {int(labels.min())} to {int(labels.max())} in the {name} part;"
                 f" expected 0 to {len(class_names) - 1}"
             )
-    images, labels, ids = zip(*parts.values(), strict=True)
-    fingerprint = fingerprint_of(images if contents is None else contents, labels, ids)
-    made = [resized(part, image_size) for part in images]
-    if made[0].shape[1:] != made[1].shape[1:]:
+    given = (train[0], test[0])
+    fingerprint = fingerprint_of(given if contents is None else contents, (train[1], test[1]), (train[2], test[2]))
+    first, second = (resized(images, image_size) for images in given)
+    if first.shape[1:] != second.shape[1:]:
         raise InvalidDataError(
-            f"{where}: training images of shape {tuple(made[0].shape[1:])}, test images of shape"
-            f" {tuple(made[1].shape[1:])}; give an image size (height, width) to bring them to one"
+            f"{where}: training images of shape {tuple(first.shape[1:])}, test images of shape"
+            f" {tuple(second.shape[1:])}; give an image size (height, width) to bring them to one"
         )
-    sets = [ImageSet(*part) for part in zip(made, labels, ids, strict=True)]
-    return ImageSource(sets[0], sets[1], tuple(class_names), fingerprint)
+    return ImageSource(ImageSet(first, *train[1:]), ImageSet(second, *test[1:]), tuple(class_names), fingerprint)
