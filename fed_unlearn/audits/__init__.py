@@ -1,1 +1,1 @@
-"""Questions asked of a model before and after a request, one a file."""
+"""Audits: questions asked of a model before and after a request, and the figures that answer them."""
