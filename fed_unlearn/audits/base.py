@@ -8,11 +8,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import ClassVar, Self
+from functools import cached_property
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from fed_unlearn.audits.figures import Figures
@@ -135,17 +134,16 @@ class Counts:
         InvalidDataError
             If a field is unknown or of another type, or a number is below 0 or not finite.
         """
-        try:
-            counts: Self = _adapter(cls).validate_python(dict(numbers))
-        except ValidationError as error:
-            raise InvalidDataError(f"{cls.__name__}: {error.error_count()} counts are of another type") from error
-        unknown = set(numbers) - {field.name for field in dataclasses.fields(cls)}
-        if unknown:
-            raise InvalidDataError(f"{cls.__name__} has no counts {', '.join(sorted(unknown))}")
-        lists = [value if isinstance(value, list) else [value] for value in counts.to_numbers().values()]
-        if not all(math.isfinite(value) and value >= 0 for values in lists for value in values):
-            raise InvalidDataError(f"{cls.__name__}: a count is below 0 or not finite")
-        return counts
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        fields: dict[str, Any] = {}
+        for name, value in numbers.items():
+            items = value if isinstance(value, list) else [value]
+            kind = int if isinstance(defaults.get(name), int) else (int, float)
+            is_known = name in defaults and isinstance(value, list) is isinstance(defaults[name], tuple)
+            if not is_known or not all(isinstance(item, kind) and math.isfinite(item) and item >= 0 for item in items):
+                raise InvalidDataError(f"{cls.__name__}: {name!r} is unknown, of another type, below 0 or not finite")
+            fields[name] = tuple(items) if isinstance(value, list) else value
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -229,11 +227,6 @@ def values_of(counts: Mapping[str, RequestAudit]) -> dict[str, float | None]:
             logger.exception("audit %s failed; it has no figure", name)
         values[name] = float(value) if value is not None and math.isfinite(value) else None
     return values
-
-
-@cache
-def _adapter(cls: type) -> TypeAdapter[object]:
-    return TypeAdapter(cls)
 
 
 def _sum(first: Number | list[Number], second: Number | list[Number]) -> Number | tuple[Number, ...]:

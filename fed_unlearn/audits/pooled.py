@@ -34,8 +34,7 @@ class Audit:
     @cached_property
     def pooled(self) -> ClientCounts:
         """The sum over all clients."""
-        replies = self.replies.values()
-        return sum(replies, start=ClientCounts())
+        return sum(self.replies.values(), start=ClientCounts())
 
     def counts(self, part: Part, clients: Collection[str] | None = None) -> ClassCounts | None:
         """Counts of one part, summed over all or some clients; None where none of them has counted it."""
@@ -172,6 +171,6 @@ def check_counts(
     """
     are_asked = set(reply.parts) == set(parts) and set(reply.targets) <= set(requests)
     are_asked = are_asked and all(set(counts.extra) <= set(audits) for counts in reply.targets.values())
-    counted = (*reply.parts.values(), *reply.targets.values())
-    if not are_asked or not all(counts.fits(class_count) for counts in counted):
+    fit = all(counts.fits(class_count) for counts in reply.parts.values())
+    if not (are_asked and fit and all(counts.fits(class_count) for counts in reply.targets.values())):
         raise ProtocolError("an evaluate.audit reply whose counts are malformed")
