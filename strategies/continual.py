@@ -193,10 +193,9 @@ class ContinualUnlearning(DelegatingStrategy):
     ) -> UnlearningResult:
         """Run a timeline of training experiences and requests; what an earlier process has done of it is not repeated.
 
-        Run it again with the same ledger after a crash: it goes on where it was, and ends with the same model. Do so
-        too where it stopped at a training experience since no client was there any more. Requests of earlier entries
-        that wait are tried again with the entry that it goes on with, under that one's configuration; after the last
-        one, under the last one's.
+        Run it again with the same ledger after a crash, or where it stopped since no client was there any more: it
+        goes on where it was, and ends with the same model. Requests of earlier entries that wait are tried again with
+        the entry that it goes on with, under that one's configuration; after the last one, under the last one's.
 
         Parameters
         ----------
@@ -256,11 +255,6 @@ class ContinualUnlearning(DelegatingStrategy):
             Requests that were served together. Their D_f can be read only while its holders retain it.
         timeout : float
             Seconds that each exchange waits for answers.
-
-        Returns
-        -------
-        dict of str to OracleOutcome
-            By request; all from one training and one audit.
 
         Raises
         ------

@@ -216,7 +216,9 @@ class DurableState:
         body = self._ledger.state("attempt")
         if not body:
             return None
-        return decode(OpenCommit if isinstance(body, dict) and "committing" in body else OpenAttempt, body)
+        if isinstance(body, dict) and "committing" in body:
+            return decode(OpenCommit, body)
+        return decode(OpenAttempt, body)
 
     def save_open_work(self, work: OpenAttempt | OpenCommit | None) -> None:
         """Write which requests are tried or committed, how, and how far it has come; None where none are."""
