@@ -111,11 +111,3 @@ def test_a_name_that_a_built_in_method_has_is_refused_naming_both(tmp_path: Path
     built_in = "fed_unlearn.methods.boundary_shrink.BoundaryShrink of distribution 'fed-unlearn'"
     assert f"method name 'boundary-shrink' is taken: {built_in} and" in first
     assert "copycat.Copycat of distribution 'copycats' both register it" in first
-
-
-def test_a_name_that_two_packages_give_is_refused_naming_both(tmp_path: Path) -> None:
-    install(tmp_path, "first-package", "twin = one:One", {"one": method("One")})
-    install(tmp_path, "second-package", "zzz = two", {"two": method("Two", "twin")})
-    (said,) = [line for line in run(tmp_path, COMMANDS + "run_command(['methods'])") if line]
-    assert said.startswith("fed-unlearn: method name 'twin' is taken: one.One of distribution 'first-package' and")
-    assert "two.Two of distribution 'second-package' both register it" in said
