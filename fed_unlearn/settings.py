@@ -83,6 +83,10 @@ class Settings:
         if problems := self._out_of_bounds():
             raise InvalidParameterError(*problems)
 
+    def validate(self) -> list[str]:
+        """Everything that is wrong with the settings, one line each; empty if nothing is."""
+        return self._out_of_bounds()
+
     def _out_of_bounds(self) -> list[str]:
         problems: list[str] = []
         for name, bounds in bounds_of(type(self)).items():
@@ -92,12 +96,6 @@ class Settings:
             if not isinstance(value := getattr(self, name), group):
                 problems.append(f"{self._prefix}{name} = {value!r}; expected {group.__name__}(...)")
         return problems
-
-    def __getattr__(self, name: str) -> Any:
-        if name in (places := flat_names(type(self))):
-            group, member = places[name]
-            return getattr(getattr(self, group), member)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
 
 @cache

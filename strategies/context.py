@@ -119,7 +119,7 @@ class CallContext:
     @property
     def repair_config(self) -> ConfigRecord:
         """The configuration of the last training round, as the plan changes it for repair."""
-        return ConfigRecord({**self.served.train_config, **self.plan.repair_config})
+        return ConfigRecord({**self.served.train_config, **self.plan.repair.config})
 
     @property
     def arrived(self) -> int:

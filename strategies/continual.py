@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import pack
 from fed_unlearn.checkpoints import CheckpointStore
+from fed_unlearn.errors import problems_of
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.protocol.arrivals import arrivals_record
@@ -111,13 +112,13 @@ class ContinualUnlearning(DelegatingStrategy):
         self.served: ServedModel | None = None
         self.device_use: dict[DeviceUse, int] = {}
 
+    def validate(self) -> list[str]:
+        """Everything that is wrong with the wrapped strategy, the gate and the plan, one line each."""
+        return [*problems_of(check_supported, self.inner), *self.gate.validate(), *self.plan.validate()]
+
     def submit(self, request: ForgetRequest) -> str:
         """Write a request into the ledger, and return its id; it is served before the next training round."""
         return self.ledger.receive(request)
-
-    def validate(self) -> list[str]:
-        """Everything that is wrong with how requests would be served, one line each; empty where nothing is."""
-        return self.plan.validate()
 
     def start(
         self,
@@ -274,7 +275,7 @@ class ContinualUnlearning(DelegatingStrategy):
 
     def _context(self, grid: Grid, initial_arrays: ArrayRecord | None, timeout: float) -> CallContext:
         plan, folder = self.plan, self.ledger.path.parent / "history"
-        keeps = plan.history_every and not self._kind.is_private
+        keeps = plan.history.every and not self._kind.is_private
         return CallContext(
             inner=self.inner,
             kind=self._kind,
@@ -284,9 +285,11 @@ class ContinualUnlearning(DelegatingStrategy):
             gate=self.gate,
             plan=plan,
             served=self._serve(initial_arrays),
-            grid=EligibleGrid(grid, retries=plan.retries, backoff_seconds=plan.backoff_seconds, arrivals=self.arrivals),
+            grid=EligibleGrid(
+                grid, retries=plan.retry.count, backoff_seconds=plan.retry.backoff_seconds, arrivals=self.arrivals
+            ),
             timeout=timeout,
-            history=HistoryStore(folder, every=plan.history_every, max_bytes=plan.history_bytes) if keeps else None,
+            history=HistoryStore(folder, every=plan.history.every, max_bytes=plan.history.max_bytes) if keeps else None,
             seed=self.seed,
             noise_seed=self.noise_seed,
             observer=self.observer,

@@ -68,8 +68,15 @@ class UnlearningPlan(FederatedPlan):
 
     def validate(self) -> list[str]:
         """Everything that is wrong with the plan, one line each; empty where it can serve requests of every scope."""
-        own = [(self.default_method(scope), scope) for scope in SCOPES]
-        return self._problems() + [problem for name, scope in own for problem in problems_of(check_serves, name, scope)]
+        problems, replaying = self._problems(), set[str]()
+        for scope in SCOPES:
+            own = self.default_method(scope)
+            problems += problems_of(check_serves, own, scope)
+            replaying |= {name for name in (own, *self.escalation.get(scope, ())) if needs_history(name)}
+        if replaying and self.history.every == 0:
+            names = " and ".join(sorted(replaying))
+            problems.append(f"unlearning: history.every = 0; expected a whole number from 1 for {names}")
+        return problems
 
     def _problems(self) -> list[str]:
         problems = self._out_of_bounds()
@@ -108,6 +115,11 @@ class UnlearningPlan(FederatedPlan):
 def is_server_method(name: str) -> bool:
     """Whether a method is run by the server over rounds, and not by the holders alone."""
     return name in SERVER_METHODS
+
+
+def needs_history(name: str) -> bool:
+    """Whether a method replays training rounds that the server has kept."""
+    return is_server_method(name) and "history" in SERVER_METHODS.find(name).needs
 
 
 def new_method(name: str, parameters: Mapping[str, object]) -> object:

@@ -16,8 +16,9 @@ from fed_unlearn.requests import SCOPES, ParameterValue
 from fed_unlearn.simulations.scenario.errors import problem_at, raise_any, scenario_error
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
-from fed_unlearn.strategies import Holds, UnlearningPlan, server_methods
+from fed_unlearn.strategies import Holds, UnlearningPlan
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, check_supported, why_class_refused
+from fed_unlearn.strategies.plan import needs_history
 
 
 def new_inner_strategy(scenario: Scenario) -> Strategy:
@@ -113,14 +114,12 @@ def new_plan(scenario: Scenario) -> UnlearningPlan:
 
 def _needs_history(scenario: Scenario) -> bool:
     """Whether a request of the timeline may be served by a method that replays stored rounds."""
-    known = server_methods.available()
-    methods = {
-        name
+    return any(
+        needs_history(name)
         for _, steps in scenario.forget_entries()
         for step in steps
         for name in (scenario.method_of(step)[0], *scenario.unlearning.escalation.of(step.scope))
-    }
-    return any("history" in known[name].needs for name in methods if name in known)
+    )
 
 
 def new_gate(scenario: Scenario) -> Gate:

@@ -116,7 +116,7 @@ class Rounds:
         NobodyAnsweredError
             If no client answers at all.
         """
-        context, repair = self.context, self.context.plan
+        context, repair = self.context, self.context.plan.repair
         context.served.repair_rounds += 1
         instruction = protocol.RepairInstruction(
             guarded=guarded,

@@ -187,7 +187,7 @@ class Attempt(ABC):
     def max_update_norm(self) -> float:
         """The bound on a holder's change; one repair round tells it where nothing was trained here yet."""
         served = self.context.served
-        bound = self.context.plan.max_update_norm or served.update_norm
+        bound = self.context.plan.holder_turn.max_norm or served.update_norm
         if bound is None:
             # Holders may know of the request from before a crash: in both cases they train without its samples.
             self._ask_holders(None)

@@ -43,7 +43,7 @@ class HolderAttempt(Attempt):
         goes_on = len(holders) > 1 and self.order.parameters.get("goal") != "indistinguishable"
         clients: list[str] | None = None
         before = float("inf")
-        for _ in range(self.context.plan.max_holder_steps):
+        for _ in range(self.context.plan.holder_turn.max_steps):
             looks_first = goes_on and self.step > 0
             models = self._ask_holders(self.order.method, clients, only_if_recognised=looks_first)
             self._say_who(models)

@@ -221,7 +221,7 @@ class RequestService:
     def _mend(self, attempt: Attempt, progress: Progress) -> Conclusion:
         """Repair until the gate accepts the candidate or gives it up."""
         plan, ledger, number = self.context.plan, self.context.ledger, attempt.order.number
-        planned = {"class": plan.repair_rounds, "sample": plan.alternations}.get(attempt.order.scope, 0)
+        planned = {"class": plan.repair.rounds, "sample": plan.repair.alternations}.get(attempt.order.scope, 0)
         if planned and attempt.repairs_by_plan:
             note_candidate(attempt, progress, audit_candidate(attempt))
             for _ in range(planned):

@@ -1,12 +1,15 @@
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from fed_unlearn.gate import Gate
+from fed_unlearn.plan import MEBIBYTE
 from fed_unlearn.requests import ClassScope, ClientScope, SampleScope
+from fed_unlearn.simulations.run.assembly import new_gate, new_plan
 from fed_unlearn.simulations.scenario import load_scenario
+from fed_unlearn.strategies import UnlearningPlan
 
 
 def test_requests_of_one_entry_are_put_together_and_single_tables_stay_single(minimal: Path, tmp_path: Path) -> None:
@@ -89,6 +92,14 @@ def test_the_thresholds_of_a_file_that_names_none_are_those_of_the_gate(minimal:
         (gate.indistinguishable_thresholds, section.indistinguishable),
     ):
         assert ours.model_dump() == asdict(thresholds)
+
+
+def test_a_scenario_that_says_nothing_has_the_defaults_of_plan_and_gate(minimal: Path) -> None:
+    scenario = load_scenario(str(minimal))
+    plan, usual = new_plan(scenario), UnlearningPlan()
+    assert new_gate(scenario) == Gate()
+    assert plan == replace(usual, escalation={"class": (), "sample": (), "client": ()})
+    assert scenario.unlearning.history.max_megabytes * MEBIBYTE == usual.history.max_bytes
 
 
 def test_a_scenario_is_fitted_to_a_smaller_federation(caplog: pytest.LogCaptureFixture) -> None:

@@ -76,7 +76,7 @@ def test_a_sample_request_ends_in_retraining_too(tmp_path: Path) -> None:
     guessed = Thresholds(max_forget_accuracy=None, max_retain_drop=None, max_total_retain_drop=None)
     trial = trained(tmp_path, plan=replace(PLAN, escalation={"sample": ("retrain",)}))
     trial.strategy.gate = Gate(sample_thresholds=guessed, max_attempts=1)
-    trial.grid.fault("raises", 2, protocol.UNLEARN, times=PLAN.retries + 1)
+    trial.grid.fault("raises", 2, protocol.UNLEARN, times=PLAN.retry.count + 1)
     [outcome] = trial.serve(ForgetRequest.for_samples(2, count=2)).requests
     assert (outcome.status, outcome.method, outcome.attempts) == (Status.COMMITTED, "retrain", 2)
 
@@ -117,7 +117,7 @@ def test_what_failed_can_be_asked_for_again_by_another_method(tmp_path: Path) ->
 
 def test_a_method_that_fails_at_its_holders_is_followed_by_the_next(tmp_path: Path) -> None:
     trial = trained(tmp_path, plan=replace(PLAN, escalation={"class": ("retrain",)}))
-    trial.grid.fault("raises", 1, protocol.UNLEARN, times=2 * (PLAN.retries + 1))
+    trial.grid.fault("raises", 1, protocol.UNLEARN, times=2 * (PLAN.retry.count + 1))
     [outcome] = trial.serve(CLASS).requests
     assert (outcome.status, outcome.method, outcome.attempts) == (Status.COMMITTED, "retrain", 3)
 

@@ -169,7 +169,7 @@ def test_relapse_is_looked_for_again_where_nobody_audits(tmp_path: Path, kind: s
 
 def test_who_fails_to_say_who_it_is_is_asked_again(tmp_path: Path) -> None:
     trial = Trial(tmp_path)
-    trial.do("raises", 2, protocol.IDENTIFY, times=PLAN.retries)
+    trial.do("raises", 2, protocol.IDENTIFY, times=PLAN.retry.count)
     assert same_bytes(trial.train().arrays, trained_with("none", 2, 2))
 
 

@@ -58,7 +58,7 @@ def test_a_holder_that_keeps_doing_wrong_fails_the_request(tmp_path: Path, scope
     assert outcome.status is Status.FAILED
     assert "client 2" in (outcome.reason or "") or "OSError" in (outcome.reason or "")
     assert outcome.attempts == Gate().max_attempts
-    asked = Gate().max_attempts * (PLAN.retries + 1 if kind == "raises" else 1)
+    asked = Gate().max_attempts * (PLAN.retry.count + 1 if kind == "raises" else 1)
     assert trial.grid.count(2, protocol.UNLEARN) == asked
     assert same_bytes(result.arrays, before)
     trial.grid.heal()
