@@ -13,7 +13,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,9 @@ from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.local import LocalPlan
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.models import build_model
+from fed_unlearn.plan import Repair
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import derive_seed, isolated_random
-from fed_unlearn.training import TrainingSettings
 
 CLIENTS = 5
 """Number of clients of the federated twin. Their training samples together are the samples of this script."""
@@ -67,8 +66,7 @@ PLAN = LocalPlan(
         # Small steps, since there are few samples to keep.
         "instance-wise": {"joint_weight": 0.01, "consolidation_steps": 400, "max_steps": 1000},
     },
-    repair=TrainingSettings(local_epochs=4, learning_rate=0.01, momentum=0.9, batch_size=32),
-    repair_rounds=2,
+    repair=Repair(rounds=2, config={"local-epochs": 4, "learning-rate": 0.01, "momentum": 0.9, "batch-size": 32}),
 )
 GATE = Gate(
     class_thresholds=Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.02, max_total_retain_drop=None),
@@ -242,7 +240,7 @@ def print_table(requests: Sequence[str], rows: Sequence[Row], without_requests: 
     print(f"{'':14}{'forget accuracy':40}retained test accuracy")
     last = f"{'':10}without requests" if without_requests else ""
     print(f"{'after':14}" + "".join(f"{name:10}" for name in requests) + last)
-    for row, other in zip_longest(rows, without_requests, fillvalue=""):
+    for row, other in zip(rows, without_requests or [""] * len(rows), strict=True):
         shown = "".join(f"{row.forget[name]:<10.3f}" if name in row.forget else " " * 10 for name in requests)
         print(f"{row.event:14}{shown}{row.retained:<10.3f}{other}".rstrip())
 

@@ -42,8 +42,6 @@ class ForgetWatch:
     readable : callable
         Returns whether the samples of a request may be read now, given its id. It is called before every reading and
         every measurement.
-    test_task_label : int or None
-        Task label of the test stream's experiences.
     """
 
     def __init__(self, *, membership: bool = True) -> None:
@@ -59,7 +57,7 @@ class ForgetWatch:
         self.latest: StreamFigures | None = None
         self.outcomes: dict[str, bool] = {}
         self.trained = 0
-        self.test_task_label: int | None = None
+        self._test_task_label: int | None = None
         self._arrived: set[int] = set()
         self._since: list[str] = []
         self._test: ImageSet | None = None
@@ -101,6 +99,12 @@ class ForgetWatch:
         self._since.append(served.id)
         self._read_test(benchmark)
         return served
+
+    def task_label(self, number: int | None, stream: str) -> int | None:
+        """Return the task label for the name of a metric: of a request, or of a whole stream if ``number`` is None."""
+        if number is None and stream == "test":
+            return self._test_task_label
+        return self.served[number if number is not None else next(reversed(self.served))].task_label
 
     def matrix(self) -> RelapseMatrix:
         """Return the relapse matrix so far."""
@@ -185,7 +189,7 @@ class ForgetWatch:
         self._test_of = benchmark
         experiences = list(benchmark.streams.get("test", ()))
         self._test = concatenate(*(as_images(item.dataset) for item in experiences)) if experiences else None
-        self.test_task_label = task_label_of(experiences[0]) if experiences else None
+        self._test_task_label = task_label_of(experiences[0]) if experiences else None
 
 
 def task_label_of(experience: Any) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from avalanche.evaluation import PluginMetric
@@ -14,11 +14,12 @@ from fed_unlearn.avalanche.metrics.forget_figures import StreamFigures
 from fed_unlearn.avalanche.metrics.forget_watch import ForgetWatch
 from fed_unlearn.avalanche.streams import ForgetExperience
 
-_FORGET, _TEST = "forget", "test"
+Values = Mapping[Any, Any]
+"""Values by the number of a request, as an int. The key None stands for the whole stream."""
 
 
 class ForgetMetric(PluginMetric):
-    """Base class of the metrics of forgetting. They emit after each request, and after each later training experience.
+    """A metric of forgetting. It emits after each request, and after each later training experience.
 
     Parameters
     ----------
@@ -26,11 +27,17 @@ class ForgetMetric(PluginMetric):
         First part of the metric's name.
     watch : ForgetWatch
         Measures for all metrics of one call of :func:`forget_metrics`.
+    values : callable
+        Returns the metric's values.
+    stream : str
+        Name of the stream that the values are about.
     """
 
-    def __init__(self, name: str, watch: ForgetWatch) -> None:
+    def __init__(
+        self, name: str, watch: ForgetWatch, values: Callable[[StreamFigures], Values], stream: str = "forget"
+    ) -> None:
         super().__init__()
-        self._name, self.watch = name, watch
+        self._name, self.watch, self._values, self._stream = name, watch, values, stream
 
     def after_unlearning_exp(self, strategy: Any) -> list[Any]:
         """Emit. ``strategy.experience`` is the forget experience and ``strategy.model`` the model after it."""
@@ -44,61 +51,29 @@ class ForgetMetric(PluginMetric):
 
     def result(self) -> Any:
         """Return the last values: by request, or of the stream; None before a request was served."""
-        if self.watch.latest is None:
-            return None
-        values = {number: value for number, value, *_ in self._values(self.watch.latest)}
+        values = {} if self.watch.latest is None else self._values(self.watch.latest)
         return values.get(None) if set(values) <= {None} else values
 
     def reset(self) -> None:
         """Drop everything that was measured, for all metrics that share it."""
         self.watch.reset()
 
-    def _values(self, figures: StreamFigures) -> Iterator[tuple[int | None, Any, str, int | None]]:
-        """Yield number of the request (None for the stream's value), value, name of the stream and task label."""
-        raise NotImplementedError
-
     def _emitted(self, strategy: Any, figures: StreamFigures | None) -> list[Any]:
-        if figures is None:
-            return []
         emitted = []
-        for number, value, stream, task_label in self._values(figures):
-            info = {"metric_name": str(self), "phase_name": EVAL, "stream_name": stream}
-            name = generic_get_metric_name(
-                default_metric_name_template, {**info, "task_label": task_label, "experience_id": number}
-            )
+        for number, value in {} if figures is None else self._values(figures).items():
+            info = {
+                "metric_name": str(self),
+                "phase_name": EVAL,
+                "stream_name": self._stream,
+                "task_label": self.watch.task_label(number, self._stream),
+                "experience_id": number,
+            }
+            name = generic_get_metric_name(default_metric_name_template, info)
             emitted.append(MetricValue(self, name, value, strategy.clock.train_iterations))
         return emitted
 
     def __str__(self) -> str:
         return self._name
-
-
-class RequestMetric(ForgetMetric):
-    """One number per request, such as ``Forget_Acc_Exp/eval_phase/forget_stream/Exp001``."""
-
-    def __init__(self, name: str, watch: ForgetWatch, figure: Callable[[StreamFigures, int], float | None]) -> None:
-        super().__init__(name, watch)
-        self._figure = figure
-
-    def _values(self, figures: StreamFigures) -> Iterator[tuple[int | None, Any, str, int | None]]:
-        for number, request in self.watch.served.items():
-            value = self._figure(figures, number)
-            if value is not None:
-                yield number, value, _FORGET, request.task_label
-
-
-class StreamMetric(ForgetMetric):
-    """One value of a whole stream, such as ``Retain_Acc_Stream/eval_phase/test_stream``."""
-
-    def __init__(self, name: str, watch: ForgetWatch, stream: str, figure: Callable[[StreamFigures], Any]) -> None:
-        super().__init__(name, watch)
-        self._stream, self._figure = stream, figure
-
-    def _values(self, figures: StreamFigures) -> Iterator[tuple[int | None, Any, str, int | None]]:
-        value = self._figure(figures)
-        if value is not None:
-            last = list(self.watch.served.values())[-1]
-            yield None, value, self._stream, self.watch.test_task_label if self._stream == _TEST else last.task_label
 
 
 def forget_metrics(
@@ -152,28 +127,35 @@ def forget_metrics(
     metrics: list[PluginMetric] = []
     if request:
         metrics += [
-            RequestMetric("Forget_Acc_Exp", watch, _named("forget_accuracy")),
-            RequestMetric("Test_Forget_Acc_Exp", watch, _named("test_forget_accuracy")),
+            ForgetMetric("Forget_Acc_Exp", watch, _of_requests("forget_accuracy")),
+            ForgetMetric("Test_Forget_Acc_Exp", watch, _of_requests("test_forget_accuracy")),
         ]
         metrics += [
-            RequestMetric(f"{audit.replace('-', '_').title()}_Exp", watch, _named(audit)) for audit in extra_audits()
+            ForgetMetric(f"{audit.replace('-', '_').title()}_Exp", watch, _of_requests(audit))
+            for audit in extra_audits()
         ]
     if stream:
         metrics += [
-            StreamMetric("Forget_Acc_Stream", watch, _FORGET, lambda figures: figures.forget_accuracy),
-            StreamMetric("Test_Forget_Acc_Stream", watch, _FORGET, lambda figures: figures.test_forget_accuracy),
-            StreamMetric("Retain_Acc_Stream", watch, _TEST, lambda figures: figures.retain_accuracy),
+            ForgetMetric("Forget_Acc_Stream", watch, lambda now: _of_stream(now.forget_accuracy)),
+            ForgetMetric("Test_Forget_Acc_Stream", watch, lambda now: _of_stream(now.test_forget_accuracy)),
+            ForgetMetric("Retain_Acc_Stream", watch, lambda now: _of_stream(now.retain_accuracy), "test"),
         ]
     if membership:
-        metrics.append(RequestMetric("Membership_AUC_Exp", watch, _named("membership_auc")))
+        metrics.append(ForgetMetric("Membership_AUC_Exp", watch, _of_requests("membership_auc")))
     if relapse:
         metrics += [
-            RequestMetric("Relapse_Exp", watch, lambda figures, number: figures.relapse.get(number)),
-            StreamMetric("Relapse_Matrix", watch, _FORGET, lambda figures: watch.matrix()),
+            ForgetMetric("Relapse_Exp", watch, lambda now: now.relapse),
+            ForgetMetric("Relapse_Matrix", watch, lambda now: {None: watch.matrix()}),
         ]
     return metrics
 
 
-def _named(figure: str) -> Callable[[StreamFigures, int], float | None]:
-    """Return a function that gives the figure of this name of one request."""
-    return lambda figures, number: figures.requests[number].named().get(figure)
+def _of_requests(figure: str) -> Callable[[StreamFigures], Values]:
+    """Return a function that gives the figure of this name of all requests that have one."""
+    return lambda now: {
+        number: value for number, item in now.requests.items() if (value := item.named().get(figure)) is not None
+    }
+
+
+def _of_stream(value: float | None) -> Values:
+    return {} if value is None else {None: value}

@@ -15,7 +15,7 @@ from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.samples import as_images, labels_of, sample_ids
 from fed_unlearn.data.images import ImageSet, concatenate, require_pixels
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
-from fed_unlearn.local.attempt import LocalSamples
+from fed_unlearn.local import LocalSamples
 from fed_unlearn.logits import predict_logits
 
 _SETS = (AvalancheDataset, ImageSet)

@@ -15,6 +15,7 @@ from avalanche.benchmarks.scenarios import CLScenario, benchmark_from_datasets, 
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
 
+from fed_unlearn.avalanche.streams.naming import require_once
 from fed_unlearn.avalanche.streams.samples import attribute_values, sample_ids
 from fed_unlearn.data.experiences import class_split
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
@@ -127,21 +128,14 @@ def experience_ids(benchmark: CLScenario) -> tuple[tuple[str, ...], ...]:
             f"a {type(benchmark).__name__} was given; expected an Avalanche benchmark, a CLScenario with a train_stream"
         )
     found: list[tuple[str, ...]] = []
-    seen: dict[str, int] = {}
     for number, experience in enumerate(benchmark.streams["train"], start=1):
         try:
-            ids = sample_ids(experience.dataset)
+            found.append(sample_ids(experience.dataset))
         except InvalidDataError as error:
             raise InvalidDataError(f"experience {number} of the train stream: {error}") from error
-        for sample_id in ids:
-            if sample_id in seen:
-                before = seen[sample_id]
-                where = f"in experiences {before} and {number}" if before != number else f"twice in experience {number}"
-                raise InvalidDataError(f"sample {sample_id!r} comes {where}; expected each in at most one, once")
-            seen[sample_id] = number
-        found.append(ids)
     if not found:
         raise InvalidDataError("the benchmark's train stream has no experience; expected at least one")
+    require_once("train", found, first=1)
     return tuple(found)
 
 

@@ -48,7 +48,7 @@ def named_stream(name: str, experiences: Iterable[Any], *, prefix: str, once: bo
         if ids is None:
             ids = [[f"{prefix}{index}" for index in part] for part in original_positions(datasets)]
         if once:
-            _require_once(name, ids)
+            require_once(name, ids)
         for experience, dataset, part in zip(copies, datasets, ids, strict=True):
             _set_dataset(experience, _renamed(dataset, part))
     stream = EagerCLStream(name, copies, set_stream_info=False)
@@ -91,6 +91,37 @@ def experience_with(experience: Any, dataset: AvalancheDataset) -> Any:
     return copied
 
 
+def require_once(name: str, ids: Sequence[Sequence[str]], first: int = 0) -> None:
+    """Raise if a sample comes twice in a stream.
+
+    Parameters
+    ----------
+    name : str
+        Name of the stream, for the message.
+    ids : sequence of sequences of str
+        Sample ids of each experience.
+    first : int
+        Number of the first experience, for the message.
+
+    Raises
+    ------
+    InvalidDataError
+        The message names the sample and the experiences.
+    """
+    experience_of: dict[str, int] = {}
+    for number, part in enumerate(ids, start=first):
+        for sample_id in part:
+            if sample_id in experience_of:
+                before = experience_of[sample_id]
+                where = (
+                    f"in experiences {before} and {number}" if before < number else f"twice in experience {number}"
+                )
+                raise InvalidDataError(
+                    f"sample {sample_id!r} comes {where} of the {name} stream; expected each sample at most once"
+                )
+            experience_of[sample_id] = number
+
+
 def _kept_ids(name: str, datasets: Sequence[AvalancheDataset]) -> list[list[str]] | None:
     filled = [(number, dataset) for number, dataset in enumerate(datasets) if len(dataset)]
     nameless = [number for number, dataset in filled if not has_sample_ids(dataset)]
@@ -102,26 +133,6 @@ def _kept_ids(name: str, datasets: Sequence[AvalancheDataset]) -> list[list[str]
             " sets with with_sample_ids, or to none"
         )
     return [list(map(str, attribute_values(dataset, SAMPLE_ID))) if len(dataset) else [] for dataset in datasets]
-
-
-def _require_once(name: str, ids: Sequence[Sequence[str]]) -> None:
-    experience_of: dict[str, int] = {}
-    for number, part in enumerate(ids):
-        before = len(experience_of)
-        repeated = next((item for item in part if item in experience_of), None)
-        experience_of.update(dict.fromkeys(part, number))
-        if repeated is None and len(experience_of) < before + len(part):
-            repeated = next(item for item in part if part.count(item) > 1)
-            raise InvalidDataError(
-                f"sample {repeated!r} stands twice in experience {number} of the {name} stream; every training sample"
-                " must be there once"
-            )
-        if repeated is not None:
-            earlier = next(other for other, held in enumerate(ids) if repeated in held)
-            raise InvalidDataError(
-                f"sample {repeated!r} is in experiences {earlier} and {number} of the {name} stream; every training"
-                " sample must be in one experience only"
-            )
 
 
 def _renamed(dataset: AvalancheDataset, ids: list[str]) -> AvalancheDataset:

@@ -473,9 +473,9 @@ def test_benchmarks_that_do_not_fit_are_refused() -> None:
         (benchmark_from_datasets(train=parts), "experience 0 of the train stream has no sample ids while others have"),
         (
             benchmark_from_datasets(train=[dataset.subset([0, 1]), dataset.subset([2]), dataset.subset([3, 1])]),
-            "sample '1' is in experiences 0 and 2 of the train stream",
+            "sample '1' comes in experiences 0 and 2 of the train stream",
         ),
-        (benchmark_from_datasets(train=[dataset.subset([0, 1, 0])]), "sample '0' stands twice in experience 0"),
+        (benchmark_from_datasets(train=[dataset.subset([0, 1, 0])]), "sample '0' comes twice in experience 0"),
         (CLScenario([EagerCLStream("train", [])]), "the train stream has no sample"),
         (CLScenario([CLStream("train", [CLExperience(0, None)])]), "no data set with targets"),
     ]
