@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fed_unlearn.audits.base import Judged, Observation, count_extra, extra_audits, values_of
+from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
+from fed_unlearn.audits.base import Judged, Observation, count_extra, extra_audits
+from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.membership import exact_membership_auc, membership_auc_interval, sample_losses
+from fed_unlearn.audits.pooled import figures_of
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.seeding import derive_seed
@@ -86,42 +89,36 @@ class Measures:
         UnlearningDivergedError
             If its outputs are not finite numbers.
         """
-        forget, retain, test = (predict_logits(model, part) for part in (self._forget, self._retain, self._test))
-        if not all(bool(torch.isfinite(logits).all()) for logits in (forget, retain, test)):
+        parts = (self._forget, self._retain, self._test)
+        forget, retain, test = (Judged.whole(part, predict_logits(model, part)) for part in parts)
+        if not all(bool(torch.isfinite(part.logits).all()) for part in (forget, retain, test)):
             raise UnlearningDivergedError(f"{name}: the model's outputs are not finite; try a smaller learning rate")
-        of_forgotten = self._outsiders if self._classes else torch.zeros(len(test), dtype=torch.bool)
-        auc, interval = None, None
-        if bool(self._outsiders.any()):
-            members = sample_losses(forget, self._forget.labels)
-            outsiders = sample_losses(test[self._outsiders], self._test.labels[self._outsiders])
-            auc = exact_membership_auc(members, outsiders)
-            random = np.random.default_rng(derive_seed(self._seed, "bench", "bootstrap"))
-            interval = membership_auc_interval(members, outsiders, random)
-        return MethodRow(
-            method=name,
-            forget_accuracy=_accuracy(forget, self._forget.labels),
-            retain_accuracy=_accuracy(retain, self._retain.labels),
-            test_forget_accuracy=_accuracy(test[of_forgotten], self._test.labels[of_forgotten]),
-            test_retain_accuracy=_accuracy(test[~of_forgotten], self._test.labels[~of_forgotten]),
-            membership_auc=auc,
-            membership_auc_interval=interval,
-            converged=converged,
-            extra=self._extra_figures(model, forget, test),
-            **dataclasses.asdict(cost),
-        )
-
-    def _extra_figures(self, model: nn.Module, forget: Tensor, test: Tensor) -> dict[str, float | None]:
-        """Figures of other packages' audits."""
+        outsiders = test.where(self._outsiders)
         seen = Observation(
             model=model,
             scope="class" if self._classes else "sample",
-            class_count=test.shape[1],
-            forget=Judged.whole(self._forget, forget),
-            outsiders=Judged.whole(self._test, test).where(self._outsiders),
+            class_count=test.logits.shape[1],
+            forget=forget,
+            outsiders=outsiders,
             seed=derive_seed(self._seed, "bench", "audit"),
         )
-        return values_of(count_extra(seen, extra_audits()))
-
-
-def _accuracy(logits: Tensor, labels: Tensor) -> float | None:
-    return int((logits.argmax(dim=1) == labels).sum()) / len(labels) if len(labels) else None
+        figures = figures_of(
+            RequestCounts(hits=ForgetAccuracy.count(seen), extra=count_extra(seen, extra_audits())),
+            self._classes,
+            left_out=self._classes,
+            retain=ClassCounts.of(retain.logits, retain.labels, seen.class_count),
+            test=ClassCounts.of(test.logits, test.labels, seen.class_count),
+        )
+        auc, interval = None, None
+        if len(outsiders):
+            members, others = (sample_losses(side.logits, side.labels) for side in (forget, outsiders))
+            auc = exact_membership_auc(members, others)
+            random = np.random.default_rng(derive_seed(self._seed, "bench", "bootstrap"))
+            interval = membership_auc_interval(members, others, random)
+        return MethodRow(
+            method=name,
+            **{**vars(figures), "membership_auc": auc},
+            membership_auc_interval=interval,
+            converged=converged,
+            **dataclasses.asdict(cost),
+        )
