@@ -51,6 +51,29 @@ class Audit:
         counts = self.counts("retain")
         return frozenset(index for index, total in enumerate(counts.total) if not total) if counts else frozenset()
 
+    def figures(
+        self, request: ForgetRequest, forgotten_classes: Collection[int], target: Audit | None = None
+    ) -> Figures:
+        """The figures of a request.
+
+        Parameters
+        ----------
+        request : ForgetRequest
+        forgotten_classes : collection of int
+            Classes of committed requests, and of those that are being served. They are no part of D_r and D_rt.
+        target : Audit, optional
+            Another audit of the same model that has the request, if this one does not have it.
+        """
+        classes, measured = classes_of(request), target or self
+        return figures_of(
+            measured.pooled.targets.get(request.id, RequestCounts()),
+            classes,
+            left_out={*classes, *forgotten_classes, *self.absent_classes},
+            retain=self.counts("retain"),
+            test=self.counts("test"),
+            class_test=measured.counts("test"),
+        )
+
     def without_targets(self) -> Audit:
         """The audit without counts of requests, to compare later audits with."""
         return Audit({client: replace(reply, targets={}) for client, reply in self.replies.items() if reply.parts})
@@ -63,42 +86,6 @@ class Audit:
     def from_json(cls, body: Mapping[str, Any]) -> Audit:
         """Read what :meth:`to_json` wrote."""
         return cls({client: ClientCounts.from_numbers(**reply) for client, reply in body.items()})
-
-
-@dataclass(frozen=True)
-class Measured:
-    """One model's audit, and which classes count as retained in it.
-
-    Attributes
-    ----------
-    audit : Audit
-        With all parts. It has the requests too, unless another audit has them.
-    forgotten_classes : collection of int
-        Classes of committed requests, and of those that are being served. They are no part of D_r and D_rt.
-    """
-
-    audit: Audit
-    forgotten_classes: Collection[int] = field(default_factory=frozenset)
-
-    def figures(self, request: ForgetRequest, target: Audit | None = None) -> Figures:
-        """The figures of a request.
-
-        Parameters
-        ----------
-        request : ForgetRequest
-        target : Audit, optional
-            Another audit of the same model that has the request, if ``audit`` does not have it.
-        """
-        classes = classes_of(request)
-        measured = target or self.audit
-        return figures_of(
-            measured.pooled.targets.get(request.id, RequestCounts()),
-            classes,
-            left_out={*classes, *self.forgotten_classes, *self.audit.absent_classes},
-            retain=self.audit.counts("retain"),
-            test=self.audit.counts("test"),
-            class_test=measured.counts("test"),
-        )
 
 
 def figures_of(

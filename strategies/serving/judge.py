@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.evidence import evidence_of
-from fed_unlearn.audits.pooled import Audit, Measured, classes_of, forget_accuracy
+from fed_unlearn.audits.pooled import Audit, classes_of, forget_accuracy
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.requests import ForgetRequest, ScopeKind
@@ -83,14 +83,14 @@ def note_before(attempt: Attempt, progress: Progress) -> None:
     forgotten = attempt.context.ledger.forgotten_classes()
     if served.audit is not None and attempt.order.scope == "class":
         target = auditor.audit(served.arrays, requests, ("test",))
-        measured = Measured(served.audit, forgotten)
+        measured = served.audit
     else:
         target = auditor.audit(served.arrays, requests)
-        measured = Measured(target, forgotten)
+        measured = target
         if served.audit is None:
             served.audit = target.without_targets()
     for request in requests:
-        progress[request.id].before = measured.figures(request, target)
+        progress[request.id].before = measured.figures(request, forgotten, target)
 
 
 def note_candidate(attempt: Attempt, progress: Progress, audit: Audit, *, is_last: bool = False) -> None:
@@ -98,10 +98,10 @@ def note_candidate(attempt: Attempt, progress: Progress, audit: Audit, *, is_las
 
     The former are kept over further attempts.
     """
-    measured = Measured(audit, {*attempt.context.ledger.forgotten_classes(), *attempt.order.excluded_classes})
+    forgotten = {*attempt.context.ledger.forgotten_classes(), *attempt.order.excluded_classes}
     for request in attempt.requests:
         known = progress[request.id]
-        figures = measured.figures(request)
+        figures = audit.figures(request, forgotten)
         known.unlearned = known.unlearned or figures
         if is_last:
             known.after = figures

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from fed_unlearn.audits.pooled import Measured
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.protocol.arrivals import arrived_of
 from fed_unlearn.requests import ForgetRequest
@@ -50,8 +49,8 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
     seconds = time.perf_counter() - started
     traffic = context.grid.take_traffic()
     audit = Auditor(context).audit(arrays, requests, arrived=arrived_of(experiences[-1].train_config))
-    measured = Measured(audit, context.ledger.forgotten_classes())
+    forgotten = context.ledger.forgotten_classes()
     return {
-        request.id: OracleOutcome(figures=measured.figures(request), seconds=seconds, traffic=traffic)
+        request.id: OracleOutcome(figures=audit.figures(request, forgotten), seconds=seconds, traffic=traffic)
         for request in requests
     }
