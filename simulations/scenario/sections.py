@@ -181,7 +181,7 @@ class Scenario(Section):
         if step.deadline is not None:
             deadline = (time.time() if put_at is None else put_at) + step.deadline
         named = cast(Mapping[str, ParameterValue], parameters)
-        return ForgetRequest(scope, name, named, step.id, priority=step.priority, deadline=deadline)
+        return ForgetRequest(scope, name, named, step.id or "", priority=step.priority, deadline=deadline)
 
     def forget_entries(self) -> Iterator[tuple[int, tuple[ForgetStep, ...]]]:
         """Every entry of the timeline that puts requests: its index, and the requests that are put together there."""
