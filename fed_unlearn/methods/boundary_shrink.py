@@ -43,7 +43,7 @@ class BoundaryShrink(ForgetDescent):
     bound : float, default 0.1
         Largest change of a pixel in the search. Pixels are in [0, 1].
     search : {"fgsm", "pgd"}, default "fgsm"
-        The attack that searches the nearest class.
+        The attack that searches for the nearest class.
     step_size : float, default 8 / 255
         Change of a pixel in one step of ``"pgd"``.
     search_steps : int, default 5

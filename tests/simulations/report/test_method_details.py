@@ -79,7 +79,7 @@ def test_one_method_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert "paper   Chen et al., Boundary Unlearning, CVPR 2023" in lines
     assert "serves  class, sample requests" in lines and "needs   forget" in lines
     where = lines.index('  search : {"fgsm", "pgd"}, default "fgsm"')
-    assert lines[where + 1] == "      The attack that looks for the nearest class."
+    assert lines[where + 1] == "      The attack that searches for the nearest class."
     assert "  momentum : float, default 0.9" in lines
     assert max(map(len, lines)) <= 80
 
