@@ -13,6 +13,8 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.exchange import Traffic
 
+_FIGURES = ("before", "unlearned", "after")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RequestOutcome:
@@ -21,16 +23,17 @@ class RequestOutcome:
     Attributes
     ----------
     request : ForgetRequest
-        With its id.
+        The request, with its id.
     method : str
+        Name of the last method that was tried.
     status : Status
-        Final.
+        Final status.
     attempts, repair_rounds : int
-        Attempts made, and repair rounds of the last one.
+        Number of attempts, and of repair rounds of the last one.
     reason : str or None
         Why it was rejected or failed.
     before, unlearned, after : Figures or None
-        Of the model that served, of the candidate after the first unlearn round, and of the model that serves
+        Figures of the model that served, of the candidate after the first unlearn round, and of the model that serves
         afterwards (the last candidate where the request failed); None where it was rejected before.
     seconds : float
         Wall time of the request, audits included.
@@ -52,33 +55,16 @@ class RequestOutcome:
 
     def to_json(self) -> dict[str, object]:
         """All but the request itself, as JSON; :meth:`from_json` reads it back."""
-        figures = {
-            name: value.to_json() if (value := getattr(self, name)) is not None else None
-            for name in ("before", "unlearned", "after")
-        }
-        plain = {name: getattr(self, name) for name in ("method", "attempts", "repair_rounds", "reason", "seconds")}
-        return {**plain, **figures, "status": str(self.status), "traffic": asdict(self.traffic)}
+        body = {name: value for name, value in vars(self).items() if name != "request"}
+        figures = {name: body[name].to_json() if body[name] is not None else None for name in _FIGURES}
+        return {**body, **figures, "status": str(self.status), "traffic": asdict(self.traffic)}
 
     @classmethod
     def from_json(cls, request: ForgetRequest, body: Mapping[str, Any]) -> RequestOutcome:
         """Read what :meth:`to_json` wrote."""
-
-        def figures(name: str) -> Figures | None:
-            return Figures(**body[name]) if body[name] is not None else None
-
-        return cls(
-            request=request,
-            method=body["method"],
-            status=Status(body["status"]),
-            attempts=body["attempts"],
-            repair_rounds=body["repair_rounds"],
-            reason=body["reason"],
-            before=figures("before"),
-            unlearned=figures("unlearned"),
-            after=figures("after"),
-            seconds=body["seconds"],
-            traffic=Traffic(**body["traffic"]),
-        )
+        figures = {name: Figures(**body[name]) if body[name] is not None else None for name in _FIGURES}
+        parts = {"status": Status(body["status"]), "traffic": Traffic(**body["traffic"]), **figures}
+        return cls(**{**body, "request": request, **parts})
 
 
 @dataclass

@@ -17,6 +17,7 @@ from fed_unlearn.arrays import Arrays
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError, InvalidParameterError
 from fed_unlearn.files import write_atomically
+from fed_unlearn.records import decode, encode
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -56,34 +57,21 @@ class _Entry:
 @dataclass
 class _Index:
     every: int
+    version: int = _VERSION
     rounds: dict[int, _Entry] = field(default_factory=dict)
-
-    def to_bytes(self) -> bytes:
-        rounds = {str(number): vars(entry) for number, entry in sorted(self.rounds.items())}
-        return json.dumps({"version": _VERSION, "every": self.every, "rounds": rounds}).encode()
 
     @classmethod
     def from_file(cls, path: Path) -> _Index:
         try:
-            body = json.loads(path.read_bytes())
-            version = body["version"]
-            rounds = {
-                int(number): _Entry(
-                    tuple(map(str, entry["parts"])),
-                    tuple(map(str, entry["clients"])),
-                    tuple(map(float, entry["weights"])),
-                )
-                for number, entry in body["rounds"].items()
-            }
-            every = int(body["every"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            index = decode(cls, json.loads(path.read_bytes()))
+        except (OSError, ValueError, FedUnlearnError) as error:
             raise FedUnlearnError(
                 f"{path}: not the index of a history: {error}; restore it, or delete the folder and go on without the"
                 " rounds so far"
             ) from error
-        if version != _VERSION:
-            raise FedUnlearnError(f"{path}: a history of version {version}; this library reads {_VERSION}")
-        return cls(every, rounds)
+        if index.version != _VERSION:
+            raise FedUnlearnError(f"{path}: a history of version {index.version}; this library reads {_VERSION}")
+        return index
 
 
 class HistoryStore:
@@ -250,7 +238,7 @@ class HistoryStore:
 
     def _write(self) -> None:
         """The index first: a crash in between leaves files that nothing names, which go when the folder is opened."""
-        write_atomically(self._path, self._index.to_bytes())
+        write_atomically(self._path, json.dumps(encode(self._index)[0]).encode())
         self._clean()
 
     def _clean(self) -> None:

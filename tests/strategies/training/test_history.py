@@ -207,7 +207,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidModelError, match=first.name):
         store.load(1)
     second.write_bytes(second.read_bytes()[:-1] + b"?")
-    with pytest.raises(InvalidModelError, match=f"{second.name}: the bytes are not those"):
+    with pytest.raises(InvalidModelError, match=f"{second.name}: the bytes do not match"):
         store.load(2)
 
 
