@@ -46,9 +46,7 @@ class MethodBenchSettings:
     """What one comparison of methods is about: data, model, what to forget, methods, measures and output."""
 
     out: Annotated[Path, Option(metavar="DIR", help="Folder for bench.json and figures, new or empty.")]
-    dataset: Annotated[str, Option(help="A name that fed-unlearn sources lists, or package.module:callable.")] = (
-        "digits"
-    )
+    dataset: Annotated[str, Option(help="As fed-unlearn sources lists, or package.module:callable.")] = "digits"
     model: Annotated[str, Option(help="small-cnn, all-cnn, torchvision:NAME or package.module:callable.")] = "small-cnn"
     model_parameters: Annotated[
         tuple[str, ...],
