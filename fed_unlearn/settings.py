@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
-from functools import cache, wraps
+from functools import wraps
 from numbers import Integral, Real
 from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args, get_type_hints
 
@@ -98,7 +98,6 @@ class Settings:
         return problems
 
 
-@cache
 def bounds_of(settings: type[Settings]) -> dict[str, Bounds]:
     """The bounds of every field that has some, by its name."""
     return {name: bounds for name, hint in _hints(settings).items() if (bounds := _bounds_in(hint)) is not None}
@@ -116,14 +115,12 @@ def _bounds_in(hint: Any) -> Bounds | None:
     return replace(found, or_none=True) if found is not None and type(None) in options else found
 
 
-@cache
 def groups_of(settings: type[Settings]) -> dict[str, type[Settings]]:
     """The fields that are groups of settings themselves, with their classes."""
     hints = _hints(settings).items()
     return {name: hint for name, hint in hints if isinstance(hint, type) and issubclass(hint, Settings)}
 
 
-@cache
 def flat_names(settings: type[Settings]) -> dict[str, tuple[str, str]]:
     """The group and the field in it that each flat name stands for."""
     return {
@@ -138,7 +135,7 @@ def flat_names(settings: type[Settings]) -> dict[str, tuple[str, str]]:
 
 def takes_flat_keywords(settings: type[SettingsType]) -> type[SettingsType]:
     """Let a class of settings take the fields of its groups by their flat names too; all errors are raised at once."""
-    takes_groups = settings.__init__
+    takes_groups: Any = settings.__init__
     defaults = {item.name: item.default_factory for item in fields(settings) if item.default_factory is not MISSING}
 
     @wraps(takes_groups)
@@ -149,7 +146,8 @@ def takes_flat_keywords(settings: type[SettingsType]) -> type[SettingsType]:
         for group in dict.fromkeys(named[name][0] for name in flat):
             members = {named[name][1]: value for name, value in flat.items() if named[name][0] == group}
             try:
-                own[group] = replace(own[group] if group in own else defaults[group](), **members)
+                start: Any = own[group] if group in own else defaults[group]()
+                own[group] = replace(start, **members)
             except InvalidParameterError as error:
                 problems += error.args
         try:
@@ -159,7 +157,7 @@ def takes_flat_keywords(settings: type[SettingsType]) -> type[SettingsType]:
         if problems:
             raise InvalidParameterError(*problems)
 
-    settings.__init__ = takes_both
+    type.__setattr__(settings, "__init__", takes_both)
     return settings
 
 
