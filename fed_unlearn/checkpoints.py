@@ -1,9 +1,11 @@
-"""A content-addressed store of models: the name of a file is the digest of its bytes."""
+"""Files that are either as they were or as they should be, and models by the digest of their bytes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import secrets
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -12,7 +14,33 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.files import write_atomically
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a temporary file in the same folder, sync it to disk, and rename it in one step.
+
+    Parameters
+    ----------
+    path : Path
+        The file to write. Its folder must exist.
+    content : bytes
+        The new content.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
 
 Arrays = Mapping[str, np.ndarray]
 

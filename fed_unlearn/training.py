@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidParameterError, UnlearningDivergedError
-from fed_unlearn.guard import GuardedSet, guarded_cross_entropy
+from fed_unlearn.holder import GuardedSet, guarded_cross_entropy
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.base import PassCounter
 
@@ -75,7 +75,7 @@ def train_locally(
     model : nn.Module
         The model, on the device to train on.
     samples : ImageSet
-        The samples to train on. An empty set changes nothing. A :class:`~fed_unlearn.guard.GuardedSet` is trained on
+        The samples to train on. An empty set changes nothing. A :class:`~fed_unlearn.holder.GuardedSet` is trained on
         with its margin.
     settings : TrainingSettings
         How to train.

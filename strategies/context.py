@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.protocol.arrivals import arrived_of
+from fed_unlearn.protocol.instructions import arrived_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.durable import DurableState

@@ -15,7 +15,7 @@ from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import problems_of
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.protocol.arrivals import arrivals_record
+from fed_unlearn.protocol.instructions import arrivals_record
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.exchange import DeviceUse
 from fed_unlearn.strategies.clients.grid import EligibleGrid

@@ -8,7 +8,7 @@ from typing import Any
 
 from flwr.serverapp.strategy import Result
 
-from fed_unlearn.audits.figures import Figures
+from fed_unlearn.audits.base import Figures
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.exchange import Traffic

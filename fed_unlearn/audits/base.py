@@ -6,15 +6,14 @@ import dataclasses
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.audits.figures import Figures
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.registry import Registry
@@ -23,9 +22,47 @@ from fed_unlearn.seeding import isolated_random
 
 Number = int | float
 BUILT_IN = frozenset({"forget_accuracy", "membership_auc"})
-"""Audits whose figures have fields of their own in :class:`~fed_unlearn.audits.figures.Figures`."""
+"""Audits whose figures have fields of their own in :class:`~fed_unlearn.audits.pooled.Figures`."""
 
 logger = logging.getLogger("fed_unlearn.audits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Accuracies as fractions of 1, and the membership attack's AUC; None where there is nothing to measure.
+
+    Attributes
+    ----------
+    forget_accuracy, retain_accuracy : float or None
+        Top-1 on D_f and on D_r (training samples).
+    test_forget_accuracy, test_retain_accuracy : float or None
+        Top-1 on D_ft and on D_rt (test samples); the former only where whole classes are forgotten.
+    membership_auc : float or None
+        0.5 means that D_f cannot be told from unseen samples of the same classes.
+    extra : mapping of str to (float or None)
+        Of other packages' audits, by name; left out of JSON where there are none.
+    """
+
+    forget_accuracy: float | None
+    retain_accuracy: float | None
+    test_forget_accuracy: float | None
+    test_retain_accuracy: float | None
+    membership_auc: float | None
+    extra: Mapping[str, float | None] = field(default_factory=dict)
+
+    def named(self) -> dict[str, float | None]:
+        """All figures by name, those of other packages last."""
+        fields = {name: value for name, value in vars(self).items() if name != "extra"}
+        return {**fields, **self.extra}
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON: the fields by name."""
+        return {name: value for name, value in vars(self).items() if name != "extra" or value}
+
+
+def extra_names(several: Iterable[Figures | None]) -> list[str]:
+    """Names of the figures of other packages' audits that some of these have, sorted."""
+    return sorted({name for figures in several if figures is not None for name in figures.extra})
 
 
 @dataclass(frozen=True)
@@ -189,7 +226,7 @@ def extra_audits() -> tuple[str, ...]:
     Raises
     ------
     InvalidParameterError
-        If a name is that of a figure of :class:`~fed_unlearn.audits.figures.Figures`, or holds a slash.
+        If a name is that of a figure of :class:`~fed_unlearn.audits.pooled.Figures`, or holds a slash.
     """
     names = tuple(name for name in AUDITS.available() if name not in BUILT_IN)
     taken = {field.name for field in dataclasses.fields(Figures)}

@@ -1,18 +1,18 @@
-"""Counts of all clients of one model, pooled exactly, and the figures that follow from them."""
+"""The counts of all clients together, and the figures and the evidence that follow from them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.base import values_of
+from fed_unlearn.audits.base import Figures, values_of
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
-from fed_unlearn.audits.figures import Figures
 from fed_unlearn.errors import ProtocolError
-from fed_unlearn.requests import ClassScope, ForgetRequest
+from fed_unlearn.gate import Evidence
+from fed_unlearn.requests import ClassScope, ForgetRequest, ScopeKind
 
 
 @dataclass(frozen=True)
@@ -161,3 +161,47 @@ def check_counts(
     fit = all(counts.fits(class_count) for counts in reply.parts.values())
     if not (are_asked and fit and all(counts.fits(class_count) for counts in reply.targets.values())):
         raise ProtocolError("an evaluate.audit reply whose counts are malformed")
+
+
+def evidence_of(
+    kept: Evidence,
+    scope: ScopeKind,
+    counts: RequestCounts,
+    validation: ClassCounts | None,
+    methods_left: int = 0,
+) -> Evidence:
+    """What a candidate has forgotten of one request, beside what it has kept.
+
+    Parameters
+    ----------
+    kept : Evidence
+        Of the candidate as a whole: retained accuracies, attempt and repair rounds.
+    scope : str
+        Of the request.
+    counts : RequestCounts
+        Of its forget set, all holders together.
+    validation : ClassCounts or None
+        Of all classes.
+    methods_left : int
+        Methods that may still be tried for it.
+    """
+    return replace(
+        kept,
+        forget_accuracy=counts.hits.value,
+        unseen_accuracy=_expected(counts.hits.class_totals, validation) if scope == "client" else None,
+        membership_interval=counts.membership.interval,
+        methods_left=methods_left,
+    )
+
+
+def _expected(class_totals: Sequence[int], validation: ClassCounts | None) -> float | None:
+    """Accuracy that samples of these classes would have if each class were recognised as unseen ones of it are."""
+    if validation is None or not any(class_totals):
+        return None
+    known = [
+        (count, validation.correct[index] / validation.total[index])
+        for index, count in enumerate(class_totals)
+        if count and validation.total[index]
+    ]
+    total = sum(count for count, _ in known)
+    return sum(count * accuracy for count, accuracy in known) / total if total else None

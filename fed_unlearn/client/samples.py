@@ -14,8 +14,7 @@ from fed_unlearn.client.session import ClientSession
 from fed_unlearn.data.draws import drawn
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
-from fed_unlearn.guard import Guard
-from fed_unlearn.holder import observe
+from fed_unlearn.holder import Guard, observe
 from fed_unlearn.seeding import derive_seed, seeded_generator
 
 

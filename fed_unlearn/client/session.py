@@ -16,7 +16,7 @@ from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.client.store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
-from fed_unlearn.protocol.arrivals import arriving
+from fed_unlearn.protocol.instructions import arriving
 from fed_unlearn.task import Task
 
 Handler = Callable[[Message, Context], Message]

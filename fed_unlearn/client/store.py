@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError, InvalidDataError
-from fed_unlearn.files import write_atomically
 
 _VERSION = 1
 _SECONDS_PER_DAY = 86_400.0

@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
-from fed_unlearn.ledger.chain import Fact, LedgerEvent, Verification, append_event, reference
+from fed_unlearn.ledger.chain import (
+    MEANINGFUL_NOTES,
+    Fact,
+    LedgerEvent,
+    Verification,
+    append_event,
+    reference,
+    verify_ledger,
+)
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.ledger.schema import BUSY_SECONDS, open_ledger
-from fed_unlearn.ledger.verification import MEANINGFUL_NOTES, verify_ledger
 
 _OWN_EVENTS = frozenset(Status) | MEANINGFUL_NOTES
 _REFERENCE = re.compile("[0-9a-f]{16}")

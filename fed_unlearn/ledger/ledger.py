@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
 from fed_unlearn.ledger.chain import Fact, reference
-from fed_unlearn.ledger.clients import ClientRecords
+from fed_unlearn.ledger.entries import ClientRecords
 from fed_unlearn.ledger.lifecycle import FINAL, WITHDRAWABLE, Status, check_transition
 from fed_unlearn.requests import ForgetRequest
 

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.figures import Figures
+from fed_unlearn.audits.base import Figures
 from fed_unlearn.gate import Gate, Verdict
 from fed_unlearn.local.attempt import LocalAttempt, LocalSamples
 from fed_unlearn.local.plan import LocalPlan

@@ -12,16 +12,13 @@ from torch import Tensor, nn
 
 from fed_unlearn.arrays import Arrays, add_clipped, all_finite, difference, norm
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.base import Judged, extra_audits
+from fed_unlearn.audits.base import Figures, Judged, extra_audits
 from fed_unlearn.audits.counts import RequestCounts
-from fed_unlearn.audits.evidence import evidence_of
-from fed_unlearn.audits.figures import Figures
-from fed_unlearn.audits.pooled import figures_of
+from fed_unlearn.audits.pooled import evidence_of, figures_of
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
-from fed_unlearn.guard import Guard
-from fed_unlearn.holder import observe, repair_model, unlearn_samples
+from fed_unlearn.holder import Guard, observe, repair_model, unlearn_samples
 from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Method, PassCounter

@@ -17,10 +17,9 @@ from fed_unlearn.logits import batch_slices
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import ForgetDescent
 from fed_unlearn.methods.parts.attacks import fgsm, pgd
-from fed_unlearn.methods.parts.batches import Batch
+from fed_unlearn.methods.parts.batches import Batch, trained_parameters
 from fed_unlearn.methods.parts.curvature import curvature
 from fed_unlearn.methods.parts.labels import nearest_allowed
-from fed_unlearn.methods.parts.trained import trained_parameters
 from fed_unlearn.methods.parts.validation import PositiveShare
 from fed_unlearn.methods.registry import register
 from fed_unlearn.settings import AboveZero, FromOne, NotNegative

@@ -17,9 +17,8 @@ from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.logits import batch_slices
 from fed_unlearn.methods.base import Method, Workspace
-from fed_unlearn.methods.parts.batches import Batch, Batches, Window, cycle
+from fed_unlearn.methods.parts.batches import Batch, Batches, Window, cycle, trained_parameters
 from fed_unlearn.methods.parts.checks import check_losses
-from fed_unlearn.methods.parts.trained import trained_parameters
 from fed_unlearn.methods.parts.validation import BelowOne
 from fed_unlearn.settings import AboveZero, Fraction, FromOne, FromZero, NotNegative
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fed_unlearn.logits import batch_slices
 from fed_unlearn.methods.base import Applied, Workspace
-from fed_unlearn.methods.parts.trained import trained_parameters
+from fed_unlearn.methods.parts.batches import trained_parameters
 from fed_unlearn.methods.parts.validation import PositiveShare
 from fed_unlearn.methods.random_label import RandomLabel
 from fed_unlearn.methods.registry import register

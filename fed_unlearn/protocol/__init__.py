@@ -8,9 +8,8 @@ exceptions.
 from __future__ import annotations
 
 from fed_unlearn.audits.counts import ALL_PARTS, Part
-from fed_unlearn.protocol.arrivals import ARRIVALS_KEY, arrivals_of, arrivals_record
-from fed_unlearn.protocol.audits import audit_record, read_audit, read_uncounted, write_uncounted
 from fed_unlearn.protocol.instructions import (
+    ARRIVALS_KEY,
     INSTRUCTION_KEY,
     AuditInstruction,
     IdentifyInstruction,
@@ -19,33 +18,41 @@ from fed_unlearn.protocol.instructions import (
     SettleInstruction,
     Target,
     UnlearnInstruction,
+    arrivals_of,
+    arrivals_record,
 )
-from fed_unlearn.protocol.records import (
+from fed_unlearn.protocol.messages import (
     ARRAYS_KEY,
     BACKWARD_PASSES,
     CONFIG_KEY,
     FORWARD_PASSES,
     METRICS_KEY,
+    STAMP_KEY,
     WEIGHT,
+    Refusal,
+    Stamp,
     arrays_of,
+    audit_record,
     config_of,
     content,
+    digest_of,
+    error_of,
+    read_audit,
     read_count,
     read_counts,
-    read_metric,
-    reply,
-)
-from fed_unlearn.protocol.replies import (
-    Refusal,
-    error_of,
     read_earlier_tombstones,
     read_forgotten,
+    read_metric,
+    read_stamp,
+    read_uncounted,
     refusal_of,
     refuse,
+    reply,
     write_earlier_tombstones,
     write_forgotten,
+    write_stamp,
+    write_uncounted,
 )
-from fed_unlearn.protocol.stamp import STAMP_KEY, Stamp, digest_of, read_stamp, write_stamp
 
 __all__ = [
     "ALL_PARTS", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "CONFIG_KEY", "CONFIRM", "DISCARD",

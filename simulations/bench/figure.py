@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
-from fed_unlearn.files import write_atomically
+from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.simulations.bench.results import (
     ORACLE,
     ORIGINAL,

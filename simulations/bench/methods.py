@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, UnlearningDivergedError
-from fed_unlearn.guard import Guard, guard_retained
+from fed_unlearn.holder import Guard, guard_retained
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods import Method
 from fed_unlearn.methods.parts.labels import guard_labels_of, nearest_allowed

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fed_unlearn.files import write_atomically
+from fed_unlearn.checkpoints import write_atomically
 
 FILE_NAME = "bench.json"
 ORIGINAL, ORACLE, REPAIR = "original", "oracle", "guarded repair"

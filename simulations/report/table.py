@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fed_unlearn.audits.figures import Figures, extra_names
+from fed_unlearn.audits.base import Figures, extra_names
 from fed_unlearn.simulations.report.layout import heading_of, print_line
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 

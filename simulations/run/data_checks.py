@@ -14,7 +14,7 @@ from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import InvalidParameterError, collected, problems_of
 from fed_unlearn.models import load_checkpoint
-from fed_unlearn.protocol.arrivals import arriving
+from fed_unlearn.protocol.instructions import arriving
 from fed_unlearn.simulations.run.stream import Experiences, benchmark_of, experiences_of
 from fed_unlearn.simulations.scenario.checks import forget_steps
 from fed_unlearn.simulations.scenario.errors import errors_at, problem_at, raise_any, scenario_error

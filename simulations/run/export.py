@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from fed_unlearn.checkpoints import CheckpointStore
+from fed_unlearn.checkpoints import CheckpointStore, write_atomically
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.files import write_atomically
 from fed_unlearn.ledger import Ledger
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from fed_unlearn.audits.figures import Figures
+from fed_unlearn.audits.base import Figures
+from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.files import write_atomically
 
 FILE_NAME = "results.json"
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
+from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import FedUnlearnError, InvalidDataError, InvalidParameterError
-from fed_unlearn.files import write_atomically
 from fed_unlearn.registry import imported_callable
 from fed_unlearn.seeding import derive_seed, isolated_globals
 from fed_unlearn.simulations.scenario.benchmark_checks import check_served_as_held

@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.methods.base import Scope
-from fed_unlearn.protocol.arrivals import arrived_of
+from fed_unlearn.protocol.instructions import arrived_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.state import Experience, MethodState
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.counts import RequestCounts
-from fed_unlearn.audits.evidence import evidence_of
-from fed_unlearn.audits.pooled import Audit, classes_of, forget_accuracy
+from fed_unlearn.audits.pooled import Audit, classes_of, evidence_of, forget_accuracy
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.requests import ForgetRequest, ScopeKind

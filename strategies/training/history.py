@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fed_unlearn.arrays import Arrays
-from fed_unlearn.checkpoints import CheckpointStore
+from fed_unlearn.checkpoints import CheckpointStore, write_atomically
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError, InvalidParameterError
-from fed_unlearn.files import write_atomically
 from fed_unlearn.records import decode, encode
 
 logger = logging.getLogger("fed_unlearn.strategies")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.protocol.arrivals import arrived_of
+from fed_unlearn.protocol.instructions import arrived_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.context import CallContext, Event

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fed_unlearn.data.images import ImageSet
-from fed_unlearn.guard import UNGUARDED, Guard, GuardedSet, guard_retained, guarded_cross_entropy
+from fed_unlearn.holder import UNGUARDED, Guard, GuardedSet, guard_retained, guarded_cross_entropy
 from fed_unlearn.training import TrainingSettings, train_locally
 
 RETAINED = ImageSet(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), ["a", "b"])

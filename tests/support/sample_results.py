@@ -1,6 +1,6 @@
 """Results of a run that never was: a committed class request with an oracle, and a failed sample request."""
 
-from fed_unlearn.audits.figures import Figures
+from fed_unlearn.audits.base import Figures
 from fed_unlearn.simulations.run.results import (
     DeviceCount,
     HistoryPoint,

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import InvalidDataError
-from fed_unlearn.files import write_atomically
 
 _STATE = "state.json"
 

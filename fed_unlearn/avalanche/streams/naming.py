@@ -113,9 +113,7 @@ def require_once(name: str, ids: Sequence[Sequence[str]], first: int = 0) -> Non
         for sample_id in part:
             if sample_id in experience_of:
                 before = experience_of[sample_id]
-                where = (
-                    f"in experiences {before} and {number}" if before < number else f"twice in experience {number}"
-                )
+                where = f"in experiences {before} and {number}" if before < number else f"twice in experience {number}"
                 raise InvalidDataError(
                     f"sample {sample_id!r} comes {where} of the {name} stream; expected each sample at most once"
                 )

@@ -4,7 +4,7 @@ Another package offers a source through the entry point group ``fed_unlearn.sour
 :class:`fed_unlearn.registry.Registry` describes: a subclass of :class:`Source` that :func:`register` names.
 """
 
-from fed_unlearn.data.image_source import ImageSource
+from fed_unlearn.data.clients import ImageSource
 from fed_unlearn.data.sources.base import SOURCES, Source, make_source, register
 from fed_unlearn.data.sources.load import load_source
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fed_unlearn.data.image_source import ImageSource
+from fed_unlearn.data.clients import ImageSource
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.registry import Registry

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from fed_unlearn.data.image_source import ImageSource
+from fed_unlearn.data.clients import ImageSource
 from fed_unlearn.data.sources.base import Source, contiguous_labels, make_source, stable_split
 from fed_unlearn.errors import InvalidDataError
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fed_unlearn.data.image_source import ImageSource
+from fed_unlearn.data.clients import ImageSource
 from fed_unlearn.data.sources.base import Source, make_source, register, split_part
 
 

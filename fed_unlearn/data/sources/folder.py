@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fed_unlearn.data.image_source import ImageSource
+from fed_unlearn.data.clients import ImageSource
 from fed_unlearn.data.sources.base import Source, register
 from fed_unlearn.data.sources.decoding import Encoded, decoded_source
 from fed_unlearn.errors import InvalidDataError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from fed_unlearn.data.image_source import ImageSource
+from fed_unlearn.data.clients import ImageSource
 from fed_unlearn.data.partitions import quiet_datasets
 from fed_unlearn.data.sources.base import Source, register, split_ids
 from fed_unlearn.data.sources.decoding import Encoded, decoded_source

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from fed_unlearn.data.image_source import ImageSource
+from fed_unlearn.data.clients import ImageSource
 from fed_unlearn.data.sources.base import SOURCES
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.registry import imported_callable

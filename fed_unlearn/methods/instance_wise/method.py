@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
-from fed_unlearn.guard import UNGUARDED
+from fed_unlearn.holder import UNGUARDED
 from fed_unlearn.logits import confidence, predict_logits
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.instance_wise.anchors import AnchorPool, AnchorSettings
@@ -19,10 +19,9 @@ from fed_unlearn.methods.instance_wise.confidence import unseen_confidence
 from fed_unlearn.methods.instance_wise.keeping import Anchored, HeldParameters, Joint, Unkept
 from fed_unlearn.methods.instance_wise.objectives import Indistinguishable, Misclassified, Objective
 from fed_unlearn.methods.instance_wise.steps import InstanceSteps, StepSettings, forget_logits
-from fed_unlearn.methods.parts.batches import cycle
+from fed_unlearn.methods.parts.batches import cycle, trained_parameters
 from fed_unlearn.methods.parts.labels import forbidden_classes, given_labels, random_allowed
 from fed_unlearn.methods.parts.sample_gradients import synaptic_importance
-from fed_unlearn.methods.parts.trained import trained_parameters
 from fed_unlearn.methods.parts.validation import BelowOne, require
 from fed_unlearn.methods.registry import register
 from fed_unlearn.settings import AboveZero, FromOne, FromZero, NotNegative

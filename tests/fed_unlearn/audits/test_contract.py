@@ -14,9 +14,17 @@ from torch import nn
 
 from fed_unlearn.audits.accuracy import ForgetAccuracy
 from fed_unlearn.audits.attack import MembershipAttack
-from fed_unlearn.audits.base import AUDITS, Judged, Observation, RequestAudit, count_extra, extra_audits, values_of
+from fed_unlearn.audits.base import (
+    AUDITS,
+    Figures,
+    Judged,
+    Observation,
+    RequestAudit,
+    count_extra,
+    extra_audits,
+    values_of,
+)
 from fed_unlearn.audits.counts import RequestCounts
-from fed_unlearn.audits.figures import Figures
 from fed_unlearn.audits.membership import confidence_histogram, membership_auc
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError

@@ -24,7 +24,7 @@ from fed_unlearn.errors import (
     InvalidModelError,
     UnlearningDivergedError,
 )
-from fed_unlearn.guard import UNGUARDED
+from fed_unlearn.holder import UNGUARDED
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods import available
 from fed_unlearn.methods.base import Outcome, SampleSource

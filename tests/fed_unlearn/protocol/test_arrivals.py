@@ -13,7 +13,7 @@ from fed_unlearn import protocol
 from fed_unlearn.client.store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import InvalidParameterError, ProtocolError
-from fed_unlearn.protocol.arrivals import NEVER, arrivals_of, arrivals_record, arriving
+from fed_unlearn.protocol.instructions import NEVER, arrivals_of, arrivals_record, arriving
 from fed_unlearn.simulations.inprocess import set_task_identity
 
 

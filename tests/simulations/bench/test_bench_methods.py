@@ -19,7 +19,7 @@ from torch.nn import functional
 from fed_unlearn import methods
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import ImageSource, load_source
-from fed_unlearn.guard import Guard, guard_retained
+from fed_unlearn.holder import Guard, guard_retained
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods import available, create, register
 from fed_unlearn.methods.base import Applied, Method, Workspace

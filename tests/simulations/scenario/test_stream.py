@@ -16,7 +16,7 @@ from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.protocol import ARRIVALS_KEY, arrivals_record
-from fed_unlearn.protocol.arrivals import arriving
+from fed_unlearn.protocol.instructions import arriving
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.client_app import app
 from fed_unlearn.simulations.inprocess import InProcessGrid

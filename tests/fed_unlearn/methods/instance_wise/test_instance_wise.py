@@ -11,7 +11,7 @@ from trained_digits import Digits, accuracy, state_bytes
 
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import InvalidDataError, InvalidModelError, InvalidParameterError, UnlearningDivergedError
-from fed_unlearn.guard import UNGUARDED
+from fed_unlearn.holder import UNGUARDED
 from fed_unlearn.logits import confidence, logit_gaps, predict_logits
 from fed_unlearn.methods import Outcome, create
 from fed_unlearn.methods.base import PassCounter, Workspace

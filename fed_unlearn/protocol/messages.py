@@ -1,0 +1,280 @@
+"""What messages and replies carry beside their instruction, and the functions that write and read it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fed_unlearn.audits.counts import ClientCounts
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError, ProtocolError
+from fed_unlearn.protocol.instructions import ARRIVALS_KEY, INSTRUCTION_KEY, Instruction
+
+ARRAYS_KEY = "arrays"
+CONFIG_KEY = "config"
+METRICS_KEY = "metrics"
+
+WEIGHT = "num-examples"
+FORWARD_PASSES = "forward-passes"
+BACKWARD_PASSES = "backward-passes"
+
+
+def content(
+    instruction: Instruction | None = None, arrays: ArrayRecord | None = None, config: ConfigRecord | None = None
+) -> RecordDict:
+    """Records of a message to a client."""
+    records = RecordDict()
+    if arrays is not None:
+        records[ARRAYS_KEY] = arrays
+    if config is not None:
+        records[CONFIG_KEY] = config
+    if instruction is not None:
+        records[INSTRUCTION_KEY] = instruction.to_record()
+    return records
+
+
+def reply(message: Message, metrics: MetricRecord, arrays: ArrayRecord | None = None) -> Message:
+    """A client's reply: counts and sums, and the changed model where there is one."""
+    records = RecordDict({METRICS_KEY: metrics})
+    if arrays is not None:
+        records[ARRAYS_KEY] = arrays
+    return Message(records, reply_to=message)
+
+
+def read_metric(message: Message, name: str) -> float:
+    """One number of a reply's metrics; 0 where it is absent or a list."""
+    for record in message.content.values():
+        if isinstance(record, MetricRecord):
+            value = record.get(name)
+            if isinstance(value, int | float):
+                return value
+    return 0
+
+
+def read_count(message: Message, name: str) -> int:
+    """A count of a reply's metrics; 0 where it is absent, or no finite number above 0."""
+    value = read_metric(message, name)
+    return int(value) if is_count(value) else 0
+
+
+def read_counts(message: Message, name: str) -> list[int]:
+    """A list of counts of a reply's metrics; empty where it is absent, or holds anything but counts."""
+    for record in message.content.values():
+        if isinstance(record, MetricRecord):
+            value = record.get(name)
+            if isinstance(value, list) and all(is_count(item) for item in value):
+                return [int(item) for item in value]
+    return []
+
+
+def is_count(value: float) -> bool:
+    """Whether a number is finite and not below 0."""
+    return value >= 0 and (isinstance(value, int) or math.isfinite(value))
+
+
+def arrays_of(message: Message) -> ArrayRecord:
+    """The model that a message carries.
+
+    Raises
+    ------
+    ProtocolError
+        If it carries none.
+    """
+    record = message.content.get(ARRAYS_KEY)
+    if not isinstance(record, ArrayRecord):
+        raise ProtocolError(f"a {message.metadata.message_type} message without {ARRAYS_KEY!r}")
+    return record
+
+
+def config_of(message: Message) -> ConfigRecord:
+    """The configuration that a message carries; an empty one where there is none."""
+    record = message.content.get(CONFIG_KEY)
+    return record if isinstance(record, ConfigRecord) else ConfigRecord()
+
+
+STAMP_KEY = "fed-unlearn"
+
+
+class Stamp(BaseModel):
+    """Facts about its client in every reply of an installed app."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    client_id: str
+    tombstones: str
+    retained: bool
+    """Whether the handler took its data through :func:`fed_unlearn.client.retained`."""
+    version: str
+    device: str
+    cuda_visible_devices: str
+    answers: str = ""
+    """Digest of the message that is answered; an answer to an older message has another digest."""
+
+
+def write_stamp(message: Message, stamp: Stamp) -> None:
+    """Put a client's stamp on its reply."""
+    message.content[STAMP_KEY] = ConfigRecord(
+        {name: value for name, value in stamp.model_dump().items() if value is not None}
+    )
+
+
+def read_stamp(message: Message) -> Stamp | None:
+    """The stamp of a reply; None where it has none or a malformed one."""
+    record = message.content.get(STAMP_KEY)
+    if not isinstance(record, ConfigRecord):
+        return None
+    try:
+        return Stamp.model_validate(dict(record))
+    except ValidationError:
+        return None
+
+
+def digest_of(message: Message) -> str:
+    """Digest of a message's type and configuration, which differs between the messages of two rounds.
+
+    The arrivals of a client are no part of it: they are long, and the same in all messages of a run.
+    """
+    said = {
+        name: sorted((key, repr(value)) for key, value in record.items())
+        for name, record in message.content.items()
+        if isinstance(record, ConfigRecord) and name != ARRIVALS_KEY
+    }
+    text = json.dumps([message.metadata.message_type, sorted(said.items())])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_REFUSED = "refused"
+_FORGOTTEN_KEY = "forgotten"
+_EARLIER_KEY = "earlier"
+
+
+def write_forgotten(message: Message, counts: Mapping[str, int], refused: Mapping[str, str]) -> None:
+    """Put on a reply the number of samples of each request here, and why some requests cannot be served here."""
+    message.content[_FORGOTTEN_KEY] = ConfigRecord({"counts": json.dumps(counts), "refused": json.dumps(refused)})
+
+
+def read_forgotten(message: Message) -> tuple[dict[str, int], dict[str, str]] | None:
+    """What :func:`write_forgotten` wrote; None if there is no such record, or a malformed one."""
+    record = message.content.get(_FORGOTTEN_KEY)
+    if not isinstance(record, ConfigRecord):
+        return None
+    try:
+        counts, refused = json.loads(str(record["counts"])), json.loads(str(record["refused"]))
+        return {str(key): int(value) for key, value in counts.items()}, {
+            str(key): str(value) for key, value in refused.items()
+        }
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def write_earlier_tombstones(message: Message, digest: str) -> None:
+    """Put on a reply the tombstone digest that the client has without the tombstones of some requests.
+
+    On ``train.confirm`` it is the digest from before the client wrote any.
+    """
+    message.content[_EARLIER_KEY] = ConfigRecord({"tombstones": digest})
+
+
+def read_earlier_tombstones(message: Message) -> str | None:
+    """What :func:`write_earlier_tombstones` wrote; None if there is no such record."""
+    record = message.content.get(_EARLIER_KEY)
+    return str(record.get("tombstones")) if isinstance(record, ConfigRecord) else None
+
+
+class Refusal(BaseModel):
+    """Why a client did not do what was asked, without anything about its data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reason: str
+    invalid_request: bool
+    """Whether the request itself cannot be served; if False, something went wrong while it was served."""
+
+
+def refuse(message: Message, refusal: Refusal) -> Message:
+    """A reply that says that the client did not do what was asked."""
+    return Message(RecordDict({_REFUSED: ConfigRecord(refusal.model_dump())}), reply_to=message)
+
+
+def refusal_of(message: Message) -> Refusal | None:
+    """Why a client refused; None if it did not."""
+    record = message.content.get(_REFUSED)
+    if not isinstance(record, ConfigRecord):
+        return None
+    try:
+        return Refusal.model_validate(dict(record))
+    except ValidationError:
+        return Refusal(reason="a refusal that cannot be read", invalid_request=False)
+
+
+def error_of(message: Message) -> str:
+    """Why a client's app failed: the last line of the runtime's reason, which may be a whole traceback.
+
+    Parameters
+    ----------
+    message : Message
+        A reply that is an error.
+    """
+    lines = [line.strip() for line in (message.error.reason or "").splitlines() if line.strip()]
+    return lines[-1] if lines else "an error without a reason"
+
+
+_UNCOUNTED_KEY = "uncounted"
+
+
+def audit_record(counts: ClientCounts) -> MetricRecord:
+    """The counts as a MetricRecord; :func:`read_audit` reads them back."""
+    record = MetricRecord({FORWARD_PASSES: counts.forward_passes})
+    for part, counted in counts.parts.items():
+        record[f"{part}/correct"] = list(counted.correct)
+        record[f"{part}/total"] = list(counted.total)
+    for request_id, target in counts.targets.items():
+        for name, value in target.to_numbers().items():
+            record[f"{'audit' if '/' in name else 'target'}/{name}/{request_id}"] = value
+    return record
+
+
+def read_audit(message: Message) -> ClientCounts:
+    """Read the counts of a reply.
+
+    Raises
+    ------
+    ProtocolError
+        If the counts are malformed.
+    """
+    parts: dict[str, dict[str, object]] = {}
+    targets: dict[str, dict[str, object]] = {}
+    forward = 0
+    metrics = message.content.get(METRICS_KEY)
+    for key, value in (metrics if isinstance(metrics, MetricRecord) else MetricRecord()).items():
+        match key.split("/", 3 if key.startswith("audit/") else 2):
+            case ["audit", audit, name, request_id]:
+                targets.setdefault(request_id, {})[f"{audit}/{name}"] = value
+            case ["target", name, request_id]:
+                targets.setdefault(request_id, {})[name] = value
+            case [part, name]:
+                parts.setdefault(part, {})[name] = value
+            case [name] if name == FORWARD_PASSES:
+                forward = int(value) if not isinstance(value, list) and is_count(value) else 0
+    try:
+        return ClientCounts.from_numbers(parts, targets, forward)
+    except (InvalidDataError, InvalidParameterError) as error:
+        raise ProtocolError("an evaluate.audit reply whose counts are malformed") from error
+
+
+def write_uncounted(message: Message, audits: Sequence[str]) -> None:
+    """Put on a reply the names of the audits that were asked for and that the client cannot count."""
+    message.content[_UNCOUNTED_KEY] = ConfigRecord({"audits": json.dumps(list(audits))})
+
+
+def read_uncounted(message: Message) -> tuple[str, ...]:
+    """What :func:`write_uncounted` wrote; empty if it was not called."""
+    record = message.content.get(_UNCOUNTED_KEY)
+    try:
+        return tuple(map(str, json.loads(str(record["audits"])))) if isinstance(record, ConfigRecord) else ()
+    except (KeyError, ValueError, TypeError):
+        return ()
