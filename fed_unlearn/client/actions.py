@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
 
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord
@@ -18,7 +17,7 @@ from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of
 from fed_unlearn.client.session import ClientSession, Handler, current_session, describe
 from fed_unlearn.data.images import ImageSet, concatenate
-from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
+from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.holder import recognises_any, repair_model, unlearn_samples
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.parts.labels import guard_labels_of
@@ -26,27 +25,9 @@ from fed_unlearn.methods.parts.labels import guard_labels_of
 logger = logging.getLogger("fed_unlearn.client")
 
 
-def _action(handle: Callable[[Message, ClientSession], Message]) -> Handler:
-    """Make a Flower handler that turns the library's own errors into refusals."""
-
-    @wraps(handle)
-    def handler(message: Message, context: Context) -> Message:
-        session = current_session()
-        try:
-            session.load()
-            return handle(message, session)
-        except FedUnlearnError as error:
-            logger.warning("client %s: %s: %s", session.client_id, message.metadata.message_type, error)
-            reason = f"client {session.client_id}: {describe(error)}"
-            invalid = isinstance(error, InvalidRequestError)
-            return protocol.refuse(message, protocol.Refusal(reason=reason, invalid_request=invalid))
-
-    return handler
-
-
-@_action
-def unlearn(message: Message, session: ClientSession) -> Message:
+def unlearn(message: Message, context: Context) -> Message:
     """``train.unlearn``: quarantine this client's samples of the requests, and unlearn them."""
+    session = current_session()
     instruction = protocol.UnlearnInstruction.from_message(message)
     forget, refused = _quarantined(instruction, session)
     samples = concatenate(*forget.values()) if len(forget) > 1 else next(iter(forget.values()), None)
@@ -57,7 +38,19 @@ def unlearn(message: Message, session: ClientSession) -> Message:
         for _ in range(instruction.stronger):
             method = method.stronger()
         model = session.model_with(protocol.arrays_of(message))
-        outcome, passes = _unlearned(instruction, session, method, model, samples)
+        if _hands_back(instruction, session, method, model, samples):
+            outcome, passes = methods.Outcome(model, True, 0, 0.0, 0, 0, None), len(samples)
+        else:
+            outcome = unlearn_samples(
+                method,
+                model,
+                samples,
+                session.retained_samples(instruction.arrived),
+                session.data.validation,
+                excluded_classes=instruction.excluded_classes,
+                seed=_seed_of(instruction, session),
+            )
+            passes = outcome.forward_passes
         if not method.is_control:
             if outcome.guard_labels is None:
                 passes += len(samples)
@@ -103,28 +96,30 @@ def _keep_guards(
         session.store.set_guard(request_id, attempts[request_id], part.tolist())
 
 
-def _unlearned(
+def _hands_back(
     instruction: protocol.UnlearnInstruction,
     session: ClientSession,
     method: methods.Method,
     model: nn.Module,
-    forget: ImageSet,
-) -> tuple[methods.Outcome, int]:
-    """Apply the method to the model; return the outcome and the number of forward passes.
+    samples: ImageSet,
+) -> bool:
+    """Whether the model is handed back as it is, since none of the samples is recognised any more.
 
-    The model is not changed if the method needs retained samples and this client has none. Guarded repair, for which
-    the client stores labels, then does the forgetting.
+    It is too if the method needs retained samples and this client has none, which the method sees to. Guarded repair,
+    for which the client stores labels, then does the forgetting.
     """
-    retained = session.retained_samples(instruction.arrived)
-    if method.requires_retain and len(retained) == 0:
+    if method.requires_retain and len(session.retained_samples(instruction.arrived)) == 0:
         logger.warning(
             "client %s: %s needs retained samples and there are none here; guarded repair does the forgetting",
             session.client_id,
             instruction.method,
         )
-    elif instruction.only_if_recognised and not recognises_any(model, forget):
-        return methods.Outcome(model, True, 0, 0.0, 0, 0, None), len(forget)
-    seed = (
+        return False
+    return instruction.only_if_recognised and not recognises_any(model, samples)
+
+
+def _seed_of(instruction: protocol.UnlearnInstruction, session: ClientSession) -> tuple[object, ...]:
+    return (
         instruction.seed,
         "unlearn",
         "+".join(target.request_id for target in instruction.targets),
@@ -132,21 +127,11 @@ def _unlearned(
         instruction.step,
         session.client_id,
     )
-    outcome = unlearn_samples(
-        method,
-        model,
-        forget,
-        retained,
-        session.data.validation,
-        excluded_classes=instruction.excluded_classes,
-        seed=seed,
-    )
-    return outcome, outcome.forward_passes
 
 
-@_action
-def repair(message: Message, session: ClientSession) -> Message:
+def repair(message: Message, context: Context) -> Message:
     """``train.repair``: train on retained data, mixed with guarded samples under their guard labels."""
+    session = current_session()
     instruction = protocol.RepairInstruction.from_message(message)
     guards = [
         guard for request_id, attempt in instruction.guarded for guard in guarded_samples(session, request_id, attempt)
@@ -174,13 +159,13 @@ def repair(message: Message, session: ClientSession) -> Message:
     return protocol.reply(message, metrics, pack(model.state_dict()))
 
 
-@_action
-def confirm(message: Message, session: ClientSession) -> Message:
+def confirm(message: Message, context: Context) -> Message:
     """``train.confirm``: write tombstones of committed requests to disk before the reply.
 
     The reply carries the digest of the earlier tombstones, by which the server sees that none is missing. A client that
     was offline when a class or client request was served finds its samples now.
     """
+    session = current_session()
     instruction = protocol.SettleInstruction.from_message(message)
     earlier = session.store.tombstone_digest()
     for target in instruction.targets:
@@ -195,9 +180,9 @@ def confirm(message: Message, session: ClientSession) -> Message:
     return answer
 
 
-@_action
-def discard(message: Message, session: ClientSession) -> Message:
+def discard(message: Message, context: Context) -> Message:
     """``train.discard``: drop the guard labels of attempts that were rolled back; lift quarantine if released."""
+    session = current_session()
     instruction = protocol.SettleInstruction.from_message(message)
     for target in instruction.targets:
         session.store.discard(target.request_id, target.attempt)
@@ -206,9 +191,9 @@ def discard(message: Message, session: ClientSession) -> Message:
     return protocol.reply(message, MetricRecord())
 
 
-@_action
-def audit(message: Message, session: ClientSession) -> Message:
+def audit(message: Message, context: Context) -> Message:
     """``evaluate.audit``: count what the given model gets right here."""
+    session = current_session()
     instruction = protocol.AuditInstruction.from_message(message)
     model = session.model_with(protocol.arrays_of(message))
     passes = 0
@@ -239,9 +224,9 @@ def audit(message: Message, session: ClientSession) -> Message:
     return answer
 
 
-@_action
-def identify(message: Message, session: ClientSession) -> Message:
+def identify(message: Message, context: Context) -> Message:
     """``query.identify``: the number of samples of each class here. The stamp of the reply names the client."""
+    session = current_session()
     class_count, train = session.data.class_count, session.data.train
     metrics = MetricRecord(
         {
@@ -257,8 +242,7 @@ def identify(message: Message, session: ClientSession) -> Message:
     return answer
 
 
-@_action
-def requests(message: Message, session: ClientSession) -> Message:
+def requests(message: Message, context: Context) -> Message:
     """``query.requests``: the number of forget requests that this client's owner has queued, which is always 0."""
     return protocol.reply(message, MetricRecord({"queued": 0}))
 

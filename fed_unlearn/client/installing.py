@@ -12,7 +12,7 @@ from torch import nn
 from fed_unlearn import protocol
 from fed_unlearn.client.actions import ACTIONS
 from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.task import Task
 
 logger = logging.getLogger("fed_unlearn.client")
@@ -36,8 +36,16 @@ class _InSession:
         session = ClientSession(self._task, context, self._models, message)
         token = active_session.set(session)
         answers = protocol.digest_of(message)
+        is_ours = message.metadata.message_type in ACTIONS
         try:
-            answer = call_next(message, context)
+            try:
+                if is_ours:
+                    session.load()
+                answer = call_next(message, context)
+            except FedUnlearnError as error:
+                if not is_ours:
+                    raise
+                answer = _refusal(message, session, error)
             if answer.has_content():
                 protocol.write_stamp(answer, session.stamp(answers))
             return answer
@@ -46,6 +54,14 @@ class _InSession:
             raise FedUnlearnError(f"{message.metadata.message_type}: {describe(error)}") from None
         finally:
             active_session.reset(token)
+
+
+def _refusal(message: Message, session: ClientSession, error: FedUnlearnError) -> Message:
+    """The reply that says why an unlearning action was not done."""
+    logger.warning("client %s: %s: %s", session.client_id, message.metadata.message_type, error)
+    reason = f"client {session.client_id}: {describe(error)}"
+    invalid = isinstance(error, InvalidRequestError)
+    return protocol.refuse(message, protocol.Refusal(reason=reason, invalid_request=invalid))
 
 
 def install(app: ClientApp, task: Task) -> None:

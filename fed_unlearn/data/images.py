@@ -84,6 +84,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
                 " images; expected one unique id for each image"
             )
         self.images = images
+        self.image_shape = (images.shape[1], images.shape[2], images.shape[3])
         self.labels = labels
         self.ids = tuple(ids) if ids is not None else tuple(str(index) for index in range(len(images)))
 
@@ -93,12 +94,6 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         images, labels = self.batch(torch.tensor([index]))
         return images[0], int(labels[0])
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        _, channels, height, width = self.images.shape
-        return channels, height, width
 
     def batch(self, indices: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Images, as float32 in [0, 1], and labels at some positions."""

@@ -135,7 +135,8 @@ class Descent(Method):
         return checked_at != seen and self._aim_met(work, kept, step), step
 
     def _aim_met(self, work: Workspace, kept: _Kept | None, step: int) -> bool:
-        if accuracy_of(work, work.forget, step) > self.target_accuracy:
+        work.passes.add(forward=len(work.forget))
+        if _share_right(work.model, work.forget, work.class_count, step) > self.target_accuracy:
             return False
         return kept is None or accuracy_of(work, kept.samples, step) >= kept.share - self.retain_tolerance
 
@@ -157,7 +158,7 @@ class Descent(Method):
         chosen = torch.randperm(len(retain), generator=work.generator)[:MEASURED_RETAINED]
         samples = retain.subset(chosen)
         work.passes.add(forward=len(samples))
-        share, _ = _share_right(work.original, samples, work.class_count)
+        share = _share_right(work.original, samples, work.class_count)
         return _Kept(samples, share)
 
 
@@ -237,16 +238,11 @@ def accuracy_of(work: Workspace, samples: Samples, step: int) -> float:
         If an output is not finite, because the largest of such outputs means nothing.
     """
     work.passes.add(forward=len(samples))
-    share, finite = _share_right(work.model, samples, work.class_count)
-    if not finite:
-        raise UnlearningDivergedError(
-            f"the outputs are not finite at step {step}; the given model is unchanged: try a smaller learning rate"
-        )
-    return share
+    return _share_right(work.model, samples, work.class_count, step)
 
 
-def _share_right(model: nn.Module, samples: Samples, class_count: int) -> tuple[float, bool]:
-    """Share of the samples that a model has right, and whether all its outputs are finite."""
+def _share_right(model: nn.Module, samples: Samples, class_count: int, step: int | None = None) -> float:
+    """Share of the samples that a model has right. With a step, raise if an output is not finite."""
     counts, finite = [], []
     with torch.inference_mode():
         for images, labels in samples.batches(batch_slices(samples, samples.labels.device)):
@@ -254,4 +250,8 @@ def _share_right(model: nn.Module, samples: Samples, class_count: int) -> tuple[
             counts.append((logits[:, :class_count].argmax(dim=1) == labels).sum())
             finite.append(torch.isfinite(logits).all())
     right, is_finite = torch.stack([torch.stack(counts).sum(), torch.stack(finite).all()]).tolist()
-    return right / len(samples), bool(is_finite)
+    if step is not None and not is_finite:
+        raise UnlearningDivergedError(
+            f"the outputs are not finite at step {step}; the given model is unchanged: try a smaller learning rate"
+        )
+    return float(right / len(samples))
