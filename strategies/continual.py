@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
@@ -128,7 +128,7 @@ class ContinualUnlearning(DelegatingStrategy):
         timeout: float = 3600,
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
-        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+        evaluate_fn: EvaluateFunction | None = None,
     ) -> UnlearningResult:
         """Train for some rounds, and serve whatever is queued before, between and after them.
 
@@ -137,8 +137,7 @@ class ContinualUnlearning(DelegatingStrategy):
         grid : Grid
             The runtime's.
         initial_arrays : ArrayRecord, optional
-            The model to start from; needed the first time, and ignored (with a line in the log) where the ledger
-            names a served model or an earlier call left one.
+            The model to start from. It is needed the first time, and not used where a model serves already.
         num_rounds : int
             0 only serves the queue.
         timeout : float
@@ -216,7 +215,7 @@ class ContinualUnlearning(DelegatingStrategy):
         Returns
         -------
         UnlearningResult
-            Of all that was run here; its arrays are the last accepted model.
+            The results of all that was run here; its arrays are the last accepted model.
 
         Raises
         ------
