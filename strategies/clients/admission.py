@@ -101,7 +101,8 @@ class Identification:
         replies: dict[int, Message] = {}
         asked = list(nodes)
         for pause in self.exchange.pauses:
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             messages = [Message(RecordDict(), node, protocol.IDENTIFY) for node in asked]
             for reply in self.exchange.send(messages, self.timeout):
                 replies[reply.metadata.src_node_id] = reply

@@ -144,7 +144,8 @@ class EligibleGrid(Grid):
                 answers.silent[client] = f"client {client} is not reachable"
         asked = in_order = [client for client in nodes if client in contents]  # the roster is sorted by client
         for pause in self._exchange.pauses:
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             messages = [Message(contents[client], nodes[client], message_type) for client in asked]
             again = self._sort_answers(asked, self.send_and_receive(messages, timeout=timeout), message_type, answers)
             if not again:

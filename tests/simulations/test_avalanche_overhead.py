@@ -11,6 +11,7 @@ from fed_unlearn.avalanche import UnlearningPlugin
 from fed_unlearn.simulations.avalanche_overhead import STRATEGIES, _training, ratios
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_hooks_take_less_than_a_twentieth_of_an_epoch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their share of one and the same epoch: two epochs beside each other scatter by more than that on a busy machine."""

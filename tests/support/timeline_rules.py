@@ -94,7 +94,7 @@ def nothing_is_left_that_could_go_on(witness: Witness, *, healed: bool) -> Itera
     online = there - {str(client) for client in witness.lost}
     if not healed and process.strategy.state.load_training() is not None:
         return  # nobody was there to train with, or to audit what was trained: requests wait for that
-    if process.strategy.state.attempt() is not None:
+    if process.strategy.state.open_work() is not None:
         yield "an attempt is open at the end"
     for entry in witness.ledger.pending():
         if not entry.reason:

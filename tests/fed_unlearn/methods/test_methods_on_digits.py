@@ -79,7 +79,13 @@ def test_the_defaults_forget_the_class_and_keep_the_others(models: Models, digit
     assert_reached(name, models, digits, "float32")
 
 
-@pytest.mark.parametrize("name", of_classes(UNCONTROLLED))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "bad-teacher" else name
+        for name in of_classes(UNCONTROLLED)
+    ],
+)
 def test_reduced_precision_reaches_the_same(models: Models, digits: Digits, name: str) -> None:
     outcome = assert_reached(name, models, digits, "bfloat16")
     assert {parameter.dtype for parameter in outcome.model.parameters()} == {torch.float32}

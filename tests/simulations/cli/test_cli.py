@@ -178,9 +178,8 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize(
-    ("sign", "when"), [("round 2 of", "training"), pytest.param("r1: ", "a request", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("sign", "when"), [("round 2 of", "training"), ("r1: ", "a request")])
 def test_an_interrupt_ends_with_130_and_readable_results(folder: Path, sign: str, when: str) -> None:
     rounds = "timeline.0.train.rounds=500" if when == "training" else "timeline.0.train.rounds=3"
     command = [sys.executable, "-u", "-m", "fed_unlearn.simulations.cli", "run", "tiny.toml", "--out", "out"]

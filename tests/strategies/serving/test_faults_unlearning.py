@@ -84,7 +84,7 @@ def test_who_raises_is_asked_again_alone_after_growing_pauses(tmp_path: Path, mo
     trial = trained(tmp_path, plan=replace(PLAN, retries=3, backoff_seconds=0.5))
     trial.do("raises", 2, protocol.UNLEARN, times=3)
     pauses: list[float] = []
-    monkeypatch.setattr("fed_unlearn.strategies.clients.exchange.time.sleep", pauses.append)
+    monkeypatch.setattr("fed_unlearn.strategies.clients.grid.time.sleep", pauses.append)
     [outcome] = trial.serve(CLASS).requests
     assert (outcome.status, outcome.attempts) == (Status.COMMITTED, 1)
     assert pauses == [0.5, 1.0, 2.0]
