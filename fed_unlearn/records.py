@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from flwr.app import ConfigRecord
@@ -58,10 +57,13 @@ def decode(cls: type[Record], body: object, arrays: Arrays | None = None) -> Rec
     return record
 
 
-@lru_cache(maxsize=256)
-def _adapter(cls: Hashable) -> TypeAdapter[Any]:
-    adapter: TypeAdapter[Any] = TypeAdapter(cls)
-    return adapter
+_ADAPTERS: dict[object, TypeAdapter[Any]] = {}
+
+
+def _adapter(cls: type[Any]) -> TypeAdapter[Any]:
+    if cls not in _ADAPTERS:
+        _ADAPTERS[cls] = TypeAdapter(cls)
+    return _ADAPTERS[cls]
 
 
 def config_to_json(config: ConfigRecord) -> dict[str, Any]:

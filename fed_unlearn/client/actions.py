@@ -118,7 +118,7 @@ def _hands_back(
     return instruction.only_if_recognised and not recognises_any(model, samples)
 
 
-def _seed_of(instruction: protocol.UnlearnInstruction, session: ClientSession) -> tuple[object, ...]:
+def _seed_of(instruction: protocol.UnlearnInstruction, session: ClientSession) -> tuple[str | int, ...]:
     return (
         instruction.seed,
         "unlearn",
