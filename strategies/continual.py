@@ -216,11 +216,6 @@ class ContinualUnlearning(DelegatingStrategy):
         -------
         UnlearningResult
             The results of all that was run here; its arrays are the last accepted model.
-
-        Raises
-        ------
-        FedUnlearnError
-            As for :meth:`start`.
         """
         whole = TimelineRun(self, grid, timeline, initial_arrays, timeout, evaluate_fn).run(on_entry)
         if not whole.arrays:

@@ -136,10 +136,6 @@ class Roster:
         if isinstance(request.scope, ClientScope):
             self.leaving.discard(request.scope.client)
 
-    def node_of(self, client: str) -> int | None:
-        """The node of a client; None where it is not reachable."""
-        return next((node for node, name in self.clients.items() if name == client), None)
-
 
 def client_order(client: str) -> tuple[int, int, str]:
     """Sort key of client ids: numbers by value, then names."""
