@@ -246,16 +246,18 @@ class EligibleGrid(Grid):
         """Send messages; replies come sorted by client, without those that must not be used."""
         self.dropped.clear()
         replies = [
-            reply for reply in self._exchange.send(self._told(messages), timeout) if self._stamps.is_usable(reply)
+            reply
+            for reply in self._exchange.send(self._with_arrivals(messages), timeout)
+            if self._stamps.is_usable(reply)
         ]
         order = list(self.roster.clients)
         return sorted(replies, key=lambda reply: order.index(reply.metadata.src_node_id))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting."""
-        return self._grid.push_messages(self._told(messages))
+        return self._grid.push_messages(self._with_arrivals(messages))
 
-    def _told(self, messages: Iterable[Message]) -> list[Message]:
+    def _with_arrivals(self, messages: Iterable[Message]) -> list[Message]:
         """The messages, each with when the samples of its client arrive; the contents that came stay as they are."""
         told = []
         for message in messages:

@@ -134,9 +134,9 @@ class Rounds:
         return self._checked(answers, base)
 
     def aggregate(
-        self, base: Arrays, local: ClientModels, purpose: str, number: int, max_norm: float | None = None
+        self, base: Arrays, trained: ClientModels, purpose: str, number: int, max_norm: float | None = None
     ) -> Arrays:
-        """The average of local models by their samples, or what a robust or private strategy makes of them.
+        """The average of the clients' models by their samples, or what a robust or private strategy makes of them.
 
         A robust strategy that gets fewer models than it can judge, as in an unlearn round of one holder, is passed by:
         there the bound on a client's change protects the model instead.
@@ -145,7 +145,7 @@ class Rounds:
         ----------
         base : dict of ndarray
             Returned itself where nobody trained.
-        local : ClientModels
+        trained : ClientModels
         purpose : str
             ``"unlearn"`` or ``"repair"``.
         number : int
@@ -158,24 +158,24 @@ class Rounds:
         TooFewRepliesError, AggregationFailedError
             If the strategy cannot do it with these.
         """
-        if not local.models:
+        if not trained.models:
             return base
         context, inner = self.context, self.context.inner
-        few = len(local.models) < context.kind.minimum_replies
+        few = len(trained.models) < context.kind.minimum_replies
         if not context.kind.trusts_clients and (context.kind.is_private or purpose == "repair" or not few):
             return aggregate_through(
                 inner,
                 base,
-                list(local.messages.values()),
+                list(trained.messages.values()),
                 number,
                 seed=context.noise_seed,
                 purpose=purpose,
                 accountant=context.state.accountant,
             )
         if max_norm is None:
-            max_norm = longest_usual(norms_of(local, base), context.plan.max_norm_factor)
-        models = [clipped(model, base, max_norm) for model in local.models.values()]
-        return weighted_average(models, list(local.weights.values()))
+            max_norm = longest_usual(norms_of(trained, base), context.plan.max_norm_factor)
+        models = [clipped(model, base, max_norm) for model in trained.models.values()]
+        return weighted_average(models, list(trained.weights.values()))
 
     def settle(
         self,
@@ -225,7 +225,9 @@ class Rounds:
         refused: dict[str, str] = {}
         failed = dict(answers.failed)
         for client, message in answers.replies.items():
-            held, impossible, reason = ({}, {}, None) if asked is None else _told(message, client, asked[client])
+            held, impossible, reason = (
+                ({}, {}, None) if asked is None else _what_it_holds(message, client, asked[client])
+            )
             weight = protocol.read_metric(message, protocol.WEIGHT)
             if reason is None and has_arrays and (held or weight != 0):
                 arrays, reason = read_reply(message, base, protocol.WEIGHT)
@@ -245,7 +247,7 @@ class Rounds:
         return ClientModels(models, weights, messages, counts, refused, failed, dict(answers.silent))
 
 
-def _told(
+def _what_it_holds(
     message: Message, client: str, asked: Sequence[ForgetRequest]
 ) -> tuple[dict[str, int], dict[str, str], str | None]:
     """What a client holds of the requests that it was asked about, which of them it cannot serve, or what is wrong.
@@ -263,9 +265,9 @@ def _told(
     return {name: count for name, count in held.items() if name in known and count > 0}, refused, None
 
 
-def norms_of(local: ClientModels, base: Arrays) -> list[float]:
+def norms_of(trained: ClientModels, base: Arrays) -> list[float]:
     """How far each client moved from a model."""
-    return [norm(difference(model, base)) for model in local.models.values()]
+    return [norm(difference(model, base)) for model in trained.models.values()]
 
 
 def client_of(request: ForgetRequest) -> str | None:

@@ -119,8 +119,8 @@ def reference_model(work: ServerWork) -> Arrays:
     if not rounds:
         return work.served
     stored = stored_round(work, rounds[-1])
-    total = sum(weight for _, weight in stored.local.values())
-    model, weight = stored.local.get(work.leaving or "", (work.served, 0.0))
+    total = sum(weight for _, weight in stored.clients.values())
+    model, weight = stored.clients.get(work.leaving or "", (work.served, 0.0))
     if not 0 < weight < total:
         return work.served
     return add_clipped(work.served, [scaled(difference(model, work.served), -weight / (total - weight))], np.inf)

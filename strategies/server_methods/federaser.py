@@ -102,7 +102,7 @@ class FedEraser(ServerMethod[FedEraserState]):
         staying = set(work.grid.roster.staying.values())
         lengths = {
             client: norm(difference(arrays, stored.base))
-            for client, (arrays, _) in stored.local.items()
+            for client, (arrays, _) in stored.clients.items()
             if client in staying and client != work.leaving
         }
         if not lengths:

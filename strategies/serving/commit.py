@@ -46,7 +46,7 @@ class Conclusion:
 
 
 @dataclass(frozen=True)
-class Endings:
+class RequestClosing:
     """Writes down how requests fared, and tells clients and observers.
 
     Attributes

@@ -25,7 +25,7 @@ from fed_unlearn.strategies.serving.attempt import (
     RequestRejectedError,
 )
 from fed_unlearn.strategies.serving.attendance import Presence, Tombstones, Withdrawals, leaving_clients
-from fed_unlearn.strategies.serving.commit import Conclusion, Endings
+from fed_unlearn.strategies.serving.commit import Conclusion, RequestClosing
 from fed_unlearn.strategies.serving.holder_attempt import HolderAttempt
 from fed_unlearn.strategies.serving.judge import (
     Judge,
@@ -62,7 +62,7 @@ class RequestService:
     def __post_init__(self) -> None:
         self.watch = RelapseWatch(self.context)
         self._presence = Presence(self.context)
-        self._endings = Endings(self.context, self.watch)
+        self._closing = RequestClosing(self.context, self.watch)
         self._withdrawals = Withdrawals(self.context)
         self._judge = Judge(self.context.gate, self.context.plan)
 
@@ -130,14 +130,14 @@ class RequestService:
         if placed.placement is Placement.IMPOSSIBLE:
             self._announce(entry)
             if entry.ever_committed or entry.attempt:
-                self._endings.give_up(entry, reason)
+                self._closing.give_up(entry, reason)
             else:
-                self._endings.reject(entry, reason)
+                self._closing.reject(entry, reason)
         elif placed.placement is Placement.HELD:
-            self._endings.hold(entry, reason)
+            self._closing.hold(entry, reason)
         else:
             self._deferred.add(entry.id)
-            self._endings.wait(entry, reason)
+            self._closing.wait(entry, reason)
 
     def _resume(self) -> None:
         """Go on with what a crash cut short: a commit to its end, an attempt from its beginning with the same seeds."""
@@ -146,7 +146,7 @@ class RequestService:
             return
         logger.info("requests %s: going on where the server stopped", ", ".join(work.requests))
         if isinstance(work, OpenCommit):
-            self._endings.finish_commit()
+            self._closing.finish_commit()
             return
         entries = tuple(self.context.ledger.entry(name) for name in work.requests)
         self._serve(Batch(entries, work.number, work.method, work.stronger))
@@ -174,14 +174,14 @@ class RequestService:
             self._account(attempt, progress, started)
             waiting = error.requests if isinstance(error, HoldersAwayError) else order.ids
             self._deferred.update(waiting)
-            self._endings.give_way(attempt, progress, waiting, str(error))
+            self._closing.give_way(attempt, progress, waiting, str(error))
             return
         except AttemptFailedError as error:
             conclusion = self._after_failure(attempt, error)
         self._account(attempt, progress, started)
         if conclusion.accepted is None:
             restore_server_state(context.inner, *inner_state)
-        self._endings.conclude(attempt, conclusion, progress)
+        self._closing.conclude(attempt, conclusion, progress)
 
     def _begin(self, batch: Batch) -> Order | None:
         """Write down what is tried before it is, with all that it depends on; None where all of it was withdrawn."""

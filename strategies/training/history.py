@@ -1,8 +1,8 @@
 """Training rounds kept on disk: the model that each started from, and what every client made of it.
 
-Whole local models are kept, not differences from the round's model: they come back as the clients sent them, integer
-buffers included, and the difference is one subtraction away, whereas adding a rounded difference to a model does not
-give back what was sent. A client's arrays are no smaller either way.
+Whole models of clients are kept, not differences from the round's model. They come back as the clients sent them,
+integer buffers included. The difference is one subtraction away, whereas adding a rounded difference to a model does
+not give back what was sent. A client's arrays are no smaller either way.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class StoredRound:
     ----------
     base : dict of ndarray
         The model that the clients started from.
-    local : dict of str to (dict of ndarray, float)
+    clients : dict of str to (dict of ndarray, float)
         Each client's model after its training, and its weight in the average; sorted as they were recorded.
     """
 
     base: Arrays
-    local: dict[str, tuple[Arrays, float]]
+    clients: dict[str, tuple[Arrays, float]]
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class HistoryStore:
         """Numbers of the stored rounds, ascending."""
         return tuple(sorted(self._index.rounds))
 
-    def record(self, number: int, base: Arrays, local: Mapping[str, tuple[Arrays, float]]) -> None:
+    def record(self, number: int, base: Arrays, clients: Mapping[str, tuple[Arrays, float]]) -> None:
         """Store a round, if it is one of those that are stored.
 
         A round recorded again, repeated after a crash, takes the place of the one before. If it is another one, later
@@ -134,7 +134,7 @@ class HistoryStore:
             Running number over all experiences, from 1.
         base : dict of ndarray
             The model that the round started from.
-        local : mapping of str to (dict of ndarray, float)
+        clients : mapping of str to (dict of ndarray, float)
             Each client's model and its weight, at least 0. Nothing is stored where there is none.
 
         Raises
@@ -144,13 +144,13 @@ class HistoryStore:
         """
         if number < 1:
             raise InvalidParameterError(f"history: round {number} was recorded; rounds are numbered from 1")
-        if (number - 1) % self._index.every or not local:
+        if (number - 1) % self._index.every or not clients:
             return
-        length = _bytes_of(base) + sum(_bytes_of(arrays) for arrays, _ in local.values())
+        length = _bytes_of(base) + sum(_bytes_of(arrays) for arrays, _ in clients.values())
         if length > self._max_bytes:
             logger.warning("history: round %d has %d bytes, more than %d: not stored", number, length, self._max_bytes)
             return
-        entry = self._saved(base, local)
+        entry = self._saved(base, clients)
         known = self._index.rounds.get(number)
         if known == entry:
             return
@@ -184,11 +184,11 @@ class HistoryStore:
                         f"{self._models.path(digest)}: not a part of round {number}; restore the file"
                     )
                 models[owner][name] = value
-        local = {
+        clients = {
             client: (models[str(position)], weight)
             for position, (client, weight) in enumerate(zip(entry.clients, entry.weights, strict=True))
         }
-        return StoredRound(models[_BASE], local)
+        return StoredRound(models[_BASE], clients)
 
     def drop_client(self, client: str) -> None:
         """Take a client's models out of every round; a round in which nobody else trained goes.
@@ -199,10 +199,10 @@ class HistoryStore:
             if client not in self._index.rounds[number].clients:
                 continue
             stored = self.load(number)
-            del stored.local[client]
+            del stored.clients[client]
             del self._index.rounds[number]
-            if stored.local:
-                self._index.rounds[number] = self._saved(stored.base, stored.local)
+            if stored.clients:
+                self._index.rounds[number] = self._saved(stored.base, stored.clients)
         self._write()
 
     def purge(self) -> None:
@@ -210,10 +210,10 @@ class HistoryStore:
         self._index = _Index(self._every)
         self._write()
 
-    def _saved(self, base: Arrays, local: Mapping[str, tuple[Arrays, float]]) -> _Entry:
-        models = {_BASE: base, **{str(position): arrays for position, (arrays, _) in enumerate(local.values())}}
+    def _saved(self, base: Arrays, clients: Mapping[str, tuple[Arrays, float]]) -> _Entry:
+        models = {_BASE: base, **{str(position): arrays for position, (arrays, _) in enumerate(clients.values())}}
         parts = tuple(self._models.save(part) for part in _parts_of(models))
-        return _Entry(parts, tuple(local), tuple(float(weight) for _, weight in local.values()))
+        return _Entry(parts, tuple(clients), tuple(float(weight) for _, weight in clients.values()))
 
     def _thin_out(self) -> None:
         while (size := self.size) > self._max_bytes and self._index.rounds:

@@ -47,7 +47,7 @@ def test_federaser_by_hand(departure: Departure) -> None:
         changes = []
         for client in STAYING:
             direction = trainable(fresh[client][0]) - before
-            length = np.linalg.norm(trainable(stored.local[client][0]) - trainable(stored.base))
+            length = np.linalg.norm(trainable(stored.clients[client][0]) - trainable(stored.base))
             changes.append(length * direction / np.linalg.norm(direction))
         state = method.advance(work, state)
         np.testing.assert_allclose(trainable(state.arrays), before + weighted_mean(changes, weights), rtol=0, atol=2e-6)
@@ -112,14 +112,14 @@ def test_the_reference_is_the_mean_of_the_others(departure: Departure) -> None:
     work = departure.work()
     assert work.history is not None
     last = work.history.load(3)
-    others = [last.local[client] for client in STAYING]
+    others = [last.clients[client] for client in STAYING]
     mean = weighted_mean([trainable(arrays) for arrays, _ in others], [weight for _, weight in others])
     np.testing.assert_allclose(trainable(reference_model(work)), mean, rtol=0, atol=2e-6)
     assert np.linalg.norm(trainable(departure.served) - mean) > 1e-3
     for name in STATISTICS:
         assert reference_model(work)[name].tobytes() == departure.served[name].tobytes()
-    last.local.pop(LEAVING)
-    work.history.record(3, last.base, last.local)
+    last.clients.pop(LEAVING)
+    work.history.record(3, last.base, last.clients)
     assert reference_model(work) is work.served
     assert reference_model(replace(work, history=None)) is work.served
     work.history.purge()

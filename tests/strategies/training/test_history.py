@@ -48,10 +48,10 @@ def assert_stored(store: HistoryStore, number: int, clients: tuple[str, ...] = (
     found = store.load(number)
     assert_same(found.base, model(number))
     expected = local_models(number)
-    assert list(found.local) == list(clients)
+    assert list(found.clients) == list(clients)
     for client in clients:
-        assert found.local[client][1] == expected[client][1]
-        assert_same(found.local[client][0], expected[client][0])
+        assert found.clients[client][1] == expected[client][1]
+        assert_same(found.clients[client][0], expected[client][0])
 
 
 def files(folder: Path) -> set[str]:
@@ -140,7 +140,7 @@ def test_another_round_of_the_same_number_ends_what_came_after_it(tmp_path: Path
     recorded(store, 1, 2, 3)
     store.record(2, model(2), local_models(7))
     assert store.rounds() == (1, 2)
-    assert_same(store.load(2).local["10"][0], local_models(7)["10"][0])
+    assert_same(store.load(2).clients["10"][0], local_models(7)["10"][0])
     assert_stored(HistoryStore(tmp_path), 1)
 
 
