@@ -45,6 +45,7 @@ def test_without_a_buffer(name: str, stream: str) -> None:
         assert others[-1].forget["class-1"] > 0.9, "it is known to the end where nobody asks"
 
 
+@pytest.mark.slow
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["avalanche_digits", "--strategy", "naive", "--logs", str(tmp_path / "logs")])
     avalanche_digits.main()

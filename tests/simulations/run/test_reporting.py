@@ -312,7 +312,8 @@ def test_reporting_changes_nothing_about_a_run(told: Path, path: Path, tmp_path:
     assert not (out / "reports").exists()
 
 
-@pytest.mark.parametrize("cut", ["note", pytest.param("observe", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cut", ["note", "observe"])
 def test_a_run_that_goes_on_reports_the_rest_once(
     told: Path, path: Path, tmp_path: Path, cut: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
