@@ -43,6 +43,8 @@ class Verdict(Enum):
     RETRY = "try again with a stronger setting"
     ESCALATE = "try another method"
     ROLL_BACK = "roll back"
+    HOLD = "hold"
+    """The verdict rests on one client's figures alone, and they are implausible: a person decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +85,20 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict, and in words what the candidate failed; no reasons where it failed nothing."""
+    """A verdict and its reasons.
+
+    Attributes
+    ----------
+    verdict : Verdict
+    reasons : tuple of str
+        In words, what the candidate failed; empty where it failed nothing.
+    doubted : tuple of str
+        Clients whose figures are implausible, where the verdict is ``HOLD``.
+    """
 
     verdict: Verdict
     reasons: tuple[str, ...] = ()
+    doubted: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from fed_unlearn.arrays import all_finite
@@ -11,6 +12,7 @@ from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.gate import Verdict
 from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.clients.plausibility import Deviation, deviations, implausible_clients
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.serving.service import RequestService
@@ -122,17 +124,34 @@ class Learning:
     def _refusal(self, experience: TrainingExperience, audit: Audit) -> str | None:
         """Why the gate does not accept the trained model; None where it does."""
         served = self.context.served.audit
-        forgotten = self.context.ledger.forgotten_classes()
+        left_out = self.context.ledger.forgotten_classes()
+        left_out |= served.absent_classes if served is not None else frozenset()
+        refusal = self._refusal_by(experience, audit, left_out)
+        for client, deviation in implausible_clients(deviations(audit, served, without=left_out)).items():
+            by_others = self._refusal_by(experience, audit.without([client]), left_out)
+            if (refusal is None) is not (by_others is None):
+                self._say_doubt(experience, deviation)
+                return by_others
+        return refusal
+
+    def _refusal_by(self, experience: TrainingExperience, audit: Audit, left_out: Collection[int]) -> str | None:
+        served = self.context.served.audit
         both = set(audit.replies) & set(served.replies) if served is not None else None
         counts = audit.counts("validation", both)
         before = served.counts("validation", both) if served is not None else None
-        left_out = forgotten | (served.absent_classes if served is not None else frozenset())
         decision = self.context.gate.decide_training(
             finite=all_finite(experience.training.arrays or {}),
             retain_accuracy=counts.accuracy(without=left_out) if counts is not None else None,
             accepted=before.accuracy(without=left_out) if before is not None else None,
         )
         return None if decision.verdict is Verdict.ACCEPT else decision.reason or ""
+
+    def _say_doubt(self, experience: TrainingExperience, deviation: Deviation) -> None:
+        """Name a client whose figures alone would have turned the verdict; the others' figures decide."""
+        text = f"{experience.training.name} is judged without client {deviation.client}: {deviation}"
+        logger.warning("%s", text)
+        experience.tell("figures-doubted", text)
+        self.context.ledger.note("figures-doubted", {"experience": experience.training.name})
 
     def _refuse(self, experience: TrainingExperience, reason: str, *, finished: bool) -> None:
         training, context = experience.training, self.context

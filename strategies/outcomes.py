@@ -39,6 +39,9 @@ class RequestOutcome:
         Wall time of the request, audits included.
     traffic : Traffic
         Messages, bytes and sample passes of the request, audits included.
+    witnesses : int or None
+        Number of clients on whose figures of the forget set the verdict rests; 1 where a single holder alone says that
+        the samples are forgotten. None where the request was never judged.
     """
 
     request: ForgetRequest
@@ -52,6 +55,7 @@ class RequestOutcome:
     after: Figures | None
     seconds: float
     traffic: Traffic
+    witnesses: int | None = None
 
     def to_json(self) -> dict[str, object]:
         """All but the request itself, as JSON; :meth:`from_json` reads it back."""
@@ -87,6 +91,10 @@ class RequestProgress:
         Wall time so far.
     traffic : Traffic
         Messages, bytes and sample passes so far.
+    witnesses : int or None
+        As in :class:`RequestOutcome`.
+    left_out : tuple of str
+        Clients whose figures are left out when the request is judged: it was held for them, and approved since.
     """
 
     method_index: int = 0
@@ -98,6 +106,8 @@ class RequestProgress:
     repair_rounds: int = 0
     seconds: float = 0.0
     traffic: Traffic = field(default_factory=Traffic)
+    witnesses: int | None = None
+    left_out: tuple[str, ...] = ()
 
     def try_again(self, *, another_method: bool) -> None:
         """Prepare the next attempt: by the next method, or by the same one with a stronger setting."""
@@ -122,6 +132,7 @@ class RequestProgress:
             after=self.after,
             seconds=self.seconds,
             traffic=self.traffic,
+            witnesses=self.witnesses,
         )
 
 

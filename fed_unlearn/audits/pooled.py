@@ -74,6 +74,16 @@ class Audit:
             class_test=measured.counts("test"),
         )
 
+    def without(self, clients: Collection[str]) -> Audit:
+        """The audit without the counts of some clients."""
+        kept = {client: reply for client, reply in self.replies.items() if client not in clients}
+        return replace(self, replies=kept)
+
+    def witnesses(self, request: ForgetRequest) -> int:
+        """Number of clients that counted forget samples of a request."""
+        counted = [reply.targets.get(request.id) for reply in self.replies.values()]
+        return sum(counts is not None and counts.hits.total > 0 for counts in counted)
+
     def without_targets(self) -> Audit:
         """The audit without counts of requests, to compare later audits with."""
         return Audit({client: replace(reply, targets={}) for client, reply in self.replies.items() if reply.parts})

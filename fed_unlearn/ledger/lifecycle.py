@@ -14,7 +14,7 @@ class Status(StrEnum):
     WAITING = "waiting"
     """The request's client is offline. The request is taken up when the client is back."""
     HELD = "held"
-    """The request asks for so much that somebody must approve it first."""
+    """Somebody must approve the request: it asks for much, or its verdict rests on implausible figures."""
     UNLEARNING = "unlearning"
     REPAIRING = "repairing"
     AUDITING = "auditing"
@@ -45,7 +45,7 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     ),
     Status.COMMITTING: frozenset({Status.COMMITTED, Status.ROLLED_BACK}),
     Status.ROLLED_BACK: frozenset(
-        {Status.UNLEARNING, Status.WAITING, Status.RECEIVED, Status.FAILED, Status.WITHDRAWN}
+        {Status.UNLEARNING, Status.WAITING, Status.RECEIVED, Status.HELD, Status.FAILED, Status.WITHDRAWN}
     ),
     Status.COMMITTED: frozenset({Status.REOPENED}),
     Status.REOPENED: frozenset({Status.UNLEARNING, Status.WAITING, Status.COMMITTED, Status.FAILED}),

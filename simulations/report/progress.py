@@ -62,7 +62,7 @@ class _Bars:
         self._subject: str | None = None
 
     def __call__(self, event: Event) -> None:
-        if event.kind.endswith(("-finished", "-refused")):
+        if event.kind.endswith(("-finished", "-refused", "-waits", "-doubted")):
             self._close()
             self._progress.console.print(_sentence(event), markup=False, highlight=False)
             return

@@ -102,6 +102,12 @@ class RequestClosing:
         as_it_was = conclusion.split or request.id in conclusion.blameless
         self.context.ledger.advance(request.id, Status.ROLLED_BACK, attempt=number, reason=decision.reason)
         self.context.tell("request-step", f"rolled back: {decision.reason}", request)
+        if decision.verdict is Verdict.HOLD:
+            progress.left_out = tuple(sorted({*progress.left_out, *decision.doubted}))
+            self.context.state.save_progress(request.id, progress)
+            self.context.ledger.advance(request.id, Status.HELD, attempt=number, reason=decision.reason)
+            self.context.tell("request-waits", f"held: {decision.reason}", request)
+            return
         if not as_it_was and decision.verdict is Verdict.ROLL_BACK:
             self._finish(request, Status.FAILED, number, decision.reason or "", progress)
             return

@@ -104,6 +104,7 @@ def note_candidate(attempt: Attempt, progress: Progress, audit: Audit, *, is_las
         known.unlearned = known.unlearned or figures
         if is_last:
             known.after = figures
+            known.witnesses = audit.witnesses(request)
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class Judge:
     @staticmethod
     def _kept(attempt: Attempt, audit: Audit, left_out: frozenset[int]) -> Evidence:
         served = attempt.context.served
-        clients = set(audit.replies)
+        clients = {client for client, reply in audit.replies.items() if "validation" in reply.parts}
         for known in (served.audit, served.first_audit):
             if known is not None and clients & set(known.replies):
                 clients &= set(known.replies)

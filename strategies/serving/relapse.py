@@ -12,6 +12,7 @@ from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.outcomes import RelapseRow
+from fed_unlearn.strategies.serving.doubt import relapse_with_doubt
 from fed_unlearn.strategies.serving.judge import Judge
 from fed_unlearn.strategies.state import looks_due, settle_look
 
@@ -58,7 +59,8 @@ class RelapseWatch:
         relapsed = {
             entry.id: reason
             for entry in entries
-            if entry.status is Status.COMMITTED and (reason := judge.relapse_of(entry.request, audit)) is not None
+            if entry.status is Status.COMMITTED
+            and (reason := relapse_with_doubt(judge, entry.request, audit)) is not None
         }
         test = audit.counts("test")
         row = RelapseRow(

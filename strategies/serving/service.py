@@ -26,6 +26,7 @@ from fed_unlearn.strategies.serving.attempt import (
 )
 from fed_unlearn.strategies.serving.attendance import Presence, Tombstones, Withdrawals, leaving_clients
 from fed_unlearn.strategies.serving.commit import Conclusion, RequestClosing
+from fed_unlearn.strategies.serving.doubt import judge_with_doubt
 from fed_unlearn.strategies.serving.holder_attempt import HolderAttempt
 from fed_unlearn.strategies.serving.judge import (
     Judge,
@@ -232,7 +233,10 @@ class RequestService:
             ledger.advance_all(ids, Status.AUDITING, attempt=number)
             audit = audit_candidate(attempt)
             left = {name: self._methods_left(name) for name in ids}
-            judgement = self._judge.judge(attempt, audit, ledger.forgotten_classes(), left)
+            doubted = {client for known in progress.values() for client in known.left_out}
+            judgement = judge_with_doubt(
+                self._judge, attempt, audit, ledger.forgotten_classes(), left, left_out=sorted(doubted)
+            )
             for name, decision in judgement.decisions.items():
                 logger.info("request %s: %s: %s", name, decision.verdict.value, decision.reason or "all met")
             note_candidate(attempt, progress, audit, is_last=not judgement.repairs)

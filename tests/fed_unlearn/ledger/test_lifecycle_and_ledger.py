@@ -33,7 +33,7 @@ FOLLOWING = {
     "repairing": "repairing unlearning auditing rolled-back",
     "auditing": "auditing repairing unlearning committing rolled-back",
     "committing": "committed rolled-back",
-    "rolled-back": "unlearning waiting received failed withdrawn",
+    "rolled-back": "unlearning waiting received held failed withdrawn",
     "committed": "reopened",
     "reopened": "unlearning waiting committed failed",
     "failed": "",
