@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
-from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.cli.bench import bench
+from fed_unlearn.simulations.cli.edge import COMMITTED, NOT_COMMITTED
 from fed_unlearn.simulations.cli.ledger import add_commands
 from fed_unlearn.simulations.cli.options import with_options
 from fed_unlearn.simulations.cli.run_order import RunOrder
-from fed_unlearn.simulations.engines.errors import EngineError, RunFailedError
-
-COMMITTED, NOT_COMMITTED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes: all requests committed; some failed or were rejected; bad input; Ctrl-C."""
 
 app = typer.Typer(
     name="fed-unlearn",
@@ -28,47 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
-
-
-def main() -> None:
-    """Run the command line and exit with its code. A user's error is printed as one line, without a traceback."""
-    sys.exit(run_command(sys.argv[1:]))
-
-
-def run_command(arguments: list[str]) -> int:
-    """Run one command line.
-
-    Parameters
-    ----------
-    arguments : list of str
-        The arguments, without the program's name.
-
-    Returns
-    -------
-    int
-        The exit code: 0 if all requests were committed, 1 if a request was not or the engine failed, 2 for bad input,
-        130 if the run was interrupted.
-    """
-    try:
-        code = app(args=arguments, prog_name="fed-unlearn", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return BAD_INPUT
-    except click.ClickException as error:
-        return _complain([error.format_message()], BAD_INPUT)
-    except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except FedUnlearnError as error:
-        return _complain(
-            error.problems, NOT_COMMITTED if isinstance(error, EngineError | RunFailedError) else BAD_INPUT
-        )
-    return code if isinstance(code, int) else COMMITTED
-
-
-def _complain(problems: Iterable[str], code: int) -> int:
-    for problem in problems:
-        print(f"fed-unlearn: {' '.join(problem.split())}", file=sys.stderr)
-    return code
 
 
 @app.command()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fed_unlearn import text as text_module
-from fed_unlearn.text import printable
+from fed_unlearn.text import printable, quoted
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,22 @@ def test_every_text_is_printable_and_short(given_text: str, limit: int) -> None:
 @given(st.text(st.characters(exclude_characters="\\'"), max_size=20))
 def test_python_reads_the_escapes_as_the_text(given_text: str) -> None:
     assert ast.literal_eval(f"'{printable(given_text)}'") == given_text
+
+
+@pytest.mark.parametrize("value", ["many", "it's", 'a "b"', 1.5, None, True, ["a", {"b": (1, 2)}], b"\xff"])
+def test_short_values_are_quoted_as_python_writes_them(value: object) -> None:
+    assert quoted(value) == repr(value)
+
+
+def test_values_that_python_cannot_write_or_that_are_long() -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    assert quoted(nested) == "a value that is nested too deeply"
+    assert quoted([10**5000]) == "a number of too many digits"
+    assert quoted("a" * 1000) == f"'{'a' * 195}...'"
+    assert quoted([1] * 1000) == f"{str([1] * 1000)[:197]}..."
+    assert quoted("\x1b[31m") == "'\\x1b[31m'"
 
 
 def test_examples() -> None:
