@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.text import quoted
 
 T = TypeVar("T")
 C = TypeVar("C", bound=type)
@@ -65,11 +66,11 @@ class Registry(Generic[T]):
         def decorate(cls: C) -> C:
             problem = self._problem_of(cls)
             if problem is not None:
-                raise InvalidParameterError(f"{self.kind} {name!r}: {_described(cls, self._loading)} {problem}")
+                raise InvalidParameterError(f"{self.kind} {quoted(name)}: {_described(cls, self._loading)} {problem}")
             taken = self._classes.get(name)
             if taken is not None and taken is not cls:
                 raise _NameTakenError(
-                    f"{self.kind} name {name!r} is taken: {_described(taken, self._distributions.get(name))} and"
+                    f"{self.kind} name {quoted(name)} is taken: {_described(taken, self._distributions.get(name))} and"
                     f" {_described(cls, self._loading)} both register it; rename one, or uninstall its distribution"
                 )
             registered: Any = cls
@@ -118,12 +119,12 @@ class Registry(Generic[T]):
         if name in known:
             return known[name]
         if name in self._unavailable:
-            raise InvalidParameterError(f"{self.kind} {name!r}: {self._unavailable[name]}")
+            raise InvalidParameterError(f"{self.kind} {quoted(name)}: {self._unavailable[name]}")
         broken = ", ".join(sorted(self._unavailable))
         missing = f"; entry points {broken} cannot be loaded" if broken else ""
-        raise InvalidParameterError(f"{self.kind} {name!r} is unknown; known are {', '.join(known)}{missing}")
+        raise InvalidParameterError(f"{self.kind} {quoted(name)} is unknown; known are {', '.join(known)}{missing}")
 
-    def create(self, name: str, **parameters: Any) -> T:
+    def create(self, name: str, /, **parameters: Any) -> T:
         """An object of a class with the given parameters, the others at their defaults.
 
         Parameters
@@ -142,7 +143,7 @@ class Registry(Generic[T]):
         unknown = sorted(set(parameters) - known)
         if unknown:
             has = f"it has {', '.join(sorted(known))}" if known else "it has none"
-            raise InvalidParameterError(f"{self.kind} {name!r} has no parameter {unknown[0]!r}; {has}")
+            raise InvalidParameterError(f"{self.kind} {quoted(name)} has no parameter {quoted(unknown[0])}; {has}")
         made: T = cls(**parameters)
         return made
 
@@ -212,7 +213,7 @@ def imported_callable(name: str) -> Callable[..., Any]:
     """
     place, _, attribute = name.partition(":")
     if not place or not attribute:
-        raise InvalidParameterError(f"{name!r} was given; expected 'package.module:callable'")
+        raise InvalidParameterError(f"{quoted(name)} was given; expected 'package.module:callable'")
     try:
         module = importlib.import_module(place)
     except Exception as error:  # the user's own module may raise anything when it is imported
@@ -220,7 +221,7 @@ def imported_callable(name: str) -> Callable[..., Any]:
         raise InvalidParameterError(f"{place} cannot be imported ({reason})") from error
     found: Callable[..., Any] | None = getattr(module, attribute, None)
     if not callable(found):
-        raise InvalidParameterError(f"{place} has no callable {attribute!r}")
+        raise InvalidParameterError(f"{place} has no callable {quoted(attribute)}")
     return found
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from fed_unlearn.errors import InvalidRequestError
+from fed_unlearn.text import quoted
 
 ScopeKind = Literal["class", "sample", "client"]
 SCOPES: tuple[ScopeKind, ...] = ("class", "sample", "client")
@@ -263,18 +264,18 @@ class ForgetRequest:
                 case "client":
                     scope = ClientScope(target["client"])
                 case other:
-                    raise InvalidRequestError(f"scope {other!r} is unknown; known are class, sample and client")
+                    raise InvalidRequestError(f"scope {quoted(other)} is unknown; known are class, sample and client")
             order = {"priority": body.get("priority", 0), "deadline": body.get("deadline")}
             return cls(scope, body["method"], body["parameters"], body["id"] or "", **order)
         except InvalidRequestError:
             raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InvalidRequestError(f"{text!r} is not a forget request: {error}") from error
+            raise InvalidRequestError(f"{quoted(text)} is not a forget request: {error}") from error
 
 
 def _as_priority(priority: object) -> int:
     if not isinstance(priority, int) or isinstance(priority, bool) or not -(2**63) <= priority < 2**63:
-        raise InvalidRequestError(f"priority {priority!r} was given; expected an integer of 64 bits")
+        raise InvalidRequestError(f"priority {quoted(priority)} was given; expected an integer of 64 bits")
     return priority
 
 
@@ -282,7 +283,7 @@ def _as_deadline(deadline: object) -> float | None:
     if deadline is None:
         return None
     if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not abs(deadline) < _LAST_DEADLINE:
-        raise InvalidRequestError(f"deadline {deadline!r} was given; expected seconds since the epoch, or None")
+        raise InvalidRequestError(f"deadline {quoted(deadline)} was given; expected seconds since the epoch, or None")
     return float(deadline)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar, get_args, get_type_
 from annotated_types import Ge, Gt, Interval
 
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.text import quoted
 
 FromZero = Annotated[int, Ge(0)]
 FromOne = Annotated[int, Ge(1)]
@@ -91,7 +92,7 @@ class Settings:
         problems: list[str] = []
         for name, bounds in bounds_of(type(self)).items():
             if not bounds.allow(value := getattr(self, name)):
-                problems.append(f"{self._prefix}{name} = {value!r}; expected {bounds}")
+                problems.append(f"{self._prefix}{name} = {quoted(value)}; expected {bounds}")
         for name, group in groups_of(type(self)).items():
             if not isinstance(value := getattr(self, name), group):
                 problems.append(f"{self._prefix}{name} = {value!r}; expected {group.__name__}(...)")

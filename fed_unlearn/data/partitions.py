@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.seeding import derive_seed, seeded_generator
+from fed_unlearn.text import quoted
 
 # Vertical partitioners divide columns, not samples. IdToSizeFnc takes a function; linear, square and exponential are
 # instances of it.
@@ -83,7 +84,9 @@ def partition_indices(
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ZeroDivisionError) as error:
         raise InvalidParameterError(_explanation(name, keywords, count, len(labels), error)) from error
     if found != count:
-        raise InvalidParameterError(f"partition {name!r} makes {found} clients of this data; {count} were asked for")
+        raise InvalidParameterError(
+            f"partition {quoted(name)} makes {found} clients of this data; {count} were asked for"
+        )
     return tuple(torch.from_numpy(np.sort(part.astype(np.int64))) for part in indices)
 
 
@@ -101,7 +104,7 @@ def _partitioners() -> dict[str, Callable[..., Any]]:
 def _partitioner_class(name: str) -> Callable[..., Any]:
     known = _partitioners()
     if name not in known:
-        raise InvalidParameterError(f"partition {name!r} is unknown; expected one of {', '.join(sorted(known))}")
+        raise InvalidParameterError(f"partition {quoted(name)} is unknown; expected one of {', '.join(sorted(known))}")
     return known[name]
 
 
@@ -119,7 +122,7 @@ def _keywords(
     for key in given:
         if key not in allowed:
             raise InvalidParameterError(
-                f"partition {name!r} has no parameter {key!r}; it takes {', '.join(allowed) or 'none'}"
+                f"partition {quoted(name)} has no parameter {quoted(key)}; it takes {', '.join(allowed) or 'none'}"
             )
     defaults: dict[str, object] = {
         "num_partitions": count,
@@ -142,7 +145,7 @@ def _keywords(
 
 def _explanation(name: str, keywords: Mapping[str, object], count: int, size: int, error: Exception) -> str:
     hidden = ("num_partitions", "seed", "partition_by", "partition_sizes", "distribution_array")
-    given = ", ".join(f"{key}={value!r}" for key, value in keywords.items() if key not in hidden)
+    given = ", ".join(f"{key}={quoted(value)}" for key, value in keywords.items() if key not in hidden)
     reason = " ".join(str(error).split()) or type(error).__name__
     advice = ""
     if name == "dirichlet" and "attempts" in reason:
@@ -150,7 +153,7 @@ def _explanation(name: str, keywords: Mapping[str, object], count: int, size: in
         advice = (
             f": every client must get at least {least} samples; give a smaller min_partition_size or a larger alpha"
         )
-    return f"partition {name!r} ({given}) cannot divide {size} samples among {count} clients{advice} ({reason})"
+    return f"partition {quoted(name)} ({given}) cannot divide {size} samples among {count} clients{advice} ({reason})"
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from fed_unlearn.models.networks import AllCNN, SmallCNN
 from fed_unlearn.models.weights import checkpoint_shapes
 from fed_unlearn.registry import imported_callable
 from fed_unlearn.seeding import derive_seed, isolated_random
+from fed_unlearn.text import quoted
 
 ACCEPTED_NAMES = "'small-cnn', 'all-cnn', 'torchvision:NAME' or 'package.module:callable'"
 BUILT_IN: dict[str, type[SmallCNN] | type[AllCNN]] = {"small-cnn": SmallCNN, "all-cnn": AllCNN}
@@ -66,7 +67,7 @@ def build_model(
         except (TypeError, ValueError) as error:
             if isinstance(error, InvalidModelError | InvalidParameterError):
                 raise
-            given = ", ".join(f"{key}={value!r}" for key, value in keywords.items()) or "no parameters"
+            given = ", ".join(f"{key}={quoted(value)}" for key, value in keywords.items()) or "no parameters"
             raise InvalidParameterError(f"{name}: cannot be built with {given} ({error})") from error
         _check_outputs(name, model, class_count, image_shape)
     return model
@@ -132,7 +133,7 @@ def _builder(name: str) -> Callable[..., nn.Module]:
         return BUILT_IN[name]
     place, separator, attribute = name.partition(":")
     if not separator or not place or not attribute:
-        raise InvalidModelError(f"model {name!r} is unknown; expected {ACCEPTED_NAMES}")
+        raise InvalidModelError(f"model {quoted(name)} is unknown; expected {ACCEPTED_NAMES}")
     if place == "torchvision":
         from functools import partial
 
@@ -142,14 +143,14 @@ def _builder(name: str) -> Callable[..., nn.Module]:
     try:
         return imported_callable(name)
     except InvalidParameterError as error:
-        raise InvalidModelError(f"model {name!r}: {error}") from error
+        raise InvalidModelError(f"model {quoted(name)}: {error}") from error
 
 
 def _check_parameters(name: str, builder: Callable[..., nn.Module], keywords: Mapping[str, object]) -> None:
     allowed = [key for key in inspect.signature(builder).parameters if key not in ("class_count", "image_shape")]
     unknown = sorted(set(keywords) - set(allowed))
     if unknown:
-        raise InvalidParameterError(f"{name}: parameter {unknown[0]!r} is unknown; expected {', '.join(allowed)}")
+        raise InvalidParameterError(f"{name}: parameter {quoted(unknown[0])} is unknown; expected {', '.join(allowed)}")
 
 
 def _check_outputs(name: str, model: object, class_count: int, image_shape: tuple[int, int, int]) -> None:
@@ -160,9 +161,11 @@ def _check_outputs(name: str, model: object, class_count: int, image_shape: tupl
             logits = model(torch.zeros(1, *image_shape))
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
-            raise InvalidModelError(f"model {name!r} cannot read images of shape {image_shape} ({reason})") from error
+            raise InvalidModelError(
+                f"model {quoted(name)} cannot read images of shape {image_shape} ({reason})"
+            ) from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (1, class_count):
         found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise InvalidModelError(
-            f"model {name!r} gave {found} for one image; expected logits of shape (1, {class_count})"
+            f"model {quoted(name)} gave {found} for one image; expected logits of shape (1, {class_count})"
         )

@@ -14,6 +14,7 @@ from fed_unlearn.simulations.bench.settings import (
     MethodBenchSettings,
 )
 from fed_unlearn.simulations.scenario.overrides import parse_value
+from fed_unlearn.text import quoted
 from fed_unlearn.training import TrainingSettings
 
 
@@ -131,7 +132,7 @@ def chosen_methods(settings: MethodBenchSettings) -> dict[str, Method]:
             )
         if name not in parameters:
             raise InvalidParameterError(
-                f"--set {override}: {name!r} is none of the methods compared; they are {', '.join(names)}"
+                f"--set {override}: {quoted(name)} is none of the methods compared; they are {', '.join(names)}"
             )
         parameters[name][parameter.replace("-", "_")] = parse_value(text.strip())
     return {name: create(name, **values) for name, values in parameters.items()}
@@ -154,18 +155,18 @@ def check_forget(settings: MethodBenchSettings, source: ImageSource) -> None:
         if label not in held:
             allowed = f"0..{source.class_count - 1}" if len(held) == source.class_count else str(sorted(held))
             raise InvalidDataError(
-                f"--forget-class {label}: is not a class of {settings.dataset!r}; expected one of {allowed}"
+                f"--forget-class {label}: is not a class of {quoted(settings.dataset)}; expected one of {allowed}"
             )
     if held <= set(settings.forget_classes):
         raise InvalidDataError(
-            f"--forget-class: all {len(held)} classes of {settings.dataset!r} were given, which leaves nothing to keep;"
-            " expected fewer"
+            f"--forget-class: all {len(held)} classes of {quoted(settings.dataset)} were given, which leaves nothing to"
+            " keep; expected fewer"
         )
     count = settings.forget_samples
     if count is not None and not 0 < count < len(source.train):
         raise InvalidDataError(
-            f"--forget-samples {count}: {settings.dataset!r} has {len(source.train)} training samples; expected at"
-            " least 1 and fewer than those"
+            f"--forget-samples {count}: {quoted(settings.dataset)} has {len(source.train)} training samples; expected"
+            " at least 1 and fewer than those"
         )
 
 

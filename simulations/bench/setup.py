@@ -26,6 +26,7 @@ from fed_unlearn.simulations.bench.checks import (
     training_settings,
 )
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
+from fed_unlearn.text import quoted
 from fed_unlearn.training import TrainingSettings
 
 
@@ -171,7 +172,7 @@ def _without_unseen(settings: MethodBenchSettings, test: ImageSet, is_read: bool
     count = tenth if settings.unseen is None else settings.unseen
     if not 0 <= count < len(test):
         raise InvalidDataError(
-            f"--unseen {count}: {settings.dataset!r} has {len(test)} test samples; expected fewer than those"
+            f"--unseen {count}: {quoted(settings.dataset)} has {len(test)} test samples; expected fewer than those"
         )
     if is_read and count < len(classes):
         raise InvalidDataError(

@@ -27,17 +27,21 @@ def main() -> NoReturn:
     takes_interrupts = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if takes_interrupts:
         signal.signal(signal.SIGINT, _leave)
+    import fed_unlearn.simulations.cli.answers
     import fed_unlearn.simulations.cli.commands  # noqa: F401
 
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
-    if takes_interrupts:
-        sys.unraisablehook = _raised_where_nothing_catches
-        signal.signal(signal.SIGINT, _interrupt)
-    code = _flushed(run_command(sys.argv[1:]))
-    if takes_interrupts:
-        signal.signal(signal.SIGINT, _leave)
+    try:
+        if takes_interrupts:
+            sys.unraisablehook = _raised_where_nothing_catches
+            signal.signal(signal.SIGINT, _interrupt)
+        code = _flushed(run_command(sys.argv[1:]))
+        if takes_interrupts:
+            signal.signal(signal.SIGINT, _leave)
+    except KeyboardInterrupt:  # while an error was being answered
+        code = INTERRUPTED
     sys.exit(code)
 
 
@@ -56,8 +60,6 @@ def run_command(arguments: list[str]) -> int:
         for files and folders that cannot be used, 70 for an error of the program's own, 130 if the run was
         interrupted, 141 if standard output was closed.
     """
-    from fed_unlearn.simulations.cli.answers import answer_to
-
     try:
         from fed_unlearn.simulations.cli.commands import app
 
@@ -66,6 +68,8 @@ def run_command(arguments: list[str]) -> int:
     except BaseException as error:  # nothing may end in a traceback
         if _interrupts:
             return INTERRUPTED
+        from fed_unlearn.simulations.cli.answers import answer_to
+
         return answer_to(error, arguments)
 
 

@@ -13,6 +13,7 @@ from typer import Option
 
 from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope, Scope
+from fed_unlearn.text import quoted
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as scenario files have it; "+" joins ids in the ledger
 
@@ -60,8 +61,8 @@ class RequestOrder:
         """
         if self.id is not None and not _ID.fullmatch(self.id):
             raise InvalidRequestError(
-                f"--id {self.id!r}: expected at most 64 letters, digits, dots, hyphens and underscores, a letter or"
-                " digit first"
+                f"--id {quoted(self.id)}: expected at most 64 letters, digits, dots, hyphens and underscores, a letter"
+                " or digit first"
             )
         scope = self._scope()
         parameters = self._parameters(scope)
@@ -100,9 +101,11 @@ class RequestOrder:
             name, separator, value = text.partition("=")
             name = name.strip().replace("-", "_")
             if not separator or not name:
-                raise InvalidRequestError(f"--parameter {text!r}: expected NAME=VALUE, such as learning-rate=0.01")
+                raise InvalidRequestError(
+                    f"--parameter {quoted(text)}: expected NAME=VALUE, such as learning-rate=0.01"
+                )
             if self.method is None:
-                raise InvalidRequestError(f"--parameter {text!r} is of no method; name one with --method")
+                raise InvalidRequestError(f"--parameter {quoted(text)} is of no method; name one with --method")
             if name in parameters:
                 raise InvalidRequestError(f"--parameter {name} is given twice; expected it once")
             parameters[name] = _scalar(text, value.strip())
@@ -121,7 +124,7 @@ def _scalar(text: str, value: str) -> ParameterValue:
 
     parsed = parse_value(value)
     if not isinstance(parsed, bool | int | float | str):
-        raise InvalidRequestError(f"--parameter {text!r}: expected a number, a string, true or false")
+        raise InvalidRequestError(f"--parameter {quoted(text)}: expected a number, a string, true or false")
     return parsed
 
 
@@ -139,7 +142,7 @@ def check_method(name: str, parameters: Mapping[str, ParameterValue], scope: Sco
         scopes = methods.create(name, **parameters).scopes
         if scope.kind not in scopes:
             raise InvalidParameterError(
-                f"{name!r} does not serve {scope.kind} requests; it serves {' and '.join(scopes)} requests"
+                f"{quoted(name)} does not serve {scope.kind} requests; it serves {' and '.join(scopes)} requests"
             )
         return
     # Methods that the server runs stand beside Flower, which takes seconds to import.
@@ -161,6 +164,6 @@ def parse_deadline(text: str) -> float:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):
         raise InvalidRequestError(
-            f"--deadline {text!r}: expected a date in ISO 8601, such as"
+            f"--deadline {quoted(text)}: expected a date in ISO 8601, such as"
             f" {time.strftime('%Y-%m-%d')} or {time.strftime('%Y-%m-%dT18:00:00+00:00')}"
         ) from None

@@ -19,6 +19,7 @@ from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
 from fed_unlearn.strategies import Holds, UnlearningPlan
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, check_supported, why_class_refused
 from fed_unlearn.strategies.plan import needs_history
+from fed_unlearn.text import quoted
 
 
 def new_inner_strategy(scenario: Scenario) -> Strategy:
@@ -50,7 +51,8 @@ def _strategy_class(scenario: Scenario, place: str, name: str) -> type[Strategy]
     """The class of a strategy, if it can be used with the clients of scenarios."""
     if name not in PAPERS:
         raise InvalidParameterError(
-            f"{scenario.source_file}: {place}: {name!r} was given; expected a strategy of Flower: {', '.join(PAPERS)}"
+            f"{scenario.source_file}: {place}: {quoted(name)} was given; expected a strategy of Flower:"
+            f" {', '.join(PAPERS)}"
         )
     cls: type[Strategy] = getattr(flower_strategies, name)
     reason = why_class_refused(cls)
@@ -66,7 +68,7 @@ def _new_strategy(
 ) -> Strategy:
     expected = inspect.signature(cls).parameters
     raise_any(
-        problem_at(scenario, ("training", "parameters", name), f"{value!r} was given; expected a number")
+        problem_at(scenario, ("training", "parameters", name), f"{quoted(value)} was given; expected a number")
         for name, value in parameters.items()
         if name in expected and expected[name].annotation in (int, float) and not _is_number(value)
     )

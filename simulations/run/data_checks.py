@@ -20,6 +20,7 @@ from fed_unlearn.simulations.scenario.checks import forget_steps
 from fed_unlearn.simulations.scenario.errors import errors_at, problem_at, raise_any, scenario_error
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import data_of_client, new_model, source_of
+from fed_unlearn.text import quoted
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _problems_with_classes(scenario: Scenario, class_count: int, experiences: Ex
             arrived = experiences.arrived_classes(scenario.arrived_at(int(place[1])))
         for class_id in step.class_ids:
             if class_id not in arrived:
-                problem = f"{class_id} is not a class of {_short_name(scenario)!r} (0..{class_count - 1})"
+                problem = f"{class_id} is not a class of {quoted(_short_name(scenario))} (0..{class_count - 1})"
                 if class_id < class_count:
                     problem = f"{class_id} has not arrived by then; classes so far are {', '.join(map(str, arrived))}"
                 yield problem_at(scenario, (*place, "classes" if step.class_ is None else "class"), problem)
@@ -136,7 +137,7 @@ def check_class_split(scenario: Scenario, class_count: int) -> None:
     if stream is None or stream.benchmark != "class-incremental":
         return
     if stream.number > class_count:
-        problem = f"{stream.number} was given; {_short_name(scenario)!r} has {class_count} classes, one each"
+        problem = f"{stream.number} was given; {quoted(_short_name(scenario))} has {class_count} classes, one each"
         raise scenario_error(scenario, ("stream", "experiences"), problem)
     try:
         class_split(class_count, stream.number, scenario.seed, stream.class_order)

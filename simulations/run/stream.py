@@ -24,6 +24,7 @@ from fed_unlearn.simulations.scenario.benchmark_checks import check_served_as_he
 from fed_unlearn.simulations.scenario.errors import errors_at, scenario_error
 from fed_unlearn.simulations.scenario.sections import Scenario, StreamSection
 from fed_unlearn.simulations.task import training_positions_of
+from fed_unlearn.text import quoted
 
 FILE_NAME = "stream.json"
 """The file in the run folder that identifies the experiences of the stream."""
@@ -128,7 +129,7 @@ def _called(stream: StreamSection, train: Any, test: Any, seed: int) -> Any:
     except FedUnlearnError:
         raise
     except Exception as error:  # the user's code may raise anything
-        given = ", ".join(f"{key}={value!r}" for key, value in keywords.items()) or "no parameters"
+        given = ", ".join(f"{key}={quoted(value)}" for key, value in keywords.items()) or "no parameters"
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InvalidParameterError(f"{stream.benchmark} made no benchmark with {given} ({reason})") from error
 
@@ -164,7 +165,7 @@ def experiences_of(scenario: Scenario, source: ImageSource, benchmark: Any | Non
             unknown = next((sample_id for sample_id in part if sample_id not in label_of), None)
             if unknown is not None:
                 raise InvalidDataError(
-                    f"experience {number} has a sample {unknown!r}, which is not a training sample of any client;"
+                    f"experience {number} has a sample {quoted(unknown)}, which is not a training sample of any client;"
                     " expected samples of the given training set, under their own ids"
                 )
         check_served_as_held(benchmark, "train", source.train)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from itertools import count
@@ -11,11 +10,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from fed_unlearn.errors import problems_of
+from fed_unlearn.errors import InvalidParameterError, problems_of
 from fed_unlearn.simulations.scenario.checks import forget_steps, problems_in
 from fed_unlearn.simulations.scenario.errors import ScenarioError, raise_any, worded_problems
-from fed_unlearn.simulations.scenario.overrides import Table, apply_override
+from fed_unlearn.simulations.scenario.overrides import apply_override
+from fed_unlearn.simulations.scenario.reading import Table, read_table
 from fed_unlearn.simulations.scenario.sections import ForgetStep, Scenario, TimelineEntry
+from fed_unlearn.text import printable, quoted
 
 __all__ = [
     "Scenario",
@@ -56,14 +57,14 @@ def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
     """
     path, base = _find(name_or_path)
     table = _read(path)
-    _make_paths_absolute(table, base)
+    raise_any(_problems_with_paths(path, table, base))
     raise_any(_problems_in_overrides(path, table, overrides))
-    _make_paths_absolute(table, Path.cwd())
+    raise_any(_problems_with_paths(path, table, Path.cwd()))
     try:
         scenario = Scenario.model_validate(table)
     except ValidationError as error:
-        raise ScenarioError(*(f"{path.name}: {problem}" for problem in worded_problems(error))) from None
-    scenario._source_file = path.name
+        raise ScenarioError(*(f"{printable(path.name)}: {problem}" for problem in worded_problems(error))) from None
+    scenario._source_file = printable(path.name)
     raise_any(problems_in(scenario))
     return _with_ids(scenario)
 
@@ -90,49 +91,65 @@ def _problems_in_overrides(path: Path, table: Table, overrides: Sequence[str]) -
         try:
             apply_override(table, override)
         except ValueError as error:
-            yield f"{path.name}: --set {override!r}: {error}"
+            yield f"{printable(path.name)}: --set {quoted(override)}: {error}"
 
 
 def _find(name_or_path: str) -> tuple[Path, Path]:
     known = built_in_scenarios()
     if name_or_path in known:
         return known[name_or_path], Path.cwd()
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return path, path.resolve().parent
     expected = f"expected the path of a TOML file or one of the built-in {', '.join(known)}"
-    if path.is_dir():
-        raise ScenarioError(f"scenario {name_or_path!r} is a folder; {expected}")
+    try:
+        path = Path(name_or_path).expanduser()
+        if path.is_file():
+            return path, path.resolve().parent
+        is_folder = path.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ScenarioError(f"scenario {quoted(name_or_path)} is no path ({_reason(error)}); {expected}") from None
+    if is_folder:
+        raise ScenarioError(f"scenario {quoted(name_or_path)} is a folder; {expected}")
     close = difflib.get_close_matches(name_or_path, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ScenarioError(f"scenario {name_or_path!r} is unknown; {hint}{expected}")
+    raise ScenarioError(f"scenario {quoted(name_or_path)} is unknown; {hint}{expected}")
 
 
 def _read(path: Path) -> Table:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ScenarioError(f"{path.name}: not a readable TOML file: {error}") from None
+        return read_table(path)
+    except InvalidParameterError as error:
+        raise ScenarioError(f"{printable(path.name)}: {error}") from None
 
 
-def _make_paths_absolute(table: Table, base: Path) -> None:
-    data, model = table.get("data"), table.get("model")
-    if isinstance(data, dict):
-        _make_absolute(data, "root", base)
-        dataset = data.get("dataset")
-        if isinstance(dataset, str):
-            kind, _, place = dataset.partition(":")
-            is_path = kind == "folder" or place.startswith((".", "/", "~")) or (base / place).exists()
-            if kind in ("folder", "hf") and place and is_path:
-                data["dataset"] = f"{kind}:{(base / Path(place).expanduser()).resolve()}"
-    if isinstance(model, dict):
-        _make_absolute(model, "checkpoint", base)
+def _problems_with_paths(path: Path, table: Table, base: Path) -> Iterator[str]:
+    """Make the paths of a table absolute, in place; what cannot be a path is a problem."""
+    for name, key in (("data", "root"), ("data", "dataset"), ("model", "checkpoint")):
+        section = table.get(name)
+        value = section.get(key) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or not isinstance(value, str) or not value:
+            continue
+        try:
+            section[key] = _absolute_source(value, base) if key == "dataset" else _absolute(value, base)
+        except (OSError, ValueError, RuntimeError) as error:
+            yield f"{printable(path.name)}: {name}.{key}: {quoted(value)} is no path ({_reason(error)})"
 
 
-def _make_absolute(section: Table, key: str, base: Path) -> None:
-    value = section.get(key)
-    if isinstance(value, str) and value:
-        section[key] = str((base / Path(value).expanduser()).resolve())
+def _absolute_source(dataset: str, base: Path) -> str:
+    kind, _, place = dataset.partition(":")
+    if kind not in ("folder", "hf") or not place:
+        return dataset
+    is_path = kind == "folder" or place.startswith((".", "/", "~")) or (base / place).exists()
+    return f"{kind}:{_absolute(place, base)}" if is_path else dataset
+
+
+def _absolute(place: str, base: Path) -> str:
+    path = (base / Path(place).expanduser()).resolve()
+    path.exists()  # raises if the name is too long
+    return str(path)
+
+
+def _reason(error: Exception) -> str:
+    """Why a text is no path: too long, a null byte, the home of nobody."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else printable(str(error))
 
 
 def _with_ids(scenario: Scenario) -> Scenario:

@@ -11,6 +11,7 @@ from fed_unlearn.requests import SCOPES, ScopeKind
 from fed_unlearn.simulations.scenario.errors import Place, problem_at
 from fed_unlearn.simulations.scenario.section_types import kebab
 from fed_unlearn.simulations.scenario.sections import ForgetStep, OpenSection, Scenario, TimelineEntry, TrainStep
+from fed_unlearn.text import quoted
 
 _FORGET_KEYS = "class, classes, or client, alone or with samples or sample-ids"
 _LEAST_CLIENTS = 2
@@ -69,7 +70,7 @@ def _problems_in_stream(scenario: Scenario) -> Iterator[str]:
         hint = f"did you mean {close[0]}? " if close else ""
         yield problem_at(scenario, ("stream", key), f"is not a known key; {hint}allowed are {', '.join(own)}")
     if stream.class_order is not None and stream.benchmark != "class-incremental":
-        problem = f"was given with benchmark {stream.benchmark!r}; expected none, or 'class-incremental'"
+        problem = f"was given with benchmark {quoted(stream.benchmark)}; expected none, or 'class-incremental'"
         yield problem_at(scenario, ("stream", "class-order"), problem)
 
 
@@ -116,7 +117,7 @@ def _problems_with_ids(scenario: Scenario) -> Iterator[str]:
         if step.id is None:
             continue
         if step.id in places:
-            problem = f"{step.id!r} is the id of {_entry_of(places[step.id])} too; ids must differ"
+            problem = f"{quoted(step.id)} is the id of {_entry_of(places[step.id])} too; ids must differ"
             yield problem_at(scenario, (*place, "id"), problem)
         places[step.id] = place
 
@@ -204,7 +205,7 @@ def _check_serves(scope: ScopeKind, name: str, parameters: Mapping[str, object])
         _create(name, parameters)
         return
     fitting = [other for other in _known_methods() if scope in _scopes_served(other)]
-    problem = f"{name!r} does not serve {scope} requests; {' or '.join(fitting) or 'no method'} does"
+    problem = f"{quoted(name)} does not serve {scope} requests; {' or '.join(fitting) or 'no method'} does"
     raise InvalidParameterError(problem)
 
 
@@ -223,7 +224,9 @@ def _scopes_served(name: str) -> set[ScopeKind]:
     from fed_unlearn.strategies import server_methods
 
     if name not in server_methods.SERVER_METHODS:
-        raise InvalidParameterError(f"method {name!r} is unknown; known are {', '.join(_known_methods(controls=True))}")
+        raise InvalidParameterError(
+            f"method {quoted(name)} is unknown; known are {', '.join(_known_methods(controls=True))}"
+        )
     return set(server_methods.method_class(name).scopes)
 
 

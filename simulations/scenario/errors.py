@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.scenario.timeline_sections import ONE, SEVERAL
+from fed_unlearn.text import printable, quoted
 
 Place = tuple[str | int, ...]
 
@@ -66,7 +67,8 @@ def errors_at(scenario: Scenario, *place: str | int) -> Iterator[None]:
 
 def written_place(place: Place) -> str:
     """``timeline[2].forget.class`` for ``("timeline", 2, "forget", "class")``."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    written = "".join(f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in place)
+    return printable(written.lstrip("."))
 
 
 def worded_problems(error: ValidationError) -> list[str]:
@@ -90,15 +92,17 @@ def _worded(problem: ErrorDetails, place: Place) -> str:
             hint = f"did you mean {close[0]}? " if close else ""
             return f"is not a known key; {hint}allowed are {', '.join(allowed)}"
         case "model_type":
-            return f"{problem['input']!r} was given; expected a table"
+            return f"{quoted(problem['input'])} was given; expected a table"
         case "too_short":
             return "is empty; expected at least one entry"
         case "string_pattern_mismatch":
-            return f"{problem['input']!r} was given; expected letters, digits, dots, dashes and underscores, 1 to 64"
+            return (
+                f"{quoted(problem['input'])} was given; expected letters, digits, dots, dashes and underscores, 1 to 64"
+            )
     message = problem["msg"].removeprefix("Input should be ").removeprefix("a valid ")
     if message.startswith(("greater", "less")):
         message = f"a number {message}"
-    return f"{problem['input']!r} was given; expected {message}"
+    return f"{quoted(problem['input'])} was given; expected {message}"
 
 
 def _allowed_keys(place: Place) -> list[str]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-import tomllib
 
-Table = dict[str, object]
+from fed_unlearn.simulations.scenario.reading import MAX_DEPTH, Table, parse_value
+from fed_unlearn.text import printable, quoted
+
+_DIGITS = 9
+"""Greatest number of digits of a list's index."""
 
 
 def apply_override(table: Table, override: str) -> None:
@@ -29,19 +32,12 @@ def apply_override(table: Table, override: str) -> None:
     parts = re.sub(r"\[(\d+)\]", r".\1", key.strip()).split(".")
     if not separator or not all(parts):
         raise ValueError("expected KEY=VALUE, such as clients.count=5")
+    if len(parts) > MAX_DEPTH:
+        raise ValueError(f"the key has {len(parts)} parts; expected at most {MAX_DEPTH}")
     target: object = table
     for position, part in enumerate(parts[:-1]):
         target = _step_into(target, part, ".".join(parts[:position]))
     _put(target, parts[-1], parse_value(text.strip()), ".".join(parts[:-1]))
-
-
-def parse_value(text: str) -> object:
-    """Value of a TOML expression; the text itself where it is none."""
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    return parsed["value"] if parsed.keys() == {"value"} else text
 
 
 def _step_into(target: object, part: str, place: str) -> object:
@@ -52,7 +48,7 @@ def _step_into(target: object, part: str, place: str) -> object:
         if index == len(target):
             target.append({})
         return target[index]
-    raise ValueError(f"{place} is {target!r}, which has no keys below it")
+    raise ValueError(f"{printable(place)} is {quoted(target)}, which has no keys below it")
 
 
 def _put(target: object, part: str, value: object, place: str) -> None:
@@ -62,10 +58,10 @@ def _put(target: object, part: str, value: object, place: str) -> None:
         index = _list_index(target, part, place)
         target[index : index + 1] = [value]
     else:
-        raise ValueError(f"{place} is {target!r}, which has no keys below it")
+        raise ValueError(f"{printable(place)} is {quoted(target)}, which has no keys below it")
 
 
 def _list_index(target: list[object], part: str, place: str) -> int:
-    if not part.isdecimal() or int(part) > len(target):
-        raise ValueError(f"{part!r} is no entry of {place}; expected a number from 0 to {len(target)}")
+    if not part.isdecimal() or len(part) > _DIGITS or int(part) > len(target):
+        raise ValueError(f"{quoted(part)} is no entry of {printable(place)}; expected a number from 0 to {len(target)}")
     return int(part)

@@ -31,7 +31,7 @@ PAPERS: Final = {
 
 
 def _strategy_name(value: object) -> object:
-    if value in PAPERS:
+    if isinstance(value, str) and value in PAPERS:
         return value
     raise PydanticCustomError("strategy", "Input should be a strategy of Flower: " + ", ".join(PAPERS))
 

@@ -10,6 +10,7 @@ from fed_unlearn.data.clients import ImageSource
 from fed_unlearn.data.sources.base import SOURCES
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.registry import imported_callable
+from fed_unlearn.text import quoted
 
 
 def load_source(
@@ -60,7 +61,7 @@ def load_source(
     if name in known and bool(place) == bool(known[name].place_is):
         return SOURCES.create(name, place=place, **options).load()
     if name in SOURCES.unavailable():
-        raise InvalidDataError(f"data set {dataset!r}: {SOURCES.unavailable()[name]}")
+        raise InvalidDataError(f"data set {quoted(dataset)}: {SOURCES.unavailable()[name]}")
     problem = ""
     if place and name not in known:
         try:
@@ -70,7 +71,9 @@ def load_source(
         else:
             return _loaded_by(found, dataset, options)
     forms = ", ".join(repr(source.form()) for source in known.values())
-    raise InvalidDataError(f"data set {dataset!r} is unknown{problem}; expected {forms} or 'package.module:callable'")
+    raise InvalidDataError(
+        f"data set {quoted(dataset)} is unknown{problem}; expected {forms} or 'package.module:callable'"
+    )
 
 
 def _loaded_by(found: Callable[..., object], dataset: str, options: Mapping[str, object]) -> ImageSource:
@@ -78,7 +81,9 @@ def _loaded_by(found: Callable[..., object], dataset: str, options: Mapping[str,
         inspect.signature(found).bind(**options)
     except (TypeError, ValueError) as error:
         keywords = ", ".join(options)
-        raise InvalidDataError(f"data set {dataset!r}: {error}; expected a callable that takes {keywords}") from error
+        raise InvalidDataError(
+            f"data set {quoted(dataset)}: {error}; expected a callable that takes {keywords}"
+        ) from error
     source = found(**options)
     if not isinstance(source, ImageSource):
         raise InvalidDataError(f"data set {dataset!r}: a {type(source).__name__} was given; expected an ImageSource")
