@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from fed_unlearn.audits.validation import ServerValidation
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.settings import Fraction, FromOne, FromZero, Settings
 
@@ -121,6 +122,8 @@ class Gate(Settings, prefix="gate: "):
         Attempts of one request, each with a stronger setting of its method, at least 1.
     max_training_drop : float
         How far validation accuracy may fall in a training experience before its result is not served.
+    validation : ServerValidation or None
+        Samples of a federation's server, by which it judges retained accuracy. None: by clients' validation samples.
     """
 
     class_thresholds: Thresholds = field(
@@ -142,6 +145,7 @@ class Gate(Settings, prefix="gate: "):
     max_repair_rounds: FromZero = 3
     max_attempts: FromOne = 2
     max_training_drop: Fraction = 0.2
+    validation: ServerValidation | None = None
 
     def thresholds(self, scope: ScopeKind, goal: str | None = None) -> Thresholds:
         """The thresholds of a scope, and of a sample request's goal."""

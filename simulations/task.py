@@ -13,7 +13,7 @@ import torch
 from flwr.app import ConfigRecord, Context
 from torch import Tensor, nn
 
-from fed_unlearn.data.clients import client_data, training_positions
+from fed_unlearn.data.clients import client_data, set_aside, training_positions
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.errors import InvalidDataError
@@ -163,9 +163,25 @@ def _division(scenario: Scenario) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=2)
 def source_of(data: DataSection) -> ImageSource:
-    """The images of a scenario, loaded once in a process.
+    """The images of a scenario that clients divide, loaded once in a process.
+
+    Raises
+    ------
+    InvalidDataError
+        If they cannot be read.
+    """
+    return _divided(data)[0]
+
+
+def server_samples_of(data: DataSection) -> ImageSet:
+    """The training images that the server keeps for its own validation; none unless ``server-fraction`` is set."""
+    return _divided(data)[1]
+
+
+@lru_cache(maxsize=2)
+def _divided(data: DataSection) -> tuple[ImageSource, ImageSet]:
+    """What clients divide, and what the server keeps.
 
     Raises
     ------
@@ -183,7 +199,7 @@ def source_of(data: DataSection) -> ImageSource:
         raise InvalidDataError(
             f"{data.dataset}: {len(source.train)} training and {len(source.test)} test images; both need some"
         )
-    return source
+    return set_aside(source, data.server_fraction)
 
 
 class ScenarioTask(Task):

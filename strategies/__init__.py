@@ -1,5 +1,6 @@
 """What runs in a Flower ServerApp: strategies that make a federation forget."""
 
+from fed_unlearn.audits.validation import ServerValidation
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.strategies.context import Event, Observer
 from fed_unlearn.strategies.continual import ContinualUnlearning
@@ -20,6 +21,7 @@ __all__ = [
     "Repair",
     "RequestOutcome",
     "Retry",
+    "ServerValidation",
     "Thresholds",
     "Train",
     "UnlearningPlan",

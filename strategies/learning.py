@@ -137,8 +137,8 @@ class Learning:
     def _refusal_by(self, experience: TrainingExperience, audit: Audit, left_out: Collection[int]) -> str | None:
         served = self.context.served.audit
         both = set(audit.replies) & set(served.replies) if served is not None else None
-        counts = audit.counts("validation", both)
-        before = served.counts("validation", both) if served is not None else None
+        counts = audit.validation(both)
+        before = served.validation(both, by_server=audit.server is not None) if served is not None else None
         decision = self.context.gate.decide_training(
             finite=all_finite(experience.training.arrays or {}),
             retain_accuracy=counts.accuracy(without=left_out) if counts is not None else None,

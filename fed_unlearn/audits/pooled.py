@@ -14,6 +14,9 @@ from fed_unlearn.errors import ProtocolError
 from fed_unlearn.gate import Evidence
 from fed_unlearn.requests import ClassScope, ForgetRequest, ScopeKind
 
+_SERVER = ""
+"""Key of the server's own counts in JSON; no client has an empty id."""
+
 
 @dataclass(frozen=True)
 class Audit:
@@ -25,11 +28,14 @@ class Audit:
         By client. A client that leaves has no parts: it counts for its own request alone.
     failed, silent : dict of str to str
         By client, why there are no counts of it: it answered wrongly, or it did not answer.
+    server : ClassCounts or None
+        Counts of the server's own validation samples, where the gate has some.
     """
 
     replies: Mapping[str, ClientCounts]
     failed: Mapping[str, str] = field(default_factory=dict)
     silent: Mapping[str, str] = field(default_factory=dict)
+    server: ClassCounts | None = None
 
     @cached_property
     def pooled(self) -> ClientCounts:
@@ -44,6 +50,21 @@ class Audit:
             if part in reply.parts and (clients is None or client in clients)
         ]
         return sum(counted[1:], start=counted[0]) if counted else None
+
+    def validation(
+        self, clients: Collection[str] | None = None, *, by_server: bool | None = None
+    ) -> ClassCounts | None:
+        """Counts of the validation samples that the gate judges by: the server's own where it has some, else clients'.
+
+        Parameters
+        ----------
+        clients : collection of str, optional
+            Only these clients'.
+        by_server : bool, optional
+            Whether the server's own are asked for; by default where the audit has some.
+        """
+        by_server = self.server is not None if by_server is None else by_server
+        return self.server if by_server else self.counts("validation", clients)
 
     @cached_property
     def absent_classes(self) -> frozenset[int]:
@@ -86,16 +107,20 @@ class Audit:
 
     def without_targets(self) -> Audit:
         """The audit without counts of requests, to compare later audits with."""
-        return Audit({client: replace(reply, targets={}) for client, reply in self.replies.items() if reply.parts})
+        replies = {client: replace(reply, targets={}) for client, reply in self.replies.items() if reply.parts}
+        return Audit(replies, server=self.server)
 
     def to_json(self) -> dict[str, object]:
         """As JSON; :meth:`from_json` reads it back."""
-        return {client: reply.to_json() for client, reply in self.replies.items()}
+        server = {} if self.server is None else {_SERVER: ClientCounts({"validation": self.server}).to_json()}
+        return {**{client: reply.to_json() for client, reply in self.replies.items()}, **server}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Audit:
         """Read what :meth:`to_json` wrote."""
-        return cls({client: ClientCounts.from_numbers(**reply) for client, reply in body.items()})
+        replies = {client: ClientCounts.from_numbers(**reply) for client, reply in body.items()}
+        server = replies.pop(_SERVER, None)
+        return cls(replies, server=server.parts["validation"] if server is not None else None)
 
 
 def figures_of(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -44,6 +45,35 @@ class ImageSource:
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of every image."""
         return self.train.image_shape
+
+
+def set_aside(source: ImageSource, fraction: float) -> tuple[ImageSource, ImageSet]:
+    """Take some training samples out of a data set before it is divided, for the server to keep.
+
+    Parameters
+    ----------
+    source : ImageSource
+        The data set.
+    fraction : float in [0, 1)
+        Share of the training samples. It is taken from each class in proportion, and is the same for every seed.
+
+    Returns
+    -------
+    tuple of ImageSource and ImageSet
+        The data set without these samples, and the samples. The data set itself where ``fraction`` is 0.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the fraction is out of range.
+    """
+    if not 0 <= fraction < 1:
+        raise InvalidParameterError(f"fraction: {fraction} was given; expected a number from 0 to below 1")
+    kept, taken = _split(source.train.labels, fraction, (0, "server"))
+    if not len(taken):
+        return source, source.train.subset(taken)
+    rest = hashlib.sha256(f"{source.fingerprint} without {fraction}".encode()).hexdigest()
+    return replace(source, train=source.train.subset(kept), fingerprint=rest), source.train.subset(taken)
 
 
 CACHED_PARTITIONS = 8

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 from flwr.serverapp import strategy as flower_strategies
 from flwr.serverapp.strategy import Strategy
 
+from fed_unlearn.audits.validation import ServerValidation
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate
 from fed_unlearn.plan import MEBIBYTE, History, Repair
 from fed_unlearn.requests import SCOPES, ParameterValue
-from fed_unlearn.simulations.scenario.errors import problem_at, raise_any, scenario_error
+from fed_unlearn.simulations.scenario.errors import errors_at, problem_at, raise_any, scenario_error
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
+from fed_unlearn.simulations.task import new_model, server_samples_of, source_of
 from fed_unlearn.strategies import Holds, UnlearningPlan
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, check_supported, why_class_refused
 from fed_unlearn.strategies.plan import needs_history
@@ -125,7 +128,7 @@ def _needs_history(scenario: Scenario) -> bool:
 
 
 def new_gate(scenario: Scenario) -> Gate:
-    """The gate of a scenario."""
+    """The gate of a scenario; it judges by the server's own samples where the scenario gives it some."""
     section = scenario.gate
     return Gate(
         class_thresholds=section.class_.thresholds(),
@@ -135,4 +138,11 @@ def new_gate(scenario: Scenario) -> Gate:
         max_repair_rounds=scenario.unlearning.max_repair_rounds,
         max_attempts=scenario.unlearning.max_attempts,
         max_training_drop=section.max_training_drop,
+        validation=_server_validation(scenario) if scenario.data.server_fraction else None,
     )
+
+
+def _server_validation(scenario: Scenario) -> ServerValidation:
+    source = source_of(scenario.data)
+    with errors_at(scenario, "data", "server-fraction"):
+        return ServerValidation(server_samples_of(scenario.data), partial(new_model, scenario, source))

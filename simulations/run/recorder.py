@@ -193,6 +193,7 @@ def _request_result(outcome: RequestOutcome) -> RequestResult:
         messages=outcome.traffic.messages,
         bytes_sent=outcome.traffic.bytes_sent,
         bytes_received=outcome.traffic.bytes_received,
+        witnesses=outcome.witnesses,
     )
 
 

@@ -68,6 +68,8 @@ class RequestResult:
         Sample passes. A backward pass counts as two.
     messages, bytes_sent, bytes_received : int
         What the server exchanged with clients.
+    witnesses : int or None
+        Number of clients on whose figures of the forget set the verdict rests; None where it was never judged.
     """
 
     id: str
@@ -88,6 +90,7 @@ class RequestResult:
     messages: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+    witnesses: int | None = None
 
     @property
     def speedup(self) -> float | None:

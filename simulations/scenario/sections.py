@@ -63,7 +63,11 @@ class RunSection(Section):
 
 
 class DataSection(Section):
-    """``[data]``: the images and how they are split into train, validation and test parts."""
+    """``[data]``: the images and how they are split into train, validation and test parts.
+
+    ``server_fraction`` is the share of the training images that the server keeps, and by which the gate then judges
+    retained accuracy; 0 where it judges by clients' validation samples.
+    """
 
     dataset: str
     root: str | None = None
@@ -71,6 +75,7 @@ class DataSection(Section):
     image_size: Annotated[tuple[Positive, Positive] | None, BeforeValidator(as_tuple)] = None
     validation_fraction: Part = 0.15
     test_fraction: Part = 0.2
+    server_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class ClientsSection(OpenSection):

@@ -44,7 +44,9 @@ class Auditor:
         return self.audit(arrays, [entry.request for entry in self.context.ledger.committed()])
 
     def keep_comparable(self, audit: Audit) -> None:
-        """Audit the served model anew where no client that answers now did so before: nothing could be compared.
+        """Audit the served model anew where nothing could be compared with its audit.
+
+        That is so where no client that answers now did before, and where the server has samples of its own only now.
 
         Raises
         ------
@@ -52,7 +54,10 @@ class Auditor:
             If no client answers.
         """
         served = self.context.served
-        if served.audit is not None and not set(served.audit.replies) & set(audit.replies):
+        if served.audit is None:
+            return
+        lacks_server = audit.server is not None and served.audit.server is None
+        if lacks_server or not set(served.audit.replies) & set(audit.replies):
             served.audit = self.audit_committed(served.arrays).without_targets()
 
     def audit(
@@ -100,7 +105,9 @@ class Auditor:
             of_leaving = self.context.grid.ask(protocol.AUDIT, content, self.context.timeout, leaving)
             for client, reply in self._read(of_leaving.replies, instruction, replies)[0].items():
                 replies[client] = replace(reply, parts={})
-        return Audit(replies, failed, answers.silent)
+        validation = self.context.gate.validation
+        server = validation.count(arrays) if validation is not None and "validation" in parts else None
+        return Audit(replies, failed, answers.silent, server)
 
     def _read(
         self,

@@ -144,7 +144,7 @@ class Judge:
         for request in attempt.requests:
             name, scope, goal = request.id, request.scope.kind, self.goal_of(request)
             counts = audit.pooled.targets.get(name, RequestCounts())
-            evidence = evidence_of(kept, scope, counts, audit.counts("validation"), methods_left.get(name, 0))
+            evidence = evidence_of(kept, scope, counts, audit.validation(), methods_left.get(name, 0))
             lost = self.gate.kept_too_little(scope, evidence, goal)
             lost_too_much = lost_too_much or bool(lost)
             looked_at = evidence.finite and not _forgets_by_construction(attempt.order.method, scope, goal)
@@ -167,7 +167,7 @@ class Judge:
         accuracy = forget_accuracy(audit, request)
         classes = classes_of(request)
         if accuracy is None and classes:
-            counts = audit.counts("validation")
+            counts = audit.validation()
             accuracy = counts.accuracy(only=classes) if counts is not None else None
         bound = self.gate.thresholds(scope, goal).max_forget_accuracy
         if accuracy is None or bound is None or accuracy <= bound:
@@ -193,7 +193,7 @@ class Judge:
                 clients &= set(known.replies)
 
         def accuracy(of: Audit | None) -> float | None:
-            counts = of.counts("validation", clients) if of is not None else None
+            counts = of.validation(clients, by_server=audit.server is not None) if of is not None else None
             return counts.accuracy(without=left_out) if counts is not None else None
 
         return Evidence(

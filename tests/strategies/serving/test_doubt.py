@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 
 import pytest
-from federation import FAST_PLAN, Federation, initial_arrays, same_bytes
+import torch
+from federation import FAST_PLAN, Federation, all_digits, initial_arrays, same_bytes, small_model
 from flwr.app import Context, Message
 from hostile import Honest, Lie, Metrics, accuracy, claims, hostile_federation, on_audits, with_metrics
 
@@ -14,7 +15,7 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import pack
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import ContinualUnlearning
+from fed_unlearn.strategies import ContinualUnlearning, Gate, ServerValidation
 
 LIAR = 2
 
@@ -109,3 +110,18 @@ def test_an_outcome_says_how_many_witnesses_there_are(tmp_path: Path) -> None:
     strategy.submit(ForgetRequest.for_samples("1", count=2, goal="indistinguishable"))
     outcomes = strategy.start(federation.grid, num_rounds=0).requests
     assert [outcome.witnesses for outcome in outcomes] == [4, 1]
+
+
+def test_with_samples_of_its_own_the_server_asks_nobody_whether_the_model_is_good(tmp_path: Path) -> None:
+    """The client that would veto is not believed, and nothing has to be held."""
+    federation, _ = trained(tmp_path)
+    gate = Gate(validation=ServerValidation(all_digits().train.subset(torch.arange(640, 900)), small_model))
+    strategy = federation.strategy(plan=FAST_PLAN, gate=gate)
+    strategy.submit(ForgetRequest.for_class(3))
+    [outcome] = strategy.start(lying(federation, when_requests_are_judged).grid, num_rounds=0).requests
+    assert outcome.status is Status.COMMITTED
+    strategy.ledger.close()
+    again = federation.strategy(plan=FAST_PLAN, gate=gate)
+    again.start(federation.grid, num_rounds=0)
+    assert again.served.audit is not None
+    assert again.served.audit.server == gate.validation.count(again.served.arrays)  # type: ignore[union-attr]

@@ -1,0 +1,70 @@
+"""Validation samples of the server's own, by which a gate judges retained accuracy in place of clients' counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import nn
+
+from fed_unlearn.arrays import Arrays, pack, to_state_dict
+from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.logits import predict_logits
+from fed_unlearn.seeding import isolated_random
+
+
+@dataclass(frozen=True, eq=False)
+class ServerValidation:
+    """Labelled samples that the server holds itself, and a model to read them by.
+
+    They must be samples that no client trains on. The accuracy on them needs no client's word.
+
+    Attributes
+    ----------
+    samples : ImageSet
+        At least one.
+    build_model : callable
+        Called without arguments, once; returns a model of the federation's kind, on the device that computes.
+
+    Raises
+    ------
+    InvalidDataError
+        If there is no sample.
+
+    Examples
+    --------
+    >>> from fed_unlearn.strategies import Gate
+    >>> gate = Gate(validation=ServerValidation(samples, build_model=new_model))  # doctest: +SKIP
+    """
+
+    samples: ImageSet
+    build_model: Callable[[], nn.Module]
+
+    def __post_init__(self) -> None:
+        if len(self.samples) == 0:
+            raise InvalidDataError("server validation: no sample was given; expected at least one")
+
+    def count(self, arrays: Arrays) -> ClassCounts:
+        """Count how many samples of each class a model has right.
+
+        Parameters
+        ----------
+        arrays : dict of ndarray
+            The model, as the federation exchanges it.
+
+        Returns
+        -------
+        ClassCounts
+            One entry for each output of the model.
+        """
+        self._model.load_state_dict(to_state_dict(pack(arrays)))
+        logits = predict_logits(self._model, self.samples)
+        return ClassCounts.of(logits, self.samples.labels.cpu(), logits.shape[1])
+
+    @cached_property
+    def _model(self) -> nn.Module:
+        with isolated_random(0):
+            return self.build_model()

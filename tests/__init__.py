@@ -1,0 +1,1 @@
+"""Tests, which mirror the rooms of the project; ``tests.trials`` has the long checks."""
