@@ -16,6 +16,13 @@ from fed_unlearn.strategies.clients.replies import read_reply
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_through
 
+LONGEST_OF_HOLDERS = 2.0
+"""A holder's change in an unlearn round is scaled down to so many times the median of its round.
+
+Holders of one class that unlearn it by one method change the model by nearly as much as each other (at most 1.2 times
+the median in the built-in scenarios).
+"""
+
 
 @dataclass(frozen=True)
 class ClientModels:
@@ -151,7 +158,8 @@ class Rounds:
         number : int
             Of the round.
         max_norm : float or None
-            Longer changes are scaled down to it; where it is None, those that are absurd beside the others.
+            Longer changes are scaled down to it, and in an unlearn round of several holders those that are long beside
+            the others; where it is None, those that are absurd beside the others.
 
         Raises
         ------
@@ -172,8 +180,11 @@ class Rounds:
                 purpose=purpose,
                 accountant=context.state.accountant,
             )
+        norms = norms_of(trained, base)
         if max_norm is None:
-            max_norm = longest_usual(norms_of(trained, base), context.plan.max_norm_factor)
+            max_norm = longest_usual(norms, context.plan.max_norm_factor)
+        elif purpose == "unlearn" and len(norms) > 2:
+            max_norm = min(max_norm, longest_usual(norms, LONGEST_OF_HOLDERS))
         models = [clipped(model, base, max_norm) for model in trained.models.values()]
         return weighted_average(models, list(trained.weights.values()))
 
