@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fed_unlearn.simulations.bench.results import REPAIR, MethodBenchReport, MethodRow
-from fed_unlearn.simulations.report.layout import heading_of, plain_table, print_line
+from fed_unlearn.simulations.report.layout import heading_of, plain_table, plain_text, print_line
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.bench.overhead import OverheadReport
@@ -54,7 +54,7 @@ def print_overhead(report: OverheadReport) -> None:
 def bench_table(report: MethodBenchReport) -> Table:
     """A table with a row for each model: accuracies, the membership attack with its interval, and costs."""
     table = Table(
-        title=bench_title(report),
+        title=plain_text(bench_title(report), "table.title"),
         caption="below each AUC its 95 % interval; passes are samples pushed through a model",
         box=box.HORIZONTALS,
         show_lines=True,
@@ -66,7 +66,8 @@ def bench_table(report: MethodBenchReport) -> Table:
     for heading in (*_HEADINGS, *map(heading_of, extra)):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report.rows:
-        table.add_row(*_cells(row), *(_number(row.extra.get(name)) for name in extra if row.error is None))
+        figures = [_number(row.extra.get(name)) for name in extra if row.error is None]
+        table.add_row(*map(plain_text, _cells(row)), *figures)
     return table
 
 

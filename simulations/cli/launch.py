@@ -47,7 +47,7 @@ def launch(order: RunOrder, console: Console) -> RunResults | None:
         raise InvalidParameterError(f"--gpus-per-client {order.gpus_per_client:g}: expected 0 without --engine ray")
     scenario, out = _to_resume(order) if order.resume is not None else _to_begin(order)
     if order.resume is not None and (finished := RunResults.load(out)).complete:
-        console.print(f"{out}: the run is complete; there is nothing to go on with", markup=False, soft_wrap=True)
+        print_line(console, f"{out}: the run is complete; there is nothing to go on with")
         _report(finished, out, console)
         return finished
     _check(scenario, order)

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from fed_unlearn.text import printable
+
+MOST_PRINTED = 2000
+"""Greatest length of a line or a cell, in characters."""
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print a line as it is: without colours, and not broken where the terminal ends."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print a line without colours, not broken where the terminal ends. Unprintable characters are escaped."""
+    console.print(printable(text, MOST_PRINTED), markup=False, highlight=False, soft_wrap=True)
+
+
+def plain_text(text: str, style: str = "") -> Text:
+    """Text of a cell or a title, which may come from outside: no markup, unprintable characters escaped."""
+    return Text("\n".join(printable(line, MOST_PRINTED) for line in text.split("\n")), style=style)
 
 
 def plain_table(*headings: str) -> Table:

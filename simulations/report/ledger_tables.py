@@ -17,7 +17,8 @@ from rich.text import Text
 from fed_unlearn.ledger import Ledger, LedgerEntry, LedgerEvent
 from fed_unlearn.ledger.lifecycle import FINAL
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.simulations.report.layout import plain_table
+from fed_unlearn.simulations.report.layout import MOST_PRINTED, plain_table
+from fed_unlearn.text import printable
 
 _UNBOUNDED = 10_000  # columns, where the output is no terminal: nothing is folded
 
@@ -160,7 +161,9 @@ def _print_facts(facts: Mapping[str, str | None]) -> None:
     width = max(map(len, facts)) + 2
     for name, value in facts.items():
         if value:
-            console.print(Text(f"{name:<{width}}", style="bold").append(_printable(value), style="not bold"))
+            console.print(
+                Text(f"{name:<{width}}", style="bold").append(printable(value, MOST_PRINTED), style="not bold")
+            )
 
 
 def _print_events(events: Iterable[LedgerEvent], *, of_request: bool = False) -> None:
@@ -195,13 +198,9 @@ def _finite(value: object) -> object:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _printable(text: str) -> str:
-    """Replace characters that control a terminal. Names and reasons come from clients and may hold them."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 def _add(table: Table, *cells: str) -> None:
-    table.add_row(*(Text(_printable(cell)) for cell in cells))
+    """Add a row. Names and reasons come from clients, and may hold characters that control a terminal."""
+    table.add_row(*(Text(printable(cell, MOST_PRINTED)) for cell in cells))
 
 
 def _console() -> Console:

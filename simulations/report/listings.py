@@ -8,13 +8,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from fed_unlearn.audits.base import AUDITS
 from fed_unlearn.data.sources import SOURCES
 from fed_unlearn.methods import METHODS, Method
 from fed_unlearn.registry import Registry
-from fed_unlearn.simulations.report.layout import plain_table
+from fed_unlearn.simulations.report.layout import plain_table, plain_text, print_line
 from fed_unlearn.simulations.report.method_details import (
     listed_methods,
     parameter_details,
@@ -31,7 +30,7 @@ def print_scenarios() -> None:
     """Print every built-in scenario with its description."""
     table = plain_table("scenario", "what happens")
     for name, path in built_in_scenarios().items():
-        table.add_row(name, str(tomllib.loads(path.read_text(encoding="utf-8")).get("description", "")))
+        table.add_row(name, plain_text(str(tomllib.loads(path.read_text(encoding="utf-8")).get("description", ""))))
     Console().print(table)
 
 
@@ -82,7 +81,7 @@ def _print_entry(console: Console, name: str, facts: Mapping[str, str]) -> None:
     table = Table.grid(padding=(0, 1, 0, 2))
     for key, value in facts.items():
         if value:
-            table.add_row(key, Text(value))
+            table.add_row(key, plain_text(value))
     console.print(table)
 
 
@@ -96,4 +95,4 @@ def _print_registered(registry: Registry[Any], titles: Mapping[str, str] | None 
 
 def _print_unavailable(console: Console, registry: Registry[Any]) -> None:
     for reason in registry.unavailable().values():
-        console.print(reason, markup=False, highlight=False, soft_wrap=True)
+        print_line(console, reason)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from fed_unlearn.simulations.report.layout import print_line
 from fed_unlearn.strategies import Event, Observer
+from fed_unlearn.text import printable
 
 _LINES_A_TRAINING = 10
 
@@ -30,7 +31,7 @@ def watching(console: Console) -> Iterator[Observer]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[count]}"),
         TimeElapsedColumn(),
@@ -64,17 +65,16 @@ class _Bars:
     def __call__(self, event: Event) -> None:
         if event.kind.endswith(("-finished", "-refused", "-waits", "-doubted")):
             self._close()
-            self._progress.console.print(_sentence(event), markup=False, highlight=False)
+            print_line(self._progress.console, _sentence(event))
             return
         subject = event.request_id or "training"
         if self._current is None or subject != self._subject:
             self._close()
             self._subject = subject
             self._current = self._progress.add_task("", total=event.steps or None, count="")
-        description = f"{event.request_id}: {event.text}" if event.request_id else event.text
         self._progress.update(
             self._current,
-            description=description.replace("[", r"\["),
+            description=printable(_sentence(event) if event.request_id else event.text),
             total=event.steps or None,
             completed=event.step,
             count=f"{event.step}/{event.steps}" if event.steps else "",

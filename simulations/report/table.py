@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fed_unlearn.audits.base import Figures, extra_names
-from fed_unlearn.simulations.report.layout import heading_of, print_line
+from fed_unlearn.simulations.report.layout import heading_of, plain_text, print_line
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
+from fed_unlearn.text import printable
 
 _MODELS = ("before", "unlearned", "after", "oracle")
 _FIGURES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "membership_auc")
@@ -37,7 +38,7 @@ def print_results(results: RunResults, console: Console) -> None:
 
 def closing_table(results: RunResults) -> Table:
     """A table of all requests, with the figures before, after the unlearn round, at the end, and of the oracle."""
-    title = f"{results.scenario}, seed {results.seed}, {results.engine}"
+    title = plain_text(f"{results.scenario}, seed {results.seed}, {results.engine}", "table.title")
     table = Table(title=title, box=box.HORIZONTALS, show_lines=True, pad_edge=False)
     table.add_column("request", overflow="fold")
     table.add_column("model", no_wrap=True)
@@ -58,8 +59,8 @@ def closing_table(results: RunResults) -> Table:
 def _request_cell(request: RequestResult) -> Text:
     speedup, pass_ratio = _savings(request)
     cell = Text()
-    cell.append(request.id, style="bold")
-    cell.append(f" {target_words(request)}\n{request.method}\n")
+    cell.append(printable(request.id), style="bold")
+    cell.append(f" {printable(target_words(request))}\n{printable(request.method)}\n")
     cell.append(request.status, style=_COLOURS.get(request.status, "yellow"))
     cell.append(f", {_attempts(request)}\n{request.seconds:.2f} s")
     cell.append(f", {speedup}" if speedup else "")

@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from fed_unlearn.text import printable
+
+MOST_LOGGED = 10_000
+"""Greatest length of a line of a message, in characters."""
+
+
+class EscapingFilter(logging.Filter):
+    """Lets every record pass, with its unprintable characters escaped and its lines cut: clients may send any text."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Replace the record's message by one that is safe to show."""
+        try:
+            said = record.getMessage()
+        except (TypeError, ValueError, KeyError):  # arguments that do not fit: the handler tells
+            return True
+        parts = re.split(r"([\n\t])", said)
+        record.msg = "".join(part if part in ("\n", "\t") else printable(part, MOST_LOGGED) for part in parts)
+        record.args = ()
+        return True
 
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Write what Flower and this library log to a file, too."""
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(EscapingFilter())
     loggers = [logging.getLogger("flwr"), logging.getLogger("fed_unlearn")]
     levels = [item.level for item in loggers]
     for item in loggers:
@@ -29,12 +51,15 @@ def logging_to(path: Path) -> Iterator[None]:
 
 @contextmanager
 def quiet_flower() -> Iterator[None]:
-    """Keep Flower's messages below a warning off the terminal. The file ``log.txt`` has them."""
+    """Keep Flower's messages below a warning off the terminal, and escape the others. ``log.txt`` has them all."""
     handlers = [(handler, handler.level) for handler in logging.getLogger("flwr").handlers]
+    escaping = EscapingFilter()
     for handler, _ in handlers:
         handler.setLevel(logging.WARNING)
+        handler.addFilter(escaping)
     try:
         yield
     finally:
         for handler, level in handlers:
             handler.setLevel(level)
+            handler.removeFilter(escaping)

@@ -232,7 +232,7 @@ def test_the_list_has_a_line_for_each_request(ledger: Ledger, capsys: pytest.Cap
     assert cells == [
         ["r1", "class", "3, 5", "received", "0", "delete", "0", "1970-01-02 00:00:00 overdue"],
         ["four", "sample", "client clinic: 4 samples of class 1", "held", "0", "7", "asks for [60 %] of class 1"],
-        ["r3", "client", "client ward\N{REPLACEMENT CHARACTER}[31m9", "unlearning", "2", "fedosd", "0", "2096-10-02 07:06:40"],
+        ["r3", "client", "client ward\\x1b[31m9", "unlearning", "2", "fedosd", "0", "2096-10-02 07:06:40"],
         ["r4", "sample", "client clinic: scan-[1], scan-2", "received", "0", "0"],
         ["r5", "class", "8", "committed", "1", "0", "1970-01-02 00:00:00"],
     ]  # fmt: skip
