@@ -128,7 +128,16 @@ def read_head(connection: sqlite3.Connection) -> tuple[int, str]:
 
 _STEPS = frozenset(Status)
 MEANINGFUL_NOTES = frozenset(
-    {"approved", "released", "owed", "owed-settled", "model-accepted", "tombstones-confirmed", "client-departed"}
+    {
+        "approved",
+        "released",
+        "owed",
+        "owed-settled",
+        "model-accepted",
+        "tombstones-confirmed",
+        "client-departed",
+        "client-bound",
+    }
 )
 """Names of events that are not steps of requests but determine what a row of a table must hold."""
 
@@ -152,6 +161,7 @@ class _Replay:
     models: list[tuple[str, str]] = field(default_factory=list)
     tombstones: dict[str, str] = field(default_factory=dict)
     departed: set[str] = field(default_factory=set)
+    keys: dict[str, str] = field(default_factory=dict)
     owed: set[tuple[str, str]] = field(default_factory=set)
 
     def add(self, name: str, request_id: str | None, attempt: int, facts: dict[str, Any]) -> None:
@@ -179,6 +189,10 @@ class _Replay:
                 self.tombstones[str(facts.get("client"))] = str(facts.get("digest"))
             case "client-departed", _:
                 self.departed.add(str(facts.get("client")))
+            case "client-bound", _ if facts.get("key") is None:
+                self.keys.pop(str(facts.get("client")), None)
+            case "client-bound", _:
+                self.keys[str(facts.get("client"))] = str(facts.get("key"))
 
 
 def verify_ledger(connection: sqlite3.Connection, secret: str) -> Verification:
@@ -274,9 +288,11 @@ def _edited_rows(connection: sqlite3.Connection, secret: str, replay: _Replay) -
 
 
 def _edited_clients(connection: sqlite3.Connection, secret: str, replay: _Replay) -> Iterator[str]:
-    rows = connection.execute("SELECT id, tombstones, departed FROM clients").fetchall()
-    tombstones = {reference(secret, client): digest for client, digest, _ in rows if digest is not None}
-    departed = {reference(secret, client) for client, _, gone in rows if gone}
+    rows = connection.execute("SELECT id, tombstones, departed, key FROM clients").fetchall()
+    tombstones = {reference(secret, client): digest for client, digest, _, _ in rows if digest is not None}
+    departed = {reference(secret, client) for client, _, gone, _ in rows if gone}
+    if {reference(secret, client): key for client, _, _, key in rows if key is not None} != replay.keys:
+        yield "table clients was edited: it is not the keys that clients are bound to"
     if (tombstones, departed) != (replay.tombstones, replay.departed):
         yield "table clients was edited: it is not what clients confirmed, or who left"
     rows = connection.execute("SELECT request_id, client FROM owed").fetchall()

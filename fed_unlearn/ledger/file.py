@@ -35,6 +35,7 @@ class LedgerFile:
         self.path = Path(path)
         self._connection = open_ledger(self.path, create=create)
         self._secret = str(self._one("SELECT value FROM meta WHERE name = 'secret'")[0])
+        self.identity = str(self._one("SELECT value FROM meta WHERE name = 'identity'")[0])
 
     def close(self) -> None:
         """Close the file. The ledger cannot be used afterwards."""

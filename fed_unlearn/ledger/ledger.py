@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
 from fed_unlearn.ledger.chain import Fact, reference
-from fed_unlearn.ledger.entries import ClientRecords
+from fed_unlearn.ledger.clients import ClientRecords
 from fed_unlearn.ledger.lifecycle import FINAL, WITHDRAWABLE, Status, check_transition
 from fed_unlearn.requests import ForgetRequest
 
@@ -26,6 +26,13 @@ class Ledger(ClientRecords):
         The file. It is made, with its folder, if it does not exist.
     create : bool, default True
         Whether to make a missing file. If false, the file must be a ledger already.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    identity : str
+        UUID of the ledger, made with the file.
 
     Raises
     ------

@@ -6,13 +6,14 @@ import json
 import secrets
 import sqlite3
 import time
+import uuid
 from pathlib import Path
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger.chain import GENESIS, append_event, reference
 from fed_unlearn.ledger.lifecycle import FINAL, Status
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_SECONDS = 60.0
 """Seconds that a writer waits for another one."""
 
@@ -47,7 +48,11 @@ _TABLES = (
     CREATE TRIGGER events_are_not_removed BEFORE DELETE ON events
     BEGIN SELECT RAISE(ABORT, 'events are never removed'); END
     """,
-    "CREATE TABLE clients (id TEXT PRIMARY KEY, tombstones TEXT, departed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID",
+    """
+    CREATE TABLE clients (
+        id TEXT PRIMARY KEY, tombstones TEXT, departed INTEGER NOT NULL DEFAULT 0, key TEXT, claims TEXT
+    ) WITHOUT ROWID
+    """,
     "CREATE TABLE owed (request_id TEXT, client TEXT, PRIMARY KEY (request_id, client)) WITHOUT ROWID",
     "CREATE TABLE state (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -156,6 +161,8 @@ def _upgrade(connection: sqlite3.Connection) -> None:
             _make_tables(connection)
         elif version == 1:
             _migrate_version_1(connection)
+        elif version == 2:
+            _migrate_version_2(connection)
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")
     except BaseException:
@@ -170,8 +177,21 @@ def _make_tables(connection: sqlite3.Connection) -> str:
         connection.execute(statement)
     connection.execute(f"CREATE INDEX pending_requests ON requests ({PENDING_ORDER}) WHERE {PENDING}")
     secret = secrets.token_hex(32)
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", [("secret", secret), ("head", f"0 {GENESIS}")])
+    connection.executemany(
+        "INSERT INTO meta VALUES (?, ?)", [("secret", secret), ("head", f"0 {GENESIS}"), _new_identity()]
+    )
     return secret
+
+
+def _new_identity() -> tuple[str, str]:
+    return "identity", str(uuid.uuid4())
+
+
+def _migrate_version_2(connection: sqlite3.Connection) -> None:
+    """Give version 2 an identity, and columns for what clients identify with."""
+    connection.execute("ALTER TABLE clients ADD COLUMN key TEXT")
+    connection.execute("ALTER TABLE clients ADD COLUMN claims TEXT")
+    connection.execute("INSERT INTO meta VALUES (?, ?)", _new_identity())
 
 
 def _migrate_version_1(connection: sqlite3.Connection) -> None:

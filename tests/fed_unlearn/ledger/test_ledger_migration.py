@@ -133,7 +133,7 @@ def test_the_new_ledger_goes_on_where_the_old_one_stopped(old: Path) -> None:
     ledger.close()
     migrated = dump(old)
     Ledger(old).close()
-    assert dump(old) == migrated and migrated[0] == 2
+    assert dump(old) == migrated and migrated[0] == 3
 
 
 def test_a_migration_that_fails_changes_nothing(old: Path) -> None:
@@ -181,4 +181,38 @@ def test_many_who_make_a_new_ledger_at_once_share_it(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "new" / "ledger.db")
     assert sorted(ids) == sorted(f"r{number}" for number in range(1, 41))
     assert len(ledger.entries()) == 40 and ledger.verify().problem is None
+    ledger.close()
+
+
+# What the library of version 2 makes of the newest file: no identity, and neither keys nor claims of clients.
+TO_VERSION_2 = """
+BEGIN;
+CREATE TABLE clients_2 (id TEXT PRIMARY KEY, tombstones TEXT, departed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+INSERT INTO clients_2 SELECT id, tombstones, departed FROM clients;
+DROP TABLE clients;
+ALTER TABLE clients_2 RENAME TO clients;
+DELETE FROM meta WHERE name = 'identity';
+PRAGMA user_version=2;
+COMMIT;
+"""
+
+
+def test_version_2_gets_an_identity_and_keeps_its_seals(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(path)
+    ledger.receive(ForgetRequest.for_class(1))
+    ledger.confirm_tombstones("charite", "digest")
+    first, head = ledger.identity, ledger.verify().head
+    ledger.close()
+    connection = sqlite3.connect(path)
+    connection.executescript(TO_VERSION_2)
+    connection.close()
+    ledger = Ledger(path)
+    assert ledger.identity != first and len(ledger.identity) == 36
+    assert (ledger.verify().problem, ledger.verify().head) == (None, head)
+    ledger.bind_client("charite", "ab" * 32)
+    assert (ledger.client_key("charite"), ledger.confirmed_tombstones()) == ("ab" * 32, {"charite": "digest"})
+    again = Ledger(path)
+    assert again.identity == ledger.identity
+    again.close()
     ledger.close()

@@ -310,4 +310,30 @@ def test_a_ledger_that_must_be_there_already_is_not_made(tmp_path: Path) -> None
 def test_the_file_is_as_durable_as_it_says(ledger: Ledger) -> None:
     pragmas = [ledger._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     assert pragmas == ["wal", 2]
-    assert sqlite3.connect(ledger.path).execute("PRAGMA user_version").fetchone() == (2,)
+    assert sqlite3.connect(ledger.path).execute("PRAGMA user_version").fetchone() == (3,)
+
+
+def test_an_id_belongs_to_the_key_that_showed_it_first_until_it_is_rebound(ledger: Ledger) -> None:
+    assert ledger.client_key("charite") is None
+    ledger.bind_client("charite", "ab" * 32)
+    ledger.bind_client("charite", "ab" * 32)
+    with pytest.raises(InvalidParameterError, match="client 'charite' is bound to the key abababababab"):
+        ledger.bind_client("charite", "cd" * 32)
+    assert ledger.client_key("charite") == "ab" * 32
+    ledger.rebind_client("charite", None)
+    assert ledger.client_key("charite") is None and ledger.verify().problem is None
+    ledger.bind_client("charite", "cd" * 32)
+    ledger.rebind_client("charite", "ef" * 32)
+    assert ledger.client_key("charite") == "ef" * 32 and ledger.verify().problem is None
+    bound = [event.facts["key"] for event in ledger.events() if event.name == "client-bound"]
+    assert bound == ["ab" * 32, None, "cd" * 32, "ef" * 32]
+    with pytest.raises(FedUnlearnError, match="client 'nobody' is not in the ledger"):
+        ledger.rebind_client("nobody", None)
+
+
+def test_what_a_client_identified_with_is_kept(ledger: Ledger) -> None:
+    assert ledger.claims_of("charite") is None
+    ledger.note_claims("charite", {"samples": 40, "classes": [10, 30]})
+    assert ledger.claims_of("charite") == {"samples": 40, "classes": [10, 30]}
+    ledger.note_claims("charite", {"samples": 41})
+    assert ledger.claims_of("charite") == {"samples": 41} and ledger.known_clients() == ["charite"]
