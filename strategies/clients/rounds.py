@@ -16,11 +16,11 @@ from fed_unlearn.strategies.clients.replies import read_reply
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_through
 
-LONGEST_OF_HOLDERS = 2.0
-"""A holder's change in an unlearn round is scaled down to so many times the median of its round.
+LONGEST_BESIDE_OTHERS = {"unlearn": 1.5, "repair": 3.0}
+"""A client's change is scaled down to so many times the longest one of the others in its round.
 
-Holders of one class that unlearn it by one method change the model by nearly as much as each other (at most 1.2 times
-the median in the built-in scenarios).
+Where clients are honest the longest change is at most 1.1 times the second in unlearn rounds of the built-in scenarios,
+and 2.8 times in repair rounds.
 """
 
 
@@ -158,8 +158,8 @@ class Rounds:
         number : int
             Of the round.
         max_norm : float or None
-            Longer changes are scaled down to it, and in an unlearn round of several holders those that are long beside
-            the others; where it is None, those that are absurd beside the others.
+            Longer changes are scaled down to it; where it is None, those that are absurd beside the others. A change
+            much longer than all others is scaled down too.
 
         Raises
         ------
@@ -183,9 +183,8 @@ class Rounds:
         norms = norms_of(trained, base)
         if max_norm is None:
             max_norm = longest_usual(norms, context.plan.max_norm_factor)
-        elif purpose == "unlearn" and len(norms) > 2:
-            max_norm = min(max_norm, longest_usual(norms, LONGEST_OF_HOLDERS))
-        models = [clipped(model, base, max_norm) for model in trained.models.values()]
+        bounds = [min(max_norm, bound) for bound in _bounds_by_others(norms, LONGEST_BESIDE_OTHERS[purpose])]
+        models = [clipped(model, base, bound) for model, bound in zip(trained.models.values(), bounds, strict=True)]
         return weighted_average(models, list(trained.weights.values()))
 
     def settle(
@@ -274,6 +273,14 @@ def _what_it_holds(
         return {}, {}, "it refuses what it was not asked about alone"
     known = {request.id for request in asked}
     return {name: count for name, count in held.items() if name in known and count > 0}, refused, None
+
+
+def _bounds_by_others(norms: Sequence[float], factor: float) -> list[float]:
+    """For each change, so many times the longest of the others; no bound where there are fewer than three."""
+    if len(norms) < 3:
+        return [float("inf")] * len(norms)
+    second, first = sorted(norms)[-2:]
+    return [factor * (second if norm == first else first) for norm in norms]
 
 
 def norms_of(trained: ClientModels, base: Arrays) -> list[float]:
