@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.records import StoredConfig, decode, encode, joined, split
+from fed_unlearn.strategies.clients.exchange import Traffic
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.state import StateScalar, restore_server_state, server_state
 from fed_unlearn.strategies.outcomes import RequestProgress
@@ -29,6 +30,7 @@ from fed_unlearn.strategies.state import (
     ServedModel,
     StoredAudit,
 )
+from fed_unlearn.strategies.training.figures import TrainingFigures
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -53,12 +55,14 @@ class _TrainingRecord:
     done: int
     config: StoredConfig
     model: str | None
+    figures: TrainingFigures = field(default_factory=TrainingFigures)
 
 
 @dataclass(frozen=True)
 class _ExperienceRecord:
     rounds: int
     config: StoredConfig
+    figures: TrainingFigures | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +102,6 @@ class DurableState:
         self._inner = inner
         account = ledger.state("privacy")
         self.accountant = PrivacyAccountant.from_json(str(account)) if account is not None else PrivacyAccountant()
-
-    # ------------------------------------------------------------------ the served model
 
     def load_served(self) -> ServedModel | None:
         """The model that serves; None before the first."""
@@ -163,11 +165,11 @@ class DurableState:
 
     def experiences(self) -> list[Experience]:
         """Every training experience that has come to its end, in order."""
-        return [Experience(record.rounds, record.config) for record in self._finished()]
+        return [Experience(record.rounds, record.config, record.figures) for record in self._finished()]
 
     def finish_training(self, training: OpenTraining) -> None:
         """End the experience; call it within the transaction that accepts or refuses its model."""
-        done = [*self._finished(), _ExperienceRecord(training.rounds, training.config)]
+        done = [*self._finished(), _ExperienceRecord(training.rounds, training.config, training.figures)]
         self._ledger.set_state("experiences", [encode(record)[0] for record in done])
         self._ledger.set_state("training", None)
 
@@ -177,7 +179,9 @@ class DurableState:
         if record is None:
             return None
         arrays = self._checkpoints.load(record.model) if record.model is not None else None
-        return OpenTraining(record.name, record.first, record.rounds, record.done, record.config, arrays)
+        return OpenTraining(
+            record.name, record.first, record.rounds, record.done, record.config, arrays, record.figures
+        )
 
     def save_training(self, training: OpenTraining, served: ServedModel) -> None:
         """Write how far the experience has come: first its model and the inner strategy's state, then the ledger."""
@@ -188,6 +192,7 @@ class DurableState:
             done=training.done,
             config=training.config,
             model=self._checkpoints.save(training.arrays) if training.arrays is not None else None,
+            figures=training.figures,
         )
         with self._ledger.transaction():
             self.save_inner()
@@ -224,14 +229,15 @@ class DurableState:
         """Write which requests are tried or committed, how, and how far it has come; None where none are."""
         self._save("attempt", work)
 
-    def save_method_state(self, state: MethodState) -> None:
+    def save_method_state(self, state: MethodState, cost: Traffic | None = None, seconds: float = 0.0) -> None:
         """Write how far the open attempt's method has come, at most every few seconds: what is lost is repeated."""
         now, attempt = time.monotonic(), self.open_work()
         if now - self._method_state_saved < self._seconds_between or not isinstance(attempt, OpenAttempt):
             return
         self._method_state_saved = now
         body, arrays = encode(state)
-        self.save_open_work(replace(attempt, method_state=self._checkpoints.save(arrays), method_body=body))
+        attempt = replace(attempt, method_body=body, traffic=cost or Traffic(), seconds=seconds)
+        self.save_open_work(replace(attempt, method_state=self._checkpoints.save(arrays)))
 
     def load_method_state(self, cls: type[S]) -> S | None:
         """How far it had come; None where the attempt begins.

@@ -50,6 +50,7 @@ class Learning:
         """
         self.service.refresh()
         training = experience.training
+        experience.resume()
         if training.done:
             logger.info("%s goes on after round %d of %d", training.name, training.done, training.rounds)
         else:

@@ -13,6 +13,8 @@ from fed_unlearn.arrays import Arrays
 from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.records import StoredArrays
+from fed_unlearn.strategies.clients.exchange import Traffic
+from fed_unlearn.strategies.training.figures import TrainingFigures
 
 
 @dataclass
@@ -59,6 +61,8 @@ class OpenTraining:
         The configuration as it was given, before the inner strategy completed it.
     arrays : dict of ndarray or None
         The model of its rounds so far; None where the gate has seen all of them.
+    figures : TrainingFigures
+        What its rounds so far gave and cost.
     """
 
     name: str
@@ -67,6 +71,7 @@ class OpenTraining:
     done: int
     config: ConfigRecord
     arrays: Arrays | None = None
+    figures: TrainingFigures = field(default_factory=TrainingFigures)
 
     @classmethod
     def after(cls, experiences: Sequence[Experience], rounds: int, config: ConfigRecord | None) -> OpenTraining:
@@ -90,10 +95,13 @@ class Experience:
         Number of its rounds.
     train_config : ConfigRecord
         The configuration as it was given.
+    figures : TrainingFigures or None
+        What its rounds gave and cost; None where an earlier version trained it.
     """
 
     rounds: int
     train_config: ConfigRecord
+    figures: TrainingFigures | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +122,10 @@ class OpenAttempt:
         Digest of the arrays of a server-side method's state; None before the first one is written.
     method_body : mapping
         The rest of that state.
+    seconds : float
+        Wall time of the attempt up to that state.
+    traffic : Traffic
+        Messages, bytes and sample passes of the attempt up to that state.
     """
 
     requests: tuple[str, ...]
@@ -122,6 +134,8 @@ class OpenAttempt:
     stronger: int
     method_state: str | None = None
     method_body: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 @dataclass(frozen=True, kw_only=True)

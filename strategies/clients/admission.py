@@ -76,17 +76,19 @@ class Identification:
                 if reply.has_error():
                     reason = protocol.error_of(reply)
                 logger.warning("node %d did not say which client it is: %s", node, reason)
+                self.roster.kept_away[node] = f"of node {node}", reason
                 continue
             client, held = stamp.client_id, tuple(protocol.read_counts(reply, "class-samples"))
             if client in clients.values():
                 again.add(node)
                 logger.warning("node %d says that it is client %s, which is there; give it its own id", node, client)
             elif len(held) != class_count or protocol.read_count(reply, "class-count") != class_count:
-                self.leave_out(client, "it does not say how many samples of each class it holds")
+                self._keep_away(node, client, "it does not say how many samples of each class it holds")
             elif not self.shows_tombstones(stamp, node):
-                self.leave_out(client, LOST_TOMBSTONES)
+                self._keep_away(node, client, LOST_TOMBSTONES)
             else:
                 clients[node] = client
+                self.roster.kept_away.pop(node, None)
                 self.roster.tombstones[client] = stamp.tombstones
                 self.roster.class_count = class_count
                 self.roster.class_samples[client] = held
@@ -95,6 +97,10 @@ class Identification:
             raise NobodyThereError(f"no node could say which client it is: {reason}")
         self.roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
         return again
+
+    def _keep_away(self, node: int, client: str, reason: str) -> None:
+        self.leave_out(client, reason)
+        self.roster.kept_away[node] = client, reason
 
     def _ask(self, nodes: Sequence[int]) -> dict[int, Message]:
         """What nodes say of themselves; those that answer with an error are asked again."""

@@ -115,6 +115,9 @@ class Roster:
         Clients that are being forgotten, or were: never selected for training again, and asked about themselves alone.
     known : set of str
         Clients that were ever met and have not left, whether they are there or not.
+    kept_away : dict of int to (str, str)
+        Nodes that are asked for nothing since something is wrong with them: the client, and what is wrong. A node that
+        named no client is ``"of node N"``.
     """
 
     clients: dict[int, str] = field(default_factory=dict)
@@ -125,6 +128,11 @@ class Roster:
     excluded_samples: dict[str, int] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
     known: set[str] = field(default_factory=set)
+    kept_away: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def name_of(self, node: int) -> str:
+        """What a node's client is called in the log."""
+        return self.clients.get(node, f"of node {node}")
 
     @property
     def staying(self) -> dict[int, str]:

@@ -57,8 +57,8 @@ class EligibleGrid(Grid):
     ) -> None:
         self._grid = grid
         self._arrivals = arrivals or {}
-        self._exchange = Exchange(grid, self._name_of, retries=retries, backoff_seconds=backoff_seconds)
-        self.roster = Roster()
+        self.roster = roster = Roster()
+        self._exchange = Exchange(grid, roster.name_of, retries=retries, backoff_seconds=backoff_seconds)
         self.dropped: dict[str, str] = {}
         self._stamps = StampCheck(self.roster, lambda stamp, node: False, self.bar, self.leave_out)
         self._named_before: set[tuple[str, str]] = set()
@@ -129,7 +129,9 @@ class EligibleGrid(Grid):
         Answers
             Every client asked is in exactly one of its parts.
         """
-        return self.ask_each(message_type, dict.fromkeys(self._named(clients), content), timeout)
+        return self.ask_each(
+            message_type, dict.fromkeys(self.roster.staying.values() if clients is None else clients, content), timeout
+        )
 
     def ask_each(self, message_type: str, contents: Mapping[str, RecordDict], timeout: float) -> Answers:
         """Send each client a content of its own, and collect what they answer; as :meth:`ask`.
@@ -189,9 +191,6 @@ class EligibleGrid(Grid):
                 (answers.silent if barred else answers.failed)[client] = f"client {client} is left out: {reason}"
         return again
 
-    def _named(self, clients: Collection[str] | None) -> list[str]:
-        return list(self.roster.staying.values() if clients is None else clients)
-
     def connected(self) -> set[str]:
         """Clients that stay and can be reached."""
         return {self.roster.clients[node] for node in self.get_node_ids()}
@@ -212,8 +211,15 @@ class EligibleGrid(Grid):
     def bar(self, client: str, reason: str) -> None:
         """Take a client out of the nodes until the clients are identified anew."""
         self.leave_out(client, reason)
-        self._asked -= {node for node, name in self.roster.clients.items() if name == client}
+        nodes = {node for node, name in self.roster.clients.items() if name == client}
+        self._asked -= nodes
+        self.roster.kept_away |= dict.fromkeys(nodes, (client, reason))
         self.roster.clients = {node: name for node, name in self.roster.clients.items() if name != client}
+
+    def kept_away(self) -> dict[str, str]:
+        """Clients that are connected, and asked for nothing since something is wrong with them; and what is."""
+        connected = set(self._grid.get_node_ids())
+        return dict(said for node, said in self.roster.kept_away.items() if node in connected)
 
     def leave_out(self, client: str, reason: str) -> None:
         """Name a client whose answer is not used, in the log once for each reason."""
@@ -228,12 +234,14 @@ class EligibleGrid(Grid):
         return taken
 
     @property
+    def traffic(self) -> Traffic:
+        """The cost since it was last taken."""
+        return self._exchange.traffic
+
+    @property
     def device_use(self) -> dict[DeviceUse, int]:
         """How often clients answered on which device."""
         return self._exchange.device_use
-
-    def _name_of(self, node: int) -> str:
-        return self.roster.clients.get(node, f"of node {node}")
 
     # ------------------------------------------------------------------ Flower's Grid
 

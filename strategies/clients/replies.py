@@ -109,9 +109,12 @@ class ReplyFilter:
     ----------
     named : set of (str, str)
         Clients and reasons that the log has.
+    left_out : dict of str to str
+        Clients whose reply to the last exchange was left out, and why.
     """
 
     named: set[tuple[str, str]] = field(default_factory=set)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def usable(
         self,
@@ -141,6 +144,7 @@ class ReplyFilter:
             Whether the models are wanted, decoded.
         """
         kept: dict[int, UsableReply] = {}
+        self.left_out.clear()
         for message in replies:
             node = message.metadata.src_node_id
             client = asked.get(node) or f"of node {node}"
@@ -167,6 +171,7 @@ class ReplyFilter:
         if (client, reason) not in self.named:
             logger.warning("client %s is left out: %s", client, reason)
         self.named.add((client, reason))
+        self.left_out[client] = reason
 
 
 def with_arrays(reply: UsableReply, arrays: Arrays) -> UsableReply:

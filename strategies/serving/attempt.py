@@ -109,6 +109,8 @@ class Attempt(ABC):
     away : dict of str to str
         Clients that did not answer, and so may hold samples of a class request. They are in no round until they have
         heard of it, or it has ended.
+    seconds_before : float
+        Wall time of what an earlier process did of the attempt, and is not repeated.
     """
 
     repairs_by_plan: ClassVar[bool] = True
@@ -123,6 +125,7 @@ class Attempt(ABC):
     holders: dict[str, set[str]] = field(default_factory=dict, init=False)
     refused: dict[str, str] = field(default_factory=dict, init=False)
     away: dict[str, str] = field(default_factory=dict, init=False)
+    seconds_before: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         self.requests, self.candidate = self.order.requests, self.context.served.arrays

@@ -174,6 +174,7 @@ class RequestClosing:
         attempts = {outcome.request.id: outcome.attempts for outcome in outcomes}
         requests = [entry.request for entry in entries]
         tombstones, started = Tombstones(self.context), time.perf_counter()
+        self.context.grid.take_traffic()  # not of these requests: discards of others, or identifying after a crash
         try:
             confirmed, silent = tombstones.confirm(requests, attempts, commit.holders)
         except CommitFailedError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from fed_unlearn.requests import ClientScope
@@ -9,6 +11,7 @@ from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 from fed_unlearn.strategies.serving.attempt import Attempt, AttemptFailedError, RequestRejectedError
+from fed_unlearn.strategies.state import MethodState, OpenAttempt
 from fed_unlearn.strategies.training.trainer import fresh_trainer
 
 
@@ -16,10 +19,12 @@ class MethodUnfitError(AttemptFailedError):
     """The method cannot serve the request at all, whatever its setting; another one may."""
 
 
+@dataclass
 class ServerAttempt(Attempt):
     """The server unlearns step by step; a step that a crash cuts short is done again."""
 
     repairs_by_plan: ClassVar[bool] = False
+    _started: float = field(default_factory=time.perf_counter, init=False, repr=False)
 
     def unlearn(self) -> None:
         """Take the samples out of training at their holders, and run the method to its end."""
@@ -31,14 +36,27 @@ class ServerAttempt(Attempt):
         if reason is not None:
             raise MethodUnfitError(f"{self.order.method}: {reason}")
         try:
-            state = self.context.state.load_method_state(method.state_class) or method.begin(work)
+            state = self._resumed(method) or method.begin(work)
             while not state.done:
                 state = method.advance(work, state)
-                self.context.state.save_method_state(state)
+                self.context.state.save_method_state(state, self.context.grid.traffic, self._seconds())
                 self.say(f"{self.order.method}: step {state.step}")
         except MethodFailedError as error:
             raise AttemptFailedError(f"{self.order.method}: {error}") from error
         self.candidate = state.arrays
+
+    def _resumed(self, method: ServerMethod[Any]) -> MethodState | None:
+        """How far the method had come before a crash; what it had cost until then counts in place of what was asked."""
+        durable = self.context.state
+        state, work = durable.load_method_state(method.state_class), durable.open_work()
+        if state is not None and isinstance(work, OpenAttempt):
+            self.context.grid.take_traffic()
+            self.context.grid.traffic.add(work.traffic)
+            self.seconds_before = work.seconds
+        return state
+
+    def _seconds(self) -> float:
+        return self.seconds_before + time.perf_counter() - self._started
 
     def _method(self) -> ServerMethod[Any]:
         method: ServerMethod[Any] = SERVER_METHODS.create(self.order.method, **self.order.parameters)

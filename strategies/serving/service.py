@@ -268,7 +268,7 @@ class RequestService:
     def _account(self, attempt: Attempt, progress: Progress, started: float) -> None:
         """Divide time and traffic of an attempt among its requests."""
         parts = self.context.grid.take_traffic().divided(len(progress))
-        seconds = (time.perf_counter() - started) / len(progress)
+        seconds = (attempt.seconds_before + time.perf_counter() - started) / len(progress)
         for known, part in zip(progress.values(), parts, strict=True):
             known.traffic.add(part)
             known.seconds += seconds

@@ -65,22 +65,23 @@ class TrainingExperience:
         context.served.train_config = outcome.config
         if outcome.update_norms:
             context.served.update_norm = median(outcome.update_norms)
-        result = context.result
-        if outcome.train_metrics is not None:
-            result.train_metrics_clientapp[number] = outcome.train_metrics
-        if outcome.evaluate_metrics is not None:
-            result.evaluate_metrics_clientapp[number] = outcome.evaluate_metrics
-        if self.evaluate_fn is not None:
-            central = self.evaluate_fn(number, pack(outcome.arrays))
-            if central is not None:
-                result.evaluate_metrics_serverapp[number] = central
-        result.training_seconds += time.perf_counter() - started
-        result.training_traffic.add(context.grid.take_traffic())
+        central = self.evaluate_fn(number, pack(outcome.arrays)) if self.evaluate_fn is not None else None
+        figures = training.figures
+        figures.note_metrics(number, outcome.train_metrics, outcome.evaluate_metrics, central)
+        figures.note_clients(number, outcome.trained, outcome.failed)
+        figures.seconds += time.perf_counter() - started
+        figures.traffic.add(context.grid.take_traffic())
+        figures.put_into(context.result)
         self.tell("training-round", f"round {number} of {training.rounds}")
         if time.monotonic() - self._written >= context.plan.durable_seconds:
             self.save()
             context.state.purge()
             self._written = time.monotonic()
+
+    def resume(self) -> None:
+        """Show in the result what an earlier process has done of the experience."""
+        if self.training.done:
+            self.training.figures.put_into(self.context.result)
 
     def save(self, *, finished: bool = False) -> None:
         """Write down how far the experience has come, and whether it has come to its end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -13,6 +13,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays, all_finite, clipped, difference, longest_usual, norm, pack, unpack
 from fed_unlearn.seeding import derive_seed
+from fed_unlearn.strategies.clients.faults import fault_of
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply, weight_of, with_arrays
 from fed_unlearn.strategies.context import CallContext
@@ -42,6 +43,11 @@ class TrainingRound:
         As the inner strategy aggregated them.
     update_norms : tuple of float
         How far each client moved; empty unless asked for.
+    trained : frozenset of str
+        Clients whose model was used.
+    failed : mapping of str to str
+        Why no model of a client was used, without data of its own; clients that were not asked since they are left out
+        are among them.
     """
 
     arrays: Arrays
@@ -49,6 +55,8 @@ class TrainingRound:
     train_metrics: MetricRecord | None
     evaluate_metrics: MetricRecord | None
     update_norms: tuple[float, ...]
+    trained: frozenset[str]
+    failed: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,8 @@ class Trainer:
         """
         config = ConfigRecord(dict(train_config))
         bounds = self.max_norm_factor is not None
-        replies = self._replies(arrays, number, config, keep_arrays=measure_norms or bounds or self.history is not None)
+        keep_arrays = measure_norms or bounds or self.history is not None
+        replies, failed = self._replies(arrays, number, config, keep_arrays=keep_arrays)
         norms: tuple[float, ...] = ()
         if measure_norms or bounds:
             replies, norms = self._bounded(arrays, replies, usual_norm)
@@ -126,9 +135,13 @@ class Trainer:
             self.history.record(number, arrays, {reply.client: (reply.arrays, reply.weight) for reply in replies})
         trained = arrays if candidate is None else candidate
         evaluated = self._evaluate(trained, number, evaluate_config) if evaluate_config is not None else None
-        return TrainingRound(trained, config, train_metrics, evaluated, norms)
+        names = frozenset(reply.client for reply in replies)
+        return TrainingRound(trained, config, train_metrics, evaluated, norms, names, failed)
 
-    def _replies(self, arrays: Arrays, number: int, config: ConfigRecord, *, keep_arrays: bool) -> list[UsableReply]:
+    def _replies(
+        self, arrays: Arrays, number: int, config: ConfigRecord, *, keep_arrays: bool
+    ) -> tuple[list[UsableReply], dict[str, str]]:
+        """The replies that can be used; and why there is none of other clients."""
         record = pack(arrays)
         try:
             with self._sampling("train-sample", number):
@@ -136,14 +149,19 @@ class Trainer:
         except (AppExitException, ValueError) as error:
             # A privacy budget that is spent, or a node too few for the strategy's own accountant.
             logger.warning("training round %d: nobody is asked: %s: %s", number, type(error).__name__, error)
-            return []
-        return self._filter.usable(
+            return [], self.grid.kept_away()
+        asked = {message.metadata.dst_node_id: self._client_at(message.metadata.dst_node_id) for message in messages}
+        usable = self._filter.usable(
             self.grid.send_and_receive(messages, timeout=self.timeout),
             _sent(messages, record, arrays),
-            asked={message.metadata.dst_node_id: self._client_at(message.metadata.dst_node_id) for message in messages},
+            asked=asked,
             weight_key=weight_key(self.inner),
             keep_arrays=keep_arrays,
         )
+        reasons = {**dict.fromkeys(asked.values(), "it did not answer"), **self.grid.kept_away()}
+        reasons |= {**self.grid.dropped, **self._filter.left_out}
+        trained = {reply.client for reply in usable}
+        return usable, {client: fault_of(reason) for client, reason in reasons.items() if client not in trained}
 
     def _bounded(
         self, base: Arrays, replies: Sequence[UsableReply], usual_norm: float | None

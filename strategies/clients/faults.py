@@ -1,0 +1,35 @@
+"""Why a client did nothing of use, in words that hold no data of its own."""
+
+from __future__ import annotations
+
+import re
+
+from fed_unlearn.text import printable
+
+_KIND = re.compile(
+    r"(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Interrupt|Exit|Timeout|NotFound))(?::\s*(.*))?", re.S
+)
+_OF_MISSING_NAMES = frozenset(
+    {"AttributeError", "FileNotFoundError", "ImportError", "KeyError", "ModuleNotFoundError", "NameError"}
+)
+_ERROR_ANSWER = "it answered with an error: "
+
+
+def fault_of(reason: str) -> str:
+    """A reason for the results: the kind of an error alone, with its text only where that names what is missing.
+
+    Parameters
+    ----------
+    reason : str
+        A reason of the library's own, which is returned as it is, or the last line of an error of the client's app.
+
+    Returns
+    -------
+    str
+        Printable, at most 200 characters.
+    """
+    found = _KIND.fullmatch(reason.removeprefix(_ERROR_ANSWER).strip())
+    if found is None:
+        return printable(reason)
+    kind, text = found.groups()
+    return printable(f"{kind}: {text}") if text and kind in _OF_MISSING_NAMES else kind
