@@ -24,7 +24,9 @@ Arrays = dict[str, NDArray[Any]]
 
 _NUMPY = "numpy.ndarray"
 _LENGTH_AT, _HEADER_AT = 8, 10  # positions of the header's length and of the header in NumPy's format
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # endings of names of BatchNorm's buffers
+
+MEAN, VARIANCE, COUNTER = "running_mean", "running_var", "num_batches_tracked"
+"""Endings of the names of BatchNorm's buffers."""
 
 
 class PackedArray(Array):
@@ -121,6 +123,12 @@ def difference(model: Arrays, base: Arrays) -> Arrays:
     return {name: np.asarray(model[name] - base[name]) for name in _trainable(base)}
 
 
+def untrained(arrays: Arrays) -> list[str]:
+    """Names of the arrays that :func:`difference` leaves out: integer arrays and BatchNorm statistics."""
+    trained = set(_trainable(arrays))
+    return [name for name in arrays if name not in trained]
+
+
 def norm(change: Mapping[str, NDArray[Any]]) -> float:
     """Euclidean norm of a change over all its arrays."""
     return float(np.sqrt(sum(np.square(value, dtype=np.float64).sum() for value in change.values())))
@@ -214,5 +222,5 @@ def _trainable(arrays: Arrays) -> list[str]:
     return [
         name
         for name, value in arrays.items()
-        if np.issubdtype(value.dtype, np.floating) and not name.endswith(_STATISTICS)
+        if np.issubdtype(value.dtype, np.floating) and not name.endswith((MEAN, VARIANCE, COUNTER))
     ]

@@ -67,6 +67,38 @@ class HolderTurn(Settings, prefix="unlearning: holder_turn."):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RequestBound(Settings, prefix="unlearning: request_bound."):
+    """How far the sample requests of a client may move the model; a deletion request must not be a way to plant one.
+
+    The clip norm is the median norm of the clients' changes in the last training round, or ``max_norm`` of
+    :class:`HolderTurn`.
+
+    Attributes
+    ----------
+    max_request_norm : float or None
+        Bound on the norm of all that a holder changes for one request, over all its turns, as a multiple of the clip
+        norm. None: 1, the clip norm itself. A larger one is the plan's consent to requests that need more, as those to
+        misclassify samples often do.
+    client_budget : float
+        Bound on what all sample requests of one client change between two trainings, as a multiple of what one of them
+        may; at least 1. A request that would need more waits for the next training.
+    """
+
+    max_request_norm: Annotated[AboveZero | None, Flat("max_request_norm")] = None
+    client_budget: Annotated[float, Ge(1), Flat("client_budget")] = 1.0
+
+    @property
+    def of_request(self) -> float:
+        """Bound on one request, as a multiple of the clip norm."""
+        return self.max_request_norm if self.max_request_norm is not None else 1.0
+
+    @property
+    def between_trainings(self) -> float:
+        """Bound on all requests of one client between two trainings, as a multiple of the clip norm."""
+        return self.client_budget * self.of_request
+
+
+@dataclass(frozen=True, kw_only=True)
 class Retry(Settings, prefix="unlearning: retry."):
     """How a client that answered with an error is asked again.
 
@@ -149,6 +181,7 @@ class FederatedPlan(Plan):
 
     escalation: Mapping[ScopeKind, tuple[str, ...]] = field(default_factory=dict)
     max_norm_factor: Annotated[float, Ge(1)] = 10.0
+    request_bound: RequestBound = field(default_factory=RequestBound)
     share_rounds: bool = True
     holds: Holds = field(default_factory=Holds)
     reopen_relapsed: bool = False

@@ -5,7 +5,7 @@ from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.strategies.context import Event, Observer
 from fed_unlearn.strategies.continual import ContinualUnlearning
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome, UnlearningResult
-from fed_unlearn.strategies.plan import History, HolderTurn, Holds, Repair, Retry, UnlearningPlan
+from fed_unlearn.strategies.plan import History, HolderTurn, Holds, Repair, RequestBound, Retry, UnlearningPlan
 from fed_unlearn.strategies.timeline import Forget, Train
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Observer",
     "RelapseRow",
     "Repair",
+    "RequestBound",
     "RequestOutcome",
     "Retry",
     "ServerValidation",

@@ -15,6 +15,7 @@ from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.clients.plausibility import Deviation, deviations, implausible_clients
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
+from fed_unlearn.strategies.serving.allowance import RequestBudget
 from fed_unlearn.strategies.serving.service import RequestService
 from fed_unlearn.strategies.state import owe_look
 from fed_unlearn.strategies.training.experience import TrainingExperience
@@ -116,6 +117,7 @@ class Learning:
         training.arrays = None
         with context.ledger.transaction():
             context.ledger.accept_model(digest, training.name)
+            RequestBudget(context.ledger, context.plan.request_bound).reset()
             owe_look(context.ledger, training.name, may_reopen=True)
             experience.save(finished=finished)
         context.state.purge()

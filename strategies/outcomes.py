@@ -95,6 +95,8 @@ class RequestProgress:
         As in :class:`RequestOutcome`.
     left_out : tuple of str
         Clients whose figures are left out when the request is judged: it was held for them, and approved since.
+    needs : float
+        How far it has to move the model at least, as a multiple of the clip norm, where its client's budget was short.
     """
 
     method_index: int = 0
@@ -108,6 +110,7 @@ class RequestProgress:
     traffic: Traffic = field(default_factory=Traffic)
     witnesses: int | None = None
     left_out: tuple[str, ...] = ()
+    needs: float = 0.0
 
     def try_again(self, *, another_method: bool) -> None:
         """Prepare the next attempt: by the next method, or by the same one with a stronger setting."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from fed_unlearn.errors import InvalidParameterError, problems_of
 from fed_unlearn.methods import create, method_class
-from fed_unlearn.plan import FederatedPlan, History, HolderTurn, Holds, Repair, Retry
+from fed_unlearn.plan import FederatedPlan, History, HolderTurn, Holds, Repair, RequestBound, Retry
 from fed_unlearn.requests import SCOPES, ForgetRequest, ParameterValue, ScopeKind
 from fed_unlearn.settings import takes_flat_keywords
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 
-__all__ = ["History", "HolderTurn", "Holds", "Repair", "Retry", "UnlearningPlan"]
+__all__ = ["History", "HolderTurn", "Holds", "Repair", "RequestBound", "Retry", "UnlearningPlan"]
 
 
 @takes_flat_keywords
@@ -38,6 +38,8 @@ class UnlearningPlan(FederatedPlan):
     max_norm_factor : float
         A client's change in any other round of a request is scaled down to so many times the median update norm of the
         last training round; at least 1.
+    request_bound : RequestBound
+        How far the sample requests of one client may move the model: each, and all between two trainings.
     share_rounds : bool
         Whether requests that are served alike share their rounds.
     holds : Holds

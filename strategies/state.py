@@ -203,6 +203,8 @@ class OpenCommit:
         Number of repair rounds so far, over all requests.
     update_norm : float or None
         As in :class:`ServedModel`.
+    moved : mapping of str to float
+        By client, how far its sample requests moved the model, as a multiple of the clip norm.
     """
 
     requests: tuple[str, ...]
@@ -213,6 +215,7 @@ class OpenCommit:
     away: tuple[str, ...]
     repair_rounds: int
     update_norm: float | None
+    moved: Mapping[str, float] = field(default_factory=dict)
 
 
 _LOOKS_DUE = "relapse-looks-due"

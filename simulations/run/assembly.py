@@ -19,7 +19,7 @@ from fed_unlearn.simulations.scenario.errors import errors_at, problem_at, raise
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
 from fed_unlearn.simulations.task import new_model, server_samples_of, source_of
-from fed_unlearn.strategies import Holds, UnlearningPlan
+from fed_unlearn.strategies import Holds, RequestBound, UnlearningPlan
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, check_supported, why_class_refused
 from fed_unlearn.strategies.plan import needs_history
 from fed_unlearn.text import quoted
@@ -106,6 +106,7 @@ def new_plan(scenario: Scenario) -> UnlearningPlan:
             guard_margin=section.guard_margin,
         ),
         share_rounds=section.share_rounds,
+        request_bound=RequestBound(max_request_norm=section.max_request_norm, client_budget=section.client_budget),
         holds=Holds(data=section.hold.data, of_class=section.hold.class_, of_client=section.hold.client),
         reopen_relapsed=section.reopen_relapsed,
         history=History(

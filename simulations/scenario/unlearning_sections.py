@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.plan import MEBIBYTE, FederatedPlan, History, Holds, Repair
+from fed_unlearn.plan import MEBIBYTE, FederatedPlan, History, Holds, Repair, RequestBound
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.simulations.scenario.section_types import (
     Names,
@@ -73,7 +73,10 @@ class UnlearningSection(Section):
 
     ``method`` serves requests for classes, ``sample-method`` and ``client-method`` those of the other scopes;
     ``share-rounds`` lets requests that are pending together share unlearn rounds where they can; ``reopen-relapsed``
-    serves a committed request again whose forgetting wore off.
+    serves a committed request again whose forgetting wore off. ``max-request-norm`` bounds what a client changes in the
+    model for one sample request, as a multiple of the median norm of the clients' changes in the last training round;
+    None (``"none"``) for 1. ``client-budget`` bounds all sample requests of a client between two trainings, as a
+    multiple of that.
     """
 
     method: str = FederatedPlan.class_method
@@ -90,6 +93,8 @@ class UnlearningSection(Section):
     guard_margin: float = like(Repair, "guard_margin", allow_inf_nan=False)
     history: HistorySection = HistorySection()
     hold: HoldSection = HoldSection()
+    max_request_norm: NumberOrNone = like(RequestBound, "max_request_norm")
+    client_budget: float = like(RequestBound, "client_budget", allow_inf_nan=False)
     reopen_relapsed: bool = FederatedPlan.reopen_relapsed
     share_rounds: bool = FederatedPlan.share_rounds
     repair: TrainingOverrides = TrainingOverrides()

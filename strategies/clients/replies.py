@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, decode, pack
+from fed_unlearn.strategies.clients.statistics import impossible_statistic
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -68,6 +69,8 @@ def read_reply(message: Message, reference: Arrays, weight_key: str | None) -> t
             return {}, f"its array {name!r} is not what its description says"
         if not np.isfinite(value).all():
             return {}, f"its array {name!r} is not finite"
+        if (impossible := impossible_statistic(name, value, sent)) is not None:
+            return {}, impossible
         arrays[name] = value
     return arrays, None
 
@@ -176,12 +179,17 @@ class ReplyFilter:
 
 def with_arrays(reply: UsableReply, arrays: Arrays) -> UsableReply:
     """The reply with another model in place of its own; the message that came stays as it is."""
-    message = copy.copy(reply.message)
+    return replace(reply, message=message_with(reply.message, arrays), arrays=arrays)
+
+
+def message_with(message: Message, arrays: Arrays) -> Message:
+    """A copy of a client's message with another model in place of its own."""
+    changed = copy.copy(message)
     own = _model_of(message)
-    message.content = RecordDict(
+    changed.content = RecordDict(
         {key: pack(arrays) if record is own else record for key, record in message.content.items()}
     )
-    return replace(reply, message=message, arrays=arrays)
+    return changed
 
 
 def _read(array: Array) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.exchange import Answers
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply
+from fed_unlearn.strategies.clients.statistics import bounded_statistics
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_through
 
@@ -184,8 +185,10 @@ class Rounds:
         if max_norm is None:
             max_norm = longest_usual(norms, context.plan.max_norm_factor)
         bounds = [min(max_norm, bound) for bound in _bounds_by_others(norms, LONGEST_BESIDE_OTHERS[purpose])]
-        models = [clipped(model, base, bound) for model, bound in zip(trained.models.values(), bounds, strict=True)]
-        return weighted_average(models, list(trained.weights.values()))
+        bounded = zip(trained.models.items(), bounds, strict=True)
+        within = {client: clipped(model, base, bound) for (client, model), bound in bounded}
+        models = bounded_statistics(within, base, context.plan.max_norm_factor, alone=True)
+        return weighted_average(list(models.values()), list(trained.weights.values()))
 
     def settle(
         self,

@@ -14,6 +14,7 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack, unpack, with_dtypes_of
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.seeding import derive_seed, isolated_numpy
+from fed_unlearn.strategies.clients.statistics import positive_variances
 from fed_unlearn.strategies.inner.floating_view import FloatingView
 from fed_unlearn.strategies.inner.kinds import (
     PRIVACY_WRAPPERS,
@@ -227,7 +228,7 @@ def _like(base: Arrays, aggregate: Arrays, view: FloatingView | None) -> Arrays:
     whole = aggregate if view is None else view.completed(aggregate)
     if {name: value.shape for name, value in whole.items()} != {name: value.shape for name, value in base.items()}:
         raise InvalidModelError(f"the aggregate has {len(whole)} arrays, and not those of the model")
-    return with_dtypes_of({name: whole[name] for name in base}, base)
+    return positive_variances(with_dtypes_of({name: whole[name] for name in base}, base), base)
 
 
 def _models(reply: Message) -> list[tuple[str, ArrayRecord]]:

@@ -17,6 +17,7 @@ from fed_unlearn.requests import ParameterValue
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply, weight_of
+from fed_unlearn.strategies.clients.statistics import bounded_statistics
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerWork
 from fed_unlearn.strategies.training.history import StoredRound
 
@@ -98,7 +99,7 @@ def train_staying(
     -------
     dict of str to ClientModel
         By client, sorted; without those whose reply cannot be used, which are named in the log. Changes that are
-        absurdly long beside the others are scaled down.
+        absurdly long beside the others are scaled down, and so are those of statistics.
 
     Raises
     ------
@@ -127,7 +128,9 @@ def train_staying(
     if factor is None:
         return found
     bound = longest_usual([norm(difference(model.arrays, base)) for model in found.values()], factor)
-    return {client: replace(model, arrays=clipped(model.arrays, base, bound)) for client, model in found.items()}
+    within = {client: clipped(model.arrays, base, bound) for client, model in found.items()}
+    models = bounded_statistics(within, base, factor)
+    return {client: replace(model, arrays=models[client]) for client, model in found.items()}
 
 
 def unlearn_at_leaving(

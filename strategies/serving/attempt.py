@@ -11,10 +11,12 @@ from typing import ClassVar
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays
+from fed_unlearn.gate import Decision
 from fed_unlearn.requests import ForgetRequest, ParameterValue
 from fed_unlearn.strategies.clients.rounds import ClientModels, Rounds, client_of, norms_of
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import AggregationFailedError
+from fed_unlearn.strategies.outcomes import RequestProgress
 
 
 class RequestRejectedError(Exception):
@@ -156,6 +158,16 @@ class Attempt(ABC):
 
     def _after_repair(self) -> None:  # noqa: B027
         """Do what follows every repair round; nothing for most methods."""
+
+    def explained(
+        self, decisions: Mapping[str, Decision], progress: Mapping[str, RequestProgress]
+    ) -> Mapping[str, Decision]:
+        """The gate's decisions, with what else can be why requests are not accepted; nothing for most methods."""
+        return decisions
+
+    def moved_by_clients(self) -> dict[str, float]:
+        """How far the holders of sample requests moved the model, as multiples of the clip norm."""
+        return {}
 
     def say(self, text: str) -> None:
         """Say what was done, under the first of the requests."""

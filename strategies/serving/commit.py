@@ -16,6 +16,7 @@ from fed_unlearn.strategies.clients.rounds import Rounds
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.outcomes import RequestOutcome, RequestProgress
+from fed_unlearn.strategies.serving.allowance import RequestBudget
 from fed_unlearn.strategies.serving.attempt import Attempt
 from fed_unlearn.strategies.serving.attendance import CommitFailedError, Tombstones
 from fed_unlearn.strategies.serving.judge import Progress
@@ -152,6 +153,7 @@ class RequestClosing:
             away=tuple(sorted(attempt.away)),
             repair_rounds=served.repair_rounds,
             update_norm=served.update_norm,
+            moved=attempt.moved_by_clients(),
         )
         self.context.state.save_open_work(commit)
 
@@ -186,6 +188,7 @@ class RequestClosing:
             ended = {outcome.request.id: outcome.to_json() for outcome in outcomes}
             self.context.ledger.commit(ended, commit.committing, attempts=attempts)
             owe_look(self.context.ledger, "+".join(commit.requests), may_reopen=False)
+            RequestBudget(self.context.ledger, self.context.plan.request_bound).spend(commit.moved)
             tombstones.note_debts(requests, set(commit.away) - confirmed, silent)
             for name in commit.requests:
                 self.context.state.save_progress(name, None)

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from fed_unlearn.arrays import Arrays, add_clipped, difference, norm
+from fed_unlearn.gate import Decision, Verdict
 from fed_unlearn.seeding import derive_seed
+from fed_unlearn.strategies.clients.replies import message_with
 from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
-from fed_unlearn.strategies.serving.attempt import Attempt
+from fed_unlearn.strategies.clients.statistics import bounded_statistics
+from fed_unlearn.strategies.outcomes import RequestProgress
+from fed_unlearn.strategies.serving.allowance import Allowance, RequestBudget
+from fed_unlearn.strategies.serving.attempt import Attempt, HoldersAwayError
 
 CONTRACTION = 0.9
 """Turns of several holders go on while the sum of their changes falls to this share of what it was."""
 
 
+@dataclass
 class HolderAttempt(Attempt):
-    """The holders unlearn by themselves."""
+    """The holders unlearn by themselves.
+
+    Attributes
+    ----------
+    allowances : dict of str to Allowance
+        How far each holder of a sample request may move the model, over all its turns, and how far it has.
+    """
+
+    allowances: dict[str, Allowance] = field(default_factory=dict, init=False)
 
     def unlearn(self) -> None:
         """The holders' turn: their average for a class, their clipped changes for samples."""
@@ -23,7 +38,16 @@ class HolderAttempt(Attempt):
             self._say_who(models)
             self.candidate = self._aggregated(self.candidate, models, "unlearn", self._round_number)
         else:
+            self._check_budgets()
             self._take_turns()
+
+    def _check_budgets(self) -> None:
+        """Have the samples of requests that must wait for the next training taken out of it, and let them wait."""
+        shortages = {request.id: self._budget.shortage(client_of(request) or "") for request in self.requests}
+        waiting = {name: reason for name, reason in shortages.items() if reason is not None}
+        if waiting:
+            self._ask_holders(None)
+            raise HoldersAwayError("; ".join(dict.fromkeys(waiting.values())), tuple(waiting))
 
     def _after_repair(self) -> None:
         """For samples the holders' turn follows, since averaging brings them back."""
@@ -33,10 +57,10 @@ class HolderAttempt(Attempt):
     def _take_turns(self) -> None:
         """Every holder unlearns from where the last turn led, until nothing is left to do.
 
-        A change longer than the clipping norm arrives in several turns. Where there are several holders, the sum of
-        their changes is not what any of them made: those who find a sample recognised again change the model once more,
-        by less each time. A method that changes it by as much every time is not asked again, and samples that are only
-        to look unseen may stay recognised.
+        A change longer than the clip norm arrives in several turns, as far as the plan allows. Where there are several
+        holders, the sum of their changes is not what any of them made: those who find a sample recognised again change
+        the model once more, by less each time. A method that changes it by as much every time is not asked again, and
+        samples that are only to look unseen may stay recognised.
         """
         max_norm = self.max_update_norm()
         holders = {client_of(request) or "" for request in self.requests}
@@ -48,10 +72,10 @@ class HolderAttempt(Attempt):
             models = self._ask_holders(self.order.method, clients, only_if_recognised=looks_first)
             self._say_who(models)
             changes = {client: difference(model, self.candidate) for client, model in models.models.items()}
-            bounds = {client: max_norm * self._requests_at(client) for client in changes}
-            self.candidate = self._moved(models, changes, bounds)
+            taken = {client: self._allowance(client, max_norm).take(change) for client, change in changes.items()}
+            self.candidate = self._moved(models, changes, taken)
             lengths = {client: norm(change) for client, change in changes.items()}
-            clipped = [client for client, length in lengths.items() if length > bounds[client]]
+            clipped = [client for client, change in changes.items() if taken[client] is not change]
             moved = [client for client, length in lengths.items() if length > 0]
             if not goes_on:
                 clients = clipped
@@ -63,16 +87,69 @@ class HolderAttempt(Attempt):
             if not clients:
                 return
 
-    def _requests_at(self, client: str) -> int:
-        return sum(client_of(request) == client for request in self.requests)
+    def moved_by_clients(self) -> dict[str, float]:
+        """How far the holders moved the model, as multiples of the clip norm."""
+        return {client: allowance.used for client, allowance in self.allowances.items()}
 
-    def _moved(self, models: ClientModels, changes: Mapping[str, Arrays], bounds: Mapping[str, float]) -> Arrays:
+    def explained(
+        self, decisions: Mapping[str, Decision], progress: Mapping[str, RequestProgress]
+    ) -> dict[str, Decision]:
+        """The decisions on sample requests, with what the plan did not allow where that can be why.
+
+        Raises
+        ------
+        HoldersAwayError
+            If the budget of a client was too small: its request waits for the next training. Requests that shared the
+            attempt are tried again, those of the same client each by itself.
+        """
+        explained, waiting, reasons = dict(decisions), list[str](), dict[str, None]()
+        for request in self.requests:
+            allowance, decision = self.allowances.get(client_of(request) or ""), decisions.get(request.id)
+            if allowance is None or decision is None or decision.verdict in (Verdict.ACCEPT, Verdict.HOLD):
+                continue
+            if allowance.lacks_budget:
+                known, alone = progress[request.id], allowance.requests == 1
+                known.alone, known.needs = known.alone or not alone, allowance.needed if alone else known.needs
+                reasons[self._budget.shortage(allowance.client, allowance.needed) or ""] = None
+                if alone:
+                    waiting.append(request.id)
+            elif (shortfall := allowance.shortfall()) is not None:
+                explained[request.id] = replace(decision, reasons=(*decision.reasons, shortfall))
+        if reasons:
+            raise HoldersAwayError("; ".join(filter(None, reasons)), tuple(waiting))
+        return explained
+
+    @property
+    def _budget(self) -> RequestBudget:
+        return RequestBudget(self.context.ledger, self.context.plan.request_bound)
+
+    def _allowance(self, client: str, max_norm: float) -> Allowance:
+        if client not in self.allowances:
+            requests = sum(client_of(request) == client for request in self.requests)
+            of_request = self.context.plan.request_bound.of_request
+            self.allowances[client] = Allowance(client, max_norm, requests, of_request, self._budget.left(client))
+        return self.allowances[client]
+
+    def _moved(self, models: ClientModels, changes: Mapping[str, Arrays], taken: Mapping[str, Arrays]) -> Arrays:
         if self.context.kind.is_private:
-            return self._aggregated(self.candidate, models, "unlearn", self._round_number)
+            return self._aggregated(self.candidate, self._within(models, changes, taken), "unlearn", self._round_number)
         moved = self.candidate
-        for client, change in changes.items():
-            moved = add_clipped(moved, [change], bounds[client])
+        for change in taken.values():
+            moved = add_clipped(moved, [change], float("inf"))
         return moved
+
+    def _within(self, models: ClientModels, changes: Mapping[str, Arrays], taken: Mapping[str, Arrays]) -> ClientModels:
+        """The models as a privacy wrapper is shown them: a sum of turns that is too long and statistics are bounded."""
+        factor = self.context.plan.max_norm_factor
+        bounded = bounded_statistics(models.models, self.candidate, factor, alone=True)
+        for client, allowance in self.allowances.items():
+            if client in changes and allowance.was_exceeded and taken[client] is not changes[client]:
+                bounded[client] = add_clipped(self.candidate, [taken[client]], float("inf"))
+        messages = {
+            client: message if bounded[client] is models.models[client] else message_with(message, bounded[client])
+            for client, message in models.messages.items()
+        }
+        return replace(models, models=bounded, messages=messages)
 
     @property
     def _round_number(self) -> int:

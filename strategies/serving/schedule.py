@@ -16,6 +16,7 @@ from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleS
 from fed_unlearn.strategies.clients.exchange import client_order
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.plan import is_server_method
+from fed_unlearn.strategies.serving.allowance import RequestBudget
 
 
 class Placement(Enum):
@@ -137,6 +138,11 @@ class Scheduler:
             self._asked.add(request)
         if isinstance(request.scope, SampleScope) and request.scope.client not in connected:
             return PlacedRequest(entry, Placement.WAITS, f"client {request.scope.client} is not reachable")
+        if isinstance(request.scope, SampleScope) and entry.attempt:  # the holder has taken its samples out of training
+            needed = self.context.state.progress(entry.id).needs
+            budget = RequestBudget(self.context.ledger, self.context.plan.request_bound)
+            if (shortage := budget.shortage(request.scope.client, needed)) is not None:
+                return PlacedRequest(entry, Placement.WAITS, shortage)
         if isinstance(request.scope, ClassScope) and not self._is_held(request.scope.classes, connected):
             absent = sorted(
                 self.context.grid.roster.known - self.context.grid.roster.leaving - set(connected), key=client_order

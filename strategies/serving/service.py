@@ -241,7 +241,8 @@ class RequestService:
                 logger.info("request %s: %s: %s", name, decision.verdict.value, decision.reason or "all met")
             note_candidate(attempt, progress, audit, is_last=not judgement.repairs)
             if not judgement.repairs:
-                return _conclusion(judgement, audit)
+                decisions = attempt.explained(judgement.decisions, progress)
+                return _conclusion(replace(judgement, decisions=decisions), audit)
             reasons = "; ".join(dict.fromkeys(item.reason for item in judgement.decisions.values() if item.reason))
             attempt.say(f"repair more: {reasons}")
             ledger.advance_all(ids, Status.REPAIRING, attempt=number)

@@ -11,11 +11,12 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.app.exception import AppExitException
 from flwr.serverapp.strategy import Strategy
 
-from fed_unlearn.arrays import Arrays, all_finite, clipped, difference, longest_usual, norm, pack, unpack
+from fed_unlearn.arrays import Arrays, all_finite, clipped, difference, longest_usual, norm, pack, unpack, untrained
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.faults import fault_of
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply, weight_of, with_arrays
+from fed_unlearn.strategies.clients.statistics import bounded_statistics
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_replies, undone_on_error
 from fed_unlearn.strategies.inner.kinds import weight_key
@@ -166,7 +167,7 @@ class Trainer:
     def _bounded(
         self, base: Arrays, replies: Sequence[UsableReply], usual_norm: float | None
     ) -> tuple[list[UsableReply], tuple[float, ...]]:
-        """The replies, absurdly long changes scaled down; and how long each change is then."""
+        """The replies, absurdly long changes and statistics scaled down; and how long each change is then."""
         norms = [norm(difference(reply.arrays, base)) for reply in replies]
         bounded = list(replies)
         if self.max_norm_factor is None:
@@ -182,6 +183,11 @@ class Trainer:
                 )
                 bounded[index] = with_arrays(reply, clipped(reply.arrays, base, bound))
                 norms[index] = bound
+        if not untrained(base):
+            return bounded, tuple(norms)
+        models = bounded_statistics({reply.client: reply.arrays for reply in bounded}, base, self.max_norm_factor)
+        kept = [(reply, models[reply.client]) for reply in bounded]
+        bounded = [reply if arrays is reply.arrays else with_arrays(reply, arrays) for reply, arrays in kept]
         return bounded, tuple(norms)
 
     def _aggregated(
