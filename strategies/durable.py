@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TypeVar
 
 from flwr.app import ArrayRecord
@@ -14,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.checkpoints import CheckpointStore
-from fed_unlearn.errors import FedUnlearnError, InvalidModelError
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.records import StoredConfig, decode, encode, joined, split
 from fed_unlearn.strategies.clients.exchange import Traffic
@@ -29,6 +28,7 @@ from fed_unlearn.strategies.state import (
     OpenTraining,
     ServedModel,
     StoredAudit,
+    ordered,
 )
 from fed_unlearn.strategies.training.figures import TrainingFigures
 
@@ -129,7 +129,7 @@ class DurableState:
         if served is not None:
             if initial_arrays is not None:
                 logger.info("the ledger's model is served; initial_arrays are not used")
-                served.arrays = _ordered(served.arrays, initial_arrays, self._ledger.path)
+                served.arrays = ordered(served.arrays, initial_arrays, self._ledger.path)
             self.load_inner()
             return served
         if initial_arrays is None:
@@ -161,16 +161,26 @@ class DurableState:
         """Keep the model that the first experience starts from; it carries no data."""
         self._ledger.set_state("initial", digest)
 
-    # ------------------------------------------------------------------ training
-
     def experiences(self) -> list[Experience]:
         """Every training experience that has come to its end, in order."""
         return [Experience(record.rounds, record.config, record.figures) for record in self._finished()]
 
+    def trained(self) -> list[Experience]:
+        """Those, and the rounds that are done of the one that is open."""
+        record = self._load("training", _TrainingRecord)
+        if record is None or not record.done:
+            return self.experiences()
+        return [*self.experiences(), Experience(record.done, record.config, record.figures)]
+
+    def add_figures(self, figures: Sequence[TrainingFigures]) -> None:
+        """Write the figures of experiences that an earlier version trained, in order; the others keep theirs."""
+        pairs = zip(self._finished(), figures, strict=True)
+        self._write_finished([replace(item, figures=item.figures or given) for item, given in pairs])
+
     def finish_training(self, training: OpenTraining) -> None:
         """End the experience; call it within the transaction that accepts or refuses its model."""
         done = [*self._finished(), _ExperienceRecord(training.rounds, training.config, training.figures)]
-        self._ledger.set_state("experiences", [encode(record)[0] for record in done])
+        self._write_finished(done)
         self._ledger.set_state("training", None)
 
     def load_training(self) -> OpenTraining | None:
@@ -213,8 +223,6 @@ class DurableState:
         if record is not None:
             arrays = self._checkpoints.load(record.digest) if record.digest else {}
             restore_server_state(self._inner, split(arrays, record.groups), record.scalars)
-
-    # ------------------------------------------------------------------ requests
 
     def open_work(self) -> OpenAttempt | OpenCommit | None:
         """The attempt or the commit that is being made; None where there is none."""
@@ -264,8 +272,6 @@ class DurableState:
         """Write it; None to forget it."""
         self._save(f"request:{request_id}", progress)
 
-    # ------------------------------------------------------------------ files
-
     def purge(self) -> None:
         """Delete every checkpoint that nothing refers to: older ones carry what was forgotten since."""
         training, inner = self._load("training", _TrainingRecord), self._load("inner", _InnerRecord)
@@ -280,19 +286,12 @@ class DurableState:
         items = self._ledger.state("experiences")
         return [decode(_ExperienceRecord, item) for item in items] if isinstance(items, list) else []
 
+    def _write_finished(self, records: Sequence[_ExperienceRecord]) -> None:
+        self._ledger.set_state("experiences", [encode(record)[0] for record in records])
+
     def _load(self, name: str, cls: type[T]) -> T | None:
         body = self._ledger.state(name)
         return decode(cls, body) if body else None
 
     def _save(self, name: str, record: object | None) -> None:
         self._ledger.set_state(name, None if record is None else encode(record)[0])
-
-
-def _ordered(arrays: Arrays, reference: ArrayRecord, ledger: Path) -> Arrays:
-    """The ledger's model in the order of the given one: Flower's strategies go by position."""
-    shapes = {name: tuple(array.shape) for name, array in reference.items()}
-    if {name: value.shape for name, value in arrays.items()} != shapes:
-        raise InvalidModelError(
-            f"{ledger}: its model has other arrays than initial_arrays; give it a ledger of its own"
-        )
-    return {name: arrays[name] for name in shapes}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from flwr.app import ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord
 from pydantic import PlainSerializer, PlainValidator
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.audits.pooled import Audit
+from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.records import StoredArrays
 from fed_unlearn.strategies.clients.exchange import Traffic
@@ -172,6 +174,16 @@ class MethodState:
             Other fields that the step has changed.
         """
         return replace(self, step=self.step + 1, arrays=arrays, done=done, **changes)
+
+
+def ordered(arrays: Arrays, reference: ArrayRecord, ledger: Path) -> Arrays:
+    """The ledger's model in the order of the given one: Flower's strategies go by position."""
+    shapes = {name: tuple(array.shape) for name, array in reference.items()}
+    if {name: value.shape for name, value in arrays.items()} != shapes:
+        raise InvalidModelError(
+            f"{ledger}: its model has other arrays than initial_arrays; give it a ledger of its own"
+        )
+    return {name: arrays[name] for name in shapes}
 
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ def run(order: RunOrder) -> int:
     from fed_unlearn.simulations.cli.launch import launch
 
     results = launch(order, Console())
-    return COMMITTED if results is not None and results.all_committed else NOT_COMMITTED
+    return COMMITTED if results is not None and results.succeeded else NOT_COMMITTED
 
 
 @app.command()

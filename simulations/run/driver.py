@@ -162,7 +162,7 @@ def serve(
 
     def note(position: int, result: UnlearningResult) -> None:
         entry, trained = entries[position], sum(isinstance(item, Train) for item in entries[: position + 1])
-        recorder.note(entry, trained, result, strategy)
+        recorder.note(strategy)
         if report is not None:
             report.note(position, entry, trained, result)
         if oracle and isinstance(entry, Forget):
@@ -172,7 +172,7 @@ def serve(
 
     with logging_to(out / LOG_FILE):
         try:
-            recorder = Recorder.begin(scenario, out, engine)
+            recorder = Recorder.begin(scenario, out, engine, strategy)
             report = report_of(scenario, prepared.source, out, strategy, recorder, prepared.benchmark)
             whole = strategy.run(grid, entries, prepared.initial, on_entry=note)
             results = recorder.finish(strategy, complete=whole.complete)

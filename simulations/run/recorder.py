@@ -1,10 +1,11 @@
-"""Turns the outcomes of a strategy into the results of a run, and saves them after every entry of the timeline."""
+"""Turns what the ledger knows of a run into its results, and saves them after every entry of the timeline."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from fed_unlearn.simulations.run.results import (
@@ -13,19 +14,26 @@ from fed_unlearn.simulations.run.results import (
     HistoryPoint,
     RelapseResult,
     RequestResult,
+    RoundResult,
     RunResults,
+    TrainingResult,
     installed_versions,
 )
 from fed_unlearn.simulations.scenario.sections import Scenario
-from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
-from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome, UnlearningResult
+from fed_unlearn.strategies import ContinualUnlearning
+from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome
 from fed_unlearn.strategies.serving.relapse import relapse_rows
+from fed_unlearn.strategies.state import Experience
+from fed_unlearn.strategies.training.figures import TrainingFigures
 
 _ENDED = ("committed", "failed", "rejected")
 
 
 class Recorder:
     """Keeps ``results.json`` of a run folder up to date.
+
+    Everything but the figures of oracles comes from the ledger. A run that was killed at any moment and resumed has
+    the results of one that was not, but for times and counts of messages by device.
 
     Parameters
     ----------
@@ -38,50 +46,48 @@ class Recorder:
     def __init__(self, results: RunResults, out: Path) -> None:
         self._results = results
         self._out = out
-        self._round = max((point.round for point in results.history), default=0)
-        self._is_round_exact = False
-
-    def rounds(self, strategy: ContinualUnlearning) -> int:
-        """Count the rounds of the whole run: those of all entries so far, and those of requests that ended since.
-
-        Unlearn rounds and repair rounds count, as in the results' history.
-        """
-        self._count_rounds(strategy)
-        known = {item.id for item in self._results.requests}
-        outcomes = [strategy.outcome(entry.id) for entry in strategy.ledger.entries() if entry.id not in known]
-        return self._round + sum(1 + outcome.repair_rounds for outcome in outcomes if outcome is not None)
+        self._devices_before = results.devices
 
     @classmethod
-    def begin(cls, scenario: Scenario, out: Path, engine: str) -> Recorder:
+    def begin(cls, scenario: Scenario, out: Path, engine: str, strategy: ContinualUnlearning) -> Recorder:
         """Make a recorder for a new run, or for one that the folder holds a part of."""
         if (out / FILE_NAME).exists():
             known = RunResults.load(out)
+            _take_over(known, strategy)
             ended = tuple(item for item in known.requests if item.status in _ENDED)
             return cls(replace(known, requests=ended), out)
         results = RunResults(scenario=scenario.name, seed=scenario.seed, engine=engine, versions=installed_versions())
-        recorder = cls(results, out)
-        recorder._results.save(out)
-        return recorder
+        results.save(out)
+        return cls(results, out)
 
-    def note(
-        self, entry: Train | Forget, trained: int, result: UnlearningResult, strategy: ContinualUnlearning
-    ) -> None:
-        """Record the result of one entry of the timeline.
+    def rounds(self, strategy: ContinualUnlearning) -> int:
+        """Count the rounds of the whole run so far, with unlearn rounds and repair rounds."""
+        trained = sum(experience.rounds for experience in strategy.state.experiences())
+        return trained + sum(1 + outcome.repair_rounds for outcome in _outcomes(strategy).values())
 
-        Parameters
-        ----------
-        entry : Train or Forget
-        trained : int
-            The number of training entries up to this one.
-        result : UnlearningResult
-        strategy : ContinualUnlearning
-        """
-        self._count_rounds(strategy)
-        if isinstance(entry, Train):
-            self._note_training(f"train:{trained}", entry, result)
-        for outcome in result.requests:
-            self._note_request(outcome)
-        self._save(strategy)
+    def note(self, strategy: ContinualUnlearning) -> None:
+        """Record what has ended so far, and save it."""
+        oracles = {item.id: item for item in self._results.requests if item.oracle is not None}
+        training, requests, history = TrainingResult(), [], list[HistoryPoint]()
+        moment = 0
+        for name, ended in _in_order(strategy):
+            if isinstance(ended, Experience):
+                history += _points(name, ended, moment)
+                training = _with_experience(training, ended, is_first=not requests)
+                moment += ended.rounds
+            else:
+                moment += 1 + ended.repair_rounds
+                requests.append(_with_known_oracle(_request_result(ended), oracles.get(name)))
+                history += _points_of_request(ended, moment)
+        self._results = replace(
+            self._results,
+            training=training,
+            requests=tuple(requests),
+            history=tuple(history),
+            devices=self._devices(strategy),
+            relapse=tuple(_relapse_row(row) for row in relapse_rows(strategy.ledger)),
+        )
+        self._results.save(self._out)
 
     def note_oracles(self, oracles: Mapping[str, OracleOutcome], strategy: ContinualUnlearning) -> None:
         """Record the figures and the cost of the retrain oracle for the requests of an entry."""
@@ -90,11 +96,11 @@ class Recorder:
             for item in self._results.requests
         )
         self._results = replace(self._results, requests=requests)
-        self._save(strategy)
+        self.note(strategy)
 
     def finish(self, strategy: ContinualUnlearning, *, complete: bool) -> RunResults:
         """Record the end of the timeline. Requests that still wait become results, and the run stays incomplete."""
-        self._save(strategy)
+        self.note(strategy)
         waiting = tuple(
             RequestResult(
                 id=entry.id,
@@ -114,66 +120,109 @@ class Recorder:
         self._results.save(self._out)
         return self._results
 
-    def _count_rounds(self, strategy: ContinualUnlearning) -> None:
-        """Count the rounds of a continued run, once. Its history has no points for requests without figures."""
-        if self._is_round_exact:
-            return
-        self._is_round_exact = True
-        outcomes = [strategy.outcome(item.id) for item in self._results.requests]
-        served = sum(1 + outcome.repair_rounds for outcome in outcomes if outcome is not None)
-        self._round = self._results.training.rounds + served
-
-    def _note_training(self, name: str, entry: Train, result: UnlearningResult) -> None:
-        accuracies = {
-            number: float(str(metrics["accuracy"])) for number, metrics in result.evaluate_metrics_clientapp.items()
-        }
-        points = [
-            HistoryPoint(event=name, round=self._round + number, test_accuracy=accuracy)
-            for number, accuracy in accuracies.items()
-        ]
-        last = accuracies[max(accuracies)] if accuracies else None
-        self._round += entry.rounds
-        training, traffic = self._results.training, result.training_traffic
-        training = replace(
-            training,
-            rounds=training.rounds + entry.rounds,
-            seconds=training.seconds + result.training_seconds,
-            test_accuracy=training.test_accuracy if self._results.requests or not accuracies else last,
-            forward_passes=training.forward_passes + traffic.forward_passes,
-            backward_passes=training.backward_passes + traffic.backward_passes,
-        )
-        self._results = replace(self._results, training=training, history=(*self._results.history, *points))
-
-    def _note_request(self, outcome: RequestOutcome) -> None:
-        if any(item.id == outcome.request.id for item in self._results.requests):
-            return
-        self._round += 1 + outcome.repair_rounds
-        points: list[HistoryPoint] = []
-        if outcome.after is not None and outcome.after.test_retain_accuracy is not None:
-            point = HistoryPoint(
-                event=outcome.request.id,
-                round=self._round,
-                test_accuracy=outcome.after.test_retain_accuracy,
-                test_forget_accuracy=outcome.after.test_forget_accuracy,
-            )
-            points.append(point)
-        self._results = replace(
-            self._results,
-            requests=(*self._results.requests, _request_result(outcome)),
-            history=(*self._results.history, *points),
+    def _devices(self, strategy: ContinualUnlearning) -> tuple[DeviceCount, ...]:
+        """Messages by device; those of earlier processes count, repeated ones too."""
+        counts: Counter[tuple[str, str, str, str]] = Counter()
+        for known in self._devices_before:
+            counts[known.client, known.message, known.device, known.cuda_visible_devices] += known.count
+        for use, count in strategy.device_use.items():
+            counts[use.client, use.message, use.device, use.cuda_visible_devices] += count
+        return tuple(
+            DeviceCount(client=client, message=message, device=device, cuda_visible_devices=visible, count=count)
+            for (client, message, device, visible), count in counts.items()
         )
 
-    def _save(self, strategy: ContinualUnlearning) -> None:
-        """Save the results, with requests and relapses that the ledger knows and that a crash kept out of them."""
-        self._count_rounds(strategy)
-        for entry in strategy.ledger.entries():
-            outcome = strategy.outcome(entry.id)
-            if outcome is not None:
-                self._note_request(outcome)
-        devices = tuple(DeviceCount(**asdict(use), count=count) for use, count in strategy.device_use.items())
-        relapse = tuple(_relapse_row(row) for row in relapse_rows(strategy.ledger))
-        self._results = replace(self._results, devices=devices, relapse=relapse)
-        self._results.save(self._out)
+
+def _outcomes(strategy: ContinualUnlearning) -> dict[str, RequestOutcome]:
+    return {
+        entry.id: RequestOutcome.from_json(entry.request, entry.outcome)
+        for entry in strategy.ledger.entries()
+        if entry.outcome is not None
+    }
+
+
+def _in_order(strategy: ContinualUnlearning) -> Iterator[tuple[str, Experience | RequestOutcome]]:
+    """Training experiences and requests, each with its name, in the order in which they came to be known.
+
+    An experience stands where its model was first judged, since requests that were served after that are served on it;
+    a request stands where it ended last.
+    """
+    trained = {f"train:{number}": item for number, item in enumerate(strategy.state.trained(), start=1)}
+    served = _outcomes(strategy)
+    place: dict[str, int] = {}
+    for event in strategy.ledger.events():
+        name = str(event.facts.get("after" if event.name == "model-accepted" else "experience"))
+        if name in trained and event.name in ("model-accepted", "training-refused"):
+            place.setdefault(name, event.sequence)
+        elif event.request_id in served and event.name in _ENDED:
+            place[event.request_id] = event.sequence
+    everything: dict[str, Experience | RequestOutcome] = {**trained, **served}
+    last = max(place.values(), default=0) + 1
+    return iter(sorted(everything.items(), key=lambda item: place.get(item[0], last)))
+
+
+def _points(name: str, experience: Experience, before: int) -> list[HistoryPoint]:
+    return [
+        HistoryPoint(event=name, round=before + number, test_accuracy=accuracy)
+        for number, accuracy in _accuracies(experience).items()
+    ]
+
+
+def _points_of_request(outcome: RequestOutcome, moment: int) -> list[HistoryPoint]:
+    if outcome.after is None or outcome.after.test_retain_accuracy is None:
+        return []
+    return [
+        HistoryPoint(
+            event=outcome.request.id,
+            round=moment,
+            test_accuracy=outcome.after.test_retain_accuracy,
+            test_forget_accuracy=outcome.after.test_forget_accuracy,
+        )
+    ]
+
+
+def _accuracies(experience: Experience) -> dict[int, float]:
+    metrics = experience.figures.evaluate_metrics if experience.figures is not None else {}
+    return {number: float(str(values["accuracy"])) for number, values in metrics.items() if "accuracy" in values}
+
+
+def _with_experience(training: TrainingResult, experience: Experience, *, is_first: bool) -> TrainingResult:
+    """The training with one more experience; ``is_first`` says that no request was served before it."""
+    accuracies, figures = _accuracies(experience), experience.figures or TrainingFigures()
+    trained = {*training.trained_clients, *figures.trained_clients}
+    rounds = tuple(
+        RoundResult(round=training.rounds + number, trained=clients.trained, failed=clients.failed)
+        for number, clients in figures.clients.items()
+    )
+    failed = dict(training.never_trained) | {name: why for item in rounds for name, why in item.failed.items()}
+    return replace(
+        training,
+        rounds=training.rounds + experience.rounds,
+        seconds=training.seconds + figures.seconds,
+        test_accuracy=accuracies[max(accuracies)] if is_first and accuracies else training.test_accuracy,
+        forward_passes=training.forward_passes + figures.traffic.forward_passes,
+        backward_passes=training.backward_passes + figures.traffic.backward_passes,
+        clients=(*training.clients, *rounds),
+        trained_clients=tuple(sorted(trained)),
+        never_trained={name: why for name, why in failed.items() if name not in trained},
+    )
+
+
+def _take_over(known: RunResults, strategy: ContinualUnlearning) -> None:
+    """Write into the ledger what earlier versions kept in ``results.json`` alone; totals go to the first entry."""
+    experiences = strategy.state.experiences()
+    if all(experience.figures is not None for experience in experiences):
+        return
+    figures = [experience.figures or TrainingFigures() for experience in experiences]
+    for number, experience in enumerate(experiences, start=1):
+        points = [point for point in known.history if point.event == f"train:{number}" and experience.figures is None]
+        for point in points:  # the last round of an experience is always evaluated
+            moment = experience.rounds - (points[-1].round - point.round)
+            figures[number - 1].evaluate_metrics[moment] = {"accuracy": point.test_accuracy}
+    figures[0].seconds += known.training.seconds
+    figures[0].traffic.forward_passes += known.training.forward_passes
+    figures[0].traffic.backward_passes += known.training.backward_passes
+    strategy.state.add_figures(figures)
 
 
 def _request_result(outcome: RequestOutcome) -> RequestResult:
@@ -195,6 +244,12 @@ def _request_result(outcome: RequestOutcome) -> RequestResult:
         bytes_received=outcome.traffic.bytes_received,
         witnesses=outcome.witnesses,
     )
+
+
+def _with_known_oracle(item: RequestResult, known: RequestResult | None) -> RequestResult:
+    if known is None:
+        return item
+    return replace(item, oracle=known.oracle, oracle_seconds=known.oracle_seconds, oracle_passes=known.oracle_passes)
 
 
 def _with_oracle(item: RequestResult, oracle: OracleOutcome, shared: int) -> RequestResult:

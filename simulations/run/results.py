@@ -26,6 +26,25 @@ class ResultsError(FedUnlearnError, ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoundResult:
+    """How the clients of one training round fared.
+
+    Attributes
+    ----------
+    round : int
+        Number of the round, counted from 1 over all training of the run.
+    trained : int
+        Number of clients whose model was used.
+    failed : mapping of str to str
+        Why no model of a client was used, by client: the kind of the fault and names of what is missing, without data.
+    """
+
+    round: int
+    trained: int
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingResult:
     """The training of a run: all of its rounds, without unlearning and repair.
 
@@ -37,6 +56,12 @@ class TrainingResult:
         Accuracy on all test samples after the last training before the first request.
     forward_passes, backward_passes : int
         Samples that passed through the models of all clients.
+    clients : sequence of RoundResult
+        How the clients of each round fared.
+    trained_clients : sequence of str
+        Clients whose model was used in at least one round.
+    never_trained : mapping of str to str
+        The other clients that were to train, each with the reason of its last round.
     """
 
     rounds: int = 0
@@ -44,6 +69,9 @@ class TrainingResult:
     test_accuracy: float | None = None
     forward_passes: int = 0
     backward_passes: int = 0
+    clients: Sequence[RoundResult] = ()
+    trained_clients: Sequence[str] = ()
+    never_trained: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +212,11 @@ class RunResults:
         """Whether the run is complete and no request failed or was rejected."""
         return self.complete and all(request.status == "committed" for request in self.requests)
 
+    @property
+    def succeeded(self) -> bool:
+        """Whether all requests were committed and every client that was to train did so at least once."""
+        return self.all_committed and not self.training.never_trained
+
     def save(self, folder: Path) -> None:
         """Write ``results.json`` into a run folder in one step. A reader sees the old file or the new one."""
         body = dataclasses.asdict(self)
@@ -211,7 +244,7 @@ class RunResults:
                 scenario=body["scenario"],
                 seed=body["seed"],
                 engine=body["engine"],
-                training=TrainingResult(**body["training"]),
+                training=_training(body["training"]),
                 requests=tuple(_request(entry) for entry in body["requests"]),
                 relapse=tuple(
                     RelapseResult(**{**entry, "relapsed": tuple(entry["relapsed"])}) for entry in body["relapse"]
@@ -225,6 +258,12 @@ class RunResults:
             raise ResultsError(f"{folder}: holds no {FILE_NAME}; the folder of a run was expected") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ResultsError(f"{path}: not the results of this version of fed_unlearn: {error!r}") from None
+
+
+def _training(body: Mapping[str, Any]) -> TrainingResult:
+    rounds = tuple(RoundResult(**item) for item in body.get("clients", ()))
+    trained = tuple(body.get("trained_clients", ()))
+    return TrainingResult(**{**body, "clients": rounds, "trained_clients": trained})
 
 
 def _request(entry: Mapping[str, Any]) -> RequestResult:

@@ -23,7 +23,10 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     RESULTS.save(tmp_path)
     body = json.loads((tmp_path / "results.json").read_text())
     assert {"scenario", "seed", "engine", "versions", "training", "requests", "relapse"} <= set(body)
-    assert set(body["training"]) == {"rounds", "seconds", "test_accuracy", "forward_passes", "backward_passes"}
+    assert set(body["training"]) == {
+        *("rounds", "seconds", "test_accuracy", "forward_passes", "backward_passes"),
+        *("clients", "trained_clients", "never_trained"),
+    }
     documented = (
         "id scope target method status attempts reason before unlearned after oracle seconds oracle_seconds speedup"
         " passes oracle_passes pass_ratio messages bytes_sent bytes_received witnesses"
