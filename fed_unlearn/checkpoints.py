@@ -8,16 +8,43 @@ import os
 import secrets
 from collections.abc import Collection, Mapping
 from pathlib import Path
-
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from typing import TYPE_CHECKING
 
 from fed_unlearn.errors import InvalidModelError
+
+if TYPE_CHECKING:  # the ledger's commands write files, and should not wait for NumPy
+    import numpy as np
+
+
+def make_private_file(path: Path) -> None:
+    """Make an empty file that only its owner can read and write, whatever the umask. One that exists stays."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder, with its parents, that only its owner can enter. Folders that exist stay as they are."""
+    if not path.is_dir():
+        make_private_folder(path.parent)
+        try:
+            path.mkdir(mode=0o700)
+        except FileExistsError:
+            if path.is_dir():  # another process was faster
+                return
+            raise
+        path.chmod(0o700)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a temporary file in the same folder, sync it to disk, and rename it in one step.
+
+    Only the owner can read the file, whatever the umask.
 
     Parameters
     ----------
@@ -28,6 +55,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
+        make_private_file(temporary)
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
@@ -42,7 +70,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, "np.ndarray"]
 
 _ORDER = "order"
 _HEADER_AT = 8
@@ -59,7 +87,7 @@ class CheckpointStore:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.folder)
 
     def save(self, arrays: Arrays) -> str:
         """Store a model.
@@ -74,6 +102,9 @@ class CheckpointStore:
         str
             SHA-256 of the file, in hexadecimal. The same arrays in the same order give the same digest.
         """
+        import numpy as np
+        from safetensors.numpy import save
+
         order = json.dumps(list(arrays))
         content = save({name: np.asarray(value, order="C") for name, value in arrays.items()}, {_ORDER: order})
         digest = hashlib.sha256(content).hexdigest()
@@ -90,6 +121,9 @@ class CheckpointStore:
         InvalidModelError
             If the file cannot be read, or its bytes do not match its name.
         """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
         path = self.path(digest)
         try:
             content = path.read_bytes()

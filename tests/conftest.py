@@ -67,13 +67,14 @@ def unsynced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if request.path.relative_to(Path(__file__).parent).parts[0] not in ("strategies", "simulations"):
         return
     from fed_unlearn.ledger import file as ledger_file
+    from fed_unlearn.ledger.key import LedgerKey
 
     open_ledger = ledger_file.open_ledger
 
-    def opened(path: Path, *, create: bool = True) -> sqlite3.Connection:
-        connection = open_ledger(path, create=create)
+    def opened(path: Path, key_file: Path, *, create: bool = True) -> tuple[sqlite3.Connection, LedgerKey]:
+        connection, key = open_ledger(path, key_file, create=create)
         connection.execute("PRAGMA synchronous=OFF")
-        return connection
+        return connection, key
 
     monkeypatch.setattr(ledger_file, "open_ledger", opened)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)

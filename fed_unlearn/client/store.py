@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from fed_unlearn.checkpoints import write_atomically
+from fed_unlearn.checkpoints import make_private_folder, write_atomically
 from fed_unlearn.errors import FedUnlearnError, InvalidDataError
 
 _VERSION = 1
@@ -76,7 +76,7 @@ class ClientStore:
         else:
             self._key = secrets.token_hex(32)
             self._fingerprint = fingerprint
-            folder.mkdir(parents=True, exist_ok=True)
+            make_private_folder(folder)
             self._write()
 
     @classmethod

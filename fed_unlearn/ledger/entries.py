@@ -110,6 +110,18 @@ class RequestRecords(LedgerFile):
         """The withdrawn requests whose holders must still be told, in the order of receipt."""
         return self._entries("WHERE release_due ORDER BY sequence")
 
+    def erase_reason(self, request_id: str) -> None:
+        """Erase the reason of a request's last step, for instance because it names a person. No event holds it.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the ledger has no such request.
+        """
+        with self.transaction():
+            self.entry(request_id)
+            self._execute("UPDATE requests SET reason = NULL WHERE id = ?", request_id)
+
     def _unknown(self, request_id: str) -> InvalidRequestError:
         return InvalidRequestError(f"request {request_id!r} is not in the ledger {self.path}")
 

@@ -12,30 +12,30 @@ from pathlib import Path
 from typing import Any
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
-from fed_unlearn.ledger.chain import (
-    MEANINGFUL_NOTES,
-    Fact,
-    LedgerEvent,
-    Verification,
-    append_event,
-    reference,
-    verify_ledger,
-)
+from fed_unlearn.ledger.chain import Fact, LedgerEvent, Verification, append_event, read_head, reference
+from fed_unlearn.ledger.key import default_key_file
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.ledger.schema import BUSY_SECONDS, open_ledger
+from fed_unlearn.ledger.migration import BUSY_SECONDS, copy_ledger, open_ledger
+from fed_unlearn.ledger.schema import schema_problems
+from fed_unlearn.ledger.seals import read_seal, seal_changes
+from fed_unlearn.ledger.verification import MEANINGFUL_NOTES, verify_ledger
+from fed_unlearn.text import quoted
 
 _OWN_EVENTS = frozenset(Status) | MEANINGFUL_NOTES
 _REFERENCE = re.compile("[0-9a-f]{16}")
+_HEAD = re.compile("([0-9]+:)?[0-9a-f]{16,64}")
 
 
 class LedgerFile:
     """The methods of :class:`~fed_unlearn.ledger.ledger.Ledger` that concern its file."""
 
-    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+    def __init__(self, path: str | Path, *, create: bool = True, key: str | Path | None = None) -> None:
         self.path = Path(path)
-        self._connection = open_ledger(self.path, create=create)
-        self._secret = str(self._one("SELECT value FROM meta WHERE name = 'secret'")[0])
-        self.identity = str(self._one("SELECT value FROM meta WHERE name = 'identity'")[0])
+        self.key_file = default_key_file(self.path) if key is None else Path(key)
+        self._connection, self._key = open_ledger(self.path, self.key_file, create=create)
+        self._schema_checked: int | None = None
+        row = self._first("SELECT value FROM meta WHERE name = 'identity'")
+        self.identity = "" if row is None else str(row[0])
 
     def close(self) -> None:
         """Close the file. The ledger cannot be used afterwards."""
@@ -51,18 +51,35 @@ class LedgerFile:
         Raises
         ------
         FedUnlearnError
-            If the file cannot be written, or another process keeps it locked for 60 seconds.
+            If the file cannot be written, or another process keeps it locked for 60 seconds. If somebody else changed
+            its schema or its seal: nothing is written then, since that would seal what they changed.
         """
         outermost = not self._connection.in_transaction
         try:
             self._execute("BEGIN IMMEDIATE" if outermost else "SAVEPOINT inner")
+            if outermost:
+                head, sums = self._sealed()
             yield
+            if outermost:
+                seal_changes(self._connection, self._key.raw, head, sums)
             self._execute("COMMIT" if outermost else "RELEASE inner")
         except BaseException:
             if self._connection.in_transaction:
                 for statement in ("ROLLBACK",) if outermost else ("ROLLBACK TO inner", "RELEASE inner"):
                     self._execute(statement)
             raise
+
+    def _sealed(self) -> tuple[tuple[int, str], dict[str, int]]:
+        """The head of the events and the sums of the tables, once the schema and the seal are found to be intact."""
+        try:
+            schema = int(self._connection.execute("PRAGMA schema_version").fetchone()[0])
+            if schema != self._schema_checked:
+                for problem in schema_problems(self._connection):
+                    raise sqlite3.IntegrityError(problem)
+                self._schema_checked = schema
+            return read_head(self._connection), read_seal(self._connection, self._key.raw)
+        except sqlite3.Error as error:
+            raise self._own(error) from error
 
     def note(self, name: str, facts: Mapping[str, Fact], request_id: str | None = None) -> None:
         """Record an event that is not a step of a request.
@@ -98,20 +115,66 @@ class LedgerFile:
         )
         return [LedgerEvent(row[0], row[1], row[2], row[3], row[4], json.loads(row[5]), row[6]) for row in rows]
 
-    def verify(self) -> Verification:
-        """Check that the events are unchanged, and that the tables agree with them.
+    def verify(self, head: str | None = None) -> Verification:
+        """Check that events, tables and schema are as they were written.
 
-        Every edit, removal or insertion is found unless somebody rewrote the whole chain after it, the head included.
-        To find that as well, compare the head with a copy kept elsewhere. Reasons and methods in use are not covered.
+        Whatever is edited, removed, inserted, exchanged or put back without the key is found. What the key in the hands
+        of an attacker allows, and an older copy of the whole file, is found by a head that was kept elsewhere.
+
+        Parameters
+        ----------
+        head : str, optional
+            Digest of an event, or its first 16 digits or more, as :attr:`Verification.head` was at an earlier time. It
+            must still be part of the chain.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the head is not of 16 to 64 hexadecimal digits.
+        """
+        if head is not None and _HEAD.fullmatch(head.strip().lower()) is None:
+            raise InvalidParameterError(f"head {quoted(head)} was given; expected 16 to 64 hexadecimal digits")
+        return verify_ledger(self._connection, self._key, head)
+
+    def head(self) -> tuple[int, str]:
+        """Number and digest of the last event; 0 and zeros before the first.
+
+        Raises
+        ------
+        FedUnlearnError
+            If the file is damaged.
         """
         try:
-            return verify_ledger(self._connection, self._secret)
+            return read_head(self._connection)
         except sqlite3.Error as error:
             raise self._own(error) from error
 
+    def backup(self, file: str | Path) -> Path:
+        """Copy the ledger into a new file while others may use it. The key is not part of the copy.
+
+        The file of the ledger alone is no backup while it is in use: the newest transactions stand in its write-ahead
+        log, beside it.
+
+        Parameters
+        ----------
+        file : str or Path
+            The new file. Its folder must exist.
+
+        Returns
+        -------
+        Path
+            The new file.
+
+        Raises
+        ------
+        FedUnlearnError
+            If the file exists, or cannot be written. No part of a copy is left then.
+        """
+        return copy_ledger(self._connection, Path(file))
+
     def client_reference(self, client: str) -> str:
         """The reference of a client in events: 16 hexadecimal digits, different in every ledger."""
-        return reference(self._secret, client)
+        return reference(self._key.references, client)
 
     def state(self, name: str) -> object | None:
         """Read the value that :meth:`set_state` stored under a name. None if there is none."""
@@ -124,14 +187,17 @@ class LedgerFile:
             if value is None:
                 self._execute("DELETE FROM state WHERE name = ?", name)
             else:
-                self._execute("INSERT OR REPLACE INTO state VALUES (?, ?)", name, json.dumps(value))
+                self._execute(
+                    "INSERT INTO state VALUES (?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
+                    *(name, json.dumps(value)),
+                )
 
     def _record(self, request_id: str | None, name: str, attempt: int, facts: Mapping[str, Fact]) -> None:
         kept = {key: value for key, value in facts.items() if key != "reason"}
         if "client" in kept:
             kept["client"] = self._as_reference(str(kept["client"]))
         try:
-            append_event(self._connection, time.time(), request_id, name, attempt, kept)
+            append_event(self._connection, self._key.raw, time.time(), request_id, name, attempt, kept)
         except sqlite3.Error as error:
             raise self._own(error) from error
 

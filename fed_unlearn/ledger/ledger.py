@@ -26,18 +26,22 @@ class Ledger(ClientRecords):
         The file. It is made, with its folder, if it does not exist.
     create : bool, default True
         Whether to make a missing file. If false, the file must be a ledger already.
+    key : str or Path, optional
+        The file that holds the key of its seals. The default stands beside the ledger: ``ledger.key`` for
+        ``ledger.db``. It is made with the ledger and must be kept, best where those who could edit the ledger cannot
+        read it.
 
     Attributes
     ----------
-    path : Path
-        The file.
+    path, key_file : Path
+        The file, and that of its key.
     identity : str
         UUID of the ledger, made with the file.
 
     Raises
     ------
     FedUnlearnError
-        If the file is not a ledger, or is a ledger of a newer version.
+        If the file is not a ledger, or is a ledger of a newer version. If its key is missing.
     """
 
     def receive(self, request: ForgetRequest) -> str:
@@ -72,7 +76,7 @@ class Ledger(ClientRecords):
                 " VALUES (?, ?, ?, ?, ?, 0, ?, ?)",
                 *(sequence, request_id, body, time.time(), Status.RECEIVED, request.priority, request.deadline),
             )
-            self._record(request_id, Status.RECEIVED, 0, {"request": reference(self._secret, body)})
+            self._record(request_id, Status.RECEIVED, 0, {"request": reference(self._key.references, body)})
         return request_id
 
     def advance(
@@ -272,7 +276,7 @@ class Ledger(ClientRecords):
         self, request_id: str, status: Status, attempt: int, reason: str | None, outcome: Mapping[str, object]
     ) -> None:
         text = json.dumps(dict(outcome))
-        self._advance(request_id, status, attempt, reason, {"outcome": reference(self._secret, text)}, None)
+        self._advance(request_id, status, attempt, reason, {"outcome": reference(self._key.references, text)}, None)
         self._execute("UPDATE requests SET outcome = ? WHERE id = ?", text, request_id)
 
     def _unused_id(self, sequence: int) -> str:
@@ -285,5 +289,7 @@ class Ledger(ClientRecords):
         while self._first("SELECT 1 FROM requests WHERE id = ?", f"r{sequence + offset}"):
             offset += 1
         if offset != known:
-            self._execute("INSERT OR REPLACE INTO meta VALUES ('id-offset', ?)", str(offset))
+            self._execute(
+                "INSERT INTO meta VALUES ('id-offset', ?) ON CONFLICT DO UPDATE SET value = excluded.value", str(offset)
+            )
         return f"r{sequence + offset}"

@@ -1,22 +1,15 @@
-"""The tables of the ledger's file, how it is opened, and how an older version is migrated."""
+"""The tables of the ledger's file, and whether a file has these and nothing else."""
 
 from __future__ import annotations
 
-import json
-import secrets
 import sqlite3
-import time
-import uuid
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import closing
+from functools import cache
 
-from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.ledger.chain import GENESIS, append_event, reference
-from fed_unlearn.ledger.lifecycle import FINAL, Status
+from fed_unlearn.ledger.lifecycle import FINAL
 
 SCHEMA_VERSION = 3
-BUSY_SECONDS = 60.0
-"""Seconds that a writer waits for another one."""
-
 _NOT_FINAL = ", ".join(f"'{status}'" for status in sorted(FINAL))
 PENDING = f"status NOT IN ({_NOT_FINAL})"
 """SQL condition of a pending request. The index on pending requests has the same text."""
@@ -56,172 +49,51 @@ _TABLES = (
     "CREATE TABLE owed (request_id TEXT, client TEXT, PRIMARY KEY (request_id, client)) WITHOUT ROWID",
     "CREATE TABLE state (name TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID",
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-)
-_MODELS = """
-    CREATE TABLE models (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, digest TEXT NOT NULL,
-        accepted_after TEXT NOT NULL
-    )
-"""
-
-
-def open_ledger(path: Path, *, create: bool = True) -> sqlite3.Connection:
-    """Open a ledger's file and migrate it to the present version.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    create : bool
-        Whether to make a missing file, with its folder. If false, the file must be a ledger already.
-
-    Raises
-    ------
-    FedUnlearnError
-        If the file is not a ledger, is a ledger of a newer version, or cannot be opened.
     """
-    try:
-        if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        mode = "rwc" if create else "rw"
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS
-        )
-    except (sqlite3.Error, OSError) as error:
-        raise _not_a_ledger(path, str(error)) from error
-    try:
-        _prepare(connection, path, create)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+    CREATE TABLE models (
+        sequence INTEGER PRIMARY KEY, time REAL NOT NULL, digest TEXT NOT NULL, accepted_after TEXT NOT NULL
+    )
+    """,
+    "CREATE TABLE seals (name TEXT, label TEXT, codes BLOB NOT NULL, PRIMARY KEY (name, label)) WITHOUT ROWID",
+    f"CREATE INDEX pending_requests ON requests ({PENDING_ORDER}) WHERE {PENDING}",
+)
+_LEFT_BY_SQLITE = "sqlite_sequence"
+"""Table that SQLite keeps, without rows, in files that version 1 or 2 made."""
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, create: bool) -> None:
-    try:
-        version, tables = _contents(connection)
-        if version > SCHEMA_VERSION:
-            raise FedUnlearnError(
-                f"{path}: a ledger of version {version}; this library reads versions up to {SCHEMA_VERSION}; update"
-                " fed-unlearn"
-            )
-        if tables and not (version and {"requests", "events", "models"} <= tables):
-            raise _not_a_ledger(path, "the database of another program")
-        if not tables and not create:
-            raise _not_a_ledger(path, "an empty file")
-        _use_write_ahead_log(connection)
-        connection.execute("PRAGMA synchronous=FULL")
-        # Overwritten and deleted values, such as reasons, must not remain in the file.
-        connection.execute("PRAGMA secure_delete=ON")
-        if version < SCHEMA_VERSION:
-            _upgrade(connection)
-    except (sqlite3.Error, OSError) as error:
-        raise _not_a_ledger(path, str(error)) from error
-    except (ValueError, KeyError) as error:
-        raise _not_a_ledger(path, f"a row of version 1 cannot be read ({error})") from error
-
-
-def _not_a_ledger(path: Path, what: str) -> FedUnlearnError:
-    return FedUnlearnError(f"{path}: not a ledger: {what}; give a new path or a ledger's file")
-
-
-def _contents(connection: sqlite3.Connection) -> tuple[int, set[str]]:
-    """Version and tables, read in one transaction because another process may be making them."""
-    connection.execute("BEGIN")
-    try:
-        return _version(connection), {str(row[0]) for row in connection.execute("SELECT name FROM sqlite_master")}
-    finally:
-        connection.execute("ROLLBACK")
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log. SQLite itself does not wait for another process that switches at the same time."""
-    given_up = time.monotonic() + BUSY_SECONDS
-    while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        try:
-            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-            if mode != "wal":
-                raise OSError(f"its file system allows no write-ahead log (journal mode {mode})")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > given_up:
-                raise
-            time.sleep(0.01)
-
-
-def _upgrade(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        version = _version(connection)  # another process may have upgraded the file meanwhile
-        if version == 0:
-            connection.execute(_MODELS)
-            _make_tables(connection)
-        elif version == 1:
-            _migrate_version_1(connection)
-        elif version == 2:
-            _migrate_version_2(connection)
-        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _make_tables(connection: sqlite3.Connection) -> str:
-    """Make all tables but that of the models; return the new ledger's secret."""
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Make all tables, indexes and triggers of the present version."""
     for statement in _TABLES:
         connection.execute(statement)
-    connection.execute(f"CREATE INDEX pending_requests ON requests ({PENDING_ORDER}) WHERE {PENDING}")
-    secret = secrets.token_hex(32)
-    connection.executemany(
-        "INSERT INTO meta VALUES (?, ?)", [("secret", secret), ("head", f"0 {GENESIS}"), _new_identity()]
-    )
-    return secret
 
 
-def _new_identity() -> tuple[str, str]:
-    return "identity", str(uuid.uuid4())
+@cache
+def _expected() -> dict[tuple[str, str], str]:
+    """The SQL text of every object by its kind and name, as SQLite writes it down."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        make_tables(connection)
+        return _objects(connection)
 
 
-def _migrate_version_2(connection: sqlite3.Connection) -> None:
-    """Give version 2 an identity, and columns for what clients identify with."""
-    connection.execute("ALTER TABLE clients ADD COLUMN key TEXT")
-    connection.execute("ALTER TABLE clients ADD COLUMN claims TEXT")
-    connection.execute("INSERT INTO meta VALUES (?, ?)", _new_identity())
+def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], str]:
+    rows = connection.execute("SELECT type, name, COALESCE(sql, '') FROM main.sqlite_master").fetchall()
+    return {(str(kind), str(name)): str(text) for kind, name, text in rows}
 
 
-def _migrate_version_1(connection: sqlite3.Connection) -> None:
-    """Rewrite version 1, which had no chain and had names of clients and reasons in its events."""
-    connection.execute("ALTER TABLE requests RENAME TO requests_1")
-    connection.execute("ALTER TABLE events RENAME TO events_1")
-    secret = _make_tables(connection)
-    connection.execute(
-        """
-        INSERT INTO requests (sequence, id, body, received, status, attempt, reason, priority, ever_committed)
-        SELECT sequence, id, body, COALESCE((SELECT MIN(time) FROM events_1 WHERE request_id = id), ?),
-               status, attempt, reason, 0, status = ? FROM requests_1
-        """,
-        (time.time(), Status.COMMITTED),
-    )
-    bodies = dict(connection.execute("SELECT id, body FROM requests").fetchall())
-    rows = connection.execute(
-        "SELECT time, request_id, name, attempt, facts FROM events_1 ORDER BY sequence"
-    ).fetchall()
-    for moment, request_id, name, attempt, text in rows:
-        facts = json.loads(text)
-        facts.pop("reason", None)
-        if "client" in facts:
-            client = str(facts["client"])
-            connection.execute("INSERT OR IGNORE INTO clients (id) VALUES (?)", (client,))
-            if name == "tombstones-confirmed":
-                connection.execute("UPDATE clients SET tombstones = ? WHERE id = ?", (facts["digest"], client))
-            facts["client"] = reference(secret, client)
-        if name == Status.RECEIVED and request_id in bodies:
-            facts["request"] = reference(secret, bodies[request_id])
-        append_event(connection, moment, request_id, name, attempt, facts)
-    connection.execute("DROP TABLE requests_1")
-    connection.execute("DROP TABLE events_1")
+def schema_problems(connection: sqlite3.Connection) -> Iterator[str]:
+    """Say which tables, indexes, triggers and views are missing, were changed, or are no part of a ledger."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    if version != SCHEMA_VERSION:
+        yield f"the file's version was changed: it is {version}; expected {SCHEMA_VERSION}"
+    found = _objects(connection)
+    for (kind, name), text in _expected().items():
+        now = found.pop((kind, name), None)
+        if now is None:
+            yield f"the schema was changed: {kind} {name} is missing"
+        elif now != text:
+            yield f"the schema was changed: {kind} {name} is another one"
+    for kind, name in found:
+        if name != _LEFT_BY_SQLITE:
+            yield f"the schema was changed: {kind} {name} is no part of a ledger"
+        elif connection.execute(f"SELECT 1 FROM {_LEFT_BY_SQLITE}").fetchone() is not None:
+            yield f"table {_LEFT_BY_SQLITE} was edited: it has rows"

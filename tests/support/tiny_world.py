@@ -251,10 +251,10 @@ def watched(world: World) -> Iterator[None]:
         write(path, content)
         world.pass_point("written")
 
-    def unsynced(path: Path, *, create: bool = True):  # type: ignore[no-untyped-def]
-        connection = open_ledger(path, create=create)
+    def unsynced(path: Path, key_file: Path, *, create: bool = True):  # type: ignore[no-untyped-def]
+        connection, key = open_ledger(path, key_file, create=create)
         connection.execute("PRAGMA synchronous=OFF")
-        return connection
+        return connection, key
 
     def watched_batch(samples: ImageSet, indices: torch.Tensor | slice = slice(None)):  # type: ignore[no-untyped-def]
         chosen = range(len(samples))[indices] if isinstance(indices, slice) else indices.tolist()

@@ -9,7 +9,9 @@ import pytest
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.ledger.key import read_key
 from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.ledger.seals import seal_everything
 from fed_unlearn.requests import ForgetRequest
 
 COLUMNS = "sequence, time, request_id, name, attempt, facts"
@@ -43,12 +45,15 @@ def path(tmp_path: Path) -> Iterator[Path]:
 
 
 def tamper(path: Path, *statements: str) -> None:
-    """What somebody with a database tool does, the triggers out of the way."""
+    """What somebody with a database tool does, the triggers out of the way and back in their place afterwards."""
     connection = sqlite3.connect(path)
-    for trigger in ("events_are_not_changed", "events_are_not_removed"):
+    triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+    for trigger, _ in triggers:
         connection.execute(f"DROP TRIGGER {trigger}")
     for statement in statements:
         assert connection.execute(statement).rowcount > 0
+    for _, text in triggers:
+        connection.execute(text)
     connection.commit()
     connection.close()
 
@@ -61,6 +66,13 @@ def problem(path: Path) -> str:
     return verification.problem
 
 
+def sealed(path: Path, previous: str, columns: list[object]) -> str:
+    """The seal of an event's columns, for whoever has the key."""
+    key = bytes.fromhex(json.loads(path.with_suffix(".key").read_text())["key"])
+    text = json.dumps(columns, separators=(",", ":"))
+    return hmac.new(key, f"{previous}{text}".encode(), hashlib.sha256).hexdigest()
+
+
 def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
     connection = sqlite3.connect(path)
     found = connection.execute(sql).fetchall()
@@ -71,8 +83,7 @@ def rows(path: Path, sql: str) -> list[tuple[object, ...]]:
 def test_the_seals_are_those_of_the_definition(path: Path) -> None:
     previous = "0" * 64
     for *columns, before, digest in rows(path, f"SELECT {COLUMNS}, previous, digest FROM events ORDER BY sequence"):
-        text = json.dumps(columns, separators=(",", ":"))
-        assert (before, digest) == (previous, hashlib.sha256(f"{previous}{text}".encode()).hexdigest())
+        assert (before, digest) == (previous, sealed(path, previous, columns))
         previous = str(digest)
     ledger = Ledger(path)
     verification = ledger.verify()
@@ -84,8 +95,8 @@ def test_the_seals_are_those_of_the_definition(path: Path) -> None:
 def test_events_name_no_client_and_give_no_reason(path: Path) -> None:
     text = "\n".join(map(str, rows(path, f"SELECT {COLUMNS} FROM events")))
     assert not any(word in text for word in ("st-vincent", "charite", "ward-9", "scan-17", "reason", "NaN"))
-    ((secret,),) = rows(path, "SELECT value FROM meta WHERE name = 'secret'")
-    expected = hmac.new(str(secret).encode(), b"st-vincent", hashlib.sha256).hexdigest()[:16]
+    secret = json.loads(path.with_suffix(".key").read_text())["references"]
+    expected = hmac.new(secret.encode(), b"st-vincent", hashlib.sha256).hexdigest()[:16]
     ledger = Ledger(path)
     assert ledger.client_reference("st-vincent") == expected
     named = [event.name for event in ledger.events() if event.facts.get("client") == expected]
@@ -157,8 +168,7 @@ def test_an_event_that_was_put_in_is_found(path: Path) -> None:
 
 def test_an_event_with_a_good_seal_that_was_put_in_is_found(path: Path) -> None:
     ((previous,),) = rows(path, "SELECT digest FROM events WHERE sequence = 22")
-    text = json.dumps([23, 5.0, None, "note", 0, "{}"], separators=(",", ":"))
-    digest = hashlib.sha256(f"{previous}{text}".encode()).hexdigest()
+    digest = sealed(path, str(previous), [23, 5.0, None, "note", 0, "{}"])
     tamper(path, f"INSERT INTO events VALUES (23, 5.0, NULL, 'note', 0, '{{}}', '{previous}', '{digest}')")
     assert problem(path).startswith("event 23 is not the last one: table meta has 22 events")
 
@@ -212,8 +222,7 @@ def test_a_head_that_is_none_is_found_and_stops_writing(path: Path, value: str) 
 
 def test_facts_that_are_none_are_found_even_under_a_good_seal(path: Path) -> None:
     ((previous,),) = rows(path, "SELECT digest FROM events WHERE sequence = 21")
-    text = json.dumps([22, 5.0, None, "note", 0, "[]"], separators=(",", ":"))
-    digest = hashlib.sha256(f"{previous}{text}".encode()).hexdigest()
+    digest = sealed(path, str(previous), [22, 5.0, None, "note", 0, "[]"])
     values = f"time = 5.0, name = 'note', facts = '[]', digest = '{digest}'"
     tamper(path, f"UPDATE events SET {values} WHERE sequence = 22")
     assert problem(path) == "event 22: its facts are no JSON object"
@@ -222,14 +231,14 @@ def test_facts_that_are_none_are_found_even_under_a_good_seal(path: Path) -> Non
 def test_a_reason_may_be_erased_and_is_then_gone_from_the_file(path: Path) -> None:
     ledger = Ledger(path)
     ledger.advance("r2", Status.WAITING, attempt=0, reason="ward 9 is closed for the summer")
-    ledger._connection.execute("UPDATE requests SET reason = NULL")
-    assert ledger.verify().problem is None
+    ledger.erase_reason("r2")
+    assert ledger.entry("r2").reason is None and ledger.verify().problem is None
     ledger._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     ledger.close()
     assert all(b"closed for the summer" not in file.read_bytes() for file in path.parent.iterdir())
 
 
-def test_who_rewrites_everything_is_found_by_a_head_that_was_kept(path: Path) -> None:
+def test_who_has_the_key_and_rewrites_everything_is_found_by_a_head_that_was_kept(path: Path) -> None:
     ledger = Ledger(path)
     kept = ledger.verify().head
     ledger.close()
@@ -238,16 +247,22 @@ def test_who_rewrites_everything_is_found_by_a_head_that_was_kept(path: Path) ->
     for columns in events:
         edited = list(columns)
         edited[1] = 5.0
-        text = json.dumps(edited, separators=(",", ":"))
-        digest = hashlib.sha256(f"{previous}{text}".encode()).hexdigest()
+        digest = sealed(path, previous, edited)
         values = ", ".join("NULL" if value is None else repr(value) for value in [*edited, previous, digest])
         statements.append(f"INSERT INTO events VALUES ({values})")
         previous = digest
     statements.append(f"UPDATE meta SET value = '21 {previous}' WHERE name = 'head'")
     statements.append("UPDATE clients SET departed = 0 WHERE departed")
     tamper(path, *statements)
+    assert problem(path).startswith("the seal in table meta does not fit its head")
+    tamper(path, "DELETE FROM seals", "DELETE FROM meta WHERE name = 'seal'")
+    connection = sqlite3.connect(path)
+    seal_everything(connection, read_key(path.with_suffix(".key")).raw)
+    connection.commit()
+    connection.close()
     ledger = Ledger(path)
     verification = ledger.verify()
     assert verification.problem is None and verification.head != kept
-    assert kept not in {event.digest for event in ledger.events()}
+    assert str(ledger.verify(kept).problem).startswith(f"no event has the digest {kept[:16]}")
+    assert ledger.verify(verification.head).problem is None
     ledger.close()

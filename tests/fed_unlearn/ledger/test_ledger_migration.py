@@ -2,6 +2,7 @@ import json
 import sqlite3
 import threading
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -142,7 +143,7 @@ def test_a_migration_that_fails_changes_nothing(old: Path) -> None:
     connection.commit()
     connection.close()
     before = dump(old)
-    with pytest.raises(FedUnlearnError, match="not a ledger: a row of version 1 cannot be read"):
+    with pytest.raises(FedUnlearnError, match="not a ledger: a row of an older version cannot be read"):
         Ledger(old)
     assert dump(old) == before
 
@@ -184,35 +185,89 @@ def test_many_who_make_a_new_ledger_at_once_share_it(tmp_path: Path) -> None:
     ledger.close()
 
 
-# What the library of version 2 makes of the newest file: no identity, and neither keys nor claims of clients.
-TO_VERSION_2 = """
-BEGIN;
-CREATE TABLE clients_2 (id TEXT PRIMARY KEY, tombstones TEXT, departed INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
-INSERT INTO clients_2 SELECT id, tombstones, departed FROM clients;
-DROP TABLE clients;
-ALTER TABLE clients_2 RENAME TO clients;
-DELETE FROM meta WHERE name = 'identity';
-PRAGMA user_version=2;
-COMMIT;
-"""
-
-
-def test_version_2_gets_an_identity_and_keeps_its_seals(tmp_path: Path) -> None:
+@pytest.fixture
+def second(tmp_path: Path) -> Path:
+    """A ledger as the library of version 2 wrote it, readable by everybody and with its secret inside."""
     path = tmp_path / "ledger.db"
-    ledger = Ledger(path)
-    ledger.receive(ForgetRequest.for_class(1))
-    ledger.confirm_tombstones("charite", "digest")
-    first, head = ledger.identity, ledger.verify().head
-    ledger.close()
     connection = sqlite3.connect(path)
-    connection.executescript(TO_VERSION_2)
+    connection.executescript(Path(__file__).with_name("version_2.sql").read_text())
     connection.close()
-    ledger = Ledger(path)
-    assert ledger.identity != first and len(ledger.identity) == 36
-    assert (ledger.verify().problem, ledger.verify().head) == (None, head)
-    ledger.bind_client("charite", "ab" * 32)
-    assert (ledger.client_key("charite"), ledger.confirmed_tombstones()) == ("ab" * 32, {"charite": "digest"})
-    again = Ledger(path)
-    assert again.identity == ledger.identity
+    path.chmod(0o644)
+    return path
+
+
+SECOND_HEAD = "e8d56b515566ef32d04549f4fc99a66118f6d45fb58aff033ebb61f77ce8a82a"
+
+
+def test_version_2_gets_a_key_and_an_identity_and_keeps_its_events(second: Path) -> None:
+    ledger = Ledger(second)
+    assert (ledger.verify().problems, ledger.verify().head) == ((), SECOND_HEAD)
+    assert len(ledger.identity) == 36
+    assert ledger.client_reference("charite") == "bdb96cd685a31292"
+    assert (ledger.served_model(), ledger.state("initial")) == ("model-1", "model-0")
+    assert ledger.entry("r1").outcome == {"forget_accuracy": 0.01} and ledger.entry("r1").owed == ("charite",)
+    ledger.bind_client("st-vincent", "ab" * 32)
+    assert (ledger.client_key("st-vincent"), ledger.departed()) == ("ab" * 32, {"charite"})
+    assert ledger.confirmed_tombstones() == {"st-vincent": "tombstones"}
+    again = Ledger(second)
+    assert again.identity == ledger.identity and again.verify(SECOND_HEAD).problem is None
     again.close()
+    assert b"5e" * 32 not in b"".join(second.with_name(f"ledger.db{end}").read_bytes() for end in ("", "-wal"))
+    modes = {file.name: oct(file.stat().st_mode & 0o777) for file in second.parent.iterdir()}
+    ledger.close()
+    assert set(modes.values()) == {"0o600"} and set(modes) == {
+        "ledger.db",
+        "ledger.db-wal",
+        "ledger.db-shm",
+        "ledger.key",
+    }
+
+
+def test_an_event_of_version_2_that_was_edited_is_found(second: Path) -> None:
+    Ledger(second).close()
+    connection = sqlite3.connect(second)
+    connection.execute("DROP TRIGGER events_are_not_changed")
+    connection.execute("UPDATE events SET time = time - 1 WHERE sequence = 4")
+    connection.commit()
+    connection.close()
+    ledger = Ledger(second)
+    assert ledger.verify().problem == "event 4: its columns are not those that its digest was made of"
+    ledger.close()
+
+
+def test_what_was_wrong_before_the_migration_stays_known(second: Path) -> None:
+    connection = sqlite3.connect(second)
+    connection.execute("UPDATE requests SET attempt = 7 WHERE id = 'r1'")
+    connection.execute("UPDATE clients SET departed = 0")
+    connection.commit()
+    connection.close()
+    ledger = Ledger(second)
+    assert (
+        ledger.verify()
+        .problems[-1]
+        .startswith(
+            "before this version sealed the ledger: request r1: the table was edited: it is committed in attempt 7"
+        )
+    )
+    ledger.close()
+
+
+def test_an_old_file_in_the_place_of_a_sealed_one_is_refused(second: Path) -> None:
+    old = second.read_bytes()
+    Ledger(second).close()
+    for end in ("-wal", "-shm"):
+        second.with_name(f"ledger.db{end}").unlink(missing_ok=True)
+    second.write_bytes(old)
+    with pytest.raises(FedUnlearnError, match="an old file was put in its place"):
+        Ledger(second)
+    assert dump(second)[0] == 2
+
+
+def test_a_migration_that_was_cut_off_is_made_up_for(second: Path) -> None:
+    stopped = mock.patch("fed_unlearn.ledger.migration.seal_everything", side_effect=KeyboardInterrupt)
+    with stopped, pytest.raises(KeyboardInterrupt):
+        Ledger(second)
+    assert dump(second)[0] == 2 and second.with_suffix(".key").exists()
+    ledger = Ledger(second)
+    assert ledger.verify(SECOND_HEAD).problems == ()
     ledger.close()

@@ -229,7 +229,7 @@ def test_a_ledger_of_another_version_is_refused(ledger: Ledger) -> None:
     with sqlite3.connect(ledger.path) as connection:
         connection.execute("PRAGMA user_version=7")
     connection.close()
-    with pytest.raises(FedUnlearnError, match="a ledger of version 7; this library reads versions up to 2; update"):
+    with pytest.raises(FedUnlearnError, match="a ledger of version 7; this library reads versions up to 3; update"):
         Ledger(ledger.path)
 
 
