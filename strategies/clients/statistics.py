@@ -16,6 +16,7 @@ logger = logging.getLogger("fed_unlearn.strategies")
 
 MOST_BATCHES = 2**31
 """A client that says that it has seen more batches since the model was sent is not believed."""
+_LONGEST_BESIDE_OTHERS = 1.5  # times the longest of the others
 _MOST_STANDARD_DEVIATIONS, _MOST_TIMES = 1.0, 4.0  # of the served statistics, where no others tell what is usual
 
 
@@ -41,9 +42,10 @@ def bounded_statistics(
 ) -> dict[str, Arrays]:
     """Models whose statistics are no further from a model than a multiple of what is usual in their round.
 
-    What is usual is told by the clients: for each array the lower median of how far they moved it. Where there is no
-    majority, since there are two clients at most and the median is 0, the served statistics tell it: a mean may move by
-    one standard deviation and a variance to between a quarter and four times itself. Clients are named in the log.
+    What is usual is told by the clients: for each array the lower median of how far they moved it. None may move it
+    much further than all others either. Where there is no majority, since there are two clients at most and the median
+    is 0, the served statistics tell it: a mean may move by one standard deviation and a variance to between a quarter
+    and four times itself. Clients beyond the multiple are named in the log.
 
     Parameters
     ----------
@@ -71,13 +73,14 @@ def bounded_statistics(
         for client, length in lengths.items():
             if len(models) == 1 or (len(models) == 2 and usual == 0):
                 value = _near_served(name, models[client][name], base)
-            elif length > factor * usual:
-                value = _towards(base[name], models[client][name], factor * usual / length)
+            elif length > (bound := min(factor * usual, _LONGEST_BESIDE_OTHERS * _longest_other(lengths, client))):
+                value = _towards(base[name], models[client][name], bound / length)
             else:
                 continue
             if not np.array_equal(value, models[client][name]):
                 bounded[client] = {**bounded[client], name: value}
-                named.setdefault(client, []).append(name)
+                if length > factor * usual:
+                    named.setdefault(client, []).append(name)
     for client, names in named.items():
         logger.warning("client %s: its statistics %s moved too far; they are scaled down", client, ", ".join(names))
     return bounded
@@ -90,6 +93,10 @@ def positive_variances(arrays: Arrays, base: Arrays) -> Arrays:
         return arrays
     logger.warning("the aggregate has variances below 0 in %s; they stay as they were", ", ".join(broken))
     return arrays | {name: np.where(arrays[name] < 0, base[name], arrays[name]) for name in broken}
+
+
+def _longest_other(lengths: Mapping[str, float], client: str) -> float:
+    return max(length for other, length in lengths.items() if other != client)
 
 
 def _distance(value: NDArray[Any], served: NDArray[Any]) -> float:
