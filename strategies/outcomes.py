@@ -27,7 +27,7 @@ class RequestOutcome:
     method : str
         Name of the last method that was tried.
     status : Status
-        Final status.
+        Final status, or ``HELD`` where implausible figures of one client would have turned the verdict.
     attempts, repair_rounds : int
         Number of attempts, and of repair rounds of the last one.
     reason : str or None
@@ -189,6 +189,7 @@ class UnlearningResult(Result):
     arrays : ArrayRecord
         The last accepted model.
     requests : list of RequestOutcome
+        Those that ended, and those that were tried and are held.
     relapse : list of RelapseRow
     training_traffic : Traffic
         Of the training rounds.

@@ -12,6 +12,7 @@ from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from fed_unlearn.errors import collected, problems_of
+from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
 from fed_unlearn.simulations.run.data_checks import Prepared, check_parts
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE
@@ -166,7 +167,8 @@ def serve(
         if report is not None:
             report.note(position, entry, trained, result)
         if oracle and isinstance(entry, Forget):
-            served = [outcome.request.id for outcome in result.requests if outcome.before is not None]
+            ended = [outcome for outcome in result.requests if outcome.status is not Status.HELD]
+            served = [outcome.request.id for outcome in ended if outcome.before is not None]
             if served:
                 recorder.note_oracles(strategy.retrain_oracles(grid, served), strategy)
 

@@ -108,6 +108,9 @@ class RequestClosing:
             self.context.state.save_progress(request.id, progress)
             self.context.ledger.advance(request.id, Status.HELD, attempt=number, reason=decision.reason)
             self.context.tell("request-waits", f"held: {decision.reason}", request)
+            method = self.context.ledger.entry(request.id).method or self.context.plan.method_of(request)
+            held = progress.outcome(request, Status.HELD, method=method, attempts=number, reason=decision.reason)
+            self.context.result.requests.append(held)
             return
         if not as_it_was and decision.verdict is Verdict.ROLL_BACK:
             self._finish(request, Status.FAILED, number, decision.reason or "", progress)

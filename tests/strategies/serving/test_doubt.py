@@ -52,8 +52,9 @@ def test_a_veto_of_one_client_holds_the_request_and_names_it(tmp_path: Path, lie
     before = strategy.served.arrays
     grid = lying(federation, lie).grid
     strategy.submit(ForgetRequest.for_class(3))
-    strategy.start(grid, num_rounds=0)
+    [held] = strategy.start(grid, num_rounds=0).requests
     [entry] = strategy.ledger.entries()
+    assert (held.status, held.reason) == (Status.HELD, entry.reason)
     assert entry.status is Status.HELD
     assert entry.reason is not None
     assert entry.reason.startswith("client 2 counts ")
