@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     held = requests = runs = seed = 0
-    while runs < arguments.seeds:
+    while runs < arguments.seeds and seed < 3 * arguments.seeds:
         try:
             run = run_honestly(arguments.scenario, seed, tuple(arguments.set))
         except ScenarioError as error:
