@@ -151,7 +151,8 @@ def _served(strategy: ContinualUnlearning) -> Arrays:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print both success rates for each seed; 1 where requests succeed better than an ordinary round, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="how many seeds, from 0")
+    parser.add_argument("--seeds", type=int, default=5, help="how many seeds")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--requests", type=int, default=3, help="how many requests of the client before a training")
     parser.add_argument("--rounds", type=int, default=4, help="honest training rounds before")
     parser.add_argument("--steps", type=int, default=120, help="optimizer steps of the attack in each turn")
@@ -161,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("flwr").setLevel(logging.ERROR)
     print("seed  before  one request  moved  all requests  committed  one round")
     results = []
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         with tempfile.TemporaryDirectory() as folder:
             result = run_seed(seed, Path(folder), options)
         results.append(result)
