@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.requests import ParameterValue, ScopeKind
@@ -182,6 +182,7 @@ class FederatedPlan(Plan):
     escalation: Mapping[ScopeKind, tuple[str, ...]] = field(default_factory=dict)
     max_norm_factor: Annotated[float, Ge(1)] = 10.0
     request_bound: RequestBound = field(default_factory=RequestBound)
+    max_client_share: Annotated[float, Interval(gt=0, le=1)] = 0.5
     share_rounds: bool = True
     holds: Holds = field(default_factory=Holds)
     reopen_relapsed: bool = False

@@ -11,7 +11,7 @@ from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.gate import Verdict
 from fed_unlearn.strategies.clients.audit import Auditor
-from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.clients.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.clients.plausibility import Deviation, deviations, implausible_clients
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
@@ -48,6 +48,12 @@ class Learning:
         bool
             False where the experience stays open, since no client is there or nobody audits its model: the next call
             goes on with it. Requests wait meanwhile, since its model may carry what they ask to forget.
+
+        Raises
+        ------
+        ClientsFailedError
+            If clients are there, and none has trained in any of its rounds, or none can be audited after them. The
+            experience stays open, in the former case from its first round.
         """
         self.service.refresh()
         training = experience.training
@@ -58,13 +64,23 @@ class Learning:
             experience.save()
         experience.tell("training-started", f"{training.name}: {training.rounds} rounds")
         while experience.has_rounds_left:
-            if training.done and self.service.has_work() and self._accept(experience):
+            if training.done and self.service.has_work() and self._is_accepted(experience):
                 self.service.serve_pending()
             if not self._somebody_comes():
                 return self._stay_open(experience, "no client is there")
             experience.round()
-        if not self._accept(experience):
-            return self._stay_open(experience, "nobody has audited its model")
+        if failures := experience.failures():
+            experience.start_again()
+            self._stay_open(experience, "no client has trained")
+            raise ClientsFailedError.of(f"{training.name} stays open: no client has trained", failures)
+        try:
+            self._accept(experience)
+        except NobodyAnsweredError as error:
+            self._stay_open(experience, "nobody has audited its model")
+            if error.failed:
+                what = f"{training.name} stays open: no client could be audited"
+                raise ClientsFailedError.of(what, error.failed) from error
+            return False
         experience.tell("training-finished", training.name)
         self.service.serve_pending()
         return True
@@ -92,26 +108,37 @@ class Learning:
         experience.save()
         return False
 
-    def _accept(self, experience: TrainingExperience) -> bool:
-        """Put the trained model before the gate, and serve it where it is accepted; False where nobody audited it."""
+    def _is_accepted(self, experience: TrainingExperience) -> bool:
+        """Put the trained model before the gate; False where nobody audited it, which may be done later."""
+        try:
+            self._accept(experience)
+        except NobodyAnsweredError as error:
+            logger.warning("%s is not served yet: %s", experience.training.name, error)
+            return False
+        return True
+
+    def _accept(self, experience: TrainingExperience) -> None:
+        """Put the trained model before the gate, and serve it where it is accepted.
+
+        Raises
+        ------
+        NobodyAnsweredError
+            If nobody audited it.
+        """
         training, context = experience.training, self.context
         finished = not experience.has_rounds_left
         if training.arrays is None:
             if finished:
                 with context.ledger.transaction():
                     context.state.finish_training(training)
-            return True
+            return
         auditor = Auditor(context)
-        try:
-            audit = auditor.audit_committed(training.arrays)
-            auditor.keep_comparable(audit)
-        except NobodyAnsweredError as error:
-            logger.warning("%s is not served yet: %s", training.name, error)
-            return False
+        audit = auditor.audit_committed(training.arrays)
+        auditor.keep_comparable(audit)
         refusal = self._refusal(experience, audit)
         if refusal is not None:
             self._refuse(experience, refusal, finished=finished)
-            return True
+            return
         digest = context.checkpoints.save(training.arrays)
         context.served.arrays, context.served.audit = training.arrays, audit.without_targets()
         training.arrays = None
@@ -122,7 +149,6 @@ class Learning:
             experience.save(finished=finished)
         context.state.purge()
         self.service.watch.look(training.name, audit, may_reopen=True)
-        return True
 
     def _refusal(self, experience: TrainingExperience, audit: Audit) -> str | None:
         """Why the gate does not accept the trained model; None where it does."""

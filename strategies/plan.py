@@ -40,6 +40,9 @@ class UnlearningPlan(FederatedPlan):
         last training round; at least 1.
     request_bound : RequestBound
         How far the sample requests of one client may move the model: each, and all between two trainings.
+    max_client_share : float
+        One client's weight, and its part of what audits count, are at most this share of those of all clients; above
+        0, and 1 for any. Of two clients the larger one may have 0.9, and a client that is alone has all.
     share_rounds : bool
         Whether requests that are served alike share their rounds.
     holds : Holds

@@ -19,12 +19,21 @@ from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.registry import Registry
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import isolated_random
+from fed_unlearn.text import quoted
 
 Number = int | float
 BUILT_IN = frozenset({"forget_accuracy", "membership_auc"})
 """Audits whose figures have fields of their own in :class:`~fed_unlearn.audits.pooled.Figures`."""
 
+LARGEST_COUNT = 2**63 - 1
+"""Counts fit 63 bits."""
+
 logger = logging.getLogger("fed_unlearn.audits")
+
+
+def is_count(value: Number) -> bool:
+    """Whether a number is finite, not below 0, and fits 63 bits."""
+    return 0 <= value <= LARGEST_COUNT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +178,7 @@ class Counts:
         Raises
         ------
         InvalidDataError
-            If a field is unknown or of another type, or a number is below 0 or not finite.
+            If a field is unknown or of another type, or a number is below 0, not finite or larger than 63 bits.
         """
         defaults = {field.name: field.default for field in dataclasses.fields(cls)}
         fields: dict[str, Any] = {}
@@ -177,8 +186,10 @@ class Counts:
             items = value if isinstance(value, list) else [value]
             kind = int if isinstance(defaults.get(name), int) else (int, float)
             is_known = name in defaults and isinstance(value, list) is isinstance(defaults[name], tuple)
-            if not is_known or not all(isinstance(item, kind) and math.isfinite(item) and item >= 0 for item in items):
-                raise InvalidDataError(f"{cls.__name__}: {name!r} is unknown, of another type, below 0 or not finite")
+            if not is_known or not all(isinstance(item, kind) and is_count(item) for item in items):
+                raise InvalidDataError(
+                    f"{cls.__name__}: {quoted(name)} is unknown, of another type, below 0, not finite or too large"
+                )
             fields[name] = tuple(items) if isinstance(value, list) else value
         return cls(**fields)
 

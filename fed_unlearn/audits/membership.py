@@ -229,7 +229,7 @@ def _ranked(member_losses: Tensor, outsider_losses: Tensor) -> tuple[NDArray[np.
 def _auc_of_counts(members: NDArray[np.int64], outsiders: NDArray[np.int64]) -> float:
     """Chance that a member ranks below an outsider, from how many of each have every rank."""
     above = outsiders.sum() - np.cumsum(outsiders)
-    return float((members * (above + outsiders / 2)).sum() / (members.sum() * outsiders.sum()))
+    return float((members * (above + outsiders / 2)).sum() / (float(members.sum()) * float(outsiders.sum())))
 
 
 def _by_loss(

@@ -18,6 +18,7 @@ from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
 from fed_unlearn.protocol.instructions import arriving
 from fed_unlearn.task import Task
+from fed_unlearn.text import printable
 
 Handler = Callable[[Message, Context], Message]
 
@@ -119,9 +120,14 @@ class ClientSession:
 
 
 def describe(error: Exception) -> str:
-    """The text of an error that the server may read: its message if that holds no data, else its class only."""
+    """The text of an error that the server may read: its message if that holds no data, else its class only.
+
+    The names of a missing module, variable or attribute are no data.
+    """
     if type(error) in (FedUnlearnError, InvalidRequestError, ProtocolError):
         return str(error)
+    if isinstance(error, ImportError | NameError | AttributeError):
+        return f"{type(error).__name__}: {printable(str(error))}"
     return f"{type(error).__name__} at the client; its own log has the details"
 
 

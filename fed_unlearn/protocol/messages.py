@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from fed_unlearn.audits.base import is_count
 from fed_unlearn.audits.counts import ClientCounts
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, ProtocolError
+from fed_unlearn.protocol import bounded
+from fed_unlearn.protocol.bounded import CutText, Name, ShortText
 from fed_unlearn.protocol.instructions import ARRIVALS_KEY, INSTRUCTION_KEY, Instruction
+from fed_unlearn.text import printable
 
 ARRAYS_KEY = "arrays"
 CONFIG_KEY = "config"
@@ -21,6 +24,8 @@ METRICS_KEY = "metrics"
 WEIGHT = "num-examples"
 FORWARD_PASSES = "forward-passes"
 BACKWARD_PASSES = "backward-passes"
+
+_LONGEST_REASON = 10_000
 
 
 def content(
@@ -56,24 +61,19 @@ def read_metric(message: Message, name: str) -> float:
 
 
 def read_count(message: Message, name: str) -> int:
-    """A count of a reply's metrics; 0 where it is absent, or no finite number above 0."""
+    """A count of a reply's metrics; 0 where it is absent, or no number above 0 that fits 63 bits."""
     value = read_metric(message, name)
     return int(value) if is_count(value) else 0
 
 
 def read_counts(message: Message, name: str) -> list[int]:
-    """A list of counts of a reply's metrics; empty where it is absent, or holds anything but counts."""
+    """A list of counts of a reply's metrics; empty where it is absent, too long, or holds anything but counts."""
     for record in message.content.values():
         if isinstance(record, MetricRecord):
-            value = record.get(name)
-            if isinstance(value, list) and all(is_count(item) for item in value):
-                return [int(item) for item in value]
+            counts = bounded.whole_counts(record.get(name))
+            if counts is not None:
+                return counts
     return []
-
-
-def is_count(value: float) -> bool:
-    """Whether a number is finite and not below 0."""
-    return value >= 0 and (isinstance(value, int) or math.isfinite(value))
 
 
 def arrays_of(message: Message) -> ArrayRecord:
@@ -102,16 +102,16 @@ STAMP_KEY = "fed-unlearn"
 class Stamp(BaseModel):
     """Facts about its client in every reply of an installed app."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    client_id: str
-    tombstones: str
+    client_id: Name
+    tombstones: ShortText
     retained: bool
     """Whether the handler took its data through :func:`fed_unlearn.client.retained`."""
-    version: str
-    device: str
-    cuda_visible_devices: str
-    answers: str = ""
+    version: CutText
+    device: CutText
+    cuda_visible_devices: CutText
+    answers: ShortText = ""
     """Digest of the message that is answered; an answer to an older message has another digest."""
 
 
@@ -163,11 +163,8 @@ def read_forgotten(message: Message) -> tuple[dict[str, int], dict[str, str]] | 
     if not isinstance(record, ConfigRecord):
         return None
     try:
-        counts, refused = json.loads(str(record["counts"])), json.loads(str(record["refused"]))
-        return {str(key): int(value) for key, value in counts.items()}, {
-            str(key): str(value) for key, value in refused.items()
-        }
-    except (KeyError, ValueError, TypeError, AttributeError):
+        return bounded.counts_by_name(record.get("counts")), bounded.texts_by_name(record.get("refused"))
+    except ProtocolError:
         return None
 
 
@@ -180,17 +177,18 @@ def write_earlier_tombstones(message: Message, digest: str) -> None:
 
 
 def read_earlier_tombstones(message: Message) -> str | None:
-    """What :func:`write_earlier_tombstones` wrote; None if there is no such record."""
+    """What :func:`write_earlier_tombstones` wrote; None if there is no such record, or a malformed one."""
     record = message.content.get(_EARLIER_KEY)
-    return str(record.get("tombstones")) if isinstance(record, ConfigRecord) else None
+    digest = record.get("tombstones") if isinstance(record, ConfigRecord) else None
+    return digest if isinstance(digest, str) and (not digest or bounded.is_name(digest)) else None
 
 
 class Refusal(BaseModel):
     """Why a client did not do what was asked, without anything about its data."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    reason: str
+    reason: CutText
     invalid_request: bool
     """Whether the request itself cannot be served; if False, something went wrong while it was served."""
 
@@ -219,8 +217,9 @@ def error_of(message: Message) -> str:
     message : Message
         A reply that is an error.
     """
-    lines = [line.strip() for line in (message.error.reason or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "an error without a reason"
+    last = (message.error.reason or "")[-_LONGEST_REASON:]
+    lines = [line.strip() for line in last.splitlines() if line.strip()]
+    return printable(lines[-1]) if lines else "an error without a reason"
 
 
 _UNCOUNTED_KEY = "uncounted"
@@ -250,6 +249,8 @@ def read_audit(message: Message) -> ClientCounts:
     targets: dict[str, dict[str, object]] = {}
     forward = 0
     metrics = message.content.get(METRICS_KEY)
+    if isinstance(metrics, MetricRecord) and len(metrics) > bounded.LONGEST_LIST:
+        raise ProtocolError("an evaluate.audit reply whose counts are malformed")
     for key, value in (metrics if isinstance(metrics, MetricRecord) else MetricRecord()).items():
         match key.split("/", 3 if key.startswith("audit/") else 2):
             case ["audit", audit, name, request_id]:
@@ -259,7 +260,7 @@ def read_audit(message: Message) -> ClientCounts:
             case [part, name]:
                 parts.setdefault(part, {})[name] = value
             case [name] if name == FORWARD_PASSES:
-                forward = int(value) if not isinstance(value, list) and is_count(value) else 0
+                forward = bounded.whole_count(value) or 0
     try:
         return ClientCounts.from_numbers(parts, targets, forward)
     except (InvalidDataError, InvalidParameterError) as error:
@@ -275,6 +276,6 @@ def read_uncounted(message: Message) -> tuple[str, ...]:
     """What :func:`write_uncounted` wrote; empty if it was not called."""
     record = message.content.get(_UNCOUNTED_KEY)
     try:
-        return tuple(map(str, json.loads(str(record["audits"])))) if isinstance(record, ConfigRecord) else ()
-    except (KeyError, ValueError, TypeError):
+        return bounded.texts(record.get("audits")) if isinstance(record, ConfigRecord) else ()
+    except ProtocolError:
         return ()

@@ -76,7 +76,7 @@ class UnlearningSection(Section):
     serves a committed request again whose forgetting wore off. ``max-request-norm`` bounds what a client changes in the
     model for one sample request, as a multiple of the median norm of the clients' changes in the last training round;
     None (``"none"``) for 1. ``client-budget`` bounds all sample requests of a client between two trainings, as a
-    multiple of that.
+    multiple of that. ``max-client-share`` bounds one client's part of every average and of what audits count.
     """
 
     method: str = FederatedPlan.class_method
@@ -97,6 +97,7 @@ class UnlearningSection(Section):
     client_budget: float = like(RequestBound, "client_budget", allow_inf_nan=False)
     reopen_relapsed: bool = FederatedPlan.reopen_relapsed
     share_rounds: bool = FederatedPlan.share_rounds
+    max_client_share: float = like(FederatedPlan, "max_client_share")
     repair: TrainingOverrides = TrainingOverrides()
 
     def default_method(self, scope: ScopeKind) -> str:

@@ -12,6 +12,7 @@ from flwr.app import Message, RecordDict
 
 from fed_unlearn import protocol
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.strategies.clients.claims import MOST_SAMPLES
 from fed_unlearn.strategies.clients.exchange import Exchange, Roster, client_order
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -84,6 +85,9 @@ class Identification:
                 logger.warning("node %d says that it is client %s, which is there; give it its own id", node, client)
             elif len(held) != class_count or protocol.read_count(reply, "class-count") != class_count:
                 self._keep_away(node, client, "it does not say how many samples of each class it holds")
+            elif sum(held) > MOST_SAMPLES:
+                text = f"it says that it holds {sum(held)} samples; expected at most {MOST_SAMPLES}"
+                self._keep_away(node, client, text)
             elif not self.shows_tombstones(stamp, node):
                 self._keep_away(node, client, LOST_TOMBSTONES)
             else:
@@ -119,7 +123,13 @@ class Identification:
 
     def _class_count(self, replies: Sequence[Message]) -> int:
         """What is known, else what most say: one client must not have the others left out."""
-        counts = Counter(protocol.read_count(reply, "class-count") for reply in replies if reply.has_content())
+        counts = Counter(
+            count
+            for reply in replies
+            if reply.has_content()
+            and (count := protocol.read_count(reply, "class-count"))
+            == len(protocol.read_counts(reply, "class-samples"))
+        )
         return self.roster.class_count or max(counts, key=lambda count: counts[count], default=0)
 
     def shows_tombstones(self, stamp: protocol.Stamp, node: int) -> bool:

@@ -15,7 +15,8 @@ from fed_unlearn.audits.counts import ALL_PARTS, ClientCounts, Part
 from fed_unlearn.audits.pooled import Audit, check_counts
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.clients.claims import bounded_replies, check_audit
+from fed_unlearn.strategies.clients.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -96,15 +97,19 @@ class Auditor:
         )
         content = protocol.content(instruction, pack(arrays))
         answers = self.context.grid.ask(protocol.AUDIT, content, self.context.timeout)
-        replies, failed = self._read(answers.replies, instruction)
+        self.context.grid.roster.committed = tuple(entry.request for entry in self.context.ledger.committed())
+        replies, failed = self._read(answers.replies, instruction, requests)
         failed.update({**answers.failed, **answers.refused})
         if not replies:
-            raise NobodyAnsweredError("no client answered evaluate.audit; their logs say why")
+            raise NobodyAnsweredError("no client answered evaluate.audit; their logs say why", failed)
         leaving = self.context.grid.reachable_leavers()
         if requests and leaving:
             of_leaving = self.context.grid.ask(protocol.AUDIT, content, self.context.timeout, leaving)
-            for client, reply in self._read(of_leaving.replies, instruction, replies)[0].items():
+            for client, reply in self._read(of_leaving.replies, instruction, requests, replies)[0].items():
                 replies[client] = replace(reply, parts={})
+        replies, lowered = bounded_replies(replies, self.context.plan.max_client_share)
+        for client in sorted(lowered):
+            self.context.grid.name(client, "counts more samples than its share; they are scaled down to it")
         validation = self.context.gate.validation
         server = validation.count(arrays) if validation is not None and "validation" in parts else None
         return Audit(replies, failed, answers.silent, server)
@@ -113,6 +118,7 @@ class Auditor:
         self,
         messages: Mapping[str, Message],
         instruction: protocol.AuditInstruction,
+        requests: Sequence[ForgetRequest],
         others: Mapping[str, ClientCounts] | None = None,
     ) -> tuple[dict[str, ClientCounts], dict[str, str]]:
         """Counts by client, and the clients whose counts cannot be used."""
@@ -130,6 +136,11 @@ class Auditor:
                     audits=instruction.audits,
                     class_count=self.context.grid.roster.class_count,
                 )
+                reply, foreign = check_audit(
+                    reply, self.context.grid.roster, client, requests, self.context.plan.retain_limit
+                )
+                if foreign:
+                    self.context.grid.name(client, f"counts samples of requests {', '.join(foreign)}, and holds none")
                 pooled = _added(pooled, reply)
                 replies[client] = reply
             except ProtocolError as error:

@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from fed_unlearn import protocol
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ClientScope, ForgetRequest
+from fed_unlearn.strategies.clients.faults import fault_of
 
 logger = logging.getLogger("fed_unlearn.strategies")
+
+_REASONS_TOLD = 10
+
+
+class NobodyAnsweredError(FedUnlearnError):
+    """No client answered as it should where at least one has to; the same may succeed later.
+
+    Attributes
+    ----------
+    failed : mapping of str to str
+        By client that answered, and not as it should, its reason; empty where nobody answered at all.
+    """
+
+    def __init__(self, reason: str, failed: Mapping[str, str] | None = None) -> None:
+        super().__init__(reason)
+        self.failed = dict(failed or {})
+
+
+class ClientsFailedError(FedUnlearnError):
+    """Clients are there, and none of them does what has to be done; the text has their own reasons."""
+
+    @classmethod
+    def of(cls, what: str, failed: Mapping[str, str]) -> ClientsFailedError:
+        """The error for clients that failed, each with its reason."""
+        reasons = [
+            f"client {client}: {fault_of(reason.removeprefix(f'client {client}: ').removeprefix(f'client {client} '))}"
+            for client, reason in failed.items()
+        ]
+        told = "; ".join(reasons[:_REASONS_TOLD])
+        more = f"; and {len(reasons) - _REASONS_TOLD} more" if len(reasons) > _REASONS_TOLD else ""
+        return cls(f"{what}: {told}{more}; mend the clients and run it again: it goes on where it was")
 
 
 @dataclass
@@ -118,6 +151,13 @@ class Roster:
     kept_away : dict of int to (str, str)
         Nodes that are asked for nothing since something is wrong with them: the client, and what is wrong. A node that
         named no client is ``"of node N"``.
+    committed : tuple of ForgetRequest
+        Requests whose samples are forgotten: no client trains on those any more.
+    holdings : dict of str to dict of str to int
+        By request, how many of its samples each client said that it holds, 0 included.
+    max_share : float
+        No client's weight or audit total is a larger share of those of all, see
+        :attr:`fed_unlearn.strategies.UnlearningPlan.max_client_share`.
     """
 
     clients: dict[int, str] = field(default_factory=dict)
@@ -129,6 +169,9 @@ class Roster:
     leaving: set[str] = field(default_factory=set)
     known: set[str] = field(default_factory=set)
     kept_away: dict[int, tuple[str, str]] = field(default_factory=dict)
+    committed: tuple[ForgetRequest, ...] = ()
+    holdings: dict[str, dict[str, int]] = field(default_factory=dict)
+    max_share: float = 0.5
 
     def name_of(self, node: int) -> str:
         """What a node's client is called in the log."""

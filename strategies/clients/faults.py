@@ -12,6 +12,12 @@ _KIND = re.compile(
 _OF_MISSING_NAMES = frozenset(
     {"AttributeError", "FileNotFoundError", "ImportError", "KeyError", "ModuleNotFoundError", "NameError"}
 )
+_OF_THE_LIBRARY = frozenset({"FedUnlearnError", "InvalidRequestError", "ProtocolError"})
+"""Errors of an installed app's own handling: their texts hold no data."""
+
+NO_ANSWER = "it did not answer"
+"""Why there is no reply of a client that was asked."""
+
 _ERROR_ANSWER = "it answered with an error: "
 
 
@@ -32,4 +38,6 @@ def fault_of(reason: str) -> str:
     if found is None:
         return printable(reason)
     kind, text = found.groups()
+    if text and kind in _OF_THE_LIBRARY:
+        return printable(text)
     return printable(f"{kind}: {text}") if text and kind in _OF_MISSING_NAMES else kind

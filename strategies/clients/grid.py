@@ -13,17 +13,14 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
 from fed_unlearn import protocol
-from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.strategies.clients.admission import Identification, NobodyThereError, StampCheck
 from fed_unlearn.strategies.clients.exchange import Answers, DeviceUse, Exchange, Roster, Traffic
+from fed_unlearn.text import printable
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
 _POLL_SECONDS = 0.1
-
-
-class NobodyAnsweredError(FedUnlearnError):
-    """No client answered where at least one has to; the same may succeed later."""
+_LONGEST_REASON = 400
 
 
 class EligibleGrid(Grid):
@@ -98,9 +95,7 @@ class EligibleGrid(Grid):
             if time.monotonic() > deadline:
                 if not nodes:
                     raise NobodyThereError(f"no node is connected after {timeout:.0f} s; expected {min_nodes}")
-                logger.warning(
-                    "%d nodes are connected after %.0f s, not %d: they go on", len(nodes), timeout, min_nodes
-                )
+                logger.warning("%d nodes are connected, not %d: they go on", len(nodes), min_nodes)
                 break
             time.sleep(_POLL_SECONDS)
         self._asked.update(nodes)
@@ -140,10 +135,8 @@ class EligibleGrid(Grid):
         """
         connected = set(self._grid.get_node_ids())
         nodes = {client: node for node, client in self.roster.clients.items() if node in connected}
-        answers = Answers({}, {}, {}, {})
-        for client in contents:
-            if client not in nodes:
-                answers.silent[client] = f"client {client} is not reachable"
+        silent = {client: f"client {client} is not reachable" for client in contents if client not in nodes}
+        answers = Answers({}, {}, {}, silent)
         asked = in_order = [client for client in nodes if client in contents]  # the roster is sorted by client
         for pause in self._exchange.pauses:
             if pause:
@@ -180,7 +173,9 @@ class EligibleGrid(Grid):
             if refusal is None:
                 answers.replies[client] = reply
             else:
-                (answers.refused if refusal.invalid_request else answers.failed)[client] = refusal.reason
+                reason = refusal.reason.removeprefix(f"client {client}: ")
+                part = answers.refused if refusal.invalid_request else answers.failed
+                part[client] = f"client {client}: {reason}"
         for client in unheard:
             answers.failed.pop(client, None)
             reason = self.dropped.get(client)
@@ -223,10 +218,15 @@ class EligibleGrid(Grid):
 
     def leave_out(self, client: str, reason: str) -> None:
         """Name a client whose answer is not used, in the log once for each reason."""
-        if (client, reason) not in self._named_before:
-            logger.warning("client %s is left out: %s", client, reason)
-        self._named_before.add((client, reason))
+        reason = printable(reason, _LONGEST_REASON)
+        self.name(client, f"is left out: {reason}")
         self.dropped[client] = reason
+
+    def name(self, client: str, text: str) -> None:
+        """Say something of a client in the log, once for each text."""
+        if (client, text) not in self._named_before:
+            logger.warning("client %s %s", client, text)
+            self._named_before.add((client, text))
 
     def take_traffic(self) -> Traffic:
         """The cost since this was last asked."""

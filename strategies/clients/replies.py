@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -18,9 +19,14 @@ from numpy.typing import NDArray
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, decode, pack
 from fed_unlearn.strategies.clients.statistics import impossible_statistic
+from fed_unlearn.strategies.clients.weights import broken_metrics, with_weight, without_metrics
+from fed_unlearn.text import printable
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
+_LONGEST_REASON = 400
+_LONGEST_DESCRIPTION = 80
+_MOST_DIMENSIONS = 8
 _TWICE = "it answered twice; the first answer counts"
 
 
@@ -60,7 +66,8 @@ def read_reply(message: Message, reference: Arrays, weight_key: str | None) -> t
     for name, sent in reference.items():
         array = record[name]
         if tuple(array.shape) != sent.shape or array.dtype != sent.dtype.name:
-            return {}, f"its array {name!r} is {array.dtype}{list(array.shape)}; sent {sent.dtype}{list(sent.shape)}"
+            given = printable(f"{array.dtype}{list(array.shape[:_MOST_DIMENSIONS])}", _LONGEST_DESCRIPTION)
+            return {}, f"its array {name!r} is {given}; sent {sent.dtype}{list(sent.shape)}"
         try:
             value = _read(array)
         except Exception as error:  # the bytes are a client's: NumPy raises whatever its parser comes across
@@ -80,7 +87,7 @@ def weight_of(message: Message, weight_key: str | None) -> float | None:
     if weight_key is None:
         return 1.0
     weight = protocol.read_metric(message, weight_key)
-    return float(weight) if math.isfinite(weight) and weight > 0 else None
+    return float(weight) if 0 < weight <= sys.float_info.max else None
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,7 @@ class ReplyFilter:
         asked: Mapping[int, str],
         weight_key: str | None,
         keep_arrays: bool,
+        bounded: Callable[[Mapping[str, float]], Mapping[str, float]] = lambda weights: weights,
     ) -> list[UsableReply]:
         """The replies that can be used, in their order.
 
@@ -145,6 +153,8 @@ class ReplyFilter:
             As in :func:`usable_arrays`.
         keep_arrays : bool
             Whether the models are wanted, decoded.
+        bounded : callable, optional
+            Gives the weights that count, by client; a reply whose weight is lowered is passed on with that one.
         """
         kept: dict[int, UsableReply] = {}
         self.left_out.clear()
@@ -160,21 +170,77 @@ class ReplyFilter:
                 kept[node] = UsableReply(client, message, arrays if keep_arrays else {}, weight)
             else:
                 self.leave_out(client, reason)
-        contents = Counter(_records_of(reply.message) for reply in kept.values())
-        if weight_key is None or len(contents) < 2:
-            return list(kept.values())
-        usual = contents.most_common(1)[0][0]
-        for reply in kept.values():
-            if _records_of(reply.message) != usual:
-                self.leave_out(reply.client, "its reply has other records or metrics than those of most clients")
-        return [reply for reply in kept.values() if _records_of(reply.message) == usual]
+        alike = list(kept.values())
+        contents = Counter(_records_of(reply.message) for reply in alike)
+        if weight_key is not None and len(contents) > 1:
+            usual = contents.most_common(1)[0][0]
+            for reply in alike:
+                if _records_of(reply.message) != usual:
+                    self.leave_out(reply.client, "its reply has other records or metrics than those of most clients")
+            alike = [reply for reply in alike if _records_of(reply.message) == usual]
+        if weight_key is None:
+            return alike
+        return _weighted(self._with_finite_metrics(alike), weight_key, bounded)
 
-    def leave_out(self, client: str, reason: str) -> None:
-        """Name a client whose reply is not used."""
+    def evaluations(
+        self,
+        replies: Iterable[Message],
+        *,
+        name_of: Callable[[int], str],
+        weight_key: str | None,
+        bounded: Callable[[Mapping[str, float]], Mapping[str, float]],
+    ) -> list[Message]:
+        """The replies to an evaluation that can be used: without a model, else as in :meth:`usable`."""
+        kept: list[UsableReply] = []
+        for message in replies:
+            client = name_of(message.metadata.src_node_id)
+            weight = None if message.has_error() else weight_of(message, weight_key)
+            if weight is not None:
+                kept.append(UsableReply(client, message, {}, weight))
+            elif message.has_error():
+                self.leave_out(client, f"it answered with an error: {protocol.error_of(message)}")
+            else:
+                self.leave_out(client, f"its {weight_key} is not a finite number above 0")
+        if weight_key is None:
+            return [reply.message for reply in kept]
+        return [reply.message for reply in _weighted(self._with_finite_metrics(kept), weight_key, bounded)]
+
+    def _with_finite_metrics(self, replies: list[UsableReply]) -> list[UsableReply]:
+        """The replies without the metrics of which some client gives no finite number; clients that do are named."""
+        broken: set[tuple[str, str]] = set()
+        for reply in replies:
+            own = broken_metrics(reply.message)
+            if own:
+                self.leave_out(reply.client, "some of its metrics are no finite numbers", whole=False)
+            broken |= own
+        return [replace(reply, message=without_metrics(reply.message, broken)) for reply in replies]
+
+    def leave_out(self, client: str, reason: str, *, whole: bool = True) -> None:
+        """Name a client whose reply, or part of it, is not used."""
         if (client, reason) not in self.named:
-            logger.warning("client %s is left out: %s", client, reason)
+            text = printable(reason, _LONGEST_REASON)
+            logger.warning("client %s is left out: %s" if whole else "client %s: %s", client, text)
         self.named.add((client, reason))
-        self.left_out[client] = reason
+        if whole:
+            self.left_out[client] = printable(reason, _LONGEST_REASON)
+
+
+def _weighted(
+    replies: list[UsableReply], weight_key: str, bounded: Callable[[Mapping[str, float]], Mapping[str, float]]
+) -> list[UsableReply]:
+    """The replies with the weights that count; without those that count for nothing."""
+    weights = bounded({reply.client: reply.weight for reply in replies})
+    return [
+        reply
+        if weights[reply.client] == reply.weight
+        else replace(
+            reply,
+            weight=weights[reply.client],
+            message=with_weight(reply.message, weight_key, weights[reply.client]),
+        )
+        for reply in replies
+        if weights[reply.client] > 0
+    ]
 
 
 def with_arrays(reply: UsableReply, arrays: Arrays) -> UsableReply:

@@ -10,10 +10,11 @@ from flwr.app import Message, RecordDict
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, pack, weighted_average
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.exchange import Answers
-from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.clients.claims import credible, what_it_holds
+from fed_unlearn.strategies.clients.exchange import Answers, NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply
 from fed_unlearn.strategies.clients.statistics import bounded_statistics
+from fed_unlearn.strategies.clients.weights import bounded_weights, with_weight
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_through
 
@@ -237,17 +238,21 @@ class Rounds:
         counts: dict[str, dict[str, int]] = {}
         refused: dict[str, str] = {}
         failed = dict(answers.failed)
+        most: dict[str, float] = {}
         for client, message in answers.replies.items():
-            held, impossible, reason = (
-                ({}, {}, None) if asked is None else _what_it_holds(message, client, asked[client])
-            )
+            held, impossible, reason = ({}, {}, None) if asked is None else what_it_holds(message, asked[client])
+            if reason is None and asked is not None:
+                held, excess = credible(self.context.grid.roster, client, asked[client], held)
+                for text in excess:
+                    self.context.grid.name(client, text)
             weight = protocol.read_metric(message, protocol.WEIGHT)
-            if reason is None and has_arrays and (held or weight != 0):
+            if reason is None and has_arrays and (held or (asked is None and weight != 0)):
                 arrays, reason = read_reply(message, base, protocol.WEIGHT)
                 if reason is None and protocol.ARRAYS_KEY not in message.content:
                     reason = "its reply carries no model"
                 if reason is None:
-                    models[client], weights[client], messages[client] = arrays, weight, message
+                    most[client] = float(sum(held.values())) if asked is not None else self._most_repaired(client)
+                    models[client], weights[client], messages[client] = arrays, float(weight), message
             if reason is not None:
                 self.context.grid.leave_out(client, reason)
                 failed[client] = f"client {client}: {reason}"
@@ -257,25 +262,15 @@ class Rounds:
                 counts.setdefault(request_id, {})[client] = count
         for client, reason in answers.refused.items():
             failed[client] = reason
+        for client, weight in bounded_weights(self.context.grid.roster, weights, most).items():
+            if weight < weights[client]:
+                weights[client], messages[client] = weight, with_weight(messages[client], protocol.WEIGHT, weight)
         return ClientModels(models, weights, messages, counts, refused, failed, dict(answers.silent))
 
-
-def _what_it_holds(
-    message: Message, client: str, asked: Sequence[ForgetRequest]
-) -> tuple[dict[str, int], dict[str, str], str | None]:
-    """What a client holds of the requests that it was asked about, which of them it cannot serve, or what is wrong.
-
-    A client speaks for itself: it cannot have a request refused that others are asked about too.
-    """
-    told = protocol.read_forgotten(message)
-    if told is None:
-        return {}, {}, "its reply does not say what it holds"
-    held, refused = told
-    own = {request.id for request in asked if client_of(request) is not None}
-    if not set(refused) <= own:
-        return {}, {}, "it refuses what it was not asked about alone"
-    known = {request.id for request in asked}
-    return {name: count for name, count in held.items() if name in known and count > 0}, refused, None
+    def _most_repaired(self, client: str) -> float:
+        """At most so many samples stand in a client's repair: its own, guarded ones as often as the plan says."""
+        own = sum(self.context.grid.roster.class_samples.get(client, ()))
+        return float(own * self.context.plan.repair.guard_weight)
 
 
 def _bounds_by_others(norms: Sequence[float], factor: float) -> list[float]:

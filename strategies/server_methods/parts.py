@@ -15,9 +15,10 @@ from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm,
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ParameterValue
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.clients.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply, weight_of
 from fed_unlearn.strategies.clients.statistics import bounded_statistics
+from fed_unlearn.strategies.clients.weights import training_weights
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerWork
 from fed_unlearn.strategies.training.history import StoredRound
 
@@ -122,6 +123,8 @@ def train_staying(
         raise NobodyAnsweredError(f"step {step}: no client that stays answered; try again when some are reachable")
     trained = {client: _usable(client, message, base) for client, message in answers.replies.items()}
     found = {client: model for client, model in trained.items() if model is not None}
+    weights = training_weights(work.grid.roster, {client: model.weight for client, model in found.items()})
+    found = {client: replace(model, weight=weights[client]) for client, model in found.items() if weights[client] > 0}
     if not found:
         raise MethodFailedError(f"step {step}: no client that stays trained; their logs say why")
     factor = work.trainer.max_norm_factor

@@ -13,6 +13,7 @@ from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
+from fed_unlearn.strategies.clients.claims import bounded_claims
 from fed_unlearn.strategies.clients.exchange import client_order
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.plan import is_server_method
@@ -252,32 +253,46 @@ class Scheduler:
         return {scope.client for scope in scopes if isinstance(scope, ClientScope)}
 
     def _share_over_its_bound(self, request: ForgetRequest) -> str | None:
-        held = self.context.grid.roster.class_samples
-        total = sum(map(sum, held.values()))
+        """Why a request waits for approval. A claim above a client's share must not make others' requests look small.
+
+        Where there is such a claim, the shares are taken of what all hold with the claim bounded, and of what the
+        others hold; the larger ones count.
+        """
+        claims, excessive = bounded_claims(self.context.grid.roster)
+        shares = self._shares(request, claims)
+        if excessive:
+            of_others = self._shares(request, {name: claims[name] for name in claims if name not in excessive})
+            shares = (max(shares[0], of_others[0]), max(shares[1], of_others[1]), shares[2])
         holds = self.context.plan.holds
-        asked, of_class, of_client = 0, 0.0, 0.0
+        for name, share, bound in zip(
+            ("all data, with what was forgotten before,", "a class", "a client"),
+            shares,
+            (holds.data, holds.of_class, holds.of_client),
+            strict=True,
+        ):
+            if bound is not None and share > bound:
+                return f"it asks for {share:.0%} of {name} and more than {bound:.0%} needs approval"
+        return None
+
+    def _shares(self, request: ForgetRequest, held: Mapping[str, Sequence[int]]) -> tuple[float, float, float]:
+        """Which share a request asks for of all data, of a class and of a client, by what each client holds."""
+        total = sum(map(sum, held.values()))
+        of_class, of_client = 0.0, 0.0
         match request.scope:
-            case ClassScope(classes=classes):
-                asked, of_class = sum(counts[item] for counts in held.values() for item in classes), 1.0
+            case ClassScope():
+                of_class = 1.0
             case SampleScope(client=client, sample_ids=ids, count=count, of_class=drawn_class):
                 asked = len(ids) or count
                 of_client = asked / max(1, sum(held.get(client, ())))
                 if drawn_class is not None and drawn_class < self.context.grid.roster.class_count:
                     of_class = asked / max(1, sum(counts[drawn_class] for counts in held.values()))
-            case ClientScope(client=client):
-                asked, of_client = sum(held.get(client, ())), 1.0
+            case ClientScope():
+                of_client = 1.0
         together = Asked(set(self._asked.classes), set(self._asked.clients), Counter(self._asked.samples))
         together.add(request)
-        forgotten = max(together.count(held), sum(self.context.grid.roster.excluded_samples.values()))
-        of_data = forgotten / max(1, total)
-        for name, share, bound in (
-            ("all data, with what was forgotten before,", of_data, holds.data),
-            ("a class", of_class, holds.of_class),
-            ("a client", of_client, holds.of_client),
-        ):
-            if bound is not None and share > bound:
-                return f"it asks for {share:.0%} of {name} and more than {bound:.0%} needs approval"
-        return None
+        excluded = self.context.grid.roster.excluded_samples
+        forgotten = max(together.count(held), sum(min(excluded.get(name, 0), sum(held[name])) for name in held))
+        return forgotten / max(1, total), of_class, of_client
 
 
 def _classes(entry: LedgerEntry) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from fed_unlearn.gate import Decision
 from fed_unlearn.ledger import LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClientScope
-from fed_unlearn.strategies.clients.grid import NobodyAnsweredError
+from fed_unlearn.strategies.clients.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import restore_server_state, server_state
 from fed_unlearn.strategies.plan import is_server_method
@@ -75,11 +75,14 @@ class RequestService:
         NobodyThereError
             If no node can say which client it is, and none ever could.
         """
-        self.context.grid.roster.leaving = leaving_clients(self.context.ledger)
+        roster = self.context.grid.roster
+        roster.leaving = leaving_clients(self.context.ledger)
+        roster.max_share = self.context.plan.max_client_share
+        roster.committed = tuple(entry.request for entry in self.context.ledger.committed())
         self._presence.identify(self.context.kind.min_available_nodes)
 
     def serve_pending(self) -> None:
-        """Take every pending request as far as it goes now: to its end, or to where it has to wait."""
+        """Take every pending request as far as it goes now; raise where clients are there and none can be audited."""
         self._deferred.clear()
         self.refresh()
         if self._withdrawals.tell():
@@ -176,6 +179,9 @@ class RequestService:
             waiting = error.requests if isinstance(error, HoldersAwayError) else order.ids
             self._deferred.update(waiting)
             self._closing.give_way(attempt, progress, waiting, str(error))
+            if isinstance(error, NobodyAnsweredError) and error.failed:
+                what = f"requests {', '.join(order.ids)} wait: no client could be audited"
+                raise ClientsFailedError.of(what, error.failed) from error
             return
         except AttemptFailedError as error:
             conclusion = self._after_failure(attempt, error)

@@ -9,6 +9,7 @@ from statistics import median
 from flwr.app import ConfigRecord
 
 from fed_unlearn.arrays import pack
+from fed_unlearn.strategies.clients.faults import NO_ANSWER
 from fed_unlearn.strategies.context import CallContext, Event, EventKind
 from fed_unlearn.strategies.state import OpenTraining
 from fed_unlearn.strategies.training.trainer import EvaluateFunction, Trainer
@@ -46,6 +47,22 @@ class TrainingExperience:
     def has_rounds_left(self) -> bool:
         """Whether the experience is not at its end."""
         return self.training.done < self.training.rounds
+
+    def failures(self) -> dict[str, str]:
+        """By client, why it did not train, where all rounds are done and none of them had a client that did.
+
+        Empty where nobody answered at all: the clients may come later.
+        """
+        figures = self.training.figures
+        if self.has_rounds_left or figures.trained_clients or len(figures.clients) < self.training.rounds:
+            return {}
+        reasons = {client: reason for known in figures.clients.values() for client, reason in known.failed.items()}
+        return reasons if set(reasons.values()) - {NO_ANSWER} else {}
+
+    def start_again(self) -> None:
+        """Go back before the first round: none has made anything of the model."""
+        self.training.done, self.training.arrays = 0, None
+        self.training.figures.clients.clear()
 
     def round(self) -> None:
         """Train the next round, and write it down where the last time was long ago."""

@@ -11,12 +11,14 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.app.exception import AppExitException
 from flwr.serverapp.strategy import Strategy
 
+from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, all_finite, clipped, difference, longest_usual, norm, pack, unpack, untrained
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.clients.faults import fault_of
+from fed_unlearn.strategies.clients.faults import NO_ANSWER, fault_of
 from fed_unlearn.strategies.clients.grid import EligibleGrid
-from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply, weight_of, with_arrays
+from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply, with_arrays
 from fed_unlearn.strategies.clients.statistics import bounded_statistics
+from fed_unlearn.strategies.clients.weights import bounded_weights, training_weights
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_replies, undone_on_error
 from fed_unlearn.strategies.inner.kinds import weight_key
@@ -24,6 +26,7 @@ from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.sampling import minima_within, seeded_sampling
 from fed_unlearn.strategies.inner.state import fresh_copy, reset_server_state
 from fed_unlearn.strategies.training.history import HistoryStore
+from fed_unlearn.text import printable
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -152,14 +155,16 @@ class Trainer:
             logger.warning("training round %d: nobody is asked: %s: %s", number, type(error).__name__, error)
             return [], self.grid.kept_away()
         asked = {message.metadata.dst_node_id: self._client_at(message.metadata.dst_node_id) for message in messages}
+        key = weight_key(self.inner)
         usable = self._filter.usable(
             self.grid.send_and_receive(messages, timeout=self.timeout),
             _sent(messages, record, arrays),
             asked=asked,
-            weight_key=weight_key(self.inner),
+            weight_key=key,
             keep_arrays=keep_arrays,
+            bounded=lambda weights: training_weights(self.grid.roster, weights, in_samples=key == protocol.WEIGHT),
         )
-        reasons = {**dict.fromkeys(asked.values(), "it did not answer"), **self.grid.kept_away()}
+        reasons = {**dict.fromkeys(asked.values(), NO_ANSWER), **self.grid.kept_away()}
         reasons |= {**self.grid.dropped, **self._filter.left_out}
         trained = {reply.client for reply in usable}
         return usable, {client: fault_of(reason) for client, reason in reasons.items() if client not in trained}
@@ -175,12 +180,8 @@ class Trainer:
         bound = longest_usual(norms, self.max_norm_factor, usual_norm)
         for index, reply in enumerate(replies):
             if norms[index] > bound:
-                logger.warning(
-                    "client %s: its change is %.3g long, over %.3g; it is scaled down",
-                    reply.client,
-                    norms[index],
-                    bound,
-                )
+                text = "client %s: its change is %.3g long, over %.3g; it is scaled down"
+                logger.warning(text, reply.client, norms[index], bound)
                 bounded[index] = with_arrays(reply, clipped(reply.arrays, base, bound))
                 norms[index] = bound
         if not untrained(base):
@@ -212,7 +213,7 @@ class Trainer:
                 type(self.inner).__name__,
                 len(replies),
                 type(error).__name__,
-                error,
+                printable(str(error)),
             )
             return None, None
         if candidate is None:
@@ -231,20 +232,19 @@ class Trainer:
             messages = list(self.inner.configure_evaluate(number, pack(arrays), config, self.grid))
         if not messages:
             return None
-        replies = [reply for reply in self.grid.send_and_receive(messages, timeout=self.timeout) if self._counts(reply)]
+        replies = self._filter.evaluations(
+            self.grid.send_and_receive(messages, timeout=self.timeout),
+            name_of=self._client_at,
+            weight_key=weight_key(self.inner),
+            bounded=lambda weights: bounded_weights(self.grid.roster, weights),
+        )
         try:
             return self.inner.aggregate_evaluate(number, replies)
         except Exception as error:  # as above
-            logger.warning("training round %d: no evaluation: %s: %s", number, type(error).__name__, error)
+            logger.warning(
+                "training round %d: no evaluation: %s: %s", number, type(error).__name__, printable(str(error))
+            )
             return None
-
-    def _counts(self, reply: Message) -> bool:
-        """Whether an evaluation has a weight to average it by; strategies see to errors themselves."""
-        key = weight_key(self.inner)
-        if reply.has_error() or weight_of(reply, key) is not None:
-            return True
-        self._filter.leave_out(self._client_at(reply.metadata.src_node_id), f"its {key} is not a finite number above 0")
-        return False
 
     def _client_at(self, node: int) -> str:
         return self.grid.roster.clients.get(node) or f"of node {node}"

@@ -64,6 +64,7 @@ from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.clients.exchange import ClientsFailedError
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ def test_errors_of_clients_travel_without_their_text(federation: Federation, cap
     strategy = federation.strategy(gate=OPEN_GATE)
     strategy.start(federation.grid, initial_arrays(), num_rounds=1)
     federation.task.train = None  # type: ignore[assignment, method-assign]
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO"), pytest.raises(ClientsFailedError, match="client 3: train: TypeError at the client"):
         strategy.start(federation.grid, num_rounds=1)
     said = [record.getMessage() for record in caplog.records if record.name in ("flwr", "fed_unlearn.strategies")]
     assert any("TypeError at the client; its own log has the details" in line for line in said)

@@ -121,7 +121,7 @@ def test_answers_that_say_nothing_or_too_much_are_wrong_answers(tmp_path: Path, 
 
 def test_counts_of_what_was_not_asked_are_not_taken(tmp_path: Path) -> None:
     trial = trained(tmp_path)
-    trial.grid.spoil(told(counts='{"r1": 5, "no-such-request": 3, "r9": -1}'), 2, protocol.UNLEARN)
+    trial.grid.spoil(told(counts='{"r1": 5, "no-such-request": 3, "r9": 1}'), 2, protocol.UNLEARN)
     [outcome] = trial.serve(CLASS).requests
     assert outcome.status is Status.COMMITTED
 
