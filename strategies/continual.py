@@ -180,6 +180,7 @@ class ContinualUnlearning(DelegatingStrategy):
             for use, count in context.grid.device_use.items():
                 self.device_use[use] = self.device_use.get(use, 0) + count
         context.result.arrays = pack(context.served.arrays)
+        logger.info("ledger: %d events, head %s", *self.ledger.head())
         return context.result
 
     def run(

@@ -23,6 +23,9 @@ from fed_unlearn.text import quoted
 
 _OWN_EVENTS = frozenset(Status) | MEANINGFUL_NOTES
 _REFERENCE = re.compile("[0-9a-f]{16}")
+_NAMELESS = re.compile("initial|(train:)?[0-9]+|[0-9a-f]{16}|[0-9a-f]{64}")
+"""Facts that the server writes itself, so that they are no names even if a client has such a name."""
+_SEPARATORS = re.compile("([+:,;/ ]+)")
 _HEAD = re.compile("([0-9]+:)?[0-9a-f]{16,64}")
 
 
@@ -90,7 +93,8 @@ class LedgerFile:
             What happened. It must not be the name of a status, or of an event that another method records.
         facts : mapping of str to str, int, float, bool or None
             Details without personal data, since events can never be erased. The value of ``client`` is replaced by the
-            client's reference, unless it is one already. A fact ``reason`` is left out.
+            client's reference, unless it is one already, and so are names of known clients in other texts. A fact
+            ``reason`` is left out.
         request_id : str, optional
             The request that the event concerns.
 
@@ -194,8 +198,11 @@ class LedgerFile:
 
     def _record(self, request_id: str | None, name: str, attempt: int, facts: Mapping[str, Fact]) -> None:
         kept = {key: value for key, value in facts.items() if key != "reason"}
-        if "client" in kept:
-            kept["client"] = self._as_reference(str(kept["client"]))
+        for key, value in kept.items():
+            if key == "client":
+                kept[key] = self._as_reference(str(value))
+            elif isinstance(value, str) and _NAMELESS.fullmatch(value) is None:
+                kept[key] = self._without_names(value)
         try:
             append_event(self._connection, self._key.raw, time.time(), request_id, name, attempt, kept)
         except sqlite3.Error as error:
@@ -204,6 +211,22 @@ class LedgerFile:
     def _as_reference(self, client: str) -> str:
         is_reference = _REFERENCE.fullmatch(client) and not self._first("SELECT 1 FROM clients WHERE id = ?", client)
         return client if is_reference else self.client_reference(client)
+
+    def _without_names(self, text: str) -> str:
+        """A fact in which the names of known clients are replaced by references. Ids of requests stay."""
+        if self._is_name(text):
+            return self.client_reference(text)
+        what, mark, rest = text.partition(":")
+        if mark and self._is_name(rest):
+            return f"{what}:{self.client_reference(rest)}"
+        pieces = _SEPARATORS.split(text)
+        return "".join(self.client_reference(piece) if self._is_name(piece) else piece for piece in pieces)
+
+    def _is_name(self, text: str) -> bool:
+        return (
+            self._first("SELECT 1 FROM clients WHERE id = ?", text) is not None
+            and self._first("SELECT 1 FROM requests WHERE id = ?", text) is None
+        )
 
     def _execute(self, sql: str, *values: object) -> None:
         try:

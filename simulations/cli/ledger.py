@@ -28,6 +28,14 @@ ledger = typer.Typer(
 
 _Ledger = Annotated[Path, typer.Argument(metavar="LEDGER", help="A run folder, or a ledger's file.")]
 _Id = Annotated[str, typer.Argument(metavar="ID", help="Of the request.")]
+_Key = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="The file of the ledger's key; without it, the one beside it: ledger.key for ledger.db.",
+    ),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
 
@@ -40,10 +48,10 @@ def add_commands(app: typer.Typer) -> None:
 
 @request.command()
 @with_options
-def add(place: _Ledger, order: RequestOrder) -> None:
+def add(place: _Ledger, order: RequestOrder, key: _Key = None) -> None:
     """Write a request down and print its id; a server that uses the ledger serves it between its rounds."""
     asked = order.request()
-    with opened_ledger(place, create=True) as opened:
+    with opened_ledger(place, key, create=True) as opened:
         print(opened.receive(asked))
 
 
@@ -51,12 +59,13 @@ def add(place: _Ledger, order: RequestOrder) -> None:
 def list_requests(
     place: _Ledger,
     status: Annotated[Status | None, typer.Option(help="Only requests that stand there.")] = None,
+    key: _Key = None,
     as_json: _Json = False,
 ) -> None:
     """List the requests of a ledger, in the order in which they came."""
     from fed_unlearn.simulations.report import ledger_tables
 
-    with opened_ledger(place) as opened:
+    with opened_ledger(place, key) as opened:
         entries = [entry for entry in opened.entries() if status is None or entry.status is status]
     if as_json:
         ledger_tables.print_json([ledger_tables.entry_json(entry) for entry in entries])
@@ -65,11 +74,11 @@ def list_requests(
 
 
 @request.command()
-def show(place: _Ledger, request_id: _Id, as_json: _Json = False) -> None:
+def show(place: _Ledger, request_id: _Id, key: _Key = None, as_json: _Json = False) -> None:
     """Show a request in full, with everything that happened to it."""
     from fed_unlearn.simulations.report import ledger_tables
 
-    with opened_ledger(place) as opened:
+    with opened_ledger(place, key) as opened:
         entry, events = opened.entry(request_id), opened.events(request_id)
     if as_json:
         body = ledger_tables.entry_json(entry)
@@ -79,26 +88,26 @@ def show(place: _Ledger, request_id: _Id, as_json: _Json = False) -> None:
 
 
 @request.command()
-def withdraw(place: _Ledger, request_id: _Id) -> None:
+def withdraw(place: _Ledger, request_id: _Id, key: _Key = None) -> None:
     """Withdraw a request that no server is working on."""
-    with opened_ledger(place) as opened:
+    with opened_ledger(place, key) as opened:
         opened.withdraw(request_id)
     print(f"{request_id}: withdrawn")
 
 
-def approve(place: _Ledger, request_id: _Id) -> None:
+def approve(place: _Ledger, request_id: _Id, key: _Key = None) -> None:
     """Approve a request that is held because of its size, or will be, in a run folder or a ledger's file."""
-    with opened_ledger(place) as opened:
+    with opened_ledger(place, key) as opened:
         opened.approve(request_id)
     print(f"{request_id}: approved")
 
 
 @ledger.command("show")
-def show_ledger(place: _Ledger, as_json: _Json = False) -> None:
+def show_ledger(place: _Ledger, key: _Key = None, as_json: _Json = False) -> None:
     """Show the model that serves, how requests and clients stand, and everything that happened."""
     from fed_unlearn.simulations.report import ledger_tables
 
-    with opened_ledger(place) as opened:
+    with opened_ledger(place, key) as opened:
         summary = ledger_tables.ledger_summary(opened)
         events = opened.events()
     if as_json:
@@ -108,24 +117,56 @@ def show_ledger(place: _Ledger, as_json: _Json = False) -> None:
 
 
 @ledger.command()
-def verify(place: _Ledger) -> int:
-    """Check that no event and no request was changed since it was written; exit code 1 where one was."""
-    with opened_ledger(place) as opened:
-        verification = opened.verify()
+def verify(
+    place: _Ledger,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST", help="A head that an earlier run printed; it must be part of the chain."),
+    ] = None,
+    key: _Key = None,
+) -> int:
+    """Check that nothing was changed since it was written, and say what was; exit code 1 where something was.
+
+    Whatever is edited without the ledger's key is found. The head of an earlier run, kept elsewhere, also shows edits
+    by those who have the key, and an older copy of the whole ledger.
+    """
+    with opened_ledger(place, key) as opened:
+        verification = opened.verify(head)
+    for problem in verification.problems:
+        print(f"broken: {problem}")
     if verification.problem is not None:
-        print(f"broken: {verification.problem}")
         return BROKEN
-    print(f"intact: {verification.events} events, the last one sealed as {verification.head}")
+    known = "" if head is None else ", and the given head is one of them"
+    print(f"intact: {verification.events} events{known}, the last one sealed as {verification.head}")
     return 0
 
 
-def opened_ledger(place: Path, *, create: bool = False) -> closing[Ledger]:
+@ledger.command()
+def backup(
+    place: _Ledger,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file.")],
+    key: _Key = None,
+) -> None:
+    """Copy a ledger into a new file, also while a server uses it.
+
+    Copying ledger.db alone is no backup: the newest events stand in ledger.db-wal, which is part of the ledger. The key
+    is not in the copy: keep ledger.key too, at another place.
+    """
+    with opened_ledger(place, key) as opened:
+        written, key_file = opened.backup(file.expanduser()), opened.key_file
+        events, digest = opened.head()
+    print(f"{written}: {events} events, head {digest}; its key is {key_file}")
+
+
+def opened_ledger(place: Path, key: Path | None = None, *, create: bool = False) -> closing[Ledger]:
     """Open a ledger. The ``with`` block closes it.
 
     Parameters
     ----------
     place : Path
         A run folder, or the ledger's file.
+    key : Path, optional
+        The file of its key, if it is not beside the ledger.
     create : bool
         Whether to make a file that does not exist. Its name must end in ``.db``, and its folder must exist.
 
@@ -135,7 +176,8 @@ def opened_ledger(place: Path, *, create: bool = False) -> closing[Ledger]:
         If there is no ledger.
     """
     path = _ledger_file(place.expanduser(), create)
-    return closing(Ledger(path, create=create and not path.exists()))
+    key_file = None if key is None else key.expanduser()
+    return closing(Ledger(path, create=create and not path.exists(), key=key_file))
 
 
 def _ledger_file(place: Path, create: bool) -> Path:

@@ -17,6 +17,8 @@ from fed_unlearn.strategies.serving.judge import Judge
 from fed_unlearn.strategies.state import looks_due, settle_look
 
 _EVENT = "relapse-audit"
+TOMBSTONES = "tombstones"
+"""What an audit followed if a client wrote the tombstones that it owed: ``"tombstones:CLIENT"``."""
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -75,7 +77,7 @@ class RelapseWatch:
             tuple(relapsed),
         )
         with ledger.transaction():
-            ledger.note(_EVENT, _facts(row))
+            ledger.note(_EVENT, _facts(row, ledger))
             settle_look(ledger, after)
             for entry in entries:
                 if entry.id in relapsed:
@@ -99,6 +101,7 @@ class RelapseWatch:
 def relapse_rows(ledger: Ledger) -> list[RelapseRow]:
     """All that was ever found, from the ledger."""
     rows: list[RelapseRow] = []
+    names = {ledger.client_reference(client): client for client in ledger.known_clients()}
     for event in ledger.events():
         if event.name != _EVENT:
             continue
@@ -110,12 +113,16 @@ def relapse_rows(ledger: Ledger) -> list[RelapseRow]:
                 found[name][request_id] = float(value)
             elif name == "relapsed":
                 relapsed.append(request_id)
-        rows.append(RelapseRow(str(event.facts["after"]), **found, relapsed=tuple(relapsed)))
+        what, mark, client = str(event.facts["after"]).partition(":")
+        after = f"{what}{mark}{names.get(client, client) if what == TOMBSTONES else client}"
+        rows.append(RelapseRow(after, **found, relapsed=tuple(relapsed)))
     return rows
 
 
-def _facts(row: RelapseRow) -> dict[str, Fact]:
-    facts: dict[str, Fact] = {"after": row.after}
+def _facts(row: RelapseRow, ledger: Ledger) -> dict[str, Fact]:
+    what, mark, client = row.after.partition(":")  # events name no client
+    after = f"{what}{mark}{ledger.client_reference(client)}" if what == TOMBSTONES else row.after
+    facts: dict[str, Fact] = {"after": after}
     for name, values in (("forget_accuracy", row.forget_accuracy), ("test_forget_accuracy", row.test_forget_accuracy)):
         facts.update({f"{name}/{request_id}": value for request_id, value in values.items() if value is not None})
     facts.update({f"relapsed/{request_id}": True for request_id in row.relapsed})

@@ -109,6 +109,24 @@ def test_events_name_no_client_and_give_no_reason(path: Path) -> None:
     ledger.close()
 
 
+def test_names_of_clients_in_other_facts_become_references(path: Path) -> None:
+    ledger = Ledger(path)
+    ledger.meet(["anna.mueller", "ward 9", "7", "r1"])
+    names = {name: ledger.client_reference(name) for name in ledger.known_clients()}
+    for text, expected in (
+        ("anna.mueller", names["anna.mueller"]),
+        ("tombstones:ward 9", f"tombstones:{names['ward 9']}"),
+        ("r1+anna.mueller", f"r1+{names['anna.mueller']}"),
+        ("found at 7", f"found at {names['7']}"),
+        ("train:7", "train:7"),
+        ("r1", "r1"),
+        ("mask-output", "mask-output"),
+    ):
+        ledger.note("seen", {"after": text})
+        assert ledger.events()[-1].facts == {"after": expected}
+    ledger.close()
+
+
 def test_a_reference_means_nothing_in_another_ledger(tmp_path: Path) -> None:
     ledgers = [Ledger(tmp_path / name) for name in ("a.db", "b.db")]
     assert len({ledger.client_reference("7") for ledger in ledgers}) == 2

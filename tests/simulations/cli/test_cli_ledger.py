@@ -326,7 +326,58 @@ def test_an_edited_ledger_is_found(folder: Path, ledger: Ledger, capsys: pytest.
     connection.commit()
     connection.close()
     assert run_command(["ledger", "verify", "."]) == 1
-    assert lines(capsys) == ["broken: event 4: its columns are not those that its digest was made of"]
+    assert lines(capsys) == [
+        "broken: event 4: its columns are not those that its digest was made of",
+        "broken: the schema was changed: trigger events_are_not_changed is missing",
+    ]
+
+
+def test_a_head_that_was_kept_is_part_of_the_chain_or_is_missed(
+    folder: Path, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = ledger.verify().head
+    ledger.note("later", {})
+    now = ledger.verify().head
+    for head in (kept, kept[:16].upper(), now):
+        assert run_command(["ledger", "verify", ".", "--head", head]) == 0
+        (line,) = lines(capsys)
+        assert line.startswith(f"intact: {len(ledger.events())} events, and the given head is one of them")
+    assert run_command(["ledger", "verify", ".", "--head", "0123456789abcdef" * 4]) == 1
+    (line,) = lines(capsys)
+    assert line.startswith("broken: no event has the digest 0123456789abcdef")
+    for head in ("latest", kept[:15], "", "ab" * 40):
+        assert run_command(["ledger", "verify", ".", "--head", head]) == 2
+        assert "expected 16 to 64 hexadecimal digits" in capsys.readouterr().err
+
+
+def test_a_backup_is_whole_private_and_never_in_the_place_of_another_file(
+    folder: Path, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ledger.transaction():
+        ledger.set_state("large", "x" * 100_000)  # in the write-ahead log, not yet in ledger.db
+    assert run_command(["ledger", "backup", ".", "copy.db"]) == 0
+    (line,) = lines(capsys)
+    assert line == f"copy.db: {len(ledger.events())} events, head {ledger.verify().head}; its key is ledger.key"
+    assert (folder / "copy.db").stat().st_mode & 0o777 == 0o600
+    assert run_command(["ledger", "verify", "copy.db"]) == 2
+    assert "copy.key: the ledger's key is missing" in capsys.readouterr().err
+    assert run_command(["ledger", "verify", "copy.db", "--key", "ledger.key", "--head", ledger.verify().head]) == 0
+    capsys.readouterr()
+    before = (folder / "copy.db").read_bytes()
+    assert run_command(["ledger", "backup", ".", "copy.db"]) == 2
+    assert "copy.db: the file exists" in capsys.readouterr().err
+    assert (folder / "copy.db").read_bytes() == before
+    assert run_command(["ledger", "backup", ".", "nowhere/copy.db"]) == 2
+    assert sorted(file.name for file in folder.iterdir() if "copy" in file.name) == ["copy.db"]
+
+
+def test_an_operator_names_the_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["request", "add", "own.db", "--class", "3", "--key", "safe.key"]) == 0
+    assert not (folder / "own.key").exists() and (folder / "safe.key").stat().st_mode & 0o777 == 0o600
+    assert run_command(["ledger", "verify", "own.db", "--key", "safe.key"]) == 0
+    assert run_command(["approve", "own.db", "r1", "--key", "safe.key"]) == 0
+    assert run_command(["request", "list", "own.db"]) == 2
+    assert "own.key: the ledger's key is missing" in capsys.readouterr().err
 
 
 # What a server does all day, only faster.
