@@ -21,6 +21,7 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
@@ -103,11 +104,13 @@ class InProcessGrid(Grid):
         ``context.run_config`` of every client.
     node_configs : sequence of mappings, optional
         One mapping for each client, added to the partition in its ``context.node_config``.
+    keys : sequence of bytes, optional
+        One public key for each client, as :meth:`get_nodes` shows it. Without them, nodes have no keys.
 
     Raises
     ------
     InvalidParameterError
-        If ``count`` is less than 1, or there is not one node configuration for each client.
+        If ``count`` is less than 1, or there is not one node configuration or key for each client.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class InProcessGrid(Grid):
         *,
         run_config: Mapping[str, UserConfigValue] | None = None,
         node_configs: Sequence[Mapping[str, UserConfigValue]] | None = None,
+        keys: Sequence[bytes] | None = None,
     ) -> None:
         if count < 1:
             raise InvalidParameterError(f"an in-process grid of {count} clients was asked for; at least 1 is needed")
@@ -124,7 +128,10 @@ class InProcessGrid(Grid):
             raise InvalidParameterError(
                 f"{len(node_configs)} node configurations were given for {count} clients; one for each is needed"
             )
+        if keys is not None and len(keys) != count:
+            raise InvalidParameterError(f"{len(keys)} keys were given for {count} clients; one for each is needed")
         set_task_identity()
+        self._keys = list(keys or ())
         self._client_app = client_app
         self._run = Run.create_empty(RUN_ID)
         self._message_numbers = itertools.count(1)
@@ -161,6 +168,13 @@ class InProcessGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         """The node ids, in the order of the clients."""
         return list(self._contexts)
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        """The nodes, each with its key where keys were given."""
+        return [
+            NodeInfo(node_id=node, public_key=self._keys[node - 1] if self._keys else b"")
+            for node in self.get_node_ids()
+        ]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Deliver messages and keep the replies until they are pulled.

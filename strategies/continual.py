@@ -17,6 +17,7 @@ from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.protocol.instructions import arrivals_record
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.clients.book import ClientBook
 from fed_unlearn.strategies.clients.exchange import DeviceUse
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.context import CallContext, Observer
@@ -281,7 +282,11 @@ class ContinualUnlearning(DelegatingStrategy):
             plan=plan,
             served=self._serve(initial_arrays),
             grid=EligibleGrid(
-                grid, retries=plan.retry.count, backoff_seconds=plan.retry.backoff_seconds, arrivals=self.arrivals
+                grid,
+                retries=plan.retry.count,
+                backoff_seconds=plan.retry.backoff_seconds,
+                arrivals=self.arrivals,
+                book=ClientBook(self.ledger),
             ),
             timeout=timeout,
             history=HistoryStore(folder, every=plan.history.every, max_bytes=plan.history.max_bytes) if keeps else None,

@@ -14,7 +14,7 @@ from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Judged
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
-from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of
+from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of, stored_request
 from fed_unlearn.client.session import ClientSession, Handler, current_session, describe
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import InvalidRequestError
@@ -79,10 +79,12 @@ def _quarantined(
         try:
             found = forget_set(target, session, instruction.seed, instruction.arrived)
         except InvalidRequestError as error:
+            if target.scope == "class":
+                raise
             refused[target.request_id] = f"client {session.client_id}: {describe(error)}"
             continue
         if len(found):
-            session.store.quarantine(target.request_id, found.ids, target.attempt)
+            session.store.quarantine(target.request_id, found.ids, target.attempt, target.digest)
             forget[target.request_id] = found
     return forget, refused
 
@@ -133,9 +135,7 @@ def repair(message: Message, context: Context) -> Message:
     """``train.repair``: train on retained data, mixed with guarded samples under their guard labels."""
     session = current_session()
     instruction = protocol.RepairInstruction.from_message(message)
-    guards = [
-        guard for request_id, attempt in instruction.guarded for guard in guarded_samples(session, request_id, attempt)
-    ]
+    guards = [guard for guarded in instruction.guarded for guard in guarded_samples(session, guarded)]
     model = session.model_with(protocol.arrays_of(message))
     config = protocol.config_of(message)
     count, passes = repair_model(
@@ -169,10 +169,10 @@ def confirm(message: Message, context: Context) -> Message:
     instruction = protocol.SettleInstruction.from_message(message)
     earlier = session.store.tombstone_digest()
     for target in instruction.targets:
-        if target.scope != "sample" and session.store.get(target.request_id) is None:
+        if stored_request(target, session) is None and target.scope != "sample":
             found = forget_set(target, session, 0)
             if len(found):
-                session.store.quarantine(target.request_id, found.ids, target.attempt)
+                session.store.quarantine(target.request_id, found.ids, target.attempt, target.digest)
         session.store.confirm(target.request_id, instruction.retention_days)
     session.task.forget_cached_state(session.context)
     answer = protocol.reply(message, MetricRecord())
@@ -185,6 +185,7 @@ def discard(message: Message, context: Context) -> Message:
     session = current_session()
     instruction = protocol.SettleInstruction.from_message(message)
     for target in instruction.targets:
+        session.store.get(target.request_id, target.digest)
         session.store.discard(target.request_id, target.attempt)
         if instruction.release:
             session.store.release(target.request_id)
@@ -236,8 +237,11 @@ def identify(message: Message, context: Context) -> Message:
         }
     )
     answer = protocol.reply(message, metrics)
-    if message.content.config_records:
-        without = protocol.IdentifyInstruction.from_message(message).without
+    if protocol.INSTRUCTION_KEY in message.content:
+        instruction = protocol.IdentifyInstruction.from_message(message)
+        without = [name.request_id for name in instruction.without]
+        if instruction.confirmed:
+            session.store.claim_all(instruction.confirmed, without)
         protocol.write_earlier_tombstones(answer, session.store.tombstone_digest(without))
     return answer
 

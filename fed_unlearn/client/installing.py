@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
@@ -41,7 +42,7 @@ class _InSession:
             try:
                 if is_ours:
                     session.load()
-                answer = call_next(message, context)
+                answer = call_next(message if is_ours else _without_ledger(message), context)
             except FedUnlearnError as error:
                 if not is_ours:
                     raise
@@ -54,6 +55,15 @@ class _InSession:
             raise FedUnlearnError(f"{message.metadata.message_type}: {describe(error)}") from None
         finally:
             active_session.reset(token)
+
+
+def _without_ledger(message: Message) -> Message:
+    """The message as the app's own handlers and the mods of Flower expect it, which count its records."""
+    if protocol.LEDGER_KEY not in message.content:
+        return message
+    told = copy.copy(message)
+    told.content = RecordDict({name: item for name, item in message.content.items() if name != protocol.LEDGER_KEY})
+    return told
 
 
 def _refusal(message: Message, session: ClientSession, error: FedUnlearnError) -> Message:

@@ -11,6 +11,7 @@ from fed_unlearn import protocol
 from fed_unlearn.audits.base import Judged, Observation
 from fed_unlearn.audits.counts import Part
 from fed_unlearn.client.session import ClientSession
+from fed_unlearn.client.stored import StoredRequest
 from fed_unlearn.data.draws import drawn
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
@@ -40,19 +41,19 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
         If samples are asked for that are not here.
     """
     train = session.data.train
-    stored = session.store.get(target.request_id)
+    stored = stored_request(target, session, seed, arrived)
     if stored is not None:
         if stored.tombstoned and not stored.may_be_audited():
             raise FedUnlearnError(f"request {target.request_id} is committed here, and its samples are kept no longer")
         return train.only(stored.sample_ids)
     match target.scope:
         case "class":
-            return train.without(session.store.tombstoned_ids()).of_classes(target.classes)
+            return train.without(session.store.unusable_ids()).of_classes(target.classes)
         case "client":
-            return train.without(session.store.tombstoned_ids())
+            return train.without(session.store.unusable_ids())
     if target.sample_ids:
-        available = session.retained_samples()
-        forget = available.only(target.sample_ids)
+        store = session.store
+        forget = train.without(store.own_excluded_ids() | store.unusable_ids()).only(target.sample_ids)
         if len(forget) < len(target.sample_ids):
             missing = len(target.sample_ids) - len(forget)
             raise InvalidRequestError(
@@ -60,7 +61,66 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
                 " unknown here or forgotten already"
             )
         return forget
-    available = session.retained_samples(arrived)
+    return drawn_samples(target, session, session.retained_samples(arrived), seed)
+
+
+def stored_request(
+    target: protocol.Target, session: ClientSession, seed: int | None = None, arrived: int = 0
+) -> StoredRequest | None:
+    """What the store has of a request; None where it has nothing.
+
+    A request of a store of version 1 is taken as this one if it has the same id and the samples that are asked for.
+
+    Parameters
+    ----------
+    target : Target
+        The request.
+    session : ClientSession
+        The client's side of the message.
+    seed : int, optional
+        Seed of the samples that the client draws by itself. Without it, their number and class decide.
+    arrived : int
+        Training experiences whose samples are there already; 0 for all.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the ledger asked for something else under this id before.
+    """
+    stored = session.store.get(target.request_id, target.digest)
+    if stored is not None:
+        return stored
+    old = session.store.unclaimed(target.request_id)
+    if old is None or old.tombstoned or not _is_asked_for(old, target, session, seed, arrived):
+        return None
+    return session.store.claim(target.request_id, target.digest)
+
+
+def _is_asked_for(
+    old: StoredRequest, target: protocol.Target, session: ClientSession, seed: int | None, arrived: int
+) -> bool:
+    """Whether a request asks for the samples that were stored under its id."""
+    train, kept = session.data.train, set(old.sample_ids)
+    match target.scope:
+        case "class" | "client":
+            whole = train.of_classes(target.classes) if target.scope == "class" else train
+            others = session.store.excluded_ids() - kept
+            return set(whole.ids) - others <= kept <= set(whole.ids)
+    if target.sample_ids:
+        return kept == set(target.sample_ids)
+    samples = train.only(old.sample_ids)
+    if len(samples) != target.sample_count:
+        return False
+    if target.sample_class is not None and bool((samples.labels != target.sample_class).any()):
+        return False
+    if seed is None or target.attempt > old.attempt:
+        return True
+    available = session.data.arrived(arrived or None).without(session.store.excluded_ids() - kept)
+    return set(drawn_samples(target, session, available, seed).ids) == kept
+
+
+def drawn_samples(target: protocol.Target, session: ClientSession, available: ImageSet, seed: int) -> ImageSet:
+    """The samples of a request that the client draws by itself from the given ones."""
     positions = drawn(
         available.labels,
         target.sample_count,
@@ -72,10 +132,10 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
     return available.subset(positions)
 
 
-def guarded_samples(session: ClientSession, request_id: str, attempt: int) -> list[Guard]:
+def guarded_samples(session: ClientSession, guarded: protocol.RequestAttempt) -> list[Guard]:
     """What an open attempt taught its samples here; nothing where it is not open."""
-    stored = session.store.get(request_id)
-    if stored is None or not stored.may_be_audited() or stored.attempt != attempt or not stored.guard_labels:
+    stored = session.store.get(guarded.request_id, guarded.digest)
+    if stored is None or not stored.may_be_audited() or stored.attempt != guarded.attempt or not stored.guard_labels:
         return []
     samples = session.data.train.only(stored.sample_ids)
     return [Guard(samples, torch.tensor(stored.guard_labels, dtype=torch.int64))]
@@ -117,7 +177,7 @@ def observed(
     seed : int
         Of the audit.
     """
-    stored = session.store.get(target.request_id)
+    stored = stored_request(target, session)
     forget = session.data.train.subset(torch.empty(0, dtype=torch.int64))
     if stored is not None and stored.may_be_audited():
         forget = session.data.train.only(stored.sample_ids)

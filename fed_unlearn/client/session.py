@@ -41,6 +41,8 @@ class ClientSession:
     ----------
     task, context
         As given.
+    ledger : str
+        Identity of the ledger whose server sent the message. Empty where the message does not say.
     took_retained_view : bool
         Whether the handler has called ``retained()``.
     """
@@ -50,6 +52,7 @@ class ClientSession:
     ) -> None:
         self.task = task
         self.context = context
+        self.ledger = protocol.ledger_of(message) if message is not None else ""
         self.took_retained_view = False
         self._models = models
         self._message = message
@@ -73,8 +76,8 @@ class ClientSession:
 
     @cached_property
     def store(self) -> ClientStore:
-        """The client's durable store."""
-        return ClientStore.open(self.task.store_folder(self.context), self._loaded.fingerprint)
+        """The client's durable store, as the message's ledger sees it."""
+        return ClientStore.open(self.task.store_folder(self.context), self._loaded.fingerprint, self.ledger)
 
     def load(self) -> None:
         """Read the client's data and open its store, which every handler of an unlearning message needs."""
@@ -112,6 +115,7 @@ class ClientSession:
             answers=answers,
             client_id=self.client_id,
             tombstones=self.store.tombstone_digest(),
+            requested=self.store.requested_count(),
             retained=self.took_retained_view,
             version=fed_unlearn.__version__,
             device=str(self.task.device()),

@@ -8,48 +8,23 @@ import json
 import secrets
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from fed_unlearn.checkpoints import make_private_folder, write_atomically
-from fed_unlearn.errors import FedUnlearnError, InvalidDataError
+from fed_unlearn.checkpoints import make_private_folder
+from fed_unlearn.client.stored import UNCLAIMED, RequestName, StoreBody, StoredRequest, read_store, write_store
+from fed_unlearn.errors import InvalidRequestError
 
-_VERSION = 1
+__all__ = ["ClientStore", "StoredRequest"]
+
 _SECONDS_PER_DAY = 86_400.0
 
 
-@dataclass(frozen=True)
-class StoredRequest:
-    """One request in a holder's store.
-
-    Attributes
-    ----------
-    sample_ids : tuple of str
-        The holder's samples of the forget set.
-    attempt : int
-        The attempt that the guard labels belong to.
-    tombstoned : bool
-        Whether the request was committed. Until then its samples are quarantined. In neither case are they trained on.
-    guard_labels : tuple of int
-        The label that the open attempt taught each sample. Empty if no attempt is open. A committed request that has
-        relapsed may have an open attempt again until ``audit_until``.
-    audit_until : float
-        Time, in seconds since the epoch, until which the samples may be read for audits after the commit.
-    """
-
-    sample_ids: tuple[str, ...]
-    attempt: int
-    tombstoned: bool = False
-    guard_labels: tuple[int, ...] = ()
-    audit_until: float = 0.0
-
-    def may_be_audited(self) -> bool:
-        """Whether the samples may still be read to measure forgetting."""
-        return not self.tombstoned or time.time() < self.audit_until
-
-
 class ClientStore:
-    """The store in one client's folder. A method returns only after its change is on disk.
+    """The store in one client's folder, used for one ledger. A method returns only after its change is on disk.
+
+    Several ledgers may have requests in one store, even under the same ids. A method speaks of the requests of its own
+    ledger alone; only :meth:`excluded_ids` and :meth:`unusable_ids` look at those of others too.
 
     Parameters
     ----------
@@ -57,6 +32,8 @@ class ClientStore:
         The folder. It is made if it does not exist.
     fingerprint : str
         Digest of the data source that sample ids refer to.
+    ledger : str
+        Identity of the ledger whose requests are meant. Empty for a server that does not say which ledger it has.
 
     Raises
     ------
@@ -66,71 +43,117 @@ class ClientStore:
         If the folder's file is not a store of this version.
     """
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
+    def __init__(self, folder: Path, fingerprint: str, ledger: str = UNCLAIMED) -> None:
         self._path = folder / "state.json"
-        self._requests: dict[str, StoredRequest] = {}
-        self._key = ""
+        self._ledger = ledger
         self._signature: tuple[int, int, int] | None = None
         if self._path.exists():
-            self._read(fingerprint)
+            self._body = read_store(self._path, fingerprint)
+            self._signature = _signature_of(self._path)
         else:
-            self._key = secrets.token_hex(32)
-            self._fingerprint = fingerprint
+            self._body = StoreBody(fingerprint, secrets.token_hex(32), {})
             make_private_folder(folder)
             self._write()
 
     @classmethod
-    def open(cls, folder: Path, fingerprint: str) -> ClientStore:
+    def open(cls, folder: Path, fingerprint: str, ledger: str = UNCLAIMED) -> ClientStore:
         """Open the store of a folder. It is read only if its file has changed since this process last used it.
 
         Parameters and errors are those of the class.
         """
-        known = _opened.get(folder)
-        if known is not None and known._fingerprint == fingerprint and known._signature == _signature_of(known._path):
+        known = _opened.get((folder, ledger))
+        if (
+            known is not None
+            and known._body.fingerprint == fingerprint
+            and known._signature == _signature_of(known._path)
+        ):
             return known
-        store = _opened[folder] = cls(folder, fingerprint)
+        store = _opened[folder, ledger] = cls(folder, fingerprint, ledger)
         return store
 
-    def get(self, request_id: str) -> StoredRequest | None:
-        """The stored request. None if this client holds no sample of it."""
-        return self._requests.get(request_id)
+    def get(self, request_id: str, digest: str = "") -> StoredRequest | None:
+        """The stored request. None if this client holds no sample of it.
+
+        Parameters
+        ----------
+        request_id : str
+            The request.
+        digest : str
+            Digest of what the server asks for now. Empty where the server does not say.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the ledger asked for something else under this id before.
+        """
+        stored = self._requests.get(self._name(request_id))
+        if stored is not None and stored.digest and digest and stored.digest != digest:
+            raise InvalidRequestError(
+                f"request {request_id} of this ledger asked for something else here before; the ledger may be an older"
+                " copy of itself: restore the newest copy, or put the request under a new id"
+            )
+        return stored
 
     def excluded_ids(self) -> frozenset[str]:
-        """Ids of all samples that may not be trained on, because they are quarantined or tombstoned."""
+        """Ids of all samples that may not be trained on, because they are quarantined or tombstoned.
+
+        Requests of all ledgers count: what was forgotten once is never trained on again.
+        """
         return frozenset(sample_id for stored in self._requests.values() for sample_id in stored.sample_ids)
 
     def tombstoned_ids(self) -> frozenset[str]:
-        """Ids of all samples of committed requests."""
+        """Ids of all samples of committed requests, of all ledgers."""
         stored = [stored for stored in self._requests.values() if stored.tombstoned]
         return frozenset(sample_id for item in stored for sample_id in item.sample_ids)
 
-    def quarantine(self, request_id: str, sample_ids: Sequence[str], attempt: int) -> None:
+    def own_excluded_ids(self) -> frozenset[str]:
+        """Ids of the samples that are quarantined or tombstoned for requests of this ledger."""
+        return frozenset(sample_id for stored in self._own() for sample_id in stored.sample_ids)
+
+    def unusable_ids(self) -> frozenset[str]:
+        """Ids of the tombstoned samples that no new request of this ledger can ask for.
+
+        These are the ones that this ledger has forgotten, and those that another one has and that may be read no
+        longer. Until then its own model may still know what another ledger has forgotten.
+        """
+        return frozenset(
+            sample_id
+            for (ledger, _), stored in self._requests.items()
+            if stored.tombstoned and (ledger == self._ledger or not stored.may_be_audited())
+            for sample_id in stored.sample_ids
+        )
+
+    def requested_count(self) -> int:
+        """Number of samples in the requests of this ledger. A sample of two requests counts twice."""
+        return sum(len(stored.sample_ids) for stored in self._own())
+
+    def quarantine(self, request_id: str, sample_ids: Sequence[str], attempt: int, digest: str = "") -> None:
         """Exclude samples from all training from now on. A committed request keeps its tombstones."""
-        stored = self._requests.get(request_id)
+        stored = self.get(request_id, digest)
         if stored is not None and stored.attempt == attempt:
             return
         if stored is not None and stored.tombstoned:
-            self._set(request_id, replace(stored, attempt=attempt, guard_labels=()))
+            self._set(request_id, replace(stored, attempt=attempt, guard_labels=(), digest=digest or stored.digest))
         else:
-            self._set(request_id, StoredRequest(tuple(sample_ids), attempt))
+            self._set(request_id, StoredRequest(tuple(sample_ids), attempt, digest=digest))
 
     def set_guard(self, request_id: str, attempt: int, guard_labels: Sequence[int]) -> None:
         """Store the labels that an attempt taught, for guarded repair. Nothing happens unless that attempt is open."""
-        stored = self._requests.get(request_id)
+        stored = self.get(request_id)
         if stored is not None and stored.may_be_audited() and stored.attempt == attempt:
             self._set(request_id, replace(stored, guard_labels=tuple(guard_labels)))
 
     def discard(self, request_id: str, attempt: int) -> None:
         """Drop the guard labels of an attempt that was rolled back. Its samples stay quarantined."""
-        stored = self._requests.get(request_id)
+        stored = self.get(request_id)
         if stored is not None and stored.guard_labels and stored.attempt == attempt:
             self._set(request_id, replace(stored, guard_labels=()))
 
     def release(self, request_id: str) -> None:
         """Lift the quarantine of a request that was rejected or withdrawn. Tombstones are never lifted."""
-        stored = self._requests.get(request_id)
+        stored = self.get(request_id)
         if stored is not None and not stored.tombstoned:
-            del self._requests[request_id]
+            del self._requests[self._name(request_id)]
             self._write()
 
     def confirm(self, request_id: str, retention_days: float) -> None:
@@ -143,7 +166,7 @@ class ClientStore:
         retention_days : float
             Number of days for which the samples may still be read for audits.
         """
-        stored = self._requests.get(request_id)
+        stored = self.get(request_id)
         if stored is not None and stored.tombstoned:
             self._set(request_id, replace(stored, guard_labels=()))
         elif stored is not None:
@@ -151,62 +174,83 @@ class ClientStore:
             self._set(request_id, replace(stored, tombstoned=True, guard_labels=(), audit_until=until))
 
     def tombstone_digest(self, without: Collection[str] = ()) -> str:
-        """Digest of all tombstoned ids under the store's key, so that nobody can guess short ids from it.
+        """Digest of the tombstoned ids of this ledger under the store's key, so that nobody can guess ids from it.
 
         Parameters
         ----------
         without : collection of str
             Ids of requests whose tombstones are left out.
         """
-        ids = sorted(
+        return self._digest_of(self._tombstoned({self._ledger}, without))
+
+    # ------------------------------------------------------------------ requests of a store of version 1
+
+    def unclaimed(self, request_id: str) -> StoredRequest | None:
+        """The request of this id in a store of version 1, which did not say of which ledger it is."""
+        return self._requests.get((UNCLAIMED, request_id)) if self._ledger != UNCLAIMED else None
+
+    def claim(self, request_id: str, digest: str = "") -> StoredRequest:
+        """Take an unclaimed request as one of this ledger, and return it."""
+        stored = replace(self._requests.pop((UNCLAIMED, request_id)), digest=digest)
+        self._set(request_id, stored)
+        return stored
+
+    def claim_all(self, confirmed: str, without: Collection[str] = ()) -> None:
+        """Take all unclaimed requests as those of this ledger if it knows which tombstones they had.
+
+        Parameters
+        ----------
+        confirmed : str
+            The digest that the client confirmed to this ledger.
+        without : collection of str
+            Ids of requests whose tombstones may have been written since. They stay unclaimed.
+        """
+        names = [name for name in self._requests if name[0] == UNCLAIMED and name[1] not in without]
+        if self._ledger == UNCLAIMED or not any(self._requests[name].tombstoned for name in names):
+            return
+        shown = self._digest_of(self._tombstoned({self._ledger, UNCLAIMED}, without))
+        if hmac.compare_digest(shown.encode(), confirmed.encode()):
+            for name in names:
+                self._requests.setdefault(self._name(name[1]), self._requests.pop(name))
+            self._write()
+
+    # ------------------------------------------------------------------ file
+
+    @property
+    def _requests(self) -> dict[RequestName, StoredRequest]:
+        return self._body.requests
+
+    def _own(self) -> list[StoredRequest]:
+        return [stored for name, stored in self._requests.items() if name[0] == self._ledger]
+
+    def _tombstoned(self, ledgers: Collection[str], without: Collection[str]) -> list[str]:
+        return sorted(
             sample_id
-            for request_id, stored in self._requests.items()
-            if stored.tombstoned and request_id not in without
+            for (ledger, request_id), stored in self._requests.items()
+            if ledger in ledgers and stored.tombstoned and request_id not in without
             for sample_id in stored.sample_ids
         )
-        return hmac.new(bytes.fromhex(self._key), json.dumps(ids).encode(), hashlib.sha256).hexdigest()
+
+    def _digest_of(self, ids: list[str]) -> str:
+        return hmac.new(bytes.fromhex(self._body.key), json.dumps(ids).encode(), hashlib.sha256).hexdigest()
+
+    def _name(self, request_id: str) -> RequestName:
+        return self._ledger, request_id
 
     def _set(self, request_id: str, stored: StoredRequest) -> None:
-        self._requests[request_id] = stored
+        self._requests[self._name(request_id)] = stored
         self._write()
 
-    def _read(self, fingerprint: str) -> None:
-        try:
-            body = json.loads(self._path.read_text())
-            version, self._fingerprint, self._key = body["version"], body["fingerprint"], body["key"]
-            bytes.fromhex(self._key)
-            requests = {
-                request_id: StoredRequest(
-                    **{**item, "sample_ids": tuple(item["sample_ids"]), "guard_labels": tuple(item["guard_labels"])}
-                )
-                for request_id, item in body["requests"].items()
-            }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FedUnlearnError(f"{self._path}: not a client's store: {error}; restore it from a backup") from error
-        if version != _VERSION:
-            raise FedUnlearnError(f"{self._path}: a store of version {version}; this library reads {_VERSION}")
-        if self._fingerprint != fingerprint:
-            raise InvalidDataError(
-                f"{self._path}: the store was made for the data source {self._fingerprint[:12]}, the client now has"
-                f" {fingerprint[:12]}: its tombstones would name other samples; restore the old data"
-                " or give the new source ids of its own and a new store"
-            )
-        self._requests = requests
-        self._signature = _signature_of(self._path)
-
     def _write(self) -> None:
-        body = {
-            "version": _VERSION,
-            "fingerprint": self._fingerprint,
-            "key": self._key,
-            "requests": {request_id: asdict(stored) for request_id, stored in self._requests.items()},
-        }
-        write_atomically(self._path, json.dumps(body).encode())
+        write_store(self._path, self._body)
         self._signature = _signature_of(self._path)
 
 
-_opened: dict[Path, ClientStore] = {}
-"""Stores that this process has opened. Another process may handle a simulated client's next message."""
+_opened: dict[tuple[Path, str], ClientStore] = {}
+"""Stores that this process has opened, by folder and ledger.
+
+Another process may handle a simulated client's next message.
+"""
 
 
 def _signature_of(path: Path) -> tuple[int, int, int] | None:

@@ -8,6 +8,14 @@ exceptions.
 from __future__ import annotations
 
 from fed_unlearn.audits.counts import ALL_PARTS, Part
+from fed_unlearn.protocol.identity import (
+    LEDGER_KEY,
+    RequestAttempt,
+    RequestName,
+    asked_digest,
+    ledger_of,
+    ledger_record,
+)
 from fed_unlearn.protocol.instructions import (
     ARRIVALS_KEY,
     INSTRUCTION_KEY,
@@ -37,6 +45,7 @@ from fed_unlearn.protocol.messages import (
     content,
     digest_of,
     error_of,
+    id_problem_of,
     read_audit,
     read_count,
     read_counts,
@@ -56,13 +65,13 @@ from fed_unlearn.protocol.messages import (
 
 __all__ = [
     "ALL_PARTS", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "CONFIG_KEY", "CONFIRM", "DISCARD",
-    "EVALUATE", "FORWARD_PASSES", "IDENTIFY", "INSTRUCTION_KEY", "METRICS_KEY", "READS_SAMPLES", "REPAIR", "REQUESTS",
-    "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction", "IdentifyInstruction", "Instruction", "Part",
-    "Refusal", "RepairInstruction", "SettleInstruction", "Stamp", "Target", "UnlearnInstruction", "arrays_of",
-    "arrivals_of", "arrivals_record", "audit_record", "config_of", "content", "digest_of", "error_of", "read_audit",
-    "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten", "read_metric", "read_stamp",
-    "read_uncounted", "refusal_of", "refuse", "reply", "write_earlier_tombstones", "write_forgotten", "write_stamp",
-    "write_uncounted",
+    "EVALUATE", "FORWARD_PASSES", "IDENTIFY", "INSTRUCTION_KEY", "LEDGER_KEY", "METRICS_KEY", "READS_SAMPLES", "REPAIR",
+    "REQUESTS", "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction", "IdentifyInstruction", "Instruction",
+    "Part", "Refusal", "RepairInstruction", "RequestAttempt", "RequestName", "SettleInstruction", "Stamp", "Target",
+    "UnlearnInstruction", "arrays_of", "arrivals_of", "arrivals_record", "asked_digest", "audit_record", "config_of",
+    "content", "digest_of", "error_of", "id_problem_of", "ledger_of", "ledger_record", "read_audit", "read_count",
+    "read_counts", "read_earlier_tombstones", "read_forgotten", "read_metric", "read_stamp", "read_uncounted",
+    "refusal_of", "refuse", "reply", "write_earlier_tombstones", "write_forgotten", "write_stamp", "write_uncounted",
 ]  # fmt: skip
 
 TRAIN = "train"

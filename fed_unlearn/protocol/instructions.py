@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fed_unlearn.audits.counts import Part
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.errors import InvalidParameterError, ProtocolError
+from fed_unlearn.protocol.identity import RequestAttempt, RequestName, asked_digest
 from fed_unlearn.requests import ClassScope, ForgetRequest, ParameterValue, SampleScope, ScopeKind
 
 INSTRUCTION_KEY = "instruction"
@@ -46,17 +47,13 @@ class Instruction(BaseModel):
             raise ProtocolError(f"a {message.metadata.message_type} message with a malformed instruction") from error
 
 
-class Target(BaseModel):
+class Target(RequestAttempt):
     """The samples that one request asks for, and the number of the attempt.
 
     Scope ``"class"`` has ``classes``. Scope ``"sample"`` has ``sample_ids``, or ``sample_count`` and perhaps
     ``sample_class``. Scope ``"client"`` asks for everything that the client holds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    request_id: str
-    attempt: int
     scope: ScopeKind
     classes: tuple[int, ...] = ()
     sample_ids: tuple[str, ...] = ()
@@ -67,7 +64,7 @@ class Target(BaseModel):
     def of(cls, request: ForgetRequest, attempt: int = 0) -> Target:
         """What a request asks a client for."""
         scope = request.scope
-        named = cls(request_id=request.id, attempt=attempt, scope=scope.kind)
+        named = cls(request_id=request.id, digest=asked_digest(request), attempt=attempt, scope=scope.kind)
         match scope:
             case ClassScope(classes=classes):
                 return named.model_copy(update={"classes": classes})
@@ -100,7 +97,7 @@ class UnlearnInstruction(Instruction):
 class RepairInstruction(Instruction):
     """``train.repair``: train on retained data; holders keep to the labels that these attempts taught."""
 
-    guarded: tuple[tuple[str, int], ...]
+    guarded: tuple[RequestAttempt, ...]
     guard_weight: int
     guard_margin: float
     seed: int
@@ -122,7 +119,9 @@ class SettleInstruction(Instruction):
 class IdentifyInstruction(Instruction):
     """``query.identify`` with a question: what is the tombstone digest without the tombstones of these requests?"""
 
-    without: tuple[str, ...]
+    without: tuple[RequestName, ...] = ()
+    confirmed: str = ""
+    """The digest that the client confirmed. A store of version 1 whose tombstones have it belongs to this ledger."""
 
 
 class AuditInstruction(Instruction):

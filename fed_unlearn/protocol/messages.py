@@ -14,6 +14,7 @@ from fed_unlearn.audits.counts import ClientCounts
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, ProtocolError
 from fed_unlearn.protocol import bounded
 from fed_unlearn.protocol.bounded import CutText, Name, ShortText
+from fed_unlearn.protocol.identity import id_problem
 from fed_unlearn.protocol.instructions import ARRIVALS_KEY, INSTRUCTION_KEY, Instruction
 from fed_unlearn.text import printable
 
@@ -111,6 +112,8 @@ class Stamp(BaseModel):
     version: CutText
     device: CutText
     cuda_visible_devices: CutText
+    requested: int = 0
+    """Number of samples that are quarantined or tombstoned for requests of the ledger that asks, request by request."""
     answers: ShortText = ""
     """Digest of the message that is answered; an answer to an older message has another digest."""
 
@@ -131,6 +134,14 @@ def read_stamp(message: Message) -> Stamp | None:
         return Stamp.model_validate(dict(record))
     except ValidationError:
         return None
+
+
+def id_problem_of(message: Message) -> str | None:
+    """What is wrong with the client id of a reply; None where there is none, or nothing is wrong with it."""
+    record = message.content.get(STAMP_KEY) if message.has_content() else None
+    if not isinstance(record, ConfigRecord) or not isinstance(client := record.get("client_id"), str):
+        return None
+    return id_problem(client)
 
 
 def digest_of(message: Message) -> str:

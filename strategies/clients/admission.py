@@ -5,23 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from flwr.app import Message, RecordDict
 
 from fed_unlearn import protocol
-from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.strategies.clients.claims import MOST_SAMPLES
 from fed_unlearn.strategies.clients.exchange import Exchange, Roster, client_order
+from fed_unlearn.strategies.clients.runtime import NobodyThereError
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
 LOST_TOMBSTONES = "it does not show the tombstones that it has confirmed"
-
-
-class NobodyThereError(FedUnlearnError):
-    """No node is connected, or none could say which client it is."""
+LOST_QUARANTINES = (
+    "its store excludes fewer samples than it said that it quarantined; restore the newest copy of its store, or put"
+    " its failed requests again under new ids"
+)
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,19 @@ class Identification:
         away, its digest may be the one that it confirmed.
     timeout : float
         Seconds to wait for answers.
+    key_problem : callable
+        Why a node with a key, or without one, cannot be a client; None where it can.
+    keys : mapping of int to str
+        Digest of the public key of each node that has one.
     """
 
     exchange: Exchange
     roster: Roster
     leave_out: Callable[[str, str], None]
-    unheard: Callable[[str], Collection[str]]
+    unheard: Callable[[str], Collection[protocol.RequestName]]
     timeout: float
+    key_problem: Callable[[str, str | None], str | None] = lambda client, key: None
+    keys: Mapping[int, str] = field(default_factory=dict)
 
     def identify(self, connected: Collection[int]) -> set[int]:
         """Learn which clients are behind the nodes that are not known yet.
@@ -58,49 +64,87 @@ class Identification:
         Returns
         -------
         set of int
-            Nodes to be asked once more, later: a client that starts anew may come before its old node is known to be
-            gone.
+            Nodes to be asked once more when others are gone: a client that starts anew may come before its old node is
+            known to be gone.
 
         Raises
         ------
         NobodyThereError
             If no node is known in the end.
         """
-        clients = {node: client for node, client in self.roster.clients.items() if node in connected}
-        replies = self._ask([node for node in sorted(connected) if node not in clients])
+        roster = self.roster
+        roster.contested = contested_among(roster.contested, connected)
+        clients = {node: client for node, client in roster.clients.items() if node in connected}
+        waiting = set[int]().union(*roster.contested.values())
+        replies = self._ask([node for node in sorted(connected) if node not in clients and node not in waiting])
         class_count = self._class_count(list(replies.values()))
-        reason = "is fed_unlearn.client.install(app, task) called?"
-        again: set[int] = set()
-        for node, reply in sorted(replies.items()):
-            stamp = protocol.read_stamp(reply) if reply.has_content() else None
-            if stamp is None:
-                if reply.has_error():
-                    reason = protocol.error_of(reply)
-                logger.warning("node %d did not say which client it is: %s", node, reason)
-                self.roster.kept_away[node] = f"of node {node}", reason
-                continue
-            client, held = stamp.client_id, tuple(protocol.read_counts(reply, "class-samples"))
-            if client in clients.values():
-                again.add(node)
-                logger.warning("node %d says that it is client %s, which is there; give it its own id", node, client)
-            elif len(held) != class_count or protocol.read_count(reply, "class-count") != class_count:
+        stamps, reason = self._claims(replies)
+        reason = self._settle_contests(stamps, clients) or reason
+        for node, stamp in stamps.items():
+            client, reply = stamp.client_id, replies[node]
+            held, shown = tuple(protocol.read_counts(reply, "class-samples")), self.shows_tombstones(stamp, node)
+            if len(held) != class_count or protocol.read_count(reply, "class-count") != class_count:
                 self._keep_away(node, client, "it does not say how many samples of each class it holds")
             elif sum(held) > MOST_SAMPLES:
                 text = f"it says that it holds {sum(held)} samples; expected at most {MOST_SAMPLES}"
                 self._keep_away(node, client, text)
-            elif not self.shows_tombstones(stamp, node):
+            elif shown is None:
                 self._keep_away(node, client, LOST_TOMBSTONES)
+            elif shown.requested < roster.required.get(client, 0):
+                self._keep_away(node, client, LOST_QUARANTINES)
             else:
                 clients[node] = client
-                self.roster.kept_away.pop(node, None)
-                self.roster.tombstones[client] = stamp.tombstones
-                self.roster.class_count = class_count
-                self.roster.class_samples[client] = held
-                self.roster.excluded_samples[client] = protocol.read_count(reply, "excluded-samples")
+                roster.kept_away.pop(node, None)
+                roster.tombstones[client] = shown.tombstones
+                roster.class_count = class_count
+                roster.class_samples[client] = held
+                roster.excluded_samples[client] = protocol.read_count(reply, "excluded-samples")
+                if node in self.keys:
+                    roster.keys[client] = self.keys[node]
+        roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
         if not clients:
             raise NobodyThereError(f"no node could say which client it is: {reason}")
-        self.roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
-        return again
+        return set[int]().union(*roster.contested.values())
+
+    def _claims(self, replies: Mapping[int, Message]) -> tuple[dict[int, protocol.Stamp], str]:
+        """What nodes say that they are and may be, and why the last of the others may not."""
+        stamps: dict[int, protocol.Stamp] = {}
+        reason = "is fed_unlearn.client.install(app, task) called?"
+        for node, reply in sorted(replies.items()):
+            stamp = protocol.read_stamp(reply) if reply.has_content() else None
+            if stamp is None:
+                stated = protocol.id_problem_of(reply)
+                reason = protocol.error_of(reply) if reply.has_error() else stated or reason
+                logger.warning("node %d did not say which client it is: %s", node, reason)
+                self.roster.kept_away[node] = f"of node {node}", reason
+                continue
+            problem = self.key_problem(stamp.client_id, self.keys.get(node))
+            if problem is not None:
+                self.roster.refused[node] = stamp.client_id
+                reason = f"node {node} says that it is client {stamp.client_id}; {problem}"
+                logger.warning("node %d is refused: %s", node, reason)
+                self.roster.kept_away[node] = f"of node {node}", reason
+                continue
+            stamps[node] = stamp
+        return stamps, reason
+
+    def _settle_contests(self, stamps: dict[int, protocol.Stamp], clients: dict[int, str]) -> str | None:
+        """Take out all nodes that give the id of another node; return what was said of the last of them."""
+        reason = None
+        for client in sorted({stamp.client_id for stamp in stamps.values()}):
+            claiming = {node for node, stamp in stamps.items() if stamp.client_id == client}
+            rivals = claiming | {node for node, name in clients.items() if name == client}
+            rivals |= self.roster.contested.get(client, frozenset())
+            if len(rivals) == 1:
+                continue
+            self.roster.contested[client] = frozenset(rivals)
+            names = " and ".join(map(str, sorted(rivals)))
+            reason = f"nodes {names} all say that they are client {client}; none of them takes part until one is left"
+            for node in rivals:
+                stamps.pop(node, None)
+                clients.pop(node, None)
+                self._keep_away(node, client, reason)
+        return reason
 
     def _keep_away(self, node: int, client: str, reason: str) -> None:
         self.leave_out(client, reason)
@@ -132,25 +176,37 @@ class Identification:
         )
         return self.roster.class_count or max(counts, key=lambda count: counts[count], default=0)
 
-    def shows_tombstones(self, stamp: protocol.Stamp, node: int) -> bool:
-        """Whether a client has the tombstones that it confirmed, be it with others that the server has not heard of.
+    def shows_tombstones(self, stamp: protocol.Stamp, node: int) -> protocol.Stamp | None:
+        """What a client shows if it has the tombstones that it confirmed, be it with others that were not heard of.
 
         Parameters
         ----------
         stamp : Stamp
             Of its reply.
         node : int
-            Where it is asked once more, if need be.
+            Where it is asked once more, if need be. A store of an older version learns there whose tombstones it has.
+
+        Returns
+        -------
+        Stamp or None
+            The newest stamp of the client; None if tombstones are missing.
         """
         expected = self.roster.confirmed.get(stamp.client_id, stamp.tombstones)
         if expected == stamp.tombstones:
-            return True
-        without = tuple(sorted(self.unheard(stamp.client_id)))
-        if not without:
-            return False
-        content = protocol.content(protocol.IdentifyInstruction(without=without))
-        replies = self.exchange.send([Message(content, node, protocol.IDENTIFY)], self.timeout)
-        return any(protocol.read_earlier_tombstones(reply) == expected for reply in replies if reply.has_content())
+            return stamp
+        without = tuple(sorted(self.unheard(stamp.client_id), key=lambda name: name.request_id))
+        content = protocol.content(protocol.IdentifyInstruction(without=without, confirmed=expected))
+        for reply in self.exchange.send([Message(content, node, protocol.IDENTIFY)], self.timeout):
+            if reply.has_content() and protocol.read_earlier_tombstones(reply) == expected:
+                newest = protocol.read_stamp(reply)
+                return newest if newest is not None and newest.client_id == stamp.client_id else None
+        return None
+
+
+def contested_among(contested: Mapping[str, frozenset[int]], connected: Collection[int]) -> dict[str, frozenset[int]]:
+    """The client ids that still more than one of the connected nodes gives, each with its nodes."""
+    left = {client: nodes & frozenset(connected) for client, nodes in contested.items()}
+    return {client: nodes for client, nodes in left.items() if len(nodes) > 1}
 
 
 @dataclass(frozen=True)
@@ -170,7 +226,7 @@ class StampCheck:
     """
 
     roster: Roster
-    shows_tombstones: Callable[[protocol.Stamp, int], bool]
+    shows_tombstones: Callable[[protocol.Stamp, int], protocol.Stamp | None]
     bar: Callable[[str, str], None]
     leave_out: Callable[[str, str], None]
 
@@ -198,6 +254,11 @@ class StampCheck:
             return self._lacks_none(reply, stamp)
         elif stamp.tombstones != self.roster.tombstones[client]:
             self.leave_out(client, LOST_TOMBSTONES)
+        elif reply.metadata.message_type in (
+            protocol.TRAIN,
+            protocol.REPAIR,
+        ) and stamp.requested < self.roster.required.get(client, 0):
+            self.leave_out(client, LOST_QUARANTINES)
         elif reply.metadata.message_type == protocol.TRAIN and not stamp.retained:
             self.leave_out(client, "its training did not take its data through fed_unlearn.client.retained()")
         else:
@@ -212,10 +273,11 @@ class StampCheck:
         """
         client, before = stamp.client_id, protocol.read_earlier_tombstones(reply)
         known = before is not None and before == self.roster.confirmed.get(client)
-        if not known and not self.shows_tombstones(stamp, reply.metadata.src_node_id):
+        shown = stamp if known else self.shows_tombstones(stamp, reply.metadata.src_node_id)
+        if shown is None:
             self.bar(client, f"{LOST_TOMBSTONES} before; put the newest copy of its store back")
             return False
-        self.roster.tombstones[client] = stamp.tombstones
+        self.roster.tombstones[client] = shown.tombstones
         if protocol.refusal_of(reply) is None:
-            self.roster.confirmed[client] = stamp.tombstones
+            self.roster.confirmed[client] = shown.tombstones
         return True

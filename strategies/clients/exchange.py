@@ -13,6 +13,7 @@ from fed_unlearn import protocol
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ClientScope, ForgetRequest
 from fed_unlearn.strategies.clients.faults import fault_of
+from fed_unlearn.strategies.clients.runtime import with_ledger
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -146,6 +147,14 @@ class Roster:
         How many of a client's samples were quarantined or tombstoned when it was identified.
     leaving : set of str
         Clients that are being forgotten, or were: never selected for training again, and asked about themselves alone.
+    keys : dict of str to str
+        SHA-256 of the public key of each client's node, where the runtime shows one.
+    required : dict of str to int
+        How many samples of requests each client's store must exclude, counted request by request.
+    contested : dict of str to frozenset of int
+        Nodes that give the same client id. None of them takes part until one is left.
+    refused : dict of int to str
+        By node, the client id that it gives and cannot have by its key.
     known : set of str
         Clients that were ever met and have not left, whether they are there or not.
     kept_away : dict of int to (str, str)
@@ -167,6 +176,10 @@ class Roster:
     class_samples: dict[str, tuple[int, ...]] = field(default_factory=dict)
     excluded_samples: dict[str, int] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
+    keys: dict[str, str] = field(default_factory=dict)
+    required: dict[str, int] = field(default_factory=dict)
+    contested: dict[str, frozenset[int]] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     kept_away: dict[int, tuple[str, str]] = field(default_factory=dict)
     committed: tuple[ForgetRequest, ...] = ()
@@ -206,6 +219,8 @@ class Exchange:
         How often a client that answered with an error is asked again.
     backoff_seconds : float
         Waited before it is asked again the first time; twice as long before every further time.
+    ledger : str
+        Identity of the ledger, which every message carries. Empty to leave it out.
 
     Attributes
     ----------
@@ -213,8 +228,11 @@ class Exchange:
         Seconds that are waited before each try; the first one is 0.
     """
 
-    def __init__(self, grid: Grid, name_of: Callable[[int], str], *, retries: int, backoff_seconds: float) -> None:
+    def __init__(
+        self, grid: Grid, name_of: Callable[[int], str], *, retries: int, backoff_seconds: float, ledger: str = ""
+    ) -> None:
         self.grid = grid
+        self.ledger = ledger
         self.traffic = Traffic()
         self.device_use: dict[DeviceUse, int] = {}
         self._name_of = name_of
@@ -224,6 +242,7 @@ class Exchange:
         """Send, wait, and count; of each node the first answer to what it was sent, and no other."""
         if not messages:
             return []
+        messages = with_ledger(messages, self.ledger)
         self.traffic.messages += len(messages)
         sizes: dict[int, tuple[int, str]] = {}
         sent: dict[int, tuple[Message, str]] = {}

@@ -6,24 +6,30 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
 from fed_unlearn import protocol
-from fed_unlearn.strategies.clients.admission import Identification, NobodyThereError, StampCheck
+from fed_unlearn.strategies.clients.admission import (
+    Identification,
+    StampCheck,
+    contested_among,
+)
+from fed_unlearn.strategies.clients.book import ClientBook, node_keys
 from fed_unlearn.strategies.clients.exchange import Answers, DeviceUse, Exchange, Roster, Traffic
+from fed_unlearn.strategies.clients.runtime import RuntimeGrid, wait_for_nodes, with_ledger
 from fed_unlearn.text import printable
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
-_POLL_SECONDS = 0.1
 _LONGEST_REASON = 400
+_TRAINS = frozenset({protocol.TRAIN, protocol.REPAIR})
 
 
-class EligibleGrid(Grid):
+class EligibleGrid(RuntimeGrid):
     """A Grid over identified clients; every message of a run goes through it.
 
     Nodes and replies come sorted by client id. Left out and named is a reply that was made for an older message, a
@@ -42,6 +48,8 @@ class EligibleGrid(Grid):
     arrivals : mapping of str to ConfigRecord, optional
         By client, the record of :func:`fed_unlearn.protocol.arrivals_record` that goes with every message that the
         client answers by its samples, the inner strategy's included.
+    book : ClientBook, optional
+        What the ledger knows of clients. Messages carry the identity of its ledger.
     """
 
     def __init__(
@@ -51,13 +59,21 @@ class EligibleGrid(Grid):
         retries: int = 2,
         backoff_seconds: float = 0.5,
         arrivals: Mapping[str, ConfigRecord] | None = None,
+        book: ClientBook | None = None,
     ) -> None:
-        self._grid = grid
+        super().__init__(grid)
         self._arrivals = arrivals or {}
+        self._book = book
         self.roster = roster = Roster()
-        self._exchange = Exchange(grid, roster.name_of, retries=retries, backoff_seconds=backoff_seconds)
+        self._exchange = Exchange(
+            grid,
+            roster.name_of,
+            retries=retries,
+            backoff_seconds=backoff_seconds,
+            ledger=book.ledger.identity if book is not None else "",
+        )
         self.dropped: dict[str, str] = {}
-        self._stamps = StampCheck(self.roster, lambda stamp, node: False, self.bar, self.leave_out)
+        self._stamps = StampCheck(self.roster, lambda stamp, node: None, self.bar, self.leave_out)
         self._named_before: set[tuple[str, str]] = set()
         self._asked: set[int] = set()
 
@@ -66,12 +82,12 @@ class EligibleGrid(Grid):
         min_nodes: int,
         timeout: float,
         confirmed: Mapping[str, str],
-        unheard: Callable[[str], Collection[str]] = lambda client: (),
+        unheard: Callable[[str], Collection[protocol.RequestName]] = lambda client: (),
     ) -> None:
         """Learn which client is behind which node, where that is not known yet.
 
-        Left out and named is a client that fails although it is asked again, one that does not show the tombstones
-        that it should have, and a second node that says it is a client that is there already.
+        Left out and named is a client that fails although it is asked again, one that does not show the tombstones or
+        quarantines that it should have, a node whose key belongs to another client, and all nodes that give one id.
 
         Parameters
         ----------
@@ -90,17 +106,13 @@ class EligibleGrid(Grid):
         NobodyThereError
             If no node comes, or none says which client it is.
         """
-        deadline = time.monotonic() + timeout
-        while len(nodes := sorted(self._grid.get_node_ids())) < min_nodes:
-            if time.monotonic() > deadline:
-                if not nodes:
-                    raise NobodyThereError(f"no node is connected after {timeout:.0f} s; expected {min_nodes}")
-                logger.warning("%d nodes are connected, not %d: they go on", len(nodes), min_nodes)
-                break
-            time.sleep(_POLL_SECONDS)
+        nodes = wait_for_nodes(self._grid, min_nodes, timeout)
         self._asked.update(nodes)
         self.roster.confirmed = dict(confirmed)
         found = Identification(self._exchange, self.roster, self.leave_out, unheard, timeout)
+        if self._book is not None:
+            self.roster.required = self._book.required()
+            found = replace(found, key_problem=self._book.key_problem, keys=node_keys(self._grid))
         self._stamps = StampCheck(self.roster, found.shows_tombstones, self.bar, self.leave_out)
         self._asked -= found.identify(set(nodes))
 
@@ -192,7 +204,11 @@ class EligibleGrid(Grid):
 
     def has_new_nodes(self) -> bool:
         """Whether there are nodes that nobody has asked yet which client they are."""
-        return bool(set(self._grid.get_node_ids()) - set(self.roster.clients) - self._asked)
+        connected = set(self._grid.get_node_ids())
+        waiting = set[int]().union(*contested_among(self.roster.contested, connected).values())
+        if self._book is not None:
+            self._asked -= self._book.no_longer_refused(self.roster, self._grid)
+        return bool(connected - set(self.roster.clients) - self._asked - waiting)
 
     def reachable_leavers(self) -> list[str]:
         """Clients that leave and are still connected."""
@@ -253,17 +269,16 @@ class EligibleGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages; replies come sorted by client, without those that must not be used."""
         self.dropped.clear()
-        replies = [
-            reply
-            for reply in self._exchange.send(self._with_arrivals(messages), timeout)
-            if self._stamps.is_usable(reply)
-        ]
+        told = self._with_arrivals(messages)
+        if self._book is not None and any(message.metadata.message_type in _TRAINS for message in told):
+            self.roster.required = self._book.required()
+        replies = [reply for reply in self._exchange.send(told, timeout) if self._stamps.is_usable(reply)]
         order = list(self.roster.clients)
         return sorted(replies, key=lambda reply: order.index(reply.metadata.src_node_id))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting."""
-        return self._grid.push_messages(self._with_arrivals(messages))
+        return self._grid.push_messages(with_ledger(self._with_arrivals(messages), self._exchange.ledger))
 
     def _with_arrivals(self, messages: Iterable[Message]) -> list[Message]:
         """The messages, each with when the samples of its client arrive; the contents that came stay as they are."""
@@ -276,25 +291,6 @@ class EligibleGrid(Grid):
             told.append(message)
         return told
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Fetch replies to pushed messages."""
-        return self._grid.pull_messages(message_ids)
-
     def get_nodes(self) -> Iterable[NodeInfo]:
         """Information on eligible nodes."""
         return [node for node in self._grid.get_nodes() if node.node_id in self.roster.staying]
-
-    def set_run(self, run: Run) -> None:
-        """Set the run of the runtime's own Grid."""
-        self._grid.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """The run of the runtime's own Grid."""
-        return self._grid.run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """Make a message as the runtime's own Grid does."""
-        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)

@@ -10,6 +10,7 @@ from flwr.app import Message, RecordDict
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, pack, weighted_average
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.clients.book import ClientBook
 from fed_unlearn.strategies.clients.claims import credible, what_it_holds
 from fed_unlearn.strategies.clients.exchange import Answers, NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply
@@ -106,9 +107,11 @@ class Rounds:
             {client: contents[tuple(request.id for request in asked)] for client, asked in by_client.items()},
             self.context.timeout,
         )
-        return self._checked(answers, base, by_client, has_arrays=instruction.method is not None)
+        models = self._checked(answers, base, by_client, has_arrays=instruction.method is not None)
+        ClientBook(self.context.ledger).note_held(models.counts)
+        return models
 
-    def repair(self, base: Arrays, guarded: tuple[tuple[str, int], ...]) -> ClientModels:
+    def repair(self, base: Arrays, guarded: tuple[protocol.RequestAttempt, ...]) -> ClientModels:
         """``train.repair``: one round of training on retained data, guarded at the holders.
 
         The served model counts these rounds: their running number is part of the clients' seeds.
@@ -117,8 +120,8 @@ class Rounds:
         ----------
         base : dict of ndarray
             The model that the clients start from.
-        guarded : tuple of (str, int)
-            Ids of the requests that are guarded, each with the number of its attempt.
+        guarded : tuple of RequestAttempt
+            The attempts that are guarded.
 
         Raises
         ------

@@ -150,7 +150,10 @@ class Attempt(ABC):
     def repair(self) -> None:
         """One repair round, guarded at the holders."""
         self.repair_rounds += 1
-        guarded = tuple((request_id, self.order.number) for request_id in self.holders)
+        asked = {request.id: request for request in self.order.requests}
+        guarded = tuple(
+            protocol.RequestAttempt.numbered(asked[request_id], self.order.number) for request_id in self.holders
+        )
         models = self.rounds.repair(self.candidate, guarded)
         self.candidate = self._aggregated(self.candidate, models, "repair", self.context.served.repair_rounds)
         self.say(f"repair round {self.repair_rounds}")

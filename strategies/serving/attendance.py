@@ -10,8 +10,9 @@ from fed_unlearn import protocol
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
-from fed_unlearn.strategies.clients.admission import NobodyThereError
+from fed_unlearn.strategies.clients.book import ClientBook
 from fed_unlearn.strategies.clients.rounds import Rounds, client_of
+from fed_unlearn.strategies.clients.runtime import NobodyThereError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.state import OpenCommit, owe_look
 
@@ -51,6 +52,7 @@ class Presence:
                 raise
             logger.warning("%s", error)
         self._meet(set(grid.roster.clients.values()))
+        ClientBook(ledger).note_clients(grid.roster)
         grid.roster.known = set(ledger.known_clients()) - ledger.departed()
 
     def refresh(self) -> None:
@@ -70,11 +72,12 @@ class Presence:
                 if isinstance(entry.request.scope, ClassScope):
                     ledger.owe(entry.id, new)
 
-    def _unheard(self, client: str) -> list[str]:
+    def _unheard(self, client: str) -> list[protocol.RequestName]:
         """Requests whose tombstones a client may have written without the server having heard of it."""
-        work = self.context.state.open_work()
+        ledger, work = self.context.ledger, self.context.state.open_work()
         committing = work.requests if isinstance(work, OpenCommit) else ()
-        return [*self.context.ledger.owed_requests(client), *committing]
+        names = dict.fromkeys((*ledger.owed_requests(client), *committing))
+        return [protocol.RequestName.naming(ledger.entry(name).request) for name in names]
 
 
 def leaving_clients(ledger: Ledger) -> set[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from federation import CLOSED_GATE, FAST_PLAN, OPEN_GATE, Federation, initial_arrays, make_federation, same_bytes
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx, Strategy
+from stores import stored_requests
 
 from fed_unlearn.arrays import difference, norm, unpack
 from fed_unlearn.errors import FedUnlearnError
@@ -84,10 +85,8 @@ def test_forgotten_samples_are_never_trained_on_again(federation: Federation) ->
 
 
 def _stored_ids(federation: Federation, client: int, request: str) -> list[str]:
-    import json
-
-    body = json.loads((federation.folder / "clients" / str(client) / "state.json").read_text())
-    return list(body["requests"].get(request, {}).get("sample_ids", []))
+    stored = stored_requests(federation.folder / "clients" / str(client) / "state.json")
+    return list(stored.get(request, {}).get("sample_ids", []))
 
 
 def test_rejected_gate_rolls_back_to_the_same_bytes(federation: Federation) -> None:

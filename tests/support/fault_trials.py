@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -14,6 +13,7 @@ from faulty_grid import FOREVER, SPOILED, FaultyGrid
 from federation import DigitsTask, Federation, digits_of, initial_arrays, make_federation
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, Strategy
+from stores import stored_requests
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, unpack
@@ -140,9 +140,7 @@ class Trial:
 
     def stored(self, client: int) -> dict[str, dict[str, object]]:
         """What a client keeps of each request."""
-        body = json.loads((self.folder / "clients" / str(client) / "state.json").read_text())
-        requests: dict[str, dict[str, object]] = body["requests"]
-        return requests
+        return stored_requests(self.folder / "clients" / str(client) / "state.json")
 
     def status(self, name: str = "r1") -> Status:
         """Where a request stands."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 
 from flwr.app import Message
+from stores import stored_requests
 from timeline_rules import (
     Arrays,
     Stored,
@@ -70,7 +70,7 @@ class Witness:
     def stored(self, client: int) -> Stored:
         """What a client's store has now, read from its file."""
         path = self.world.store_path(client)
-        return json.loads(path.read_text())["requests"] if path.exists() else {}
+        return stored_requests(path) if path.exists() else {}
 
     def entries(self) -> dict[str, LedgerEntry]:
         """The ledger's, by id."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stores import stored_requests
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -155,7 +156,7 @@ def test_the_last_figures_are_those_of_the_served_model(told: Path, path: Path) 
     forget_stream = forget_benchmark_of(scenario, source).forget_stream
     assert [experience.request.id for experience in forget_stream] == ["r1", "r2", "stays", "r3"]
     assert [experience.after for experience in forget_stream] == [1, 2, 2, 2]
-    kept = json.loads((told / "clients" / "1" / "state.json").read_text())["requests"]["r2"]["sample_ids"]
+    kept = stored_requests(told / "clients" / "1" / "state.json")["r2"]["sample_ids"]
     assert sorted(kept) == sorted(forget_stream[1].sample_ids) and len(kept) == 8  # drawn by the client, and here
     samples = source.train.only(kept)
     right = float((predict_logits(model, samples).argmax(1) == samples.labels).double().mean())
@@ -233,7 +234,7 @@ def test_reported_forget_sets_are_those_in_the_clients_stores(tmp_path: Path, st
     assert how == {
         **dict.fromkeys("abcdef", "committed"), "held": "held", "unknown": "rejected", "stays": "failed"
     }  # fmt: skip
-    stores = [json.loads((out / "clients" / str(client) / "state.json").read_text())["requests"] for client in (0, 1)]
+    stores = [stored_requests(out / "clients" / str(client) / "state.json") for client in (0, 1)]
     source = source_of(scenario.data)
     arrived = set().union(*experience_ids(benchmark_of(scenario, source))[: 1 if stream else None])
     found = {}

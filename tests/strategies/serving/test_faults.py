@@ -50,7 +50,6 @@ Here: what fails, and what all of it has in common. ``test_faults_training``, ``
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -58,6 +57,7 @@ from fault_trials import SCOPES, Trial, evaluating
 from faulty_grid import SPOILED
 from federation import OPEN_GATE, Federation, initial_arrays, make_federation, same_bytes
 from flwr.app import Context, Message
+from stores import stored_requests
 
 from fed_unlearn import protocol
 from fed_unlearn.gate import Gate
@@ -88,9 +88,7 @@ def fail_at(federation: Federation, message_type: str, client: int, times: int =
 
 
 def stored(federation: Federation, client: int) -> dict[str, dict[str, object]]:
-    body = json.loads((federation.folder / "clients" / str(client) / "state.json").read_text())
-    requests: dict[str, dict[str, object]] = body["requests"]
-    return requests
+    return stored_requests(federation.folder / "clients" / str(client) / "state.json")
 
 
 def test_a_holder_that_fails_to_unlearn_fails_the_request(federation: Federation) -> None:

@@ -1,0 +1,98 @@
+"""The runtime's own Grid: what is passed on to it, how its nodes are waited for, and whose ledger a message is of."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from abc import ABC
+from collections.abc import Iterable, Sequence
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+from fed_unlearn import protocol
+from fed_unlearn.errors import FedUnlearnError
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+_POLL_SECONDS = 0.1
+
+
+class NobodyThereError(FedUnlearnError):
+    """No node is connected, or none could say which client it is."""
+
+
+class RuntimeGrid(Grid, ABC):
+    """The part of a Grid that the runtime's own does.
+
+    Parameters
+    ----------
+    grid : Grid
+        The runtime's own.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Fetch replies to pushed messages."""
+        return self._grid.pull_messages(message_ids)
+
+    def set_run(self, run: Run) -> None:
+        """Set the run of the runtime's own Grid."""
+        self._grid.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """The run of the runtime's own Grid."""
+        return self._grid.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Make a message as the runtime's own Grid does."""
+        return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
+
+
+def wait_for_nodes(grid: Grid, min_nodes: int, timeout: float) -> list[int]:
+    """Wait until so many nodes are there; return all that are, sorted.
+
+    Raises
+    ------
+    NobodyThereError
+        If no node comes in time. Some nodes, but fewer than asked for, are warned of.
+    """
+    deadline = time.monotonic() + timeout
+    while len(nodes := sorted(grid.get_node_ids())) < min_nodes:
+        if time.monotonic() > deadline:
+            if not nodes:
+                raise NobodyThereError(f"no node is connected after {timeout:.0f} s; expected {min_nodes}")
+            logger.warning("%d nodes are connected, not %d: they go on", len(nodes), min_nodes)
+            break
+        time.sleep(_POLL_SECONDS)
+    return nodes
+
+
+def with_ledger(messages: Sequence[Message], ledger: str) -> list[Message]:
+    """The messages, each with the ledger that it belongs to; the contents that came stay as they are.
+
+    Parameters
+    ----------
+    messages : sequence of Message
+    ledger : str
+        Identity of the ledger. Empty to leave it out.
+    """
+    if not ledger:
+        return list(messages)
+    record, contents, told = protocol.ledger_record(ledger), dict[int, RecordDict](), list[Message]()
+    for message in messages:
+        known = contents.get(id(message.content))
+        if known is None:
+            known = RecordDict({**message.content, protocol.LEDGER_KEY: record})
+            contents[id(message.content)] = known
+        message = copy.copy(message)
+        message.content = known
+        told.append(message)
+    return told
