@@ -15,6 +15,7 @@ from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import problems_of
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.locks import ledger_lock
 from fed_unlearn.protocol.instructions import arrivals_record
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.book import ClientBook
@@ -156,33 +157,34 @@ class ContinualUnlearning(DelegatingStrategy):
         Raises
         ------
         FedUnlearnError
-            If there is no model to start from, or no client has ever said who it is.
+            If there is no model to start from, no client ever said who it is, or another process works on the ledger.
         """
-        context = self._context(grid, initial_arrays, timeout)
-        open_training = self.state.load_training()
-        if train_config is not None and open_training is None and self.state.open_work() is None:
-            context.served.train_config = ConfigRecord({**train_config, **context.kind.proximal})
-        service = RequestService(context)
-        service.identify_clients()
-        try:
-            if open_training is None or open_training.done == 0:
-                service.serve_pending()
-            if num_rounds or open_training is not None:
-                training = open_training or OpenTraining.after(self.state.experiences(), num_rounds, train_config)
-                config, every = evaluate_config or ConfigRecord(), self.evaluate_every
-                trainer = serving_trainer(context)
-                experience = TrainingExperience(context, trainer, training, config, every, evaluate_fn)
-                Learning(context, service).run(experience)
-        except BaseException:
-            self.served = None  # half-changed; the next call goes on from what is written down
-            reset_server_state(self.inner)
-            raise
-        finally:
-            for use, count in context.grid.device_use.items():
-                self.device_use[use] = self.device_use.get(use, 0) + count
-        context.result.arrays = pack(context.served.arrays)
-        logger.info("ledger: %d events, head %s", *self.ledger.head())
-        return context.result
+        with ledger_lock(self.ledger.path):
+            context = self._context(grid, initial_arrays, timeout)
+            open_training = self.state.load_training()
+            if train_config is not None and open_training is None and self.state.open_work() is None:
+                context.served.train_config = ConfigRecord({**train_config, **context.kind.proximal})
+            service = RequestService(context)
+            service.identify_clients()
+            try:
+                if open_training is None or open_training.done == 0:
+                    service.serve_pending()
+                if num_rounds or open_training is not None:
+                    training = open_training or OpenTraining.after(self.state.experiences(), num_rounds, train_config)
+                    config, every = evaluate_config or ConfigRecord(), self.evaluate_every
+                    trainer = serving_trainer(context)
+                    experience = TrainingExperience(context, trainer, training, config, every, evaluate_fn)
+                    Learning(context, service).run(experience)
+            except BaseException:
+                self.served = None  # half-changed; the next call goes on from what is written down
+                reset_server_state(self.inner)
+                raise
+            finally:
+                for use, count in context.grid.device_use.items():
+                    self.device_use[use] = self.device_use.get(use, 0) + count
+            context.result.arrays = pack(context.served.arrays)
+            logger.info("ledger: %d events, head %s", *self.ledger.head())
+            return context.result
 
     def run(
         self,
@@ -219,10 +221,11 @@ class ContinualUnlearning(DelegatingStrategy):
         UnlearningResult
             The results of all that was run here; its arrays are the last accepted model.
         """
-        whole = TimelineRun(self, grid, timeline, initial_arrays, timeout, evaluate_fn).run(on_entry)
-        if not whole.arrays:
-            whole.arrays = pack(self._serve(initial_arrays).arrays)
-        return whole
+        with ledger_lock(self.ledger.path):
+            whole = TimelineRun(self, grid, timeline, initial_arrays, timeout, evaluate_fn).run(on_entry)
+            if not whole.arrays:
+                whole.arrays = pack(self._serve(initial_arrays).arrays)
+            return whole
 
     def outcome(self, request_id: str) -> RequestOutcome | None:
         """How a request ended, from the ledger; None where it has not.
@@ -266,8 +269,6 @@ class ContinualUnlearning(DelegatingStrategy):
         """Log the configuration, the inner strategy's included."""
         logger.info("ContinualUnlearning around %s, ledger %s", type(self.inner).__name__, self.ledger.path)
         self.inner.summary()
-
-    # ------------------------------------------------------------------ one call
 
     def _context(self, grid: Grid, initial_arrays: ArrayRecord | None, timeout: float) -> CallContext:
         plan, folder = self.plan, self.ledger.path.parent / "history"
