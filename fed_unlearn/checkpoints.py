@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -52,7 +53,19 @@ def write_atomically(path: Path, content: bytes) -> None:
         The file to write. Its folder must exist.
     content : bytes
         The new content.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; the file is as it was. The error names it.
     """
+    try:
+        _write_atomically(path, content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         make_private_file(temporary)
@@ -69,6 +82,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     finally:
         os.close(folder)
 
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what :func:`write_atomically` left in a folder and below it in a process that was killed.
+
+    Nobody else may write there meanwhile.
+    """
+    for path in folder.rglob(".*"):
+        if is_temporary(path) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file has a name that :func:`write_atomically` gives for a moment."""
+    return bool(_TEMPORARY.fullmatch(path.name))
+
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}")
 
 Arrays = Mapping[str, "np.ndarray"]
 

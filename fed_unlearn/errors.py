@@ -57,6 +57,10 @@ class TransitionError(FedUnlearnError, RuntimeError):
     """A status that cannot follow the present one of a forget request."""
 
 
+class StorageError(FedUnlearnError):
+    """A file or folder that cannot be read or written, such as on a full disk."""
+
+
 @contextmanager
 def collected(problems: list[str]) -> Iterator[None]:
     """Add what an error of the library's, raised inside, says to a list, and go on after it."""

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, StorageError
 from fed_unlearn.ledger.chain import Fact, LedgerEvent, Verification, append_event, read_head, reference
 from fed_unlearn.ledger.key import default_key_file
 from fed_unlearn.ledger.lifecycle import Status
@@ -259,4 +259,4 @@ class LedgerFile:
                 f"{self.path}: another process has kept the ledger locked for {BUSY_SECONDS:g} seconds; end it or try"
                 " again"
             )
-        return FedUnlearnError(f"{self.path}: the ledger cannot be used: {error}; restore the file or free its disk")
+        return StorageError(f"{self.path}: the ledger cannot be used: {error}; restore the file or free its disk")

@@ -125,7 +125,7 @@ def _problems(error: BaseException) -> Sequence[str] | None:
         case click.ClickException():
             return (error.format_message(),)
         case OSError():
-            return (_of_the_system(error),)
+            return (of_the_system(error),)
         case sqlite3.Error():
             return (f"the ledger cannot be read or written ({error}); see that it is whole and that its disk has room",)
         case UnicodeError():
@@ -141,7 +141,8 @@ def _problems(error: BaseException) -> Sequence[str] | None:
     return None
 
 
-def _of_the_system(error: OSError) -> str:
+def of_the_system(error: OSError) -> str:
+    """What an error of the operating system says: its files and the reason."""
     reason = error.strerror or str(error) or type(error).__name__
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes | Path)]
     return f"{' and '.join(map(quoted, names))}: {reason}" if names else reason

@@ -12,14 +12,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, StorageError
+from fed_unlearn.locks import LockedError, run_lock
+from fed_unlearn.simulations.cli.answers import of_the_system
 from fed_unlearn.simulations.cli.run_order import RunOrder
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.report.layout import print_line
-from fed_unlearn.simulations.run.folders import SCENARIO_FILE, holds_a_run, make_folder, usable_folder
+from fed_unlearn.simulations.run.folders import (
+    SCENARIO_FILE,
+    holds_a_run,
+    is_beginning,
+    is_free,
+    make_folder,
+    usable_folder,
+)
 from fed_unlearn.simulations.run.logs import quiet_flower
 from fed_unlearn.simulations.run.results import FILE_NAME, RunResults
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
+from fed_unlearn.simulations.scenario.errors import ScenarioError
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.engines.ray_engine import RayResources
@@ -46,7 +56,8 @@ def launch(order: RunOrder, console: Console) -> RunResults | None:
     if order.engine == "inprocess" and (order.gpus_per_client or order.gpus):
         raise InvalidParameterError(f"--gpus-per-client {order.gpus_per_client:g}: expected 0 without --engine ray")
     scenario, out = _to_resume(order) if order.resume is not None else _to_begin(order)
-    if order.resume is not None and (finished := RunResults.load(out)).complete:
+    is_measured = order.resume is not None and (out / FILE_NAME).exists()
+    if is_measured and (finished := RunResults.load(out)).complete:
         print_line(console, f"{out}: the run is complete; there is nothing to go on with")
         _report(finished, out, console)
         return finished
@@ -92,12 +103,12 @@ def _chosen_folder(order: RunOrder, scenario: Scenario) -> Path:
         base = Path.cwd() / "runs" / f"{scenario.name}-seed{scenario.seed}{suffix}"
         number = 1
         folder = base
-        while folder.exists():
+        while not is_free(folder, scenario.to_toml()):
             number += 1
             folder = base.with_name(f"{base.name}-{number}")
     else:
         folder = order.out
-    return usable_folder(folder, FILE_NAME)
+    return usable_folder(folder, FILE_NAME, lambda given: is_beginning(given, scenario.to_toml()))
 
 
 def _check(scenario: Scenario, order: RunOrder) -> None:
@@ -121,8 +132,19 @@ def _run_in_process(order: RunOrder, scenario: Scenario, out: Path, console: Con
     with quiet_flower(), watching(console) as observer, _never_missing_an_interrupt(observer) as observer:
         try:
             return run_in_process(scenario, out, oracle=order.oracle, observer=observer)
-        except FedUnlearnError as error:
+        except (LockedError, ScenarioError):
+            raise
+        except (FedUnlearnError, OSError) as error:
+            if isinstance(error, StorageError | OSError) or isinstance(error.__cause__, OSError):
+                raise _stopped_by_storage(error, out) from error
             raise RunFailedError(f"{scenario.source_file}: {error}; results so far in {out}") from error
+
+
+def _stopped_by_storage(error: Exception, out: Path) -> StorageError:
+    """An error of the disk, with what to do about the run."""
+    told = of_the_system(error) if isinstance(error, OSError) else str(error)
+    again = f"go on with: fed-unlearn run --resume {out}" if holds_a_run(out) else "begin the run again"
+    return StorageError(f"{told}; see that the folder is there, can be written and has room, and {again}")
 
 
 @contextmanager
@@ -154,7 +176,8 @@ def _run_on_ray(order: RunOrder, scenario: Scenario, out: Path, console: Console
     from fed_unlearn.simulations.engines.ray_engine import run_on_ray
     from fed_unlearn.simulations.run.driver import write_scenario
 
-    write_scenario(scenario, out)
+    with run_lock(out):
+        write_scenario(scenario, out)
     console.print("starting Flower's simulation runtime", highlight=False)
     run = run_on_ray(
         out,

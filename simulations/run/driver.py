@@ -11,11 +11,13 @@ import torch
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
+from fed_unlearn.checkpoints import remove_temporary_files, write_atomically
 from fed_unlearn.errors import collected, problems_of
 from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.locks import run_lock
 from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
 from fed_unlearn.simulations.run.data_checks import Prepared, check_parts
-from fed_unlearn.simulations.run.folders import SCENARIO_FILE
+from fed_unlearn.simulations.run.folders import SCENARIO_FILE, keep_scenario
 from fed_unlearn.simulations.run.logs import logging_to
 from fed_unlearn.simulations.run.recorder import Recorder
 from fed_unlearn.simulations.run.reporting import RunReport, report_of
@@ -83,7 +85,8 @@ def run_in_process(
         If the scenario does not fit its data or model. Nothing is written then.
     """
     prepared = prepare(scenario, oracle=oracle)
-    with frozen_objects():
+    out.mkdir(parents=True, exist_ok=True)
+    with run_lock(out), frozen_objects():
         grid = in_process_grid(scenario, out)
         return serve(prepared, grid, out, engine="inprocess", oracle=oracle, observer=observer)
 
@@ -119,7 +122,7 @@ def write_scenario(scenario: Scenario, out: Path) -> None:
     """Make the run folder and write the resolved scenario into it. A scenario that is there already stays."""
     out.mkdir(parents=True, exist_ok=True)
     if not (out / SCENARIO_FILE).exists():
-        (out / SCENARIO_FILE).write_text(scenario.to_toml())
+        write_atomically(out / SCENARIO_FILE, scenario.to_toml().encode())
 
 
 def serve(
@@ -146,7 +149,17 @@ def serve(
     FedUnlearnError
         If the folder holds part of another run, or of this run with other experiences.
     """
-    out, scenario, experiences = out.resolve(), prepared.scenario, prepared.experiences
+    out = out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+    with run_lock(out):
+        remove_temporary_files(out)
+        return _serve(prepared, grid, out, engine=engine, oracle=oracle, observer=observer)
+
+
+def _serve(
+    prepared: Prepared, grid: Grid, out: Path, *, engine: str, oracle: bool, observer: Observer | None
+) -> RunResults:
+    scenario, experiences = prepared.scenario, prepared.experiences
     write_scenario(scenario, out)
     if experiences is not None:
         keep_experiences(scenario, experiences, out)
@@ -174,6 +187,7 @@ def serve(
 
     with logging_to(out / LOG_FILE):
         try:
+            keep_scenario(scenario, strategy.ledger, out)
             recorder = Recorder.begin(scenario, out, engine, strategy)
             report = report_of(scenario, prepared.source, out, strategy, recorder, prepared.benchmark)
             whole = strategy.run(grid, entries, prepared.initial, on_entry=note)

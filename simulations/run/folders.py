@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
+import tomllib
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from importlib.metadata import version
 from pathlib import Path
 
+from fed_unlearn.checkpoints import is_temporary
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.simulations.run.results import FILE_NAME
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.locks import RUN_LOCK, LockedError, run_lock
+from fed_unlearn.simulations.scenario.errors import ScenarioError
+from fed_unlearn.simulations.scenario.sections import Scenario
 
 SCENARIO_FILE = "scenario.toml"
 """The resolved scenario in the folder of a run."""
+
+_LEDGER, _SCENARIO_STATE, _DIGEST = "ledger.db", "scenario", "#"
+_OF_A_BEGINNING = {
+    *(RUN_LOCK, SCENARIO_FILE, "log.txt", "stream.json", "superlink.log"),
+    *("checkpoints", "clients", "history", "reports"),
+}
+_LONGEST_VALUE, _MOST_TOLD = 100, 3
 
 
 class OutputFolderError(FedUnlearnError, ValueError):
     """Raised if an output folder cannot be used."""
 
 
-def usable_folder(folder: Path, results: str) -> Path:
+def usable_folder(folder: Path, results: str, begins_again: Callable[[Path], bool] = lambda folder: False) -> Path:
     """Check an output folder and return its absolute path. Nothing is made yet.
 
     Parameters
@@ -26,6 +43,8 @@ def usable_folder(folder: Path, results: str) -> Path:
         The folder of ``--out``.
     results : str
         The name of a file that shows that the folder was used before.
+    begins_again : callable
+        Whether a folder that is not empty may be used all the same.
 
     Raises
     ------
@@ -38,7 +57,7 @@ def usable_folder(folder: Path, results: str) -> Path:
         raise OutputFolderError(f"--out {folder}: {blocking} is a file; expected a new folder or an empty one")
     if (folder / results).exists():
         raise OutputFolderError(f"--out {folder}: holds a run already; expected a new folder or an empty one")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(folder.iterdir()) and not begins_again(folder):
         raise OutputFolderError(f"--out {folder}: is not empty; expected a new folder or an empty one")
     return folder
 
@@ -70,4 +89,91 @@ def make_folder(folder: Path) -> bool:
 
 def holds_a_run(folder: Path) -> bool:
     """Whether a folder holds a run or part of one."""
-    return (folder / SCENARIO_FILE).is_file() and (folder / FILE_NAME).is_file()
+    return (folder / SCENARIO_FILE).is_file()
+
+
+def is_free(folder: Path, resolved: str) -> bool:
+    """Whether a run can begin in a folder: it is new, or holds the same run's beginning, which no process works on."""
+    if not folder.exists():
+        return True
+    try:
+        with run_lock(folder) if (folder / RUN_LOCK).exists() else nullcontext():
+            return is_beginning(folder, resolved)
+    except (LockedError, OSError):
+        return False
+
+
+def is_beginning(folder: Path, resolved: str) -> bool:
+    """Whether a folder holds nothing but a run that was stopped before its first results; an empty one does, too.
+
+    Parameters
+    ----------
+    folder : Path
+    resolved : str
+        The resolved scenario of the run.
+    """
+    names = {path.name for path in folder.iterdir() if not is_temporary(path)}
+    if not all(name in _OF_A_BEGINNING or name.startswith(_LEDGER) for name in names):
+        return False
+    if SCENARIO_FILE not in names:
+        return names <= {RUN_LOCK}
+    return (folder / SCENARIO_FILE).read_text(encoding="utf-8") == resolved
+
+
+def keep_scenario(scenario: Scenario, ledger: Ledger, out: Path) -> None:
+    """Write into the ledger what a run is begun with. If the run continues, compare the scenario with that.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    ledger : Ledger
+        The ledger of the run.
+    out : Path
+        The run folder, for the error.
+
+    Raises
+    ------
+    ScenarioError
+        If the run was begun with another scenario or another seed. The message names the keys that differ.
+    """
+    values = _values_of(tomllib.loads(scenario.to_toml()))
+    body = {"digest": _digest(values), "version": version("fed-unlearn"), "values": values}
+    known = ledger.state(_SCENARIO_STATE)
+    if not isinstance(known, dict):
+        ledger.set_state(_SCENARIO_STATE, body)
+        return
+    if known["digest"] == body["digest"]:
+        return
+    before: dict[str, str] = known["values"]
+    keys = before.keys() | values.keys() if known["version"] == body["version"] else before.keys() & values.keys()
+    changed = [key for key in sorted(keys) if before.get(key) != values.get(key)]
+    if changed:
+        told = "; ".join(f"{key} {_change(before.get(key), values.get(key))}" for key in changed[:_MOST_TOLD])
+        more = f"; and {len(changed) - _MOST_TOLD} more" if len(changed) > _MOST_TOLD else ""
+        raise ScenarioError(
+            f"{scenario.source_file}: differs from what the run in {out} was begun with: {told}{more}; put it back, or"
+            " begin another run in a new folder"
+        )
+
+
+def _values_of(table: Mapping[str, object], prefix: str = "") -> dict[str, str]:
+    """The values of a table by dotted key; longer ones, which may name clients and samples, as a digest."""
+    values: dict[str, str] = {}
+    for key, value in table.items():
+        if isinstance(value, dict) and value:
+            values |= _values_of(value, f"{prefix}{key}.")
+            continue
+        text = json.dumps(value, sort_keys=True, default=str)
+        is_long = isinstance(value, list | dict) or len(text) > _LONGEST_VALUE
+        values[prefix + key] = f"{_DIGEST}{_digest(text)}" if is_long else text
+    return values
+
+
+def _change(before: str | None, now: str | None) -> str:
+    if before is None or now is None:
+        return "is new" if before is None else "is missing"
+    return "has changed" if _DIGEST in (before[:1], now[:1]) else f"is {now} and was {before}"
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fed_unlearn.text import printable
@@ -29,10 +30,18 @@ class EscapingFilter(logging.Filter):
         return True
 
 
+class _LogFile(logging.FileHandler):
+    """A log file. What cannot be written to it is lost: a full disk is told of by whoever writes results."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Write what Flower and this library log to a file, too."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(EscapingFilter())
     loggers = [logging.getLogger("flwr"), logging.getLogger("fed_unlearn")]
@@ -46,7 +55,8 @@ def logging_to(path: Path) -> Iterator[None]:
         for item, level in zip(loggers, levels, strict=True):
             item.removeHandler(handler)
             item.setLevel(level)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 @contextmanager
