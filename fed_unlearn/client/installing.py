@@ -40,6 +40,8 @@ class _InSession:
         is_ours = message.metadata.message_type in ACTIONS
         try:
             try:
+                if protocol.SECURE_AGGREGATION_KEY in message.content:
+                    raise FedUnlearnError(f"the server asks for secure aggregation; {protocol.HIDDEN_REPLIES}")
                 if is_ours:
                     session.load()
                 answer = call_next(message if is_ours else _without_ledger(message), context)
@@ -90,7 +92,7 @@ def install(app: ClientApp, task: Task) -> None:
     Raises
     ------
     FedUnlearnError
-        If the app was made with a ``client_fn``, or has the actions already.
+        If the app was made with a ``client_fn``, has the actions already, or has a mod for secure aggregation.
     """
     if app._call is not None:
         raise FedUnlearnError(
@@ -99,6 +101,8 @@ def install(app: ClientApp, task: Task) -> None:
         )
     if protocol.UNLEARN in app._registered_funcs:
         raise FedUnlearnError("the unlearning actions are installed in this ClientApp already; install them once")
+    if any(protocol.is_secure_aggregation(mod) for mod in app._mods):
+        raise FedUnlearnError(f"the ClientApp has a mod for secure aggregation; {protocol.HIDDEN_REPLIES}")
     _add_mod(app, _InSession(task))
     for message_type, action in ACTIONS.items():
         category, name = message_type.split(".")

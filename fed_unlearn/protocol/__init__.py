@@ -62,16 +62,18 @@ from fed_unlearn.protocol.messages import (
     write_stamp,
     write_uncounted,
 )
+from fed_unlearn.protocol.secure_aggregation import HIDDEN_REPLIES, SECURE_AGGREGATION_KEY, is_secure_aggregation
 
 __all__ = [
     "ALL_PARTS", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "CONFIG_KEY", "CONFIRM", "DISCARD",
-    "EVALUATE", "FORWARD_PASSES", "IDENTIFY", "INSTRUCTION_KEY", "LEDGER_KEY", "METRICS_KEY", "READS_SAMPLES", "REPAIR",
-    "REQUESTS", "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction", "IdentifyInstruction", "Instruction",
-    "Part", "Refusal", "RepairInstruction", "RequestAttempt", "RequestName", "SettleInstruction", "Stamp", "Target",
-    "UnlearnInstruction", "arrays_of", "arrivals_of", "arrivals_record", "asked_digest", "audit_record", "config_of",
-    "content", "digest_of", "error_of", "id_problem_of", "ledger_of", "ledger_record", "read_audit", "read_count",
-    "read_counts", "read_earlier_tombstones", "read_forgotten", "read_metric", "read_stamp", "read_uncounted",
-    "refusal_of", "refuse", "reply", "write_earlier_tombstones", "write_forgotten", "write_stamp", "write_uncounted",
+    "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY", "LEDGER_KEY", "METRICS_KEY",
+    "READS_SAMPLES", "REPAIR", "REQUESTS", "SECURE_AGGREGATION_KEY", "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT",
+    "AuditInstruction", "IdentifyInstruction", "Instruction", "Part", "Refusal", "RepairInstruction", "RequestAttempt",
+    "RequestName", "SettleInstruction", "Stamp", "Target", "UnlearnInstruction", "arrays_of", "arrivals_of",
+    "arrivals_record", "asked_digest", "audit_record", "config_of", "content", "digest_of", "error_of", "id_problem_of",
+    "is_secure_aggregation", "ledger_of", "ledger_record", "read_audit", "read_count", "read_counts",
+    "read_earlier_tombstones", "read_forgotten", "read_metric", "read_stamp", "read_uncounted", "refusal_of", "refuse",
+    "reply", "write_earlier_tombstones", "write_forgotten", "write_stamp", "write_uncounted",
 ]  # fmt: skip
 
 TRAIN = "train"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fed_unlearn.simulations.cli.bench import bench
+from fed_unlearn.simulations.cli.client import client
 from fed_unlearn.simulations.cli.edge import COMMITTED, NOT_COMMITTED
 from fed_unlearn.simulations.cli.ledger import add_commands
 from fed_unlearn.simulations.cli.options import with_options
@@ -21,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bench, name="bench")
+app.add_typer(client, name="client")
 
 
 @app.command()

@@ -83,7 +83,14 @@ def with_ledger(messages: Sequence[Message], ledger: str) -> list[Message]:
     messages : sequence of Message
     ledger : str
         Identity of the ledger. Empty to leave it out.
+
+    Raises
+    ------
+    FedUnlearnError
+        If a message is one of secure aggregation.
     """
+    if any(protocol.SECURE_AGGREGATION_KEY in message.content for message in messages):
+        raise FedUnlearnError(f"a message of secure aggregation was to be sent; {protocol.HIDDEN_REPLIES}")
     if not ledger:
         return list(messages)
     record, contents, told = protocol.ledger_record(ledger), dict[int, RecordDict](), list[Message]()

@@ -10,6 +10,7 @@ from typing import Final
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 
+from fed_unlearn import protocol
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.strategies.inner.state import layers, remember_construction
 
@@ -59,6 +60,8 @@ def check_supported(inner: Strategy) -> None:
 
 def check_kind(inner: Strategy) -> None:
     """Refuse what :func:`~fed_unlearn.strategies.inner.kinds.check_supported` refuses."""
+    if protocol.is_secure_aggregation(inner):
+        raise InvalidParameterError(f"{type(inner).__name__} was given as the strategy; {protocol.HIDDEN_REPLIES}")
     if not isinstance(inner, Strategy):
         given = inner.__name__ if isinstance(inner, type) else type(inner).__name__
         raise InvalidParameterError(f"{given} was given as the strategy; expected an instance of a Flower Strategy")
