@@ -13,7 +13,7 @@ from fed_unlearn.simulations.bench.settings import (
     LEAST_REPAIR_SAMPLES,
     MethodBenchSettings,
 )
-from fed_unlearn.simulations.scenario.overrides import parse_value
+from fed_unlearn.simulations.scenario.reading import parse_value
 from fed_unlearn.text import quoted
 from fed_unlearn.training import TrainingSettings
 

@@ -120,7 +120,7 @@ class RequestOrder:
 
 def _scalar(text: str, value: str) -> ParameterValue:
     # Scenarios stand beside pydantic, which a request without parameters does not need.
-    from fed_unlearn.simulations.scenario.overrides import parse_value
+    from fed_unlearn.simulations.scenario.reading import parse_value
 
     parsed = parse_value(value)
     if not isinstance(parsed, bool | int | float | str):

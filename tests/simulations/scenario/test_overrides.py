@@ -1,6 +1,7 @@
 import pytest
 
-from fed_unlearn.simulations.scenario.overrides import apply_override, parse_value
+from fed_unlearn.simulations.scenario.overrides import apply_override
+from fed_unlearn.simulations.scenario.reading import parse_value
 
 
 @pytest.mark.parametrize(
