@@ -7,7 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,9 @@ class LedgerFile:
         self.key_file = default_key_file(self.path) if key is None else Path(key)
         self._connection, self._key = open_ledger(self.path, self.key_file, create=create)
         self._schema_checked: int | None = None
-        row = self._first("SELECT value FROM meta WHERE name = 'identity'")
-        self.identity = "" if row is None else str(row[0])
+        self.identity = ""
+        with suppress(FedUnlearnError):  # a damaged file can still be verified
+            self.identity = str(self._one("SELECT value FROM meta WHERE name = 'identity'")[0])
 
     def close(self) -> None:
         """Close the file. The ledger cannot be used afterwards."""

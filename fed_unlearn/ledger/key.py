@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from fed_unlearn.checkpoints import write_atomically
+from fed_unlearn.checkpoints import make_private_file, write_atomically
 from fed_unlearn.errors import FedUnlearnError
 
 _HEXADECIMAL = re.compile("[0-9a-f]{64}")
@@ -88,6 +87,26 @@ def new_key(path: Path, references: str | None = None) -> LedgerKey:
     return key
 
 
+def check_place(path: Path) -> None:
+    """Raise if a key file is not there and cannot be written, before anything else is made.
+
+    Raises
+    ------
+    FedUnlearnError
+        If the folder is missing or cannot be written to, or a folder has the file's name.
+    """
+    trial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        if path.is_file():
+            return
+        if path.exists():
+            raise _not_a_key(path)
+        make_private_file(trial)
+        trial.unlink()
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
+
+
 def confirm_key(path: Path, key: LedgerKey) -> LedgerKey:
     """Take the mark away that a key is pending, now that a ledger is sealed with it."""
     if not key.is_pending:
@@ -101,10 +120,12 @@ def _write(path: Path, key: LedgerKey) -> None:
     try:
         write_atomically(path, json.dumps(asdict(key)).encode())
     except OSError as error:
-        raise FedUnlearnError(
-            f"{path}: the ledger's key cannot be written: {error.strerror}; {os.fspath(path.parent)} must be a folder"
-            " that can be written to"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError | ValueError) -> FedUnlearnError:
+    what = error.strerror if isinstance(error, OSError) else error
+    return FedUnlearnError(f"{path}: the ledger's key cannot be written: {what}; name a file in a folder that is there")
 
 
 def _not_a_key(path: Path) -> FedUnlearnError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from fed_unlearn.checkpoints import make_private_file, make_private_folder
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger.chain import GENESIS, append_event, reference
-from fed_unlearn.ledger.key import LedgerKey, confirm_key, new_key, read_key
+from fed_unlearn.ledger.key import LedgerKey, check_place, confirm_key, new_key, read_key
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.ledger.schema import SCHEMA_VERSION, make_tables
 from fed_unlearn.ledger.seals import seal_everything, watch_rows
@@ -44,7 +44,10 @@ def open_ledger(path: Path, key_file: Path, *, create: bool = True) -> tuple[sql
     """
     try:
         if create:
+            if key_file.parent != path.parent:
+                check_place(key_file)
             make_private_folder(path.parent)
+            check_place(key_file)
             make_private_file(path)
         mode = "rwc" if create else "rw"
         connection = sqlite3.connect(
