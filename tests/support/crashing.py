@@ -30,6 +30,7 @@ from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, Forget, Train, UnlearningPlan
 
 PLAN = UnlearningPlan(
+    max_request_norm=12.0,
     parameters={"boundary-shrink": {"epochs": 2, "learning_rate": 0.02}, "instance-wise": {"max_steps": 20}},
     repair_rounds=1,
     alternations=1,

@@ -169,6 +169,7 @@ def _plan(draw: st.DrawFn) -> UnlearningPlan:
     escalates, reopens = draw(st.booleans(), label="escalates"), draw(st.booleans(), label="reopens")
     retrain = ("retrain",)
     return UnlearningPlan(
+        max_request_norm=12.0,
         parameters=PARAMETERS,
         client_method=draw(st.sampled_from(["retrain", "fedosd", "federaser", "projected-ascent"])),
         escalation={"class": retrain, "sample": retrain, "client": retrain} if escalates else {},

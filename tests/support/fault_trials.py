@@ -26,6 +26,7 @@ from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan, Unlearni
 _OPEN = Thresholds(max_forget_accuracy=None, max_retain_drop=None, max_total_retain_drop=None)
 OPEN = Gate(class_thresholds=_OPEN, sample_thresholds=_OPEN, client_thresholds=_OPEN)
 PLAN = UnlearningPlan(
+    max_request_norm=12.0,
     parameters={"boundary-shrink": {"epochs": 2, "learning_rate": 0.02}, "instance-wise": {"max_steps": 10}},
     repair_rounds=1,
     retention_days=1.0,

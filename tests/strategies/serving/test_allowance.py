@@ -22,6 +22,7 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, RequestBound, UnlearningPlan
 from fed_unlearn.strategies.serving.allowance import Allowance, RequestBudget
+from tests.trials import backdoor
 
 QUICK = {"instance-wise": {"max_steps": 1, "consolidation_steps": 0, "retained_anchors": 8}}
 PLAN = UnlearningPlan(retention_days=1.0, backoff_seconds=0.0, parameters=QUICK)
@@ -194,3 +195,10 @@ def test_a_request_that_needs_more_fails_and_says_how_much(tmp_path: Path) -> No
     assert entry.status is Status.FAILED
     assert "client 2 needed to change the model by at least" in (entry.reason or "")
     assert "raise max_request_norm (max-request-norm in [unlearning] of a scenario)" in (entry.reason or "")
+
+
+@pytest.mark.slow
+def test_a_backdoor_succeeds_no_better_by_requests_than_in_one_round(capsys: pytest.CaptureFixture[str]) -> None:
+    """A sample of :mod:`tests.trials.backdoor`."""
+    assert backdoor.main(["--seeds", "1", "--requests", "2"]) == 0
+    assert "in 0 of 1 seeds" in capsys.readouterr().out

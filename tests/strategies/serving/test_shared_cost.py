@@ -21,6 +21,7 @@ from fed_unlearn.training import TrainingSettings, train_locally
 
 CLIENTS, EACH = 8, 4
 PLAN = UnlearningPlan(
+    max_request_norm=12.0,
     parameters={
         "instance-wise": {
             "retained": "anchors",

@@ -51,6 +51,7 @@ IN_UNLEARNING = {
 
 _OPEN = Thresholds(max_forget_accuracy=None, max_retain_drop=None, max_total_retain_drop=None)
 PLAN = UnlearningPlan(
+    max_request_norm=12.0,
     parameters={"boundary-shrink": {"epochs": 1, "learning_rate": 0.02}, "instance-wise": {"max_steps": 5}},
     max_holder_steps=1,
     share_rounds=False,

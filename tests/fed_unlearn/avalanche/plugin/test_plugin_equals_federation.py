@@ -102,7 +102,9 @@ def by_a_federation(
         FedAvg(fraction_evaluate=0.0, min_available_nodes=1, min_train_nodes=1),
         ledger=folder / "ledger.db",
         gate=gate,
-        plan=UnlearningPlan(parameters=PARAMETERS, share_rounds=False, retention_days=1.0, **SHAPE),
+        plan=UnlearningPlan(
+            parameters=PARAMETERS, share_rounds=False, retention_days=1.0, max_request_norm=24.0, **SHAPE
+        ),
         seed=SEED,
     )
     federation = make_federation(folder, clients=1, task=DigitsTask(data_of=the_client))
