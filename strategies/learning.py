@@ -66,7 +66,7 @@ class Learning:
         while experience.has_rounds_left:
             if training.done and self.service.has_work() and self._is_accepted(experience):
                 self.service.serve_pending()
-            if not self._somebody_comes():
+            if not self._somebody_comes(experience):
                 return self._stay_open(experience, "no client is there")
             experience.round()
         if failures := experience.failures():
@@ -85,16 +85,36 @@ class Learning:
         self.service.serve_pending()
         return True
 
-    def _somebody_comes(self) -> bool:
+    def _somebody_comes(self, experience: TrainingExperience) -> bool:
         """Whether a client that stays is there, or comes within the time of an exchange."""
+        tries = 0
         deadline = time.monotonic() + self.context.timeout
         while not self.context.grid.connected():
             if time.monotonic() > deadline:
                 return False
-            if self.context.grid.has_new_nodes():
+            asks_again = self.context.grid.has_new_nodes()
+            if asks_again:
                 self.service.refresh()
+                tries += 1
+            if not asks_again or tries > self.context.plan.retry.count:
+                self._raise_if_all_are_kept_away(experience)
             time.sleep(_POLL_SECONDS)
         return True
+
+    def _raise_if_all_are_kept_away(self, experience: TrainingExperience) -> None:
+        """Raise ClientsFailedError if nobody is there, and every client that could come is connected but left out.
+
+        Waiting does not bring back a store that lost its tombstones.
+        """
+        grid = self.context.grid
+        kept_away = grid.kept_away()
+        if grid.connected() or grid.roster.known - grid.roster.leaving - kept_away.keys():
+            return
+        self._stay_open(experience, "every client is left out")
+        what = f"{experience.training.name} stays open: every client is left out"
+        if kept_away:
+            raise ClientsFailedError.of(what, kept_away)
+        raise ClientsFailedError(f"{what}: each of them is being forgotten, or was; connect others and run it again")
 
     def _stay_open(self, experience: TrainingExperience, reason: str) -> bool:
         training = experience.training
