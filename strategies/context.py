@@ -30,6 +30,7 @@ EventKind = Literal[
     "training-round",
     "training-finished",
     "training-refused",
+    "clients-failed",
     "figures-doubted",
     "request-started",
     "request-step",

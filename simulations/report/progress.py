@@ -63,7 +63,7 @@ class _Bars:
         self._subject: str | None = None
 
     def __call__(self, event: Event) -> None:
-        if event.kind.endswith(("-finished", "-refused", "-waits", "-doubted")):
+        if event.kind.endswith(("-finished", "-refused", "-waits", "-doubted", "-failed")):
             self._close()
             print_line(self._progress.console, _sentence(event))
             return

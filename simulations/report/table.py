@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fed_unlearn.audits.base import Figures, extra_names
+from fed_unlearn.simulations.report.client_lines import client_lines
 from fed_unlearn.simulations.report.layout import heading_of, plain_text, print_line
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 from fed_unlearn.text import printable
@@ -32,7 +33,7 @@ def print_results(results: RunResults, console: Console) -> None:
     console.print(training_line(results), highlight=False)
     if results.requests:
         console.print(closing_table(results))
-    for line in [*reason_lines(results), *relapse_lines(results)]:
+    for line in [*client_lines(results), *reason_lines(results), *relapse_lines(results)]:
         print_line(console, line)
 
 
@@ -70,7 +71,7 @@ def _request_cell(request: RequestResult) -> Text:
 
 def plain_lines(results: RunResults) -> list[str]:
     """Write the results as sentences for a log: a line for the training, for each request, and for each relapse."""
-    lines = [training_line(results)]
+    lines = [training_line(results), *client_lines(results)]
     for request in results.requests:
         parts = [f"{request.id} {target_words(request)} by {request.method}: {request.status}"]
         if request.before is not None and request.after is not None:

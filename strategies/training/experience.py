@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -13,6 +14,8 @@ from fed_unlearn.strategies.clients.faults import NO_ANSWER
 from fed_unlearn.strategies.context import CallContext, Event, EventKind
 from fed_unlearn.strategies.state import OpenTraining
 from fed_unlearn.strategies.training.trainer import EvaluateFunction, Trainer
+
+_MOST_TOLD = 5
 
 
 @dataclass
@@ -42,6 +45,7 @@ class TrainingExperience:
     evaluate_every: int
     evaluate_fn: EvaluateFunction | None
     _written: float = field(default_factory=time.monotonic, init=False)
+    _failed: dict[str, str] = field(default_factory=dict, init=False)
 
     @property
     def has_rounds_left(self) -> bool:
@@ -86,6 +90,9 @@ class TrainingExperience:
         figures = training.figures
         figures.note_metrics(number, outcome.train_metrics, outcome.evaluate_metrics, central)
         figures.note_clients(number, outcome.trained, outcome.failed)
+        if outcome.failed != self._failed:
+            self._failed = dict(outcome.failed)
+            self.tell("clients-failed", f"round {number}: {_told(outcome.failed)}")
         figures.seconds += time.perf_counter() - started
         figures.traffic.add(context.grid.take_traffic())
         figures.put_into(context.result)
@@ -114,3 +121,11 @@ class TrainingExperience:
         """The user's configuration, and the classes that are forgotten."""
         forgotten = sorted(self.context.ledger.forgotten_classes())
         return ConfigRecord({**self.evaluate_config, "forgotten-classes": forgotten})
+
+
+def _told(failed: Mapping[str, str]) -> str:
+    """Which clients did not train, and why."""
+    if not failed:
+        return "all clients that were asked trained"
+    told = "; ".join(f"client {client} did not train: {reason}" for client, reason in list(failed.items())[:_MOST_TOLD])
+    return f"{told}; and {len(failed) - _MOST_TOLD} more" if len(failed) > _MOST_TOLD else told
