@@ -10,9 +10,10 @@ import typer
 from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
 from fed_unlearn.simulations.cli.edge import COMMITTED, NOT_COMMITTED
-from fed_unlearn.simulations.cli.ledger import add_commands
+from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
 from fed_unlearn.simulations.cli.options import with_options
 from fed_unlearn.simulations.cli.run_order import RunOrder
+from fed_unlearn.text import printable
 
 app = typer.Typer(
     name="fed-unlearn",
@@ -93,7 +94,7 @@ def export(
     from fed_unlearn.simulations.run.export import export_model
 
     digest = export_model(folder, model)
-    print(f"{model}: model {digest[:12]} of {folder}")
+    print(f"{printable(str(model), MOST_SHOWN)}: model {digest[:12]} of {printable(str(folder), MOST_SHOWN)}")
 
 
 add_commands(app)

@@ -13,6 +13,10 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.simulations.cli.options import with_options
 from fed_unlearn.simulations.cli.request_order import RequestOrder
+from fed_unlearn.text import printable
+
+MOST_SHOWN = 2000
+"""Greatest length of a text that a command shows, in characters."""
 
 BROKEN = 1
 """The exit code of ``ledger verify`` if the ledger was changed since it was written."""
@@ -92,14 +96,14 @@ def withdraw(place: _Ledger, request_id: _Id, key: _Key = None) -> None:
     """Withdraw a request that no server is working on."""
     with opened_ledger(place, key) as opened:
         opened.withdraw(request_id)
-    print(f"{request_id}: withdrawn")
+    print(f"{printable(request_id)}: withdrawn")
 
 
 def approve(place: _Ledger, request_id: _Id, key: _Key = None) -> None:
     """Approve a request that is held because of its size, or will be, in a run folder or a ledger's file."""
     with opened_ledger(place, key) as opened:
         opened.approve(request_id)
-    print(f"{request_id}: approved")
+    print(f"{printable(request_id)}: approved")
 
 
 @ledger.command("show")
@@ -133,7 +137,7 @@ def verify(
     with opened_ledger(place, key) as opened:
         verification = opened.verify(head)
     for problem in verification.problems:
-        print(f"broken: {problem}")
+        print(f"broken: {printable(problem, MOST_SHOWN)}")
     if verification.problem is not None:
         return BROKEN
     known = "" if head is None else ", and the given head is one of them"
@@ -155,7 +159,8 @@ def backup(
     with opened_ledger(place, key) as opened:
         written, key_file = opened.backup(file.expanduser()), opened.key_file
         events, digest = opened.head()
-    print(f"{written}: {events} events, head {digest}; its key is {key_file}")
+    places = [printable(str(path), MOST_SHOWN) for path in (written, key_file)]
+    print(f"{places[0]}: {events} events, head {digest}; its key is {places[1]}")
 
 
 def opened_ledger(place: Path, key: Path | None = None, *, create: bool = False) -> closing[Ledger]:

@@ -38,7 +38,9 @@ _VALUES = {
     "id": ("own", "r5"),
     "device": ("cpu",),
     "resume": (".", "folder"),
-    "head": ("0" * 64, "12:" + "a" * 64),
+    "head": ("0" * 64, "12"),
+    "key": ("ledger.key", "text"),
+    "file": ("copy.db", "folder/copy.db"),
 }
 """Valid values of parameters, by name; others get one of their type."""
 
