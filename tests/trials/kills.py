@@ -239,12 +239,14 @@ def main() -> None:
     parser.add_argument("scenario")
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the scenario")
     parser.add_argument("--keep", type=Path, help="folder for the runs, kept afterwards; default: a temporary one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = options.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
-        runs = trial([options.scenario], options.kills, options.seed, place)
+        overrides = [part for value in options.set for part in ("--set", value)]
+        runs = trial([options.scenario, *overrides], options.kills, options.seed, place)
     equal = sum(not run.differences for run in runs)
     print(f"{sum(run.kills for run in runs)} kills; {equal} of {len(runs)} equal")
     sys.exit(equal < len(runs))
