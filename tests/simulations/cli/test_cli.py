@@ -148,6 +148,7 @@ def test_a_request_that_fails_makes_the_exit_code_1(folder: Path, capsys: pytest
 
 def test_default_folders_count_up(folder: Path) -> None:
     (folder / "runs" / "tiny-seed5").mkdir(parents=True)
+    (folder / "runs" / "tiny-seed5" / "notes.txt").write_text("of somebody else")
     quick = ["--set", "timeline=[{train = {rounds = 1}}]"]
     assert run_command(["run", "tiny.toml", "--seed", "5", *quick]) == 0
     assert run_command(["run", "tiny.toml", "--seed", "5", *quick]) == 0

@@ -10,11 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 TINY = str(Path("tests", "support", "tiny.toml"))
-TWO = "timeline=[{train={experience=1,rounds=2}},{forget={class=1}},{train={experience=2,rounds=2}}]"
+TRAIN = "{{train={{experience={0},rounds=2}}}}".format
+THREE = f"timeline=[{TRAIN(1)},{TRAIN(2)},{{forget={{class=1}}}},{TRAIN(3)}]"
 KINDS = {
     "digits": (TINY, "unlearning.method=boundary-shrink"),
-    "digits-continual": ("digits-continual", "clients.count=3", "training.local-epochs=1", TWO),
-    "digits-avalanche": ("digits-avalanche", "clients.count=2", "training.local-epochs=1", TWO),
+    "digits-continual": ("digits-continual", "clients.count=3", "training.local-epochs=1", THREE),
+    "digits-avalanche": ("digits-avalanche", "clients.count=2", "training.local-epochs=1", THREE),
 }
 
 
