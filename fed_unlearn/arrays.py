@@ -118,6 +118,18 @@ def with_dtypes_of(arrays: Arrays, reference: Arrays) -> Arrays:
     return {name: as_dtype(value, reference[name].dtype) for name, value in arrays.items()}
 
 
+def same_bits(first: Arrays, second: Arrays) -> bool:
+    """Whether two models have the same arrays, bit for bit."""
+    if first is second:
+        return True
+    return first.keys() == second.keys() and all(
+        first[name].dtype == second[name].dtype
+        and first[name].shape == second[name].shape
+        and first[name].tobytes() == second[name].tobytes()
+        for name in first
+    )
+
+
 def difference(model: Arrays, base: Arrays) -> Arrays:
     """The change ``model - base`` of trainable arrays. Integer arrays and BatchNorm statistics are left out."""
     return {name: np.asarray(model[name] - base[name]) for name in _trainable(base)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass, field, replace
+from enum import Enum, StrEnum
 
 from fed_unlearn.audits.validation import ServerValidation
 from fed_unlearn.requests import ScopeKind
@@ -27,6 +27,9 @@ class Thresholds(Settings, prefix="gate: "):
     membership_contains_half : bool
         Whether the 95 % interval of the membership attack's AUC must contain 0.5: the samples are told neither from
         unseen ones nor, as over-forgotten ones would be, by being less sure than those.
+    max_confidence_share : float or None
+        How much surer the model may be of a client's samples than of unseen ones of their classes, as a share of how
+        much surer it is of the samples of the clients that stay. A difference that chance explains is no failure.
     """
 
     max_forget_accuracy: Fraction | None
@@ -34,6 +37,7 @@ class Thresholds(Settings, prefix="gate: "):
     max_total_retain_drop: Fraction | None
     max_forget_excess: Fraction | None = None
     membership_contains_half: bool = False
+    max_confidence_share: Fraction | None = None
 
 
 class Verdict(Enum):
@@ -46,6 +50,36 @@ class Verdict(Enum):
     ROLL_BACK = "roll back"
     HOLD = "hold"
     """The verdict rests on one client's figures alone, and they are implausible: a person decides."""
+
+
+class HowKnown(StrEnum):
+    """How it is known that a request is forgotten."""
+
+    MEASURED = "measured"
+    """The model before was outside the gate's bounds on forgetting, and the model after is inside."""
+    BY_CONSTRUCTION = "by construction"
+    """The model after was trained without the samples; the model before was inside the bounds too."""
+    NOT_MEASURABLE = "not measurable"
+    """The model before was inside the bounds too, or the samples cannot be read: the audits cannot tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How much surer a model is of some samples than of unseen ones of their classes, in mean log-odds.
+
+    Attributes
+    ----------
+    value : float
+    error : float
+        Its standard error.
+    """
+
+    value: float
+    error: float
+
+    def is_over(self, bound: float) -> bool:
+        """Whether it lies over a bound by more than chance explains, at 95 %."""
+        return self.value - 1.96 * self.error > bound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +104,12 @@ class Evidence:
         has no sample.
     methods_left : int
         Methods that may still be tried after this one.
+    confidence : Difference or None
+        For a client request, how much surer the candidate is of the client's samples than of unseen ones.
+    staying_confidence : float or None
+        The same of the samples of the clients that stay, of the same classes in the same shares.
+    changed : bool
+        Whether a step of the method has changed an array of the model, repair aside.
     """
 
     forget_accuracy: float | None
@@ -82,6 +122,9 @@ class Evidence:
     unseen_accuracy: float | None = None
     membership_interval: tuple[float, float] | None = None
     methods_left: int = 0
+    confidence: Difference | None = None
+    staying_confidence: float | None = None
+    changed: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,11 +138,14 @@ class Decision:
         In words, what the candidate failed; empty where it failed nothing.
     doubted : tuple of str
         Clients whose figures are implausible, where the verdict is ``HOLD``.
+    known : HowKnown or None
+        How the forgetting is known, where the verdict is ``ACCEPT``.
     """
 
     verdict: Verdict
     reasons: tuple[str, ...] = ()
     doubted: tuple[str, ...] = ()
+    known: HowKnown | None = None
 
     @property
     def reason(self) -> str | None:
@@ -134,7 +180,11 @@ class Gate(Settings, prefix="gate: "):
     )
     client_thresholds: Thresholds = field(
         default_factory=lambda: Thresholds(
-            max_forget_accuracy=None, max_retain_drop=0.05, max_total_retain_drop=0.10, max_forget_excess=0.1
+            max_forget_accuracy=None,
+            max_retain_drop=0.05,
+            max_total_retain_drop=0.10,
+            max_forget_excess=0.1,
+            max_confidence_share=0.5,
         )
     )
     indistinguishable_thresholds: Thresholds = field(
@@ -153,12 +203,109 @@ class Gate(Settings, prefix="gate: "):
             return self.indistinguishable_thresholds if goal == "indistinguishable" else self.sample_thresholds
         return self.class_thresholds if scope == "class" else self.client_thresholds
 
-    def decide(self, scope: ScopeKind, evidence: Evidence, goal: str | None = None) -> Decision:
-        """Judge a candidate that serves one request."""
+    def decide(
+        self,
+        scope: ScopeKind,
+        evidence: Evidence,
+        goal: str | None = None,
+        *,
+        before: Evidence | None = None,
+        is_retrained: bool = False,
+        require_measured: bool = False,
+    ) -> Decision:
+        """Judge a candidate that serves one request.
+
+        Parameters
+        ----------
+        scope : str
+        evidence : Evidence
+            Of the candidate.
+        goal : str, optional
+            Of a sample request.
+        before : Evidence, optional
+            Of the model before the request.
+        is_retrained : bool
+            Whether the candidate was trained anew without the samples. What it says of a client's samples, or of
+            samples that are to look unseen, does not matter then; that of a class or of misclassified samples does.
+        require_measured : bool
+            Whether a candidate is refused whose forgetting is not ``measured``.
+        """
         reasons = self.kept_too_little(scope, evidence, goal)
-        if evidence.finite:
+        excused = is_retrained and (scope == "client" or goal == "indistinguishable")
+        if evidence.finite and not excused:
             reasons = (*self.forgot_too_little(scope, evidence, goal), *reasons)
-        return self.verdict(evidence, reasons)
+        return self.proven(
+            scope,
+            evidence,
+            reasons,
+            goal,
+            before=before,
+            is_retrained=is_retrained,
+            require_measured=require_measured,
+        )
+
+    def proven(
+        self,
+        scope: ScopeKind,
+        evidence: Evidence,
+        reasons: tuple[str, ...],
+        goal: str | None = None,
+        *,
+        before: Evidence | None,
+        is_retrained: bool = False,
+        require_measured: bool = False,
+    ) -> Decision:
+        """What is done with a candidate that failed for these reasons, and how its forgetting is known if for none.
+
+        A candidate that no step of the method has changed is refused, and no repair mends that. Samples that looked
+        unseen before are the exception: there was nothing to do.
+        """
+        if not evidence.changed and (scope != "sample" or self.shows(scope, before, goal)):
+            mended = replace(evidence, repair_rounds=self.max_repair_rounds)
+            return self.verdict(mended, (*reasons, "no step of the method has changed the model"))
+        if reasons:
+            return self.verdict(evidence, reasons)
+        known = self.how_known(scope, before, evidence, goal, is_retrained=is_retrained)
+        if require_measured and known is not HowKnown.MEASURED:
+            return Decision(Verdict.ROLL_BACK, (f"its forgetting is {known}, and the plan demands measured",))
+        return Decision(Verdict.ACCEPT, known=known)
+
+    def shows(self, scope: ScopeKind, evidence: Evidence | None, goal: str | None = None) -> bool:
+        """Whether a model shows that it knows the samples of a request: they were read, and are out of bounds."""
+        if evidence is None or evidence.forget_accuracy is None:
+            return False
+        return bool(self.forgot_too_little(scope, evidence, goal))
+
+    def how_known(
+        self,
+        scope: ScopeKind,
+        before: Evidence | None,
+        after: Evidence,
+        goal: str | None = None,
+        *,
+        is_retrained: bool = False,
+    ) -> HowKnown:
+        """How it is known that a request is forgotten, from the figures before it and after it.
+
+        Parameters
+        ----------
+        scope : str
+        before : Evidence or None
+            Of the model before the request; None where nothing could be read.
+        after : Evidence
+            Of the model after it.
+        goal : str, optional
+            Of a sample request.
+        is_retrained : bool
+            Whether the model after was trained anew without the samples.
+        """
+        figures = ("forget_accuracy", "membership_interval", "confidence")
+        is_read = before is not None and all(
+            getattr(before, name) is None or getattr(after, name) is not None for name in figures
+        )
+        if is_read and self.shows(scope, before, goal) and not self.shows(scope, after, goal):
+            return HowKnown.MEASURED
+        return HowKnown.BY_CONSTRUCTION if is_retrained else HowKnown.NOT_MEASURABLE
 
     def verdict(self, evidence: Evidence, reasons: tuple[str, ...]) -> Decision:
         """What is done with a candidate that failed for these reasons: repaired, retried, escalated or rolled back."""
@@ -187,6 +334,7 @@ class Gate(Settings, prefix="gate: "):
             reasons.append(f"forget accuracy {accuracy:.3f} is over {excess:.3f} above {unseen:.3f} of unseen samples")
         if thresholds.membership_contains_half and interval is not None and not interval[0] <= 0.5 <= interval[1]:
             reasons.append(f"the membership attack's AUC is within [{interval[0]:.3f}, {interval[1]:.3f}], without 0.5")
+        reasons.extend(_confidence_failures(evidence, thresholds.max_confidence_share))
         return tuple(reasons)
 
     def kept_too_little(self, scope: ScopeKind, evidence: Evidence, goal: str | None = None) -> tuple[str, ...]:
@@ -208,6 +356,16 @@ class Gate(Settings, prefix="gate: "):
             return Decision(Verdict.ROLL_BACK, ("a parameter is not finite",))
         reasons = _drop_failures("the last accepted model", retain_accuracy, accepted, self.max_training_drop)
         return Decision(Verdict.ROLL_BACK if reasons else Verdict.ACCEPT, reasons)
+
+
+def _confidence_failures(evidence: Evidence, share: float | None) -> tuple[str, ...]:
+    own, staying = evidence.confidence, evidence.staying_confidence
+    if share is None or own is None or staying is None or not own.is_over(share * max(staying, 0.0)):
+        return ()
+    return (
+        f"log-odds of the client's samples lie {own.value:.2f} over those of unseen ones, with an error of"
+        f" {own.error:.2f}; expected at most {share:g} of the {staying:.2f} of clients that stay",
+    )
 
 
 def _drop_failures(

@@ -215,6 +215,7 @@ def observe(
     *,
     test: Judged | None = None,
     validation: Judged | None = None,
+    retained: Judged | None = None,
     seed: int = 0,
 ) -> Observation:
     """What the audits of a request read.
@@ -230,6 +231,8 @@ def observe(
     class_count : int
     test, validation : Judged, optional
         All of them. Half of ``validation`` is what no method reads.
+    retained : Judged, optional
+        Retained training samples of a holder that stays.
     seed : int
         Of all that audits draw.
     """
@@ -244,6 +247,8 @@ def observe(
         forget=forget,
         outsiders=test.of_classes(compared) if test is not None else None,
         unseen=unseen.of_classes(compared) if unseen is not None else None,
+        validation=validation if scope == "client" else None,
+        retained=retained if scope == "client" and len(forget) == 0 else None,
         seed=seed,
     )
 

@@ -9,8 +9,9 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.requests import ParameterValue, ScopeKind
+from fed_unlearn.requests import SCOPES, ParameterValue, ScopeKind
 from fed_unlearn.settings import AboveZero, Flat, Fraction, FromOne, FromZero, NotNegative, Settings
+from fed_unlearn.text import quoted
 
 MEBIBYTE = 2**20
 
@@ -161,6 +162,8 @@ class Plan(Settings, prefix="unlearning: "):
         Training after unlearning.
     holder_turn : HolderTurn
         One turn of unlearning single samples.
+    require_measured : tuple of str
+        Scopes whose requests are committed only where the forgetting is ``measured``.
     """
 
     class_method: str = "boundary-shrink"
@@ -169,6 +172,14 @@ class Plan(Settings, prefix="unlearning: "):
     parameters: Mapping[str, Mapping[str, ParameterValue]] = field(default_factory=dict)
     repair: Repair = field(default_factory=Repair)
     holder_turn: HolderTurn = field(default_factory=HolderTurn)
+    require_measured: tuple[ScopeKind, ...] = ()
+
+    def _out_of_bounds(self) -> list[str]:
+        problems = super()._out_of_bounds()
+        if isinstance(self.require_measured, str) or not set(self.require_measured) <= set(SCOPES):
+            given = quoted(self.require_measured)
+            problems.append(f"{self._prefix}require_measured = {given}; expected some of {', '.join(SCOPES)}")
+        return problems
 
     def default_method(self, scope: ScopeKind) -> str:
         """Name of the method that serves the requests of a scope that name none."""

@@ -9,6 +9,7 @@ from typing import Any
 from flwr.serverapp.strategy import Result
 
 from fed_unlearn.audits.base import Figures
+from fed_unlearn.gate import Evidence, HowKnown
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.exchange import Traffic
@@ -42,6 +43,11 @@ class RequestOutcome:
     witnesses : int or None
         Number of clients on whose figures of the forget set the verdict rests; 1 where a single holder alone says that
         the samples are forgotten. None where the request was never judged.
+    evidence : HowKnown or None
+        How the forgetting is known; None where the request was not committed, or an earlier version committed it.
+    goal : str or None
+        What a sample request wants of its samples: ``"misclassify"`` or ``"indistinguishable"``. None for other scopes,
+        and where the method has no such choice.
     """
 
     request: ForgetRequest
@@ -56,6 +62,8 @@ class RequestOutcome:
     seconds: float
     traffic: Traffic
     witnesses: int | None = None
+    evidence: HowKnown | None = None
+    goal: str | None = None
 
     def to_json(self) -> dict[str, object]:
         """All but the request itself, as JSON; :meth:`from_json` reads it back."""
@@ -67,7 +75,13 @@ class RequestOutcome:
     def from_json(cls, request: ForgetRequest, body: Mapping[str, Any]) -> RequestOutcome:
         """Read what :meth:`to_json` wrote."""
         figures = {name: Figures(**body[name]) if body[name] is not None else None for name in _FIGURES}
-        parts = {"status": Status(body["status"]), "traffic": Traffic(**body["traffic"]), **figures}
+        known = body.get("evidence")
+        parts = {
+            "evidence": HowKnown(known) if known else None,
+            "status": Status(body["status"]),
+            "traffic": Traffic(**body["traffic"]),
+            **figures,
+        }
         return cls(**{**body, "request": request, **parts})
 
 
@@ -93,6 +107,11 @@ class RequestProgress:
         Messages, bytes and sample passes so far.
     witnesses : int or None
         As in :class:`RequestOutcome`.
+    evidence : HowKnown or None
+    goal : str or None
+        As in :class:`RequestOutcome`.
+    evidence_before : Evidence or None
+        What the model before the request shows of its samples.
     left_out : tuple of str
         Clients whose figures are left out when the request is judged: it was held for them, and approved since.
     needs : float
@@ -109,6 +128,9 @@ class RequestProgress:
     seconds: float = 0.0
     traffic: Traffic = field(default_factory=Traffic)
     witnesses: int | None = None
+    evidence: HowKnown | None = None
+    goal: str | None = None
+    evidence_before: Evidence | None = None
     left_out: tuple[str, ...] = ()
     needs: float = 0.0
 
@@ -136,6 +158,8 @@ class RequestProgress:
             seconds=self.seconds,
             traffic=self.traffic,
             witnesses=self.witnesses,
+            evidence=self.evidence if status is Status.COMMITTED else None,
+            goal=self.goal,
         )
 
 

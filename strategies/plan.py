@@ -43,6 +43,9 @@ class UnlearningPlan(FederatedPlan):
     max_client_share : float
         One client's weight, and its part of what audits count, are at most this share of those of all clients; above
         0, and 1 for any. Of two clients the larger one may have 0.9, and a client that is alone has all.
+    require_measured : tuple of str
+        Scopes whose requests are committed only where the forgetting is ``measured``: the audits showed the samples
+        before, and do not after. A model that was retrained without them does not do by itself.
     share_rounds : bool
         Whether requests that are served alike share their rounds.
     holds : Holds

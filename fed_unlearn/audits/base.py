@@ -22,7 +22,7 @@ from fed_unlearn.seeding import isolated_random
 from fed_unlearn.text import quoted
 
 Number = int | float
-BUILT_IN = frozenset({"forget_accuracy", "membership_auc"})
+BUILT_IN = frozenset({"forget_accuracy", "membership_auc", "client_confidence"})
 """Audits whose figures have fields of their own in :class:`~fed_unlearn.audits.pooled.Figures`."""
 
 LARGEST_COUNT = 2**63 - 1
@@ -50,6 +50,9 @@ class Figures:
         0.5 means that D_f cannot be told from unseen samples of the same classes.
     extra : mapping of str to (float or None)
         Of other packages' audits, by name; left out of JSON where there are none.
+    client_confidence, staying_confidence : float or None
+        For a client request: how much surer the model is, in mean log-odds, of the client's samples than of validation
+        samples of their classes, and the same of the samples of the clients that stay. Left out of JSON where None.
     """
 
     forget_accuracy: float | None
@@ -58,15 +61,19 @@ class Figures:
     test_retain_accuracy: float | None
     membership_auc: float | None
     extra: Mapping[str, float | None] = field(default_factory=dict)
+    client_confidence: float | None = None
+    staying_confidence: float | None = None
 
     def named(self) -> dict[str, float | None]:
         """All figures by name, those of other packages last."""
-        fields = {name: value for name, value in vars(self).items() if name != "extra"}
+        fields = {name: value for name, value in self.to_json().items() if isinstance(value, float | None)}
         return {**fields, **self.extra}
 
     def to_json(self) -> dict[str, object]:
         """As JSON: the fields by name."""
-        return {name: value for name, value in vars(self).items() if name != "extra" or value}
+        optional = {"extra": bool(self.extra)}
+        optional |= {name: getattr(self, name) is not None for name in ("client_confidence", "staying_confidence")}
+        return {name: value for name, value in vars(self).items() if optional.get(name, True)}
 
 
 def extra_names(several: Iterable[Figures | None]) -> list[str]:
@@ -135,6 +142,8 @@ class Observation:
         Test samples of the classes that the request names, or else of those of ``forget``; None without test samples.
     unseen : Judged or None
         For a sample request, validation samples of the same classes that no method reads.
+    validation, retained : Judged or None
+        For a client request, the holder's validation samples, and its retained training samples where it stays.
     seed : int
         Of all that the audit draws.
     """
@@ -145,6 +154,8 @@ class Observation:
     forget: Judged
     outsiders: Judged | None = None
     unseen: Judged | None = None
+    validation: Judged | None = None
+    retained: Judged | None = None
     seed: int = 0
 
 
@@ -227,7 +238,7 @@ AUDITS: Registry[RequestAudit] = Registry(
     "audit",
     contract="fed_unlearn.audits.base:RequestAudit",
     group="fed_unlearn.audits",
-    built_in=("fed_unlearn.audits.accuracy", "fed_unlearn.audits.attack"),
+    built_in=("fed_unlearn.audits.accuracy", "fed_unlearn.audits.attack", "fed_unlearn.audits.confidence"),
 )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar, cast
 
 from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
 from fed_unlearn.audits.attack import MembershipAttack
 from fed_unlearn.audits.base import AUDITS, Number, Observation, RequestAudit, count_extra
+from fed_unlearn.audits.confidence import ClientConfidence
 
 Part = Literal["retain", "validation", "test"]
 ALL_PARTS: tuple[Part, ...] = ("retain", "validation", "test")
@@ -17,6 +18,7 @@ K = TypeVar("K")
 V = TypeVar("V", bound=Any)
 
 _HITS = ("correct", "total", "class_totals")
+_CONFIDENCE = frozenset(field.name for field in fields(ClientConfidence))
 
 
 @dataclass(frozen=True)
@@ -29,29 +31,40 @@ class RequestCounts:
     membership : MembershipAttack
     extra : mapping of str to RequestAudit
         Of other packages' audits, by name.
+    confidence : ClientConfidence
+        Of a client request; empty for other scopes.
     """
 
     hits: ForgetAccuracy = field(default_factory=ForgetAccuracy)
     membership: MembershipAttack = field(default_factory=MembershipAttack)
     extra: Mapping[str, RequestAudit] = field(default_factory=dict)
+    confidence: ClientConfidence = field(default_factory=ClientConfidence)
 
     @classmethod
     def of(cls, seen: Observation, extra: Collection[str] = ()) -> RequestCounts:
         """Count what one holder has; ``extra`` names audits of other packages."""
-        return cls(ForgetAccuracy.count(seen), MembershipAttack.count(seen), count_extra(seen, extra))
+        built_in = ForgetAccuracy.count(seen), MembershipAttack.count(seen)
+        return cls(*built_in, count_extra(seen, extra), ClientConfidence.count(seen))
 
     def __add__(self, other: RequestCounts) -> RequestCounts:
         return RequestCounts(
-            self.hits + other.hits, self.membership + other.membership, _merged(self.extra, other.extra)
+            self.hits + other.hits,
+            self.membership + other.membership,
+            _merged(self.extra, other.extra),
+            self.confidence + other.confidence,
         )
 
     def fits(self, class_count: int) -> bool:
         """Whether the counts can be those of a federation with so many classes."""
-        return all(audit.fits(class_count) for audit in (self.hits, self.membership, *self.extra.values()))
+        return all(audit.fits(class_count) for audit in self._audits())
+
+    def _audits(self) -> tuple[RequestAudit, ...]:
+        return (self.hits, self.membership, self.confidence, *self.extra.values())
 
     def to_numbers(self) -> dict[str, Number | list[Number]]:
         """Counts of the built-in audits by field, those of others by ``name/field``."""
         numbers = {**self.hits.to_numbers(), **self.membership.to_numbers()}
+        numbers.update({key: value for key, value in self.confidence.to_numbers().items() if value})
         for name, audit in self.extra.items():
             numbers.update({f"{name}/{key}": value for key, value in audit.to_numbers().items()})
         return numbers
@@ -67,15 +80,18 @@ class RequestCounts:
         InvalidParameterError
             If an audit is unknown.
         """
-        hits, membership, extra = dict[str, object](), dict[str, object](), dict[str, dict[str, object]]()
+        hits, membership, sums = dict[str, object](), dict[str, object](), dict[str, object]()
+        extra: dict[str, dict[str, object]] = {}
         for key, value in numbers.items():
             name, slash, count = key.rpartition("/")
-            of = extra.setdefault(name, {}) if slash else hits if key in _HITS else membership
+            built_in = hits if key in _HITS else sums if key in _CONFIDENCE else membership
+            of = extra.setdefault(name, {}) if slash else built_in
             of[count] = value
         return cls(
             ForgetAccuracy.from_numbers(hits),
             MembershipAttack.from_numbers(membership),
             {name: AUDITS.find(name).from_numbers(counted) for name, counted in extra.items()},
+            ClientConfidence.from_numbers(sums),
         )
 
 

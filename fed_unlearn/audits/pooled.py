@@ -148,6 +148,7 @@ def figures_of(
         Of all test samples, for the figure of D_ft; ``test`` if None.
     """
     of_classes = class_test or test
+    own, staying = counts.confidence.own, counts.confidence.staying
     return Figures(
         forget_accuracy=counts.hits.value,
         retain_accuracy=retain.accuracy(without=left_out) if retain is not None else None,
@@ -155,6 +156,8 @@ def figures_of(
         test_retain_accuracy=test.accuracy(without=left_out) if test is not None else None,
         membership_auc=counts.membership.value,
         extra=values_of(counts.extra),
+        client_confidence=own.value if own is not None else None,
+        staying_confidence=staying.value if own is not None and staying is not None else None,
     )
 
 
@@ -220,12 +223,15 @@ def evidence_of(
     methods_left : int
         Methods that may still be tried for it.
     """
+    staying = counts.confidence.staying
     return replace(
         kept,
         forget_accuracy=counts.hits.value,
         unseen_accuracy=_expected(counts.hits.class_totals, validation) if scope == "client" else None,
         membership_interval=counts.membership.interval,
         methods_left=methods_left,
+        confidence=counts.confidence.own,
+        staying_confidence=staying.value if staying is not None else None,
     )
 
 

@@ -189,5 +189,6 @@ def observed(
         session.data.class_count,
         test=read.get("test"),
         validation=read.get("validation"),
+        retained=read.get("retain"),
         seed=derive_seed(seed, "audit", target.request_id, session.client_id),
     )

@@ -14,7 +14,7 @@ from torch import nn
 
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures
-from fed_unlearn.gate import Gate, Verdict
+from fed_unlearn.gate import Gate, HowKnown, Verdict
 from fed_unlearn.local.attempt import LocalAttempt, LocalSamples
 from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.methods.base import PassCounter
@@ -49,6 +49,10 @@ class LocalOutcome:
         Wall time.
     passes : PassCounter
         Samples pushed forward and backward, audits included.
+    evidence : HowKnown or None
+        How the forgetting is known; None where the request was not committed.
+    goal : str or None
+        What the method wants of the samples, where it has such a choice.
     """
 
     request: ForgetRequest
@@ -62,6 +66,8 @@ class LocalOutcome:
     after: Figures
     seconds: float
     passes: PassCounter
+    evidence: HowKnown | None = None
+    goal: str | None = None
 
 
 class LocalUnlearning:
@@ -145,4 +151,6 @@ class LocalUnlearning:
             after=attempt.figures(attempt.candidate),
             seconds=time.perf_counter() - started,
             passes=passes,
+            evidence=decision.known,
+            goal=attempt.stated_goal,
         )

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.arrays import Arrays, add_clipped, all_finite, difference, norm
+from fed_unlearn.arrays import Arrays, add_clipped, all_finite, difference, norm, same_bits
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures, Judged, extra_audits
 from fed_unlearn.audits.counts import RequestCounts
@@ -89,6 +89,7 @@ class LocalAttempt:
     method: Method
     repairs_before: int
     repair_rounds: int = 0
+    changed: bool = False
     passes: PassCounter = field(default_factory=PassCounter)
     _step: int = 0
     _guard: Guard | None = None
@@ -113,12 +114,18 @@ class LocalAttempt:
     def figures(self, model: nn.Module) -> Figures:
         """The figures of a model for this request."""
         return figures_of(
-            self._counts(model, extra_audits()),
+            self._original_counts if model is self.original else self._counts(model, extra_audits()),
             self._classes,
             left_out=self.left_out,
             retain=self._class_counts(model, self.samples.retained),
             test=None if self.samples.test is None else self._class_counts(model, self.samples.test),
         )
+
+    @property
+    def stated_goal(self) -> str | None:
+        """What the method wants of the samples, its default included; None where it has no such choice."""
+        goal = getattr(self.method, "goal", None)
+        return None if goal is None else str(goal)
 
     # ------------------------------------------------------------------ turns
 
@@ -156,6 +163,8 @@ class LocalAttempt:
             seed=(self.seed, "unlearn", self.request.id, self.number, self._step, self.client),
         )
         self._step += 1
+        arrays = _arrays(outcome.model.state_dict())
+        self.changed = self.changed or not same_bits(arrays, _arrays(self.candidate.state_dict()))
         self.passes.add(outcome.forward_passes, outcome.backward_passes)
         if not self.method.is_control:
             labels = guard_labels_of(outcome, self.samples.forget, self.left_out)
@@ -184,18 +193,50 @@ class LocalAttempt:
     def _decide(self) -> Decision:
         validation = self._class_counts(self.candidate, self._judged_by)
         before, first = self.counts_before, self.first or self.counts_before
+        arrays = _arrays(self.candidate.state_dict())
+        is_sample = self.request.scope.kind == "sample"
         kept = Evidence(
             forget_accuracy=None,
             retain_accuracy=validation.accuracy(without=self.left_out),
             accepted_retain_accuracy=before.accuracy(without=self.left_out),
             first_retain_accuracy=first.accuracy(without=self.left_out),
-            finite=all_finite(_arrays(self.candidate.state_dict())),
+            finite=all_finite(arrays),
             repair_rounds=self.repair_rounds,
             attempt=self.number,
+            changed=self.changed and (is_sample or not same_bits(arrays, _arrays(self.original.state_dict()))),
         )
         scope = self.request.scope.kind
         evidence = evidence_of(kept, scope, self._counts(self.candidate), validation)
-        return self.gate.decide(scope, evidence, self.goal)
+        return self.gate.decide(
+            scope,
+            evidence,
+            self.goal,
+            before=self.evidence_before,
+            require_measured=scope in self.plan.require_measured,
+        )
+
+    @cached_property
+    def evidence_before(self) -> Evidence:
+        """What the model before this request shows of its samples."""
+        kept = Evidence(
+            forget_accuracy=None,
+            retain_accuracy=None,
+            accepted_retain_accuracy=None,
+            first_retain_accuracy=None,
+            finite=True,
+            repair_rounds=0,
+            attempt=1,
+        )
+        return evidence_of(kept, self.request.scope.kind, self._original_counts, self.counts_before)
+
+    @cached_property
+    def _original_counts(self) -> RequestCounts:
+        """What the model before this request shows of its samples; counted once, and at no attempt's cost."""
+        passes, self.passes = self.passes, PassCounter()
+        try:
+            return self._counts(self.original, extra_audits())
+        finally:
+            self.passes = passes
 
     @property
     def _judged_by(self) -> ImageSet:

@@ -31,6 +31,8 @@ class LocalPlan(Plan):
         Training after unlearning; ``config`` has the ``TrainingSettings`` that differ from their defaults.
     holder_turn : HolderTurn
         One turn of unlearning single samples.
+    require_measured : tuple of str
+        Scopes whose requests are committed only where the forgetting is ``measured``.
 
     Raises
     ------

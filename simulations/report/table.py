@@ -62,8 +62,12 @@ def _request_cell(request: RequestResult) -> Text:
     cell = Text()
     cell.append(printable(request.id), style="bold")
     cell.append(f" {printable(target_words(request))}\n{printable(request.method)}\n")
+    if request.goal:
+        cell.append(f"{printable(goal_words(request))}\n")
     cell.append(request.status, style=_COLOURS.get(request.status, "yellow"))
-    cell.append(f", {_attempts(request)}\n{request.seconds:.2f} s")
+    cell.append(f", {_attempts(request)}\n")
+    cell.append(f"{printable(request.evidence)}\n" if request.evidence else "")
+    cell.append(f"{request.seconds:.2f} s")
     cell.append(f", {speedup}" if speedup else "")
     cell.append(f"\n{pass_ratio}" if pass_ratio else "")
     return cell
@@ -73,7 +77,9 @@ def plain_lines(results: RunResults) -> list[str]:
     """Write the results as sentences for a log: a line for the training, for each request, and for each relapse."""
     lines = [training_line(results), *client_lines(results)]
     for request in results.requests:
-        parts = [f"{request.id} {target_words(request)} by {request.method}: {request.status}"]
+        asked = f", {goal_words(request)}," if request.goal else ""
+        known = f", {request.evidence}" if request.evidence else ""
+        parts = [f"{request.id} {target_words(request)}{asked} by {request.method}: {request.status}{known}"]
         if request.before is not None and request.after is not None:
             parts.append(_change("forget", request, "forget_accuracy"))
             parts.append(_change("retain", request, "retain_accuracy"))
@@ -102,6 +108,12 @@ def target_words(request: RequestResult) -> str:
     return f"{count} sample{'' if count == 1 else 's'}{of_class} of client {target.get('client')}"
 
 
+def goal_words(request: RequestResult) -> str:
+    """Say what a sample request wants of its samples, such as ``to look unseen``."""
+    words = {"indistinguishable": "to look unseen", "misclassify": "to be misclassified", "relabel": "to be relabelled"}
+    return words.get(request.goal or "", request.goal or "")
+
+
 def training_line(results: RunResults) -> str:
     """Describe the training in one line."""
     training = results.training
@@ -117,13 +129,21 @@ def reason_lines(results: RunResults) -> list[str]:
 
 
 def relapse_lines(results: RunResults) -> list[str]:
-    """Say for each request with a later event how high the accuracy on what it forgot rose, and when."""
+    """Say for each request with a later event how high the accuracy on what it forgot rose, and when.
+
+    A request that asks for no low accuracy is said to have none to keep: what others teach of its samples stays.
+    """
     lines = []
     for request in results.requests:
         later = list(_later_accuracies(results, request))
         if later:
             accuracy, where, after = max(later, key=lambda item: item[0])
-            lines.append(f"relapse of {request.id}: at most {accuracy:.3f} of its {where} after {after}")
+            if request.scope == "client" or request.goal == "indistinguishable":
+                asked = "a client" if request.scope == "client" else "samples that are to look unseen"
+                found = f"accuracy at most {accuracy:.3f} on its {where} after {after}"
+                lines.append(f"{request.id} later: {found}; of {asked} no low accuracy is asked")
+            else:
+                lines.append(f"relapse of {request.id}: at most {accuracy:.3f} of its {where} after {after}")
     return lines
 
 

@@ -109,6 +109,7 @@ def new_plan(scenario: Scenario) -> UnlearningPlan:
         request_bound=RequestBound(max_request_norm=section.max_request_norm, client_budget=section.client_budget),
         max_client_share=section.max_client_share,
         holds=Holds(data=section.hold.data, of_class=section.hold.class_, of_client=section.hold.client),
+        require_measured=section.require_measured,
         reopen_relapsed=section.reopen_relapsed,
         history=History(
             every=section.history.every if _needs_history(scenario) else 0,

@@ -243,6 +243,8 @@ def _request_result(outcome: RequestOutcome) -> RequestResult:
         bytes_sent=outcome.traffic.bytes_sent,
         bytes_received=outcome.traffic.bytes_received,
         witnesses=outcome.witnesses,
+        evidence=str(outcome.evidence) if outcome.evidence is not None else None,
+        goal=outcome.goal,
     )
 
 

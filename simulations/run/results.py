@@ -98,6 +98,10 @@ class RequestResult:
         What the server exchanged with clients.
     witnesses : int or None
         Number of clients on whose figures of the forget set the verdict rests; None where it was never judged.
+    evidence : str or None
+        How the forgetting of a committed request is known: ``measured``, ``by construction`` or ``not measurable``.
+    goal : str or None
+        What a sample request wants of its samples: ``misclassify`` or ``indistinguishable``.
     """
 
     id: str
@@ -119,6 +123,8 @@ class RequestResult:
     bytes_sent: int = 0
     bytes_received: int = 0
     witnesses: int | None = None
+    evidence: str | None = None
+    goal: str | None = None
 
     @property
     def speedup(self) -> float | None:

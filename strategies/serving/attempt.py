@@ -10,8 +10,8 @@ from statistics import median
 from typing import ClassVar
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays
-from fed_unlearn.gate import Decision
+from fed_unlearn.arrays import Arrays, same_bits
+from fed_unlearn.gate import Decision, Evidence
 from fed_unlearn.requests import ForgetRequest, ParameterValue
 from fed_unlearn.strategies.clients.rounds import ClientModels, Rounds, client_of, norms_of
 from fed_unlearn.strategies.context import CallContext
@@ -111,6 +111,10 @@ class Attempt(ABC):
     away : dict of str to str
         Clients that did not answer, and so may hold samples of a class request. They are in no round until they have
         heard of it, or it has ended.
+    changed_by : set of str
+        Clients whose steps of the method have changed an array of the model, repair aside.
+    before : dict of str to Evidence
+        By request, what the served model shows of its samples.
     seconds_before : float
         Wall time of what an earlier process did of the attempt, and is not repeated.
     """
@@ -127,6 +131,8 @@ class Attempt(ABC):
     holders: dict[str, set[str]] = field(default_factory=dict, init=False)
     refused: dict[str, str] = field(default_factory=dict, init=False)
     away: dict[str, str] = field(default_factory=dict, init=False)
+    changed_by: set[str] = field(default_factory=set, init=False)
+    before: dict[str, Evidence] = field(default_factory=dict, init=False)
     seconds_before: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -171,6 +177,15 @@ class Attempt(ABC):
     def moved_by_clients(self) -> dict[str, float]:
         """How far the holders of sample requests moved the model, as multiples of the clip norm."""
         return {}
+
+    def has_changed(self, request: ForgetRequest) -> bool:
+        """Whether a step of the method at a holder of a request has changed the model, and not repair alone.
+
+        For a class or a client the candidate must differ from the served model too.
+        """
+        if request.scope.kind != "sample" and same_bits(self.candidate, self.context.served.arrays):
+            return False
+        return bool(self.changed_by & self.holders.get(request.id, set()))
 
     def say(self, text: str) -> None:
         """Say what was done, under the first of the requests."""

@@ -23,6 +23,9 @@ from fed_unlearn.strategies.serving.judge import Progress
 from fed_unlearn.strategies.serving.relapse import RelapseWatch
 from fed_unlearn.strategies.state import OpenCommit, owe_look
 
+NOTHING_TO_DO = "its samples looked unseen before, and no holder's step has changed the model"
+"""Reason of a committed sample request for which nothing was done."""
+
 
 @dataclass(frozen=True)
 class Conclusion:
@@ -138,14 +141,18 @@ class RequestClosing:
         order, served = attempt.order, self.context.served
         outcomes = {
             request.id: progress[request.id].outcome(
-                request, Status.COMMITTED, method=order.method, attempts=order.number
+                request,
+                Status.COMMITTED,
+                method=order.method,
+                attempts=order.number,
+                reason=None if attempt.has_changed(request) else NOTHING_TO_DO,
             )
             for request in attempt.requests
             if request.id not in decisions
         }
         for name, outcome in outcomes.items():
             figures = outcome.after.named() if outcome.after is not None else {}
-            facts = {"digest": digest, **figures}
+            facts = {"digest": digest, **figures, "evidence": str(outcome.evidence)}
             self.context.ledger.advance(name, Status.COMMITTING, attempt=order.number, facts=facts)
         commit = OpenCommit(
             requests=tuple(outcomes),

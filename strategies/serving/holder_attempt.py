@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from fed_unlearn.arrays import Arrays, add_clipped, difference, norm
+from fed_unlearn.arrays import Arrays, add_clipped, difference, norm, same_bits
 from fed_unlearn.gate import Decision, Verdict
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.replies import message_with
@@ -36,6 +36,7 @@ class HolderAttempt(Attempt):
         if self.order.scope == "class":
             models = self._ask_holders(self.order.method)
             self._say_who(models)
+            self._note_changes(models)
             self.candidate = self._aggregated(self.candidate, models, "unlearn", self._round_number)
         else:
             self._check_budgets()
@@ -71,6 +72,7 @@ class HolderAttempt(Attempt):
             looks_first = goes_on and self.step > 0
             models = self._ask_holders(self.order.method, clients, only_if_recognised=looks_first)
             self._say_who(models)
+            self._note_changes(models)
             changes = {client: difference(model, self.candidate) for client, model in models.models.items()}
             taken = {client: self._allowance(client, max_norm).take(change) for client, change in changes.items()}
             self.candidate = self._moved(models, changes, taken)
@@ -155,6 +157,11 @@ class HolderAttempt(Attempt):
     def _round_number(self) -> int:
         """A number that no other unlearn round has: noise must not be drawn twice from one seed."""
         return derive_seed(*self.order.ids, self.order.number, self.step)
+
+    def _note_changes(self, models: ClientModels) -> None:
+        """Note whose step has changed an array."""
+        base = self.candidate
+        self.changed_by.update(client for client, model in models.models.items() if not same_bits(model, base))
 
     def _say_who(self, models: ClientModels) -> None:
         where = "client" if len(models.models) == 1 else "clients"

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.pooled import Audit, classes_of, evidence_of, forget_accuracy
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
-from fed_unlearn.requests import ForgetRequest, ScopeKind
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.outcomes import RequestProgress
-from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method
+from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method, new_method
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 from fed_unlearn.strategies.serving.attempt import Attempt
 
@@ -52,6 +52,16 @@ class Judgement:
 Progress = Mapping[str, RequestProgress]
 """By request."""
 
+_NOTHING_KEPT = Evidence(
+    forget_accuracy=None,
+    retain_accuracy=None,
+    accepted_retain_accuracy=None,
+    first_retain_accuracy=None,
+    finite=True,
+    repair_rounds=0,
+    attempt=1,
+)
+
 
 def audit_candidate(attempt: Attempt) -> Audit:
     """Audit of an attempt's candidate, with its requests and all committed ones.
@@ -75,6 +85,9 @@ def audit_candidate(attempt: Attempt) -> Audit:
 
 def note_before(attempt: Attempt, progress: Progress) -> None:
     """Note the figures of the served model; what a class request does not change comes from its last audit."""
+    for request in attempt.requests:
+        if (known := progress[request.id].evidence_before) is not None:
+            attempt.before[request.id] = known
     requests = [request for request in attempt.requests if progress[request.id].before is None]
     if not requests:
         return
@@ -89,7 +102,11 @@ def note_before(attempt: Attempt, progress: Progress) -> None:
         if served.audit is None:
             served.audit = target.without_targets()
     for request in requests:
-        progress[request.id].before = measured.figures(request, forgotten, target)
+        known = progress[request.id]
+        known.before = measured.figures(request, forgotten, target)
+        counts = target.pooled.targets.get(request.id, RequestCounts())
+        known.evidence_before = evidence_of(_NOTHING_KEPT, request.scope.kind, counts, measured.validation())
+        attempt.before[request.id] = known.evidence_before
 
 
 def note_candidate(attempt: Attempt, progress: Progress, audit: Audit, *, is_last: bool = False) -> None:
@@ -147,9 +164,14 @@ class Judge:
             evidence = evidence_of(kept, scope, counts, audit.validation(), methods_left.get(name, 0))
             lost = self.gate.kept_too_little(scope, evidence, goal)
             lost_too_much = lost_too_much or bool(lost)
-            looked_at = evidence.finite and not _forgets_by_construction(attempt.order.method, scope, goal)
-            reasons = (*(self.gate.forgot_too_little(scope, evidence, goal) if looked_at else ()), *lost)
-            decisions[name] = self.gate.verdict(evidence, reasons)
+            decisions[name] = self.gate.decide(
+                scope,
+                replace(evidence, changed=attempt.has_changed(request)),
+                goal,
+                before=attempt.before.get(name),
+                is_retrained=is_retrained(attempt.order.method),
+                require_measured=scope in self.plan.require_measured,
+            )
         return Judgement(decisions, lost_too_much)
 
     def after_failure(self, attempt: Attempt, reason: str, methods_left: int, *, unfit: bool = False) -> Decision:
@@ -179,7 +201,8 @@ class Judge:
         if request.scope.kind != "sample":
             return None
         try:
-            goal = self.plan.parameters_of(request).get("goal")
+            parameters = self.plan.parameters_of(request)
+            goal = getattr(new_method(self.plan.method_of(request), parameters), "goal", None)
         except InvalidParameterError:  # of a request that was served by another plan
             goal = request.parameters.get("goal")
         return str(goal) if goal is not None else None
@@ -207,10 +230,6 @@ class Judge:
         )
 
 
-def _forgets_by_construction(method: str, scope: ScopeKind, goal: str | None) -> bool:
-    """Whether a model is what it should become whatever it says of the samples: it was trained without them.
-
-    A request for misclassification, or for a class, asks for more or can be seen.
-    """
-    retrained = is_server_method(method) and SERVER_METHODS.find(method).is_retraining
-    return retrained and (scope == "client" or goal == "indistinguishable")
+def is_retrained(method: str) -> bool:
+    """Whether a method trains anew without the samples that are forgotten."""
+    return is_server_method(method) and SERVER_METHODS.find(method).is_retraining

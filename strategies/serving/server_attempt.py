@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from fed_unlearn.requests import ClientScope
+from fed_unlearn.arrays import same_bits
+from fed_unlearn.requests import ClientScope, ForgetRequest
 from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
@@ -24,6 +25,7 @@ class ServerAttempt(Attempt):
     """The server unlearns step by step; a step that a crash cuts short is done again."""
 
     repairs_by_plan: ClassVar[bool] = False
+    _has_changed: bool = field(default=False, init=False, repr=False)
     _started: float = field(default_factory=time.perf_counter, init=False, repr=False)
 
     def unlearn(self) -> None:
@@ -44,6 +46,11 @@ class ServerAttempt(Attempt):
         except MethodFailedError as error:
             raise AttemptFailedError(f"{self.order.method}: {error}") from error
         self.candidate = state.arrays
+        self._has_changed = not same_bits(self.candidate, self.context.served.arrays)
+
+    def has_changed(self, request: ForgetRequest) -> bool:
+        """Whether the method made another model of the served one."""
+        return self._has_changed and not same_bits(self.candidate, self.context.served.arrays)
 
     def _resumed(self, method: ServerMethod[Any]) -> MethodState | None:
         """How far the method had come before a crash; what it had cost until then counts in place of what was asked."""

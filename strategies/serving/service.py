@@ -166,6 +166,8 @@ class RequestService:
         inner_state = server_state(context.inner)
         attempt = (ServerAttempt if is_server_method(order.method) else HolderAttempt)(context, order)
         progress = {name: context.state.progress(name) for name in order.ids}
+        for request in order.requests:
+            progress[request.id].goal = self._judge.goal_of(request)
         conclusion = Conclusion()
         try:
             attempt.unlearn()
@@ -244,7 +246,9 @@ class RequestService:
                 self._judge, attempt, audit, ledger.forgotten_classes(), left, left_out=sorted(doubted)
             )
             for name, decision in judgement.decisions.items():
-                logger.info("request %s: %s: %s", name, decision.verdict.value, decision.reason or "all met")
+                told = decision.reason or f"all met, {decision.known}"
+                logger.info("request %s: %s: %s", name, decision.verdict.value, told)
+                progress[name].evidence = decision.known
             note_candidate(attempt, progress, audit, is_last=not judgement.repairs)
             if not judgement.repairs:
                 decisions = attempt.explained(judgement.decisions, progress)

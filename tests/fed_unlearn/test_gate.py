@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.gate import Decision, Evidence, Gate, Thresholds, Verdict
+from fed_unlearn.gate import Decision, Difference, Evidence, Gate, HowKnown, Thresholds, Verdict
 from fed_unlearn.requests import ScopeKind
 
 GATE = Gate(
@@ -32,7 +32,7 @@ NOT_FINITE = "a parameter is not finite"
 
 
 def test_a_candidate_on_every_bound_is_accepted() -> None:
-    assert GATE.decide("class", GOOD) == Decision(Verdict.ACCEPT)
+    assert GATE.decide("class", GOOD) == Decision(Verdict.ACCEPT, known=HowKnown.NOT_MEASURABLE)
     assert GATE.decide("class", GOOD).reason is None
 
 
@@ -118,6 +118,7 @@ def test_each_scope_has_thresholds_of_its_own(
         max_retain_drop=drop,
         max_total_retain_drop=total,
         max_forget_excess=0.1 if scope == "client" else None,
+        max_confidence_share=0.5 if scope == "client" else None,
     )
     fine = replace(GOOD, forget_accuracy=forget, retain_accuracy=1.0)
     assert gate.decide(scope, fine).verdict is Verdict.ACCEPT
@@ -201,3 +202,83 @@ def test_another_method_is_tried_where_one_is_left() -> None:
     failed = replace(GOOD, forget_accuracy=0.5, attempt=GATE.max_attempts, repair_rounds=GATE.max_repair_rounds)
     assert GATE.decide("class", replace(failed, methods_left=1)).verdict is Verdict.ESCALATE
     assert GATE.decide("class", failed).verdict is Verdict.ROLL_BACK
+
+
+KNOWN = replace(KEPT, forget_accuracy=1.0)
+SURE = Difference(value=2.0, error=0.2)
+
+
+@pytest.mark.parametrize(
+    ("scope", "before", "after", "goal", "known"),
+    [
+        ("class", KNOWN, GOOD, None, HowKnown.MEASURED),
+        ("class", GOOD, GOOD, None, HowKnown.NOT_MEASURABLE),
+        ("class", None, GOOD, None, HowKnown.NOT_MEASURABLE),
+        ("class", replace(KNOWN, forget_accuracy=None), GOOD, None, HowKnown.NOT_MEASURABLE),
+        (
+            "sample",
+            replace(KNOWN, membership_interval=(0.6, 0.9)),
+            replace(KNOWN, membership_interval=(0.4, 0.7)),
+            "indistinguishable",
+            HowKnown.MEASURED,
+        ),
+        (
+            "sample",
+            replace(KNOWN, membership_interval=(0.45, 0.9)),
+            replace(KNOWN, membership_interval=(0.4, 0.7)),
+            "indistinguishable",
+            HowKnown.NOT_MEASURABLE,
+        ),
+        (
+            "client",
+            replace(KNOWN, confidence=SURE, staying_confidence=2.0),
+            replace(KNOWN, confidence=replace(SURE, value=0.3), staying_confidence=2.0),
+            None,
+            HowKnown.MEASURED,
+        ),
+        (
+            "client",
+            replace(KNOWN, confidence=replace(SURE, error=0.8), staying_confidence=2.0),
+            replace(KNOWN, confidence=replace(SURE, value=0.3), staying_confidence=2.0),
+            None,
+            HowKnown.NOT_MEASURABLE,
+        ),
+        ("client", replace(KNOWN, confidence=SURE, staying_confidence=2.0), KEPT, None, HowKnown.NOT_MEASURABLE),
+        (
+            "client",
+            replace(KNOWN, confidence=SURE, staying_confidence=2.0),
+            replace(KEPT, forget_accuracy=None),
+            None,
+            HowKnown.NOT_MEASURABLE,
+        ),
+    ],
+)
+def test_forgetting_is_measured_where_it_shows_before_and_not_after(
+    scope: ScopeKind, before: Evidence | None, after: Evidence, goal: str | None, known: HowKnown
+) -> None:
+    assert GATE.how_known(scope, before, after, goal) is known
+    retrained = GATE.how_known(scope, before, after, goal, is_retrained=True)
+    assert retrained is (HowKnown.MEASURED if known is HowKnown.MEASURED else HowKnown.BY_CONSTRUCTION)
+
+
+def test_a_client_that_is_known_as_well_as_those_that_stay_is_not_forgotten() -> None:
+    evidence = replace(KEPT, forget_accuracy=1.0, confidence=SURE, staying_confidence=2.0)
+    [reason] = Gate().forgot_too_little("client", evidence)
+    assert reason.startswith("log-odds of the client's samples lie 2.00 over those of unseen ones")
+    assert not Gate().forgot_too_little("client", replace(evidence, confidence=replace(SURE, value=1.3)))
+    assert Gate().decide("client", evidence, is_retrained=True).known is HowKnown.BY_CONSTRUCTION
+
+
+@pytest.mark.parametrize(("scope", "verdict"), [("class", Verdict.RETRY), ("client", Verdict.RETRY)])
+def test_a_model_that_no_step_has_changed_is_refused_and_not_repaired(scope: ScopeKind, verdict: Verdict) -> None:
+    decision = Gate().decide(scope, replace(KEPT, forget_accuracy=0.0, changed=False), before=KNOWN)
+    assert (decision.verdict, decision.reason) == (verdict, "no step of the method has changed the model")
+
+
+def test_samples_that_looked_unseen_before_may_be_left_as_they_are() -> None:
+    unseen = replace(KEPT, forget_accuracy=0.0, changed=False)
+    assert Gate().decide("sample", unseen, before=unseen).known is HowKnown.NOT_MEASURABLE
+    assert Gate().decide("sample", unseen, before=KNOWN).verdict is Verdict.RETRY
+    refused = Gate().decide("sample", unseen, before=unseen, require_measured=True)
+    assert (refused.verdict, refused.known) == (Verdict.ROLL_BACK, None)
+    assert refused.reason == "its forgetting is not measurable, and the plan demands measured"

@@ -232,8 +232,8 @@ class UnlearningPlugin(SupervisedPlugin):
         retained = self._history.add_training(experience, place=strategy.clock.train_exp_counter)
         if len(retained.dataset) == 0:
             logger.warning("experience %d has no sample that is not forgotten; skipped", experience.current_experience)
+            note_skipped(strategy)  # before the plug-ins that it tells are taken away
             self._muting.start(strategy)
-            note_skipped(strategy)
             strategy.clock.train_exp_counter += 1
         else:
             strategy.experience = retained
