@@ -1,0 +1,9 @@
+"""The decision after a request, what it looks at, and how it is known that the request is forgotten."""
+
+from __future__ import annotations
+
+from fed_unlearn.gate.evidence import Difference, Evidence, HowKnown
+from fed_unlearn.gate.gate import Decision, Gate, Verdict
+from fed_unlearn.gate.thresholds import Thresholds
+
+__all__ = ["Decision", "Difference", "Evidence", "Gate", "HowKnown", "Thresholds", "Verdict"]

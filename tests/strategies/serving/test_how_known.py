@@ -1,0 +1,148 @@
+"""How it is known that a request is forgotten; what changes nothing is not committed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from federation import FAST_PLAN, Federation, initial_arrays, make_federation
+
+from fed_unlearn.arrays import same_bits
+from fed_unlearn.gate import HowKnown
+from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.methods.base import Method, Outcome
+from fed_unlearn.methods.registry import METHODS
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
+from fed_unlearn.strategies.outcomes import RequestOutcome
+from fed_unlearn.strategies.server_methods import MethodState, ServerMethod
+from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModelAgain(ServerMethod[MethodState]):
+    """Gives the served model back."""
+
+    paper, scopes, needs = "none", ("client",), "nothing"
+
+    def begin(self, work: Any) -> MethodState:
+        return MethodState(step=0, arrays=work.served, done=True)
+
+    def advance(self, work: Any, state: MethodState) -> MethodState:
+        return state
+
+    def stronger(self) -> ServedModelAgain:
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nothing(Method):
+    """Does nothing at holders."""
+
+    paper, scopes, needs = "none", ("class", "sample"), "nothing"
+
+    def unlearn(self, model: Any, *args: Any, **kwargs: Any) -> Outcome:
+        return Outcome(model, True, 0, 0.0, 0, 0, None)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    def stronger(self) -> Nothing:
+        return self
+
+
+@pytest.fixture(scope="module", autouse=True)
+def methods_that_do_nothing() -> Iterator[None]:
+    with registered(METHODS, "nothing", Nothing), registered(SERVER_METHODS, "served-again", ServedModelAgain):
+        yield
+
+
+@contextmanager
+def registered(registry: Any, name: str, cls: type) -> Iterator[None]:
+    registry.register(name)(cls)
+    try:
+        yield
+    finally:
+        registry._classes.pop(name, None)
+
+
+def trained(folder: Path, plan: UnlearningPlan = FAST_PLAN) -> tuple[Federation, ContinualUnlearning]:
+    federation = make_federation(folder)
+    strategy = federation.strategy(plan=plan)
+    strategy.start(federation.grid, initial_arrays=initial_arrays(), num_rounds=4)
+    return federation, strategy
+
+
+def served(folder: Path, request: ForgetRequest, plan: UnlearningPlan = FAST_PLAN) -> RequestOutcome:
+    """The outcome of a request that leaves the served model as it is."""
+    federation, strategy = trained(folder, plan)
+    before = strategy.served.arrays
+    strategy.submit(request)
+    [outcome] = strategy.start(federation.grid, num_rounds=0).requests
+    assert same_bits(before, strategy.served.arrays) or outcome.status is Status.COMMITTED
+    return outcome
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ForgetRequest.for_client(1, method="served-again"),
+        ForgetRequest.for_class(3, method="nothing"),
+        ForgetRequest.for_samples(1, count=4, method="nothing"),
+    ],
+    ids=["client", "class", "sample"],
+)
+def test_a_method_that_changes_nothing_commits_nothing(tmp_path: Path, request_: ForgetRequest) -> None:
+    outcome = served(tmp_path, request_)
+    assert (outcome.status, outcome.evidence) == (Status.FAILED, None)
+    assert outcome.reason is not None
+    assert outcome.reason.endswith("no step of the method has changed the model")
+
+
+def test_a_class_that_was_known_is_measured_and_the_ledger_says_so(tmp_path: Path) -> None:
+    federation, strategy = trained(tmp_path)
+    strategy.submit(ForgetRequest.for_class(3))
+    [outcome] = strategy.start(federation.grid, num_rounds=0).requests
+    assert (outcome.status, outcome.evidence, outcome.goal) == (Status.COMMITTED, HowKnown.MEASURED, None)
+    facts = [event.facts for event in strategy.ledger.events() if "evidence" in event.facts]
+    assert [item["evidence"] for item in facts] == ["measured"]
+    body = json.loads(json.dumps(outcome.to_json()))
+    assert RequestOutcome.from_json(outcome.request, body) == outcome
+    for name in ("evidence", "goal"):
+        del body[name]
+    assert RequestOutcome.from_json(outcome.request, body).evidence is None
+
+
+def test_samples_that_look_unseen_are_committed_as_not_measurable_unless_the_plan_demands_more(tmp_path: Path) -> None:
+    request = ForgetRequest.for_samples(1, count=4, method="nothing")
+    plan = replace(FAST_PLAN, holder_turn=FAST_PLAN.holder_turn)
+    federation = make_federation(tmp_path)
+    outcomes = []
+    for name, demanded in (("some", ()), ("strict", ("sample",))):
+        strategy = federation.strategy(plan=replace(plan, require_measured=demanded), name=name)
+        # An untrained model gets few samples right; a gate that allows as many finds nothing to do.
+        strategy.gate = replace(
+            strategy.gate, sample_thresholds=replace(strategy.gate.sample_thresholds, max_forget_accuracy=1.0)
+        )
+        strategy.submit(request)
+        outcomes += strategy.start(federation.grid, initial_arrays=initial_arrays(), num_rounds=1).requests
+        federation = make_federation(tmp_path / "again")
+    assert [outcome.status for outcome in outcomes] == [Status.COMMITTED, Status.FAILED]
+    assert [outcome.evidence for outcome in outcomes] == [HowKnown.NOT_MEASURABLE, None]
+    assert outcomes[0].reason == "its samples looked unseen before, and no holder's step has changed the model"
+    assert outcomes[1].reason == "its forgetting is not measurable, and the plan demands measured"
+
+
+def test_a_client_that_is_retrained_without_is_known_by_construction_or_measured(tmp_path: Path) -> None:
+    federation, strategy = trained(tmp_path)
+    strategy.submit(ForgetRequest.for_client(1, method="retrain"))
+    [outcome] = strategy.start(federation.grid, num_rounds=0).requests
+    assert outcome.status is Status.COMMITTED
+    assert outcome.evidence in (HowKnown.BY_CONSTRUCTION, HowKnown.MEASURED)
+    assert outcome.before is not None
+    assert outcome.before.client_confidence is not None
