@@ -75,9 +75,9 @@ class UnlearningSection(Section):
     ``share-rounds`` lets requests that are pending together share unlearn rounds where they can; ``reopen-relapsed``
     serves a committed request again whose forgetting wore off; ``require-measured`` names the scopes whose requests are
     committed only where the forgetting is ``measured``: the audits showed the samples before, and do not after.
-    ``max-request-norm`` bounds what a client changes in the model for one sample request, as a multiple of the median norm of the clients' changes in the last training round;
-    None (``"none"``) for 1. ``client-budget`` bounds all sample requests of a client between two trainings, as a
-    multiple of that. ``max-client-share`` bounds one client's part of every average and of what audits count.
+    ``max-request-norm`` bounds what a client changes in the model for one sample request, as a multiple of the median
+    norm of the clients' changes in the last training round; None (``"none"``) for 1. ``client-budget`` bounds all
+    sample requests of a client between two trainings, as a multiple of that. ``max-client-share`` bounds one client's part of every average and of what audits count.
     """
 
     method: str = FederatedPlan.class_method
