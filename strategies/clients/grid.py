@@ -185,9 +185,8 @@ class EligibleGrid(RuntimeGrid):
             if refusal is None:
                 answers.replies[client] = reply
             else:
-                reason = refusal.reason.removeprefix(f"client {client}: ")
                 part = answers.refused if refusal.invalid_request else answers.failed
-                part[client] = f"client {client}: {reason}"
+                part[client] = f"client {client}: {refusal.reason.removeprefix(f'client {client}: ')}"
         for client in unheard:
             answers.failed.pop(client, None)
             reason = self.dropped.get(client)
