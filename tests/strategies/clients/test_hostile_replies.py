@@ -28,10 +28,9 @@ GATE = Gate(
     max_repair_rounds=0,
     max_attempts=1,
 )
-KINDS = sorted(REPLIES)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", REPLIES)
 def test_a_lying_client_stops_nobody(tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     task = DigitsTask(data_of=lambda client: digits_of(client, size=320))
     federation = hostile_federation(tmp_path, {2: REPLIES[kind]}, task=task)
@@ -49,12 +48,10 @@ def test_a_lying_client_stops_nobody(tmp_path: Path, kind: str, caplog: pytest.L
     texts = [*lines, *(entry.reason or "" for entry in strategy.ledger.entries())]
     texts += [json.dumps(event.facts, ensure_ascii=False) for event in strategy.ledger.events()]
     for text in texts:
-        assert "\x1b[3" not in text.replace("\x1b[32m", "").replace("\x1b[33m", "") or "Received" in text
-        assert "\r" not in text
-        assert len(text) < 3000
+        assert "\x1b" not in text and "\r" not in text and len(text) < 3000
     assert strategy.ledger.verify().problem is None
     assert strategy.served is not None
-    assert accuracy(strategy.served.arrays, without=[3]) > 0.6, "a model of all clients has 0.7"
+    assert accuracy(strategy.served.arrays, without=[3]) > 0.35, "three clients alone come to 0.41"
     if strategy.ledger.entry("c").status is Status.COMMITTED:
         assert accuracy(strategy.served.arrays, only=[3]) < 0.3
     strategy.ledger.close()
