@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
 from typing import Annotated, NoReturn
 
 from pydantic import AfterValidator
@@ -156,8 +155,3 @@ ShortText = Annotated[str, AfterValidator(_short)]
 
 CutText = Annotated[str, AfterValidator(printable)]
 """A text that is only shown: what cannot be printed is escaped, and what is too long is cut."""
-
-
-def all_counts(values: Collection[object]) -> bool:
-    """Whether all of some numbers are finite, at least 0, and fit 63 bits."""
-    return all(isinstance(value, int | float) and is_count(value) for value in values)
