@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, decode, pack
 from fed_unlearn.strategies.clients.statistics import impossible_statistic
-from fed_unlearn.strategies.clients.weights import broken_metrics, with_weight, without_metrics
+from fed_unlearn.strategies.clients.weights import broken_metrics, records_of, with_weight, without_metrics
 from fed_unlearn.text import printable
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -135,6 +135,7 @@ class ReplyFilter:
         weight_key: str | None,
         keep_arrays: bool,
         bounded: Callable[[Mapping[str, float]], Mapping[str, float]] = lambda weights: weights,
+        needed: str | None = None,
     ) -> list[UsableReply]:
         """The replies that can be used, in their order.
 
@@ -155,6 +156,8 @@ class ReplyFilter:
             Whether the models are wanted, decoded.
         bounded : callable, optional
             Gives the weights that count, by client; a reply whose weight is lowered is passed on with that one.
+        needed : str or None
+            Name of a metric that the strategy cannot do without: replies in which it is not finite are left out.
         """
         kept: dict[int, UsableReply] = {}
         self.left_out.clear()
@@ -165,22 +168,24 @@ class ReplyFilter:
                 self.leave_out(client, "it was not asked" if node not in asked else _TWICE)
                 continue
             arrays, reason = read_reply(message, reference, weight_key)
+            if reason is None and needed in {key for _, key in broken_metrics(message)}:
+                reason = f"its {needed} is not a finite number"
             if reason is None:
                 weight = weight_of(message, weight_key) or 0.0
                 kept[node] = UsableReply(client, message, arrays if keep_arrays else {}, weight)
             else:
                 self.leave_out(client, reason)
         alike = list(kept.values())
-        contents = Counter(_records_of(reply.message) for reply in alike)
+        contents = Counter(records_of(reply.message) for reply in alike)
         if weight_key is not None and len(contents) > 1:
             usual = contents.most_common(1)[0][0]
             for reply in alike:
-                if _records_of(reply.message) != usual:
+                if records_of(reply.message) != usual:
                     self.leave_out(reply.client, "its reply has other records or metrics than those of most clients")
-            alike = [reply for reply in alike if _records_of(reply.message) == usual]
+            alike = [reply for reply in alike if records_of(reply.message) == usual]
         if weight_key is None:
             return alike
-        return _weighted(self._with_finite_metrics(alike), weight_key, bounded)
+        return self._with_finite_metrics(_weighted(alike, weight_key, bounded), weight_key)
 
     def evaluations(
         self,
@@ -203,13 +208,14 @@ class ReplyFilter:
                 self.leave_out(client, f"its {weight_key} is not a finite number above 0")
         if weight_key is None:
             return [reply.message for reply in kept]
-        return [reply.message for reply in _weighted(self._with_finite_metrics(kept), weight_key, bounded)]
+        alike = self._with_finite_metrics(_weighted(kept, weight_key, bounded), weight_key)
+        return [reply.message for reply in alike]
 
-    def _with_finite_metrics(self, replies: list[UsableReply]) -> list[UsableReply]:
+    def _with_finite_metrics(self, replies: list[UsableReply], weight_key: str) -> list[UsableReply]:
         """The replies without the metrics of which some client gives no finite number; clients that do are named."""
         broken: set[tuple[str, str]] = set()
         for reply in replies:
-            own = broken_metrics(reply.message)
+            own = {(name, key) for name, key in broken_metrics(reply.message) if key != weight_key}
             if own:
                 self.leave_out(reply.client, "some of its metrics are no finite numbers", whole=False)
             broken |= own
@@ -282,8 +288,3 @@ def _model_of(message: Message) -> ArrayRecord | None:
         return named
     records = list(message.content.array_records.values())
     return records[0] if len(records) == 1 else None
-
-
-def _records_of(message: Message) -> tuple[tuple[str, ...], frozenset[tuple[str, str]]]:
-    metrics = {(name, key) for name, record in message.content.metric_records.items() for key in record}
-    return tuple(sorted(message.content.array_records)), frozenset(metrics)

@@ -114,3 +114,13 @@ def _is_finite(value: object) -> bool:
     return len(values) <= LONGEST_LIST and all(
         isinstance(item, int | float) and abs(item) <= _LARGEST_METRIC for item in values
     )
+
+
+def records_of(message: Message) -> tuple[tuple[str, ...], frozenset[tuple[str, str, int]]]:
+    """Names of the records of arrays; record, name and length of every metric, 0 for a single number."""
+    metrics = {
+        (name, key, len(value) if isinstance(value, list) else 0)
+        for name, record in message.content.metric_records.items()
+        for key, value in record.items()
+    }
+    return tuple(sorted(message.content.array_records)), frozenset(metrics)

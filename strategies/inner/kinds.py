@@ -101,6 +101,12 @@ def weight_key(inner: Strategy) -> str | None:
     return key if isinstance(key, str) else None
 
 
+def needed_metric(inner: Strategy) -> str | None:
+    """Name of the metric of training that a strategy cannot do without, beside the weight; None for most."""
+    key = getattr(innermost(inner), "train_loss_key", None)
+    return key if isinstance(key, str) else None
+
+
 def minimum_replies(inner: Strategy) -> int:
     """How many replies an unlearn or repair round needs for a robust aggregator to be one; 1 for all others.
 

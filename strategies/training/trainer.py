@@ -21,7 +21,7 @@ from fed_unlearn.strategies.clients.statistics import bounded_statistics
 from fed_unlearn.strategies.clients.weights import bounded_weights, training_weights
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_replies, undone_on_error
-from fed_unlearn.strategies.inner.kinds import weight_key
+from fed_unlearn.strategies.inner.kinds import needed_metric, weight_key
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.sampling import minima_within, seeded_sampling
 from fed_unlearn.strategies.inner.state import fresh_copy, reset_server_state
@@ -163,6 +163,7 @@ class Trainer:
             weight_key=key,
             keep_arrays=keep_arrays,
             bounded=lambda weights: training_weights(self.grid.roster, weights, in_samples=key == protocol.WEIGHT),
+            needed=needed_metric(self.inner),
         )
         reasons = {**dict.fromkeys(asked.values(), NO_ANSWER), **self.grid.kept_away()}
         reasons |= {**self.grid.dropped, **self._filter.left_out}
