@@ -95,12 +95,12 @@ def check_place(path: Path) -> None:
     FedUnlearnError
         If the folder is missing or cannot be written to, or a folder has the file's name.
     """
-    trial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         if path.is_file():
             return
         if path.exists():
             raise _not_a_key(path)
+        trial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         make_private_file(trial)
         trial.unlink()
     except (OSError, ValueError) as error:

@@ -135,6 +135,8 @@ def copy_ledger(connection: sqlite3.Connection, file: Path) -> Path:
     FedUnlearnError
         If the file exists, or cannot be written.
     """
+    if not file.name:
+        raise FedUnlearnError(f"{file}: names a folder; name a new file")
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
         if file.exists():

@@ -185,3 +185,18 @@ def test_an_ascii_terminal_shows_escapes(tmp_path: Path) -> None:
         [*COMMAND, "request", "list", str(tmp_path / "l.db")], capture_output=True, env=environment, text=True
     )
     assert (done.returncode, done.stderr) == (0, "") and "klient-\\xe9" in done.stdout
+
+
+@pytest.mark.parametrize("place", ["", ".", "/"])
+@pytest.mark.parametrize("option", ["backup", "key"])
+def test_a_place_without_a_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str, option: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["request", "add", "ledger.db", "--class", "3"]) == 0
+    command = ["ledger", "backup", ".", place] if option == "backup" else ["request", "list", ".", "--key", place]
+    new = ["request", "add", "new.db", "--class", "3", "--key", place]
+    for arguments in [command, *([new] if option == "key" else [])]:
+        assert run_command(arguments) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "new.db").exists()
