@@ -15,6 +15,7 @@ from fed_unlearn.strategies.plan import RequestBound
 logger = logging.getLogger("fed_unlearn.strategies")
 
 _SPENT = "moved-by-requests"
+_ROUNDING = 1e-6
 _LEAST = 0.1
 """A request is not begun with less than this share of what one may move."""
 
@@ -63,6 +64,11 @@ class Allowance:
     def used(self) -> float:
         """Norm of the sum so far, as a multiple of the clip norm."""
         return norm(self.total) / self.clip_norm
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the sum has come to its bound."""
+        return self.used * self.clip_norm >= (1 - _ROUNDING) * self.total_norm
 
     @property
     def was_exceeded(self) -> bool:

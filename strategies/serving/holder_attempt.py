@@ -86,8 +86,13 @@ class HolderAttempt(Attempt):
             else:
                 before = sum(lengths.values())
                 clients = sorted(holders if clipped or len(moved) > 1 else holders - set(moved)) if moved else []
+            clients = [client for client in clients if not self._is_spent(client)]
             if not clients:
                 return
+
+    def _is_spent(self, client: str) -> bool:
+        """Whether a holder has moved the model as far as it may: further turns would be for nothing."""
+        return client in self.allowances and self.allowances[client].is_spent
 
     def moved_by_clients(self) -> dict[str, float]:
         """How far the holders moved the model, as multiples of the clip norm."""

@@ -120,6 +120,7 @@ class Federation:
 
 
 FAST_PLAN = UnlearningPlan(
+    max_request_norm=12.0,
     parameters={"boundary-shrink": {"epochs": 10, "learning_rate": 0.02}},
     repair_rounds=1,
     retention_days=1.0,
