@@ -1,0 +1,126 @@
+"""What a client identified with is remembered: lost quarantines keep it out, and larger claims are shown."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from federation import CLOSED_GATE, Federation, digits_of, initial_arrays, make_federation
+from flwr.app import Context, Message
+from hostile import Honest, hostile_federation, with_metrics
+from stores import stored_requests
+
+from fed_unlearn import protocol
+from fed_unlearn.client import store as client_store
+from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies import ContinualUnlearning
+
+SAMPLES = ForgetRequest.for_samples(1, count=20, id="f")
+
+
+@pytest.fixture
+def failed(tmp_path: Path) -> tuple[Federation, ContinualUnlearning]:
+    """A federation with a failed request: client 1 has 20 samples in quarantine."""
+    federation = make_federation(tmp_path)
+    strategy = federation.strategy(gate=CLOSED_GATE)
+    strategy.start(federation.grid, initial_arrays(), num_rounds=2)
+    strategy.submit(SAMPLES)
+    strategy.start(federation.grid, num_rounds=0)
+    assert strategy.ledger.entry("f").status is Status.FAILED
+    federation.task.trained_ids.clear()
+    return federation, strategy
+
+
+def lose(federation: Federation) -> None:
+    shutil.rmtree(federation.folder / "clients" / "1")
+    client_store._opened.clear()
+
+
+def trained_at_one(federation: Federation) -> frozenset[str]:
+    return frozenset().union(*federation.task.trained_ids) & set(digits_of(1).train.ids)
+
+
+def test_a_store_that_lost_the_quarantine_of_a_failed_request_keeps_its_client_out(
+    failed: tuple[Federation, ContinualUnlearning], caplog: pytest.LogCaptureFixture
+) -> None:
+    federation, strategy = failed
+    lose(federation)
+    strategy.start(federation.grid, num_rounds=1)
+    assert not trained_at_one(federation)
+    assert "client 1 is left out: its store excludes fewer samples" in caplog.text and "restore" in caplog.text
+
+
+def test_it_comes_back_with_its_store(failed: tuple[Federation, ContinualUnlearning]) -> None:
+    federation, strategy = failed
+    shutil.copytree(federation.folder / "clients" / "1", federation.folder / "copy")
+    kept = set(stored_requests(federation.folder / "copy" / "state.json")["f"]["sample_ids"])
+    lose(federation)
+    strategy.start(federation.grid, num_rounds=1)
+    shutil.rmtree(federation.folder / "clients" / "1", ignore_errors=True)
+    shutil.copytree(federation.folder / "copy", federation.folder / "clients" / "1")
+    client_store._opened.clear()
+    strategy.start(federation.grid, num_rounds=1)
+    assert trained_at_one(federation) == set(digits_of(1).train.ids) - kept
+
+
+def test_it_comes_back_when_the_same_is_asked_for_again(failed: tuple[Federation, ContinualUnlearning]) -> None:
+    federation, strategy = failed
+    lose(federation)
+    strategy.submit(ForgetRequest.for_samples(1, count=20, id="again"))
+    strategy.start(federation.grid, num_rounds=1)
+    kept = set(stored_requests(federation.folder / "clients" / "1" / "state.json")["again"]["sample_ids"])
+    assert len(kept) == 20 and trained_at_one(federation) == set(digits_of(1).train.ids) - kept
+
+
+def test_a_store_that_is_lost_between_two_rounds_is_noticed(
+    failed: tuple[Federation, ContinualUnlearning], caplog: pytest.LogCaptureFixture
+) -> None:
+    federation, strategy = failed
+    rounds: list[int] = []
+
+    def step(event: object) -> None:
+        if getattr(event, "kind", "") == "training-round":
+            rounds.append(1)
+            if len(rounds) == 1:
+                lose(federation)
+
+    strategy.observer = step  # type: ignore[assignment]
+    strategy.start(federation.grid, num_rounds=2)
+    assert "client 1 is left out: its store excludes fewer samples" in caplog.text
+
+
+def test_quarantines_of_other_ledgers_and_withdrawn_requests_are_no_loss(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    federation = make_federation(tmp_path)
+    first, second = federation.strategy(gate=CLOSED_GATE, name="one"), federation.strategy(gate=CLOSED_GATE, name="two")
+    for strategy in (first, second):
+        strategy.start(federation.grid, initial_arrays(), num_rounds=1)
+    second.submit(ForgetRequest.for_class(3))
+    second.start(federation.grid, num_rounds=0)
+    first.submit(SAMPLES)
+    first.start(federation.grid, num_rounds=1)
+    for strategy in (second, first):
+        strategy.start(federation.grid, num_rounds=1)
+    assert "its store excludes fewer" not in caplog.text
+
+
+def test_a_larger_claim_is_shown_without_the_clients_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    claimed = [0]
+
+    def more(message: Message, context: Context, honest: Honest) -> Message:
+        reply = honest()
+        if message.metadata.message_type != protocol.IDENTIFY:
+            return reply
+        return with_metrics(reply, lambda found: {**found, "class-samples": [9 + claimed[0]] * 10})
+
+    federation = hostile_federation(tmp_path, {2: more})
+    strategy = federation.strategy()
+    strategy.start(federation.grid, initial_arrays(), num_rounds=0)
+    assert strategy.ledger.claims_of("2") == {"class-samples": [9] * 10, "excluded-samples": 0}
+    assert not [event for event in strategy.ledger.events() if event.name == "claims-raised"]
+    claimed[0] = 1
+    strategy.start(federation.grid, num_rounds=0)
+    [event] = [event for event in strategy.ledger.events() if event.name == "claims-raised"]
+    assert event.facts == {"client": strategy.ledger.client_reference("2"), "samples": 100, "before": 90}
+    assert "client 2 claims 100 training samples, and claimed 90 before" in caplog.text
