@@ -11,6 +11,15 @@ from stores import stored_requests
 
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies import UnlearningPlan
+
+PLAN = UnlearningPlan(
+    parameters={"instance-wise": {"max_steps": 2, "consolidation_steps": 1, "retained_anchors": 4}},
+    alternations=1,
+    retention_days=1.0,
+    backoff_seconds=0.0,
+    max_request_norm=100.0,
+)
 
 
 def path_of(federation: Federation, client: int) -> Path:
@@ -50,7 +59,7 @@ def test_a_second_ledger_over_the_same_stores_forgets_its_own_class(tmp_path: Pa
 
 def test_the_ledger_of_an_old_store_goes_on_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     federation = make_federation(tmp_path)
-    strategy = federation.strategy(gate=OPEN_GATE)
+    strategy = federation.strategy(gate=OPEN_GATE, plan=PLAN)
     strategy.start(federation.grid, initial_arrays(), num_rounds=2)
     strategy.submit(ForgetRequest.for_samples(1, count=3))
     strategy.start(federation.grid, num_rounds=0)
@@ -60,7 +69,7 @@ def test_the_ledger_of_an_old_store_goes_on_with_it(tmp_path: Path, caplog: pyte
     stranger = federation.strategy(name="stranger")
     stranger.start(federation.grid, initial_arrays(), num_rounds=1)
     assert stored_requests(path_of(federation, 1), "")["r1"]["sample_ids"] == before  # nobody's, and still excluded
-    again = federation.strategy(gate=OPEN_GATE)
+    again = federation.strategy(gate=OPEN_GATE, plan=PLAN)
     caplog.clear()
     again.start(federation.grid, num_rounds=1)
     assert "left out" not in caplog.text
@@ -69,12 +78,12 @@ def test_the_ledger_of_an_old_store_goes_on_with_it(tmp_path: Path, caplog: pyte
 
 def test_an_older_copy_of_a_ledger_that_asks_for_something_else_is_refused(tmp_path: Path) -> None:
     federation = make_federation(tmp_path)
-    strategy = federation.strategy(gate=OPEN_GATE)
+    strategy = federation.strategy(gate=OPEN_GATE, plan=PLAN)
     strategy.start(federation.grid, initial_arrays(), num_rounds=1)
     strategy.ledger.close()
     shutil.copytree(tmp_path / "server", tmp_path / "copy")
     for name, ids in (("server", digits_of(2).train.ids[:2]), ("copy", digits_of(2).train.ids[5:9])):
-        strategy = federation.strategy(gate=OPEN_GATE, name=name)
+        strategy = federation.strategy(gate=OPEN_GATE, plan=PLAN, name=name)
         strategy.submit(ForgetRequest.for_samples(2, ids))
         [outcome] = strategy.start(federation.grid, num_rounds=0).requests
         strategy.ledger.close()

@@ -4,25 +4,34 @@ import shutil
 from pathlib import Path
 
 import pytest
-from federation import CLOSED_GATE, Federation, digits_of, initial_arrays, make_federation
+from federation import Federation, digits_of, initial_arrays, make_federation
 from flwr.app import Context, Message
 from hostile import Honest, hostile_federation, with_metrics
 from stores import stored_requests
 
 from fed_unlearn import protocol
 from fed_unlearn.client import store as client_store
+from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import ContinualUnlearning
+from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
 
-SAMPLES = ForgetRequest.for_samples(1, count=20, id="f")
+SAMPLES = ForgetRequest.for_samples(1, count=5, id="f")
+CLOSED = Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.0, max_total_retain_drop=0.0)
+CLOSED_GATE = Gate(class_thresholds=CLOSED, sample_thresholds=CLOSED, max_attempts=1, max_repair_rounds=0)
+PLAN = UnlearningPlan(
+    parameters={"instance-wise": {"max_steps": 2, "consolidation_steps": 1, "retained_anchors": 4}},
+    repair_rounds=0,
+    alternations=1,
+    backoff_seconds=0.0,
+)
 
 
 @pytest.fixture
 def failed(tmp_path: Path) -> tuple[Federation, ContinualUnlearning]:
-    """A federation with a failed request: client 1 has 20 samples in quarantine."""
+    """A federation with a failed request: client 1 has 5 samples in quarantine."""
     federation = make_federation(tmp_path)
-    strategy = federation.strategy(gate=CLOSED_GATE)
+    strategy = federation.strategy(gate=CLOSED_GATE, plan=PLAN)
     strategy.start(federation.grid, initial_arrays(), num_rounds=2)
     strategy.submit(SAMPLES)
     strategy.start(federation.grid, num_rounds=0)
@@ -66,10 +75,10 @@ def test_it_comes_back_with_its_store(failed: tuple[Federation, ContinualUnlearn
 def test_it_comes_back_when_the_same_is_asked_for_again(failed: tuple[Federation, ContinualUnlearning]) -> None:
     federation, strategy = failed
     lose(federation)
-    strategy.submit(ForgetRequest.for_samples(1, count=20, id="again"))
+    strategy.submit(ForgetRequest.for_samples(1, count=5, id="again"))
     strategy.start(federation.grid, num_rounds=1)
     kept = set(stored_requests(federation.folder / "clients" / "1" / "state.json")["again"]["sample_ids"])
-    assert len(kept) == 20 and trained_at_one(federation) == set(digits_of(1).train.ids) - kept
+    assert len(kept) == 5 and trained_at_one(federation) == set(digits_of(1).train.ids) - kept
 
 
 def test_a_store_that_is_lost_between_two_rounds_is_noticed(
@@ -93,7 +102,10 @@ def test_quarantines_of_other_ledgers_and_withdrawn_requests_are_no_loss(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     federation = make_federation(tmp_path)
-    first, second = federation.strategy(gate=CLOSED_GATE, name="one"), federation.strategy(gate=CLOSED_GATE, name="two")
+    first, second = (
+        federation.strategy(gate=CLOSED_GATE, plan=PLAN, name="one"),
+        federation.strategy(gate=CLOSED_GATE, plan=PLAN, name="two"),
+    )
     for strategy in (first, second):
         strategy.start(federation.grid, initial_arrays(), num_rounds=1)
     second.submit(ForgetRequest.for_class(3))
