@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 from pydantic_core import PydanticCustomError
 
+from fed_unlearn.requests import ScopeKind
 from fed_unlearn.settings import Settings, bounds_of
 
 Scalar = bool | int | float | str
@@ -52,6 +53,7 @@ def _names(value: object) -> object:
 Setting = Annotated[object, BeforeValidator(_setting)]
 Parameters = Annotated[dict[str, Setting], BeforeValidator(_snake_keys)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Scopes = Annotated[tuple[ScopeKind, ...], BeforeValidator(_names)]
 Positive = Annotated[int, Field(ge=1)]
 FromZero = Annotated[int, Field(ge=0)]
 FiniteFromZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]

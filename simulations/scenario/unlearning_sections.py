@@ -15,6 +15,7 @@ from fed_unlearn.simulations.scenario.section_types import (
     NumberOrNone,
     Parameters,
     Positive,
+    Scopes,
     Section,
     TrainingOverrides,
     filled_from,
@@ -77,7 +78,8 @@ class UnlearningSection(Section):
     committed only where the forgetting is ``measured``: the audits showed the samples before, and do not after.
     ``max-request-norm`` bounds what a client changes in the model for one sample request, as a multiple of the median
     norm of the clients' changes in the last training round; None (``"none"``) for 1. ``client-budget`` bounds all
-    sample requests of a client between two trainings, as a multiple of that. ``max-client-share`` bounds one client's part of every average and of what audits count.
+    sample requests of a client between two trainings, as a multiple of that. ``max-client-share`` bounds one client's
+    part of every average and of what audits count.
     """
 
     method: str = FederatedPlan.class_method
@@ -96,7 +98,7 @@ class UnlearningSection(Section):
     hold: HoldSection = HoldSection()
     max_request_norm: NumberOrNone = like(RequestBound, "max_request_norm")
     client_budget: float = like(RequestBound, "client_budget", allow_inf_nan=False)
-    require_measured: tuple[ScopeKind, ...] = FederatedPlan.require_measured
+    require_measured: Scopes = FederatedPlan.require_measured
     reopen_relapsed: bool = FederatedPlan.reopen_relapsed
     share_rounds: bool = FederatedPlan.share_rounds
     max_client_share: float = like(FederatedPlan, "max_client_share")
