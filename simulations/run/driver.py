@@ -27,6 +27,7 @@ from fed_unlearn.simulations.scenario.errors import errors_at, raise_any
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import training_config
 from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Observer, Train
+from fed_unlearn.strategies.clients.exchange import ClientsFailedError
 from fed_unlearn.strategies.outcomes import UnlearningResult
 
 LOG_FILE = "log.txt"
@@ -190,11 +191,14 @@ def _serve(
             keep_scenario(scenario, strategy.ledger, out)
             recorder = Recorder.begin(scenario, out, engine, strategy)
             report = report_of(scenario, prepared.source, out, strategy, recorder, prepared.benchmark)
-            whole = strategy.run(grid, entries, prepared.initial, on_entry=note)
-            results = recorder.finish(strategy, complete=whole.complete)
+            try:
+                whole = strategy.run(grid, entries, prepared.initial, on_entry=note)
+            except ClientsFailedError:
+                recorder.note(strategy)
+                raise
             if report is not None:
                 report.note_rest(whole)
-            return results
+            return recorder.finish(strategy, complete=whole.complete)
         finally:
             strategy.ledger.close()
             if report is not None:
