@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from federation import OPEN_GATE, DigitsTask, digits_of, initial_arrays
 from hostile import accuracy, hostile_federation
-from hostile_replies import HARMLESS, REPLIES
+from hostile_replies import HARMLESS, REPLIES, metrics
 
+from fed_unlearn import protocol
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import UnlearningPlan
+from fed_unlearn.strategies import Holds, UnlearningPlan
 
 PLAN = UnlearningPlan(
     parameters={"boundary-shrink": {"epochs": 4, "learning_rate": 0.02}, "instance-wise": {"max_steps": 10}},
@@ -55,3 +57,14 @@ def test_a_lying_client_stops_nobody(tmp_path: Path, kind: str, caplog: pytest.L
     if strategy.ledger.entry("c").status is Status.COMMITTED:
         assert accuracy(strategy.served.arrays, only=[3]) < 0.3
     strategy.ledger.close()
+
+
+def test_a_claim_of_a_thousand_million_samples_does_not_switch_holds_off(tmp_path: Path) -> None:
+    lie = metrics((protocol.IDENTIFY,), class_samples=[0] * 9 + [10**9])
+    federation = hostile_federation(tmp_path, {2: lie})
+    strategy = federation.strategy(gate=GATE, plan=replace(PLAN, holds=Holds(data=0.3)))
+    for index in range(6):
+        strategy.submit(ForgetRequest.for_class(index, id=f"c{index}"))
+    strategy.start(federation.grid, initial_arrays(), num_rounds=0)
+    held = [entry.id for entry in strategy.ledger.entries() if entry.status is Status.HELD]
+    assert {"c4", "c5"} <= set(held), "more than 0.3 of the data is asked for with the fourth class"
