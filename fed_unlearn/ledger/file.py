@@ -65,7 +65,7 @@ class LedgerFile:
                 head, sums = self._sealed()
             yield
             if outermost:
-                seal_changes(self._connection, self._key.raw, head, sums)
+                self._seal(head, sums)
             self._execute("COMMIT" if outermost else "RELEASE inner")
         except BaseException:
             if self._connection.in_transaction:
@@ -82,6 +82,12 @@ class LedgerFile:
                     raise sqlite3.IntegrityError(problem)
                 self._schema_checked = schema
             return read_head(self._connection), read_seal(self._connection, self._key.raw)
+        except sqlite3.Error as error:
+            raise self._own(error) from error
+
+    def _seal(self, head: tuple[int, str], sums: dict[str, int]) -> None:
+        try:
+            seal_changes(self._connection, self._key.raw, head, sums)
         except sqlite3.Error as error:
             raise self._own(error) from error
 

@@ -11,7 +11,7 @@ import torch
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
-from fed_unlearn.checkpoints import remove_temporary_files, write_atomically
+from fed_unlearn.checkpoints import make_private_folder, remove_temporary_files, write_atomically
 from fed_unlearn.errors import collected, problems_of
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.locks import run_lock
@@ -86,7 +86,7 @@ def run_in_process(
         If the scenario does not fit its data or model. Nothing is written then.
     """
     prepared = prepare(scenario, oracle=oracle)
-    out.mkdir(parents=True, exist_ok=True)
+    make_private_folder(out)
     with run_lock(out), frozen_objects():
         grid = in_process_grid(scenario, out)
         return serve(prepared, grid, out, engine="inprocess", oracle=oracle, observer=observer)
@@ -121,7 +121,7 @@ def frozen_objects() -> Iterator[None]:
 
 def write_scenario(scenario: Scenario, out: Path) -> None:
     """Make the run folder and write the resolved scenario into it. A scenario that is there already stays."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_private_folder(out)
     if not (out / SCENARIO_FILE).exists():
         write_atomically(out / SCENARIO_FILE, scenario.to_toml().encode())
 
@@ -151,7 +151,7 @@ def serve(
         If the folder holds part of another run, or of this run with other experiences.
     """
     out = out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    make_private_folder(out)
     with run_lock(out):
         remove_temporary_files(out)
         return _serve(prepared, grid, out, engine=engine, oracle=oracle, observer=observer)

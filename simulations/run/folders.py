@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
-from fed_unlearn.checkpoints import is_temporary
+from fed_unlearn.checkpoints import is_temporary, make_private_folder
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.locks import RUN_LOCK, LockedError, run_lock
@@ -24,7 +24,7 @@ SCENARIO_FILE = "scenario.toml"
 
 _LEDGER, _SCENARIO_STATE, _DIGEST = "ledger.db", "scenario", "#"
 _OF_A_BEGINNING = {
-    *(RUN_LOCK, SCENARIO_FILE, "log.txt", "stream.json", "superlink.log"),
+    *(RUN_LOCK, SCENARIO_FILE, "ledger.key", "log.txt", "stream.json", "superlink.log"),
     *("checkpoints", "clients", "history", "reports"),
 }
 _LONGEST_VALUE, _MOST_TOLD = 100, 3
@@ -77,7 +77,7 @@ def make_folder(folder: Path) -> bool:
     """
     is_new = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:

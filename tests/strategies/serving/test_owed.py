@@ -13,6 +13,7 @@ from fed_unlearn import protocol
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.serving.relapse import relapse_rows
 
 CLASS = ForgetRequest.for_class(3, id="r1")
 FORGETTING = Thresholds(max_forget_accuracy=0.05, max_retain_drop=None, max_total_retain_drop=None)
@@ -51,6 +52,10 @@ def test_all_requests_are_audited_with_the_samples_of_who_is_back(tmp_path: Path
     [row] = trial.serve().relapse
     assert row.after == "tombstones:2"
     assert set(row.forget_accuracy) == {"r1", "earlier"}
+    ledger = trial.strategy.ledger
+    said = [event.facts["after"] for event in ledger.events() if event.name == "relapse-audit"]
+    assert said[-1] == f"tombstones:{ledger.client_reference('2')}"  # events name no client
+    assert relapse_rows(ledger)[-1] == row
     assert audited == {client: len(trial.ids_of_class(client, 3)) for client in range(4)}
     names = [event.name for event in trial.strategy.ledger.events() if event.request_id == "r1"]
     assert names[-2:] == ["owed", "owed-settled"]
