@@ -139,9 +139,8 @@ def relapse_lines(results: RunResults) -> list[str]:
         if later:
             accuracy, where, after = max(later, key=lambda item: item[0])
             if request.scope == "client" or request.goal == "indistinguishable":
-                asked = "a client" if request.scope == "client" else "samples that are to look unseen"
-                found = f"accuracy at most {accuracy:.3f} on its {where} after {after}"
-                lines.append(f"{request.id} later: {found}; of {asked} no low accuracy is asked")
+                right = f"at most {accuracy:.3f} of its {where} right"
+                lines.append(f"{request.id} later: {right} after {after}, no bound")
             else:
                 lines.append(f"relapse of {request.id}: at most {accuracy:.3f} of its {where} after {after}")
     return lines

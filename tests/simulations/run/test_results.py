@@ -90,3 +90,22 @@ def test_plain_lines_have_one_line_a_request() -> None:
     assert lines[1].endswith("0.50 s, 20.0x faster, 25.0x fewer passes, 1 attempt")
     assert lines[2].endswith("1.00 s, 2 attempts; forget accuracy 0.250 is above 0")
     assert target_words(replace(SAMPLES, target={"client": "2", "sample_ids": ["9"]})) == "1 sample of client 2"
+
+
+def test_the_table_says_what_was_asked_and_how_forgetting_is_known() -> None:
+    """Eight samples that had to look unseen are no failure at accuracy 1, and neither is a client."""
+    unseen = replace(
+        SAMPLES, status="committed", reason=None, goal="indistinguishable", evidence="not measurable", attempts=1
+    )
+    client = replace(unseen, id="r1", scope="client", target={"client": "2"}, goal=None, evidence="by construction")
+    results = replace(RESULTS, requests=(client, unseen))
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_results(results, console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("to look unseen", "not measurable", "by construction"):
+        assert word in text
+    lines = plain_lines(results)
+    assert lines[2].startswith("r2 4 samples of client 4, to look unseen, by instance-wise: committed, not measurable;")
+    assert not any(line.startswith("relapse of") for line in lines)
+    assert any(line.startswith("r2 later: at most 0.500 of its forget samples right") for line in lines)
