@@ -68,7 +68,7 @@ class Recorder:
     def note(self, strategy: ContinualUnlearning) -> None:
         """Record what has ended so far, and save it."""
         oracles = {item.id: item for item in self._results.requests if item.oracle is not None}
-        training, requests, history = TrainingResult(), [], list[HistoryPoint]()
+        training, requests, history = TrainingResult(), list[RequestResult](), list[HistoryPoint]()
         moment = 0
         for name, ended in _in_order(strategy):
             if isinstance(ended, Experience):

@@ -86,8 +86,8 @@ def audit_candidate(attempt: Attempt) -> Audit:
 def note_before(attempt: Attempt, progress: Progress) -> None:
     """Note the figures of the served model; what a class request does not change comes from its last audit."""
     for request in attempt.requests:
-        if (known := progress[request.id].evidence_before) is not None:
-            attempt.before[request.id] = known
+        if (earlier := progress[request.id].evidence_before) is not None:
+            attempt.before[request.id] = earlier
     requests = [request for request in attempt.requests if progress[request.id].before is None]
     if not requests:
         return
@@ -105,8 +105,8 @@ def note_before(attempt: Attempt, progress: Progress) -> None:
         known = progress[request.id]
         known.before = measured.figures(request, forgotten, target)
         counts = target.pooled.targets.get(request.id, RequestCounts())
-        known.evidence_before = evidence_of(_NOTHING_KEPT, request.scope.kind, counts, measured.validation())
-        attempt.before[request.id] = known.evidence_before
+        evidence = evidence_of(_NOTHING_KEPT, request.scope.kind, counts, measured.validation())
+        known.evidence_before = attempt.before[request.id] = evidence
 
 
 def note_candidate(attempt: Attempt, progress: Progress, audit: Audit, *, is_last: bool = False) -> None:
