@@ -65,11 +65,10 @@ class ContinualUnlearning(DelegatingStrategy):
         Told what happens, as :class:`~fed_unlearn.strategies.context.Event`.
     noise_seed : int, optional
         Seed of the noise of a differential-privacy wrapper; ``seed`` where none is given. Clients are told ``seed``,
-        and who knows a noise's seed can take the noise off: outside of simulations, give a secret one.
+        and who knows it can take the noise off: outside of simulations, give a secret one.
     arrivals : mapping of str to mapping of int to sequence of str, optional
-        Where samples arrive over time: by client, the ids of its training samples by experience, counted from 1.
-        Samples that stand in no experience never arrive. Ids of forgotten samples stay among them: the client's own
-        store leaves those out of every batch. A client that is not named goes by what its own task says.
+        Where samples arrive over time: by client, the ids of its training samples by experience, counted from 1;
+        others never arrive. Ids of forgotten samples stay. A client that is not named goes by its own task.
 
     Raises
     ------
@@ -171,9 +170,10 @@ class ContinualUnlearning(DelegatingStrategy):
                     service.serve_pending()
                 if num_rounds or open_training is not None:
                     training = open_training or OpenTraining.after(self.state.experiences(), num_rounds, train_config)
-                    config, every = evaluate_config or ConfigRecord(), self.evaluate_every
-                    trainer = serving_trainer(context)
-                    experience = TrainingExperience(context, trainer, training, config, every, evaluate_fn)
+                    config, trainer = evaluate_config or ConfigRecord(), serving_trainer(context)
+                    experience = TrainingExperience(
+                        context, trainer, training, config, self.evaluate_every, evaluate_fn
+                    )
                     Learning(context, service).run(experience)
             except BaseException:
                 self.served = None  # half-changed; the next call goes on from what is written down
@@ -198,8 +198,8 @@ class ContinualUnlearning(DelegatingStrategy):
         """Run a timeline of training experiences and requests; what an earlier process has done of it is not repeated.
 
         Run it again with the same ledger after a crash, or where it stopped since no client was there any more: it
-        goes on where it was, and ends with the same model. Requests of earlier entries that wait are tried again with
-        the entry that it goes on with, under that one's configuration; after the last one, under the last one's.
+        goes on where it was. Requests that wait are tried again with the entry that it goes on with, under that one's
+        configuration; after the last one, under the last one's.
 
         Parameters
         ----------
@@ -207,14 +207,10 @@ class ContinualUnlearning(DelegatingStrategy):
             The runtime's.
         timeline : sequence of Train or Forget
             Entries in order.
-        initial_arrays : ArrayRecord, optional
+        initial_arrays, timeout, evaluate_fn
             As for :meth:`start`.
-        timeout : float
-            Seconds that each exchange waits for answers.
-        evaluate_fn : callable, optional
-            Centralised evaluation, as in Flower.
         on_entry : callable, optional
-            Told the index of each entry that was run here, in whole or from where a crash had cut it, and its result.
+            Told the index and the result of each entry that was run here, whole or from where a crash had cut it.
 
         Returns
         -------

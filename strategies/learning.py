@@ -11,8 +11,8 @@ from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.gate import Verdict
 from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.clients.bounds.plausibility import Deviation, deviations, implausible_clients
 from fed_unlearn.strategies.clients.exchange import ClientsFailedError, NobodyAnsweredError
-from fed_unlearn.strategies.clients.plausibility import Deviation, deviations, implausible_clients
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.serving.allowance import RequestBudget

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 
 from fed_unlearn.audits.base import AUDITS, Judged, Observation, RequestAudit
-from fed_unlearn.gate.evidence import Difference
+from fed_unlearn.evidence import Difference
 from fed_unlearn.logits import confidence
 
 LARGEST = 20.0

@@ -11,7 +11,7 @@ from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures, values_of
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.errors import ProtocolError
-from fed_unlearn.gate import Evidence
+from fed_unlearn.evidence import Evidence
 from fed_unlearn.requests import ClassScope, ForgetRequest, ScopeKind
 
 _SERVER = ""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 from torch import nn
 
@@ -13,7 +11,6 @@ from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.logits import predict_logits
-from fed_unlearn.seeding import isolated_random
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +23,8 @@ class ServerValidation:
     ----------
     samples : ImageSet
         At least one.
-    build_model : callable
-        Called without arguments, once; returns a model of the federation's kind, on the device that computes.
+    model : nn.Module
+        A model of the federation's kind, on the device that computes. Its weights are overwritten at every count.
 
     Raises
     ------
@@ -37,11 +34,11 @@ class ServerValidation:
     Examples
     --------
     >>> from fed_unlearn.strategies import Gate
-    >>> gate = Gate(validation=ServerValidation(samples, build_model=new_model))  # doctest: +SKIP
+    >>> gate = Gate(validation=ServerValidation(samples, model))  # doctest: +SKIP
     """
 
     samples: ImageSet
-    build_model: Callable[[], nn.Module]
+    model: nn.Module
 
     def __post_init__(self) -> None:
         if len(self.samples) == 0:
@@ -60,11 +57,6 @@ class ServerValidation:
         ClassCounts
             One entry for each output of the model.
         """
-        self._model.load_state_dict(to_state_dict(pack(arrays)))
-        logits = predict_logits(self._model, self.samples)
+        self.model.load_state_dict(to_state_dict(pack(arrays)))
+        logits = predict_logits(self.model, self.samples)
         return ClassCounts.of(logits, self.samples.labels.cpu(), logits.shape[1])
-
-    @cached_property
-    def _model(self) -> nn.Module:
-        with isolated_random(0):
-            return self.build_model()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fed_unlearn.gate.evidence import Difference, Evidence, HowKnown
+from fed_unlearn.evidence import Difference, Evidence, HowKnown
 from fed_unlearn.gate.gate import Decision, Gate, Verdict
 from fed_unlearn.gate.thresholds import Thresholds
 

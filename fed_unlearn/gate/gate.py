@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from fed_unlearn.audits.validation import ServerValidation
-from fed_unlearn.gate.evidence import Evidence, HowKnown
+from fed_unlearn.evidence import Evidence, HowKnown
 from fed_unlearn.gate.thresholds import Thresholds
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.settings import Fraction, FromOne, FromZero, Settings

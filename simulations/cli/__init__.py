@@ -6,16 +6,15 @@ while they are imported.
 
 from __future__ import annotations
 
-from fed_unlearn.simulations.cli.edge import (
+from fed_unlearn.simulations.cli.codes import (
     BAD_INPUT,
     COMMITTED,
     INTERNAL_ERROR,
     INTERRUPTED,
     NOT_COMMITTED,
     OUTPUT_CLOSED,
-    main,
-    run_command,
 )
+from fed_unlearn.simulations.cli.edge import main, run_command
 
 TYPE_CHECKING = False  # typing itself takes a while to import
 if TYPE_CHECKING:

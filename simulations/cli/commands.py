@@ -9,7 +9,7 @@ import typer
 
 from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
-from fed_unlearn.simulations.cli.edge import COMMITTED, NOT_COMMITTED
+from fed_unlearn.simulations.cli.codes import COMMITTED, NOT_COMMITTED
 from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
 from fed_unlearn.simulations.cli.options import with_options
 from fed_unlearn.simulations.cli.run_order import RunOrder

@@ -9,14 +9,12 @@ import os
 import signal
 import sys
 
+from fed_unlearn.simulations.cli.codes import COMMITTED, INTERRUPTED
+
 TYPE_CHECKING = False  # typing itself takes a while to import
 if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
-
-COMMITTED, NOT_COMMITTED, BAD_INPUT, INTERNAL_ERROR, INTERRUPTED, OUTPUT_CLOSED = 0, 1, 2, 70, 130, 141
-"""Exit codes: all requests committed; some failed or were rejected, or a run failed; bad input, or a file or folder
-that cannot be used; an error of the program's own; Ctrl-C; standard output was closed, as ``| head`` does."""
 
 _interrupts: list[int] = []
 """Signals that asked the program to stop. Other code may swallow the exception that they raise, or raise another."""

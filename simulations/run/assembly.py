@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from functools import partial
 from typing import cast
 
 from flwr.serverapp import strategy as flower_strategies
@@ -148,4 +147,4 @@ def new_gate(scenario: Scenario) -> Gate:
 def _server_validation(scenario: Scenario) -> ServerValidation:
     source = source_of(scenario.data)
     with errors_at(scenario, "data", "server-fraction"):
-        return ServerValidation(server_samples_of(scenario.data), partial(new_model, scenario, source))
+        return ServerValidation(server_samples_of(scenario.data), new_model(scenario, source))

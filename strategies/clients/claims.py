@@ -13,8 +13,8 @@ from fed_unlearn.audits.attack import MembershipAttack
 from fed_unlearn.audits.counts import ClientCounts, RequestCounts
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
+from fed_unlearn.strategies.clients.bounds.shares import bounded_parts, scaled_counts, scaled_hits
 from fed_unlearn.strategies.clients.exchange import Roster
-from fed_unlearn.strategies.clients.shares import bounded_parts, scaled_counts, scaled_hits
 
 MOST_SAMPLES = 2**40
 """No client has more samples: counts of thousands of clients add up within 63 bits."""
@@ -214,7 +214,7 @@ def bounded_replies(replies: Mapping[str, ClientCounts], share: float) -> tuple[
     replies : mapping of str to ClientCounts
         By client.
     share : float
-        As in :func:`fed_unlearn.strategies.clients.shares.bounded_parts`.
+        As in :func:`fed_unlearn.strategies.clients.bounds.shares.bounded_parts`.
 
     Returns
     -------

@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from fed_unlearn import protocol
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ClientScope, ForgetRequest
-from fed_unlearn.strategies.clients.faults import fault_of
+from fed_unlearn.strategies.clients.bounds.faults import fault_of
 from fed_unlearn.strategies.clients.runtime import with_ledger
 
 logger = logging.getLogger("fed_unlearn.strategies")

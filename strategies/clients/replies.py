@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, decode, pack
-from fed_unlearn.strategies.clients.statistics import impossible_statistic
 from fed_unlearn.strategies.clients.weights import broken_metrics, records_of, with_weight, without_metrics
+from fed_unlearn.strategies.inner.statistics import impossible_statistic
 from fed_unlearn.text import printable
 
 logger = logging.getLogger("fed_unlearn.strategies")

@@ -14,10 +14,10 @@ from fed_unlearn.strategies.clients.book import ClientBook
 from fed_unlearn.strategies.clients.claims import credible, what_it_holds
 from fed_unlearn.strategies.clients.exchange import Answers, NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply
-from fed_unlearn.strategies.clients.statistics import bounded_statistics
 from fed_unlearn.strategies.clients.weights import bounded_weights, with_weight
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_through
+from fed_unlearn.strategies.inner.statistics import bounded_statistics
 
 LONGEST_BESIDE_OTHERS = {"unlearn": 1.5, "repair": 3.0}
 """A client's change is scaled down to so many times the longest one of the others in its round.

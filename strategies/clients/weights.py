@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 from flwr.app import Message, MetricRecord, RecordDict
 
 from fed_unlearn.protocol.bounded import LONGEST_LIST
+from fed_unlearn.strategies.clients.bounds.shares import bounded_parts
 from fed_unlearn.strategies.clients.claims import most_retained
 from fed_unlearn.strategies.clients.exchange import Roster
-from fed_unlearn.strategies.clients.shares import bounded_parts
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

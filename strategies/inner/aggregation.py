@@ -14,7 +14,6 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack, unpack, with_dtypes_of
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.seeding import derive_seed, isolated_numpy
-from fed_unlearn.strategies.clients.statistics import positive_variances
 from fed_unlearn.strategies.inner.floating_view import FloatingView
 from fed_unlearn.strategies.inner.kinds import (
     PRIVACY_WRAPPERS,
@@ -32,6 +31,7 @@ from fed_unlearn.strategies.inner.privacy import (
     topped_up,
 )
 from fed_unlearn.strategies.inner.state import layers
+from fed_unlearn.strategies.inner.statistics import positive_variances
 
 _SCALES_IN_PLACE = (*PRIVACY_WRAPPERS, flower.QFedAvg)
 

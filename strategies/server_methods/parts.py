@@ -17,8 +17,8 @@ from fed_unlearn.requests import ParameterValue
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply, weight_of
-from fed_unlearn.strategies.clients.statistics import bounded_statistics
 from fed_unlearn.strategies.clients.weights import training_weights
+from fed_unlearn.strategies.inner.statistics import bounded_statistics
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerWork
 from fed_unlearn.strategies.training.history import StoredRound
 

@@ -17,36 +17,12 @@ from fed_unlearn.strategies.clients.rounds import ClientModels, Rounds, client_o
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import AggregationFailedError
 from fed_unlearn.strategies.outcomes import RequestProgress
-
-
-class RequestRejectedError(Exception):
-    """The requests cannot be served as they were put; the text says why."""
-
-
-class AttemptFailedError(Exception):
-    """The attempt came to no accepted model; the text says why. The samples stay in quarantine."""
-
-
-class RequestsFailedError(AttemptFailedError):
-    """The attempt failed for some of its requests, and not for those that shared it.
-
-    Attributes
-    ----------
-    requests : tuple of str
-        Ids of the requests that failed.
-    """
-
-    def __init__(self, reason: str, requests: tuple[str, ...]) -> None:
-        super().__init__(reason)
-        self.requests = requests
-
-
-class HoldersAwayError(RequestsFailedError):
-    """Holders did not answer: the requests that name them wait until they are back."""
-
-
-class HoldersFailedError(RequestsFailedError):
-    """Holders did not do their part: the requests that name them failed."""
+from fed_unlearn.strategies.serving.failures import (
+    AttemptFailedError,
+    HoldersAwayError,
+    HoldersFailedError,
+    RequestRejectedError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from fed_unlearn.audits.pooled import Audit, classes_of
 from fed_unlearn.gate import Decision, Verdict
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.plausibility import deviations, implausible_clients
+from fed_unlearn.strategies.clients.bounds.plausibility import deviations, implausible_clients
 from fed_unlearn.strategies.serving.attempt import Attempt
 from fed_unlearn.strategies.serving.judge import Judge, Judgement
 

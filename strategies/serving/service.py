@@ -16,17 +16,16 @@ from fed_unlearn.strategies.clients.exchange import ClientsFailedError, NobodyAn
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import restore_server_state, server_state
 from fed_unlearn.strategies.plan import is_server_method
-from fed_unlearn.strategies.serving.attempt import (
-    Attempt,
-    AttemptFailedError,
-    HoldersAwayError,
-    HoldersFailedError,
-    Order,
-    RequestRejectedError,
-)
+from fed_unlearn.strategies.serving.attempt import Attempt, Order
 from fed_unlearn.strategies.serving.attendance import Presence, Tombstones, Withdrawals, leaving_clients
 from fed_unlearn.strategies.serving.commit import Conclusion, RequestClosing
 from fed_unlearn.strategies.serving.doubt import judge_with_doubt
+from fed_unlearn.strategies.serving.failures import (
+    AttemptFailedError,
+    HoldersAwayError,
+    HoldersFailedError,
+    RequestRejectedError,
+)
 from fed_unlearn.strategies.serving.holder_attempt import HolderAttempt
 from fed_unlearn.strategies.serving.judge import (
     Judge,

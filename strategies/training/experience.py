@@ -10,7 +10,7 @@ from statistics import median
 from flwr.app import ConfigRecord
 
 from fed_unlearn.arrays import pack
-from fed_unlearn.strategies.clients.faults import NO_ANSWER
+from fed_unlearn.strategies.clients.bounds.faults import NO_ANSWER
 from fed_unlearn.strategies.context import CallContext, Event, EventKind
 from fed_unlearn.strategies.state import OpenTraining
 from fed_unlearn.strategies.training.trainer import EvaluateFunction, Trainer

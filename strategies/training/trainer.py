@@ -14,10 +14,9 @@ from flwr.serverapp.strategy import Strategy
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, all_finite, clipped, difference, longest_usual, norm, pack, unpack, untrained
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.clients.faults import NO_ANSWER, fault_of
+from fed_unlearn.strategies.clients.bounds.faults import NO_ANSWER, fault_of
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply, with_arrays
-from fed_unlearn.strategies.clients.statistics import bounded_statistics
 from fed_unlearn.strategies.clients.weights import bounded_weights, training_weights
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_replies, undone_on_error
@@ -25,6 +24,7 @@ from fed_unlearn.strategies.inner.kinds import needed_metric, weight_key
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.sampling import minima_within, seeded_sampling
 from fed_unlearn.strategies.inner.state import fresh_copy, reset_server_state
+from fed_unlearn.strategies.inner.statistics import bounded_statistics
 from fed_unlearn.strategies.training.history import HistoryStore
 from fed_unlearn.text import printable
 

@@ -18,7 +18,7 @@ from fed_unlearn.simulations.run.driver import run_in_process
 from fed_unlearn.simulations.run.logs import quiet_flower
 from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.simulations.scenario.errors import ScenarioError
-from fed_unlearn.strategies.clients import plausibility
+from fed_unlearn.strategies.clients.bounds import plausibility
 from fed_unlearn.strategies.serving import doubt
 
 

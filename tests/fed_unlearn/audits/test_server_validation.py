@@ -20,7 +20,7 @@ def test_it_counts_what_a_model_has_right() -> None:
 
     samples = all_digits().train.subset(torch.arange(100))
     model = small_model()
-    counts = ServerValidation(samples, small_model).count(unpack(ArrayRecord(model.state_dict())))
+    counts = ServerValidation(samples, small_model()).count(unpack(ArrayRecord(model.state_dict())))
     images, labels = samples.batch()
     with torch.no_grad():
         right = model(images).argmax(1) == labels
@@ -30,7 +30,7 @@ def test_it_counts_what_a_model_has_right() -> None:
 
 def test_it_needs_a_sample() -> None:
     with pytest.raises(InvalidDataError, match="no sample was given; expected at least one"):
-        ServerValidation(all_digits().train.subset(torch.empty(0, dtype=torch.int64)), small_model)
+        ServerValidation(all_digits().train.subset(torch.empty(0, dtype=torch.int64)), small_model())
 
 
 def test_an_audit_with_it_is_judged_by_it_and_is_read_back() -> None:

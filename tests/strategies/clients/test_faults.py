@@ -2,7 +2,7 @@
 
 import pytest
 
-from fed_unlearn.strategies.clients.faults import fault_of
+from fed_unlearn.strategies.clients.bounds.faults import fault_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
 from fed_unlearn.audits.counts import ClientCounts, RequestCounts
 from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.plausibility import SPREAD, Deviation, deviations, implausible_clients
+from fed_unlearn.strategies.clients.bounds.plausibility import SPREAD, Deviation, deviations, implausible_clients
 
 
 def audit(**validation: tuple[tuple[int, ...], tuple[int, ...]]) -> Audit:

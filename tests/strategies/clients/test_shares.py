@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fed_unlearn.strategies.clients.shares import SHARE_OF_TWO, bounded_parts, scaled_counts, scaled_hits
+from fed_unlearn.strategies.clients.bounds.shares import SHARE_OF_TWO, bounded_parts, scaled_counts, scaled_hits
 
 PARTS = st.dictionaries(st.text(min_size=1, max_size=2), st.integers(0, 2**62), max_size=8)
 

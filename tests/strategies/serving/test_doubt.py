@@ -116,7 +116,7 @@ def test_an_outcome_says_how_many_witnesses_there_are(tmp_path: Path) -> None:
 def test_with_samples_of_its_own_the_server_asks_nobody_whether_the_model_is_good(tmp_path: Path) -> None:
     """The client that would veto is not believed, and nothing has to be held."""
     federation, _ = trained(tmp_path)
-    gate = Gate(validation=ServerValidation(all_digits().train.subset(torch.arange(640, 900)), small_model))
+    gate = Gate(validation=ServerValidation(all_digits().train.subset(torch.arange(640, 900)), small_model()))
     strategy = federation.strategy(plan=FAST_PLAN, gate=gate)
     strategy.submit(ForgetRequest.for_class(3))
     [outcome] = strategy.start(lying(federation, when_requests_are_judged).grid, num_rounds=0).requests

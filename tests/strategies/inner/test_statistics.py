@@ -16,7 +16,7 @@ from fed_unlearn.arrays import Arrays
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import isolated_random
 from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
-from fed_unlearn.strategies.clients.statistics import bounded_statistics, impossible_statistic, positive_variances
+from fed_unlearn.strategies.inner.statistics import bounded_statistics, impossible_statistic, positive_variances
 
 HOSTILE = 2
 PLAN = UnlearningPlan(
