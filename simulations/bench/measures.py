@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
-from fed_unlearn.audits.base import Judged, Observation, count_extra, extra_audits
+from fed_unlearn.audits.base import Figures, Judged, Observation, count_extra, extra_audits
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.membership import exact_membership_auc, membership_auc_interval, sample_losses
 from fed_unlearn.audits.pooled import figures_of
@@ -117,8 +118,14 @@ class Measures:
             interval = membership_auc_interval(members, others, random)
         return MethodRow(
             method=name,
-            **{**vars(figures), "membership_auc": auc},
+            **{**_fields_of_row(figures), "membership_auc": auc},
             membership_auc_interval=interval,
             converged=converged,
             **dataclasses.asdict(cost),
         )
+
+
+def _fields_of_row(figures: Figures) -> dict[str, Any]:
+    """The figures that a row has; those of client requests are none of them."""
+    names = {field.name for field in dataclasses.fields(MethodRow)}
+    return {name: value for name, value in vars(figures).items() if name in names}

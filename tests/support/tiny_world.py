@@ -22,6 +22,7 @@ from torch import nn
 
 from fed_unlearn import protocol
 from fed_unlearn.client import store as client_store
+from fed_unlearn.client import stored as client_stored
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger import file as ledger_file
@@ -234,7 +235,7 @@ def watched(world: World) -> Iterator[None]:
     Nothing is synced to disk meanwhile: a power cut is an exception here, and the machine stays up.
     """
     transaction, open_ledger = Ledger.transaction, ledger_file.open_ledger
-    batch, unlearn, write = ImageSet.batch, Method.unlearn, client_store.write_atomically
+    batch, unlearn, write = ImageSet.batch, Method.unlearn, client_stored.write_atomically
 
     @contextmanager
     def watched_transaction(ledger: Ledger) -> Iterator[None]:
@@ -273,7 +274,7 @@ def watched(world: World) -> Iterator[None]:
         mock.patch.object(ImageSet, "batch", watched_batch),
         mock.patch.object(Method, "unlearn", watched_unlearn),
         mock.patch("os.fsync", lambda descriptor: None),
-        mock.patch.object(client_store, "write_atomically", watched_write),
+        mock.patch.object(client_stored, "write_atomically", watched_write),
         mock.patch("fed_unlearn.checkpoints.write_atomically", watched_write),
         mock.patch("fed_unlearn.strategies.training.history.write_atomically", watched_write),
     ):

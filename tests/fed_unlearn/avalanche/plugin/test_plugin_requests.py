@@ -44,9 +44,9 @@ class Recording(Gate):
 
     seen: list[Evidence] = field(default_factory=list)
 
-    def decide(self, scope: Any, evidence: Evidence, goal: str | None = None) -> Decision:
+    def decide(self, scope: Any, evidence: Evidence, goal: str | None = None, **how: Any) -> Decision:
         self.seen.append(evidence)
-        return OPEN_GATE.decide(scope, evidence, goal)
+        return OPEN_GATE.decide(scope, evidence, goal, **how)
 
 
 def read_by(plugin: UnlearningPlugin, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
