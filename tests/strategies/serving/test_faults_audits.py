@@ -184,7 +184,6 @@ def says(**facts: object) -> Change:
 UNKNOWN: dict[str, Change] = {
     "no stamp": without(protocol.STAMP_KEY),
     "a stamp of another kind": says(tombstones=3.5),
-    "another client's name": says(client_id="1"),
     "no classes": metric("class-count", float("nan")),
     "other classes": metric("class-count", 3),
     "no samples": metric("class-samples", [1, 2]),
@@ -204,6 +203,19 @@ def test_who_does_not_say_who_it_is_is_left_out(tmp_path: Path, kind: str) -> No
     trial.trained_on()
     trial.train(1)
     assert trial.trained_on() & trial.ids_of(2), "the next call asks anew"
+
+
+def test_two_nodes_that_say_one_name_both_wait(tmp_path: Path) -> None:
+    trial = Trial(tmp_path)
+    trial.grid.spoil(says(client_id="1"), 2, protocol.IDENTIFY)
+    trial.train()
+    trained = trial.trained_on()
+    assert trained & trial.ids_of(0)
+    assert not trained & (trial.ids_of(1) | trial.ids_of(2))
+    trial.grid.heal()
+    trial.train(1)
+    again = trial.trained_on()
+    assert again & trial.ids_of(1) and again & trial.ids_of(2), "the next call asks anew"
 
 
 @pytest.mark.parametrize("kind", ["deaf", "raises", "gone"])
@@ -230,7 +242,7 @@ def test_the_first_call_says_that_nothing_is_set_up_and_later_ones_wait(tmp_path
 def test_a_client_that_comes_back_under_a_new_node_takes_the_place_of_its_old_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While its old node is still thought to be connected, the new one is named and left out."""
+    """While its old node is still thought to be connected, both are named and wait."""
     trial = Trial(tmp_path / "moved")
     stores = [
         {"client-dir": str(tmp_path / "moved" / "clients" / str(client)), "partition-id": client}
@@ -243,12 +255,15 @@ def test_a_client_that_comes_back_under_a_new_node_takes_the_place_of_its_old_on
     trial.grid.gone.clear()
     with caplog.at_level("WARNING", logger="fed_unlearn"):
         trial.train(1)
-    assert any("node 5 says that it is client 2" in record.getMessage() for record in caplog.records)
+    said = "nodes 3 and 5 all say that they are client 2; none of them takes part until one is left"
+    assert any(said in record.getMessage() for record in caplog.records)
     trial.grid.gone.add(2)
     moved = trial.train(1).arrays
-    assert (trial.grid.count(2, protocol.TRAIN), trial.grid.count(4, protocol.TRAIN)) == (2, 1)
+    assert (trial.grid.count(2, protocol.TRAIN), trial.grid.count(4, protocol.TRAIN)) == (1, 1)
     stayed = Trial(tmp_path / "stayed")
     stayed.train(1)
     stayed.serve(CLASS)
+    stayed.grid.gone.add(2)
     stayed.train(1)
+    stayed.grid.gone.clear()
     assert same_bytes(moved, stayed.train(1).arrays)
