@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
+
 from folders import PAGE, ROOMS, imports, picture, rewritten, tree
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def test_the_tree_and_the_picture_are_those_of_the_repository() -> None:
@@ -20,3 +25,14 @@ def test_rooms_import_in_one_direction() -> None:
         if order.index(start.split("/")[0]) > order.index(end.split("/")[0])
     ]
     assert not backwards
+
+
+def test_the_wheel_has_every_package() -> None:
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    roots = {folder: name for name, folder in settings["package-dir"].items()}
+    expected = {
+        ".".join((roots[room], *file.relative_to(REPOSITORY / room).parts[:-1]))
+        for room in ROOMS
+        for file in (REPOSITORY / room).rglob("__init__.py")
+    }
+    assert set(settings["packages"]) == expected
