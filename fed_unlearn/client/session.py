@@ -16,9 +16,9 @@ from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.client.store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
+from fed_unlearn.protocol.faults import told_of
 from fed_unlearn.protocol.instructions import arriving
 from fed_unlearn.task import Task
-from fed_unlearn.text import printable
 
 Handler = Callable[[Message, Context], Message]
 
@@ -126,12 +126,12 @@ class ClientSession:
 def describe(error: Exception) -> str:
     """The text of an error that the server may read: its message if that holds no data, else its class only.
 
-    The names of a missing module, variable or attribute are no data.
+    The names of a missing module, variable or attribute are no data, and of such an error's text they alone are told.
     """
     if type(error) in (FedUnlearnError, InvalidRequestError, ProtocolError):
         return str(error)
     if isinstance(error, ImportError | NameError | AttributeError):
-        return f"{type(error).__name__}: {printable(str(error))}"
+        return told_of(type(error).__name__, str(error))
     return f"{type(error).__name__} at the client; its own log has the details"
 
 

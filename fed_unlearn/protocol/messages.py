@@ -14,6 +14,7 @@ from fed_unlearn.audits.counts import ClientCounts
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, ProtocolError
 from fed_unlearn.protocol import bounded
 from fed_unlearn.protocol.bounded import CutText, Name, ShortText
+from fed_unlearn.protocol.faults import error_line
 from fed_unlearn.protocol.identity import id_problem
 from fed_unlearn.protocol.instructions import ARRIVALS_KEY, INSTRUCTION_KEY, Instruction
 from fed_unlearn.text import printable
@@ -27,6 +28,7 @@ FORWARD_PASSES = "forward-passes"
 BACKWARD_PASSES = "backward-passes"
 
 _LONGEST_REASON = 10_000
+_PRINTED = 400
 
 
 def content(
@@ -221,16 +223,17 @@ def refusal_of(message: Message) -> Refusal | None:
 
 
 def error_of(message: Message) -> str:
-    """Why a client's app failed: the last line of the runtime's reason, which may be a whole traceback.
+    """Why a client's app failed: of the runtime's reason, which may be a whole traceback, the line of the error.
 
     Parameters
     ----------
     message : Message
         A reply that is an error.
     """
-    last = (message.error.reason or "")[-_LONGEST_REASON:]
-    lines = [line.strip() for line in last.splitlines() if line.strip()]
-    return printable(lines[-1]) if lines else "an error without a reason"
+    reason = message.error.reason or ""
+    if len(reason) > _LONGEST_REASON:
+        reason = f"{reason[:_PRINTED]}\n{reason[-_LONGEST_REASON:]}"
+    return printable(error_line(reason)) or "an error without a reason"
 
 
 _UNCOUNTED_KEY = "uncounted"

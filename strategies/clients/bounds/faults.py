@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import re
 
+from fed_unlearn.protocol.faults import told_of
 from fed_unlearn.text import printable
 
-_KIND = re.compile(
-    r"(?:[A-Za-z_]\w*\.)*([A-Z]\w*(?:Error|Exception|Interrupt|Exit|Timeout|NotFound))(?::\s*(.*))?", re.S
-)
-_OF_MISSING_NAMES = frozenset(
-    {"AttributeError", "FileNotFoundError", "ImportError", "KeyError", "ModuleNotFoundError", "NameError"}
-)
+_KIND = re.compile(r"(?:[^\W\d]\w*\.)*([A-Z]\w*)(?::\s*(.*))?", re.S)
 _OF_THE_LIBRARY = frozenset({"FedUnlearnError", "InvalidRequestError", "ProtocolError"})
 """Errors of an installed app's own handling: their texts hold no data."""
 
@@ -22,7 +18,7 @@ _ERROR_ANSWER = "it answered with an error: "
 
 
 def fault_of(reason: str) -> str:
-    """A reason for the results: the kind of an error alone, with its text only where that names what is missing.
+    """A reason for the results: the kind of an error alone, with the name of what is missing where it is about one.
 
     Parameters
     ----------
@@ -40,4 +36,4 @@ def fault_of(reason: str) -> str:
     kind, text = found.groups()
     if text and kind in _OF_THE_LIBRARY:
         return printable(text)
-    return printable(f"{kind}: {text}") if text and kind in _OF_MISSING_NAMES else kind
+    return printable(told_of(kind, text or ""))
