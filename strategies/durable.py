@@ -56,6 +56,7 @@ class _TrainingRecord:
     config: StoredConfig
     model: str | None
     figures: TrainingFigures = field(default_factory=TrainingFigures)
+    longest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,7 @@ class DurableState:
             return None
         arrays = self._checkpoints.load(record.model) if record.model is not None else None
         return OpenTraining(
-            record.name, record.first, record.rounds, record.done, record.config, arrays, record.figures
+            record.name, record.first, record.rounds, record.done, record.config, arrays, record.figures, record.longest
         )
 
     def save_training(self, training: OpenTraining, served: ServedModel) -> None:
@@ -203,6 +204,7 @@ class DurableState:
             config=training.config,
             model=self._checkpoints.save(training.arrays) if training.arrays is not None else None,
             figures=training.figures,
+            longest=training.longest,
         )
         with self._ledger.transaction():
             self.save_inner()

@@ -65,6 +65,8 @@ class OpenTraining:
         The model of its rounds so far; None where the gate has seen all of them.
     figures : TrainingFigures
         What its rounds so far gave and cost.
+    longest : float
+        The longest change of a client in its rounds so far that is not the longest of its round.
     """
 
     name: str
@@ -74,6 +76,7 @@ class OpenTraining:
     config: ConfigRecord
     arrays: Arrays | None = None
     figures: TrainingFigures = field(default_factory=TrainingFigures)
+    longest: float = 0.0
 
     @classmethod
     def after(cls, experiences: Sequence[Experience], rounds: int, config: ConfigRecord | None) -> OpenTraining:

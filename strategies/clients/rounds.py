@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flwr.app import Message, RecordDict
 
@@ -11,6 +11,12 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, pack, weighted_average
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.book import ClientBook
+from fed_unlearn.strategies.clients.bounds.changes import (
+    AGAINST,
+    LONGEST_IN_REPAIR,
+    against_others,
+    bounds_by_others,
+)
 from fed_unlearn.strategies.clients.claims import credible, what_it_holds
 from fed_unlearn.strategies.clients.exchange import Answers, NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply
@@ -19,11 +25,10 @@ from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_through
 from fed_unlearn.strategies.inner.statistics import bounded_statistics
 
-LONGEST_BESIDE_OTHERS = {"unlearn": 1.5, "repair": 3.0}
+_LONGEST_BESIDE_OTHERS = {"unlearn": 1.5, "repair": LONGEST_IN_REPAIR}
 """A client's change is scaled down to so many times the longest one of the others in its round.
 
-Where clients are honest the longest change is at most 1.1 times the second in unlearn rounds of the built-in scenarios,
-and 2.8 times in repair rounds.
+Where clients are honest the longest change is at most 1.3 times the second in unlearn rounds of the built-in scenarios.
 """
 
 
@@ -185,14 +190,23 @@ class Rounds:
                 purpose=purpose,
                 accountant=context.state.accountant,
             )
+        trained = self._without_opposed(base, trained)
         norms = norms_of(trained, base)
         if max_norm is None:
             max_norm = longest_usual(norms, context.plan.max_norm_factor)
-        bounds = [min(max_norm, bound) for bound in _bounds_by_others(norms, LONGEST_BESIDE_OTHERS[purpose])]
+        bounds = [min(max_norm, bound) for bound in bounds_by_others(norms, _LONGEST_BESIDE_OTHERS[purpose])]
         bounded = zip(trained.models.items(), bounds, strict=True)
         within = {client: clipped(model, base, bound) for (client, model), bound in bounded}
         models = bounded_statistics(within, base, context.plan.max_norm_factor, alone=True)
         return weighted_average(list(models.values()), list(trained.weights.values()))
+
+    def _without_opposed(self, base: Arrays, trained: ClientModels) -> ClientModels:
+        """The models without those that lead against all others."""
+        opposed = against_others({client: difference(model, base) for client, model in trained.models.items()})
+        for client in opposed:
+            self.context.grid.leave_out(client, AGAINST)
+        kept = {client: model for client, model in trained.models.items() if client not in opposed}
+        return replace(trained, models=kept, weights={client: trained.weights[client] for client in kept})
 
     def settle(
         self,
@@ -274,14 +288,6 @@ class Rounds:
         """At most so many samples stand in a client's repair: its own, guarded ones as often as the plan says."""
         own = sum(self.context.grid.roster.class_samples.get(client, ()))
         return float(own * self.context.plan.repair.guard_weight)
-
-
-def _bounds_by_others(norms: Sequence[float], factor: float) -> list[float]:
-    """For each change, so many times the longest of the others; no bound where there are fewer than three."""
-    if len(norms) < 3:
-        return [float("inf")] * len(norms)
-    second, first = sorted(norms)[-2:]
-    return [factor * (second if norm == first else first) for norm in norms]
 
 
 def norms_of(trained: ClientModels, base: Arrays) -> list[float]:

@@ -15,6 +15,12 @@ from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm,
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ParameterValue
 from fed_unlearn.seeding import derive_seed
+from fed_unlearn.strategies.clients.bounds.changes import (
+    AGAINST,
+    LONGEST_IN_REPAIR,
+    against_others,
+    bounds_by_others,
+)
 from fed_unlearn.strategies.clients.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply, weight_of
 from fed_unlearn.strategies.clients.weights import training_weights
@@ -130,8 +136,13 @@ def train_staying(
     factor = work.trainer.max_norm_factor
     if factor is None:
         return found
-    bound = longest_usual([norm(difference(model.arrays, base)) for model in found.values()], factor)
-    within = {client: clipped(model.arrays, base, bound) for client, model in found.items()}
+    for client in against_others({client: difference(model.arrays, base) for client, model in found.items()}):
+        logger.warning("client %s is left out: %s", client, AGAINST)
+        del found[client]
+    norms = [norm(difference(model.arrays, base)) for model in found.values()]
+    bounds = dict(zip(found, bounds_by_others(norms, LONGEST_IN_REPAIR), strict=True))
+    usual = longest_usual(norms, factor)
+    within = {client: clipped(model.arrays, base, min(usual, bounds[client])) for client, model in found.items()}
     models = bounded_statistics(within, base, factor)
     return {client: replace(model, arrays=models[client]) for client, model in found.items()}
 

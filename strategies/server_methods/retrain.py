@@ -26,10 +26,13 @@ class RetrainState(MethodState):
         Arrays that the inner strategy carries along, by attribute.
     inner_scalars : mapping of str to scalar
         The rest of what it carries along.
+    longest : float
+        The longest change of a client so far that is not the longest of its round.
     """
 
     inner_arrays: Mapping[str, StoredArrays] = field(default_factory=dict)
     inner_scalars: Mapping[str, StateScalar] = field(default_factory=dict)
+    longest: float = 0.0
 
 
 @register("retrain")
@@ -63,10 +66,12 @@ class Retrain(ServerMethod[RetrainState]):
         """The next training round, under the number that it had."""
         inner, configs = work.trainer.inner, _configs(work)
         restore_server_state(inner, state.inner_arrays, state.inner_scalars)
-        trained = work.trainer.train(state.arrays, state.step + 1, configs[state.step])
+        trained = work.trainer.train(state.arrays, state.step + 1, configs[state.step], longest=state.longest)
         arrays, scalars = server_state(inner)
         done = state.step + 1 == len(configs)
-        return state.followed_by(trained.arrays, done=done, inner_arrays=arrays, inner_scalars=scalars)
+        return state.followed_by(
+            trained.arrays, done=done, inner_arrays=arrays, inner_scalars=scalars, longest=trained.longest
+        )
 
     def stronger(self) -> Self:
         """The same: nothing forgets more."""

@@ -13,6 +13,7 @@ from fed_unlearn.arrays import pack
 from fed_unlearn.strategies.clients.bounds.faults import NO_ANSWER
 from fed_unlearn.strategies.context import CallContext, Event, EventKind
 from fed_unlearn.strategies.state import OpenTraining
+from fed_unlearn.strategies.training.figures import TrainingFigures
 from fed_unlearn.strategies.training.trainer import EvaluateFunction, Trainer
 
 _MOST_TOLD = 5
@@ -64,9 +65,10 @@ class TrainingExperience:
         return reasons if set(reasons.values()) - {NO_ANSWER} else {}
 
     def start_again(self) -> None:
-        """Go back before the first round: none has made anything of the model."""
-        self.training.done, self.training.arrays = 0, None
-        self.training.figures.clients.clear()
+        """Go back before the first round: none has made anything of the model, and none counts for the next ones."""
+        self.training.done, self.training.arrays, self.training.longest = 0, None, 0.0
+        self.training.figures = TrainingFigures()
+        self._failed.clear()
 
     def round(self) -> None:
         """Train the next round, and write it down where the last time was long ago."""
@@ -80,9 +82,10 @@ class TrainingExperience:
             training.config,
             evaluate_config=self._evaluate_config() if evaluates else None,
             usual_norm=context.served.update_norm,
+            longest=training.longest,
             measure_norms=True,
         )
-        training.arrays, training.done = outcome.arrays, number
+        training.arrays, training.done, training.longest = outcome.arrays, number, outcome.longest
         context.served.train_config = outcome.config
         if outcome.update_norms:
             context.served.update_norm = median(outcome.update_norms)

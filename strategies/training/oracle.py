@@ -42,10 +42,11 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
     rounds = sum(experience.rounds for experience in experiences)
     context.notify(Event("request-step", f"retrain oracle: {rounds} rounds from scratch", request_id=requests[0].id))
     context.grid.take_traffic()
-    trainer, started = fresh_trainer(context), time.perf_counter()
+    trainer, longest, started = fresh_trainer(context), 0.0, time.perf_counter()
     configs = [experience.train_config for experience in experiences for _ in range(experience.rounds)]
     for number, config in enumerate(configs, start=1):
-        arrays = trainer.train(arrays, number, config).arrays
+        trained = trainer.train(arrays, number, config, longest=longest)
+        arrays, longest = trained.arrays, trained.longest
     seconds = time.perf_counter() - started
     traffic = context.grid.take_traffic()
     audit = Auditor(context).audit(arrays, requests, arrived=arrived_of(experiences[-1].train_config))

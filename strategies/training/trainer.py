@@ -12,11 +12,11 @@ from flwr.app.exception import AppExitException
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays, all_finite, clipped, difference, longest_usual, norm, pack, unpack, untrained
+from fed_unlearn.arrays import Arrays, all_finite, pack, unpack
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.bounds.faults import NO_ANSWER, fault_of
 from fed_unlearn.strategies.clients.grid import EligibleGrid
-from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply, with_arrays
+from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply
 from fed_unlearn.strategies.clients.weights import bounded_weights, training_weights
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_replies, undone_on_error
@@ -24,7 +24,7 @@ from fed_unlearn.strategies.inner.kinds import needed_metric, weight_key
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.sampling import minima_within, seeded_sampling
 from fed_unlearn.strategies.inner.state import fresh_copy, reset_server_state
-from fed_unlearn.strategies.inner.statistics import bounded_statistics
+from fed_unlearn.strategies.training.bounds import bounded_replies
 from fed_unlearn.strategies.training.history import HistoryStore
 from fed_unlearn.text import printable
 
@@ -47,6 +47,8 @@ class TrainingRound:
         As the inner strategy aggregated them.
     update_norms : tuple of float
         How far each client moved; empty unless asked for.
+    longest : float
+        The longest change of the training so far that is not the longest of its round.
     trained : frozenset of str
         Clients whose model was used.
     failed : mapping of str to str
@@ -59,6 +61,7 @@ class TrainingRound:
     train_metrics: MetricRecord | None
     evaluate_metrics: MetricRecord | None
     update_norms: tuple[float, ...]
+    longest: float
     trained: frozenset[str]
     failed: Mapping[str, str]
 
@@ -88,7 +91,8 @@ class Trainer:
         with every request, and who knows it can take the noise off: outside of simulations, give a secret one.
     max_norm_factor : float, optional
         A change is absurdly long beyond so many times what is usual: the larger one of the last round's median norm
-        and this round's. None leaves all changes as they are, and so does a round of one reply.
+        and this round's; or, after the first round, beyond three times the longest of others in the training so far.
+        None leaves all changes as they are, and so does a round of one reply.
     """
 
     inner: Strategy
@@ -109,6 +113,7 @@ class Trainer:
         *,
         evaluate_config: ConfigRecord | None = None,
         usual_norm: float | None = None,
+        longest: float = 0.0,
         measure_norms: bool = False,
     ) -> TrainingRound:
         """One round.
@@ -124,6 +129,8 @@ class Trainer:
             Evaluate the result through the inner strategy, with this configuration.
         usual_norm : float, optional
             Median norm of the clients' changes in the last round.
+        longest : float
+            As the round before gave it; 0 before the first round of a training.
         measure_norms : bool
             Whether the clients' update norms are wanted.
         """
@@ -133,14 +140,18 @@ class Trainer:
         replies, failed = self._replies(arrays, number, config, keep_arrays=keep_arrays)
         norms: tuple[float, ...] = ()
         if measure_norms or bounds:
-            replies, norms = self._bounded(arrays, replies, usual_norm)
+            known = bounded_replies(arrays, replies, self.max_norm_factor, usual_norm, longest)
+            replies, norms, longest = known.replies, known.norms, known.longest
+            for client, reason in known.against.items():
+                self._filter.leave_out(client, reason)
+            failed |= known.against
         candidate, train_metrics = self._aggregated(arrays, number, replies)
         if candidate is not None and self.history is not None:
             self.history.record(number, arrays, {reply.client: (reply.arrays, reply.weight) for reply in replies})
         trained = arrays if candidate is None else candidate
         evaluated = self._evaluate(trained, number, evaluate_config) if evaluate_config is not None else None
         names = frozenset(reply.client for reply in replies)
-        return TrainingRound(trained, config, train_metrics, evaluated, norms, names, failed)
+        return TrainingRound(trained, config, train_metrics, evaluated, norms, longest, names, failed)
 
     def _replies(
         self, arrays: Arrays, number: int, config: ConfigRecord, *, keep_arrays: bool
@@ -169,28 +180,6 @@ class Trainer:
         reasons |= {**self.grid.dropped, **self._filter.left_out}
         trained = {reply.client for reply in usable}
         return usable, {client: fault_of(reason) for client, reason in reasons.items() if client not in trained}
-
-    def _bounded(
-        self, base: Arrays, replies: Sequence[UsableReply], usual_norm: float | None
-    ) -> tuple[list[UsableReply], tuple[float, ...]]:
-        """The replies, absurdly long changes and statistics scaled down; and how long each change is then."""
-        norms = [norm(difference(reply.arrays, base)) for reply in replies]
-        bounded = list(replies)
-        if self.max_norm_factor is None:
-            return bounded, tuple(norms)
-        bound = longest_usual(norms, self.max_norm_factor, usual_norm)
-        for index, reply in enumerate(replies):
-            if norms[index] > bound:
-                text = "client %s: its change is %.3g long, over %.3g; it is scaled down"
-                logger.warning(text, reply.client, norms[index], bound)
-                bounded[index] = with_arrays(reply, clipped(reply.arrays, base, bound))
-                norms[index] = bound
-        if not untrained(base):
-            return bounded, tuple(norms)
-        models = bounded_statistics({reply.client: reply.arrays for reply in bounded}, base, self.max_norm_factor)
-        kept = [(reply, models[reply.client]) for reply in bounded]
-        bounded = [reply if arrays is reply.arrays else with_arrays(reply, arrays) for reply, arrays in kept]
-        return bounded, tuple(norms)
 
     def _aggregated(
         self, arrays: Arrays, number: int, replies: Sequence[UsableReply]

@@ -77,3 +77,23 @@ def test_one_client_that_trains_is_enough(tmp_path: Path) -> None:
     federation = hostile_federation(tmp_path, {client: Failing(protocol.TRAIN) for client in (0, 1, 2)})
     result = federation.strategy().start(federation.grid, initial_arrays(), num_rounds=1)
     assert not same_bytes(result.arrays, initial_arrays())
+
+
+def test_figures_of_a_training_that_made_nothing_are_not_those_of_the_one_after_it(tmp_path: Path) -> None:
+    lie = Failing(protocol.TRAIN)
+    federation = hostile_federation(tmp_path / "a", everybody(lie))
+    strategy = federation.strategy()
+    with pytest.raises(ClientsFailedError):
+        strategy.start(federation.grid, initial_arrays(), num_rounds=2)
+    lie.kinds = ()
+    later = strategy.start(federation.grid, num_rounds=2)
+    other = make_federation(tmp_path / "b")
+    untroubled = other.strategy()
+    expected = untroubled.start(other.grid, initial_arrays(), num_rounds=2)
+    assert later.training_traffic == expected.training_traffic
+    assert dict(later.train_metrics_clientapp) == dict(expected.train_metrics_clientapp)
+    [kept], [wanted] = strategy.state.experiences(), untroubled.state.experiences()
+    assert kept.figures is not None
+    assert wanted.figures is not None
+    assert kept.figures.traffic == wanted.figures.traffic
+    assert kept.figures.clients == wanted.figures.clients

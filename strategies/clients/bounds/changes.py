@@ -1,0 +1,109 @@
+"""Which changes of a round are bounded by those of the others: by their length, and by where they lead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fed_unlearn.arrays import Arrays, norm
+
+AGAINST = "its change leads against those of all others, which agree"
+"""Why a change is not used."""
+
+LONGEST_IN_REPAIR = 3.0
+"""So many times the longest of the others.
+
+Where clients are honest the longest change is at most 2.9 times the second in repair rounds of the built-in scenarios,
+and in rounds of methods of the server.
+"""
+
+_LONGEST_IN_TRAINING = 3.0
+_OPPOSED, _AGREED = -0.15, 0.2
+"""Cosines of single changes, and the mean one of those of the others.
+
+Each honest client of the built-in scenarios has another one with a cosine over -0.07. Where clients' classes are
+disjoint all cosines go down to -0.3, so that the others do not agree.
+"""
+_FEWEST = 3
+
+
+def bounds_by_others(norms: Sequence[float], factor: float, known: float = 0.0) -> list[float]:
+    """For each change, so many times the longest of the others; no bound where there are fewer than three.
+
+    Parameters
+    ----------
+    norms : sequence of float
+    factor : float
+    known : float
+        A length that earlier rounds have shown to be usual; it counts as one of the others.
+    """
+    if len(norms) < _FEWEST:
+        return [float("inf")] * len(norms)
+    second, first = sorted(norms)[-2:]
+    return [factor * max(second if norm == first else first, known) for norm in norms]
+
+
+def bounds_in_training(norms: Sequence[float], known: float) -> list[float]:
+    """The bounds in a training round; none in the first one of a training, which shows what is usual.
+
+    Late in a training the changes of most clients are short, and an honest one that has still to learn is up to 12
+    times as long as all others. It is never longer than 2.3 times the longest that any other one was so far.
+
+    Parameters
+    ----------
+    norms : sequence of float
+    known : float
+        As :func:`longest_of_others` has it after the round before.
+    """
+    if known <= 0:
+        return [float("inf")] * len(norms)
+    return bounds_by_others(norms, _LONGEST_IN_TRAINING, known)
+
+
+def longest_of_others(norms: Sequence[float], known: float) -> float:
+    """The longest change of a training so far that is not the longest of its round.
+
+    Parameters
+    ----------
+    norms : sequence of float
+        Of a round.
+    known : float
+        After the round before; 0 at first.
+    """
+    return max(known, sorted(norms)[-2]) if len(norms) >= _FEWEST else known
+
+
+def against_others(changes: Mapping[str, Arrays]) -> list[str]:
+    """Clients whose change leads against that of each of the others, where those agree; empty for fewer than three.
+
+    Parameters
+    ----------
+    changes : mapping of str to dict of ndarray
+        By client, from :func:`fed_unlearn.arrays.difference`.
+    """
+    lengths = {client: norm(change) for client, change in changes.items()}
+    moving = {client: changes[client] for client, length in lengths.items() if length > 0}
+    if len(moving) < _FEWEST:
+        return []
+    whole = {
+        name: np.asarray(sum(np.asarray(change[name], np.float64) / lengths[c] for c, change in moving.items()))
+        for name in next(iter(moving.values()))
+    }
+    count, square = len(moving) - 1, _product(whole, whole)
+    found: list[str] = []
+    for client, change in moving.items():
+        to_others = _product(change, whole) / lengths[client] - 1
+        if to_others >= _OPPOSED * count:
+            continue
+        others = [name for name in moving if name != client]
+        agreement = (square - 2 * to_others - 1 - count) / (count * (count - 1))
+        if agreement >= _AGREED and all(
+            _product(change, moving[other]) < _OPPOSED * lengths[client] * lengths[other] for other in others
+        ):
+            found.append(client)
+    return found
+
+
+def _product(first: Arrays, second: Arrays) -> float:
+    return float(sum(np.vdot(np.asarray(first[name], np.float64), second[name]) for name in first))
