@@ -28,6 +28,9 @@ _LENGTH_AT, _HEADER_AT = 8, 10  # positions of the header's length and of the he
 MEAN, VARIANCE, COUNTER = "running_mean", "running_var", "num_batches_tracked"
 """Endings of the names of BatchNorm's buffers."""
 
+ROUNDING = 1e-6
+"""Models whose difference is not longer than this share of their own length differ by rounding alone."""
+
 
 class PackedArray(Array):
     """An immutable array, which several records can share, and which decodes quickly.
@@ -128,6 +131,19 @@ def same_bits(first: Arrays, second: Arrays) -> bool:
         and first[name].tobytes() == second[name].tobytes()
         for name in first
     )
+
+
+def hardly_differs(model: Arrays, base: Arrays) -> bool:
+    """Whether two models of the same arrays differ by no more than rounding does.
+
+    All arrays of floating-point numbers count together, BatchNorm statistics too. Integer arrays make no difference:
+    BatchNorm's counter changes nothing that a model says.
+    """
+    if model is base or same_bits(model, base):
+        return True
+    names = [name for name, value in base.items() if np.issubdtype(value.dtype, np.floating)]
+    change = {name: np.subtract(model[name], base[name], dtype=np.float64) for name in names}
+    return norm(change) <= ROUNDING * norm({name: base[name] for name in names})
 
 
 def difference(model: Arrays, base: Arrays) -> Arrays:

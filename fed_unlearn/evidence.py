@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -63,7 +63,9 @@ class Evidence:
     staying_confidence : float or None
         The same of the samples of the clients that stay, of the same classes in the same shares.
     changed : bool
-        Whether a step of the method has changed an array of the model, repair aside.
+        Whether a step of the method has changed the model by more than rounding, repair aside.
+    forget_samples : int or None
+        Samples of D_f that were read; None where nobody says.
     """
 
     forget_accuracy: float | None
@@ -79,3 +81,31 @@ class Evidence:
     confidence: Difference | None = None
     staying_confidence: float | None = None
     changed: bool = True
+    forget_samples: int | None = None
+
+    def as_later_read(self, later: Evidence) -> Evidence:
+        """What is known of the samples that are still read for later evidence, whichever of them these are.
+
+        Those that are read no more may be the ones that the model had right.
+        """
+        count, left, accuracy = self.forget_samples, later.forget_samples, self.forget_accuracy
+        if count is None or not left or left >= count or accuracy is None:
+            return self
+        right = max(0.0, accuracy * count - (count - left))
+        return replace(self, forget_accuracy=right / left, membership_interval=None, confidence=None)
+
+    def is_as_sure_as(self, earlier: Evidence, share: float | None) -> bool:
+        """Whether the model is still surer of a client's samples than it may be, whatever chance explains.
+
+        Parameters
+        ----------
+        earlier : Evidence
+            Of the model before.
+        share : float or None
+            How much surer than of unseen samples the model may be of a client's, as a share of the same of clients that
+            stay, before and now. None where it does not matter.
+        """
+        staying = [value for value in (earlier.staying_confidence, self.staying_confidence) if value is not None]
+        if share is None or self.confidence is None or not staying:
+            return False
+        return self.confidence.value > share * max(min(staying), 0.0)

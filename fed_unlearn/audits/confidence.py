@@ -104,7 +104,7 @@ class ClientConfidence(RequestAudit):
         value = variance = 0.0
         sides = ((1, totals, sums, squares), (-1, self.unseen_total, self.unseen_sum, self.unseen_squares))
         for sign, count, total, square in sides:
-            scatter = _variance(count, total, square)
+            scatter = scatter_of(count, total, square)
             for index in classes:
                 share = self.own_total[index] / weight
                 value += sign * share * total[index] / count[index]
@@ -123,8 +123,8 @@ def _sums(side: Judged | None, class_count: int) -> tuple[tuple[int, ...], tuple
     return tuple(totals.tolist()), tuple(sums.tolist()), tuple(squares.tolist())
 
 
-def _variance(totals: tuple[int, ...], sums: tuple[int, ...], squares: tuple[int, ...]) -> float:
-    """Variance within classes, over all of them together."""
+def scatter_of(totals: tuple[int, ...], sums: tuple[int, ...], squares: tuple[int, ...]) -> float:
+    """Variance of log-odds within classes, over all of them together, from sums by class."""
     within = sum(square - one * one / count for count, one, square in zip(totals, sums, squares, strict=True) if count)
     freedom = sum(totals) - sum(1 for count in totals if count)
     if freedom > 0:

@@ -232,6 +232,7 @@ def evidence_of(
         methods_left=methods_left,
         confidence=counts.confidence.own,
         staying_confidence=staying.value if staying is not None else None,
+        forget_samples=counts.hits.total,
     )
 
 

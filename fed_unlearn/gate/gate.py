@@ -130,7 +130,8 @@ class Gate(Settings, prefix="gate: "):
         reasons = self.kept_too_little(scope, evidence, goal)
         excused = is_retrained and (scope == "client" or goal == "indistinguishable")
         if evidence.finite and not excused:
-            reasons = (*self.forgot_too_little(scope, evidence, goal), *reasons)
+            too_little = self.forgot_too_little(scope, evidence, goal) or self._still_knows(scope, before, evidence)
+            reasons = (*too_little, *reasons)
         return self.proven(
             scope,
             evidence,
@@ -200,9 +201,29 @@ class Gate(Settings, prefix="gate: "):
         is_read = before is not None and all(
             getattr(before, name) is None or getattr(after, name) is not None for name in figures
         )
-        if is_read and self.shows(scope, before, goal) and not self.shows(scope, after, goal):
+        share = self.thresholds(scope, goal).max_confidence_share
+        if (
+            before is not None
+            and is_read
+            and self.shows(scope, before.as_later_read(after), goal)
+            and not self.shows(scope, after, goal)
+            and not after.is_as_sure_as(before, share)
+        ):
             return HowKnown.MEASURED
         return HowKnown.BY_CONSTRUCTION if is_retrained else HowKnown.NOT_MEASURABLE
+
+    def _still_knows(self, scope: ScopeKind, before: Evidence | None, after: Evidence) -> tuple[str, ...]:
+        """In words, that a client whose samples were known is within the bounds by no more than a hair."""
+        share, own = self.thresholds(scope).max_confidence_share, after.confidence
+        if scope != "client" or share is None or own is None or before is None or before.confidence is None:
+            return ()
+        if not _confidence_failures(before, share) or not after.is_as_sure_as(before, share):
+            return ()
+        return (
+            f"log-odds of the client's samples lie {own.value:.2f} over those of unseen ones, and lay"
+            f" {before.confidence.value:.2f} over them before; expected at most {share:g} of what they are of clients"
+            " that stay, before and now",
+        )
 
     def verdict(self, evidence: Evidence, reasons: tuple[str, ...]) -> Decision:
         """What is done with a candidate that failed for these reasons: repaired, retried, escalated or rolled back."""

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.arrays import Arrays, add_clipped, all_finite, difference, norm, same_bits
+from fed_unlearn.arrays import Arrays, add_clipped, all_finite, difference, hardly_differs, norm
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures, Judged, extra_audits
 from fed_unlearn.audits.counts import RequestCounts
@@ -164,7 +164,7 @@ class LocalAttempt:
         )
         self._step += 1
         arrays = _arrays(outcome.model.state_dict())
-        self.changed = self.changed or not same_bits(arrays, _arrays(self.candidate.state_dict()))
+        self.changed = self.changed or not hardly_differs(arrays, _arrays(self.candidate.state_dict()))
         self.passes.add(outcome.forward_passes, outcome.backward_passes)
         if not self.method.is_control:
             labels = guard_labels_of(outcome, self.samples.forget, self.left_out)
@@ -203,7 +203,7 @@ class LocalAttempt:
             finite=all_finite(arrays),
             repair_rounds=self.repair_rounds,
             attempt=self.number,
-            changed=self.changed and (is_sample or not same_bits(arrays, _arrays(self.original.state_dict()))),
+            changed=self.changed and (is_sample or not hardly_differs(arrays, _arrays(self.original.state_dict()))),
         )
         scope = self.request.scope.kind
         evidence = evidence_of(kept, scope, self._counts(self.candidate), validation)

@@ -14,6 +14,7 @@ from fed_unlearn.audits.counts import ClientCounts, RequestCounts
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
 from fed_unlearn.strategies.clients.bounds.shares import bounded_parts, scaled_counts, scaled_hits
+from fed_unlearn.strategies.clients.bounds.sureness import check_sums, fewer_sums
 from fed_unlearn.strategies.clients.exchange import Roster
 
 MOST_SAMPLES = 2**40
@@ -160,6 +161,7 @@ def check_audit(
             foreign.append(request.id)
             continue
         _check_target(counts, request, roster, client)
+        check_sums(counts.confidence, reply, counts.hits.class_totals, request.id)
         member = counts.membership
         if sum(member.outsider_histogram) > outsiders or sum(member.unseen_histogram) > unseen:
             raise ProtocolError(f"it compares request {request.id} with more unseen samples than it has")
@@ -187,6 +189,7 @@ def _speaks(counts: RequestCounts, request: ForgetRequest) -> bool:
     """Whether counts say anything that only a holder can: others count unseen samples of the classes that are named."""
     member = counts.membership
     told = counts.hits.total or any(counts.hits.class_totals) or any(member.member_histogram)
+    told = told or any(counts.confidence.own_total)
     if isinstance(request.scope, ClassScope):
         return bool(told)
     return bool(told) or any(member.outsider_histogram) or any(member.unseen_histogram)
@@ -246,6 +249,8 @@ def _bounded_targets(targets: Mapping[str, RequestCounts], share: float) -> dict
     held = bounded_parts({client: counts.hits.total for client, counts in targets.items()}, share)
     outsiders = bounded_parts({c: sum(counts.membership.outsider_histogram) for c, counts in targets.items()}, share)
     unseen = bounded_parts({c: sum(counts.membership.unseen_histogram) for c, counts in targets.items()}, share)
+    sure_unseen = bounded_parts({c: sum(counts.confidence.unseen_total) for c, counts in targets.items()}, share)
+    staying = bounded_parts({c: sum(counts.confidence.staying_total) for c, counts in targets.items()}, share)
     bounded: dict[str, RequestCounts] = {}
     for client, counts in targets.items():
         hits, member = counts.hits, counts.membership
@@ -262,5 +267,6 @@ def _bounded_targets(targets: Mapping[str, RequestCounts], share: float) -> dict
                 scaled_counts(member.unseen_histogram, unseen[client]),
             ),
         )
+        fewer = replace(fewer, confidence=fewer_sums(counts.confidence, sure_unseen[client], staying[client]))
         bounded[client] = counts if fewer == counts else fewer
     return bounded

@@ -10,7 +10,7 @@ from statistics import median
 from typing import ClassVar
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays, same_bits
+from fed_unlearn.arrays import Arrays, hardly_differs
 from fed_unlearn.gate import Decision, Evidence
 from fed_unlearn.requests import ForgetRequest, ParameterValue
 from fed_unlearn.strategies.clients.rounds import ClientModels, Rounds, client_of, norms_of
@@ -157,9 +157,9 @@ class Attempt(ABC):
     def has_changed(self, request: ForgetRequest) -> bool:
         """Whether a step of the method at a holder of a request has changed the model, and not repair alone.
 
-        For a class or a client the candidate must differ from the served model too.
+        For a class or a client the candidate must differ from the served model too. Rounding is no change.
         """
-        if request.scope.kind != "sample" and same_bits(self.candidate, self.context.served.arrays):
+        if request.scope.kind != "sample" and hardly_differs(self.candidate, self.context.served.arrays):
             return False
         return bool(self.changed_by & self.holders.get(request.id, set()))
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from itertools import chain
 
 from fed_unlearn.audits.pooled import Audit, classes_of
 from fed_unlearn.gate import Decision, Verdict
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.bounds.plausibility import deviations, implausible_clients
+from fed_unlearn.strategies.clients.bounds.sureness import sure_deviations
 from fed_unlearn.strategies.serving.attempt import Attempt
 from fed_unlearn.strategies.serving.judge import Judge, Judgement
 
@@ -48,7 +50,10 @@ def judge_with_doubt(
     if judgement.repairs:
         return judgement
     left_out_classes = forgotten.union(audit.absent_classes, *(classes_of(request) for request in attempt.requests))
-    found = deviations(audit, attempt.context.served.audit, attempt.requests, without=left_out_classes)
+    found = chain(
+        deviations(audit, attempt.context.served.audit, attempt.requests, without=left_out_classes),
+        sure_deviations(audit, attempt.requests),
+    )
     decisions = dict(judgement.decisions)
     for client, deviation in implausible_clients(found).items():
         others = judge.judge(attempt, without_figures(audit, client), forgotten, methods_left)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from fed_unlearn.arrays import Arrays, add_clipped, difference, norm, same_bits
+import numpy as np
+
+from fed_unlearn.arrays import Arrays, add_clipped, difference, hardly_differs, norm
 from fed_unlearn.gate import Decision, Verdict
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.replies import message_with
 from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
@@ -31,14 +34,16 @@ class HolderAttempt(Attempt):
     """
 
     allowances: dict[str, Allowance] = field(default_factory=dict, init=False)
+    _moved_by_turns: Arrays = field(default_factory=dict, init=False, repr=False)
 
     def unlearn(self) -> None:
         """The holders' turn: their average for a class, their clipped changes for samples."""
         if self.order.scope == "class":
             models = self._ask_holders(self.order.method)
             self._say_who(models)
-            self._note_changes(models)
-            self.candidate = self._aggregated(self.candidate, models, "unlearn", self._round_number)
+            before = self.candidate
+            self.candidate = self._aggregated(before, models, "unlearn", self._round_number)
+            self._note_changes(models, before)
         else:
             self._check_budgets()
             self._take_turns()
@@ -73,10 +78,11 @@ class HolderAttempt(Attempt):
             looks_first = goes_on and self.step > 0
             models = self._ask_holders(self.order.method, clients, only_if_recognised=looks_first)
             self._say_who(models)
-            self._note_changes(models)
-            changes = {client: difference(model, self.candidate) for client, model in models.models.items()}
+            base = self.candidate
+            changes = {client: difference(model, base) for client, model in models.models.items()}
             taken = {client: self._allowance(client, max_norm).take(change) for client, change in changes.items()}
             self.candidate = self._moved(models, changes, taken)
+            self._note_changes(models, base)
             lengths = {client: norm(change) for client, change in changes.items()}
             clipped = [client for client, change in changes.items() if taken[client] is not change]
             moved = [client for client, length in lengths.items() if length > 0]
@@ -164,10 +170,18 @@ class HolderAttempt(Attempt):
         """A number that no other unlearn round has: noise must not be drawn twice from one seed."""
         return derive_seed(*self.order.ids, self.order.number, self.step)
 
-    def _note_changes(self, models: ClientModels) -> None:
-        """Note whose step has changed an array."""
-        base = self.candidate
-        self.changed_by.update(client for client, model in models.models.items() if not same_bits(model, base))
+    def _note_changes(self, models: ClientModels, base: Arrays) -> None:
+        """Note whose step has changed the model, unless all that the holders' turns did to it cancels out."""
+        self.changed_by.update(client for client, model in models.models.items() if not hardly_differs(model, base))
+        names = [name for name, value in base.items() if np.issubdtype(value.dtype, np.floating)]
+        for name in names:
+            self._moved_by_turns[name] = self._moved_by_turns.get(name, 0.0) + (self.candidate[name] - base[name])
+
+    def has_changed(self, request: ForgetRequest) -> bool:
+        """Whether holders of a request have changed the model, and no other turn has taken that back."""
+        served = self.context.served.arrays
+        moved = {name: served[name] + change for name, change in self._moved_by_turns.items()}
+        return super().has_changed(request) and not hardly_differs({**served, **moved}, served)
 
     def _say_who(self, models: ClientModels) -> None:
         where = "client" if len(models.models) == 1 else "clients"

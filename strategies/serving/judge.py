@@ -12,6 +12,10 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.clients.bounds.plausibility import implausible_clients
+from fed_unlearn.strategies.clients.bounds.sureness import sure_deviations
+from fed_unlearn.strategies.clients.rounds import client_of
+from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.outcomes import RequestProgress
 from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method, new_method
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
@@ -104,9 +108,17 @@ def note_before(attempt: Attempt, progress: Progress) -> None:
     for request in requests:
         known = progress[request.id]
         known.before = measured.figures(request, forgotten, target)
-        counts = target.pooled.targets.get(request.id, RequestCounts())
+        counts = _sound(target, request, attempt.context).pooled.targets.get(request.id, RequestCounts())
         evidence = evidence_of(_NOTHING_KEPT, request.scope.kind, counts, measured.validation())
         known.evidence_before = attempt.before[request.id] = evidence
+
+
+def _sound(audit: Audit, request: ForgetRequest, context: CallContext) -> Audit:
+    """The audit without clients that say of their own samples what those of nobody else show, and that are named."""
+    doubted = implausible_clients(sure_deviations(audit, [request]))
+    for client, deviation in doubted.items():
+        context.grid.name(client, str(deviation).removeprefix(f"client {client} "))
+    return audit.without(set(doubted) - {client_of(request)})
 
 
 def note_candidate(attempt: Attempt, progress: Progress, audit: Audit, *, is_last: bool = False) -> None:

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from fed_unlearn.arrays import same_bits
+from fed_unlearn.arrays import hardly_differs
 from fed_unlearn.requests import ClientScope, ForgetRequest
 from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
@@ -47,11 +47,11 @@ class ServerAttempt(Attempt):
         except MethodFailedError as error:
             raise AttemptFailedError(f"{self.order.method}: {error}") from error
         self.candidate = state.arrays
-        self._has_changed = not same_bits(self.candidate, self.context.served.arrays)
+        self._has_changed = not hardly_differs(self.candidate, self.context.served.arrays)
 
     def has_changed(self, request: ForgetRequest) -> bool:
-        """Whether the method made another model of the served one."""
-        return self._has_changed and not same_bits(self.candidate, self.context.served.arrays)
+        """Whether the method made another model of the served one, by more than rounding."""
+        return self._has_changed and not hardly_differs(self.candidate, self.context.served.arrays)
 
     def _resumed(self, method: ServerMethod[Any]) -> MethodState | None:
         """How far the method had come before a crash; what it had cost until then counts in place of what was asked."""

@@ -10,6 +10,7 @@ from fed_unlearn.arrays import (
     all_finite,
     decode,
     difference,
+    hardly_differs,
     norm,
     pack,
     to_state_dict,
@@ -106,3 +107,13 @@ def test_integer_buffers_keep_their_dtype_through_flower() -> None:
 def test_not_finite_is_seen() -> None:
     assert all_finite({"w": np.ones(2)})
     assert not all_finite({"w": np.array([1.0, np.nan])})
+
+
+@pytest.mark.parametrize(
+    ("length", "is_same"), [(0.0, True), (0.9e-6, True), (1.1e-6, False), (1.0, False), (float("nan"), False)]
+)
+def test_a_change_that_is_no_longer_than_rounding_is_none(length: float, is_same: bool) -> None:
+    base = {"w": np.array([3.0, 4.0]), "bn.running_mean": np.zeros(1), "counter": np.array(3)}  # of length 5
+    assert hardly_differs({**base, "w": np.array([3.0, 4.0 + 5 * length])}, base) is is_same
+    assert hardly_differs({**base, "bn.running_mean": np.array([5 * length])}, base) is is_same
+    assert hardly_differs({**base, "counter": np.array(4)}, base)

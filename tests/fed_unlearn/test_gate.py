@@ -282,3 +282,36 @@ def test_samples_that_looked_unseen_before_may_be_left_as_they_are() -> None:
     refused = Gate().decide("sample", unseen, before=unseen, require_measured=True)
     assert (refused.verdict, refused.known) == (Verdict.ROLL_BACK, None)
     assert refused.reason == "its forgetting is not measurable, and the plan demands measured"
+
+
+def test_a_client_that_passes_by_chance_alone_is_never_measured_and_not_accepted_where_it_was_known() -> None:
+    before = replace(KNOWN, confidence=Difference(value=1.5, error=0.2), staying_confidence=2.0)
+    by_a_hair = replace(before, confidence=Difference(value=1.3, error=0.2))
+    [reason] = Gate().decide("client", by_a_hair, before=before).reasons
+    assert reason.startswith("log-odds of the client's samples lie 1.30 over those of unseen ones, and lay 1.50 over")
+    assert Gate().how_known("client", before, by_a_hair) is HowKnown.NOT_MEASURABLE
+    # Others that are known better by now, or a model that is less sure of everybody, are no forgetting either.
+    for value, staying in ((1.3, 4.0), (0.3, 0.4)):
+        after = replace(before, confidence=Difference(value=value, error=0.2), staying_confidence=staying)
+        assert Gate().decide("client", after, before=before).verdict is Verdict.REPAIR
+    forgotten = replace(before, confidence=Difference(value=0.4, error=0.2))
+    assert Gate().decide("client", forgotten, before=before).known is HowKnown.MEASURED
+    # Where chance explained it before, nothing can be told.
+    unclear = replace(before, confidence=Difference(value=1.5, error=0.5))
+    assert Gate().decide("client", unclear, before=unclear).known is HowKnown.NOT_MEASURABLE
+
+
+@pytest.mark.parametrize(
+    ("right", "samples", "left", "known"),
+    [
+        (80, 100, 100, HowKnown.MEASURED),
+        (80, 100, 60, HowKnown.MEASURED),
+        (80, 100, 5, HowKnown.NOT_MEASURABLE),  # the five may be ones that the model never had right
+    ],
+)
+def test_samples_that_are_read_no_more_count_as_those_that_were_right(
+    right: int, samples: int, left: int, known: HowKnown
+) -> None:
+    before = replace(KNOWN, forget_accuracy=right / samples, forget_samples=samples)
+    after = replace(KNOWN, forget_accuracy=0.0, forget_samples=left)
+    assert Gate().how_known("class", before, after) is known

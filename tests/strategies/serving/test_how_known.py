@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from federation import FAST_PLAN, Federation, initial_arrays, make_federation
 
 from fed_unlearn.arrays import same_bits
+from fed_unlearn.client import current_session
 from fed_unlearn.gate import HowKnown
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.methods.base import Method, Outcome
@@ -56,9 +60,69 @@ class Nothing(Method):
         return self
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServedModelRounded(ServedModelAgain):
+    """Changes one number of the served model by as little as there is."""
+
+    def begin(self, work: Any) -> MethodState:
+        return MethodState(step=0, arrays=nearly(work.served), done=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModelShifted(ServedModelAgain):
+    """Adds a little to one bias of the served model."""
+
+    def begin(self, work: Any) -> MethodState:
+        arrays = dict(work.served)
+        last = list(arrays)[-1]
+        arrays[last] = arrays[last] + np.linspace(-0.01, 0.01, 10, dtype=np.float32)
+        return MethodState(step=0, arrays=arrays, done=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounding(Nothing):
+    """Changes one number of the model by as little as there is."""
+
+    def unlearn(self, model: Any, *args: Any, **kwargs: Any) -> Outcome:
+        changed = copy.deepcopy(model)
+        arrays = {name: value.numpy() for name, value in model.state_dict().items()}
+        changed.load_state_dict({name: torch.from_numpy(value) for name, value in nearly(arrays).items()})
+        return Outcome(changed, True, 0, 0.0, 0, 0, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThereAndBack(Nothing):
+    """Moves the model one way at half of the holders, and back at the others, so that their average is where it was."""
+
+    def unlearn(self, model: Any, forget: Any, *args: Any, **kwargs: Any) -> Outcome:
+        changed = copy.deepcopy(model)
+        sign = 1 if int(current_session().client_id) % 2 else -1
+        with torch.no_grad():
+            for value in changed.parameters():
+                value += sign * 0.1 / len(forget)
+        return Outcome(changed, True, 0, 0.0, 0, 0, None)
+
+
+def nearly(arrays: dict[str, Any]) -> dict[str, Any]:
+    first = next(iter(arrays))
+    changed = arrays[first].copy()
+    changed.flat[0] = np.nextafter(changed.flat[0], np.float32(9))
+    return {**arrays, first: changed}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def methods_that_do_nothing() -> Iterator[None]:
-    with registered(METHODS, "nothing", Nothing), registered(SERVER_METHODS, "served-again", ServedModelAgain):
+    made: dict[str, type] = {"nothing": Nothing, "rounding": Rounding, "there-and-back": ThereAndBack}
+    at_server = {
+        "served-again": ServedModelAgain,
+        "served-rounded": ServedModelRounded,
+        "served-shifted": ServedModelShifted,
+    }
+    with ExitStack() as stack:
+        for name, cls in made.items():
+            stack.enter_context(registered(METHODS, name, cls))
+        for name, cls in at_server.items():
+            stack.enter_context(registered(SERVER_METHODS, name, cls))
         yield
 
 
@@ -92,10 +156,14 @@ def served(folder: Path, request: ForgetRequest, plan: UnlearningPlan = FAST_PLA
     "request_",
     [
         ForgetRequest.for_client(1, method="served-again"),
+        ForgetRequest.for_client(1, method="served-rounded"),
         ForgetRequest.for_class(3, method="nothing"),
+        ForgetRequest.for_class(3, method="rounding"),
         ForgetRequest.for_samples(1, count=4, method="nothing"),
+        ForgetRequest.for_samples(1, count=4, method="rounding"),
+        ForgetRequest.for_class(3, method="there-and-back"),
     ],
-    ids=["client", "class", "sample"],
+    ids=["client", "client-rounded", "class", "class-rounded", "sample", "sample-rounded", "class-cancelling"],
 )
 def test_a_method_that_changes_nothing_commits_nothing(tmp_path: Path, request_: ForgetRequest) -> None:
     outcome = served(tmp_path, request_)
@@ -136,6 +204,16 @@ def test_samples_that_look_unseen_are_committed_as_not_measurable_unless_the_pla
     assert [outcome.evidence for outcome in outcomes] == [HowKnown.NOT_MEASURABLE, None]
     assert outcomes[0].reason == "its samples looked unseen before, and no holder's step has changed the model"
     assert outcomes[1].reason == "its forgetting is not measurable, and the plan demands measured"
+
+
+@pytest.mark.parametrize("rounds", [4, 15])
+def test_a_step_of_hardly_any_length_is_never_measured(tmp_path: Path, rounds: int) -> None:
+    federation = make_federation(tmp_path)
+    strategy = federation.strategy()
+    strategy.start(federation.grid, initial_arrays=initial_arrays(), num_rounds=rounds)
+    strategy.submit(ForgetRequest.for_client(1, method="served-shifted"))
+    [outcome] = strategy.start(federation.grid, num_rounds=0).requests
+    assert outcome.evidence in (None, HowKnown.NOT_MEASURABLE)
 
 
 def test_a_client_that_is_retrained_without_is_known_by_construction_or_measured(tmp_path: Path) -> None:
