@@ -36,6 +36,7 @@ EventKind = Literal[
     "request-step",
     "request-finished",
     "request-waits",
+    "relapse-not-audited",
     "audit",
 ]
 

@@ -215,6 +215,8 @@ class UnlearningResult(Result):
     requests : list of RequestOutcome
         Those that ended, and those that were tried and are held.
     relapse : list of RelapseRow
+    relapse_due : list of str
+        After what nobody could audit the committed requests; each audit is made up for as soon as a client answers.
     training_traffic : Traffic
         Of the training rounds.
     training_seconds : float
@@ -224,6 +226,7 @@ class UnlearningResult(Result):
 
     requests: list[RequestOutcome] = field(default_factory=list)
     relapse: list[RelapseRow] = field(default_factory=list)
+    relapse_due: list[str] = field(default_factory=list)
     training_traffic: Traffic = field(default_factory=Traffic)
     training_seconds: float = 0.0
     complete: bool = True
@@ -233,6 +236,10 @@ class UnlearningResult(Result):
         self.arrays = more.arrays
         self.requests.extend(more.requests)
         self.relapse.extend(more.relapse)
+        made_up = {row.after for row in more.relapse}
+        self.relapse_due = [
+            after for after in dict.fromkeys((*self.relapse_due, *more.relapse_due)) if after not in made_up
+        ]
         self.training_traffic.add(more.training_traffic)
         self.training_seconds += more.training_seconds
         done = max((*self.train_metrics_clientapp, *self.evaluate_metrics_clientapp), default=0)

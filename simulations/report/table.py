@@ -131,9 +131,10 @@ def reason_lines(results: RunResults) -> list[str]:
 def relapse_lines(results: RunResults) -> list[str]:
     """Say for each request with a later event how high the accuracy on what it forgot rose, and when.
 
-    A request that asks for no low accuracy is said to have none to keep: what others teach of its samples stays.
+    A request that asks for no low accuracy is said to have none to keep: what others teach of its samples stays. What
+    nobody could audit is named.
     """
-    lines = []
+    lines = [f"relapse after {after}: not audited, since no client answered" for after in results.relapse_due]
     for request in results.requests:
         later = list(_later_accuracies(results, request))
         if later:

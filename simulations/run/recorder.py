@@ -23,7 +23,7 @@ from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.strategies import ContinualUnlearning
 from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome
 from fed_unlearn.strategies.serving.relapse import relapse_rows
-from fed_unlearn.strategies.state import Experience
+from fed_unlearn.strategies.state import Experience, looks_due
 from fed_unlearn.strategies.training.figures import TrainingFigures
 
 _ENDED = ("committed", "failed", "rejected")
@@ -86,6 +86,7 @@ class Recorder:
             history=tuple(history),
             devices=self._devices(strategy),
             relapse=tuple(_relapse_row(row) for row in relapse_rows(strategy.ledger)),
+            relapse_due=tuple(looks_due(strategy.ledger)),
         )
         self._results.save(self._out)
 

@@ -198,6 +198,8 @@ class RunResults:
 
     Attributes
     ----------
+    relapse_due : sequence of str
+        After what no client could audit the committed requests yet.
     complete : bool
         Whether the last entry of the timeline is done.
     """
@@ -208,6 +210,7 @@ class RunResults:
     training: TrainingResult = TrainingResult()
     requests: Sequence[RequestResult] = ()
     relapse: Sequence[RelapseResult] = ()
+    relapse_due: Sequence[str] = ()
     history: Sequence[HistoryPoint] = ()
     devices: Sequence[DeviceCount] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -255,6 +258,7 @@ class RunResults:
                 relapse=tuple(
                     RelapseResult(**{**entry, "relapsed": tuple(entry["relapsed"])}) for entry in body["relapse"]
                 ),
+                relapse_due=tuple(body.get("relapse_due", ())),
                 history=tuple(HistoryPoint(**entry) for entry in body["history"]),
                 devices=tuple(DeviceCount(**entry) for entry in body["devices"]),
                 versions=body["versions"],

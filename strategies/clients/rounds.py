@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
 
@@ -12,9 +12,7 @@ from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm,
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.book import ClientBook
 from fed_unlearn.strategies.clients.bounds.changes import (
-    AGAINST,
     LONGEST_IN_REPAIR,
-    against_others,
     bounds_by_others,
 )
 from fed_unlearn.strategies.clients.claims import credible, what_it_holds
@@ -190,7 +188,6 @@ class Rounds:
                 purpose=purpose,
                 accountant=context.state.accountant,
             )
-        trained = self._without_opposed(base, trained)
         norms = norms_of(trained, base)
         if max_norm is None:
             max_norm = longest_usual(norms, context.plan.max_norm_factor)
@@ -199,14 +196,6 @@ class Rounds:
         within = {client: clipped(model, base, bound) for (client, model), bound in bounded}
         models = bounded_statistics(within, base, context.plan.max_norm_factor, alone=True)
         return weighted_average(list(models.values()), list(trained.weights.values()))
-
-    def _without_opposed(self, base: Arrays, trained: ClientModels) -> ClientModels:
-        """The models without those that lead against all others."""
-        opposed = against_others({client: difference(model, base) for client, model in trained.models.items()})
-        for client in opposed:
-            self.context.grid.leave_out(client, AGAINST)
-        kept = {client: model for client, model in trained.models.items() if client not in opposed}
-        return replace(trained, models=kept, weights={client: trained.weights[client] for client in kept})
 
     def settle(
         self,

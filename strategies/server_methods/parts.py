@@ -137,7 +137,7 @@ def train_staying(
     if factor is None:
         return found
     for client in against_others({client: difference(model.arrays, base) for client, model in found.items()}):
-        logger.warning("client %s is left out: %s", client, AGAINST)
+        logger.warning("client %s: %s", client, AGAINST)
         del found[client]
     norms = [norm(difference(model.arrays, base)) for model in found.values()]
     bounds = dict(zip(found, bounds_by_others(norms, LONGEST_IN_REPAIR), strict=True))

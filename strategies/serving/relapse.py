@@ -10,13 +10,13 @@ from fed_unlearn.ledger import Fact, Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.clients.exchange import NobodyAnsweredError
-from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.context import CallContext, Event
 from fed_unlearn.strategies.outcomes import RelapseRow
 from fed_unlearn.strategies.serving.doubt import relapse_with_doubt
 from fed_unlearn.strategies.serving.judge import Judge
 from fed_unlearn.strategies.state import looks_due, settle_look
 
-_EVENT = "relapse-audit"
+_EVENT, _NOT_AUDITED = "relapse-audit", "relapse-not-audited"
 TOMBSTONES = "tombstones"
 """What an audit followed if a client wrote the tombstones that it owed: ``"tombstones:CLIENT"``."""
 
@@ -55,7 +55,7 @@ class RelapseWatch:
             try:
                 audit = Auditor(self.context).audit_committed(self.context.served.arrays)
             except NobodyAnsweredError as error:
-                logger.warning("after %s: %s; relapse is looked for the next time", after, error)
+                self._not_audited(after, str(error))
                 return
         judge = Judge(self.context.gate, self.context.plan)
         relapsed = {
@@ -83,11 +83,22 @@ class RelapseWatch:
                 if entry.id in relapsed:
                     self._relapsed(entry, relapsed[entry.id], audit, may_reopen=may_reopen)
         self.context.result.relapse.append(row)
+        if after in self.context.result.relapse_due:
+            self.context.result.relapse_due.remove(after)
 
     def catch_up(self) -> None:
         """Do what a crash has cut off, or could not be done since no client answered."""
         for after, may_reopen in looks_due(self.context.ledger).items():
             self.look(after, None, may_reopen=may_reopen)
+
+    def _not_audited(self, after: str, reason: str) -> None:
+        """Say that the look is still to come: to the log, the observer and, the first time in a call, the ledger."""
+        text = f"after {after}: {reason}; relapse is looked for the next time"
+        logger.warning("%s", text)
+        self.context.notify(Event("relapse-not-audited", text))
+        if after not in self.context.result.relapse_due:
+            self.context.result.relapse_due.append(after)
+            self.context.ledger.note(_NOT_AUDITED, {"after": _without_client(after, self.context.ledger)})
 
     def _relapsed(self, entry: LedgerEntry, reason: str, audit: Audit, *, may_reopen: bool) -> None:
         ledger = self.context.ledger
@@ -120,10 +131,14 @@ def relapse_rows(ledger: Ledger) -> list[RelapseRow]:
 
 
 def _facts(row: RelapseRow, ledger: Ledger) -> dict[str, Fact]:
-    what, mark, client = row.after.partition(":")  # events name no client
-    after = f"{what}{mark}{ledger.client_reference(client)}" if what == TOMBSTONES else row.after
-    facts: dict[str, Fact] = {"after": after}
+    facts: dict[str, Fact] = {"after": _without_client(row.after, ledger)}
     for name, values in (("forget_accuracy", row.forget_accuracy), ("test_forget_accuracy", row.test_forget_accuracy)):
         facts.update({f"{name}/{request_id}": value for request_id, value in values.items() if value is not None})
     facts.update({f"relapsed/{request_id}": True for request_id in row.relapsed})
     return facts
+
+
+def _without_client(after: str, ledger: Ledger) -> str:
+    """What an audit follows, as events have it: they name no client."""
+    what, mark, client = after.partition(":")
+    return f"{what}{mark}{ledger.client_reference(client)}" if what == TOMBSTONES else after

@@ -143,7 +143,7 @@ class Trainer:
             known = bounded_replies(arrays, replies, self.max_norm_factor, usual_norm, longest)
             replies, norms, longest = known.replies, known.norms, known.longest
             for client, reason in known.against.items():
-                self._filter.leave_out(client, reason)
+                self._filter.leave_out(client, reason, whole=False)
             failed |= known.against
         candidate, train_metrics = self._aggregated(arrays, number, replies)
         if candidate is not None and self.history is not None:

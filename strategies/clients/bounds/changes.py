@@ -8,7 +8,7 @@ import numpy as np
 
 from fed_unlearn.arrays import Arrays, norm
 
-AGAINST = "its change leads against those of all others, which agree"
+AGAINST = "its change leads against those of all others, which agree; it does not count"
 """Why a change is not used."""
 
 LONGEST_IN_REPAIR = 3.0

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from sample_results import REQUEST, RESULTS, SAMPLES
 
-from fed_unlearn.simulations.report.table import plain_lines, print_results, target_words
+from fed_unlearn.simulations.report.table import plain_lines, print_results, relapse_lines, target_words
 from fed_unlearn.simulations.run.results import ResultsError, RunResults
 
 
@@ -109,3 +109,10 @@ def test_the_table_says_what_was_asked_and_how_forgetting_is_known() -> None:
     assert lines[2].startswith("r2 4 samples of client 4, to look unseen, by instance-wise: committed, not measurable;")
     assert not any(line.startswith("relapse of") for line in lines)
     assert any(line.startswith("r2 later: at most 0.500 of its forget samples right") for line in lines)
+
+
+def test_relapse_that_nobody_could_audit_is_said(tmp_path: Path) -> None:
+    results = replace(RESULTS, relapse_due=("train:2",))
+    results.save(tmp_path)
+    assert RunResults.load(tmp_path) == results
+    assert "relapse after train:2: not audited, since no client answered" in relapse_lines(results)

@@ -13,13 +13,17 @@ from shared_requests import attempts, committed, instead
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, unpack
+from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import UnlearningResult
+from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.clients.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.outcomes import RelapseRow
 from fed_unlearn.strategies.serving.relapse import relapse_rows
+from fed_unlearn.strategies.state import owe_look
 
 FORGETTING = Thresholds(max_forget_accuracy=0.05, max_retain_drop=None, max_total_retain_drop=None)
 GATE = Gate(class_thresholds=FORGETTING, sample_thresholds=FORGETTING, max_training_drop=1.0)
@@ -222,3 +226,27 @@ def test_a_relapse_survives_a_restart(tmp_path: Path) -> None:
     trial.restart()
     assert committed(trial.serve()) == ["r1"]
     assert attempts(trial) == {"r1": 2}
+
+
+def test_a_look_that_nobody_can_audit_is_told_and_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten = Forgotten(tmp_path)
+    trial, ledger = forgotten.trial, forgotten.trial.strategy.ledger
+    with ledger.transaction():
+        owe_look(ledger, "r1", may_reopen=False)
+        owe_look(ledger, "tombstones:2", may_reopen=False)
+
+    def nobody(self: Auditor, arrays: Arrays) -> Audit:
+        raise NobodyAnsweredError("no client answered evaluate.audit")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Auditor, "audit_committed", nobody)
+        missed = trial.train(0)
+    assert missed.relapse_due == ["r1", "tombstones:2"]
+    told = [event.facts["after"] for event in ledger.events() if event.name == "relapse-not-audited"]
+    assert told == ["r1", f"tombstones:{ledger.client_reference('2')}"]
+    assert missed.relapse == []
+    later = trial.train(0)
+    assert [row.after for row in later.relapse] == ["r1", "tombstones:2"]
+    assert later.relapse_due == []
+    missed.include(later)
+    assert missed.relapse_due == []
