@@ -30,6 +30,7 @@ from fed_unlearn.gate import Gate, Verdict
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.strategies import ContinualUnlearning
 from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.clients.exchange import ClientsFailedError
 from fed_unlearn.strategies.serving.judge import Judge
 
 TIMEOUT = 0.01
@@ -99,6 +100,7 @@ class Player:
                 self.assert_nothing_left(healed=False)
                 if self.drawn.faults or self.drawn.deeds:
                     served = self.heal()
+                assert served is not None
                 return self.played(served)
             finally:
                 self.stop()
@@ -114,8 +116,11 @@ class Player:
         self.assert_nothing_left(healed=True)
         return healed
 
-    def run_to(self, end: int) -> Mapping[str, np.ndarray]:
-        """Run so many entries, and look at all rules; whatever is cut off is begun again."""
+    def run_to(self, end: int) -> Mapping[str, np.ndarray] | None:
+        """Run so many entries, and look at all rules; whatever is cut off is begun again.
+
+        There is no model where all clients fail, which the call must say. That is no fault of the server's.
+        """
         while True:
             try:
                 process = self.start()
@@ -125,6 +130,11 @@ class Player:
                 self.was_cut += 1
                 self.stop()
                 self.assert_restartable()
+            except ClientsFailedError:
+                if not self.world.faults:
+                    raise
+                check_after_step(self.witness, None)
+                return None
         served = unpack(result.arrays)
         check_after_step(self.witness, served)
         return served
