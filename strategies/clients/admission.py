@@ -23,6 +23,9 @@ LOST_QUARANTINES = (
     " its failed requests again under new ids"
 )
 
+NEEDS_QUARANTINES = frozenset({protocol.TRAIN, protocol.REPAIR, protocol.CONFIRM})
+"""Messages whose replies count only where the client's store excludes all that it should."""
+
 
 @dataclass(frozen=True)
 class Identification:
@@ -250,14 +253,11 @@ class StampCheck:
         stamp = protocol.read_stamp(reply)
         if stamp is None or stamp.client_id != client:
             self.leave_out(client, "its reply does not say which client made it")
-        elif reply.metadata.message_type == protocol.CONFIRM:
-            return self._lacks_none(reply, stamp)
+        elif reply.metadata.message_type == protocol.CONFIRM and not self._lacks_none(reply, stamp):
+            return False
         elif stamp.tombstones != self.roster.tombstones[client]:
             self.leave_out(client, LOST_TOMBSTONES)
-        elif reply.metadata.message_type in (
-            protocol.TRAIN,
-            protocol.REPAIR,
-        ) and stamp.requested < self.roster.required.get(client, 0):
+        elif reply.metadata.message_type in NEEDS_QUARANTINES and stamp.requested < self.roster.required.get(client, 0):
             self.leave_out(client, LOST_QUARANTINES)
         elif reply.metadata.message_type == protocol.TRAIN and not stamp.retained:
             self.leave_out(client, "its training did not take its data through fed_unlearn.client.retained()")
@@ -278,6 +278,6 @@ class StampCheck:
             self.bar(client, f"{LOST_TOMBSTONES} before; put the newest copy of its store back")
             return False
         self.roster.tombstones[client] = shown.tombstones
-        if protocol.refusal_of(reply) is None:
+        if protocol.refusal_of(reply) is None and stamp.requested >= self.roster.required.get(client, 0):
             self.roster.confirmed[client] = shown.tombstones
         return True

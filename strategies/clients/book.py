@@ -119,7 +119,9 @@ class ClientBook:
 
 
 def _is_asked_again(entry: LedgerEntry, later: list[LedgerEntry]) -> bool:
-    return entry.status is Status.FAILED and any(other.request.scope == entry.request.scope for other in later)
+    return entry.status is Status.FAILED and any(
+        other.request.scope == entry.request.scope and other.status not in _LIFTED for other in later
+    )
 
 
 def node_keys(grid: Grid) -> dict[int, str]:

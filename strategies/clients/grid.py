@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn import protocol
 from fed_unlearn.strategies.clients.admission import (
+    NEEDS_QUARANTINES,
     Identification,
     StampCheck,
     contested_among,
@@ -26,7 +27,6 @@ from fed_unlearn.text import printable
 logger = logging.getLogger("fed_unlearn.strategies")
 
 _LONGEST_REASON = 400
-_TRAINS = frozenset({protocol.TRAIN, protocol.REPAIR})
 
 
 class EligibleGrid(RuntimeGrid):
@@ -269,7 +269,7 @@ class EligibleGrid(RuntimeGrid):
         """Send messages; replies come sorted by client, without those that must not be used."""
         self.dropped.clear()
         told = self._with_arrivals(messages)
-        if self._book is not None and any(message.metadata.message_type in _TRAINS for message in told):
+        if self._book is not None and any(message.metadata.message_type in NEEDS_QUARANTINES for message in told):
             self.roster.required = self._book.required()
         replies = [reply for reply in self._exchange.send(told, timeout) if self._stamps.is_usable(reply)]
         order = list(self.roster.clients)

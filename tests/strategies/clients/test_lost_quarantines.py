@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,36 @@ def test_it_comes_back_when_the_same_is_asked_for_again(failed: tuple[Federation
     strategy.start(federation.grid, num_rounds=1)
     kept = set(stored_requests(federation.folder / "clients" / "1" / "state.json")["again"]["sample_ids"])
     assert len(kept) == 5 and trained_at_one(federation) == set(digits_of(1).train.ids) - kept
+
+
+def test_asking_again_does_not_count_where_it_was_withdrawn(
+    failed: tuple[Federation, ContinualUnlearning], caplog: pytest.LogCaptureFixture
+) -> None:
+    federation, strategy = failed
+    lose(federation)
+    again = strategy.submit(ForgetRequest.for_samples(1, count=5, id="again"))
+    strategy.ledger.withdraw(again)
+    strategy.start(federation.grid, num_rounds=1)
+    assert not trained_at_one(federation)
+    assert "client 1 is left out: its store excludes fewer samples" in caplog.text
+
+
+def test_samples_whose_quarantine_is_lost_before_the_tombstones_are_not_committed(tmp_path: Path) -> None:
+    def forgetful(message: Message, context: Context, honest: Honest) -> Message:
+        if message.metadata.message_type == protocol.CONFIRM:
+            lose(federation)
+        return honest()
+
+    federation = hostile_federation(tmp_path, {1: forgetful})
+    strategy = federation.strategy(gate=Gate(sample_thresholds=replace(CLOSED, max_forget_accuracy=1.0)), plan=PLAN)
+    strategy.start(federation.grid, initial_arrays(), num_rounds=2)
+    strategy.submit(SAMPLES)
+    [outcome] = strategy.start(federation.grid, num_rounds=0).requests
+    assert (outcome.status, outcome.evidence) == (Status.FAILED, None)
+    assert outcome.reason == "clients 1 did not confirm their tombstones"
+    federation.task.trained_ids.clear()
+    strategy.start(federation.grid, num_rounds=1)
+    assert not trained_at_one(federation)
 
 
 def empty(federation: Federation) -> None:

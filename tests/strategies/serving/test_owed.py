@@ -69,7 +69,7 @@ def test_what_the_others_could_not_forget_for_it_is_tried_again_with_it(tmp_path
     trial.grid.gone.add(2)
     trial.strategy.gate = Gate(class_thresholds=replace(FORGETTING, max_forget_accuracy=1.0), max_training_drop=1.0)
     trial.strategy.plan = replace(
-        trial.strategy.plan, parameters={"boundary-shrink": {"epochs": 1, "learning_rate": 1e-6}}, repair_rounds=0
+        trial.strategy.plan, parameters={"boundary-shrink": {"epochs": 1, "learning_rate": 1e-4}}, repair_rounds=0
     )
     assert committed(trial.serve(CLASS)) == ["r1"]
     trial.strategy.gate = Gate(class_thresholds=FORGETTING, max_training_drop=1.0)
