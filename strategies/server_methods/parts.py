@@ -136,7 +136,8 @@ def train_staying(
     factor = work.trainer.max_norm_factor
     if factor is None:
         return found
-    for client in against_others({client: difference(model.arrays, base) for client, model in found.items()}):
+    changes = {client: difference(model.arrays, base) for client, model in found.items()}
+    for client in against_others(changes, work.grid.roster.class_samples):
         logger.warning("client %s: %s", client, AGAINST)
         del found[client]
     norms = [norm(difference(model.arrays, base)) for model in found.values()]

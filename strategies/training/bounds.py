@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, untrained
@@ -41,7 +41,12 @@ class BoundedReplies:
 
 
 def bounded_replies(
-    base: Arrays, replies: Sequence[UsableReply], factor: float | None, usual_norm: float | None, longest: float
+    base: Arrays,
+    replies: Sequence[UsableReply],
+    held: Mapping[str, Sequence[int]],
+    factor: float | None,
+    usual_norm: float | None,
+    longest: float,
 ) -> BoundedReplies:
     """The replies, changes and statistics that are absurdly long scaled down, without those that oppose all others.
 
@@ -50,6 +55,8 @@ def bounded_replies(
     base : dict of ndarray
         The model that the round starts from.
     replies : sequence of UsableReply
+    held : mapping of str to sequence of int
+        Number of samples of each class that a client identified itself with, by client.
     factor : float or None
         As ``max_norm_factor`` of :class:`~fed_unlearn.strategies.training.trainer.Trainer`.
     usual_norm : float or None
@@ -61,7 +68,7 @@ def bounded_replies(
     norms = [norm(change) for change in changes.values()]
     if factor is None:
         return BoundedReplies(list(replies), tuple(norms), longest)
-    against = dict.fromkeys(against_others(changes), AGAINST)
+    against = dict.fromkeys(against_others(changes, held), AGAINST)
     if against:
         replies = [reply for reply in replies if reply.client not in against]
         norms = [norm(changes[reply.client]) for reply in replies]

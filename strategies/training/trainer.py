@@ -140,7 +140,8 @@ class Trainer:
         replies, failed = self._replies(arrays, number, config, keep_arrays=keep_arrays)
         norms: tuple[float, ...] = ()
         if measure_norms or bounds:
-            known = bounded_replies(arrays, replies, self.max_norm_factor, usual_norm, longest)
+            held = self.grid.roster.class_samples
+            known = bounded_replies(arrays, replies, held, self.max_norm_factor, usual_norm, longest)
             replies, norms, longest = known.replies, known.norms, known.longest
             for client, reason in known.against.items():
                 self._filter.leave_out(client, reason, whole=False)

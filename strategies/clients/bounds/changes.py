@@ -74,13 +74,18 @@ def longest_of_others(norms: Sequence[float], known: float) -> float:
     return max(known, sorted(norms)[-2]) if len(norms) >= _FEWEST else known
 
 
-def against_others(changes: Mapping[str, Arrays]) -> list[str]:
+def against_others(changes: Mapping[str, Arrays], held: Mapping[str, Sequence[int]]) -> list[str]:
     """Clients whose change leads against that of each of the others, where those agree; empty for fewer than three.
+
+    A client that has more samples of some class than all others of the round together is none of them: an honest one
+    leads against them in up to every second round.
 
     Parameters
     ----------
     changes : mapping of str to dict of ndarray
         By client, from :func:`fed_unlearn.arrays.difference`.
+    held : mapping of str to sequence of int
+        Number of samples of each class, by client.
     """
     lengths = {client: norm(change) for client, change in changes.items()}
     moving = {client: changes[client] for client, length in lengths.items() if length > 0}
@@ -97,12 +102,29 @@ def against_others(changes: Mapping[str, Arrays]) -> list[str]:
         if to_others >= _OPPOSED * count:
             continue
         others = [name for name in moving if name != client]
+        if brings_a_class(held.get(client, ()), [held.get(other, ()) for other in others]):
+            continue
         agreement = (square - 2 * to_others - 1 - count) / (count * (count - 1))
         if agreement >= _AGREED and all(
             _product(change, moving[other]) < _OPPOSED * lengths[client] * lengths[other] for other in others
         ):
             found.append(client)
     return found
+
+
+def brings_a_class(own: Sequence[int], others: Sequence[Sequence[int]]) -> bool:
+    """Whether a client has more samples of some class than all others together.
+
+    Parameters
+    ----------
+    own : sequence of int
+        Its number of samples of each class.
+    others : sequence of sequence of int
+        Those of the others.
+    """
+    return any(
+        count > sum(counts[index] for counts in others if index < len(counts)) for index, count in enumerate(own)
+    )
 
 
 def _product(first: Arrays, second: Arrays) -> float:

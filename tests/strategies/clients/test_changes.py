@@ -22,8 +22,8 @@ AGREEING = {"0": change(1, 0, 0.2), "1": change(1, 0.2, 0), "2": change(2, -0.2,
 
 
 def test_a_change_against_all_others_that_agree_is_found() -> None:
-    assert against_others({**AGREEING, "3": change(-20, 0, 0)}) == ["3"]
-    assert against_others({**AGREEING, "3": change(-1e-3, 1e-4, 0)}) == ["3"]
+    assert against_others({**AGREEING, "3": change(-20, 0, 0)}, {}) == ["3"]
+    assert against_others({**AGREEING, "3": change(-1e-3, 1e-4, 0)}, {}) == ["3"]
 
 
 @pytest.mark.parametrize(
@@ -36,17 +36,24 @@ def test_a_change_against_all_others_that_agree_is_found() -> None:
     ],
 )
 def test_a_change_that_is_only_another_one_is_none(own: Arrays) -> None:
-    assert against_others({**AGREEING, "3": own}) == []
+    assert against_others({**AGREEING, "3": own}, {}) == []
+
+
+@pytest.mark.parametrize(("samples", "found"), [((9, 0, 30), ["3"]), ((9, 0, 31), []), ((0, 1, 0), []), ((), ["3"])])
+def test_a_client_that_brings_a_class_may_lead_elsewhere(samples: tuple[int, ...], found: list[str]) -> None:
+    """It has more than the 30 samples of the last class that the others have together, or the only one of another."""
+    held = {**dict.fromkeys(AGREEING, (20, 0, 10)), "3": samples}
+    assert against_others({**AGREEING, "3": change(-20, 0, 0)}, held) == found
 
 
 def test_clients_of_disjoint_classes_are_all_against_each_other() -> None:
     """Each raises its own bias and lowers the others': all cosines are -0.5, and nobody is in the wrong."""
     changes = {str(own): change(*(2.0 if index == own else -1.0 for index in range(3))) for own in range(3)}
-    assert against_others(changes) == []
+    assert against_others(changes, {}) == []
 
 
 def test_two_clients_cannot_tell_who_is_wrong() -> None:
-    assert against_others({"0": change(1, 0, 0), "1": change(-1, 0, 0)}) == []
+    assert against_others({"0": change(1, 0, 0), "1": change(-1, 0, 0)}, {}) == []
 
 
 def test_one_long_change_is_bounded_by_the_longest_of_all_others() -> None:
