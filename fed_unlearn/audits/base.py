@@ -293,5 +293,6 @@ def _sum(first: Number | list[Number], second: Number | list[Number]) -> Number 
         if not first or not second:
             return tuple(first or second)
         return tuple(left + right for left, right in zip(first, second, strict=True))
-    assert not isinstance(first, list) and not isinstance(second, list)
+    if isinstance(first, list) or isinstance(second, list):
+        raise ValueError("counts were given of which one is a list and the other a number; expected both of one kind")
     return first + second

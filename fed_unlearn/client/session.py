@@ -115,7 +115,7 @@ class ClientSession:
             answers=answers,
             client_id=self.client_id,
             tombstones=self.store.tombstone_digest(),
-            requested=self.store.requested_count(),
+            requested=self.store.requested_count(self._loaded.train.ids),
             retained=self.took_retained_view,
             version=fed_unlearn.__version__,
             device=str(self.task.device()),

@@ -123,9 +123,21 @@ class ClientStore:
             for sample_id in stored.sample_ids
         )
 
-    def requested_count(self) -> int:
-        """Number of samples in the requests of this ledger. A sample of two requests counts twice."""
-        return sum(len(stored.sample_ids) for stored in self._own())
+    def requested_count(self, held: Collection[str] | None = None) -> int:
+        """Number of samples in the requests of this ledger. A sample of two requests counts twice.
+
+        Parameters
+        ----------
+        held : collection of str, optional
+            Ids of the client's training samples. Quarantined samples that are none of them do not count: the store is
+            that of another client.
+        """
+        open_ids = [stored.sample_ids for stored in self._own() if not stored.tombstoned]
+        count = sum(len(stored.sample_ids) for stored in self._own() if stored.tombstoned)
+        if held is None or not open_ids:
+            return count + sum(map(len, open_ids))
+        known = set(held)
+        return count + sum(len(known.intersection(ids)) for ids in open_ids)
 
     def quarantine(self, request_id: str, sample_ids: Sequence[str], attempt: int, digest: str = "") -> None:
         """Exclude samples from all training from now on. A committed request keeps its tombstones."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.data.images import ImageSet
-from fed_unlearn.errors import FedUnlearnError, UnlearningDivergedError
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.holder import Guard, guard_retained
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods import Method
@@ -190,7 +190,8 @@ class _Bench:
 
     def _repaired(self, model: nn.Module, labels: Tensor, before: Cost) -> tuple[nn.Module, Cost]:
         training, repair = self._parts.repair, self._settings.repair
-        assert training is not None and repair is not None
+        if training is None or repair is None:
+            raise InvalidParameterError("no settings for repair were given; give the bench both training and repair")
         guard = Guard(self._split.forget, labels.cpu())
         mixed = guard_retained(self._split.retain, [guard], weight=repair.weight, margin=repair.margin)
         model = copy.deepcopy(model)

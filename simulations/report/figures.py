@@ -12,7 +12,7 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fed_unlearn.simulations.report.table import target_words
+from fed_unlearn.simulations.report.table import goal_words, target_words
 from fed_unlearn.simulations.run.results import HistoryPoint, RequestResult, RunResults
 
 TIMELINE, REQUESTS, RELAPSE = "timeline.png", "requests.png", "relapse.png"
@@ -112,13 +112,13 @@ def _requests(results: RunResults) -> Figure | None:
     measured = [request for request in results.requests if request.before is not None]
     if not measured:
         return None
-    figure = Figure(figsize=(max(8.0, 2.0 + 1.1 * len(measured)), 6.5), layout="constrained")
+    figure = Figure(figsize=(max(8.0, 2.0 + 1.5 * len(measured)), 7.0), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True, sharey=True)
     models = [name for name in _MODELS if any(getattr(request, name) is not None for request in measured)]
     for axes, (key, title) in zip(panels.flat, _PANELS.items(), strict=True):
         _bars(axes, measured, models, key)
         axes.set_title(title, fontsize=10)
-        axes.set_xticks(range(len(measured)), [f"{r.id}\n{_short_target(r)}" for r in measured], fontsize=8)
+        axes.set_xticks(range(len(measured)), [_tick(request) for request in measured], fontsize=8)
     for axes in panels[:, 0]:
         axes.set_ylabel("accuracy")
     panels[0, 0].set_ylim(0.0, 1.2)
@@ -162,7 +162,7 @@ def _relapse(results: RunResults) -> Figure | None:
         return None
     figure = Figure(figsize=(max(7.5, 1.0 * len(rows)), 4.5), layout="constrained")
     axes = figure.add_subplot()
-    targets = {request.id: target_words(request) for request in results.requests}
+    targets = {request.id: ", ".join(_words(request)) for request in results.requests}
     for number, (request_id, values) in enumerate(series.items()):
         colour, _, line = _LINES[number % len(_LINES)]
         marker = _LINES[(number + number // len(_LINES)) % len(_LINES)][
@@ -189,8 +189,15 @@ def _accuracies_after(results: RunResults, request: RequestResult) -> Mapping[in
     return {index: getattr(row, key)[request.id] for index, row in rows if request.id in getattr(row, key)}
 
 
-def _short_target(request: RequestResult) -> str:
-    return target_words(request).replace(" of ", "\nof ").replace("classes", "class")
+def _words(request: RequestResult) -> list[str]:
+    """What a request forgets, what it wants of samples, and how its forgetting is known."""
+    return [words for words in (target_words(request), goal_words(request), request.evidence) if words]
+
+
+def _tick(request: RequestResult) -> str:
+    target, *others = _words(request)
+    broken = ("\n".join(words.rsplit(" ", 1)) for words in others)
+    return "\n".join((request.id, target.replace(" of ", "\nof ").replace("classes", "class"), *broken))
 
 
 def _title(results: RunResults, subject: str) -> str:

@@ -2,9 +2,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from matplotlib.image import imread
+from matplotlib.text import Text
 from sample_results import RESULTS
 
-from fed_unlearn.simulations.report.figures import write_figures
+from fed_unlearn.simulations.report.figures import _relapse, _requests, write_figures
 from fed_unlearn.simulations.run.results import RunResults
 
 
@@ -27,3 +28,13 @@ def test_a_rejected_request_has_no_bars_but_does_not_stop_the_others(tmp_path: P
     rejected = replace(RESULTS.requests[1], before=None, after=None, status="rejected")
     results = replace(RESULTS, requests=(RESULTS.requests[0], rejected))
     assert len(write_figures(results, tmp_path)) == 3
+
+
+def test_figures_say_what_was_asked_and_how_it_is_known(tmp_path: Path) -> None:
+    known = replace(RESULTS.requests[0], goal="indistinguishable", evidence="not measurable")
+    results = replace(RESULTS, requests=(known, *RESULTS.requests[1:]))
+    for draw in (_requests, _relapse):
+        figure = draw(results)
+        assert figure is not None
+        texts = " ".join(text.get_text() for text in figure.findobj(Text)).replace("\n", " ")
+        assert "to look unseen" in texts and "not measurable" in texts

@@ -115,6 +115,23 @@ def test_samples_whose_quarantine_is_lost_before_the_tombstones_are_not_committe
     assert not trained_at_one(federation)
 
 
+def test_the_store_of_another_client_excludes_nothing_of_this_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    federation = make_federation(tmp_path)
+    strategy = federation.strategy(gate=CLOSED_GATE, plan=PLAN)
+    strategy.start(federation.grid, initial_arrays(), num_rounds=1)
+    for request in (SAMPLES, ForgetRequest.for_samples(2, count=5, id="other")):
+        strategy.submit(request)
+    strategy.start(federation.grid, num_rounds=0)
+    lose(federation)
+    shutil.copytree(federation.folder / "clients" / "2", federation.folder / "clients" / "1")
+    federation.task.trained_ids.clear()
+    strategy.start(federation.grid, num_rounds=1)
+    assert not trained_at_one(federation)
+    assert "client 1 is left out: its store excludes fewer samples" in caplog.text
+
+
 def empty(federation: Federation) -> None:
     """Take all requests out of the store of client 1, and leave its key."""
     path = federation.folder / "clients" / "1" / "state.json"
