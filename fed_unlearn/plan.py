@@ -67,6 +67,9 @@ class HolderTurn(Settings, prefix="unlearning: holder_turn."):
     max_norm: Annotated[AboveZero | None, Flat("max_update_norm")] = None
 
 
+_OF_CLIENT = 4.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class RequestBound(Settings, prefix="unlearning: request_bound."):
     """How far the sample requests of a client may move the model; a deletion request must not be a way to plant one.
@@ -79,7 +82,7 @@ class RequestBound(Settings, prefix="unlearning: request_bound."):
     max_request_norm : float or None
         Bound on the norm of all that a holder changes for one request, over all its turns, as a multiple of the clip
         norm. None: 1, the clip norm itself. A larger one is the plan's consent to requests that need more, as those to
-        misclassify samples often do.
+        misclassify samples often do. It also bounds the steps that ``fedosd`` has a leaving client take; None: 4.
     client_budget : float
         Bound on what all sample requests of one client change between two trainings, as a multiple of what one of them
         may; at least 1. A request that would need more waits for the next training.
@@ -92,6 +95,14 @@ class RequestBound(Settings, prefix="unlearning: request_bound."):
     def of_request(self) -> float:
         """Bound on one request, as a multiple of the clip norm."""
         return self.max_request_norm if self.max_request_norm is not None else 1.0
+
+    @property
+    def of_client(self) -> float:
+        """Bound on the steps of a client that leaves, where a method has it take some, as a multiple of the clip norm.
+
+        A client has more samples than one request of its own names: 4 without consent.
+        """
+        return self.max_request_norm if self.max_request_norm is not None else _OF_CLIENT
 
     @property
     def between_trainings(self) -> float:

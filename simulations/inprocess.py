@@ -220,12 +220,12 @@ class InProcessGrid(Grid):
             reply = self._client_app(delivered, context)
             if not isinstance(reply, Message):
                 raise TypeError(f"the ClientApp returned a {type(reply).__name__}; a Message was expected")
-        except Exception as error:
+            if reply.has_content():
+                reply.content = copy_records(reply.content)
+        except (Exception, SystemExit) as error:  # a client that exits ends its own process alone elsewhere
             LOGGER.debug("client of node %s raised", context.node_id, exc_info=True)
             context.state = state_before
             reason = f"{type(error).__name__}: {error}"
             reply = Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=delivered)
-        if reply.has_content():
-            reply.content = copy_records(reply.content)
         reply.metadata.__dict__["_message_id"] = str(next(self._message_numbers))
         return reply

@@ -62,6 +62,10 @@ class ServerWork:
         The client that a client request is about.
     leaving_is_reachable : bool
         Whether that client takes part.
+    clip_norm : float or None
+        Norm of a usual change of a training round; None where nothing was trained here.
+    request_norm : float or None
+        Bound on what the leaving client changes in all its steps, as a multiple of the clip norm; None for none.
     """
 
     request: ForgetRequest
@@ -78,6 +82,8 @@ class ServerWork:
     excluded_classes: tuple[int, ...] = ()
     leaving: str | None = None
     leaving_is_reachable: bool = False
+    clip_norm: float | None = None
+    request_norm: float | None = None
 
     @property
     def arrived(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
@@ -28,6 +29,8 @@ from fed_unlearn.strategies.server_methods.parts import (
 from fed_unlearn.strategies.server_methods.registry import register
 from fed_unlearn.strategies.state import MethodState
 
+logger = logging.getLogger("fed_unlearn.strategies")
+
 _CLIENT_METHOD = "unlearning-cross-entropy"
 _ROUNDING = 1e-6  # a smaller share is what arithmetic leaves, and no direction
 
@@ -42,11 +45,14 @@ class FedOSDState(MethodState):
         Number of unlearning rounds, and of recovery rounds.
     recovers : bool
         Whether unlearning is over.
+    moved : float
+        Sum of the lengths of the leaving client's steps.
     """
 
     unlearned: int = 0
     recovered: int = 0
     recovers: bool = False
+    moved: float = 0.0
 
 
 @register("fedosd")
@@ -63,7 +69,8 @@ class FedOSD(ServerMethod[FedOSDState]):
 
     The paper unlearns for a number of rounds that its users choose. Here the phase also ends when the leaving client's
     samples are no longer recognised, and when most of its change is along what the others learn: what is then left is
-    what they know too, and a model that had never seen the client would know it.
+    what they know too, and a model that had never seen the client would know it. It ends too when the steps have come
+    to the bound of the plan (``max_request_norm``): recovery does not undo what a client that lies has planted in them.
 
     Parameters
     ----------
@@ -119,10 +126,23 @@ class FedOSD(ServerMethod[FedOSDState]):
         least = max(self.orthogonal_share if state.unlearned else 0.0, _ROUNDING)
         if leaving.steps == 0 or share < least:
             return self._recovered(work, state, staying)
-        length = min(norm(wanted), float(np.median([norm(change) for change in changes])))
+        usual = float(np.median([norm(change) for change in changes]))
+        length = min(norm(wanted), usual)
+        left = self._left(work, state, usual)
+        if length > left:
+            logger.warning(
+                "client %s: its steps come to %.3g and may not become longer; unlearning ends, and max_request_norm"
+                " (max-request-norm in [unlearning] of a scenario) allows more",
+                work.leaving,
+                state.moved + left,
+            )
+            length = left
+        if length <= _ROUNDING * usual:
+            return self._recovered(work, state, staying)
         arrays = moved(state.arrays, scaled(step, length / norm(step)), staying)
         unlearned = state.unlearned + 1
-        return state.followed_by(arrays, unlearned=unlearned, recovers=unlearned >= self.unlearn_rounds)
+        recovers = unlearned >= self.unlearn_rounds or length == left
+        return state.followed_by(arrays, unlearned=unlearned, recovers=recovers, moved=state.moved + length)
 
     def stronger(self) -> Self:
         """Twice the rounds of both kinds, and an end half as soon."""
@@ -145,6 +165,13 @@ class FedOSD(ServerMethod[FedOSDState]):
             recovered=recovered,
             recovers=True,
         )
+
+    @staticmethod
+    def _left(work: ServerWork, state: FedOSDState, usual: float) -> float:
+        """How long the leaving client's steps may still be together."""
+        if work.request_norm is None:
+            return float("inf")
+        return max(0.0, work.request_norm * (work.clip_norm or usual) - state.moved)
 
     def _client_parameters(self) -> dict[str, int | float]:
         return {

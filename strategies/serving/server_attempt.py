@@ -90,6 +90,8 @@ class ServerAttempt(Attempt):
             excluded_classes=self.order.excluded_classes,
             leaving=leaving,
             leaving_is_reachable=leaving is not None and any(self.holders.values()),
+            clip_norm=context.plan.holder_turn.max_norm or context.served.update_norm,
+            request_norm=context.plan.request_bound.of_client,
         )
 
     def _check_answers(self, models: ClientModels) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -272,3 +273,21 @@ def test_orthogonal_parts_of_changes_that_depend_on_each_other() -> None:
     assert without_return({"a": np.array([1.0, 2.0])}, {"a": np.array([1.0, 0.0])})["a"].tolist() == [1, 2]
     assert without_return({"a": np.array([-3.0, 2.0])}, {"a": np.array([2.0, 0.0])})["a"].tolist() == [0, 2]
     assert without_return({"a": np.array([-3.0])}, {"a": np.array([0.0])})["a"].tolist() == [-3]
+
+
+def test_fedosd_ends_unlearning_where_the_leaving_client_has_moved_the_model_as_far_as_it_may(
+    departure: Departure,
+) -> None:
+    free = states_of(create("fedosd", unlearn_rounds=4, recovery_rounds=1, orthogonal_share=0.0), departure.work())
+    lengths = [
+        float(np.linalg.norm(trainable(after.arrays) - trainable(before.arrays)))
+        for before, after in pairwise(free[:5])
+    ]
+    allowed = lengths[0] + 0.5 * lengths[1]
+    work = replace(departure.work(), clip_norm=lengths[0], request_norm=allowed / lengths[0])
+    states = states_of(create("fedosd", unlearn_rounds=4, recovery_rounds=1, orthogonal_share=0.0), work)
+    assert len(states) == 4  # two steps of the leaving client, one of recovery
+    first, second = (trainable(state.arrays) - trainable(departure.served) for state in states[1:3])
+    np.testing.assert_allclose(np.linalg.norm(first), lengths[0], rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(second - first), 0.5 * lengths[1], rtol=1e-4)
+    assert np.linalg.norm(second) <= allowed * (1 + 1e-5)
