@@ -15,6 +15,9 @@ from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import register
 from fed_unlearn.strategies.state import MethodState
 
+_NO_NEW_DATA = 1e-12
+"""A length above 0: in the first round, too, changes are bounded as in later ones of a training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainState(MethodState):
@@ -60,7 +63,7 @@ class Retrain(ServerMethod[RetrainState]):
 
     def begin(self, work: ServerWork) -> RetrainState:
         """The model that the first experience started from."""
-        return RetrainState(step=0, arrays=self._initial(work))
+        return RetrainState(step=0, arrays=self._initial(work), longest=_NO_NEW_DATA)
 
     def advance(self, work: ServerWork, state: RetrainState) -> RetrainState:
         """The next training round, under the number that it had."""

@@ -91,8 +91,8 @@ class Trainer:
         with every request, and who knows it can take the noise off: outside of simulations, give a secret one.
     max_norm_factor : float, optional
         A change is absurdly long beyond so many times what is usual: the larger one of the last round's median norm
-        and this round's; or, after the first round, beyond three times the longest of others in the training so far.
-        None leaves all changes as they are, and so does a round of one reply.
+        and this round's; or beyond six times the longest of others in the first round of a training, and three times
+        the longest so far in later ones. None leaves all changes as they are, and so does a round of one reply.
     """
 
     inner: Strategy

@@ -18,7 +18,7 @@ Where clients are honest the longest change is at most 2.9 times the second in r
 and in rounds of methods of the server.
 """
 
-_LONGEST_IN_TRAINING = 3.0
+_LONGEST_IN_TRAINING, _LONGEST_AT_FIRST = 3.0, 6.0
 _OPPOSED, _AGREED = -0.15, 0.2
 """Cosines of single changes, and the mean one of those of the others.
 
@@ -45,20 +45,25 @@ def bounds_by_others(norms: Sequence[float], factor: float, known: float = 0.0) 
 
 
 def bounds_in_training(norms: Sequence[float], known: float) -> list[float]:
-    """The bounds in a training round; none in the first one of a training, which shows what is usual.
+    """The bounds in a training round; the first one of a training shows what is usual.
 
     Late in a training the changes of most clients are short, and an honest one that has still to learn is up to 12
-    times as long as all others. It is never longer than 2.3 times the longest that any other one was so far.
+    times as long as all others. It is never longer than 2.3 times the longest that any other one was so far. A change
+    longer than three times that counts as the longest of the others in its round: those grow with what they mend. In
+    the first round an honest change is never longer than 2.6 times the longest of the others, and six times is the
+    bound.
 
     Parameters
     ----------
     norms : sequence of float
     known : float
-        As :func:`longest_of_others` has it after the round before.
+        As :func:`longest_of_others` has it after the round before; 0 at first.
     """
     if known <= 0:
-        return [float("inf")] * len(norms)
-    return bounds_by_others(norms, _LONGEST_IN_TRAINING, known)
+        return bounds_by_others(norms, _LONGEST_AT_FIRST)
+    limits, others = bounds_by_others(norms, _LONGEST_IN_TRAINING, known), bounds_by_others(norms, 1.0)
+    columns = zip(norms, limits, others, strict=True)
+    return [limit if norm <= limit else other for norm, limit, other in columns]
 
 
 def longest_of_others(norms: Sequence[float], known: float) -> float:

@@ -63,9 +63,10 @@ def test_one_long_change_is_bounded_by_the_longest_of_all_others() -> None:
 
 def test_late_in_a_training_the_changes_of_earlier_rounds_tell_what_is_usual() -> None:
     longest = 0.0
-    assert bounds_in_training([4, 3, 500], longest) == bounds_in_training([0, 0, 0], longest) == [float("inf")] * 3
+    assert bounds_in_training([4, 3, 500], longest) == [3000, 3000, 24]
     for norms in ([4, 3, 5], [0.1, 0.2, 0.3]):
         longest = longest_of_others(norms, longest)
     assert longest == 4
     assert bounds_in_training([0.1, 8, 0.2], longest) == [24, 12, 24]
+    assert bounds_in_training([0.1, 13, 0.2], longest) == [39, 0.2, 39]
     assert longest_of_others([9, 9], longest) == 4
