@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -32,7 +33,7 @@ def main(grid: Grid, context: Context) -> None:
             scenario.clients.count,
             scenario.clients.count,
         )
-    out = run_folder(context)
+    out, ledger_key = run_folder(context), str(context.run_config.get("ledger-key", ""))
     logger.info("fed_unlearn: scenario %s, results in %s", scenario.name, out)
     results = serve(
         prepare(scenario, oracle=bool(context.run_config.get("oracle", False))),
@@ -41,6 +42,7 @@ def main(grid: Grid, context: Context) -> None:
         engine=str(context.run_config.get("engine", "ray")),
         oracle=bool(context.run_config.get("oracle", False)),
         observer=_log,
+        ledger_key=Path(ledger_key) if ledger_key else None,
     )
     if not context.run_config.get("out"):  # else the command that chose the folder draws the figures
         from fed_unlearn.simulations.report.figures import write_figures

@@ -10,6 +10,7 @@ import typer
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.cli.ledger import opened_ledger
+from fed_unlearn.simulations.cli.options import LedgerKey
 from fed_unlearn.text import printable, quoted
 
 client = typer.Typer(
@@ -32,10 +33,11 @@ def rebind(
         Path | None,
         typer.Option(metavar="FILE", help="Its new public key; without it, the next key that shows the id is taken."),
     ] = None,
+    ledger_key: LedgerKey = None,
 ) -> None:
     """Bind a client's id to another key: its machine has changed, and its store moved with it."""
     digest = None if key is None else key_digest(key.expanduser())
-    with opened_ledger(place) as opened:
+    with opened_ledger(place, ledger_key) as opened:
         opened.rebind_client(name, digest)
     bound = "the next key that shows it" if digest is None else f"the key {digest[:12]}"
     print(f"{printable(name)}: bound to {bound}")

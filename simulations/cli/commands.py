@@ -11,7 +11,7 @@ from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
 from fed_unlearn.simulations.cli.codes import COMMITTED, NOT_COMMITTED
 from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
-from fed_unlearn.simulations.cli.options import with_options
+from fed_unlearn.simulations.cli.options import LedgerKey, with_options
 from fed_unlearn.simulations.cli.run_order import RunOrder
 from fed_unlearn.text import printable
 
@@ -89,11 +89,12 @@ def strategies() -> None:
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
     model: Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="File to write; it must not exist.")],
+    ledger_key: LedgerKey = None,
 ) -> None:
     """Write the model that a run accepted last as a safetensors file."""
     from fed_unlearn.simulations.run.export import export_model
 
-    digest = export_model(folder, model)
+    digest = export_model(folder, model, None if ledger_key is None else ledger_key.expanduser())
     print(f"{printable(str(model), MOST_SHOWN)}: model {digest[:12]} of {printable(str(folder), MOST_SHOWN)}")
 
 

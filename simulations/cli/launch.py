@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, StorageError
+from fed_unlearn.ledger.key import check_place, read_key
 from fed_unlearn.locks import LockedError, run_lock
 from fed_unlearn.simulations.cli.answers import of_the_system
 from fed_unlearn.simulations.cli.run_order import RunOrder
@@ -23,6 +24,7 @@ from fed_unlearn.simulations.run.folders import (
     holds_a_run,
     is_beginning,
     is_free,
+    is_of_older_version,
     make_folder,
     usable_folder,
 )
@@ -36,6 +38,11 @@ if TYPE_CHECKING:
     from fed_unlearn.strategies import Event, Observer
 
 _NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flwr 1.32")
+
+_OF_OLDER_VERSION = (
+    "the run was begun by an older version: it goes on under the bounds of this one, such as max-request-norm = 1; where"
+    " a request fails for them, begin a new run that names other bounds"
+)
 
 
 def launch(order: RunOrder, console: Console) -> RunResults | None:
@@ -59,16 +66,18 @@ def launch(order: RunOrder, console: Console) -> RunResults | None:
     is_measured = order.resume is not None and (out / FILE_NAME).exists()
     if is_measured and (finished := RunResults.load(out)).complete:
         print_line(console, f"{out}: the run is complete; there is nothing to go on with")
-        _report(finished, out, console)
+        _report(finished, out, order, console)
         return finished
     _check(scenario, order)
+    if order.resume is not None and is_of_older_version(out):
+        print_line(console, _OF_OLDER_VERSION)
     is_new = make_folder(out)
     try:
         run = _run_in_process if order.engine == "inprocess" else _run_on_ray
         results = run(order, scenario, out, console)
     except KeyboardInterrupt:
         if (out / FILE_NAME).exists():
-            where = f"results so far in {out}; go on with: fed-unlearn run --resume {out}"
+            where = f"results so far in {out}; go on with: {_going_on(out, order)}"
         else:
             where = "nothing was measured yet"
             if is_new:
@@ -76,7 +85,7 @@ def launch(order: RunOrder, console: Console) -> RunResults | None:
         print_line(console, f"interrupted; {where}")
         raise
     if results is not None:
-        _report(results, out, console)
+        _report(results, out, order, console)
     return results
 
 
@@ -117,6 +126,11 @@ def _check(scenario: Scenario, order: RunOrder) -> None:
     if order.engine == "ray":
         _resources(scenario, order).federation()
     prepare(scenario, oracle=order.oracle)
+    if (key := _key_file(order)) is not None:
+        if key.exists():
+            read_key(key)
+        else:
+            check_place(key)
 
 
 def _resources(scenario: Scenario, order: RunOrder) -> RayResources:
@@ -131,20 +145,31 @@ def _run_in_process(order: RunOrder, scenario: Scenario, out: Path, console: Con
 
     with quiet_flower(), watching(console) as observer, _never_missing_an_interrupt(observer) as observer:
         try:
-            return run_in_process(scenario, out, oracle=order.oracle, observer=observer)
+            return run_in_process(scenario, out, oracle=order.oracle, observer=observer, ledger_key=_key_file(order))
         except (LockedError, ScenarioError):
             raise
         except (FedUnlearnError, OSError) as error:
             if isinstance(error, StorageError | OSError) or isinstance(error.__cause__, OSError):
-                raise _stopped_by_storage(error, out) from error
+                raise _stopped_by_storage(error, out, order) from error
             raise RunFailedError(f"{scenario.source_file}: {error}; results so far in {out}") from error
 
 
-def _stopped_by_storage(error: Exception, out: Path) -> StorageError:
+def _stopped_by_storage(error: Exception, out: Path, order: RunOrder) -> StorageError:
     """An error of the disk, with what to do about the run."""
     told = of_the_system(error) if isinstance(error, OSError) else str(error)
-    again = f"go on with: fed-unlearn run --resume {out}" if holds_a_run(out) else "begin the run again"
+    again = f"go on with: {_going_on(out, order)}" if holds_a_run(out) else "begin the run again"
     return StorageError(f"{told}; see that the folder is there, can be written and has room, and {again}")
+
+
+def _going_on(out: Path, order: RunOrder) -> str:
+    """The command that goes on with a run."""
+    key = _key_file(order)
+    return f"fed-unlearn run --resume {out}" + ("" if key is None else f" --ledger-key {key}")
+
+
+def _key_file(order: RunOrder) -> Path | None:
+    """The absolute path of the ledger's key, if the operator names one."""
+    return None if order.ledger_key is None else order.ledger_key.expanduser().absolute()
 
 
 @contextmanager
@@ -183,6 +208,7 @@ def _run_on_ray(order: RunOrder, scenario: Scenario, out: Path, console: Console
         out,
         _resources(scenario, order),
         oracle=order.oracle,
+        ledger_key=_key_file(order),
         on_line=lambda line: _print_log_line(line, console),
     )
     if run.completed:
@@ -202,7 +228,7 @@ def _print_log_line(line: str, console: Console) -> None:
         print_line(console, said if own else line)
 
 
-def _report(results: RunResults, out: Path, console: Console) -> None:
+def _report(results: RunResults, out: Path, order: RunOrder, console: Console) -> None:
     from fed_unlearn.simulations.cli.ledger import opened_ledger
     from fed_unlearn.simulations.report.figures import write_figures
     from fed_unlearn.simulations.report.table import print_results
@@ -210,7 +236,7 @@ def _report(results: RunResults, out: Path, console: Console) -> None:
     print_results(results, console)
     write_figures(results, out / "figures")
     if (out / "ledger.db").is_file():
-        with opened_ledger(out) as ledger:
+        with opened_ledger(out, order.ledger_key) as ledger:
             events, digest = ledger.head()
         print_line(console, f"ledger: {events} events, head {digest}")
     print_line(console, f"results in {out}")

@@ -35,6 +35,7 @@ _Id = Annotated[str, typer.Argument(metavar="ID", help="Of the request.")]
 _Key = Annotated[
     Path | None,
     typer.Option(
+        "--ledger-key",
         "--key",
         metavar="FILE",
         help="The file of the ledger's key; without it, the one beside it: ledger.key for ledger.db.",

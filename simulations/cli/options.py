@@ -11,6 +11,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum, StrEnum
+from pathlib import Path
 from types import GenericAlias, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -20,6 +21,13 @@ Result = TypeVar("Result")
 
 Overrides = Annotated[
     tuple[str, ...], typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario; may be repeated.")
+]
+
+LedgerKey = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="The file of the ledger's key; without it, the one beside it: ledger.key for ledger.db."
+    ),
 ]
 
 

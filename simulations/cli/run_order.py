@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from fed_unlearn.simulations.cli.options import Overrides
+from fed_unlearn.simulations.cli.options import LedgerKey, Overrides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +26,4 @@ class RunOrder:
     oracle: Annotated[bool, Option("--oracle", help="Retrain from scratch for every request, to compare.")] = False
     out: Annotated[Path | None, Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None
     resume: Annotated[Path | None, Option(metavar="DIR", help="Go on with an interrupted run, from its folder.")] = None
+    ledger_key: LedgerKey = None

@@ -105,6 +105,7 @@ def run_on_ray(
     resources_: RayResources,
     *,
     oracle: bool = False,
+    ledger_key: Path | None = None,
     app: Path | None = None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> RayRun:
@@ -117,6 +118,8 @@ def run_on_ray(
     resources_ : RayResources
     oracle : bool
         Whether the retrain oracle is trained.
+    ledger_key : Path, optional
+        The file of the ledger's key, if it is not to stand beside the ledger.
     app : Path, optional
         The folder of another Flower app that takes the same settings.
     on_line : callable
@@ -135,6 +138,8 @@ def run_on_ray(
     """
     out = out.resolve()
     settings = {"scenario": str(out / "scenario.toml"), "out": str(out), "oracle": oracle, "engine": "ray"}
+    if ledger_key is not None:
+        settings["ledger-key"] = str(ledger_key.resolve())
     federation = resources_.federation()
     folder = app if app is not None else Path(str(resources.files("fed_unlearn.simulations")))
     last_lines: deque[str] = deque(maxlen=_LAST_LINES)

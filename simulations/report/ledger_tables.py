@@ -18,6 +18,14 @@ from fed_unlearn.ledger import Ledger, LedgerEntry, LedgerEvent
 from fed_unlearn.ledger.lifecycle import FINAL
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations.report.layout import MOST_PRINTED, plain_table
+from fed_unlearn.simulations.report.outcome_facts import (
+    evidence_of,
+    goal_of,
+    goal_text,
+    number_text,
+    outcome_facts,
+    witnesses_of,
+)
 from fed_unlearn.text import printable
 
 _UNBOUNDED = 10_000  # columns, where the output is no terminal: nothing is folded
@@ -42,6 +50,9 @@ def entry_json(entry: LedgerEntry) -> dict[str, object]:
         "deadline": request.deadline,
         "overdue": is_overdue(entry),
         "status": entry.status.value,
+        "evidence": evidence_of(entry),
+        "goal": goal_of(entry),
+        "witnesses": witnesses_of(entry),
         "attempt": entry.attempt,
         "reason": entry.reason,
         "method_in_use": entry.method,
@@ -90,12 +101,14 @@ def print_json(value: object) -> None:
 
 def print_entries(entries: Iterable[LedgerEntry]) -> None:
     """Print a table with a line for each request."""
-    table = plain_table("id", "scope", "target", "status", "attempt", "method", "priority", "deadline", "reason")
+    headings = ("id", "scope", "target", "goal", "status", "evidence", "witnesses", "attempt", "method", "priority")
+    table = plain_table(*headings, "deadline", "reason")
     for entry in entries:
         request = entry.request
         _add(
             table,
-            *(entry.id, request.scope.kind, target_text(request), entry.status, str(entry.attempt)),
+            *(entry.id, request.scope.kind, target_text(request), goal_text(goal_of(entry)), entry.status),
+            *(evidence_of(entry) or "", number_text(witnesses_of(entry)), str(entry.attempt)),
             *(entry.method or request.method or "", str(request.priority), _deadline_text(entry), entry.reason or ""),
         )
     _console().print(table)
@@ -117,7 +130,7 @@ def print_entry(entry: LedgerEntry, events: Iterable[LedgerEvent]) -> None:
         "approved": "yes" if entry.approved else None,
         "reason": entry.reason,
         "owed to": ", ".join(entry.owed),
-        "outcome": None if entry.outcome is None else json.dumps(entry.outcome),
+        **outcome_facts(entry),
     }
     _print_facts(facts)
     _print_events(events, of_request=True)

@@ -12,6 +12,7 @@ from rich.text import Text
 from fed_unlearn.audits.base import Figures, extra_names
 from fed_unlearn.simulations.report.client_lines import client_lines
 from fed_unlearn.simulations.report.layout import heading_of, plain_text, print_line
+from fed_unlearn.simulations.report.outcome_facts import goal_text
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 from fed_unlearn.text import printable
 
@@ -66,7 +67,8 @@ def _request_cell(request: RequestResult) -> Text:
         cell.append(f"{printable(goal_words(request))}\n")
     cell.append(request.status, style=_COLOURS.get(request.status, "yellow"))
     cell.append(f", {_attempts(request)}\n")
-    cell.append(f"{printable(request.evidence)}\n" if request.evidence else "")
+    known = known_words(request)
+    cell.append(f"{printable(known)}\n" if known else "")
     cell.append(f"{request.seconds:.2f} s")
     cell.append(f", {speedup}" if speedup else "")
     cell.append(f"\n{pass_ratio}" if pass_ratio else "")
@@ -78,7 +80,7 @@ def plain_lines(results: RunResults) -> list[str]:
     lines = [training_line(results), *client_lines(results)]
     for request in results.requests:
         asked = f", {goal_words(request)}," if request.goal else ""
-        known = f", {request.evidence}" if request.evidence else ""
+        known = f", {known_words(request)}" if known_words(request) else ""
         parts = [f"{request.id} {target_words(request)}{asked} by {request.method}: {request.status}{known}"]
         if request.before is not None and request.after is not None:
             parts.append(_change("forget", request, "forget_accuracy"))
@@ -110,8 +112,13 @@ def target_words(request: RequestResult) -> str:
 
 def goal_words(request: RequestResult) -> str:
     """Say what a sample request wants of its samples, such as ``to look unseen``."""
-    words = {"indistinguishable": "to look unseen", "misclassify": "to be misclassified", "relabel": "to be relabelled"}
-    return words.get(request.goal or "", request.goal or "")
+    return goal_text(request.goal)
+
+
+def known_words(request: RequestResult) -> str:
+    """Say how the forgetting is known, and where one holder alone says so."""
+    alone = "1 witness" if request.witnesses == 1 else ""
+    return ", ".join(part for part in (request.evidence, alone) if part)
 
 
 def training_line(results: RunResults) -> str:

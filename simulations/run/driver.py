@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn.checkpoints import make_private_folder, remove_temporary_files, write_atomically
 from fed_unlearn.errors import collected, problems_of
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.locks import run_lock
 from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
@@ -66,7 +67,12 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
 
 
 def run_in_process(
-    scenario: Scenario, out: Path, *, oracle: bool = False, observer: Observer | None = None
+    scenario: Scenario,
+    out: Path,
+    *,
+    oracle: bool = False,
+    observer: Observer | None = None,
+    ledger_key: Path | None = None,
 ) -> RunResults:
     """Run a scenario in this process, without Ray and sockets.
 
@@ -79,6 +85,8 @@ def run_in_process(
         Train the retrain oracle for every request.
     observer : callable, optional
         Called with every event of the run.
+    ledger_key : Path, optional
+        The file of the ledger's key, if it is not to stand beside the ledger.
 
     Raises
     ------
@@ -89,7 +97,7 @@ def run_in_process(
     make_private_folder(out)
     with run_lock(out), frozen_objects():
         grid = in_process_grid(scenario, out)
-        return serve(prepared, grid, out, engine="inprocess", oracle=oracle, observer=observer)
+        return serve(prepared, grid, out, engine="inprocess", oracle=oracle, observer=observer, ledger_key=ledger_key)
 
 
 def in_process_grid(scenario: Scenario, out: Path) -> Grid:
@@ -127,7 +135,14 @@ def write_scenario(scenario: Scenario, out: Path) -> None:
 
 
 def serve(
-    prepared: Prepared, grid: Grid, out: Path, *, engine: str, oracle: bool = False, observer: Observer | None = None
+    prepared: Prepared,
+    grid: Grid,
+    out: Path,
+    *,
+    engine: str,
+    oracle: bool = False,
+    observer: Observer | None = None,
+    ledger_key: Path | None = None,
 ) -> RunResults:
     """Run a prepared scenario on a Grid. If the folder holds part of the run, continue it.
 
@@ -144,6 +159,8 @@ def serve(
         Train the retrain oracle for every request.
     observer : callable, optional
         Called with every event of the run.
+    ledger_key : Path, optional
+        The file of the ledger's key, if it is not to stand beside the ledger.
 
     Raises
     ------
@@ -154,17 +171,18 @@ def serve(
     make_private_folder(out)
     with run_lock(out):
         remove_temporary_files(out)
-        return _serve(prepared, grid, out, engine=engine, oracle=oracle, observer=observer)
+        write_scenario(prepared.scenario, out)
+        if prepared.experiences is not None:
+            keep_experiences(prepared.scenario, prepared.experiences, out)
+        with closing(Ledger(out / "ledger.db", key=ledger_key)) as ledger:
+            return _serve(prepared, grid, out, ledger, engine=engine, oracle=oracle, observer=observer)
 
 
 def _serve(
-    prepared: Prepared, grid: Grid, out: Path, *, engine: str, oracle: bool, observer: Observer | None
+    prepared: Prepared, grid: Grid, out: Path, ledger: Ledger, *, engine: str, oracle: bool, observer: Observer | None
 ) -> RunResults:
-    scenario, experiences = prepared.scenario, prepared.experiences
-    write_scenario(scenario, out)
-    if experiences is not None:
-        keep_experiences(scenario, experiences, out)
-    entries = timeline_of(scenario, experiences)
+    scenario = prepared.scenario
+    entries = timeline_of(scenario, prepared.experiences)
     report: RunReport | None = None
 
     def watch(event: Event) -> None:
@@ -173,7 +191,7 @@ def _serve(
         if report is not None:
             report.observe(event)
 
-    strategy = _strategy_of(prepared, out, watch)
+    strategy = _strategy_of(prepared, out, ledger, watch)
 
     def note(position: int, result: UnlearningResult) -> None:
         entry, trained = entries[position], sum(isinstance(item, Train) for item in entries[: position + 1])
@@ -188,7 +206,7 @@ def _serve(
 
     with logging_to(out / LOG_FILE):
         try:
-            keep_scenario(scenario, strategy.ledger, out)
+            keep_scenario(scenario, ledger, out)
             recorder = Recorder.begin(scenario, out, engine, strategy)
             report = report_of(scenario, prepared.source, out, strategy, recorder, prepared.benchmark)
             try:
@@ -200,16 +218,15 @@ def _serve(
                 report.note_rest(whole)
             return recorder.finish(strategy, complete=whole.complete)
         finally:
-            strategy.ledger.close()
             if report is not None:
                 report.close()
 
 
-def _strategy_of(prepared: Prepared, out: Path, observer: Observer) -> ContinualUnlearning:
+def _strategy_of(prepared: Prepared, out: Path, ledger: Ledger, observer: Observer) -> ContinualUnlearning:
     scenario, experiences = prepared.scenario, prepared.experiences
     return ContinualUnlearning(
         new_inner_strategy(scenario),
-        ledger=out / "ledger.db",
+        ledger=ledger,
         gate=new_gate(scenario),
         plan=new_plan(scenario),
         checkpoints=out / "checkpoints",

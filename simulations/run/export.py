@@ -10,7 +10,7 @@ from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.ledger import Ledger
 
 
-def export_model(folder: Path, target: Path) -> str:
+def export_model(folder: Path, target: Path, ledger_key: Path | None = None) -> str:
     """Copy the model that a run accepted last, after checking its digest.
 
     Parameters
@@ -19,6 +19,8 @@ def export_model(folder: Path, target: Path) -> str:
         A run folder.
     target : Path
         The safetensors file to write. It must not exist, and its folder must.
+    ledger_key : Path, optional
+        The file of the ledger's key, if it is not beside the ledger.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def export_model(folder: Path, target: Path) -> str:
         raise InvalidModelError(f"{target}: exists already; expected the name of a new file")
     if not target.absolute().parent.is_dir():
         raise InvalidModelError(f"{target}: there is no folder {target.absolute().parent}; make it first")
-    with closing(Ledger(folder / "ledger.db")) as ledger:
+    with closing(Ledger(folder / "ledger.db", create=False, key=ledger_key)) as ledger:
         digest = ledger.served_model()
     if digest is None:
         raise InvalidModelError(f"{folder}: this run has accepted no model yet")

@@ -92,6 +92,12 @@ def holds_a_run(folder: Path) -> bool:
     return (folder / SCENARIO_FILE).is_file()
 
 
+def is_of_older_version(folder: Path) -> bool:
+    """Whether a run was begun by a version that did not bound requests: its resolved scenario lacks a key."""
+    section = tomllib.loads((folder / SCENARIO_FILE).read_text(encoding="utf-8")).get("unlearning", {})
+    return "max-client-share" not in section
+
+
 def is_free(folder: Path, resolved: str) -> bool:
     """Whether a run can begin in a folder: it is new, or holds the same run's beginning, which no process works on."""
     if not folder.exists():

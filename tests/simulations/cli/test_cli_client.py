@@ -47,6 +47,16 @@ def test_without_a_file_the_next_key_is_taken(ledger: Path, capsys: pytest.Captu
     assert capsys.readouterr().out == "a: bound to the next key that shows it\n"
 
 
+def test_the_ledgers_key_may_stand_elsewhere(ledger: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = (tmp_path / "ledger.key").rename(tmp_path / "safe.key")
+    assert run_command(["client", "rebind", str(ledger), "a"]) == BAD_INPUT
+    assert "the ledger's key is missing" in capsys.readouterr().err
+    assert run_command(["client", "rebind", str(ledger), "a", "--ledger-key", str(key)]) == 0
+    opened = Ledger(ledger, key=key)
+    assert opened.client_key("a") is None
+    opened.close()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

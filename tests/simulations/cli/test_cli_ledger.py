@@ -228,7 +228,10 @@ def test_the_list_has_a_line_for_each_request(ledger: Ledger, capsys: pytest.Cap
     assert run_command(["request", "list", "."]) == 0
     heading, *rows = lines(capsys)
     cells = [[cell.strip() for cell in row.split("  ") if cell.strip()] for row in rows]
-    assert heading.split() == ["id", "scope", "target", "status", "attempt", "method", "priority", "deadline", "reason"]
+    assert heading.split() == [
+        *("id", "scope", "target", "goal", "status", "evidence", "witnesses", "attempt", "method", "priority"),
+        *("deadline", "reason"),
+    ]
     assert cells == [
         ["r1", "class", "3, 5", "received", "0", "delete", "0", "1970-01-02 00:00:00 overdue"],
         ["four", "sample", "client clinic: 4 samples of class 1", "held", "0", "7", "asks for [60 %] of class 1"],
@@ -256,6 +259,9 @@ def test_the_list_as_json_has_everything(ledger: Ledger, capsys: pytest.CaptureF
         "deadline": None,
         "overdue": False,
         "status": "held",
+        "evidence": None,
+        "goal": None,
+        "witnesses": None,
         "attempt": 0,
         "reason": "asks for [60 %] of class 1",
         "method_in_use": None,
@@ -285,6 +291,48 @@ def test_a_request_is_shown_with_its_events(ledger: Ledger, capsys: pytest.Captu
     assert [line.split()[3] for line in events] == steps
     assert run_command(["request", "show", ".", "r77"]) == 2
     assert "request 'r77' is not in the ledger" in capsys.readouterr().err
+
+
+def test_how_a_request_went_is_told_in_words(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = {"forget_accuracy": 0.75, "membership_auc": None, "extra": {"mean-confidence": 0.5}}
+    outcome = {
+        **{"method": "instance-wise", "status": "committed", "attempts": 1, "reason": None, "repair_rounds": 2},
+        **{"before": figures, "unlearned": None, "after": {**figures, "forget_accuracy": 0.0}, "seconds": 1.25},
+        **{"traffic": {"messages": 7, "bytes_sent": 10}, "witnesses": 1, "evidence": "not measurable"},
+        **{"goal": "indistinguishable", "left by others": [1]},
+    }
+    ledger.receive(ForgetRequest.for_samples("clinic", count=2, id="told", goal="misclassify"))
+    assert run_command(["request", "list", "."]) == 0
+    assert "to be misclassified  received" in lines(capsys)[-1]
+    ledger.advance_all(["told"], Status.UNLEARNING, attempt=1)
+    for status in (Status.AUDITING, Status.COMMITTING):
+        ledger.advance("told", status, attempt=1)
+    ledger.commit({"told": outcome}, "n" * 64, attempts={"told": 1})
+    assert run_command(["request", "list", "."]) == 0
+    row = [cell.strip() for cell in lines(capsys)[-1].split("  ") if cell.strip()]
+    assert row == [
+        *("told", "sample", "client clinic: 2 samples", "to look unseen", "committed", "not measurable", "1", "1", "0")
+    ]
+    assert run_command(["request", "show", ".", "told"]) == 0
+    shown = lines(capsys)
+    facts = {line[:12].strip(): line[12:] for line in shown[: shown.index("")]}
+    assert facts | {"received": ""} == {
+        **{
+            "request": "told",
+            "scope": "sample",
+            "target": "client clinic: 2 samples",
+            "parameters": "goal=misclassify",
+        },
+        **{"priority": "0", "received": "", "status": "committed, attempt 1", "evidence": "not measurable"},
+        **{"goal": "to look unseen", "witnesses": "1: one client alone says so", "repair": "2 rounds"},
+        "before": "forget accuracy 0.750, mean-confidence 0.500",
+        "after": "forget accuracy 0.000, mean-confidence 0.500",
+        **{"cost": "1.25 s, 7 messages, 10 bytes sent", "outcome": '{"left by others": [1]}'},
+    }
+    assert run_command(["request", "show", ".", "told", "--json"]) == 0
+    body = json.loads("\n".join(lines(capsys)))
+    assert (body["evidence"], body["goal"], body["witnesses"]) == ("not measurable", "indistinguishable", 1)
+    assert body["outcome"]["seconds"] == 1.25
 
 
 def test_requests_are_withdrawn_and_approved(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:

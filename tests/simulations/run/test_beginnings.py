@@ -127,3 +127,31 @@ def test_an_error_of_the_disk_is_one_line_and_the_run_goes_on_later(
     monkeypatch.setattr(checkpoints, "_write_atomically", write)
     assert run_command(["run", "--resume", str(out)]) == COMMITTED
     assert RunResults.load(out).history == RunResults.load(whole).history
+
+
+def test_a_run_of_an_older_version_goes_on_under_new_bounds_and_says_so(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, is_old in (("new", False), ("old", True)):
+        out = stopped(whole, tmp_path / name, (RUN_LOCK, "scenario.toml"))
+        if is_old:
+            kept = (out / "scenario.toml").read_text().splitlines(keepends=True)
+            (out / "scenario.toml").write_text("".join(line for line in kept if "max-client-share" not in line))
+        assert run_command(["run", "--resume", str(out)]) == COMMITTED
+        assert ("max-request-norm = 1" in capsys.readouterr().out) is is_old
+
+
+def test_the_ledgers_key_of_a_run_may_stand_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, key = tmp_path / "run", tmp_path / "safe" / "run.key"
+    named = ["--ledger-key", str(key)]
+    assert run_command(["run", TINY, *SHORT, "--out", str(out), *named]) == BAD_INPUT
+    assert "run.key: the ledger's key cannot be written" in capsys.readouterr().err and not out.exists()
+    key.parent.mkdir()
+    assert run_command(["run", TINY, *SHORT, "--out", str(out), *named]) == COMMITTED
+    assert key.is_file() and not list(out.glob("*.key"))
+    (out / "results.json").unlink()
+    for command in (["run", "--resume", str(out)], ["export", str(out), str(tmp_path / "model.safetensors")]):
+        assert run_command(command) == BAD_INPUT
+        assert "the ledger's key is missing" in capsys.readouterr().err
+        assert run_command([*command, *named]) == COMMITTED
+        assert not list(out.glob("*.key"))
