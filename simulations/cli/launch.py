@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 _NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flwr 1.32")
 
 _OF_OLDER_VERSION = (
-    "the run was begun by an older version: it goes on under the bounds of this one, such as max-request-norm = 1; where"
-    " a request fails for them, begin a new run that names other bounds"
+    "the run was begun by an older version: it goes on under the bounds of this one, such as max-request-norm = 1;"
+    " where a request fails for them, begin a new run that names other bounds"
 )
 
 
