@@ -60,7 +60,8 @@ def outcome_facts(entry: LedgerEntry) -> dict[str, str | None]:
     for name in _MODELS:
         figures = outcome.get(name)
         if isinstance(figures, Mapping):
-            facts[name] = _figures_text(outcome.pop(name))
+            facts[name] = _figures_text(figures)
+            del outcome[name]
     facts["cost"] = _cost_text(outcome.pop("seconds", None), outcome.pop("traffic", None))
     rest = {name: value for name, value in outcome.items() if name not in _SHOWN_ELSEWHERE and value is not None}
     facts["outcome"] = json.dumps(rest) if rest else None
