@@ -201,15 +201,14 @@ class Scheduler:
         classes = self.context.grid.roster.class_count
         match request.scope:
             case ClassScope(classes=asked):
-                absent = [item for item in asked if item >= classes]
-                if absent:
+                if absent := [item for item in asked if item >= classes]:
                     return f"class {absent[0]} is not a class of the data (0..{classes - 1})"
                 if again := sorted(forgotten & set(asked)):
                     return f"class {again[0]} is forgotten already"
                 if not self._leaves_enough(forgotten, asked):
                     return f"it would leave fewer than 2 of {classes} classes"
             case SampleScope(client=client) | ClientScope(client=client):
-                if client in self._forgotten_clients(but=entry.id):
+                if client in self._forgotten_clients(request):
                     return f"client {client} is forgotten already"
                 others = self._met - self.context.grid.roster.leaving - {client}
                 if isinstance(request.scope, ClientScope) and not others:
@@ -248,8 +247,9 @@ class Scheduler:
             asked.add(entry.request)
         return asked
 
-    def _forgotten_clients(self, but: str) -> set[str]:
-        scopes = [entry.request.scope for entry in self._tried if entry.id != but]
+    def _forgotten_clients(self, request: ForgetRequest) -> set[str]:
+        over = (Status.FAILED,) if isinstance(request.scope, ClientScope) else ()  # can be asked for once more
+        scopes = [item.request.scope for item in self._tried if item.id != request.id and item.status not in over]
         return {scope.client for scope in scopes if isinstance(scope, ClientScope)}
 
     def _share_over_its_bound(self, request: ForgetRequest) -> str | None:

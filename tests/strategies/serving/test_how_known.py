@@ -224,3 +224,15 @@ def test_a_client_that_is_retrained_without_is_known_by_construction_or_measured
     assert outcome.evidence in (HowKnown.BY_CONSTRUCTION, HowKnown.MEASURED)
     assert outcome.before is not None
     assert outcome.before.client_confidence is not None
+
+
+def test_a_client_whose_request_has_failed_can_be_asked_for_once_more(tmp_path: Path) -> None:
+    federation, strategy = trained(tmp_path)
+    found = []
+    for method in ("federaser", "retrain", "retrain"):
+        strategy.submit(ForgetRequest.for_client(1, method=method))
+        found += strategy.start(federation.grid, num_rounds=1).requests
+    assert [outcome.status for outcome in found] == [Status.FAILED, Status.COMMITTED, Status.REJECTED]
+    assert found[0].reason == "federaser: no history is kept, so there is no training to replay"
+    assert found[1].evidence in (HowKnown.BY_CONSTRUCTION, HowKnown.MEASURED)
+    assert found[2].reason == "client 1 is forgotten already"
