@@ -11,7 +11,7 @@ from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.gate import Verdict
 from fed_unlearn.strategies.clients.audit import Auditor
-from fed_unlearn.strategies.clients.bounds.plausibility import Deviation, deviations, implausible_clients
+from fed_unlearn.strategies.clients.bounds.plausibility import Deviation, deviations, doubted_clients
 from fed_unlearn.strategies.clients.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
@@ -176,7 +176,8 @@ class Learning:
         left_out = self.context.ledger.forgotten_classes()
         left_out |= served.absent_classes if served is not None else frozenset()
         refusal = self._refusal_by(experience, audit, left_out)
-        for client, deviation in implausible_clients(deviations(audit, served, without=left_out)).items():
+        doubted = doubted_clients(audit, lambda seen: deviations(seen, served, without=left_out))
+        for client, deviation in doubted.items():
             by_others = self._refusal_by(experience, audit.without([client]), left_out)
             if (refusal is None) is not (by_others is None):
                 self._say_doubt(experience, deviation)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain
 
 from fed_unlearn.audits.pooled import Audit, classes_of
 from fed_unlearn.gate import Decision, Verdict
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.bounds.plausibility import deviations, implausible_clients
+from fed_unlearn.strategies.clients.bounds.plausibility import Deviation, deviations, doubted_clients
 from fed_unlearn.strategies.clients.bounds.sureness import sure_deviations
 from fed_unlearn.strategies.serving.attempt import Attempt
 from fed_unlearn.strategies.serving.judge import Judge, Judgement
@@ -50,12 +49,13 @@ def judge_with_doubt(
     if judgement.repairs:
         return judgement
     left_out_classes = forgotten.union(audit.absent_classes, *(classes_of(request) for request in attempt.requests))
-    found = chain(
-        deviations(audit, attempt.context.served.audit, attempt.requests, without=left_out_classes),
-        sure_deviations(audit, attempt.requests),
-    )
+
+    def compared(seen: Audit) -> Iterator[Deviation]:
+        yield from deviations(seen, attempt.context.served.audit, attempt.requests, without=left_out_classes)
+        yield from sure_deviations(seen, attempt.requests)
+
     decisions = dict(judgement.decisions)
-    for client, deviation in implausible_clients(found).items():
+    for client, deviation in doubted_clients(audit, compared).items():
         others = judge.judge(attempt, without_figures(audit, client), forgotten, methods_left)
         for name in decisions:
             accepts = name in others.accepted
@@ -74,7 +74,7 @@ def relapse_with_doubt(judge: Judge, request: ForgetRequest, audit: Audit) -> st
     reason = judge.relapse_of(request, audit)
     if reason is None:
         return None
-    for client, deviation in implausible_clients(deviations(audit, None, [request])).items():
+    for client, deviation in doubted_clients(audit, lambda seen: deviations(seen, None, [request])).items():
         if judge.relapse_of(request, without_figures(audit, client)) is None:
             logger.warning("request %s is not taken as relapsed: %s", request.id, deviation)
             return None

@@ -38,18 +38,23 @@ def on_weights(weight: float) -> Lie:
     return lie
 
 
-def flipped(message: Message, context: Context, honest: Honest) -> Message:
-    """Ten times its own change, the other way."""
-    reply = honest()
-    if message.metadata.message_type not in MODEL_MESSAGES or "arrays" not in message.content:
-        return reply
-    sent = unpack(message.content.array_records["arrays"])
-    return with_model(
-        reply,
-        lambda made: {
-            name: np.asarray(sent[name] - 10 * (value - sent[name]), value.dtype) for name, value in made.items()
-        },
-    )
+def times_its_change(factor: float) -> Lie:
+    """So many times its own change; below 0 the other way."""
+
+    def lie(message: Message, context: Context, honest: Honest) -> Message:
+        reply = honest()
+        if message.metadata.message_type not in MODEL_MESSAGES or "arrays" not in message.content:
+            return reply
+        sent = unpack(message.content.array_records["arrays"])
+        return with_model(
+            reply,
+            lambda made: {
+                name: np.asarray(sent[name] + factor * (value - sent[name]), value.dtype)
+                for name, value in made.items()
+            },
+        )
+
+    return lie
 
 
 def in_turn(message: Message, context: Context, honest: Honest) -> Message:
@@ -143,9 +148,14 @@ LIES: dict[str, Lie] = {
     "no weights at all": on_models(lambda sent: {name: np.zeros_like(value) for name, value in sent.items()}),
     "not finite": on_models(lambda sent: {name: np.full_like(value, np.nan) for name, value in sent.items()}),
     "unchanged": on_models(lambda sent: sent),
-    "flipped": flipped,
+    "flipped": times_its_change(-10),
+    "flipped, of its own length": times_its_change(-1),
+    "fifty times its change": times_its_change(50),
+    "units in another order": on_models(
+        lambda sent: {name: np.ascontiguousarray(value[::-1]) for name, value in sent.items()}
+    ),
     "10^12 samples": on_weights(1e12),
-    "flipped, 10^12 samples": both(flipped, on_weights(1e12)),
+    "flipped, 10^12 samples": both(times_its_change(-10), on_weights(1e12)),
     "no request can be served": on(protocol.UNLEARN, refusing),
     "10^9 samples of a class": claiming(10**9),
     "10^9 samples of the request": with_counts('{"r1": 1000000000}'),

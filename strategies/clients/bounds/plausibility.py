@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from fed_unlearn.audits.accuracy import ClassCounts
@@ -12,6 +12,8 @@ from fed_unlearn.requests import ForgetRequest
 
 LARGEST_DEVIATION = 3.0
 """Figures further from what the others' figures predict, in standard deviations, are implausible."""
+
+_FEWEST = 2
 
 SPREAD = 0.05
 """Standard deviation of how well honest clients know one class, beside what the number of samples explains."""
@@ -100,6 +102,28 @@ def implausible_clients(found: Iterator[Deviation]) -> dict[str, Deviation]:
         if item.is_implausible and (known is None or abs(item.score) > abs(known.score)):
             worst[item.client] = item
     return dict(sorted(worst.items(), key=lambda entry: -abs(entry[1].score)))
+
+
+def doubted_clients(audit: Audit, compared: Callable[[Audit], Iterator[Deviation]]) -> dict[str, Deviation]:
+    """By client, its largest implausible deviation; those that deviate most come first.
+
+    One client's figures make those of honest others look odd, too. So the client that deviates most is left out, and
+    the rest are compared anew, as long as at least two are left.
+
+    Parameters
+    ----------
+    audit : Audit
+    compared : callable
+        Gives how the figures of each client in an audit compare with those of the others.
+    """
+    doubted: dict[str, Deviation] = {}
+    while found := implausible_clients(compared(audit)):
+        if len(audit.replies) <= _FEWEST:
+            return {**doubted, **found}
+        worst = next(iter(found))
+        doubted[worst] = found[worst]
+        audit = audit.without([worst])
+    return doubted
 
 
 def _validation(audit: Audit, without: Collection[int]) -> dict[str, ClassCounts]:

@@ -11,7 +11,13 @@ from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
 from fed_unlearn.audits.counts import ClientCounts, RequestCounts
 from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.bounds.plausibility import SPREAD, Deviation, deviations, implausible_clients
+from fed_unlearn.strategies.clients.bounds.plausibility import (
+    SPREAD,
+    Deviation,
+    deviations,
+    doubted_clients,
+    implausible_clients,
+)
 
 
 def audit(**validation: tuple[tuple[int, ...], tuple[int, ...]]) -> Audit:
@@ -90,3 +96,16 @@ def test_the_text_names_the_client_and_puts_its_figures_beside_the_others() -> N
         "client c counts 0 of 20 as right validation samples, where the others' figures of the same classes predict 18"
     )
     assert text == expected
+
+
+def test_who_looks_odd_beside_a_liar_alone_is_not_doubted() -> None:
+    """Three with nine in ten right, one of which has a few samples, and one that says that it has none right."""
+    seen = audit(a=((29,), (32,)), b=((27,), (32,)), c=((28,), (32,)), d=((0,), (64,)))
+    alone = implausible_clients(deviations(seen, None))
+    assert set(alone) > {"d"}, "the liar makes others look odd"
+    assert list(doubted_clients(seen, lambda rest: deviations(rest, None))) == ["d"]
+
+
+def test_two_clients_are_both_doubted() -> None:
+    seen = audit(a=((32,), (32,)), b=((0,), (32,)))
+    assert set(doubted_clients(seen, lambda rest: deviations(rest, None))) == {"a", "b"}
