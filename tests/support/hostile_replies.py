@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from hostile import Honest, Lie, Metrics, with_metrics, with_records
 
 from fed_unlearn import protocol
@@ -103,6 +106,30 @@ def earlier(value: str | bytes | int) -> Lie:
     return on((protocol.CONFIRM,), lambda reply: with_records(reply, earlier=ConfigRecord({"tombstones": value})))
 
 
+def array(change: Callable[[Array], Array]) -> Lie:
+    """Another first array in a model, its description and its bytes."""
+
+    def changed(reply: Message) -> Message:
+        if not reply.has_content() or not reply.content.array_records.get("arrays"):
+            return reply
+        arrays = dict(reply.content.array_records["arrays"])
+        name = next(iter(arrays))
+        return with_records(reply, arrays=ArrayRecord({**arrays, name: change(arrays[name])}))
+
+    return on(TRAINING, changed)
+
+
+def saved(dtype: str) -> Callable[[Array], Array]:
+    """Its numbers as those of another type, which the description does not say."""
+
+    def change(known: Array) -> Array:
+        buffer = io.BytesIO()
+        np.save(buffer, known.numpy().astype(dtype), allow_pickle=True)
+        return Array(dtype=known.dtype, shape=known.shape, stype=known.stype, data=buffer.getvalue())
+
+    return change
+
+
 def _weights() -> dict[str, Lie]:
     values: dict[str, Value] = {
         "below zero": -5, "zero": 0, "no number": float("nan"), "infinite": float("inf"), "of a galaxy": 1e300,
@@ -114,6 +141,13 @@ def _weights() -> dict[str, Lie]:
 
 REPLIES: Mapping[str, Lie] = {
     **_weights(),
+    "an array of objects": array(saved("object")),
+    "an array of another type": array(saved("float64")),
+    "an array without bytes": array(lambda known: replace(known, data=b"")),
+    "an array that is cut short": array(lambda known: replace(known, data=known.data[:-3])),
+    "an array of a galaxy": array(lambda known: replace(known, shape=(2**62, 2**62))),
+    "an array of less than nothing": array(lambda known: replace(known, shape=(-1,))),
+    "counts that stand twice": forgotten('{"c":1,"c":99999,"h":2,"h":-1}'),
     "no metrics": on(WORKING, lambda reply: with_records(reply, metrics=ConfigRecord({"num-examples": "7"}))),
     "nothing at all": on(WORKING, bare),
     "another record of metrics": on(
