@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,9 @@ MOST_SHOWN = 2000
 
 BROKEN = 1
 """The exit code of ``ledger verify`` if the ledger was changed since it was written."""
+
+_UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+"""Errors of whoever reads rows that hold anything."""
 
 request = typer.Typer(
     help="Put forget requests into a ledger, look at them, withdraw them. LEDGER is a run folder or a ledger's file.",
@@ -72,10 +76,10 @@ def list_requests(
 
     with opened_ledger(place, key) as opened:
         entries = [entry for entry in opened.entries() if status is None or entry.status is status]
-    if as_json:
-        ledger_tables.print_json([ledger_tables.entry_json(entry) for entry in entries])
-    else:
-        ledger_tables.print_entries(entries)
+        if as_json:
+            ledger_tables.print_json([ledger_tables.entry_json(entry) for entry in entries])
+        else:
+            ledger_tables.print_entries(entries)
 
 
 @request.command()
@@ -85,11 +89,11 @@ def show(place: _Ledger, request_id: _Id, key: _Key = None, as_json: _Json = Fal
 
     with opened_ledger(place, key) as opened:
         entry, events = opened.entry(request_id), opened.events(request_id)
-    if as_json:
-        body = ledger_tables.entry_json(entry)
-        ledger_tables.print_json({**body, "events": [ledger_tables.event_json(event) for event in events]})
-    else:
-        ledger_tables.print_entry(entry, events)
+        if as_json:
+            body = ledger_tables.entry_json(entry)
+            ledger_tables.print_json({**body, "events": [ledger_tables.event_json(event) for event in events]})
+        else:
+            ledger_tables.print_entry(entry, events)
 
 
 @request.command()
@@ -115,10 +119,10 @@ def show_ledger(place: _Ledger, key: _Key = None, as_json: _Json = False) -> Non
     with opened_ledger(place, key) as opened:
         summary = ledger_tables.ledger_summary(opened)
         events = opened.events()
-    if as_json:
-        ledger_tables.print_json({**summary, "events": [ledger_tables.event_json(event) for event in events]})
-    else:
-        ledger_tables.print_ledger(summary, events)
+        if as_json:
+            ledger_tables.print_json({**summary, "events": [ledger_tables.event_json(event) for event in events]})
+        else:
+            ledger_tables.print_ledger(summary, events)
 
 
 @ledger.command()
@@ -164,7 +168,8 @@ def backup(
     print(f"{places[0]}: {events} events, head {digest}; its key is {places[1]}")
 
 
-def opened_ledger(place: Path, key: Path | None = None, *, create: bool = False) -> closing[Ledger]:
+@contextmanager
+def opened_ledger(place: Path, key: Path | None = None, *, create: bool = False) -> Iterator[Ledger]:
     """Open a ledger. The ``with`` block closes it.
 
     Parameters
@@ -179,11 +184,19 @@ def opened_ledger(place: Path, key: Path | None = None, *, create: bool = False)
     Raises
     ------
     FedUnlearnError
-        If there is no ledger.
+        If there is no ledger. If the block cannot read what is in it, and ``ledger verify`` finds it changed.
     """
     path = _ledger_file(place.expanduser(), create)
     key_file = None if key is None else key.expanduser()
-    return closing(Ledger(path, create=create and not path.exists(), key=key_file))
+    with closing(Ledger(path, create=create and not path.exists(), key=key_file)) as ledger:
+        try:
+            yield ledger
+        except _UNREADABLE as error:
+            if isinstance(error, FedUnlearnError) or (problem := ledger.verify().problem) is None:
+                raise
+            raise FedUnlearnError(
+                f"{path}: the ledger was changed since it was written, and cannot be read: {problem}; restore it"
+            ) from error
 
 
 def _ledger_file(place: Path, create: bool) -> Path:

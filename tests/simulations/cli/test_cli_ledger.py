@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -396,6 +397,33 @@ def test_a_head_that_was_kept_is_part_of_the_chain_or_is_missed(
     for head in ("latest", kept[:15], "", "ab" * 40):
         assert run_command(["ledger", "verify", ".", "--head", head]) == 2
         assert "expected 16 to 64 hexadecimal digits" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "UPDATE requests SET status = 'elsewhere' WHERE id = 'r5'",
+        "UPDATE requests SET outcome = '[[[' WHERE id = 'r5'",
+        "UPDATE requests SET body = 'x' WHERE id = 'r5'",
+        "UPDATE requests SET reason = x'41' WHERE id = 'r5'",
+        "UPDATE requests SET received = 'yesterday' WHERE id = 'r5'",
+    ],
+)
+def test_an_edited_ledger_that_cannot_be_read_is_one_line(
+    folder: Path, ledger: Ledger, capsys: pytest.CaptureFixture[str], edit: str
+) -> None:
+    ledger.close()
+    with closing(sqlite3.connect(folder / "ledger.db", isolation_level=None)) as connection:
+        connection.execute(edit)
+    for command in (["request", "list", "."], ["request", "show", ".", "r5"], ["ledger", "show", "."]):
+        for options in ((), ("--json",)):
+            code = run_command([*command, *options])
+            captured = capsys.readouterr()
+            assert code in (0, 2)
+            if code == 2:
+                assert captured.err.count("\n") == 1 and "ledger" in captured.err
+                assert captured.out == ""
+    assert run_command(["ledger", "verify", "."]) == 1
 
 
 def test_a_backup_is_whole_private_and_never_in_the_place_of_another_file(
