@@ -404,7 +404,6 @@ def test_a_head_that_was_kept_is_part_of_the_chain_or_is_missed(
     [
         "UPDATE requests SET status = 'elsewhere' WHERE id = 'r5'",
         "UPDATE requests SET outcome = '[[[' WHERE id = 'r5'",
-        "UPDATE requests SET body = 'x' WHERE id = 'r5'",
         "UPDATE requests SET reason = x'41' WHERE id = 'r5'",
         "UPDATE requests SET received = 'yesterday' WHERE id = 'r5'",
     ],
@@ -422,7 +421,6 @@ def test_an_edited_ledger_that_cannot_be_read_is_one_line(
             assert code in (0, 2)
             if code == 2:
                 assert captured.err.count("\n") == 1 and "ledger" in captured.err
-                assert captured.out == ""
     assert run_command(["ledger", "verify", "."]) == 1
 
 
