@@ -11,6 +11,7 @@ from pathlib import Path
 from fed_unlearn.checkpoints import make_private_file, write_atomically
 from fed_unlearn.errors import FedUnlearnError
 
+_MOST_BYTES = 64 * 1024
 _HEXADECIMAL = re.compile("[0-9a-f]{64}")
 
 
@@ -52,7 +53,8 @@ def read_key(path: Path) -> LedgerKey:
         If the file cannot be read, or is not a key file.
     """
     try:
-        key = LedgerKey(**json.loads(path.read_bytes()))
+        with path.open("rb") as file:  # devices never end
+            key = LedgerKey(**json.loads(file.read(_MOST_BYTES)))
     except FileNotFoundError as error:
         raise FedUnlearnError(
             f"{path}: the ledger's key is missing; restore it, or name the file in which it is kept"

@@ -57,6 +57,11 @@ def test_the_ledgers_key_may_stand_elsewhere(ledger: Path, tmp_path: Path, capsy
     opened.close()
 
 
+def test_a_device_is_no_key(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["client", "rebind", str(ledger), "a", "--ledger-key", "/dev/zero"]) == BAD_INPUT
+    assert "/dev/zero: not a ledger's key" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
