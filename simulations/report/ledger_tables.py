@@ -217,4 +217,5 @@ def _add(table: Table, *cells: str) -> None:
 
 
 def _console() -> Console:
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_UNBOUNDED)
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()  # None where standard output is closed
+    return Console(highlight=False) if is_terminal else Console(highlight=False, width=_UNBOUNDED)

@@ -336,6 +336,12 @@ def test_how_a_request_went_is_told_in_words(ledger: Ledger, capsys: pytest.Capt
     assert body["outcome"]["seconds"] == 1.25
 
 
+def test_nothing_is_printed_where_standard_output_is_closed(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    for command in (["request", "list", "."], ["request", "show", ".", "r5"], ["ledger", "show", "."]):
+        assert run_command(command) == 0
+
+
 def test_requests_are_withdrawn_and_approved(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["approve", ".", "four"]) == 0
     assert run_command(["request", "withdraw", ".", "r1"]) == 0
