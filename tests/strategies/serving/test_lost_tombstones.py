@@ -15,6 +15,7 @@ from fault_trials import (
     trained,
 )
 from faulty_grid import without
+from tiny_world import PowerCut
 
 from fed_unlearn import protocol
 from fed_unlearn.client.store import ClientStore
@@ -144,10 +145,10 @@ def test_several_requests_that_were_confirmed_by_half_are_confirmed_in_whole(
 
     def power_cut_at_b(store: ClientStore, request_id: str, retention_days: float) -> None:
         if request_id == "b":
-            raise SystemExit("power cut")
+            raise PowerCut
         whole(store, request_id, retention_days)
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch, pytest.raises(PowerCut):
         patch.setattr(ClientStore, "confirm", power_cut_at_b)
         trial.serve(*(ForgetRequest.for_samples(2, count=1, id=name) for name in ("a", "b")))
     assert [trial.stored(2)[name]["tombstoned"] for name in ("a", "b")] == [True, False]
