@@ -40,6 +40,7 @@ _VALUES = {
     "resume": (".", "folder"),
     "head": ("0" * 64, "12"),
     "key": ("ledger.key", "text"),
+    "ledger_key": ("ledger.key",),
     "file": ("copy.db", "folder/copy.db"),
 }
 """Valid values of parameters, by name; others get one of their type."""
