@@ -130,9 +130,9 @@ class CallContext:
         return arrived_of(self.served.train_config)
 
     def tell(self, kind: EventKind, text: str, request: ForgetRequest | None = None) -> None:
-        """Say what happens to a request, to the log and to the observer."""
+        """Say what happens to a request, to the log and to the observer; a request that waits is a warning."""
         if request is not None:
-            logger.info("request %s: %s", request.id, text)
+            logger.log(logging.WARNING if kind == "request-waits" else logging.INFO, "request %s: %s", request.id, text)
         self.notify(Event(kind, text, request_id=request.id if request is not None else None))
 
     def notify(self, event: Event) -> None:

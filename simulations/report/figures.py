@@ -160,7 +160,7 @@ def _relapse(results: RunResults) -> Figure | None:
     }  # fmt: skip
     if not series:
         return None
-    figure = Figure(figsize=(max(7.5, 1.0 * len(rows)), 4.5), layout="constrained")
+    figure = Figure(figsize=(max(9.0, 1.0 * len(rows)), 4.0 + 0.12 * len(series)), layout="constrained")
     axes = figure.add_subplot()
     targets = {request.id: ", ".join(_words(request)) for request in results.requests}
     for number, (request_id, values) in enumerate(series.items()):
@@ -177,7 +177,7 @@ def _relapse(results: RunResults) -> Figure | None:
     axes.set_xlabel("after")
     axes.set_ylabel("accuracy on what was forgotten")
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", frameon=False, title="forgotten")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     figure.suptitle(_title(results, "does it stay forgotten?"))
     return figure
 

@@ -20,6 +20,7 @@ from fed_unlearn.strategies.clients.admission import (
     contested_among,
 )
 from fed_unlearn.strategies.clients.book import ClientBook, node_keys
+from fed_unlearn.strategies.clients.claims import bounded_claims
 from fed_unlearn.strategies.clients.exchange import Answers, DeviceUse, Exchange, Roster, Traffic
 from fed_unlearn.strategies.clients.runtime import RuntimeGrid, wait_for_nodes, with_ledger
 from fed_unlearn.text import printable
@@ -115,6 +116,10 @@ class EligibleGrid(RuntimeGrid):
             found = replace(found, key_problem=self._book.key_problem, keys=node_keys(self._grid))
         self._stamps = StampCheck(self.roster, found.shows_tombstones, self.bar, self.leave_out)
         self._asked -= found.identify(set(nodes))
+        claims, excessive = bounded_claims(self.roster)
+        for client in sorted(excessive):
+            said, counted = sum(self.roster.class_samples[client]), sum(claims[client])
+            self.name(client, f"says that it holds {said} samples, over its share; it counts as if it held {counted}")
 
     def ask(
         self, message_type: str, content: RecordDict, timeout: float, clients: Collection[str] | None = None

@@ -189,11 +189,15 @@ class Rounds:
                 accountant=context.state.accountant,
             )
         norms = norms_of(trained, base)
+        beside = bounds_by_others(norms, _LONGEST_BESIDE_OTHERS[purpose])
         if max_norm is None:
             max_norm = longest_usual(norms, context.plan.max_norm_factor)
-        bounds = [min(max_norm, bound) for bound in bounds_by_others(norms, _LONGEST_BESIDE_OTHERS[purpose])]
-        bounded = zip(trained.models.items(), bounds, strict=True)
-        within = {client: clipped(model, base, bound) for (client, model), bound in bounded}
+            beside = [min(max_norm, bound) for bound in beside]
+        for client, length, bound in zip(trained.models, norms, beside, strict=True):
+            if length > bound:
+                context.grid.name(client, f"changes the model by {length:.3g}, over {bound:.3g}; it is scaled down")
+        bounded = zip(trained.models.items(), beside, strict=True)
+        within = {client: clipped(model, base, min(max_norm, bound)) for (client, model), bound in bounded}
         models = bounded_statistics(within, base, context.plan.max_norm_factor, alone=True)
         return weighted_average(list(models.values()), list(trained.weights.values()))
 

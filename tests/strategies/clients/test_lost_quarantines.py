@@ -9,6 +9,7 @@ import pytest
 from federation import Federation, digits_of, initial_arrays, make_federation
 from flwr.app import Context, Message
 from hostile import Honest, hostile_federation, with_metrics
+from lies import claiming
 from stores import stored_requests
 
 from fed_unlearn import protocol
@@ -193,3 +194,17 @@ def test_a_larger_claim_is_shown_without_the_clients_name(tmp_path: Path, caplog
     [event] = [event for event in strategy.ledger.events() if event.name == "claims-raised"]
     assert event.facts == {"client": strategy.ledger.client_reference("2"), "samples": 100, "before": 90}
     assert "client 2 claims 100 training samples, and claimed 90 before" in caplog.text
+
+
+def test_a_claim_over_its_share_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With a share of a half, a client counts as if it held as many samples as the three others together."""
+    honest = hostile_federation(tmp_path / "honest", {}).strategy()
+    federation = hostile_federation(tmp_path / "lying", {2: claiming(10**6)})
+    strategy = federation.strategy()
+    strategy.start(federation.grid, initial_arrays(), num_rounds=0)
+    others = sum(sum(strategy.ledger.claims_of(client)["class-samples"]) for client in ("0", "1", "3"))
+    said = "client 2 says that it holds 1000000 samples, over its share; it counts as if it held"
+    assert [text for text in caplog.messages if "over its share" in text] == [f"{said} {others}"]
+    caplog.clear()
+    honest.start(hostile_federation(tmp_path / "honest", {}).grid, initial_arrays(), num_rounds=0)
+    assert "over its share" not in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,17 @@ def test_a_silent_holder_is_back_within_the_same_call(tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize("kind", [*NO_ANSWER, "gone"])
-def test_a_sample_request_waits_for_its_silent_holder_and_holds_up_no_other(tmp_path: Path, kind: str) -> None:
+def test_a_sample_request_waits_for_its_silent_holder_and_holds_up_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
     trial = trained(tmp_path)
     trial.do(kind, 2, protocol.UNLEARN)
     other = ForgetRequest.for_samples(1, count=2)
     [outcome] = trial.serve(SAMPLES, other, CLASS).requests[:1]
     assert trial.status("r1") is Status.WAITING
     assert "client 2" in trial.reason("r1")
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert f"request r1: waiting: {trial.reason('r1')}" in warnings
     assert (trial.status("r2"), trial.status("r3")) == (Status.COMMITTED, Status.COMMITTED)
     assert outcome.request.id == "r2"
     quarantined = set(trial.stored(2).get("r1", {}).get("sample_ids", ()))  # type: ignore[call-overload]

@@ -18,9 +18,12 @@ from fed_unlearn.strategies.clients import rounds
 
 @pytest.mark.parametrize(("purpose", "kind"), [("unlearn", protocol.UNLEARN), ("repair", protocol.REPAIR)])
 def test_a_change_counts_as_at_most_a_multiple_of_the_longest_of_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, purpose: str, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, purpose: str, kind: str
 ) -> None:
-    """By hand: the average of the four changes, the liar's 60 long one scaled down to 1.5 or 3 times the others'."""
+    """By hand: the average of the four changes, the liar's 60 long one scaled down to 1.5 or 3 times the others'.
+
+    It is named, and nobody else is.
+    """
     seen: list[tuple[str, Arrays, rounds.ClientModels, Arrays]] = []
     aggregate = rounds.Rounds.aggregate
 
@@ -56,3 +59,5 @@ def test_a_change_counts_as_at_most_a_multiple_of_the_longest_of_the_others(
             for client, change in changes.items()
         )
         np.testing.assert_allclose(made[name], expected, rtol=1e-4, atol=1e-5)
+    scaled = [record.getMessage() for record in caplog.records if "it is scaled down" in record.getMessage()]
+    assert scaled and all(text.startswith("client 2 changes the model by 60, over ") for text in scaled)
