@@ -11,6 +11,7 @@ from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.logits import predict_logits
+from fed_unlearn.text import printable
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class ServerValidation:
     Raises
     ------
     InvalidDataError
-        If there is no sample.
+        If there is no sample, or something else than an ImageSet is given.
 
     Examples
     --------
@@ -41,6 +42,9 @@ class ServerValidation:
     model: nn.Module
 
     def __post_init__(self) -> None:
+        if not isinstance(self.samples, ImageSet):
+            given = type(self.samples).__name__
+            raise InvalidDataError(f"server validation: samples are a {given}; expected an ImageSet")
         if len(self.samples) == 0:
             raise InvalidDataError("server validation: no sample was given; expected at least one")
 
@@ -56,7 +60,18 @@ class ServerValidation:
         -------
         ClassCounts
             One entry for each output of the model.
+
+        Raises
+        ------
+        InvalidDataError
+            If ``model`` is of another kind than the federation's, so that its arrays do not fit.
         """
-        self.model.load_state_dict(to_state_dict(pack(arrays)))
+        try:
+            self.model.load_state_dict(to_state_dict(pack(arrays)))
+        except RuntimeError as error:
+            told = printable(str(error))
+            raise InvalidDataError(
+                f"server validation: the federation's arrays do not fit its model: {told}; give one of the same kind"
+            ) from error
         logits = predict_logits(self.model, self.samples)
         return ClassCounts.of(logits, self.samples.labels.cpu(), logits.shape[1])

@@ -33,6 +33,17 @@ def test_it_needs_a_sample() -> None:
         ServerValidation(all_digits().train.subset(torch.empty(0, dtype=torch.int64)), small_model())
 
 
+def test_samples_of_another_type_are_refused() -> None:
+    with pytest.raises(InvalidDataError, match="samples are a list; expected an ImageSet"):
+        ServerValidation([1, 2], small_model())  # type: ignore[arg-type]
+
+
+def test_a_model_of_another_kind_is_refused() -> None:
+    validation = ServerValidation(all_digits().train.subset(torch.arange(3)), torch.nn.Linear(2, 2))
+    with pytest.raises(InvalidDataError, match=r"arrays do not fit its model: .*give one of the same kind"):
+        validation.count({name: value.numpy() for name, value in small_model().state_dict().items()})
+
+
 def test_an_audit_with_it_is_judged_by_it_and_is_read_back() -> None:
     clients = {"0": ClientCounts({"validation": ClassCounts((3, 4), (5, 5))})}
     audit = Audit(clients, server=ClassCounts((1, 2), (10, 10)))
