@@ -57,6 +57,10 @@ class PackedArray(Array):
         """A copy of the array, which may be changed."""
         return decode(self)
 
+    def deflate(self) -> bytes:
+        """The bytes that go over the wire: those of a plain ``Array``, since a SuperLink accepts no other class."""
+        return Array(self.dtype, self.shape, self.stype, self.data).deflate()
+
 
 def pack(arrays: Mapping[str, NDArray[Any] | Tensor]) -> ArrayRecord:
     """Pack named arrays or tensors in a record. The bytes equal those that ``ArrayRecord`` itself would make.
