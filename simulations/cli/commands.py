@@ -11,6 +11,7 @@ from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
 from fed_unlearn.simulations.cli.codes import COMMITTED, NOT_COMMITTED
 from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
+from fed_unlearn.simulations.cli.node import FLAGS, node
 from fed_unlearn.simulations.cli.options import LedgerKey, with_options
 from fed_unlearn.simulations.cli.run_order import RunOrder
 from fed_unlearn.text import printable
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 app.add_typer(client, name="client")
+app.command(context_settings=FLAGS)(node)
 
 
 @app.command()
