@@ -6,6 +6,7 @@ from fed_unlearn.strategies.context import Event, Observer
 from fed_unlearn.strategies.continual import ContinualUnlearning
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import History, HolderTurn, Holds, Repair, RequestBound, Retry, UnlearningPlan
+from fed_unlearn.strategies.staying.settings import ServeSettings
 from fed_unlearn.strategies.timeline import Forget, Train
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "RequestBound",
     "RequestOutcome",
     "Retry",
+    "ServeSettings",
     "ServerValidation",
     "Thresholds",
     "Train",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -27,21 +28,22 @@ from fed_unlearn.strategies.inner.delegation import DelegatingStrategy
 from fed_unlearn.strategies.inner.kinds import check_supported, kind_of
 from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.learning import Learning
-from fed_unlearn.strategies.outcomes import OracleOutcome, RequestOutcome, UnlearningResult
+from fed_unlearn.strategies.outcomes import RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
 from fed_unlearn.strategies.serving.service import RequestService
 from fed_unlearn.strategies.state import OpenTraining, ServedModel
-from fed_unlearn.strategies.timeline import Forget, Train
+from fed_unlearn.strategies.staying.calls import StayingCalls
+from fed_unlearn.strategies.timeline import Forget, Train, due_part
 from fed_unlearn.strategies.timeline_run import TimelineRun
 from fed_unlearn.strategies.training.experience import TrainingExperience
 from fed_unlearn.strategies.training.history import HistoryStore
-from fed_unlearn.strategies.training.oracle import train_oracles
+from fed_unlearn.strategies.training.oracle import OracleCalls
 from fed_unlearn.strategies.training.trainer import EvaluateFunction, serving_trainer
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
 
-class ContinualUnlearning(DelegatingStrategy):
+class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
     """Wraps a Flower strategy, and serves forget requests between its training rounds.
 
     Parameters
@@ -130,6 +132,8 @@ class ContinualUnlearning(DelegatingStrategy):
         train_config: ConfigRecord | None = None,
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: EvaluateFunction | None = None,
+        *,
+        total_rounds: int | None = None,
     ) -> UnlearningResult:
         """Train for some rounds, and serve whatever is queued before, between and after them.
 
@@ -140,7 +144,10 @@ class ContinualUnlearning(DelegatingStrategy):
         initial_arrays : ArrayRecord, optional
             The model to start from. It is needed the first time, and not used where a model serves already.
         num_rounds : int
-            0 only serves the queue.
+            Rounds to train in this call. 0 only serves the queue.
+        total_rounds : int, optional
+            Train only until the ledger has so many rounds in all, in place of ``num_rounds``. An app that is run again
+            for the next request does not train again.
         timeout : float
             Seconds that each exchange waits for answers.
         train_config, evaluate_config : ConfigRecord, optional
@@ -159,6 +166,8 @@ class ContinualUnlearning(DelegatingStrategy):
             If there is no model to start from, no client ever said who it is, or another process works on the ledger.
         """
         with ledger_lock(self.ledger.path):
+            if total_rounds is not None:
+                num_rounds = max(0, total_rounds - sum(experience.rounds for experience in self.state.experiences()))
             context = self._context(grid, initial_arrays, timeout)
             open_training = self.state.load_training()
             if train_config is not None and open_training is None and self.state.open_work() is None:
@@ -180,7 +189,7 @@ class ContinualUnlearning(DelegatingStrategy):
                 reset_server_state(self.inner)
                 raise
             finally:
-                for use, count in context.grid.device_use.items():
+                for use, count in context.grid.take_device_use().items():
                     self.device_use[use] = self.device_use.get(use, 0) + count
             context.result.arrays = pack(context.served.arrays)
             logger.info("ledger: %d events, head %s", *self.ledger.head())
@@ -218,7 +227,11 @@ class ContinualUnlearning(DelegatingStrategy):
             The results of all that was run here; its arrays are the last accepted model.
         """
         with ledger_lock(self.ledger.path):
-            whole = TimelineRun(self, grid, timeline, initial_arrays, timeout, evaluate_fn).run(on_entry)
+            due = due_part(timeline, time.time())
+            whole = TimelineRun(self, grid, due, initial_arrays, timeout, evaluate_fn).run(on_entry)
+            if len(due) < len(timeline):
+                logger.warning("entry %d of the timeline is not due yet; run it again then, or serve", len(due) + 1)
+                whole.complete = False
             if not whole.arrays:
                 whole.arrays = pack(self._serve(initial_arrays).arrays)
             return whole
@@ -233,33 +246,6 @@ class ContinualUnlearning(DelegatingStrategy):
         """
         entry = self.ledger.entry(request_id)
         return RequestOutcome.from_json(entry.request, entry.outcome) if entry.outcome is not None else None
-
-    def retrain_oracle(self, grid: Grid, request_id: str, timeout: float = 3600) -> OracleOutcome:
-        """As :meth:`retrain_oracles`, for one request."""
-        return self.retrain_oracles(grid, [request_id], timeout)[request_id]
-
-    def retrain_oracles(
-        self, grid: Grid, request_ids: Sequence[str], timeout: float = 3600
-    ) -> dict[str, OracleOutcome]:
-        """Repeat all training so far from scratch, without what was forgotten, and audit it for some requests.
-
-        Parameters
-        ----------
-        grid : Grid
-            The runtime's.
-        request_ids : sequence of str
-            Requests that were served together. Their D_f can be read only while its holders retain it.
-        timeout : float
-            Seconds that each exchange waits for answers.
-
-        Raises
-        ------
-        FedUnlearnError
-            If nothing was trained here: the model came from elsewhere.
-        """
-        context = self._context(grid, None, timeout)
-        RequestService(context).identify_clients()
-        return train_oracles(context, [self.ledger.entry(request_id).request for request_id in request_ids])
 
     def summary(self) -> None:
         """Log the configuration, the inner strategy's included."""
@@ -278,19 +264,34 @@ class ContinualUnlearning(DelegatingStrategy):
             gate=self.gate,
             plan=plan,
             served=self._serve(initial_arrays),
-            grid=EligibleGrid(
-                grid,
-                retries=plan.retry.count,
-                backoff_seconds=plan.retry.backoff_seconds,
-                arrivals=self.arrivals,
-                book=ClientBook(self.ledger),
-            ),
+            grid=self._eligible(grid),
             timeout=timeout,
             history=HistoryStore(folder, every=plan.history.every, max_bytes=plan.history.max_bytes) if keeps else None,
             seed=self.seed,
             noise_seed=self.noise_seed,
             observer=self.observer,
         )
+
+    def _eligible(self, grid: Grid) -> EligibleGrid:
+        """The clients of a runtime's grid; those of a server that stays are known already."""
+        if isinstance(grid, EligibleGrid):
+            return grid
+        return EligibleGrid(
+            grid,
+            retries=self.plan.retry.count,
+            backoff_seconds=self.plan.retry.backoff_seconds,
+            arrivals=self.arrivals,
+            book=ClientBook(self.ledger),
+        )
+
+    def _identified(self, grid: Grid, timeout: float) -> CallContext:
+        context = self._context(grid, None, timeout)
+        RequestService(context).identify_clients()
+        return context
+
+    @property
+    def _min_nodes(self) -> int:
+        return self._kind.min_available_nodes
 
     def _serve(self, initial_arrays: ArrayRecord | None) -> ServedModel:
         """The model that serves: that of an earlier call, else the ledger's, else the given one."""

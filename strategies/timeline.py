@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -25,11 +26,14 @@ class Train:
     train_config, evaluate_config : ConfigRecord
         For the clients, as in Flower. Where samples arrive over time, the first says which experience is trained
         (``"experience"``) and how many have arrived (``"arrived"``), counted from 1.
+    not_before : float or None
+        Seconds since the epoch. The experience, and whatever follows it in the timeline, waits until then.
     """
 
     rounds: int
     train_config: ConfigRecord = field(default_factory=ConfigRecord)
     evaluate_config: ConfigRecord = field(default_factory=ConfigRecord)
+    not_before: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,28 @@ def _is_due(timeline: Sequence[Train | Forget], index: int, begun: int, at_start
         return trainings(timeline, index) > now.finished
     ids = set(requests_of(entry))
     return bool(ids - now.known or ids & now.open) and (index >= begun or not ids <= at_start.known)
+
+
+def due_part(timeline: Sequence[Train | Forget], now: float) -> Sequence[Train | Forget]:
+    """The entries of a timeline before the first one that has to wait.
+
+    Parameters
+    ----------
+    timeline : sequence of Train or Forget
+        All entries.
+    now : float
+        Seconds since the epoch.
+    """
+    for index, entry in enumerate(timeline):
+        if isinstance(entry, Train) and entry.not_before is not None and entry.not_before > now:
+            return timeline[:index]
+    return timeline
+
+
+def next_due(timeline: Sequence[Train | Forget], now: float) -> float:
+    """When the first entry that has to wait is due, in seconds since the epoch; infinite where none waits."""
+    waiting = timeline[len(due_part(timeline, now)) :]
+    return next((entry.not_before for entry in waiting if isinstance(entry, Train) and entry.not_before), math.inf)
 
 
 def trainings(timeline: Sequence[Train | Forget], index: int) -> int:

@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.context import Observer
 from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.state import OpenTraining
@@ -26,6 +27,7 @@ class Runner(Protocol):
 
     ledger: Ledger
     state: DurableState
+    observer: Observer | None
 
     def submit(self, request: ForgetRequest) -> str:
         """Write a request into the ledger."""
@@ -61,7 +63,7 @@ class TimelineRun:
     evaluate_fn: EvaluateFunction | None
 
     def run(self, on_entry: Callable[[int, UnlearningResult], None] | None) -> UnlearningResult:
-        """Take every step that is left; stop where a training experience stays open."""
+        """Take every step that is left; stop where a training experience stays open, or where an entry is not due."""
         whole, at_start, submitted = UnlearningResult(), self._view(), 0
         step = next_step(self.timeline, None, at_start, at_start)
         while step is not None:
@@ -79,6 +81,12 @@ class TimelineRun:
             step = next_step(self.timeline, step, at_start, now)
         self._submit(submitted, len(self.timeline))
         return whole
+
+    def trains_next(self) -> bool:
+        """Whether the next step is training."""
+        view = self._view()
+        step = next_step(self.timeline, None, view, view)
+        return view.training_is_open or (step is not None and step.train is not None)
 
     def _take(self, step: Step) -> UnlearningResult:
         runner, train = self.runner, step.train

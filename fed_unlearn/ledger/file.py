@@ -147,6 +147,10 @@ class LedgerFile:
             raise InvalidParameterError(f"head {quoted(head)} was given; expected 16 to 64 hexadecimal digits")
         return verify_ledger(self._connection, self._key, head)
 
+    def outside_version(self) -> int:
+        """A number that changes whenever another connection has written into the file."""
+        return int(self._one("PRAGMA data_version")[0])
+
     def head(self) -> tuple[int, str]:
         """Number and digest of the last event; 0 and zeros before the first.
 

@@ -234,6 +234,7 @@ class Exchange:
         self.grid = grid
         self.ledger = ledger
         self.traffic = Traffic()
+        self.messages_sent = 0
         self.device_use: dict[DeviceUse, int] = {}
         self._name_of = name_of
         self.pauses = (0.0, *(backoff_seconds * 2**retry for retry in range(retries)))
@@ -244,6 +245,7 @@ class Exchange:
             return []
         messages = with_ledger(messages, self.ledger)
         self.traffic.messages += len(messages)
+        self.messages_sent += len(messages)
         sizes: dict[int, tuple[int, str]] = {}
         sent: dict[int, tuple[Message, str]] = {}
         for message in messages:

@@ -22,15 +22,13 @@ from fed_unlearn.strategies.clients.admission import (
 from fed_unlearn.strategies.clients.book import ClientBook, node_keys
 from fed_unlearn.strategies.clients.claims import bounded_claims
 from fed_unlearn.strategies.clients.exchange import Answers, DeviceUse, Exchange, Roster, Traffic
-from fed_unlearn.strategies.clients.runtime import RuntimeGrid, wait_for_nodes, with_ledger
-from fed_unlearn.text import printable
+from fed_unlearn.strategies.clients.naming import NamingGrid
+from fed_unlearn.strategies.clients.runtime import wait_for_nodes, with_ledger
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
-_LONGEST_REASON = 400
 
-
-class EligibleGrid(RuntimeGrid):
+class EligibleGrid(NamingGrid):
     """A Grid over identified clients; every message of a run goes through it.
 
     Nodes and replies come sorted by client id. Left out and named is a reply that was made for an older message, a
@@ -62,10 +60,10 @@ class EligibleGrid(RuntimeGrid):
         arrivals: Mapping[str, ConfigRecord] | None = None,
         book: ClientBook | None = None,
     ) -> None:
-        super().__init__(grid)
+        super().__init__(grid, Roster())
         self._arrivals = arrivals or {}
         self._book = book
-        self.roster = roster = Roster()
+        roster = self.roster
         self._exchange = Exchange(
             grid,
             roster.name_of,
@@ -73,10 +71,7 @@ class EligibleGrid(RuntimeGrid):
             backoff_seconds=backoff_seconds,
             ledger=book.ledger.identity if book is not None else "",
         )
-        self.dropped: dict[str, str] = {}
         self._stamps = StampCheck(self.roster, lambda stamp, node: None, self.bar, self.leave_out)
-        self._named_before: set[tuple[str, str]] = set()
-        self._asked: set[int] = set()
 
     def identify(
         self,
@@ -107,7 +102,7 @@ class EligibleGrid(RuntimeGrid):
         NobodyThereError
             If no node comes, or none says which client it is.
         """
-        nodes = wait_for_nodes(self._grid, min_nodes, timeout)
+        nodes = wait_for_nodes(self._grid, 1, 0.0) if self._stays else wait_for_nodes(self._grid, min_nodes, timeout)
         self._asked.update(nodes)
         self.roster.confirmed = dict(confirmed)
         found = Identification(self._exchange, self.roster, self.leave_out, unheard, timeout)
@@ -223,31 +218,6 @@ class EligibleGrid(RuntimeGrid):
             if client in self.roster.leaving and node in connected
         ]
 
-    def bar(self, client: str, reason: str) -> None:
-        """Take a client out of the nodes until the clients are identified anew."""
-        self.leave_out(client, reason)
-        nodes = {node for node, name in self.roster.clients.items() if name == client}
-        self._asked -= nodes
-        self.roster.kept_away |= dict.fromkeys(nodes, (client, reason))
-        self.roster.clients = {node: name for node, name in self.roster.clients.items() if name != client}
-
-    def kept_away(self) -> dict[str, str]:
-        """Clients that are connected, and asked for nothing since something is wrong with them; and what is."""
-        connected = set(self._grid.get_node_ids())
-        return dict(said for node, said in self.roster.kept_away.items() if node in connected)
-
-    def leave_out(self, client: str, reason: str) -> None:
-        """Name a client whose answer is not used, in the log once for each reason."""
-        reason = printable(reason, _LONGEST_REASON)
-        self.name(client, f"is left out: {reason}")
-        self.dropped[client] = reason
-
-    def name(self, client: str, text: str) -> None:
-        """Say something of a client in the log, once for each text."""
-        if (client, text) not in self._named_before:
-            logger.warning("client %s %s", client, text)
-            self._named_before.add((client, text))
-
     def take_traffic(self) -> Traffic:
         """The cost since this was last asked."""
         taken, self._exchange.traffic = self._exchange.traffic, Traffic()
@@ -259,19 +229,26 @@ class EligibleGrid(RuntimeGrid):
         return self._exchange.traffic
 
     @property
-    def device_use(self) -> dict[DeviceUse, int]:
-        """How often clients answered on which device."""
-        return self._exchange.device_use
+    def messages_sent(self) -> int:
+        """Number of messages that were ever sent here."""
+        return self._exchange.messages_sent
+
+    def take_device_use(self) -> dict[DeviceUse, int]:
+        """How often clients answered on which device since this was last asked."""
+        taken, self._exchange.device_use = self._exchange.device_use, {}
+        return taken
 
     # ------------------------------------------------------------------ Flower's Grid
 
     def get_node_ids(self) -> Iterable[int]:
         """Eligible nodes, sorted by client."""
+        self._obey()
         connected = set(self._grid.get_node_ids())
         return [node for node in self.roster.staying if node in connected]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages; replies come sorted by client, without those that must not be used."""
+        self._obey()
         self.dropped.clear()
         told = self._with_arrivals(messages)
         if self._book is not None and any(message.metadata.message_type in NEEDS_QUARANTINES for message in told):

@@ -6,7 +6,8 @@ import copy
 import logging
 import time
 from abc import ABC
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -35,6 +36,23 @@ class RuntimeGrid(Grid, ABC):
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
+        self._stays = False
+        self._obey: Callable[[], None] = lambda: None
+
+    @contextmanager
+    def staying(self, obey: Callable[[], None]) -> Iterator[None]:
+        """Serve a server that stays, for the time of a ``with`` block: nodes are not waited for, since they wake it.
+
+        Parameters
+        ----------
+        obey : callable
+            Called before every exchange. It raises where the server is to stop.
+        """
+        self._stays, self._obey = True, obey
+        try:
+            yield
+        finally:
+            self._stays, self._obey = False, lambda: None
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Fetch replies to pushed messages."""

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from flwr.serverapp import Grid
+
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.protocol.instructions import arrived_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor
@@ -55,3 +59,39 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
         request.id: OracleOutcome(figures=audit.figures(request, forgotten), seconds=seconds, traffic=traffic)
         for request in requests
     }
+
+
+class OracleCalls(ABC):
+    """The calls of :class:`~fed_unlearn.strategies.continual.ContinualUnlearning` that train the retrain oracle."""
+
+    ledger: Ledger
+
+    @abstractmethod
+    def _identified(self, grid: Grid, timeout: float) -> CallContext:
+        """What a call works with, its clients identified."""
+
+    def retrain_oracle(self, grid: Grid, request_id: str, timeout: float = 3600) -> OracleOutcome:
+        """As :meth:`retrain_oracles`, for one request."""
+        return self.retrain_oracles(grid, [request_id], timeout)[request_id]
+
+    def retrain_oracles(
+        self, grid: Grid, request_ids: Sequence[str], timeout: float = 3600
+    ) -> dict[str, OracleOutcome]:
+        """Repeat all training so far from scratch, without what was forgotten, and audit it for some requests.
+
+        Parameters
+        ----------
+        grid : Grid
+            The runtime's.
+        request_ids : sequence of str
+            Requests that were served together. Their D_f can be read only while its holders retain it.
+        timeout : float
+            Seconds that each exchange waits for answers.
+
+        Raises
+        ------
+        FedUnlearnError
+            If nothing was trained here: the model came from elsewhere.
+        """
+        requests = [self.ledger.entry(request_id).request for request_id in request_ids]
+        return train_oracles(self._identified(grid, timeout), requests)
