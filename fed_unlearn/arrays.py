@@ -73,8 +73,8 @@ def pack(arrays: Mapping[str, NDArray[Any] | Tensor]) -> ArrayRecord:
     record = ArrayRecord()
     for name, value in arrays.items():
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
-        data = _header(array.dtype.str, array.shape) + array.tobytes()
-        record[name] = PackedArray(array.dtype.name, array.shape, data)
+        dtype, descriptor = _names_of(array.dtype)
+        record[name] = PackedArray(dtype, array.shape, _header(descriptor, array.shape) + array.tobytes())
     return record
 
 
@@ -93,12 +93,18 @@ def decode(array: Array) -> NDArray[Any]:
     data = array.data
     start = _HEADER_AT + int.from_bytes(data[_LENGTH_AT:_HEADER_AT], "little")
     dtype = np.dtype(array.dtype)
-    if array.stype != _NUMPY or data[:start] != _header(dtype.str, tuple(array.shape)):
+    if array.stype != _NUMPY or data[:start] != _header(_names_of(dtype)[1], tuple(array.shape)):
         if array.stype != _NUMPY:
             return array.numpy()
         loaded: NDArray[Any] = np.load(BytesIO(data), allow_pickle=False)
         return loaded
     return np.frombuffer(data, dtype=dtype, offset=start).reshape(array.shape).copy()
+
+
+@lru_cache(maxsize=256)
+def _names_of(dtype: np.dtype[Any]) -> tuple[str, str]:
+    """The dtype's name, and how NumPy's format describes it. NumPy makes both anew each time."""
+    return dtype.name, dtype.str
 
 
 @lru_cache(maxsize=4096)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ def batch_slices(samples: Samples, device: torch.device) -> Iterator[slice]:
 
 def device_of(model: nn.Module) -> torch.device:
     """Device of the model's first parameter or buffer. The CPU if it has neither."""
-    for tensor in (*model.parameters(), *model.buffers()):
+    for tensor in chain(model.parameters(), model.buffers()):
         return tensor.device
     return torch.device("cpu")
 

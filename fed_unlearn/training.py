@@ -14,6 +14,7 @@ from fed_unlearn.errors import InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.holder import GuardedSet, guarded_cross_entropy
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.sgd import GradientDescent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +99,9 @@ def train_locally(
         return passes
     device = device_of(model)
     anchor = [parameter.detach().clone() for parameter in model.parameters()] if settings.proximal_mu else []
-    optimizer = torch.optim.SGD(
+    descent = GradientDescent(
         model.parameters(),
-        lr=settings.learning_rate,
+        learning_rate=settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
     )
@@ -119,9 +120,8 @@ def train_locally(
             if anchor:
                 moved = zip(model.parameters(), anchor, strict=True)
                 loss = loss + settings.proximal_mu / 2 * sum((new - old).square().sum() for new, old in moved)
-            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimizer.step()
+            descent.step()
             passes.add(forward=len(indices), backward=len(indices))
     if not torch.isfinite(loss):
         raise UnlearningDivergedError(

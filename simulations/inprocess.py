@@ -64,7 +64,10 @@ def copy_records(content: RecordDict) -> RecordDict:
     RecordDict
         A copy. A change of the copy or of ``content`` does not change the other.
     """
-    return RecordDict({name: _copy_record(record) for name, record in content.items()})
+    copied = content.copy()
+    for name, record in content.items():
+        copied[name] = _copy_record(record)
+    return copied
 
 
 def _copy_record(record: ArrayRecord | MetricRecord | ConfigRecord) -> ArrayRecord | MetricRecord | ConfigRecord:
@@ -74,16 +77,17 @@ def _copy_record(record: ArrayRecord | MetricRecord | ConfigRecord) -> ArrayReco
             if not isinstance(array, PackedArray) and array.stype == "numpy.ndarray":
                 copied[key] = PackedArray(array.dtype, tuple(array.shape), bytes(array.data))
     elif isinstance(copied, MetricRecord):
-        _copy_values(copied)
+        _copy_lists(copied)
     else:
-        _copy_values(copied)
+        _copy_lists(copied)
     return copied
 
 
-def _copy_values(record: MutableMapping[str, Value]) -> None:
+def _copy_lists(record: MutableMapping[str, Value]) -> None:
     """Replace every list of a record by a copy of it; other values cannot be changed."""
     for key, value in record.items():
-        record[key] = copy.copy(value)
+        if isinstance(value, list):
+            record[key] = copy.copy(value)
 
 
 class InProcessGrid(Grid):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cached_property
 
+import torch
 from flwr.app import ArrayRecord, Context, Message
 from torch import nn
 
@@ -83,6 +84,11 @@ class ClientSession:
         """Read the client's data and open its store, which every handler of an unlearning message needs."""
         self.store  # noqa: B018
 
+    @cached_property
+    def device(self) -> torch.device:
+        """The task's device. Torch looks for accelerators anew each time that it is asked."""
+        return self.task.device()
+
     @property
     def client_id(self) -> str:
         """The client's stable name."""
@@ -100,7 +106,7 @@ class ClientSession:
 
     def model_with(self, arrays: ArrayRecord) -> nn.Module:
         """The process's model with the given weights, on the task's device."""
-        device = self.task.device()
+        device = self.device
         key = f"{device} {self.context.run_id} {sorted(self.context.run_config.items())}"
         model = self._models.get(key)
         if model is None:
@@ -118,7 +124,7 @@ class ClientSession:
             requested=self.store.requested_count(self._loaded.train.ids),
             retained=self.took_retained_view,
             version=fed_unlearn.__version__,
-            device=str(self.task.device()),
+            device=str(self.device),
             cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         )
 

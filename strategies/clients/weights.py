@@ -6,7 +6,7 @@ import copy
 import logging
 from collections.abc import Collection, Mapping
 
-from flwr.app import Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 
 from fed_unlearn.protocol.bounded import LONGEST_LIST
 from fed_unlearn.strategies.clients.bounds.shares import bounded_parts
@@ -87,7 +87,8 @@ def broken_metrics(message: Message) -> set[tuple[str, str]]:
     """Record and name of every metric of a reply that is not made of finite numbers, or has too many of them."""
     return {
         (name, key)
-        for name, record in message.content.metric_records.items()
+        for name, record in message.content.items()
+        if isinstance(record, MetricRecord)
         for key, value in record.items()
         if not _is_finite(value)
     }
@@ -120,7 +121,9 @@ def records_of(message: Message) -> tuple[tuple[str, ...], frozenset[tuple[str, 
     """Names of the records of arrays; record, name and length of every metric, 0 for a single number."""
     metrics = {
         (name, key, len(value) if isinstance(value, list) else 0)
-        for name, record in message.content.metric_records.items()
+        for name, record in message.content.items()
+        if isinstance(record, MetricRecord)
         for key, value in record.items()
     }
-    return tuple(sorted(message.content.array_records)), frozenset(metrics)
+    arrays = sorted(name for name, record in message.content.items() if isinstance(record, ArrayRecord))
+    return tuple(arrays), frozenset(metrics)

@@ -65,13 +65,14 @@ def bounded_replies(
         After the round before; 0 at first.
     """
     changes = {reply.client: difference(reply.arrays, base) for reply in replies}
-    norms = [norm(change) for change in changes.values()]
+    lengths = {client: norm(change) for client, change in changes.items()}
+    norms = list(lengths.values())
     if factor is None:
         return BoundedReplies(list(replies), tuple(norms), longest)
-    against = dict.fromkeys(against_others(changes, held), AGAINST)
+    against = dict.fromkeys(against_others(changes, held, lengths), AGAINST)
     if against:
         replies = [reply for reply in replies if reply.client not in against]
-        norms = [norm(changes[reply.client]) for reply in replies]
+        norms = [lengths[reply.client] for reply in replies]
     usual = longest_usual(norms, factor, usual_norm)
     bounds = [min(usual, bound) for bound in bounds_in_training(norms, longest)]
     bounded = list(replies)

@@ -81,6 +81,7 @@ SOURCES: Registry[Source] = Registry(
         "fed_unlearn.data.sources.digits",
         "fed_unlearn.data.sources.vision",
         "fed_unlearn.data.sources.folder",
+        "fed_unlearn.data.sources.synthetic",
         "fed_unlearn.data.sources.huggingface",
     ),
 )

@@ -29,9 +29,9 @@ def load_source(
         ``digits`` (scikit-learn's handwritten digits), ``torchvision:NAME`` (a classification data set by class
         name), ``folder:PATH`` (one sub-folder a class, with or without ``train`` and ``test`` above them), or
         ``hf:NAME-OR-PATH`` (a Hugging Face data set, or a local folder that ``datasets`` reads;
-        ``NAME@CONFIG`` chooses a configuration); a source of another package, by its name; or
-        ``package.module:callable``, a callable that takes ``root``, ``download``, ``image_size`` and
-        ``test_fraction`` by keyword and returns an :class:`ImageSource`.
+        ``NAME@CONFIG`` chooses a configuration); ``synthetic:COUNT`` (so many made images, to measure with); a
+        source of another package, by its name; or ``package.module:callable``, a callable that takes ``root``,
+        ``download``, ``image_size`` and ``test_fraction`` by keyword and returns an :class:`ImageSource`.
     root : Path, optional
         For torchvision the folder that holds its data sets; relative paths in ``dataset`` start there too.
     download : bool, default False

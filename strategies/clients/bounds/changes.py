@@ -79,7 +79,11 @@ def longest_of_others(norms: Sequence[float], known: float) -> float:
     return max(known, sorted(norms)[-2]) if len(norms) >= _FEWEST else known
 
 
-def against_others(changes: Mapping[str, Arrays], held: Mapping[str, Sequence[int]]) -> list[str]:
+def against_others(
+    changes: Mapping[str, Arrays],
+    held: Mapping[str, Sequence[int]],
+    lengths: Mapping[str, float] | None = None,
+) -> list[str]:
     """Clients whose change leads against that of each of the others, where those agree; empty for fewer than three.
 
     A client that has more samples of some class than all others of the round together is none of them: an honest one
@@ -91,8 +95,11 @@ def against_others(changes: Mapping[str, Arrays], held: Mapping[str, Sequence[in
         By client, from :func:`fed_unlearn.arrays.difference`.
     held : mapping of str to sequence of int
         Number of samples of each class, by client.
+    lengths : mapping of str to float, optional
+        Norms of the changes, by client, where they are known.
     """
-    lengths = {client: norm(change) for client, change in changes.items()}
+    if lengths is None:
+        lengths = {client: norm(change) for client, change in changes.items()}
     moving = {client: changes[client] for client, length in lengths.items() if length > 0}
     if len(moving) < _FEWEST:
         return []

@@ -224,7 +224,7 @@ def test_torchvision_with_splits(tmp_path: Path) -> None:
     [
         (
             "mnist",
-            "'mnist' is unknown; expected 'digits', 'folder:PATH', 'hf:NAME-OR-PATH', 'torchvision:NAME' or 'package\\.module:callable'",
+            "'mnist' is unknown; expected 'digits', 'folder:PATH', 'hf:NAME-OR-PATH', 'synthetic:COUNT', 'torchvision:NAME' or 'package\\.module:callable'",
         ),
         ("folder:", "is unknown"),
         ("zip:x", "is unknown"),
@@ -271,3 +271,22 @@ def test_a_callable_of_the_user_gives_a_data_set(tmp_path: Path, monkeypatch: py
     absent = r"'my_images:absent' is unknown \(my_images has no callable 'absent'\); expected 'digits', "
     with pytest.raises(InvalidDataError, match=absent):
         load_source("my_images:absent")
+
+
+def test_synthetic_images_are_blobs_of_ten_classes_and_the_same_each_time() -> None:
+    first, second = (load_source("synthetic:400", image_size=(5, 6), test_fraction=0.25) for _ in range(2))
+    assert first.fingerprint == second.fingerprint
+    assert torch.equal(first.train.images, second.train.images)
+    assert (len(first.train), len(first.test), first.image_shape) == (300, 100, (1, 5, 6))
+    assert torch.bincount(first.train.labels).tolist() == [30] * 10
+    assert first.train.images.min() >= 0 and first.train.images.max() <= 1
+    means = torch.stack([first.train.images[first.train.labels == label].mean(0) for label in range(10)]).flatten(1)
+    nearest = torch.cdist(first.test.images.flatten(1), means).argmin(1)
+    assert (nearest == first.test.labels).float().mean() > 0.95
+    assert load_source("synthetic:401").image_shape == (1, 8, 8)
+
+
+@pytest.mark.parametrize("place", ["19", "many", "-5", "1e4"])
+def test_a_number_of_synthetic_images_that_makes_no_sense_is_refused(place: str) -> None:
+    with pytest.raises(InvalidDataError, match=rf"synthetic:{place}: '{place}' was given; expected a whole number"):
+        load_source(f"synthetic:{place}")

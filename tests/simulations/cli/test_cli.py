@@ -162,7 +162,17 @@ def test_default_folders_count_up(folder: Path) -> None:
         ("scenarios", ["digits", "cifar10", "faces"]),
         ("methods", ["boundary-shrink", "boundary-expanding", "instance-wise", "mask-output"]),
         ("audits", ["forget_accuracy", "membership_auc"]),
-        ("sources", ["digits", "folder:PATH", "hf:NAME-OR-PATH", "torchvision:NAME", "package.module:callable"]),
+        (
+            "sources",
+            [
+                "digits",
+                "folder:PATH",
+                "hf:NAME-OR-PATH",
+                "synthetic:COUNT",
+                "torchvision:NAME",
+                "package.module:callable",
+            ],
+        ),
         ("strategies", ["FedAvg", "FedAvgM", "FedAdam", "FedProx", "proximal-mu"]),
     ],
 )
