@@ -13,6 +13,7 @@ from fed_unlearn.simulations.report.table import plain_lines
 from fed_unlearn.simulations.run.driver import prepare, serve
 from fed_unlearn.simulations.task import fitted, run_folder, scenario_of
 from fed_unlearn.strategies import Event
+from fed_unlearn.strategies.clients.book import is_simulated
 
 logger = logging.getLogger("flwr")
 
@@ -25,7 +26,9 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train, serve the scenario's requests, and write a run folder."""
     asked = scenario_of(context)
-    scenario = fitted(asked, _count_nodes(grid))
+    count = _count_nodes(grid)
+    simulated = is_simulated(grid)
+    scenario = fitted(asked, count) if simulated else asked  # a real federation waits for the nodes that are away
     if scenario.clients.count != asked.clients.count:
         logger.warning(
             "fed_unlearn: the scenario has %d clients, the federation %d nodes: it is run with %d",
@@ -39,10 +42,11 @@ def main(grid: Grid, context: Context) -> None:
         prepare(scenario, oracle=bool(context.run_config.get("oracle", False))),
         grid,
         out,
-        engine=str(context.run_config.get("engine", "ray")),
+        engine=str(context.run_config.get("engine", "")) or ("ray" if simulated else "superlink"),
         oracle=bool(context.run_config.get("oracle", False)),
         observer=_log,
         ledger_key=Path(ledger_key) if ledger_key else None,
+        stays=bool(context.run_config.get("stay", False)),
     )
     if not context.run_config.get("out"):  # else the command that chose the folder draws the figures
         from fed_unlearn.simulations.report.figures import write_figures

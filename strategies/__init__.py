@@ -2,11 +2,11 @@
 
 from fed_unlearn.audits.validation import ServerValidation
 from fed_unlearn.gate import Gate, Thresholds
+from fed_unlearn.plan import ServeSettings
 from fed_unlearn.strategies.context import Event, Observer
 from fed_unlearn.strategies.continual import ContinualUnlearning
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import History, HolderTurn, Holds, Repair, RequestBound, Retry, UnlearningPlan
-from fed_unlearn.strategies.staying.settings import ServeSettings
 from fed_unlearn.strategies.timeline import Forget, Train
 
 __all__ = [

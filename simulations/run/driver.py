@@ -27,7 +27,7 @@ from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients,
 from fed_unlearn.simulations.scenario.errors import errors_at, raise_any
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import training_config
-from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Observer, Train
+from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Observer, ServeSettings, Train
 from fed_unlearn.strategies.clients.exchange import ClientsFailedError
 from fed_unlearn.strategies.outcomes import UnlearningResult
 
@@ -143,6 +143,7 @@ def serve(
     oracle: bool = False,
     observer: Observer | None = None,
     ledger_key: Path | None = None,
+    stays: bool = False,
 ) -> RunResults:
     """Run a prepared scenario on a Grid. If the folder holds part of the run, continue it.
 
@@ -161,6 +162,8 @@ def serve(
         Called with every event of the run.
     ledger_key : Path, optional
         The file of the ledger's key, if it is not to stand beside the ledger.
+    stays : bool
+        Whether to go on serving requests after the timeline, until the order to stop.
 
     Raises
     ------
@@ -175,11 +178,19 @@ def serve(
         if prepared.experiences is not None:
             keep_experiences(prepared.scenario, prepared.experiences, out)
         with closing(Ledger(out / "ledger.db", key=ledger_key)) as ledger:
-            return _serve(prepared, grid, out, ledger, engine=engine, oracle=oracle, observer=observer)
+            return _serve(prepared, grid, out, ledger, engine=engine, oracle=oracle, observer=observer, stays=stays)
 
 
 def _serve(
-    prepared: Prepared, grid: Grid, out: Path, ledger: Ledger, *, engine: str, oracle: bool, observer: Observer | None
+    prepared: Prepared,
+    grid: Grid,
+    out: Path,
+    ledger: Ledger,
+    *,
+    engine: str,
+    oracle: bool,
+    observer: Observer | None,
+    stays: bool,
 ) -> RunResults:
     scenario = prepared.scenario
     entries = timeline_of(scenario, prepared.experiences)
@@ -204,13 +215,24 @@ def _serve(
             if served:
                 recorder.note_oracles(strategy.retrain_oracles(grid, served), strategy)
 
+    def turned(result: UnlearningResult) -> None:
+        recorder.note(strategy)
+        if report is not None:
+            report.note_rest(result)
+
     with logging_to(out / LOG_FILE):
         try:
             keep_scenario(scenario, ledger, out)
             recorder = Recorder.begin(scenario, out, engine, strategy)
             report = report_of(scenario, prepared.source, out, strategy, recorder, prepared.benchmark)
             try:
-                whole = strategy.run(grid, entries, prepared.initial, on_entry=note)
+                if stays:
+                    settings = ServeSettings(**scenario.serve.model_dump())
+                    whole = strategy.serve(
+                        grid, entries, prepared.initial, on_entry=note, on_turn=turned, settings=settings
+                    )
+                else:
+                    whole = strategy.run(grid, entries, prepared.initial, on_entry=note)
             except ClientsFailedError:
                 recorder.note(strategy)
                 raise
@@ -262,5 +284,13 @@ def timeline_of(scenario: Scenario, experiences: Experiences | None = None) -> l
             evaluate_config = ConfigRecord()
             if experiences is not None:
                 evaluate_config["arrived-classes"] = list(experiences.arrived_classes(arrived))
-            entries.append(Train(rounds=entry.train.rounds, train_config=config, evaluate_config=evaluate_config))
+            start = entry.train.not_before
+            entries.append(
+                Train(
+                    rounds=entry.train.rounds,
+                    train_config=config,
+                    evaluate_config=evaluate_config,
+                    not_before=None if start is None else start.timestamp(),
+                )
+            )
     return entries

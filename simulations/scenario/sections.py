@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from fed_unlearn.plan import FederatedPlan
+from fed_unlearn.plan import FederatedPlan, ServeSettings
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope
 from fed_unlearn.simulations.scenario.section_types import (
     NAME_PATTERN,
@@ -24,6 +24,7 @@ from fed_unlearn.simulations.scenario.section_types import (
     Share,
     TrainingOverrides,
     as_tuple,
+    filled_from,
     like,
 )
 from fed_unlearn.simulations.scenario.strategy_catalogue import StrategyName
@@ -41,6 +42,7 @@ __all__ = [
     "RunSection",
     "Scenario",
     "Section",
+    "ServeSection",
     "StreamSection",
     "TimelineEntry",
     "TrainStep",
@@ -131,6 +133,14 @@ class ReportingSection(Section):
     loggers: Annotated[tuple[Literal["text", "tensorboard", "csv"], ...], BeforeValidator(as_tuple)] = ()
 
 
+@filled_from(ServeSettings())
+class ServeSection(Section):
+    """``[serve]``: how often a server that stays looks for work, and the port of its figures for Prometheus.
+
+    ``metrics-port`` is left out for no figures.
+    """
+
+
 class Scenario(Section):
     """A whole scenario file, checked; see :func:`fed_unlearn.simulations.scenario.load_scenario`."""
 
@@ -146,6 +156,7 @@ class Scenario(Section):
     unlearning: UnlearningSection = UnlearningSection()
     gate: GateSection = GateSection()
     reporting: ReportingSection = ReportingSection()
+    serve: ServeSection = ServeSection()
     timeline: Annotated[tuple[TimelineEntry, ...], Field(min_length=1), BeforeValidator(as_tuple)]
     _source_file: str = PrivateAttr(default="scenario")
 

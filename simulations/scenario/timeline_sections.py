@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from fed_unlearn.requests import ScopeKind
@@ -91,11 +91,14 @@ class StreamSection(OpenSection):
 class TrainStep(TrainingOverrides):
     """``train = {...}``: rounds of ordinary training on retained data.
 
-    ``experience`` is the number of one, or ``"all"``: all samples, and with a stream all that have arrived by then.
+    ``experience`` is the number of one, or ``"all"``: all samples, and with a stream all that have arrived by then. The
+    step and all that follows it wait for ``not-before``, a date and time with its offset; a server that stays serves
+    requests meanwhile.
     """
 
     experience: Annotated[int | Literal["all"], BeforeValidator(_experience)] = "all"
     rounds: Annotated[int, Field(ge=0, le=1_000_000)]
+    not_before: AwareDatetime | None = None
 
 
 class ForgetStep(Section):

@@ -137,6 +137,11 @@ def node_keys(grid: Grid) -> dict[int, str]:
     }
 
 
+def is_simulated(grid: Grid) -> bool:
+    """Whether the nodes of a grid are those of Flower's simulation runtime."""
+    return any(info.heartbeat_interval >= _SIMULATED_HEARTBEAT for info in grid.get_nodes())
+
+
 def _is_passing(info: NodeInfo) -> bool:
     if info.heartbeat_interval >= _SIMULATED_HEARTBEAT:
         return True

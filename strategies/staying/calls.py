@@ -9,13 +9,13 @@ from flwr.app import ArrayRecord, ConfigRecord
 from flwr.serverapp import Grid
 
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.plan import ServeSettings
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.context import Observer
 from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.staying.server import StayingServer
-from fed_unlearn.strategies.staying.settings import ServeSettings
 from fed_unlearn.strategies.timeline import Forget, Train
 from fed_unlearn.strategies.training.trainer import EvaluateFunction
 

@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.locks import ledger_lock
+from fed_unlearn.plan import ServeSettings
 from fed_unlearn.strategies.clients.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.runtime import NobodyThereError
@@ -21,7 +22,6 @@ from fed_unlearn.strategies.context import Event
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.staying.live_status import LiveStatus, StatusWriter
 from fed_unlearn.strategies.staying.metrics import metrics_endpoint
-from fed_unlearn.strategies.staying.settings import ServeSettings
 from fed_unlearn.strategies.staying.stopping import StopOrder, StopOrderedError
 from fed_unlearn.strategies.staying.wakeups import Alarm, Backoff, Sleep, Wakeup
 from fed_unlearn.strategies.timeline import Forget, Train, due_part, next_due

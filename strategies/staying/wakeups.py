@@ -10,7 +10,7 @@ from enum import Enum
 from flwr.serverapp import Grid
 
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.strategies.staying.settings import ServeSettings
+from fed_unlearn.plan import ServeSettings
 from fed_unlearn.strategies.staying.stopping import StopOrder
 
 _LONGEST_RETRY_SECONDS = 3600.0
