@@ -19,6 +19,7 @@ from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.models import build_model
+from fed_unlearn.simulations.carried import carrier
 from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.simulations.scenario.checks import LeavingClients
 from fed_unlearn.simulations.scenario.sections import DataSection, ForgetStep, Scenario, TimelineEntry, TrainingSection
@@ -207,15 +208,18 @@ class ScenarioTask(Task):
 
     def build_model(self, context: Context) -> nn.Module:
         """Build the scenario's model with fresh weights."""
-        self._set_threads(context)
-        scenario = scenario_of(context)
-        source = source_of(scenario.data)
-        return new_model(scenario, source)
+        data = self.load_data(context)
+        return _model_of(scenario_of(context), data.class_count, data.train.image_shape)
 
     def load_data(self, context: Context) -> ClientData:
         """Load the samples of the client that the message is for."""
         self._set_threads(context)
-        return _data_of(*_run_key(context), _nodes(context), int(context.node_config["partition-id"]))
+        division = (*_run_key(context), _nodes(context), int(context.node_config["partition-id"]))
+        return carrier.value(division, lambda: _data_of(*division))
+
+    def forget_cached_state(self, context: Context) -> None:
+        """Let the next process read the data anew."""
+        carrier.drop()
 
     def train(
         self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator
@@ -238,10 +242,14 @@ class ScenarioTask(Task):
 
 def new_model(scenario: Scenario, source: ImageSource) -> nn.Module:
     """Build a scenario's model with fresh weights, which are the same for the same seed."""
+    return _model_of(scenario, source.class_count, source.image_shape)
+
+
+def _model_of(scenario: Scenario, class_count: int, image_shape: tuple[int, int, int]) -> nn.Module:
     return build_model(
         scenario.model.name,
-        class_count=source.class_count,
-        image_shape=source.image_shape,
+        class_count=class_count,
+        image_shape=image_shape,
         seed=scenario.seed,
         parameters=scenario.model.parameters,
     )

@@ -12,17 +12,18 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import resource
 import select
 import signal
 import sys
 import time
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.simulations.carried import carrier
 from fed_unlearn.simulations.deployment.preloading import CLIENT_MODULES, preload, running_threads
 from fed_unlearn.simulations.deployment.supernode import end_with_parent
 
@@ -35,6 +36,7 @@ _BAD_INPUT = 2
 _FAST_SECONDS, _SLOWEST_SECONDS = 0.1, 2.0
 _FAST_POLLS, _SLOWING = 100, 1.2
 _STOP_SECONDS = 3.0
+_KEEP_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,18 @@ class RuntimeApi:
         )
 
 
+@dataclass
+class _Message:
+    """A process that answers a message."""
+
+    process: BaseProcess
+    run_id: int
+    parcels: Connection | None
+    started: float
+
+
 class WarmExecutor:
-    """Takes a SuperNode's tasks one after the other, each in a process of its own.
+    """Takes a SuperNode's tasks, each in a process of its own, and carries a run's data from one to the next.
 
     Parameters
     ----------
@@ -95,8 +107,15 @@ class WarmExecutor:
         self._api = api
         self._threads = threads
         self._client = api.client()
-        self._running: dict[BaseProcess, float] = {}
+        self._messages: list[_Message] = []
+        self._carried = (0, b"")
+        self._last_task = time.monotonic()
         self._is_away = False
+
+    @property
+    def readable(self) -> list[Connection]:
+        """What is worth a look when something can be read from it."""
+        return [message.parcels for message in self._messages if message.parcels is not None]
 
     def take_task(self) -> bool:
         """Ask for a task, and start a process for it.
@@ -122,54 +141,82 @@ class WarmExecutor:
         self._is_away = False
         if not (answer.HasField("task") and answer.token):
             return False
-        process = multiprocessing.get_context("fork").Process(
-            target=answer_message, args=(self._api, answer.token, self._threads), name=f"task-{answer.task.task_id}"
-        )
-        process.start()
-        self._running[process] = time.monotonic()
+        self._start(answer.task.task_id, answer.task.run_id, answer.token)
         return True
 
-    def reap(self) -> None:
-        """Collect the processes that have ended, and say how those ended that crashed."""
-        for process in [process for process in self._running if not process.is_alive()]:
-            started = self._running.pop(process)
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            process.join()
-            del before
-            if process.exitcode is not None and process.exitcode < 0:
-                logger.error("%s was killed by signal %d", process.name, -process.exitcode)
-            logger.debug("%s: %.2f s", process.name, time.monotonic() - started)
+    def _start(self, task_id: int, run_id: int, token: str) -> None:
+        carried_run, parcel = self._carried
+        context = multiprocessing.get_context("fork")
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(
+            target=answer_message,
+            args=(self._api, token, self._threads, parcel if carried_run == run_id else b"", sender),
+            name=f"message {task_id} of run {run_id}",
+        )
+        process.start()
+        sender.close()
+        self._last_task = time.monotonic()
+        self._messages.append(_Message(process, run_id, receiver, self._last_task))
+
+    def collect(self) -> None:
+        """Take the parcels that are there, and the processes that have ended; say which of those were killed."""
+        for message in list(self._messages):
+            if message.parcels is not None and message.parcels.poll():
+                self._take_parcel(message)
+            if message.parcels is None and not message.process.is_alive():
+                self._messages.remove(message)
+                seconds, code = time.monotonic() - message.started, message.process.exitcode or 0
+                if code < 0:
+                    logger.error("the process of %s was killed by signal %d", message.process.name, -code)
+                logger.debug("%s took %.2f s", message.process.name, seconds)
+        if not self._messages and time.monotonic() - self._last_task > _KEEP_SECONDS:
+            self._carried = (0, b"")
+
+    def _take_parcel(self, message: _Message) -> None:
+        assert message.parcels is not None
+        try:
+            self._carried = (message.run_id, message.parcels.recv_bytes())
+        except (EOFError, OSError):  # it had nothing new, or was killed
+            message.parcels.close()
+            message.parcels = None
 
     def stop(self) -> None:
         """End the processes that still run."""
-        for process in self._running:
-            process.terminate()
+        for message in self._messages:
+            message.process.terminate()
         deadline = time.monotonic() + _STOP_SECONDS
-        for process in self._running:
-            process.join(max(deadline - time.monotonic(), 0))
-            process.kill()
-            process.join()
-        self._running.clear()
+        for message in self._messages:
+            message.process.join(max(deadline - time.monotonic(), 0))
+            message.process.kill()
+            message.process.join()
+        self._messages.clear()
         self._client.close()
 
 
-def answer_message(api: RuntimeApi, token: str, threads: int) -> None:
-    """Answer one message. It runs in a process forked for it, and does not return."""
-    parent = os.getppid()
+def answer_message(api: RuntimeApi, token: str, threads: int, parcel: bytes, parcels: Connection) -> None:
+    """Answer one message, in a process forked for it, and send what the next one is to receive."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    end_with_parent(parent, lambda: os._exit(1))  # without a word to the SuperNode, which then tells the server
+    end_with_parent(os.getppid(), lambda: os._exit(1))  # without a word to the SuperNode, which then tells the server
+    loaded = set(sys.modules)
     _refresh(threads)
+    carrier.receive(parcel)
     from flwr.supernode.runtime.run_clientapp import run_clientapp
 
-    run_clientapp(
-        runtime_api_address=api.address,
-        token=token,
-        insecure=api.root_certificates is None,
-        certificates=api.certificates(),
-        runtime_dependency_install=api.installs_dependencies,
-    )
+    try:
+        run_clientapp(
+            runtime_api_address=api.address,
+            token=token,
+            insecure=api.root_certificates is None,
+            certificates=api.certificates(),
+            runtime_dependency_install=api.installs_dependencies,
+        )
+    finally:
+        if (packed := carrier.parcel()) is not None:
+            parcels.send_bytes(packed)
+        imported = sorted({name.partition(".")[0] for name in sys.modules.keys() - loaded})
+        logger.debug("message took %.2f CPU s; imported %s", time.process_time(), ", ".join(imported) or "nothing")
 
 
 def _refresh(threads: int) -> None:
@@ -194,14 +241,14 @@ def _serve(executor: WarmExecutor, parent: int) -> None:
     slowest = float(os.environ.get("FLWR_SUPEREXEC_TASK_POLL_INTERVAL") or _SLOWEST_SECONDS)
     delay, fast = min(_FAST_SECONDS, slowest), 0
     while not stopping and os.getppid() == parent:
-        executor.reap()
+        executor.collect()
         if executor.take_task():
             delay, fast = min(_FAST_SECONDS, slowest), _FAST_POLLS
         elif fast:
             fast -= 1
         else:
             delay = min(delay * _SLOWING, slowest)
-        select.select([reader], [], [], delay)
+        select.select([reader, *executor.readable], [], [], delay)
         with contextlib.suppress(BlockingIOError):
             os.read(reader, 64)
     executor.stop()

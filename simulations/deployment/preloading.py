@@ -21,8 +21,9 @@ CLIENT_MODULES = (
     "torch._dynamo",  # the first optimizer of a process imports it
     "fed_unlearn.client",
     "fed_unlearn.client.actions",
+    "fed_unlearn.simulations.client_app",
 )
-"""Modules that every client of this library needs."""
+"""Modules that every client of this library needs, and the client side of scenarios."""
 
 
 def preload(modules: Sequence[str], app: Path | None) -> None:
