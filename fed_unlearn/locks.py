@@ -92,7 +92,24 @@ def exclusive(path: Path, what: str, advice: str) -> Iterator[None]:
 def ledger_lock(ledger: Path) -> AbstractContextManager[None]:
     """The lock of whoever trains and unlearns with a ledger. Requests may be put into the ledger meanwhile."""
     advice = "wait for its end, or end it; requests can be put into the ledger meanwhile"
-    return exclusive(ledger.with_name(f"{ledger.name}.lock"), f"the ledger {ledger}", advice)
+    return exclusive(_lock_file(ledger), f"the ledger {ledger}", advice)
+
+
+def _lock_file(ledger: Path) -> Path:
+    return ledger.with_name(f"{ledger.name}.lock")
+
+
+def who_works_on(ledger: Path) -> int | None:
+    """The process of this machine that trains and unlearns with a ledger; None if there is none."""
+    try:
+        descriptor = os.open(_lock_file(ledger), os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        holder = _holder(descriptor)
+    finally:
+        os.close(descriptor)
+    return holder if holder == os.getpid() or _is_alive(holder) else None
 
 
 def run_lock(folder: Path) -> AbstractContextManager[None]:

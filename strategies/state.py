@@ -253,3 +253,9 @@ def settle_look(ledger: Ledger, after: str) -> None:
     due = looks_due(ledger)
     if due.pop(after, None) is not None:
         ledger.set_state(_LOOKS_DUE, due or None)
+
+
+def rounds_of_open_training(ledger: Ledger) -> tuple[str, int, int] | None:
+    """The training experience that is open: its name, its rounds that are done, and all of its rounds."""
+    record = ledger.state("training")
+    return (str(record["name"]), int(record["done"]), int(record["rounds"])) if isinstance(record, dict) else None

@@ -14,6 +14,7 @@ from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
 from fed_unlearn.simulations.cli.node import FLAGS, node
 from fed_unlearn.simulations.cli.options import LedgerKey, with_options
 from fed_unlearn.simulations.cli.run_order import RunOrder
+from fed_unlearn.simulations.cli.status import status
 from fed_unlearn.text import printable
 
 app = typer.Typer(
@@ -100,4 +101,5 @@ def export(
     print(f"{printable(str(model), MOST_SHOWN)}: model {digest[:12]} of {printable(str(folder), MOST_SHOWN)}")
 
 
+app.command()(status)
 add_commands(app)

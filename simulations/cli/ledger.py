@@ -34,7 +34,9 @@ ledger = typer.Typer(
     no_args_is_help=True,
 )
 
-_Ledger = Annotated[Path, typer.Argument(metavar="LEDGER", help="A run folder, or a ledger's file.")]
+LedgerPlace = Annotated[Path, typer.Argument(metavar="LEDGER", help="A run folder, or a ledger's file.")]
+"""Where a command finds its ledger."""
+
 _Id = Annotated[str, typer.Argument(metavar="ID", help="Of the request.")]
 _Key = Annotated[
     Path | None,
@@ -45,7 +47,8 @@ _Key = Annotated[
         help="The file of the ledger's key; without it, the one beside it: ledger.key for ledger.db.",
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+"""Whether a command prints JSON."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -57,7 +60,7 @@ def add_commands(app: typer.Typer) -> None:
 
 @request.command()
 @with_options
-def add(place: _Ledger, order: RequestOrder, key: _Key = None) -> None:
+def add(place: LedgerPlace, order: RequestOrder, key: _Key = None) -> None:
     """Write a request down and print its id; a server that uses the ledger serves it between its rounds."""
     asked = order.request()
     with opened_ledger(place, key, create=True) as opened:
@@ -66,10 +69,10 @@ def add(place: _Ledger, order: RequestOrder, key: _Key = None) -> None:
 
 @request.command("list")
 def list_requests(
-    place: _Ledger,
+    place: LedgerPlace,
     status: Annotated[Status | None, typer.Option(help="Only requests that stand there.")] = None,
     key: _Key = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the requests of a ledger, in the order in which they came."""
     from fed_unlearn.simulations.report import ledger_tables
@@ -83,7 +86,7 @@ def list_requests(
 
 
 @request.command()
-def show(place: _Ledger, request_id: _Id, key: _Key = None, as_json: _Json = False) -> None:
+def show(place: LedgerPlace, request_id: _Id, key: _Key = None, as_json: AsJson = False) -> None:
     """Show a request in full, with everything that happened to it."""
     from fed_unlearn.simulations.report import ledger_tables
 
@@ -97,14 +100,14 @@ def show(place: _Ledger, request_id: _Id, key: _Key = None, as_json: _Json = Fal
 
 
 @request.command()
-def withdraw(place: _Ledger, request_id: _Id, key: _Key = None) -> None:
+def withdraw(place: LedgerPlace, request_id: _Id, key: _Key = None) -> None:
     """Withdraw a request that no server is working on."""
     with opened_ledger(place, key) as opened:
         opened.withdraw(request_id)
     print(f"{printable(request_id)}: withdrawn")
 
 
-def approve(place: _Ledger, request_id: _Id, key: _Key = None) -> None:
+def approve(place: LedgerPlace, request_id: _Id, key: _Key = None) -> None:
     """Approve a request that is held because of its size, or will be, in a run folder or a ledger's file."""
     with opened_ledger(place, key) as opened:
         opened.approve(request_id)
@@ -112,7 +115,7 @@ def approve(place: _Ledger, request_id: _Id, key: _Key = None) -> None:
 
 
 @ledger.command("show")
-def show_ledger(place: _Ledger, key: _Key = None, as_json: _Json = False) -> None:
+def show_ledger(place: LedgerPlace, key: _Key = None, as_json: AsJson = False) -> None:
     """Show the model that serves, how requests and clients stand, and everything that happened."""
     from fed_unlearn.simulations.report import ledger_tables
 
@@ -127,7 +130,7 @@ def show_ledger(place: _Ledger, key: _Key = None, as_json: _Json = False) -> Non
 
 @ledger.command()
 def verify(
-    place: _Ledger,
+    place: LedgerPlace,
     head: Annotated[
         str | None,
         typer.Option(metavar="DIGEST", help="A head that an earlier run printed; it must be part of the chain."),
@@ -152,7 +155,7 @@ def verify(
 
 @ledger.command()
 def backup(
-    place: _Ledger,
+    place: LedgerPlace,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file.")],
     key: _Key = None,
 ) -> None:

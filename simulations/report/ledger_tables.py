@@ -125,7 +125,7 @@ def print_entry(entry: LedgerEntry, events: Iterable[LedgerEvent]) -> None:
         "parameters": ", ".join(f"{name}={value}" for name, value in request.parameters.items()),
         "priority": str(request.priority),
         "deadline": _deadline_text(entry),
-        "received": _time_text(entry.received),
+        "received": time_text(entry.received),
         "status": f"{entry.status}, attempt {entry.attempt}",
         "approved": "yes" if entry.approved else None,
         "reason": entry.reason,
@@ -184,7 +184,7 @@ def _print_events(events: Iterable[LedgerEvent], *, of_request: bool = False) ->
     for event in events:
         own = () if of_request else (event.request_id or "",)
         facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
-        _add(table, str(event.sequence), _time_text(event.time), *own, event.name, str(event.attempt), facts)
+        _add(table, str(event.sequence), time_text(event.time), *own, event.name, str(event.attempt), facts)
     console = _console()
     console.print()
     console.print(table)
@@ -193,10 +193,11 @@ def _print_events(events: Iterable[LedgerEvent], *, of_request: bool = False) ->
 def _deadline_text(entry: LedgerEntry) -> str:
     if entry.request.deadline is None:
         return ""
-    return _time_text(entry.request.deadline) + (" overdue" if is_overdue(entry) else "")
+    return time_text(entry.request.deadline) + (" overdue" if is_overdue(entry) else "")
 
 
-def _time_text(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """A moment, given in seconds since the epoch, as local date and time."""
     try:
         return datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
     except (OverflowError, OSError, ValueError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -28,6 +27,11 @@ def order_stop(ledger: Ledger) -> None:
     ledger.set_state(_ORDER, True)
 
 
+def is_stop_ordered(ledger: Ledger) -> bool:
+    """Whether the server that works on a ledger was ordered to stop, and has not stopped yet."""
+    return ledger.state(_ORDER) is not None
+
+
 @dataclass
 class StopOrder:
     """Whether a server was ordered to stop.
@@ -49,7 +53,7 @@ class StopOrder:
         version = self.ledger.outside_version()
         if self.reason is None and version != self._seen:
             self._seen = version
-            if self.ledger.state(_ORDER) is not None:
+            if is_stop_ordered(self.ledger):
                 self.reason = "it was ordered in the ledger"
         return self.reason is not None
 
@@ -82,21 +86,10 @@ class StopOrder:
             self._take_out()
 
     def _take_out(self) -> None:
-        if self.ledger.state(_ORDER) is not None:
+        if is_stop_ordered(self.ledger):
             self.ledger.set_state(_ORDER, None)
 
 
 def _restore(handlers: dict[int, Any]) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
-
-
-def is_alive(process: int) -> bool:
-    """Whether a process of this machine is there."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True

@@ -6,16 +6,15 @@ import json
 import os
 import signal
 import socket
-import threading
 import time
 import urllib.request
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fault_trials import CLASS, SAMPLES, Trial, trained
 from federation import initial_arrays
+from staying import FAST, in_turns
 
 from fed_unlearn import protocol
 from fed_unlearn.errors import InvalidParameterError
@@ -25,37 +24,6 @@ from fed_unlearn.locks import LockedError
 from fed_unlearn.strategies import Event, Forget, ServeSettings, Train, UnlearningResult
 from fed_unlearn.strategies.staying.live_status import read_live_status
 from fed_unlearn.strategies.staying.stopping import order_stop
-
-FAST = ServeSettings(ledger_seconds=0.01, node_seconds=0.01, owner_seconds=3600.0, retry_seconds=3600.0)
-
-
-def in_turns(
-    trial: Trial,
-    *steps: Callable[[Ledger], object],
-    timeline: tuple[Train | Forget, ...] = (),
-    settings: ServeSettings = FAST,
-) -> None:
-    """Serve; after each turn one more of the steps is taken from outside, with a ledger of its own; then it is stopped.
-
-    A step is taken a moment after the turn, while the server sleeps.
-    """
-    path, left = trial.strategy.ledger.path, [*steps, order_stop]
-
-    def take() -> None:
-        time.sleep(0.05)
-        ledger = Ledger(path, create=False)
-        left.pop(0)(ledger)
-        ledger.close()
-
-    def turned(_: UnlearningResult) -> None:
-        threads.append(threading.Thread(target=take))
-        threads[-1].start()
-
-    threads: list[threading.Thread] = []
-    trial.strategy.serve(trial.grid, timeline, initial_arrays(), timeout=0.2, settings=settings, on_turn=turned)
-    for thread in threads:
-        thread.join()
-    assert not left
 
 
 def asked(trial: Trial, message_type: str) -> int:
