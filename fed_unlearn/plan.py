@@ -112,18 +112,22 @@ class RequestBound(Settings, prefix="unlearning: request_bound."):
 
 @dataclass(frozen=True, kw_only=True)
 class Retry(Settings, prefix="unlearning: retry."):
-    """How a client that answered with an error is asked again.
+    """How a client that answered with an error, or went away, is asked again.
 
     Attributes
     ----------
     count : int
-        How often it is asked again.
+        How often a client that answered with an error is asked again.
     backoff_seconds : float
         Time waited before that; twice as long every further time.
+    return_seconds : float
+        How long a client whose node went away in the middle of an exchange, or that owes its tombstones at the end of
+        a run, is waited for; 0 for not at all. A node that is restarted needs about a minute.
     """
 
     count: Annotated[FromZero, Flat("retries")] = 2
     backoff_seconds: Annotated[NotNegative, Flat("backoff_seconds")] = 0.5
+    return_seconds: Annotated[NotNegative, Flat("return_seconds")] = 90.0
 
 
 @dataclass(frozen=True, kw_only=True)

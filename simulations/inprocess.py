@@ -117,6 +117,9 @@ class InProcessGrid(Grid):
         If ``count`` is less than 1, or there is not one node configuration or key for each client.
     """
 
+    answers_at_once = True
+    """Replies are there when a call returns: nobody has to poll for them."""
+
     def __init__(
         self,
         client_app: ClientApp,

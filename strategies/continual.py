@@ -278,8 +278,7 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
             return grid
         return EligibleGrid(
             grid,
-            retries=self.plan.retry.count,
-            backoff_seconds=self.plan.retry.backoff_seconds,
+            retry=self.plan.retry,
             arrivals=self.arrivals,
             book=ClientBook(self.ledger),
         )

@@ -12,7 +12,8 @@ from flwr.app import Message, RecordDict
 
 from fed_unlearn import protocol
 from fed_unlearn.strategies.clients.claims import MOST_SAMPLES
-from fed_unlearn.strategies.clients.exchange import Exchange, Roster, client_order
+from fed_unlearn.strategies.clients.exchange import Roster, client_order
+from fed_unlearn.strategies.clients.messenger import Exchange
 from fed_unlearn.strategies.clients.runtime import NobodyThereError
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -56,13 +57,15 @@ class Identification:
     key_problem: Callable[[str, str | None], str | None] = lambda client, key: None
     keys: Mapping[int, str] = field(default_factory=dict)
 
-    def identify(self, connected: Collection[int]) -> set[int]:
+    def identify(self, connected: Collection[int], only: Collection[str] | None = None) -> set[int]:
         """Learn which clients are behind the nodes that are not known yet.
 
         Parameters
         ----------
         connected : collection of int
             All nodes that are; known ones that are not among them are forgotten.
+        only : collection of str, optional
+            Clients that are looked for; nodes of others stay unknown.
 
         Returns
         -------
@@ -82,6 +85,8 @@ class Identification:
         replies = self._ask([node for node in sorted(connected) if node not in clients and node not in waiting])
         class_count = self._class_count(list(replies.values()))
         stamps, reason = self._claims(replies)
+        if only is not None:
+            stamps = {node: stamp for node, stamp in stamps.items() if stamp.client_id in only}
         reason = self._settle_contests(stamps, clients) or reason
         for node, stamp in stamps.items():
             client, reply = stamp.client_id, replies[node]
@@ -105,7 +110,7 @@ class Identification:
                 if node in self.keys:
                     roster.keys[client] = self.keys[node]
         roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
-        if not clients:
+        if not clients and only is None:
             raise NobodyThereError(f"no node could say which client it is: {reason}")
         return set[int]().union(*roster.contested.values())
 

@@ -1,21 +1,15 @@
-"""Messages to the clients of a run: who they are, what they answered, and what it cost."""
+"""The clients of a run: who they are, what they answered, and what it cost."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from flwr.app import Message, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import Message
 
-from fed_unlearn import protocol
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ClientScope, ForgetRequest
 from fed_unlearn.strategies.clients.bounds.faults import fault_of
-from fed_unlearn.strategies.clients.runtime import with_ledger
-
-logger = logging.getLogger("fed_unlearn.strategies")
 
 _REASONS_TOLD = 10
 
@@ -204,97 +198,3 @@ class Roster:
 def client_order(client: str) -> tuple[int, int, str]:
     """Sort key of client ids: numbers by value, then names."""
     return (0, int(client), "") if client.isdecimal() else (1, 0, client)
-
-
-class Exchange:
-    """Sends messages over the runtime's own Grid.
-
-    Parameters
-    ----------
-    grid : Grid
-        The runtime's own.
-    name_of : callable
-        What a node's client is called in the log.
-    retries : int
-        How often a client that answered with an error is asked again.
-    backoff_seconds : float
-        Waited before it is asked again the first time; twice as long before every further time.
-    ledger : str
-        Identity of the ledger, which every message carries. Empty to leave it out.
-
-    Attributes
-    ----------
-    pauses : tuple of float
-        Seconds that are waited before each try; the first one is 0.
-    """
-
-    def __init__(
-        self, grid: Grid, name_of: Callable[[int], str], *, retries: int, backoff_seconds: float, ledger: str = ""
-    ) -> None:
-        self.grid = grid
-        self.ledger = ledger
-        self.traffic = Traffic()
-        self.messages_sent = 0
-        self.device_use: dict[DeviceUse, int] = {}
-        self._name_of = name_of
-        self.pauses = (0.0, *(backoff_seconds * 2**retry for retry in range(retries)))
-
-    def send(self, messages: list[Message], timeout: float | None) -> list[Message]:
-        """Send, wait, and count; of each node the first answer to what it was sent, and no other."""
-        if not messages:
-            return []
-        messages = with_ledger(messages, self.ledger)
-        self.traffic.messages += len(messages)
-        self.messages_sent += len(messages)
-        sizes: dict[int, tuple[int, str]] = {}
-        sent: dict[int, tuple[Message, str]] = {}
-        for message in messages:
-            known = sizes.get(id(message.content))
-            if known is None:
-                known = sizes[id(message.content)] = (size_of(message.content), protocol.digest_of(message))
-            self.traffic.bytes_sent += known[0]
-            sent[message.metadata.dst_node_id] = message, known[1]
-        replies: list[Message] = []
-        for reply in self.grid.send_and_receive(messages, timeout=timeout):
-            if not self._answers(reply, sent):
-                continue
-            replies.append(reply)
-            if reply.has_content():
-                self.traffic.bytes_received += size_of(reply.content)
-                self.traffic.forward_passes += protocol.read_count(reply, protocol.FORWARD_PASSES)
-                self.traffic.backward_passes += protocol.read_count(reply, protocol.BACKWARD_PASSES)
-                self._note_device(reply)
-        return replies
-
-    def _answers(self, reply: Message, sent: dict[int, tuple[Message, str]]) -> bool:
-        """Whether a reply is the first answer to the message of this exchange; it is then no longer waited for."""
-        node = reply.metadata.src_node_id
-        if node not in sent:
-            logger.warning("client %s answered twice; the first answer counts", self._name_of(node))
-            return False
-        stamp = protocol.read_stamp(reply) if reply.has_content() else None
-        message, digest = sent[node]
-        asked, answered = message.metadata.message_id, reply.metadata.reply_to_message_id
-        if (asked and answered not in ("", asked)) or (stamp is not None and stamp.answers not in ("", digest)):
-            logger.warning("client %s answered an older message; the answer is not used", self._name_of(node))
-            return False
-        del sent[node]
-        return True
-
-    def _note_device(self, reply: Message) -> None:
-        stamp = protocol.read_stamp(reply)
-        if stamp is not None:
-            use = DeviceUse(stamp.client_id, reply.metadata.message_type, stamp.device, stamp.cuda_visible_devices)
-            self.device_use[use] = self.device_use.get(use, 0) + 1
-
-
-def size_of(records: RecordDict) -> int:
-    """Bytes of all records: the data of arrays, the text of strings, 8 for a number."""
-    total = 0
-    for name, record in records.items():
-        total += len(name)
-        for key, value in record.items():
-            total += len(key)
-            data = getattr(value, "data", value)
-            total += len(data) if isinstance(data, bytes | str) else 8 * len(data) if isinstance(data, list) else 8
-    return total

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from fed_unlearn import protocol
+from fed_unlearn.plan import Retry
 from fed_unlearn.strategies.clients.admission import (
     NEEDS_QUARANTINES,
     Identification,
@@ -21,9 +21,11 @@ from fed_unlearn.strategies.clients.admission import (
 )
 from fed_unlearn.strategies.clients.book import ClientBook, node_keys
 from fed_unlearn.strategies.clients.claims import bounded_claims
-from fed_unlearn.strategies.clients.exchange import Answers, DeviceUse, Exchange, Roster, Traffic
+from fed_unlearn.strategies.clients.exchange import Answers, DeviceUse, Roster, Traffic
+from fed_unlearn.strategies.clients.messenger import Exchange
 from fed_unlearn.strategies.clients.naming import NamingGrid
-from fed_unlearn.strategies.clients.runtime import wait_for_nodes, with_ledger
+from fed_unlearn.strategies.clients.returning import ReturningClients
+from fed_unlearn.strategies.clients.runtime import wait_for_nodes, with_arrivals, with_ledger
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -40,10 +42,8 @@ class EligibleGrid(NamingGrid):
     ----------
     grid : Grid
         The runtime's own.
-    retries : int
-        How often a client that answered with an error is asked again.
-    backoff_seconds : float
-        Waited before it is asked again the first time; twice as long before every further time.
+    retry : Retry, optional
+        How clients that answered with an error, or went away, are asked again.
     arrivals : mapping of str to ConfigRecord, optional
         By client, the record of :func:`fed_unlearn.protocol.arrivals_record` that goes with every message that the
         client answers by its samples, the inner strategy's included.
@@ -55,23 +55,17 @@ class EligibleGrid(NamingGrid):
         self,
         grid: Grid,
         *,
-        retries: int = 2,
-        backoff_seconds: float = 0.5,
+        retry: Retry | None = None,
         arrivals: Mapping[str, ConfigRecord] | None = None,
         book: ClientBook | None = None,
     ) -> None:
         super().__init__(grid, Roster())
         self._arrivals = arrivals or {}
         self._book = book
-        roster = self.roster
-        self._exchange = Exchange(
-            grid,
-            roster.name_of,
-            retries=retries,
-            backoff_seconds=backoff_seconds,
-            ledger=book.ledger.identity if book is not None else "",
-        )
+        identity = book.ledger.identity if book is not None else ""
+        self._exchange = Exchange(grid, self.roster.name_of, retry or Retry(), identity)
         self._stamps = StampCheck(self.roster, lambda stamp, node: None, self.bar, self.leave_out)
+        self._found: Identification | None = None
 
     def identify(
         self,
@@ -110,6 +104,7 @@ class EligibleGrid(NamingGrid):
             self.roster.required = self._book.required()
             found = replace(found, key_problem=self._book.key_problem, keys=node_keys(self._grid))
         self._stamps = StampCheck(self.roster, found.shows_tombstones, self.bar, self.leave_out)
+        self._found = found
         self._asked -= found.identify(set(nodes))
         claims, excessive = bounded_claims(self.roster)
         for client in sorted(excessive):
@@ -145,14 +140,14 @@ class EligibleGrid(NamingGrid):
 
         A client that answers with an error is asked again, after a while.
         """
-        connected = set(self._grid.get_node_ids())
-        nodes = {client: node for node, client in self.roster.clients.items() if node in connected}
+        nodes = self._nodes()
         silent = {client: f"client {client} is not reachable" for client in contents if client not in nodes}
         answers = Answers({}, {}, {}, silent)
         asked = in_order = [client for client in nodes if client in contents]  # the roster is sorted by client
         for pause in self._exchange.pauses:
             if pause:
                 time.sleep(pause)
+                nodes = {**nodes, **self._nodes()}
             messages = [Message(contents[client], nodes[client], message_type) for client in asked]
             again = self._sort_answers(asked, self.send_and_receive(messages, timeout=timeout), message_type, answers)
             if not again:
@@ -166,6 +161,11 @@ class EligibleGrid(NamingGrid):
             answers.failed,
             answers.silent,
         )
+
+    def _nodes(self) -> dict[str, int]:
+        """The node of each client that is connected."""
+        connected = set(self._grid.get_node_ids())
+        return {client: node for node, client in self.roster.clients.items() if node in connected}
 
     def _sort_answers(
         self, asked: Sequence[str], replies: Iterable[Message], message_type: str, answers: Answers
@@ -250,27 +250,19 @@ class EligibleGrid(NamingGrid):
         """Send messages; replies come sorted by client, without those that must not be used."""
         self._obey()
         self.dropped.clear()
-        told = self._with_arrivals(messages)
+        told = with_arrivals(messages, self._arrivals, self.roster.clients)
         if self._book is not None and any(message.metadata.message_type in NEEDS_QUARANTINES for message in told):
             self.roster.required = self._book.required()
-        replies = [reply for reply in self._exchange.send(told, timeout) if self._stamps.is_usable(reply)]
+        returns = None if self._found is None else ReturningClients(self._grid, self._found, self._asked)
+        heard = self._exchange.send(told, timeout, returns, self._obey)
+        replies = [reply for reply in heard if self._stamps.is_usable(reply)]
         order = list(self.roster.clients)
         return sorted(replies, key=lambda reply: order.index(reply.metadata.src_node_id))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting."""
-        return self._grid.push_messages(with_ledger(self._with_arrivals(messages), self._exchange.ledger))
-
-    def _with_arrivals(self, messages: Iterable[Message]) -> list[Message]:
-        """The messages, each with when the samples of its client arrive; the contents that came stay as they are."""
-        told = []
-        for message in messages:
-            record = self._arrivals.get(self.roster.clients.get(message.metadata.dst_node_id, ""))
-            if record is not None and message.metadata.message_type in protocol.READS_SAMPLES:
-                message = copy.copy(message)
-                message.content = RecordDict({**message.content, protocol.ARRIVALS_KEY: record})
-            told.append(message)
-        return told
+        told = with_arrivals(messages, self._arrivals, self.roster.clients)
+        return self._grid.push_messages(with_ledger(told, self._exchange.ledger))
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         """Information on eligible nodes."""

@@ -6,10 +6,10 @@ import copy
 import logging
 import time
 from abc import ABC
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from flwr.app import Message, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
@@ -74,6 +74,11 @@ class RuntimeGrid(Grid, ABC):
         return self._grid.create_message(content, message_type, dst_node_id, group_id, ttl)
 
 
+def answers_at_once(grid: Grid) -> bool:
+    """Whether a Grid delivers messages and has their answers within one call, as the in-process one; none is lost."""
+    return bool(getattr(grid, "answers_at_once", False))
+
+
 def wait_for_nodes(grid: Grid, min_nodes: int, timeout: float) -> list[int]:
     """Wait until so many nodes are there; return all that are, sorted.
 
@@ -119,5 +124,28 @@ def with_ledger(messages: Sequence[Message], ledger: str) -> list[Message]:
             contents[id(message.content)] = known
         message = copy.copy(message)
         message.content = known
+        told.append(message)
+    return told
+
+
+def with_arrivals(
+    messages: Iterable[Message], arrivals: Mapping[str, ConfigRecord], clients: Mapping[int, str]
+) -> list[Message]:
+    """The messages, each with when the samples of its client arrive; the contents that came stay as they are.
+
+    Parameters
+    ----------
+    messages : iterable of Message
+    arrivals : mapping of str to ConfigRecord
+        By client.
+    clients : mapping of int to str
+        Client by node.
+    """
+    told = []
+    for message in messages:
+        record = arrivals.get(clients.get(message.metadata.dst_node_id, ""))
+        if record is not None and message.metadata.message_type in protocol.READS_SAMPLES:
+            message = copy.copy(message)
+            message.content = RecordDict({**message.content, protocol.ARRIVALS_KEY: record})
         told.append(message)
     return told

@@ -168,8 +168,10 @@ class Trainer:
             return [], self.grid.kept_away()
         asked = {message.metadata.dst_node_id: self._client_at(message.metadata.dst_node_id) for message in messages}
         key = weight_key(self.inner)
+        answers = self.grid.send_and_receive(messages, timeout=self.timeout)
+        asked |= {node: client for node, client in self.grid.roster.clients.items() if client in asked.values()}
         usable = self._filter.usable(
-            self.grid.send_and_receive(messages, timeout=self.timeout),
+            answers,
             _sent(messages, record, arrays),
             asked=asked,
             weight_key=key,

@@ -64,6 +64,8 @@ class FaultyGrid(Grid):
         Client and type of every message that was sent, in order, lost ones included.
     """
 
+    answers_at_once = True
+
     def __init__(self, grid: InProcessGrid) -> None:
         self._grid = grid
         self._faults: list[Fault] = []

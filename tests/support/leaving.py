@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack, unpack
 from fed_unlearn.data.images import ClientData, ImageSet
+from fed_unlearn.plan import Retry
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.strategies.clients.grid import EligibleGrid
@@ -116,7 +117,7 @@ class Departure:
         return HistoryStore(self.folder / "history", every=self.every)
 
     def grid(self) -> EligibleGrid:
-        grid = EligibleGrid(self.federation.grid, retries=0)
+        grid = EligibleGrid(self.federation.grid, retry=Retry(count=0))
         grid.identify(CLIENTS, TIMEOUT, {})
         grid.roster.leaving.add(LEAVING)
         return grid
