@@ -10,6 +10,7 @@ import typer
 from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
 from fed_unlearn.simulations.cli.codes import COMMITTED, NOT_COMMITTED
+from fed_unlearn.simulations.cli.launch_order import LaunchOrder
 from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
 from fed_unlearn.simulations.cli.node import FLAGS, node
 from fed_unlearn.simulations.cli.options import LedgerKey, with_options
@@ -38,6 +39,20 @@ def run(order: RunOrder) -> int:
     from fed_unlearn.simulations.cli.launch import launch
 
     results = launch(order, Console())
+    return COMMITTED if results is not None and results.succeeded else NOT_COMMITTED
+
+
+@app.command()
+@with_options
+def launch(order: LaunchOrder) -> int:
+    """Run a scenario on a SuperLink and nodes of its own, all on this machine."""
+    from rich.console import Console
+
+    from fed_unlearn.simulations.cli.launch import launch as launched
+    from fed_unlearn.simulations.engines.processes import ended_as_by_interrupt
+
+    with ended_as_by_interrupt():
+        results = launched(order, Console())
     return COMMITTED if results is not None and results.succeeded else NOT_COMMITTED
 
 

@@ -1,7 +1,8 @@
-"""``fed-unlearn run``: check the order, run it on an engine, print and draw the results."""
+"""``fed-unlearn run`` and ``fed-unlearn launch``: check the order, run it on an engine, print and draw the results."""
 
 from __future__ import annotations
 
+import functools
 import shutil
 import signal
 import threading
@@ -16,6 +17,7 @@ from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, StorageEr
 from fed_unlearn.ledger.key import check_place, read_key
 from fed_unlearn.locks import LockedError, run_lock
 from fed_unlearn.simulations.cli.answers import of_the_system
+from fed_unlearn.simulations.cli.launch_order import LaunchOrder
 from fed_unlearn.simulations.cli.run_order import RunOrder
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.report.layout import print_line
@@ -34,8 +36,12 @@ from fed_unlearn.simulations.scenario import Scenario, load_scenario
 from fed_unlearn.simulations.scenario.errors import ScenarioError
 
 if TYPE_CHECKING:
+    from fed_unlearn.simulations.deployment.federation import LocalFederation
+    from fed_unlearn.simulations.engines.app_run import AppRun
     from fed_unlearn.simulations.engines.ray_engine import RayResources
     from fed_unlearn.strategies import Event, Observer
+
+AnyOrder = RunOrder | LaunchOrder
 
 _NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flwr 1.32")
 
@@ -45,7 +51,7 @@ _OF_OLDER_VERSION = (
 )
 
 
-def launch(order: RunOrder, console: Console) -> RunResults | None:
+def launch(order: AnyOrder, console: Console) -> RunResults | None:
     """Run a scenario and print its progress and results.
 
     Returns
@@ -60,7 +66,7 @@ def launch(order: RunOrder, console: Console) -> RunResults | None:
     KeyboardInterrupt
         On Ctrl-C, after printing where the results so far are.
     """
-    if order.engine == "inprocess" and (order.gpus_per_client or order.gpus):
+    if isinstance(order, RunOrder) and order.engine == "inprocess" and (order.gpus_per_client or order.gpus):
         raise InvalidParameterError(f"--gpus-per-client {order.gpus_per_client:g}: expected 0 without --engine ray")
     scenario, out = _to_resume(order) if order.resume is not None else _to_begin(order)
     is_measured = order.resume is not None and (out / FILE_NAME).exists()
@@ -68,12 +74,12 @@ def launch(order: RunOrder, console: Console) -> RunResults | None:
         print_line(console, f"{out}: the run is complete; there is nothing to go on with")
         _report(finished, out, order, console)
         return finished
-    _check(scenario, order)
+    _check(scenario, order, out)
     if order.resume is not None and is_of_older_version(out):
         print_line(console, _OF_OLDER_VERSION)
     is_new = make_folder(out)
     try:
-        run = _run_in_process if order.engine == "inprocess" else _run_on_ray
+        run = _run_in_process if order.runs_on == "inprocess" else _run_as_app
         results = run(order, scenario, out, console)
     except KeyboardInterrupt:
         if (out / FILE_NAME).exists():
@@ -84,18 +90,18 @@ def launch(order: RunOrder, console: Console) -> RunResults | None:
                 shutil.rmtree(out, ignore_errors=True)
         print_line(console, f"interrupted; {where}")
         raise
-    if results is not None:
+    if results is not None and not (isinstance(order, LaunchOrder) and order.keep):
         _report(results, out, order, console)
     return results
 
 
-def _to_begin(order: RunOrder) -> tuple[Scenario, Path]:
+def _to_begin(order: AnyOrder) -> tuple[Scenario, Path]:
     overrides = [*order.overrides, *([] if order.seed is None else [f"seed={order.seed}"])]
     scenario = load_scenario(order.scenario, overrides)
     return scenario, _chosen_folder(order, scenario)
 
 
-def _to_resume(order: RunOrder) -> tuple[Scenario, Path]:
+def _to_resume(order: AnyOrder) -> tuple[Scenario, Path]:
     folder = (order.resume or Path()).expanduser().absolute()
     for name, given in (("--set", order.overrides), ("--seed", order.seed is not None), ("--out", order.out)):
         if given:
@@ -105,10 +111,10 @@ def _to_resume(order: RunOrder) -> tuple[Scenario, Path]:
     return load_scenario(str(folder / SCENARIO_FILE)), folder
 
 
-def _chosen_folder(order: RunOrder, scenario: Scenario) -> Path:
+def _chosen_folder(order: AnyOrder, scenario: Scenario) -> Path:
     """The absolute path of the run folder: as ordered, or the first that is free of ``runs/NAME-seedN``, ``...-2``."""
     if order.out is None:
-        suffix = "" if order.engine == "inprocess" else f"-{order.engine}"
+        suffix = "" if order.runs_on == "inprocess" else f"-{order.runs_on}"
         base = Path.cwd() / "runs" / f"{scenario.name}-seed{scenario.seed}{suffix}"
         number = 1
         folder = base
@@ -120,10 +126,12 @@ def _chosen_folder(order: RunOrder, scenario: Scenario) -> Path:
     return usable_folder(folder, FILE_NAME, lambda given: is_beginning(given, scenario.to_toml()))
 
 
-def _check(scenario: Scenario, order: RunOrder) -> None:
+def _check(scenario: Scenario, order: AnyOrder, out: Path) -> None:
     from fed_unlearn.simulations.run.driver import prepare
 
-    if order.engine == "ray":
+    if isinstance(order, LaunchOrder):
+        order.layout(scenario, out)
+    elif order.engine == "ray":
         _resources(scenario, order).federation()
     prepare(scenario, oracle=order.oracle)
     if (key := _key_file(order)) is not None:
@@ -139,7 +147,7 @@ def _resources(scenario: Scenario, order: RunOrder) -> RayResources:
     return RayResources(clients=scenario.clients.count, gpus_per_client=order.gpus_per_client, gpus=order.gpus)
 
 
-def _run_in_process(order: RunOrder, scenario: Scenario, out: Path, console: Console) -> RunResults:
+def _run_in_process(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -> RunResults:
     from fed_unlearn.simulations.report.progress import watching
     from fed_unlearn.simulations.run.driver import run_in_process
 
@@ -154,20 +162,20 @@ def _run_in_process(order: RunOrder, scenario: Scenario, out: Path, console: Con
             raise RunFailedError(f"{scenario.source_file}: {error}; results so far in {out}") from error
 
 
-def _stopped_by_storage(error: Exception, out: Path, order: RunOrder) -> StorageError:
+def _stopped_by_storage(error: Exception, out: Path, order: AnyOrder) -> StorageError:
     """An error of the disk, with what to do about the run."""
     told = of_the_system(error) if isinstance(error, OSError) else str(error)
     again = f"go on with: {_going_on(out, order)}" if holds_a_run(out) else "begin the run again"
     return StorageError(f"{told}; see that the folder is there, can be written and has room, and {again}")
 
 
-def _going_on(out: Path, order: RunOrder) -> str:
+def _going_on(out: Path, order: AnyOrder) -> str:
     """The command that goes on with a run."""
     key = _key_file(order)
-    return f"fed-unlearn run --resume {out}" + ("" if key is None else f" --ledger-key {key}")
+    return f"{order.going_on} {out}" + ("" if key is None else f" --ledger-key {key}")
 
 
-def _key_file(order: RunOrder) -> Path | None:
+def _key_file(order: AnyOrder) -> Path | None:
     """The absolute path of the ledger's key, if the operator names one."""
     return None if order.ledger_key is None else order.ledger_key.expanduser().absolute()
 
@@ -197,25 +205,46 @@ def _never_missing_an_interrupt(observer: Observer) -> Iterator[Observer]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _run_on_ray(order: RunOrder, scenario: Scenario, out: Path, console: Console) -> RunResults | None:
-    from fed_unlearn.simulations.engines.ray_engine import run_on_ray
+def _run_as_app(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -> RunResults | None:
+    """Run the scenario as a Flower app, by ``flwr run``."""
     from fed_unlearn.simulations.run.driver import write_scenario
 
     with run_lock(out):
         write_scenario(scenario, out)
-    console.print("starting Flower's simulation runtime", highlight=False)
-    run = run_on_ray(
-        out,
-        _resources(scenario, order),
-        oracle=order.oracle,
-        ledger_key=_key_file(order),
-        on_line=lambda line: _print_log_line(line, console),
-    )
+    run = _app_run(order, scenario, out, console)
     if run.completed:
         return RunResults.load(out)
     print_line(console, f"the run ended {run.status}: {run.error_line}")
     print_line(console, f"its log is in {out}")
     return None
+
+
+def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -> AppRun:
+    on_line = functools.partial(_print_log_line, console=console)
+    if isinstance(order, LaunchOrder):
+        from fed_unlearn.simulations.deployment.run import run_on_superlink
+
+        layout = order.layout(scenario, out)
+        console.print(f"starting a SuperLink and {layout.nodes} nodes", highlight=False)
+
+        def stay(federation: LocalFederation, run: AppRun) -> None:
+            if run.completed:
+                _report(RunResults.load(out), out, order, console)
+            print_line(console, f"all stays up until Ctrl-C: {federation.how_to_use}")
+
+        return run_on_superlink(
+            out,
+            layout,
+            oracle=order.oracle,
+            ledger_key=_key_file(order),
+            on_line=on_line,
+            on_end=stay if order.keep else None,
+        )
+    from fed_unlearn.simulations.engines.ray_engine import run_on_ray
+
+    console.print("starting Flower's simulation runtime", highlight=False)
+    resources = _resources(scenario, order)
+    return run_on_ray(out, resources, oracle=order.oracle, ledger_key=_key_file(order), on_line=on_line)
 
 
 def _print_log_line(line: str, console: Console) -> None:
@@ -228,7 +257,7 @@ def _print_log_line(line: str, console: Console) -> None:
         print_line(console, said if own else line)
 
 
-def _report(results: RunResults, out: Path, order: RunOrder, console: Console) -> None:
+def _report(results: RunResults, out: Path, order: AnyOrder, console: Console) -> None:
     from fed_unlearn.simulations.cli.ledger import opened_ledger
     from fed_unlearn.simulations.report.figures import write_figures
     from fed_unlearn.simulations.report.table import print_results

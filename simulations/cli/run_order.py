@@ -12,18 +12,39 @@ from fed_unlearn.simulations.cli.options import LedgerKey, Overrides
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOrder:
-    """A run as it was typed; None and empty where nothing was."""
+class Order:
+    """A run as it was typed, whatever it runs on; None and empty where nothing was."""
 
     scenario: Annotated[str, Argument(help="A built-in scenario or the path of a TOML file.")] = "digits"
-    engine: Annotated[
-        Literal["inprocess", "ray"], Option(help="inprocess, or ray: flwr run with a worker for each CPU.")
-    ] = "inprocess"
-    gpus_per_client: Annotated[float, Option(help="Share of a GPU for each client, with --engine ray.")] = 0.0
-    gpus: Annotated[int | None, Option(hidden=True, help="GPUs that Ray is told of.")] = None
     overrides: Overrides = ()
     seed: Annotated[int | None, Option(min=0, help="In place of the scenario's seed.")] = None
     oracle: Annotated[bool, Option("--oracle", help="Retrain from scratch for every request, to compare.")] = False
     out: Annotated[Path | None, Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None
     resume: Annotated[Path | None, Option(metavar="DIR", help="Go on with an interrupted run, from its folder.")] = None
     ledger_key: LedgerKey = None
+
+    @property
+    def runs_on(self) -> str:
+        """The engine's name, as in ``results.json``."""
+        raise NotImplementedError
+
+    @property
+    def going_on(self) -> str:
+        """The command that goes on with such a run, up to the run folder."""
+        return "fed-unlearn run --resume"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOrder(Order):
+    """A run in this process or on Ray."""
+
+    engine: Annotated[
+        Literal["inprocess", "ray"], Option(help="inprocess, or ray: flwr run with a worker for each CPU.")
+    ] = "inprocess"
+    gpus_per_client: Annotated[float, Option(help="Share of a GPU for each client, with --engine ray.")] = 0.0
+    gpus: Annotated[int | None, Option(hidden=True, help="GPUs that Ray is told of.")] = None
+
+    @property
+    def runs_on(self) -> str:
+        """The engine that was chosen."""
+        return self.engine

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import signal
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.simulations.engines.errors import EngineError
+from fed_unlearn.simulations.engines.app_run import AppRun, run_app, run_settings, scenario_app
 from fed_unlearn.simulations.engines.superlink import LocalSuperLink
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b.*")
-_LAST_LINES = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,36 +60,6 @@ class RayResources:
         return settings if self.gpus is None else {**settings, "init-args-num-gpus": self.gpus}
 
 
-@dataclass(frozen=True)
-class RayRun:
-    """How a run on Ray ended.
-
-    Attributes
-    ----------
-    run_id : str
-        The run id of Flower.
-    status : str
-        ``finished:completed``, ``finished:failed`` or ``finished:stopped``, as in ``flwr ls``.
-    last_lines : tuple of str
-        The last lines of its log.
-    """
-
-    run_id: str
-    status: str
-    last_lines: tuple[str, ...]
-
-    @property
-    def completed(self) -> bool:
-        """Whether the ServerApp ended without an error."""
-        return self.status == "finished:completed"
-
-    @property
-    def error_line(self) -> str:
-        """The last line that names an error, or else the last line."""
-        errors = [line for line in self.last_lines if _ERROR.match(line)]
-        return (errors or list(self.last_lines) or ["no log"])[-1]
-
-
 def run_on_ray(
     out: Path,
     resources_: RayResources,
@@ -108,7 +68,7 @@ def run_on_ray(
     ledger_key: Path | None = None,
     app: Path | None = None,
     on_line: Callable[[str], None] = lambda line: None,
-) -> RayRun:
+) -> AppRun:
     """Run the scenario of a run folder as a Flower app on the local simulation runtime, and wait for its end.
 
     Parameters
@@ -127,7 +87,7 @@ def run_on_ray(
 
     Returns
     -------
-    RayRun
+    AppRun
 
     Raises
     ------
@@ -137,49 +97,16 @@ def run_on_ray(
         On Ctrl-C, after the run was stopped and all of its processes ended.
     """
     out = out.resolve()
-    settings = {"scenario": str(out / "scenario.toml"), "out": str(out), "oracle": oracle, "engine": "ray"}
-    if ledger_key is not None:
-        settings["ledger-key"] = str(ledger_key.resolve())
+    settings = run_settings(out, "ray", oracle=oracle, ledger_key=ledger_key)
     federation = resources_.federation()
-    folder = app if app is not None else Path(str(resources.files("fed_unlearn.simulations")))
-    last_lines: deque[str] = deque(maxlen=_LAST_LINES)
-    superlink = LocalSuperLink(out / "superlink.log")
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(superlink)
-        run_id = None
-        try:
-            run_id = superlink.start_run(folder, federation, settings)
-            for line in _cleaned(superlink.log_lines(run_id)):
-                last_lines.append(line)
-                on_line(line)
-            return RayRun(run_id, superlink.final_status(run_id), tuple(last_lines))
-        except KeyboardInterrupt:
-            with _without_interrupts():
-                if run_id is not None:
-                    with contextlib.suppress(EngineError):
-                        superlink.stop_run(run_id)
-                stack.close()
-            raise
-
-
-def _cleaned(lines: Iterator[str]) -> Iterator[str]:
-    for line in lines:
-        text = _COLOUR.sub("", line).rstrip()
-        if text and text != "INFO :":
-            yield text
-
-
-@contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Ignore Ctrl-C while the run is being stopped."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    with LocalSuperLink(out / "superlink.log") as superlink:
+        return run_app(
+            superlink.commands,
+            app if app is not None else scenario_app(),
+            settings,
+            federation=federation,
+            on_line=on_line,
+        )
 
 
 def _usable_cpus() -> int:

@@ -25,7 +25,7 @@ SCENARIO_FILE = "scenario.toml"
 _LEDGER, _SCENARIO_STATE, _DIGEST = "ledger.db", "scenario", "#"
 _OF_A_BEGINNING = {
     *(RUN_LOCK, SCENARIO_FILE, "ledger.key", "log.txt", "stream.json", "superlink.log"),
-    *("checkpoints", "clients", "history", "reports"),
+    *("checkpoints", "clients", "history", "keys", "logs", "reports", "superlink"),
 }
 _LONGEST_VALUE, _MOST_TOLD = 100, 3
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.simulations.engines.ray_engine import RayResources, RayRun, run_on_ray
+from fed_unlearn.simulations.engines.app_run import AppRun
+from fed_unlearn.simulations.engines.ray_engine import RayResources, run_on_ray
 
 APP = """
 import os, time
@@ -142,5 +143,5 @@ def test_resources_become_settings_of_flower_and_gpus_that_are_not_there_are_ref
 
 def test_the_error_of_a_run_is_the_last_line_that_names_one() -> None:
     lines = ("Traceback", "ValueError: first", "fed_unlearn.errors.InvalidDataError: second", "ERROR :  Exit Code: 700")
-    assert RayRun("1", "finished:failed", lines).error_line == "fed_unlearn.errors.InvalidDataError: second"
-    assert RayRun("1", "finished:failed", ()).error_line == "no log"
+    assert AppRun("1", "finished:failed", lines).error_line == "fed_unlearn.errors.InvalidDataError: second"
+    assert AppRun("1", "finished:failed", ()).error_line == "no log"

@@ -1,0 +1,78 @@
+"""What ``fed-unlearn launch`` was told to launch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.simulations.cli.run_order import Order
+from fed_unlearn.simulations.deployment.federation import Layout
+from fed_unlearn.simulations.scenario import Scenario
+from fed_unlearn.text import quoted
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() for part in parts):
+        raise InvalidParameterError(f"--gpus {quoted(text)}: expected numbers of GPUs, such as 0,1")
+    return tuple(int(part) for part in parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchOrder(Order):
+    """A run on a SuperLink and nodes of its own, all on this machine."""
+
+    nodes: Annotated[int | None, Option(min=1, help="Number of nodes.  [default: the scenario's clients]")] = None
+    gpus: Annotated[
+        tuple[int, ...], Option(parser=_numbers, metavar="N,N", help="A GPU for each node, in turn: 0,1.")
+    ] = ()
+    tls: Annotated[bool, Option("--tls", help="Encrypt all connections, with new certificates.")] = False
+    auth: Annotated[bool, Option("--auth", help="Take no nodes but those that launch made keys for; needs --tls.")] = (
+        False
+    )
+    port: Annotated[int | None, Option(min=1, max=65535, help="The SuperLink's port.  [default: a free one]")] = None
+    keep: Annotated[bool, Option("--keep", help="Leave all up after the run, until Ctrl-C or SIGTERM.")] = False
+
+    @property
+    def runs_on(self) -> str:
+        """Flower's deployment runtime."""
+        return "superlink"
+
+    @property
+    def going_on(self) -> str:
+        """The command that goes on with such a run, up to the run folder."""
+        return "fed-unlearn launch --resume"
+
+    def layout(self, scenario: Scenario, out: Path) -> Layout:
+        """The federation of this order. A run that goes on has TLS and keys if it was begun with them.
+
+        Parameters
+        ----------
+        scenario : Scenario
+        out : Path
+            The run folder.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is not one node for each client of the scenario.
+        """
+        clients = scenario.clients.count
+        nodes = self.nodes if self.nodes is not None else clients
+        if nodes != clients:
+            remedy = f"give --nodes {clients}"
+            if self.resume is None:
+                remedy += f", or --set clients.count={nodes} and requests of clients that are there"
+            raise InvalidParameterError(f"--nodes {nodes}: scenario {scenario.name} has {clients} clients; {remedy}")
+        keys = out / "keys"
+        return Layout(
+            nodes=nodes,
+            gpus=self.gpus,
+            tls=self.tls or (keys / "ca.crt").exists(),
+            auth=self.auth or (keys / "node-0.key").exists(),
+            port=self.port,
+        )

@@ -1,0 +1,286 @@
+"""A federation on this machine: a SuperLink and its nodes, each a process of its own, which all end with it."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fed_unlearn.checkpoints import make_private_folder
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.simulations.deployment import watched
+from fed_unlearn.simulations.deployment.certificates import make_certificates, make_node_key
+from fed_unlearn.simulations.engines.commands import (
+    CONNECTION,
+    FlowerCommands,
+    environment_of,
+    free_port,
+    write_connection,
+)
+from fed_unlearn.simulations.engines.errors import EngineError
+from fed_unlearn.simulations.engines.processes import Marker, without_interrupts
+
+HOST = "127.0.0.1"
+"""Where everything listens."""
+
+_MARKER = "FED_UNLEARN_LAUNCH"
+_START_SECONDS, _STOP_SECONDS = 60.0, 10.0
+_REGISTERED_SECONDS = 6.0  # a node that starts sooner after its registration counts as one that registered itself
+_LONGEST_LINE = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a federation on one machine is made of.
+
+    Parameters
+    ----------
+    nodes : int
+        Number of nodes. Node k has the data of client k.
+    gpus : tuple of int
+        GPUs by number. Node k has the one at position k, counted on from the beginning when there are more nodes.
+    tls : bool
+        Whether the SuperLink's connections are encrypted.
+    auth : bool
+        Whether the SuperLink takes the nodes alone that it was given the keys of. It needs `tls`.
+    port : int, optional
+        The SuperLink's port. Default: a free one.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they do not fit each other.
+    """
+
+    nodes: int
+    gpus: tuple[int, ...] = ()
+    tls: bool = False
+    auth: bool = False
+    port: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1:
+            raise InvalidParameterError(f"--nodes {self.nodes}: expected at least 1")
+        if self.auth and not self.tls:
+            raise InvalidParameterError("--auth without --tls: a SuperLink takes keys over TLS alone; give both")
+
+    def gpu_of(self, node: int) -> int | None:
+        """The GPU of a node, if it has one."""
+        return self.gpus[node % len(self.gpus)] if self.gpus else None
+
+
+class LocalFederation:
+    """A SuperLink and its nodes, which run until the ``with`` block ends.
+
+    In the run folder it writes ``logs/NAME.txt`` of each process, ``keys/`` where there are any, and ``superlink/``
+    with the SuperLink's database and the Flower home, which has the connection. The database is a new one at each
+    start: what lasts is the ledger's.
+
+    Parameters
+    ----------
+    out : Path
+        The run folder.
+    layout : Layout
+
+    Attributes
+    ----------
+    commands : FlowerCommands
+        The ``flwr`` command with this SuperLink.
+    port : int
+        The SuperLink's.
+    """
+
+    commands: FlowerCommands
+    port: int
+
+    def __init__(self, out: Path, layout: Layout) -> None:
+        self._out, self._layout = out, layout
+        self._logs, self._keys, self._folder = out / "logs", out / "keys", out / "superlink"
+        self._marker = Marker(_MARKER, secrets.token_hex(16))
+        self._environment: dict[str, str] = {}
+        self._superlink: subprocess.Popen[bytes] | None = None
+        self._nodes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._prepare()
+            self._start_superlink()
+            self._start_nodes()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    @property
+    def how_to_use(self) -> str:
+        """How ``flwr`` is called with this federation."""
+        return f"FLWR_HOME={self._environment['FLWR_HOME']} flwr ls {CONNECTION}"
+
+    def check(self) -> None:
+        """Raise if a process has ended that must run on.
+
+        Raises
+        ------
+        EngineError
+            The message has the last line of its log.
+        """
+        if self._superlink is not None and self._superlink.poll() is not None:
+            raise EngineError(f"the SuperLink has ended: {self.last_line('superlink')}")
+        for number, process in enumerate(self._nodes):
+            if process.poll() is not None:
+                raise EngineError(f"node {number} has ended: {self.last_line(_name(number))}")
+
+    def last_line(self, name: str) -> str:
+        """The last line of a process's log that says something, and where the log is."""
+        path = self._logs / f"{name}.txt"
+        with path.open(encoding="utf-8", errors="replace") as file:
+            lines = deque((line.strip() for line in file if line.strip()), maxlen=1)
+        said = lines[0][:_LONGEST_LINE] if lines else "it printed nothing"
+        return f"{said}; its log is {path}"
+
+    def _prepare(self) -> None:
+        self.port = _checked_port(self._layout.port) if self._layout.port is not None else free_port()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        home = self._folder / "home"
+        for folder in (self._logs, home):
+            make_private_folder(folder)
+        if self._layout.tls:
+            make_certificates(self._keys, (HOST, "localhost"))
+        if self._layout.auth:
+            for number in range(self._layout.nodes):
+                make_node_key(self._key(number))
+        write_connection(home, f"{HOST}:{self.port}", self._root_certificates)
+        self._environment = {**environment_of(home), self._marker.name: self._marker.value}
+        self.commands = FlowerCommands(self._environment)
+
+    @property
+    def _root_certificates(self) -> Path | None:
+        return self._keys / "ca.crt" if self._layout.tls else None
+
+    def _key(self, number: int) -> Path:
+        return self._keys / f"{_name(number)}.key"
+
+    def _start_superlink(self) -> None:
+        secured = ["--insecure"]
+        if self._layout.tls:
+            files = (("ca-certfile", "ca.crt"), ("certfile", "server.crt"), ("keyfile", "server.key"))
+            secured = [part for option, name in files for part in (f"--ssl-{option}", str(self._keys / name))]
+        if self._layout.auth:
+            secured.append("--enable-supernode-auth")
+        self._superlink = self._start(
+            "superlink",
+            "flower-superlink",
+            *secured,
+            *("--host", HOST, "--port", str(self.port), "--database", str(self._folder / "state.db")),
+            "--disable-runtime-dependency-installation",
+        )
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._is_healthy():
+            if self._superlink.poll() is not None:
+                raise EngineError(f"the SuperLink did not start: {self.last_line('superlink')}")
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"the SuperLink does not answer after {_START_SECONDS:.0f} s: {self.last_line('superlink')}"
+                )
+            time.sleep(0.1)
+
+    def _is_healthy(self) -> bool:
+        scheme, context = "http", None
+        if self._root_certificates is not None:
+            scheme, context = "https", ssl.create_default_context(cafile=self._root_certificates)
+        try:
+            with urllib.request.urlopen(
+                f"{scheme}://{HOST}:{self.port}/health", timeout=1.0, context=context
+            ) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _start_nodes(self) -> None:
+        secured = (
+            ["--insecure"] if self._root_certificates is None else ["--root-certificates", str(self._root_certificates)]
+        )
+        if self._layout.auth:
+            for number in range(self._layout.nodes):
+                self.commands.register_node(self._key(number).with_suffix(".key.pub"))
+            time.sleep(_REGISTERED_SECONDS)
+        for number in range(self._layout.nodes):
+            own = ["--auth-supernode-private-key", str(self._key(number))] if self._layout.auth else []
+            process = self._start(
+                _name(number),
+                "flower-supernode",
+                *secured,
+                *own,
+                *("--superlink", f"{HOST}:{self.port}", "--host", HOST, "--port", str(free_port())),
+                *("--node-config", self._node_config(number)),
+                gpu=self._layout.gpu_of(number),
+            )
+            self._nodes.append(process)
+
+    def _node_config(self, number: int) -> str:
+        """What the app is told of a node; Flower takes it as TOML."""
+        folder = json.dumps(str(self._out / "clients" / str(number)), ensure_ascii=False)
+        return f"partition-id={number} num-partitions={self._layout.nodes} client-dir={folder}"
+
+    def _start(self, name: str, command: str, *arguments: str, gpu: int | None = None) -> subprocess.Popen[bytes]:
+        environment = self._environment if gpu is None else {**self._environment, "CUDA_VISIBLE_DEVICES": str(gpu)}
+        with (self._logs / f"{name}.txt").open("ab") as log:
+            return subprocess.Popen(
+                watched.command(command, *arguments), env=environment, cwd=self._folder,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def _end(self) -> None:
+        """End all processes: first the nodes, which tell the SuperLink so."""
+        superlink = [self._superlink] if self._superlink is not None else []
+        with without_interrupts(signal.SIGINT, signal.SIGTERM):
+            for process in self._nodes:
+                process.terminate()
+            deadline = time.monotonic() + _STOP_SECONDS / 2
+            while any(process.poll() is None for process in self._nodes) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            for process in superlink:
+                process.terminate()
+            self._marker.end([*self._nodes, *superlink], _STOP_SECONDS)
+        self._superlink, self._nodes = None, []
+
+
+def _name(number: int) -> str:
+    return f"node-{number}"
+
+
+def _checked_port(port: int) -> int:
+    """The port, if nobody listens on it.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it cannot be used.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "expected 1 to 65535"
+            raise InvalidParameterError(
+                f"--port {port}: {reason}; give another, or leave it out for a free one"
+            ) from None
+    return port
