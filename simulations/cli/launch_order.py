@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.simulations.cli.run_order import Order
-from fed_unlearn.simulations.deployment.federation import Layout
-from fed_unlearn.simulations.scenario import Scenario
 from fed_unlearn.text import quoted
+
+if TYPE_CHECKING:
+    from fed_unlearn.simulations.deployment.federation import Layout
+    from fed_unlearn.simulations.scenario import Scenario
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -61,6 +63,8 @@ class LaunchOrder(Order):
         InvalidParameterError
             If there is not one node for each client of the scenario.
         """
+        from fed_unlearn.simulations.deployment.federation import Layout
+
         clients = scenario.clients.count
         nodes = self.nodes if self.nodes is not None else clients
         if nodes != clients:

@@ -36,6 +36,7 @@ HOST = "127.0.0.1"
 """Where everything listens."""
 
 _MARKER = "FED_UNLEARN_LAUNCH"
+_CLIENT_APP = "fed_unlearn.simulations.client_app"
 _START_SECONDS, _STOP_SECONDS = 60.0, 10.0
 _REGISTERED_SECONDS = 6.0  # a node that starts sooner after its registration counts as one that registered itself
 _LONGEST_LINE = 200
@@ -76,9 +77,9 @@ class Layout:
         if self.auth and not self.tls:
             raise InvalidParameterError("--auth without --tls: a SuperLink takes keys over TLS alone; give both")
 
-    def gpu_of(self, node: int) -> int | None:
-        """The GPU of a node, if it has one."""
-        return self.gpus[node % len(self.gpus)] if self.gpus else None
+    def gpu_of(self, node: int) -> int:
+        """The GPU of a node, where there are any."""
+        return self.gpus[node % len(self.gpus)]
 
 
 class LocalFederation:
@@ -222,15 +223,15 @@ class LocalFederation:
                 self.commands.register_node(self._key(number).with_suffix(".key.pub"))
             time.sleep(_REGISTERED_SECONDS)
         for number in range(self._layout.nodes):
+            gpu = ["--gpu", str(self._layout.gpu_of(number))] if self._layout.gpus else []
             own = ["--auth-supernode-private-key", str(self._key(number))] if self._layout.auth else []
             process = self._start(
                 _name(number),
-                "flower-supernode",
+                "fed-unlearn",
+                *("node", *gpu, "--preload", _CLIENT_APP),
                 *secured,
                 *own,
-                *("--superlink", f"{HOST}:{self.port}", "--host", HOST, "--port", str(free_port())),
-                *("--node-config", self._node_config(number)),
-                gpu=self._layout.gpu_of(number),
+                *("--superlink", f"{HOST}:{self.port}", "--node-config", self._node_config(number)),
             )
             self._nodes.append(process)
 
@@ -239,11 +240,10 @@ class LocalFederation:
         folder = json.dumps(str(self._out / "clients" / str(number)), ensure_ascii=False)
         return f"partition-id={number} num-partitions={self._layout.nodes} client-dir={folder}"
 
-    def _start(self, name: str, command: str, *arguments: str, gpu: int | None = None) -> subprocess.Popen[bytes]:
-        environment = self._environment if gpu is None else {**self._environment, "CUDA_VISIBLE_DEVICES": str(gpu)}
+    def _start(self, name: str, command: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (self._logs / f"{name}.txt").open("ab") as log:
             return subprocess.Popen(
-                watched.command(command, *arguments), env=environment, cwd=self._folder,
+                watched.command(command, *arguments), env=self._environment, cwd=self._folder,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 

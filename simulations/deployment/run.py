@@ -54,6 +54,7 @@ def run_on_superlink(
             {**settings, "nodes": layout.nodes},
             on_line=on_line,
             check=federation.check,
+            stops=False,
         )
         if on_end is not None:
             on_end(federation, run)

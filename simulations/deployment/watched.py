@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from typing import cast
 
 _POLL_SECONDS = 0.5
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 12.0
 
 
 def command(name: str, *arguments: str) -> list[str]:

@@ -58,6 +58,7 @@ def run_app(
     federation: Mapping[str, float | int] | None = None,
     on_line: Callable[[str], None] = lambda line: None,
     check: Callable[[], None] = lambda: None,
+    stops: bool = True,
 ) -> AppRun:
     """Run a Flower app on the SuperLink of a connection, and wait for its end.
 
@@ -74,13 +75,15 @@ def run_app(
         Called with every line that the run prints.
     check : callable
         Called about every second while the run lasts. It raises if the run cannot go on.
+    stops : bool
+        Whether the SuperLink is told of an interrupt. It need not be where all of its processes are ended at once.
 
     Raises
     ------
     EngineError
         If the runtime does not answer.
     KeyboardInterrupt
-        On Ctrl-C, after the run was stopped.
+        On Ctrl-C.
     """
     last_lines: deque[str] = deque(maxlen=_LAST_LINES)
     run_id = None
@@ -92,7 +95,7 @@ def run_app(
         return AppRun(run_id, commands.final_status(run_id), tuple(last_lines))
     except KeyboardInterrupt:
         with without_interrupts(signal.SIGINT, signal.SIGTERM):
-            if run_id is not None:
+            if run_id is not None and stops:
                 with contextlib.suppress(EngineError):
                     commands.stop_run(run_id)
         raise

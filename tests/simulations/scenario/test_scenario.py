@@ -26,7 +26,7 @@ def problem(name: str | Path, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["digits", "digits-avalanche", "digits-continual", "cifar10", "cifar10-sequence", "faces"]
+    "name", ["digits", "digits-avalanche", "digits-continual", "digits-three", "cifar10", "cifar10-sequence", "faces"]
 )
 def test_built_in_scenarios_load_and_their_resolved_files_load_to_the_same(name: str, tmp_path: Path) -> None:
     scenario = load_scenario(name)
@@ -57,11 +57,22 @@ def test_the_digits_scenario_is_what_the_documentation_promises() -> None:
     assert [request.parameters.get("goal") for request in requests[4:]] == (
         2 * ["indistinguishable"] + 2 * ["misclassify"]
     )
-    names = {"digits", "digits-avalanche", "digits-continual", "cifar10", "cifar10-sequence", "faces"}
+    names = {"digits", "digits-avalanche", "digits-continual", "digits-three", "cifar10", "cifar10-sequence", "faces"}
     assert set(built_in_scenarios()) == names
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-continual"])
+def test_three_clients_are_asked_for_the_same_kinds_of_requests_as_ten() -> None:
+    ten, three = load_scenario("digits"), load_scenario("digits-three")
+    assert three.clients.count == 3
+
+    def kinds(scenario: Scenario) -> list[tuple[object, ...]]:
+        requests = [scenario.request_of(step) for _, steps in scenario.forget_entries() for step in steps]
+        return [(item.scope.kind, item.method, item.goal, item.target().get("samples")) for item in requests]
+
+    assert kinds(three) == kinds(ten)
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-continual", "digits-three"])
 @pytest.mark.parametrize("seed", range(10))
 def test_clients_hold_what_the_digits_scenarios_ask_for_under_every_seed(name: str, seed: int) -> None:
     from fed_unlearn.simulations.run.data_checks import check_clients
@@ -278,7 +289,7 @@ def test_missing_keys_and_files_that_are_no_scenarios(tmp_path: Path, minimal: P
     assert problem(tmp_path).startswith(f"scenario '{tmp_path}' is a folder; expected the path of a TOML file or")
     assert problem("digts") == (
         "scenario 'digts' is unknown; did you mean 'digits'? expected the path of a TOML file or one of the"
-        " built-in cifar10, cifar10-sequence, digits, digits-avalanche, digits-continual, faces"
+        " built-in cifar10, cifar10-sequence, digits, digits-avalanche, digits-continual, digits-three, faces"
     )
     assert problem("digits", "clients.count").startswith("digits.toml: --set 'clients.count': expected KEY=VALUE")
 
