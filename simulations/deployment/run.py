@@ -51,7 +51,7 @@ def run_on_superlink(
         run = run_app(
             federation.commands,
             scenario_app(),
-            {**settings, "nodes": layout.nodes},
+            settings,
             on_line=on_line,
             check=federation.check,
             stops=False,

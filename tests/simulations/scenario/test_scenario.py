@@ -67,7 +67,10 @@ def test_three_clients_are_asked_for_the_same_kinds_of_requests_as_ten() -> None
 
     def kinds(scenario: Scenario) -> list[tuple[object, ...]]:
         requests = [scenario.request_of(step) for _, steps in scenario.forget_entries() for step in steps]
-        return [(item.scope.kind, item.method, item.goal, item.target().get("samples")) for item in requests]
+        return [
+            (item.scope.kind, item.method, item.parameters.get("goal"), getattr(item.scope, "count", None))
+            for item in requests
+        ]
 
     assert kinds(three) == kinds(ten)
 
