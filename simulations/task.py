@@ -125,11 +125,19 @@ def _scenario(name: str, overrides: tuple[str, ...], nodes: int) -> Scenario:
     return _fitted(scenario, nodes)[0] if nodes else scenario
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4)
+def _clients_data(name: str, overrides: tuple[str, ...], nodes: int) -> dict[int, ClientData]:
+    """The data of each client of a scenario that this process has loaded; together as large as the source itself."""
+    return {}
+
+
 def _data_of(name: str, overrides: tuple[str, ...], nodes: int, client: int) -> ClientData:
     """A client's data, loaded once in a process. Ray's workers make a new task for every message."""
-    scenario = _scenario(name, overrides, nodes)
-    return data_of_client(scenario, source_of(scenario.data), client)
+    known = _clients_data(name, overrides, nodes)
+    if client not in known:
+        scenario = _scenario(name, overrides, nodes)
+        known[client] = data_of_client(scenario, source_of(scenario.data), client)
+    return known[client]
 
 
 def data_of_client(scenario: Scenario, source: ImageSource, client: int) -> ClientData:

@@ -256,8 +256,8 @@ class EligibleGrid(NamingGrid):
         returns = None if self._found is None else ReturningClients(self._grid, self._found, self._asked)
         heard = self._exchange.send(told, timeout, returns, self._obey)
         replies = [reply for reply in heard if self._stamps.is_usable(reply)]
-        order = list(self.roster.clients)
-        return sorted(replies, key=lambda reply: order.index(reply.metadata.src_node_id))
+        order = {node: position for position, node in enumerate(self.roster.clients)}
+        return sorted(replies, key=lambda reply: order[reply.metadata.src_node_id])
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages without waiting."""
@@ -266,4 +266,5 @@ class EligibleGrid(NamingGrid):
 
     def get_nodes(self) -> Iterable[NodeInfo]:
         """Information on eligible nodes."""
-        return [node for node in self._grid.get_nodes() if node.node_id in self.roster.staying]
+        staying = self.roster.staying
+        return [node for node in self._grid.get_nodes() if node.node_id in staying]

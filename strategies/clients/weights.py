@@ -54,8 +54,9 @@ def bounded_weights(
     bounded = dict(weights)
     if most is not None:
         often = {client: weight / most[client] for client, weight in weights.items() if most[client] > 0}
+        most_often, second = [*sorted(often.values(), reverse=True), 1.0, 1.0][:2]
         for client, weight in weights.items():
-            others = max((times for name, times in often.items() if name != client), default=1.0)
+            others = second if often.get(client) == most_often else most_often
             bounded[client] = min(weight, most[client] * max(1.0, others))
     bounded = bounded_parts(bounded, roster.max_share)
     for client, weight in weights.items():

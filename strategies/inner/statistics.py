@@ -70,10 +70,12 @@ def bounded_statistics(
     for name in untrained(base):
         lengths = {client: _distance(model[name], base[name]) for client, model in models.items()}
         usual = median_low(lengths.values())
+        longest, second = [*sorted(lengths.values(), reverse=True), 0.0][:2]
         for client, length in lengths.items():
+            beside = _LONGEST_BESIDE_OTHERS * (second if length == longest else longest)
             if len(models) == 1 or (len(models) == 2 and usual == 0):
                 value = _near_served(name, models[client][name], base)
-            elif length > (bound := min(factor * usual, _LONGEST_BESIDE_OTHERS * _longest_other(lengths, client))):
+            elif length > (bound := min(factor * usual, beside)):
                 value = _towards(base[name], models[client][name], bound / length)
             else:
                 continue
@@ -93,10 +95,6 @@ def positive_variances(arrays: Arrays, base: Arrays) -> Arrays:
         return arrays
     logger.warning("the aggregate has variances below 0 in %s; they stay as they were", ", ".join(broken))
     return arrays | {name: np.where(arrays[name] < 0, base[name], arrays[name]) for name in broken}
-
-
-def _longest_other(lengths: Mapping[str, float], client: str) -> float:
-    return max(length for other, length in lengths.items() if other != client)
 
 
 def _distance(value: NDArray[Any], served: NDArray[Any]) -> float:
