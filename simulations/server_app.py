@@ -26,9 +26,10 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Train, serve the scenario's requests, and write a run folder."""
     asked = scenario_of(context)
-    count = _count_nodes(grid)
-    simulated = is_simulated(grid)
-    scenario = fitted(asked, count) if simulated else asked  # a real federation waits for the nodes that are away
+    stays = bool(context.run_config.get("stay", False))  # then nodes come and go, and the server waits for them
+    count = 0 if stays else _count_nodes(grid)
+    simulated = not stays and is_simulated(grid)
+    scenario = fitted(asked, count) if simulated else asked
     if scenario.clients.count != asked.clients.count:
         logger.warning(
             "fed_unlearn: the scenario has %d clients, the federation %d nodes: it is run with %d",
@@ -46,7 +47,7 @@ def main(grid: Grid, context: Context) -> None:
         oracle=bool(context.run_config.get("oracle", False)),
         observer=_log,
         ledger_key=Path(ledger_key) if ledger_key else None,
-        stays=bool(context.run_config.get("stay", False)),
+        stays=stays,
     )
     if not context.run_config.get("out"):  # else the command that chose the folder draws the figures
         from fed_unlearn.simulations.report.figures import write_figures

@@ -15,6 +15,7 @@ from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
 from fed_unlearn.simulations.cli.node import FLAGS, node
 from fed_unlearn.simulations.cli.options import LedgerKey, with_options
 from fed_unlearn.simulations.cli.run_order import RunOrder
+from fed_unlearn.simulations.cli.serve import serve
 from fed_unlearn.simulations.cli.status import status
 from fed_unlearn.text import printable
 
@@ -116,5 +117,6 @@ def export(
     print(f"{printable(str(model), MOST_SHOWN)}: model {digest[:12]} of {printable(str(folder), MOST_SHOWN)}")
 
 
+app.command()(serve)
 app.command()(status)
 add_commands(app)

@@ -220,7 +220,7 @@ def _run_as_app(order: AnyOrder, scenario: Scenario, out: Path, console: Console
 
 
 def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -> AppRun:
-    on_line = functools.partial(_print_log_line, console=console)
+    on_line = functools.partial(print_log_line, console=console)
     if isinstance(order, LaunchOrder):
         from fed_unlearn.simulations.deployment.run import run_on_superlink
 
@@ -247,7 +247,7 @@ def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -
     return run_on_ray(out, resources, oracle=order.oracle, ledger_key=_key_file(order), on_line=on_line)
 
 
-def _print_log_line(line: str, console: Console) -> None:
+def print_log_line(line: str, console: Console) -> None:
     """Print messages of fed_unlearn, and Flower's from warnings on. The file ``log.txt`` has all of them."""
     if line.startswith(_NOISE):
         return

@@ -189,7 +189,7 @@ def opened_ledger(place: Path, key: Path | None = None, *, create: bool = False)
     FedUnlearnError
         If there is no ledger. If the block cannot read what is in it, and ``ledger verify`` finds it changed.
     """
-    path = _ledger_file(place.expanduser(), create)
+    path = ledger_file(place.expanduser(), create)
     key_file = None if key is None else key.expanduser()
     with closing(Ledger(path, create=create and not path.exists(), key=key_file)) as ledger:
         try:
@@ -202,7 +202,8 @@ def opened_ledger(place: Path, key: Path | None = None, *, create: bool = False)
             ) from error
 
 
-def _ledger_file(place: Path, create: bool) -> Path:
+def ledger_file(place: Path, create: bool = False) -> Path:
+    """The file of a ledger that is given by it, or by its run folder; see :func:`opened_ledger`."""
     if place.is_dir():
         if not (place / "ledger.db").is_file():
             raise FedUnlearnError(f"{place}: holds no ledger.db; the folder of a run or a ledger's file was expected")

@@ -85,20 +85,44 @@ def run_app(
     KeyboardInterrupt
         On Ctrl-C.
     """
-    last_lines: deque[str] = deque(maxlen=_LAST_LINES)
     run_id = None
     try:
         run_id = commands.start_run(app, settings, federation)
-        for line in _cleaned(commands.log_lines(run_id, check)):
-            last_lines.append(line)
-            on_line(line)
-        return AppRun(run_id, commands.final_status(run_id), tuple(last_lines))
+        return follow_run(commands, run_id, on_line=on_line, check=check)
     except KeyboardInterrupt:
         with without_interrupts(signal.SIGINT, signal.SIGTERM):
             if run_id is not None and stops:
                 with contextlib.suppress(EngineError):
                     commands.stop_run(run_id)
         raise
+
+
+def follow_run(
+    commands: FlowerCommands,
+    run_id: str,
+    *,
+    on_line: Callable[[str], None] = lambda line: None,
+    check: Callable[[], None] = lambda: None,
+) -> AppRun:
+    """Follow a run line by line to its end.
+
+    Parameters
+    ----------
+    commands : FlowerCommands
+    run_id : str
+    on_line, check : callable
+        As for :func:`run_app`.
+
+    Raises
+    ------
+    EngineError
+        If the runtime does not answer.
+    """
+    last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+    for line in _cleaned(commands.log_lines(run_id, check)):
+        last_lines.append(line)
+        on_line(line)
+    return AppRun(run_id, commands.final_status(run_id), tuple(last_lines))
 
 
 def run_settings(out: Path, engine: str, *, oracle: bool, ledger_key: Path | None) -> dict[str, object]:

@@ -25,16 +25,19 @@ _ANSWER_SECONDS, _CHECK_SECONDS = 60.0, 1.0
 
 
 class FlowerCommands:
-    """Calls ``flwr`` with the connection of a Flower home.
+    """Calls ``flwr`` with a connection of a Flower home.
 
     Parameters
     ----------
     environment : mapping of str to str
         The environment of the command, from :func:`environment_of`.
+    connection : str, optional
+        The name of the connection. None for the default one of the home.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], connection: str | None = CONNECTION) -> None:
         self._environment = dict(environment)
+        self._connection = () if connection is None else (connection,)
 
     def call(self, *arguments: str) -> Mapping[str, object]:
         """Run a ``flwr`` command that answers in JSON.
@@ -77,7 +80,7 @@ class FlowerCommands:
         written = " ".join(f"{key}={value}" for key, value in (federation or {}).items())
         simulated = ("--federation-config", written) if federation else ()
         overrides = [part for key, value in settings.items() for part in ("-c", f"{key}={toml_value(value)}")]
-        answer = self.call("run", str(app), CONNECTION, *simulated, *overrides)
+        answer = self.call("run", str(app), *self._connection, *simulated, *overrides)
         return str(answer["run-id"])
 
     def log_lines(self, run_id: str, check: Callable[[], None] = lambda: None) -> Iterator[str]:
@@ -90,7 +93,7 @@ class FlowerCommands:
             Called about every second. What it raises ends the iteration.
         """
         process = subprocess.Popen(
-            [script("flwr"), "log", run_id, CONNECTION, "--stream"], env=self._environment, text=True,
+            [script("flwr"), "log", run_id, *self._connection, "--stream"], env=self._environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, errors="replace", start_new_session=True,
         )  # fmt: skip
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -114,7 +117,7 @@ class FlowerCommands:
 
     def status(self, run_id: str) -> str:
         """The status of a run, such as ``running`` or ``finished:completed``."""
-        runs = cast(Sequence[Mapping[str, object]], self.call("ls", CONNECTION, "--run-id", run_id)["runs"])
+        runs = cast(Sequence[Mapping[str, object]], self.call("ls", *self._connection, "--run-id", run_id)["runs"])
         return str(runs[0]["status"])
 
     def final_status(self, run_id: str) -> str:
@@ -128,7 +131,7 @@ class FlowerCommands:
 
     def stop_run(self, run_id: str) -> None:
         """Stop a run."""
-        self.call("stop", run_id, CONNECTION)
+        self.call("stop", run_id, *self._connection)
 
     def register_node(self, public_key: Path) -> None:
         """Let the node with a key take part.
@@ -138,7 +141,7 @@ class FlowerCommands:
         public_key : Path
             The file of its public key, in OpenSSH's form.
         """
-        self.call("supernode", "register", str(public_key), CONNECTION)
+        self.call("supernode", "register", str(public_key), *self._connection)
 
 
 def _read(stream: Iterable[str], lines: queue.SimpleQueue[str | None]) -> None:
@@ -168,8 +171,8 @@ def write_connection(home: Path, address: str, root_certificates: Path | None = 
     )
 
 
-def environment_of(home: Path) -> dict[str, str]:
-    """The environment of Flower's commands and processes that use a Flower home."""
+def environment_of(home: Path | None) -> dict[str, str]:
+    """The environment of Flower's commands and processes that use a Flower home; the user's own where it is None."""
     scripts = os.pathsep.join(dict.fromkeys((sysconfig.get_path("scripts"), str(Path(sys.executable).parent))))
     return {
         "FLWR_TELEMETRY_ENABLED": "0",
@@ -177,7 +180,7 @@ def environment_of(home: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONWARNINGS": "ignore::FutureWarning:ray._private.worker",
         **os.environ,
-        "FLWR_HOME": str(home),
+        **({} if home is None else {"FLWR_HOME": str(home)}),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         "PYTHONUNBUFFERED": "1",
         "PATH": scripts + os.pathsep + os.environ.get("PATH", ""),

@@ -29,6 +29,8 @@ class LiveStatus:
         Process id of the server.
     host : str
         Name of its machine.
+    run : int
+        Id of its Flower run; 0 where it has none.
     started, written : float
         When the server started, and when this was written, in seconds since the epoch.
     doing : str
@@ -49,6 +51,7 @@ class LiveStatus:
 
     process: int
     host: str
+    run: int
     started: float
     written: float
     doing: str
@@ -60,11 +63,10 @@ class LiveStatus:
     problem: str | None = None
 
     @classmethod
-    def of_this_process(cls, doing: str) -> LiveStatus:
-        """The status of a server that starts in this process now."""
-        now = time.time()
-        host = socket.gethostname()
-        return cls(process=os.getpid(), host=host, started=now, written=now, doing=doing, since=now)
+    def of_this_process(cls, run: int, doing: str) -> LiveStatus:
+        """The status of a server that starts in this process now, in a Flower run."""
+        now, host = time.time(), socket.gethostname()
+        return cls(process=os.getpid(), host=host, run=run, started=now, written=now, doing=doing, since=now)
 
 
 def status_file(ledger: Path) -> Path:

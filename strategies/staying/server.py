@@ -87,7 +87,7 @@ class StayingServer:
         """
         ledger = self.runner.ledger
         self._stop = StopOrder(ledger)
-        self._status = StatusWriter(ledger.path, LiveStatus.of_this_process("starts"))
+        self._status = StatusWriter(ledger.path, LiveStatus.of_this_process(self.runtime.run.run_id, "starts"))
         self._sleep = Sleep(ledger, self.runtime, self.settings, self._stop, self._status.beat)
         self._backoff = Backoff(self.settings.retry_seconds)
         with ExitStack() as stack:
@@ -97,6 +97,7 @@ class StayingServer:
             stack.enter_context(self.grid.staying(self._stop.obey))
             stack.enter_context(self._watched())
             stack.callback(self._say_end)
+            self._status.write()
             with suppress(StopOrderedError):
                 self._serve()
         return self._whole
