@@ -52,6 +52,11 @@ def launch(order: LaunchOrder) -> int:
     from fed_unlearn.simulations.cli.launch import launch as launched
     from fed_unlearn.simulations.engines.processes import ended_as_by_interrupt
 
+    if order.printed:
+        from fed_unlearn.simulations.deployment.printed import as_text
+
+        print(as_text(order.plan()))
+        return COMMITTED
     with ended_as_by_interrupt():
         results = launched(order, Console())
     return COMMITTED if results is not None and results.succeeded else NOT_COMMITTED

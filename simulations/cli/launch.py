@@ -96,8 +96,7 @@ def launch(order: AnyOrder, console: Console) -> RunResults | None:
 
 
 def _to_begin(order: AnyOrder) -> tuple[Scenario, Path]:
-    overrides = [*order.overrides, *([] if order.seed is None else [f"seed={order.seed}"])]
-    scenario = load_scenario(order.scenario, overrides)
+    scenario = order.loaded_scenario()
     return scenario, _chosen_folder(order, scenario)
 
 

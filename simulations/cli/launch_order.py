@@ -14,6 +14,7 @@ from fed_unlearn.text import quoted
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.deployment.federation import Layout
+    from fed_unlearn.simulations.deployment.printed import Plan
     from fed_unlearn.simulations.scenario import Scenario
 
 
@@ -38,6 +39,11 @@ class LaunchOrder(Order):
     )
     port: Annotated[int | None, Option(min=1, max=65535, help="The SuperLink's port.  [default: a free one]")] = None
     keep: Annotated[bool, Option("--keep", help="Leave all up after the run, until Ctrl-C or SIGTERM.")] = False
+
+    printed: Annotated[
+        bool, Option("--print", help="Print the commands for machines of their own instead; needs --host.")
+    ] = False
+    host: Annotated[str | None, Option(metavar="ADDRESS", help="The SuperLink's name or address, with --print.")] = None
 
     @property
     def runs_on(self) -> str:
@@ -80,3 +86,32 @@ class LaunchOrder(Order):
             auth=self.auth or (keys / "node-0.key").exists(),
             port=self.port,
         )
+
+    def plan(self) -> Plan:
+        """What is to be run on machines of their own.
+
+        Raises
+        ------
+        InvalidParameterError
+            If what was given says nothing to that, or something is missing.
+        """
+        from fed_unlearn.simulations.deployment.certificates import alternative_name
+        from fed_unlearn.simulations.deployment.printed import Plan
+
+        of_no_use = {"--out": self.out, "--resume": self.resume, "--keep": self.keep, "--ledger-key": self.ledger_key}
+        if given := [name for name, value in of_no_use.items() if value]:
+            raise InvalidParameterError(f"--print with {', '.join(given)}: leave it out; the commands can be edited")
+        if self.host is None:
+            raise InvalidParameterError("--print without --host: give the address at which nodes reach the SuperLink")
+        alternative_name(self.host)
+        scenario = self.loaded_scenario()
+        file = Path(self.scenario).expanduser()
+        settings: dict[str, object] = {"scenario": str(file.resolve()) if file.is_file() else self.scenario}
+        if self.overrides:
+            settings["set"] = "; ".join(self.overrides)
+        if self.seed is not None:
+            settings["seed"] = self.seed
+        if self.oracle:
+            settings["oracle"] = True
+        folder = f"fed-unlearn/{scenario.name}-seed{scenario.seed}"
+        return Plan(layout=self.layout(scenario, Path()), host=self.host, folder=folder, settings=settings)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
 from fed_unlearn.simulations.cli.options import LedgerKey, Overrides
+
+if TYPE_CHECKING:
+    from fed_unlearn.simulations.scenario import Scenario
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,13 @@ class Order:
     def runs_on(self) -> str:
         """The engine's name, as in ``results.json``."""
         raise NotImplementedError
+
+    def loaded_scenario(self) -> Scenario:
+        """The scenario with all changes that were typed."""
+        from fed_unlearn.simulations.scenario import load_scenario
+
+        overrides = [*self.overrides, *([] if self.seed is None else [f"seed={self.seed}"])]
+        return load_scenario(self.scenario, overrides)
 
     @property
     def going_on(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,10 +20,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fed_unlearn.checkpoints import make_private_folder, write_atomically
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.text import quoted
 
-DAYS = 30
-"""How long certificates are valid. They are made anew at every start."""
+DAYS = 397
+"""How long a server's certificate is valid: about 13 months, the longest that browsers take. Launch makes new ones at
+every start."""
 
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _BACKDATED = timedelta(hours=1)  # for clocks that are behind
 
 
@@ -93,10 +98,27 @@ def _certificate(subject: x509.Name, issuer: x509.Name, key: EllipticCurvePublic
     )
 
 
+def alternative_name(host: str) -> str:
+    """A host as openssl takes it in ``subjectAltName``: ``IP:ADDRESS`` or ``DNS:NAME``.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is neither a name nor an IP address.
+    """
+    if isinstance(_general_name(host), x509.IPAddress):
+        return f"IP:{host}"
+    return f"DNS:{host}"
+
+
 def _general_name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if not _HOST_NAME.fullmatch(host):
+            raise InvalidParameterError(
+                f"--host {quoted(host)}: expected a name or an IP address, without port"
+            ) from None
         return x509.DNSName(host)
 
 

@@ -25,9 +25,9 @@ from fed_unlearn.simulations.deployment.certificates import make_certificates, m
 from fed_unlearn.simulations.engines.commands import (
     CONNECTION,
     FlowerCommands,
+    connection_file,
     environment_of,
     free_port,
-    write_connection,
 )
 from fed_unlearn.simulations.engines.errors import EngineError
 from fed_unlearn.simulations.engines.processes import Marker, without_interrupts
@@ -35,8 +35,10 @@ from fed_unlearn.simulations.engines.processes import Marker, without_interrupts
 HOST = "127.0.0.1"
 """Where everything listens."""
 
+CLIENT_APP = "fed_unlearn.simulations.client_app"
+"""What nodes import once."""
+
 _MARKER = "FED_UNLEARN_LAUNCH"
-_CLIENT_APP = "fed_unlearn.simulations.client_app"
 _START_SECONDS, _STOP_SECONDS = 60.0, 10.0
 _REGISTERED_SECONDS = 6.0  # a node that starts sooner after its registration counts as one that registered itself
 _LONGEST_LINE = 200
@@ -167,7 +169,9 @@ class LocalFederation:
         if self._layout.auth:
             for number in range(self._layout.nodes):
                 make_node_key(self._key(number))
-        write_connection(home, f"{HOST}:{self.port}", self._root_certificates)
+        root = self._root_certificates
+        text = connection_file(f"{HOST}:{self.port}", None if root is None else str(root))
+        (home / "config.toml").write_text(text, encoding="utf-8")
         self._environment = {**environment_of(home), self._marker.name: self._marker.value}
         self.commands = FlowerCommands(self._environment)
 
@@ -228,7 +232,7 @@ class LocalFederation:
             process = self._start(
                 _name(number),
                 "fed-unlearn",
-                *("node", *gpu, "--preload", _CLIENT_APP),
+                *("node", *gpu, "--preload", CLIENT_APP),
                 *secured,
                 *own,
                 *("--superlink", f"{HOST}:{self.port}", "--node-config", self._node_config(number)),

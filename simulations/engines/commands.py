@@ -150,25 +150,18 @@ def _read(stream: Iterable[str], lines: queue.SimpleQueue[str | None]) -> None:
     lines.put(None)
 
 
-def write_connection(home: Path, address: str, root_certificates: Path | None = None) -> None:
-    """Write the ``config.toml`` of a Flower home, whose only connection is to one SuperLink.
+def connection_file(address: str, root_certificates: str | None = None) -> str:
+    """The content of ``config.toml`` of a Flower home whose only connection is to one SuperLink.
 
     Parameters
     ----------
-    home : Path
-        The Flower home.
     address : str
         ``host:port`` of the SuperLink.
-    root_certificates : Path, optional
-        The certificate of its authority. Without it the connection is not encrypted.
+    root_certificates : str, optional
+        The file with the certificate of its authority. Without it the connection is not encrypted.
     """
-    secured = (
-        "insecure = true" if root_certificates is None else f"root-certificates = {json.dumps(str(root_certificates))}"
-    )
-    (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\naddress = "{address}"\n{secured}\n',
-        encoding="utf-8",
-    )
+    secured = "insecure = true" if root_certificates is None else f"root-certificates = {json.dumps(root_certificates)}"
+    return f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\naddress = "{address}"\n{secured}\n'
 
 
 def environment_of(home: Path | None) -> dict[str, str]:

@@ -15,10 +15,10 @@ from typing import Self
 
 from fed_unlearn.simulations.engines.commands import (
     FlowerCommands,
+    connection_file,
     environment_of,
     free_port,
     script,
-    write_connection,
 )
 from fed_unlearn.simulations.engines.errors import EngineError
 from fed_unlearn.simulations.engines.processes import Marker, without_interrupts
@@ -56,7 +56,7 @@ class LocalSuperLink:
         self._home = Path(tempfile.mkdtemp(prefix="fed-unlearn-flwr-"))
         try:
             port = free_port()
-            write_connection(self._home, f"127.0.0.1:{port}")
+            (self._home / "config.toml").write_text(connection_file(f"127.0.0.1:{port}"))
             self._environment = environment_of(self._home)
             self.commands = FlowerCommands(self._environment)
             self._start(port)
