@@ -47,10 +47,13 @@ class Carrier:
         self._values = {}
 
     def parcel(self) -> bytes | None:
-        """What the next process is to receive; None where that has not changed."""
+        """What the next process is to receive; None where that has not changed, or cannot be packed."""
         if not self._has_changed:
             return None
-        return pickle.dumps(self._values) if self._values else b""
+        try:
+            return pickle.dumps(self._values) if self._values else b""
+        except (pickle.PicklingError, TypeError, AttributeError):  # the next process makes it again
+            return None
 
 
 carrier = Carrier()

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.carried import carrier
-from fed_unlearn.simulations.deployment.preloading import CLIENT_MODULES, preload, running_threads
+from fed_unlearn.simulations.deployment.preloading import preload, running_threads
 from fed_unlearn.simulations.deployment.supernode import end_with_parent
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--app", type=Path)
     given = parser.parse_args(arguments)
     try:
-        preload([*CLIENT_MODULES, *given.preload], given.app)
+        preload(given.preload, given.app)
         api = RuntimeApi(
             address=given.runtime_api,
             root_certificates=given.root_certificates,

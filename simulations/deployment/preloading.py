@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import pkgutil
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.text import quoted
 
 CLIENT_MODULES = (
@@ -21,18 +23,20 @@ CLIENT_MODULES = (
     "torch._dynamo",  # the first optimizer of a process imports it
     "fed_unlearn.client",
     "fed_unlearn.client.actions",
+    "fed_unlearn.client.store",
     "fed_unlearn.simulations.client_app",
 )
-"""Modules that every client of this library needs, and the client side of scenarios."""
+CLIENT_PACKAGES = ("fed_unlearn.audits", "fed_unlearn.methods", "fed_unlearn.protocol")
+"""Modules that every client of this library needs, with the client side of scenarios, and packages of such modules."""
 
 
 def preload(modules: Sequence[str], app: Path | None) -> None:
-    """Import modules into this process, and what a Flower app's client side imports from outside of its folder.
+    """Import what clients need into this process, and what an app's client side imports from outside of its folder.
 
     Parameters
     ----------
     modules : sequence of str
-        Dotted names of installed modules.
+        Dotted names of further modules that are installed.
     app : Path, optional
         The folder of a Flower app. Its own modules are not imported: every run brings its own version of them.
 
@@ -42,8 +46,9 @@ def preload(modules: Sequence[str], app: Path | None) -> None:
         If a module cannot be imported, if `app` is no Flower app, or if a module initialised CUDA, which no process
         forked from this one could use then.
     """
-    for name in modules:
+    for name in [*CLIENT_MODULES, *_modules_in(CLIENT_PACKAGES), *modules]:
         _import(name, "--preload")
+    load_scenario("digits")  # imports what reading any scenario does
     if app is not None:
         for name in _imports_of(app):
             _import(name, "--app")
@@ -61,6 +66,15 @@ def running_threads() -> int:
     """Count the threads of this process, those of native libraries too where the system tells."""
     folder = Path("/proc/self/task")
     return len(os.listdir(folder)) if folder.is_dir() else 1
+
+
+def _modules_in(packages: Iterable[str]) -> list[str]:
+    """Names of all modules in packages that are installed, at any depth."""
+    found = []
+    for name in packages:
+        package = importlib.import_module(name)
+        found += [module.name for module in pkgutil.walk_packages(package.__path__, f"{name}.")]
+    return found
 
 
 def _import(name: str, option: str) -> None:
