@@ -129,7 +129,7 @@ def _check(scenario: Scenario, order: AnyOrder, out: Path) -> None:
     from fed_unlearn.simulations.run.driver import prepare
 
     if isinstance(order, LaunchOrder):
-        order.layout(scenario, out)
+        order.layout(scenario, out).check_port()
     elif order.engine == "ray":
         _resources(scenario, order).federation()
     prepare(scenario, oracle=order.oracle)

@@ -71,6 +71,8 @@ class LaunchOrder(Order):
         """
         from fed_unlearn.simulations.deployment.federation import Layout
 
+        if self.host is not None and not self.printed:
+            raise InvalidParameterError("--host without --print: all is on this machine; leave it out, or give --print")
         clients = scenario.clients.count
         nodes = self.nodes if self.nodes is not None else clients
         if nodes != clients:

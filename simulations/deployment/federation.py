@@ -79,6 +79,24 @@ class Layout:
         if self.auth and not self.tls:
             raise InvalidParameterError("--auth without --tls: a SuperLink takes keys over TLS alone; give both")
 
+    def check_port(self) -> None:
+        """Raise if somebody listens on the port already.
+
+        Raises
+        ------
+        InvalidParameterError
+        """
+        if self.port is None:
+            return
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, self.port))
+            except OSError as error:
+                raise InvalidParameterError(
+                    f"--port {self.port}: {error.strerror}; give another, or leave it out for a free one"
+                ) from None
+
     def gpu_of(self, node: int) -> int:
         """The GPU of a node, where there are any."""
         return self.gpus[node % len(self.gpus)]
@@ -159,7 +177,8 @@ class LocalFederation:
         return f"{said}; its log is {path}"
 
     def _prepare(self) -> None:
-        self.port = _checked_port(self._layout.port) if self._layout.port is not None else free_port()
+        self._layout.check_port()
+        self.port = free_port() if self._layout.port is None else self._layout.port
         shutil.rmtree(self._folder, ignore_errors=True)
         home = self._folder / "home"
         for folder in (self._logs, home):
@@ -268,23 +287,3 @@ class LocalFederation:
 
 def _name(number: int) -> str:
     return f"node-{number}"
-
-
-def _checked_port(port: int) -> int:
-    """The port, if nobody listens on it.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it cannot be used.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "expected 1 to 65535"
-            raise InvalidParameterError(
-                f"--port {port}: {reason}; give another, or leave it out for a free one"
-            ) from None
-    return port

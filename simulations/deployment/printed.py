@@ -151,7 +151,7 @@ def as_text(plan: Plan) -> str:
     """The parts of a plan as text that people read, and bash runs part by part."""
     lines = [
         "# Each part is for bash on the machine that it names, in this order. One that stays needs a shell of its own.",
-        "# All have fed-unlearn in the same version. The file of a scenario, if it is one, has one path on all of them.",
+        "# All have fed-unlearn in the same version. The file of a scenario, if it is one, has one path on all.",
     ]
     if not plan.layout.tls:
         lines.append(
