@@ -13,7 +13,7 @@ from torch import nn
 from fed_unlearn import protocol
 from fed_unlearn.client.actions import ACTIONS
 from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
-from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
+from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
 from fed_unlearn.task import Task
 
 logger = logging.getLogger("fed_unlearn.client")
@@ -43,6 +43,7 @@ class _InSession:
                 if protocol.SECURE_AGGREGATION_KEY in message.content:
                     raise FedUnlearnError(f"the server asks for secure aggregation; {protocol.HIDDEN_REPLIES}")
                 if is_ours:
+                    _check_versions(message)
                     session.load()
                 answer = call_next(message if is_ours else _without_ledger(message), context)
             except FedUnlearnError as error:
@@ -57,6 +58,12 @@ class _InSession:
             raise FedUnlearnError(f"{message.metadata.message_type}: {describe(error)}") from None
         finally:
             active_session.reset(token)
+
+
+def _check_versions(message: Message) -> None:
+    problem = protocol.Versions.own().problem_with(protocol.Versions.of_server(message))
+    if problem is not None:
+        raise ProtocolError(f"the server cannot be understood: {problem}")
 
 
 def _without_ledger(message: Message) -> Message:

@@ -29,6 +29,7 @@ from fed_unlearn.protocol.instructions import (
     arrivals_of,
     arrivals_record,
 )
+from fed_unlearn.protocol.left_out import changed_arrays
 from fed_unlearn.protocol.messages import (
     ARRAYS_KEY,
     BACKWARD_PASSES,
@@ -63,17 +64,27 @@ from fed_unlearn.protocol.messages import (
     write_uncounted,
 )
 from fed_unlearn.protocol.secure_aggregation import HIDDEN_REPLIES, SECURE_AGGREGATION_KEY, is_secure_aggregation
+from fed_unlearn.protocol.versions import (
+    LEAVES_OUT_EQUAL_ARRAYS,
+    OLDEST_PROTOCOL,
+    PROTOCOL_VERSION,
+    Versions,
+    misfit_of,
+    write_versions,
+)
 
 __all__ = [
     "ALL_PARTS", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "CONFIG_KEY", "CONFIRM", "DISCARD",
-    "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY", "LEDGER_KEY", "METRICS_KEY",
-    "READS_SAMPLES", "REPAIR", "REQUESTS", "SECURE_AGGREGATION_KEY", "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT",
-    "AuditInstruction", "IdentifyInstruction", "Instruction", "Part", "Refusal", "RepairInstruction", "RequestAttempt",
-    "RequestName", "SettleInstruction", "Stamp", "Target", "UnlearnInstruction", "arrays_of", "arrivals_of",
-    "arrivals_record", "asked_digest", "audit_record", "config_of", "content", "digest_of", "error_of", "id_problem_of",
-    "is_secure_aggregation", "ledger_of", "ledger_record", "read_audit", "read_count", "read_counts",
-    "read_earlier_tombstones", "read_forgotten", "read_metric", "read_stamp", "read_uncounted", "refusal_of", "refuse",
-    "reply", "write_earlier_tombstones", "write_forgotten", "write_stamp", "write_uncounted",
+    "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY", "LEAVES_OUT_EQUAL_ARRAYS",
+    "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "METRICS_KEY", "OLDEST_PROTOCOL", "PROTOCOL_VERSION", "READS_SAMPLES", "REPAIR",
+    "REQUESTS", "SECURE_AGGREGATION_KEY", "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction",
+    "IdentifyInstruction", "Instruction", "Part", "Refusal", "RepairInstruction", "RequestAttempt", "RequestName",
+    "SettleInstruction", "Stamp", "Target", "UnlearnInstruction", "Versions", "arrays_of", "arrivals_of",
+    "arrivals_record", "asked_digest", "audit_record", "changed_arrays", "config_of", "content", "digest_of",
+    "error_of", "id_problem_of", "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_audit",
+    "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten", "read_metric", "read_stamp",
+    "read_uncounted", "refusal_of", "refuse", "reply", "write_earlier_tombstones", "write_forgotten", "write_stamp",
+    "write_uncounted", "write_versions",
 ]  # fmt: skip
 
 TRAIN = "train"
@@ -85,6 +96,9 @@ AUDIT = "evaluate.audit"
 IDENTIFY = "query.identify"
 REQUESTS = "query.requests"
 EVALUATE = "evaluate"
+
+LEAVE_OUT_ARRAYS = frozenset({UNLEARN, REPAIR})
+"""Messages whose replies may leave out the arrays that equal those that were sent."""
 
 READS_SAMPLES = frozenset({TRAIN, EVALUATE, UNLEARN, REPAIR, CONFIRM, AUDIT})
 """Messages that a client answers by its samples: they say which of these have arrived, where not all have."""

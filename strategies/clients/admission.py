@@ -120,6 +120,10 @@ class Identification:
         reason = "is fed_unlearn.client.install(app, task) called?"
         for node, reply in sorted(replies.items()):
             stamp = protocol.read_stamp(reply) if reply.has_content() else None
+            if (unfit := protocol.misfit_of(reply)) is not None:
+                reason = f"node {node} is left out: {unfit}"
+                self._keep_away(node, stamp.client_id if stamp is not None else f"of node {node}", unfit)
+                continue
             if stamp is None:
                 stated = protocol.id_problem_of(reply)
                 reason = protocol.error_of(reply) if reply.has_error() else stated or reason

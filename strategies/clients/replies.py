@@ -51,20 +51,24 @@ def usable_arrays(message: Message, reference: Arrays, *, weight_key: str | None
 
 
 def read_reply(message: Message, reference: Arrays, weight_key: str | None) -> tuple[Arrays, str | None]:
-    """The model of a reply, read-only, and None; an empty one and the reason where it cannot be used."""
+    """The model of a reply, read-only, and None; an empty one and the reason where it cannot be used.
+
+    Arrays that a reply may leave out, and does, are those that were sent.
+    """
     if message.has_error():
         return {}, f"it answered with an error: {protocol.error_of(message)}"
     record = _model_of(message)
     if record is None:
         return {}, "its reply carries no model"
-    if set(record) != set(reference):
+    lacks_none = message.metadata.message_type not in protocol.LEAVE_OUT_ARRAYS
+    if not set(record) <= set(reference) or (lacks_none and len(record) < len(reference)):
         return {}, f"its model has {len(record)} arrays, and not the {len(reference)} that were sent"
     weight = weight_of(message, weight_key)
     if weight is None:
         return {}, f"its {weight_key} is not a finite number above 0"
-    arrays: Arrays = {}
-    for name, sent in reference.items():
-        array = record[name]
+    arrays = dict(reference)
+    for name, array in record.items():
+        sent = reference[name]
         if tuple(array.shape) != sent.shape or array.dtype != sent.dtype.name:
             given = printable(f"{array.dtype}{list(array.shape[:_MOST_DIMENSIONS])}", _LONGEST_DESCRIPTION)
             return {}, f"its array {name!r} is {given}; sent {sent.dtype}{list(sent.shape)}"
@@ -252,6 +256,12 @@ def _weighted(
 def with_arrays(reply: UsableReply, arrays: Arrays) -> UsableReply:
     """The reply with another model in place of its own; the message that came stays as it is."""
     return replace(reply, message=message_with(reply.message, arrays), arrays=arrays)
+
+
+def completed(message: Message, arrays: Arrays) -> Message:
+    """A client's message with its whole model, which :func:`read_reply` has read; itself where nothing is left out."""
+    record = _model_of(message)
+    return message if record is not None and len(record) == len(arrays) else message_with(message, arrays)
 
 
 def message_with(message: Message, arrays: Arrays) -> Message:

@@ -17,7 +17,7 @@ from fed_unlearn.strategies.clients.bounds.changes import (
 )
 from fed_unlearn.strategies.clients.claims import credible, what_it_holds
 from fed_unlearn.strategies.clients.exchange import Answers, NobodyAnsweredError
-from fed_unlearn.strategies.clients.replies import read_reply
+from fed_unlearn.strategies.clients.replies import completed, read_reply
 from fed_unlearn.strategies.clients.weights import bounded_weights, with_weight
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_through
@@ -262,7 +262,8 @@ class Rounds:
                     reason = "its reply carries no model"
                 if reason is None:
                     most[client] = float(sum(held.values())) if asked is not None else self._most_repaired(client)
-                    models[client], weights[client], messages[client] = arrays, float(weight), message
+                    models[client], weights[client] = arrays, float(weight)
+                    messages[client] = completed(message, arrays)
             if reason is not None:
                 self.context.grid.leave_out(client, reason)
                 failed[client] = f"client {client}: {reason}"

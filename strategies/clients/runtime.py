@@ -99,7 +99,7 @@ def wait_for_nodes(grid: Grid, min_nodes: int, timeout: float) -> list[int]:
 
 
 def with_ledger(messages: Sequence[Message], ledger: str) -> list[Message]:
-    """The messages, each with the ledger that it belongs to; the contents that came stay as they are.
+    """The messages, each with its ledger and the server's versions; the contents that came stay as they are.
 
     Parameters
     ----------
@@ -116,7 +116,8 @@ def with_ledger(messages: Sequence[Message], ledger: str) -> list[Message]:
         raise FedUnlearnError(f"a message of secure aggregation was to be sent; {protocol.HIDDEN_REPLIES}")
     if not ledger:
         return list(messages)
-    record, contents, told = protocol.ledger_record(ledger), dict[int, RecordDict](), list[Message]()
+    record = ConfigRecord({**protocol.ledger_record(ledger), **protocol.Versions.own().to_record()})
+    contents, told = dict[int, RecordDict](), list[Message]()
     for message in messages:
         known = contents.get(id(message.content))
         if known is None:
