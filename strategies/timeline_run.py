@@ -16,7 +16,7 @@ from fed_unlearn.strategies.context import Observer
 from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.state import OpenTraining
-from fed_unlearn.strategies.timeline import Forget, LedgerView, Step, Train, next_step, trainings
+from fed_unlearn.strategies.timeline import Forget, LedgerView, Step, Train, next_step, requests_of, trainings
 from fed_unlearn.strategies.training.trainer import EvaluateFunction
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -64,6 +64,7 @@ class TimelineRun:
 
     def run(self, on_entry: Callable[[int, UnlearningResult], None] | None) -> UnlearningResult:
         """Take every step that is left; stop where a training experience stays open, or where an entry is not due."""
+        self.runner.ledger.reserve_ids(name for entry in self.timeline for name in requests_of(entry))
         whole, at_start, submitted = UnlearningResult(), self._view(), 0
         step = next_step(self.timeline, None, at_start, at_start)
         while step is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from fed_unlearn.ledger.file import LedgerFile
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.ledger.schema import PENDING, PENDING_ORDER
 from fed_unlearn.requests import ClassScope, ForgetRequest
+
+_RESERVED = "reserved-ids"
 
 _ENTRY = """
     SELECT body, status, attempt, reason, approved, ever_committed, release_due, method, received, outcome,
@@ -121,6 +124,16 @@ class RequestRecords(LedgerFile):
         with self.transaction():
             self.entry(request_id)
             self._execute("UPDATE requests SET reason = NULL WHERE id = ?", request_id)
+
+    def reserve_ids(self, ids: Iterable[str]) -> None:
+        """Keep ids for requests that will come with them: no request without an id gets one of these."""
+        reserved = self._reserved_ids()
+        if new := sorted(set(ids) - reserved):
+            self.set_state(_RESERVED, sorted(reserved.union(new)))
+
+    def _reserved_ids(self) -> frozenset[str]:
+        reserved = self.state(_RESERVED)
+        return frozenset(map(str, reserved)) if isinstance(reserved, list) else frozenset()
 
     def _unknown(self, request_id: str) -> InvalidRequestError:
         return InvalidRequestError(f"request {request_id!r} is not in the ledger {self.path}")

@@ -286,10 +286,11 @@ class Ledger(ClientRecords):
         """
         row = self._first("SELECT value FROM meta WHERE name = 'id-offset'")
         known = offset = 0 if row is None else int(row[0])
-        while self._first("SELECT 1 FROM requests WHERE id = ?", f"r{sequence + offset}"):
+        reserved = self._reserved_ids()
+        while (name := f"r{sequence + offset}") in reserved or self._first("SELECT 1 FROM requests WHERE id = ?", name):
             offset += 1
         if offset != known:
             self._execute(
                 "INSERT INTO meta VALUES ('id-offset', ?) ON CONFLICT DO UPDATE SET value = excluded.value", str(offset)
             )
-        return f"r{sequence + offset}"
+        return name

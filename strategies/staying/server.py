@@ -24,7 +24,7 @@ from fed_unlearn.strategies.staying.live_status import LiveStatus, StatusWriter
 from fed_unlearn.strategies.staying.metrics import metrics_endpoint
 from fed_unlearn.strategies.staying.stopping import StopOrder, StopOrderedError
 from fed_unlearn.strategies.staying.wakeups import Alarm, Backoff, Sleep, Wakeup
-from fed_unlearn.strategies.timeline import Forget, Train, due_part, next_due
+from fed_unlearn.strategies.timeline import Forget, Train, due_part, next_due, requests_of
 from fed_unlearn.strategies.timeline_run import Runner, TimelineRun
 from fed_unlearn.strategies.training.trainer import EvaluateFunction
 
@@ -98,6 +98,7 @@ class StayingServer:
             stack.enter_context(self._watched())
             stack.callback(self._say_end)
             self._status.write()
+            ledger.reserve_ids(name for entry in self.timeline for name in requests_of(entry))
             with suppress(StopOrderedError):
                 self._serve()
         return self._whole

@@ -21,6 +21,7 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.locks import LockedError
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import Event, Forget, ServeSettings, Train, UnlearningResult
 from fed_unlearn.strategies.staying.live_status import read_live_status
 from fed_unlearn.strategies.staying.stopping import order_stop
@@ -53,6 +54,23 @@ def test_the_timeline_is_run_once_whoever_serves(tmp_path: Path) -> None:
     in_turns(trial, timeline=timeline)
     assert trial.strategy.ledger.served_model() == model
     assert asked(trial, protocol.TRAIN) == asked(trial, protocol.UNLEARN) == 0
+
+
+def test_ids_of_the_timeline_are_kept_for_it(tmp_path: Path) -> None:
+    trial = Trial(tmp_path)
+    later = Train(rounds=1, not_before=time.time() + 3.0)
+    given: list[str] = []
+    in_turns(
+        trial,
+        lambda ledger: given.append(ledger.receive(ForgetRequest.for_class(5))),
+        lambda ledger: None,
+        timeline=(Train(rounds=1), later, Forget((replace(CLASS, id="r1"),))),
+    )
+    assert given == ["r2"]
+    assert {entry.id: entry.request.target() for entry in trial.strategy.ledger.committed()} == {
+        "r1": {"classes": [3]},
+        "r2": {"classes": [5]},
+    }
 
 
 def test_training_waits_for_its_time_and_requests_are_served_meanwhile(tmp_path: Path) -> None:
