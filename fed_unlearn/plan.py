@@ -164,6 +164,22 @@ class Holds(Settings, prefix="unlearning: holds."):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnerLimits(Settings, prefix="unlearning: owners."):
+    """How much the owner of one client's data may ask for through its node; what is more is refused, and it is told.
+
+    Attributes
+    ----------
+    open : int
+        Requests that have not ended.
+    per_day : int
+        Requests within 24 hours, refused ones included.
+    """
+
+    open: Annotated[FromZero, Flat("owner_open")] = 8
+    per_day: Annotated[FromZero, Flat("owner_per_day")] = 24
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan(Settings, prefix="unlearning: "):
     """How requests are served wherever it is, in a federation or on one machine.
 
@@ -211,6 +227,7 @@ class FederatedPlan(Plan):
     max_client_share: Annotated[float, Interval(gt=0, le=1)] = 0.5
     share_rounds: bool = True
     holds: Holds = field(default_factory=Holds)
+    owners: OwnerLimits = field(default_factory=OwnerLimits)
     reopen_relapsed: bool = False
     history: History = field(default_factory=lambda: History(every=0))
     retry: Retry = field(default_factory=Retry)

@@ -8,105 +8,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
-from typing import Literal
 
 from fed_unlearn.errors import InvalidRequestError
+from fed_unlearn.scopes import (
+    SCOPES,
+    ClassScope,
+    ClientScope,
+    SampleScope,
+    Scope,
+    ScopeKind,
+    Target,
+    read_scope,
+    target_of,
+)
 from fed_unlearn.text import quoted
 
-ScopeKind = Literal["class", "sample", "client"]
-SCOPES: tuple[ScopeKind, ...] = ("class", "sample", "client")
+__all__ = [
+    "SCOPES", "ClassScope", "ClientScope", "ForgetRequest", "ParameterValue", "SampleScope", "Scope", "ScopeKind",
+]  # fmt: skip
+
 ParameterValue = bool | int | float | str
 
 _LAST_DEADLINE = 253402300800  # start of the year 10000, which Python's datetime cannot represent
-
-
-@dataclass(frozen=True)
-class ClassScope:
-    """All training samples of one or more classes, at all clients.
-
-    Attributes
-    ----------
-    classes : tuple of int
-        The classes, each named once.
-    kind : {"class"}
-        Name of the scope.
-
-    Raises
-    ------
-    InvalidRequestError
-        If there is no class, a class is not a number from 0, or a class is named twice.
-    """
-
-    classes: tuple[int, ...]
-    kind: Literal["class"] = field(default="class", init=False)
-
-    def __post_init__(self) -> None:
-        if not self.classes or any(
-            not isinstance(item, int) or isinstance(item, bool) or item < 0 for item in self.classes
-        ):
-            raise InvalidRequestError(f"classes {self.classes} were given; expected one or more indices from 0")
-        if len(set(self.classes)) < len(self.classes):
-            raise InvalidRequestError(f"classes {self.classes} name a class twice")
-
-
-@dataclass(frozen=True)
-class SampleScope:
-    """Single training samples of one client, given by their ids or by a number that the client draws.
-
-    Attributes
-    ----------
-    client : str
-        Name of the client.
-    sample_ids : tuple of str
-        The samples' ids. Empty if a count is given.
-    count : int
-        Number of samples that the client draws itself, so that no id leaves it. 0 if ids are given.
-    of_class : int or None
-        The class that the client draws from. None means any class.
-    kind : {"sample"}
-        Name of the scope.
-
-    Raises
-    ------
-    InvalidRequestError
-        If neither or both of ids and count are given, ids are given with a class, or an id is named twice.
-    """
-
-    client: str
-    sample_ids: tuple[str, ...] = ()
-    count: int = 0
-    of_class: int | None = None
-    kind: Literal["sample"] = field(default="sample", init=False)
-
-    def __post_init__(self) -> None:
-        if bool(self.sample_ids) == bool(self.count) or self.count < 0:
-            raise InvalidRequestError(
-                f"a sample request to client {self.client} names {len(self.sample_ids)} ids and a count of"
-                f" {self.count}; expected either ids or a count of at least 1"
-            )
-        if self.of_class is not None and self.sample_ids:
-            raise InvalidRequestError(f"a sample request to client {self.client} gives ids and a class; expected one")
-        if len(set(self.sample_ids)) < len(self.sample_ids):
-            raise InvalidRequestError(f"a sample request to client {self.client} names an id twice")
-
-
-@dataclass(frozen=True)
-class ClientScope:
-    """Everything that one client ever contributed.
-
-    Attributes
-    ----------
-    client : str
-        Name of the client.
-    kind : {"client"}
-        Name of the scope.
-    """
-
-    client: str
-    kind: Literal["client"] = field(default="client", init=False)
-
-
-Scope = ClassScope | SampleScope | ClientScope
 
 
 @dataclass(frozen=True)
@@ -214,18 +137,9 @@ class ForgetRequest:
         """Whether scope, method and parameters are equal. Id, priority and deadline may differ."""
         return (self.scope, self.method, self.parameters) == (other.scope, other.method, other.parameters)
 
-    def target(self) -> dict[str, list[int] | list[str] | int | str]:
+    def target(self) -> Target:
         """The content of the scope as ``results.json`` has it."""
-        match self.scope:
-            case ClassScope(classes=classes):
-                return {"classes": list(classes)}
-            case SampleScope(client=client, sample_ids=ids, count=count, of_class=of_class):
-                if ids:
-                    return {"client": client, "sample_ids": list(ids)}
-                drawn: dict[str, list[int] | list[str] | int | str] = {"client": client, "samples": count}
-                return drawn if of_class is None else {**drawn, "of_class": of_class}
-            case ClientScope(client=client):
-                return {"client": client}
+        return target_of(self.scope)
 
     def to_json(self) -> str:
         """Encode the request as one line of JSON, which :meth:`from_json` decodes."""
@@ -253,18 +167,7 @@ class ForgetRequest:
         """
         try:
             body = json.loads(text)
-            target = body["target"]
-            scope: Scope
-            match body["scope"]:
-                case "class":
-                    scope = ClassScope(tuple(target["classes"]))
-                case "sample":
-                    ids = tuple(target.get("sample_ids", ()))
-                    scope = SampleScope(target["client"], ids, int(target.get("samples", 0)), target.get("of_class"))
-                case "client":
-                    scope = ClientScope(target["client"])
-                case other:
-                    raise InvalidRequestError(f"scope {quoted(other)} is unknown; known are class, sample and client")
+            scope = read_scope(body["scope"], body["target"])
             order = {"priority": body.get("priority", 0), "deadline": body.get("deadline")}
             return cls(scope, body["method"], body["parameters"], body["id"] or "", **order)
         except InvalidRequestError:

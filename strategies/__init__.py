@@ -6,7 +6,16 @@ from fed_unlearn.plan import ServeSettings
 from fed_unlearn.strategies.context import Event, Observer
 from fed_unlearn.strategies.continual import ContinualUnlearning
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome, UnlearningResult
-from fed_unlearn.strategies.plan import History, HolderTurn, Holds, Repair, RequestBound, Retry, UnlearningPlan
+from fed_unlearn.strategies.plan import (
+    History,
+    HolderTurn,
+    Holds,
+    OwnerLimits,
+    Repair,
+    RequestBound,
+    Retry,
+    UnlearningPlan,
+)
 from fed_unlearn.strategies.timeline import Forget, Train
 
 __all__ = [
@@ -18,6 +27,7 @@ __all__ = [
     "HolderTurn",
     "Holds",
     "Observer",
+    "OwnerLimits",
     "RelapseRow",
     "Repair",
     "RequestBound",

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from fed_unlearn.errors import InvalidParameterError, problems_of
 from fed_unlearn.methods import create, method_class
-from fed_unlearn.plan import FederatedPlan, History, HolderTurn, Holds, Repair, RequestBound, Retry
+from fed_unlearn.plan import FederatedPlan, History, HolderTurn, Holds, OwnerLimits, Repair, RequestBound, Retry
 from fed_unlearn.requests import SCOPES, ForgetRequest, ParameterValue, ScopeKind
 from fed_unlearn.settings import takes_flat_keywords
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 
-__all__ = ["History", "HolderTurn", "Holds", "Repair", "RequestBound", "Retry", "UnlearningPlan"]
+__all__ = ["History", "HolderTurn", "Holds", "OwnerLimits", "Repair", "RequestBound", "Retry", "UnlearningPlan"]
 
 
 @takes_flat_keywords
@@ -50,6 +50,8 @@ class UnlearningPlan(FederatedPlan):
         Whether requests that are served alike share their rounds.
     holds : Holds
         Which requests wait for approval.
+    owners : OwnerLimits
+        How much the owner of one client's data may ask for through its node.
     reopen_relapsed : bool
         Whether a request that has relapsed is tried again, once after every training, while its samples are retained.
     history : History

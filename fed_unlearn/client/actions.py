@@ -248,8 +248,9 @@ def identify(message: Message, context: Context) -> Message:
 
 
 def requests(message: Message, context: Context) -> Message:
-    """``query.requests``: the number of forget requests that this client's owner has queued, which is always 0."""
-    return protocol.reply(message, MetricRecord({"queued": 0}))
+    """``query.requests``: how many requests of this client's owner have not ended; the reply tells of them, as any."""
+    queued = sum(not request.is_over for request in current_session().owner.requests())
+    return protocol.reply(message, MetricRecord({"queued": queued}))
 
 
 ACTIONS: Mapping[str, Handler] = {

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from torch import nn
 
 from fed_unlearn import protocol
 from fed_unlearn.client.actions import ACTIONS
+from fed_unlearn.client.owner_side import hear, tell
 from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
 from fed_unlearn.task import Task
 
 logger = logging.getLogger("fed_unlearn.client")
+
+_OWN_RECORDS = (protocol.LEDGER_KEY, protocol.ANSWERS_KEY)
 
 
 class _InSession:
@@ -38,6 +40,7 @@ class _InSession:
         token = active_session.set(session)
         answers = protocol.digest_of(message)
         is_ours = message.metadata.message_type in ACTIONS
+        heard: list[str] = []
         try:
             try:
                 if protocol.SECURE_AGGREGATION_KEY in message.content:
@@ -45,13 +48,17 @@ class _InSession:
                 if is_ours:
                     _check_versions(message)
                     session.load()
-                answer = call_next(message if is_ours else _without_ledger(message), context)
+                heard = hear(message, session)
+                # An app's own handlers, and the mods of Flower, count the records of a message.
+                told = message if is_ours else protocol.without_records(message, *_OWN_RECORDS)
+                answer = call_next(told, context)
             except FedUnlearnError as error:
                 if not is_ours:
                     raise
                 answer = _refusal(message, session, error)
             if answer.has_content():
                 protocol.write_stamp(answer, session.stamp(answers))
+                tell(answer, session, heard)
             return answer
         except Exception as error:
             logger.exception("%s failed", message.metadata.message_type)
@@ -64,15 +71,6 @@ def _check_versions(message: Message) -> None:
     problem = protocol.Versions.own().problem_with(protocol.Versions.of_server(message))
     if problem is not None:
         raise ProtocolError(f"the server cannot be understood: {problem}")
-
-
-def _without_ledger(message: Message) -> Message:
-    """The message as the app's own handlers and the mods of Flower expect it, which count its records."""
-    if protocol.LEDGER_KEY not in message.content:
-        return message
-    told = copy.copy(message)
-    told.content = RecordDict({name: item for name, item in message.content.items() if name != protocol.LEDGER_KEY})
-    return told
 
 
 def _refusal(message: Message, session: ClientSession, error: FedUnlearnError) -> Message:

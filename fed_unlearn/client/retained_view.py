@@ -21,7 +21,7 @@ def retained(dataset: Dataset[tuple[Tensor, int]], context: Context) -> Dataset[
 
 
 def retained(dataset: Dataset[tuple[Tensor, int]], context: Context) -> Dataset[tuple[Tensor, int]]:
-    """The samples of a client's training data that are neither quarantined nor tombstoned.
+    """The samples of a client's training data that are neither quarantined nor tombstoned, nor asked for by its owner.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def retained(dataset: Dataset[tuple[Tensor, int]], context: Context) -> Dataset[
     if context is not session.context and context.node_config != session.context.node_config:
         raise FedUnlearnError("retained() was given the context of another client; pass the handler's own")
     session.took_retained_view = True
-    excluded = session.store.excluded_ids()
+    excluded = session.excluded_ids()
     if isinstance(dataset, ImageSet):
         return dataset.without(excluded)
     ids = getattr(dataset, "ids", None)

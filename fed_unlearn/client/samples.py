@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fed_unlearn import protocol
 from fed_unlearn.audits.base import Judged, Observation
 from fed_unlearn.audits.counts import Part
+from fed_unlearn.client.owner_side import queued_samples
 from fed_unlearn.client.session import ClientSession
 from fed_unlearn.client.stored import StoredRequest
 from fed_unlearn.data.draws import drawn
@@ -51,6 +52,8 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
             return train.without(session.store.unusable_ids()).of_classes(target.classes)
         case "client":
             return train.without(session.store.unusable_ids())
+    if target.queued:
+        return queued_samples(target, session)
     if target.sample_ids:
         store = session.store
         forget = train.without(store.own_excluded_ids() | store.unusable_ids()).only(target.sample_ids)
@@ -106,6 +109,8 @@ def _is_asked_for(
             whole = train.of_classes(target.classes) if target.scope == "class" else train
             others = session.store.excluded_ids() - kept
             return set(whole.ids) - others <= kept <= set(whole.ids)
+    if target.queued:
+        return False  # stores of version 1 know of no owner
     if target.sample_ids:
         return kept == set(target.sample_ids)
     samples = train.only(old.sample_ids)

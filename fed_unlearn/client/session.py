@@ -17,6 +17,7 @@ from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.client.store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
+from fed_unlearn.owner import OwnerQueue
 from fed_unlearn.protocol.faults import told_of
 from fed_unlearn.protocol.instructions import arriving
 from fed_unlearn.task import Task
@@ -80,6 +81,11 @@ class ClientSession:
         """The client's durable store, as the message's ledger sees it."""
         return ClientStore.open(self.task.store_folder(self.context), self._loaded.fingerprint, self.ledger)
 
+    @cached_property
+    def owner(self) -> OwnerQueue:
+        """The requests that this client's owner has queued, in the folder of the store."""
+        return OwnerQueue.open(self.task.store_folder(self.context))
+
     def load(self) -> None:
         """Read the client's data and open its store, which every handler of an unlearning message needs."""
         self.store  # noqa: B018
@@ -94,15 +100,20 @@ class ClientSession:
         """The client's stable name."""
         return self.task.client_id(self.context)
 
+    def excluded_ids(self) -> frozenset[str]:
+        """Ids of all samples that may not be trained on: quarantined, tombstoned, or asked for by the owner."""
+        excluded = self.store.excluded_ids()
+        return excluded | self.owner.excluded_ids() if self.owner.is_used else excluded
+
     def retained_samples(self, arrived: int = 0) -> ImageSet:
-        """The client's training samples that are neither quarantined nor tombstoned.
+        """The client's training samples that are neither quarantined nor tombstoned, nor asked for by its owner.
 
         Parameters
         ----------
         arrived : int
             Number of training experiences whose samples are included. 0 means all.
         """
-        return self.data.arrived(arrived or None).without(self.store.excluded_ids())
+        return self.data.arrived(arrived or None).without(self.excluded_ids())
 
     def model_with(self, arrays: ArrayRecord) -> nn.Module:
         """The process's model with the given weights, on the task's device."""

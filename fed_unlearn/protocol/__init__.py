@@ -63,6 +63,17 @@ from fed_unlearn.protocol.messages import (
     write_stamp,
     write_uncounted,
 )
+from fed_unlearn.protocol.owners import (
+    ANSWERS_KEY,
+    MOST_IN_A_MESSAGE,
+    QUEUED_KEY,
+    OwnerNote,
+    answers_record,
+    read_answers,
+    read_owner_note,
+    without_records,
+    write_owner_note,
+)
 from fed_unlearn.protocol.secure_aggregation import HIDDEN_REPLIES, SECURE_AGGREGATION_KEY, is_secure_aggregation
 from fed_unlearn.protocol.versions import (
     LEAVES_OUT_EQUAL_ARRAYS,
@@ -74,17 +85,18 @@ from fed_unlearn.protocol.versions import (
 )
 
 __all__ = [
-    "ALL_PARTS", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "CONFIG_KEY", "CONFIRM", "DISCARD",
-    "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY", "LEAVES_OUT_EQUAL_ARRAYS",
-    "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "METRICS_KEY", "OLDEST_PROTOCOL", "PROTOCOL_VERSION", "READS_SAMPLES", "REPAIR",
-    "REQUESTS", "SECURE_AGGREGATION_KEY", "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction",
-    "IdentifyInstruction", "Instruction", "Part", "Refusal", "RepairInstruction", "RequestAttempt", "RequestName",
-    "SettleInstruction", "Stamp", "Target", "UnlearnInstruction", "Versions", "arrays_of", "arrivals_of",
-    "arrivals_record", "asked_digest", "audit_record", "changed_arrays", "config_of", "content", "digest_of",
-    "error_of", "id_problem_of", "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_audit",
-    "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten", "read_metric", "read_stamp",
-    "read_uncounted", "refusal_of", "refuse", "reply", "write_earlier_tombstones", "write_forgotten", "write_stamp",
-    "write_uncounted", "write_versions",
+    "ALL_PARTS", "ANSWERS_KEY", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "CONFIG_KEY", "CONFIRM",
+    "DISCARD", "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY", "LEAVES_OUT_EQUAL_ARRAYS",
+    "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "METRICS_KEY", "MOST_IN_A_MESSAGE", "OLDEST_PROTOCOL", "PROTOCOL_VERSION",
+    "QUEUED_KEY", "READS_SAMPLES", "REPAIR", "REQUESTS", "SECURE_AGGREGATION_KEY", "STAMP_KEY", "TRAIN", "UNLEARN",
+    "WEIGHT", "AuditInstruction", "IdentifyInstruction", "Instruction", "OwnerNote", "Part", "Refusal",
+    "RepairInstruction", "RequestAttempt", "RequestName", "SettleInstruction", "Stamp", "Target", "UnlearnInstruction",
+    "Versions", "answers_record", "arrays_of", "arrivals_of", "arrivals_record", "asked_digest", "audit_record",
+    "changed_arrays", "config_of", "content", "digest_of", "error_of", "id_problem_of", "is_secure_aggregation",
+    "ledger_of", "ledger_record", "misfit_of", "read_answers", "read_audit", "read_count", "read_counts",
+    "read_earlier_tombstones", "read_forgotten", "read_metric", "read_owner_note", "read_stamp", "read_uncounted",
+    "refusal_of", "refuse", "reply", "without_records", "write_earlier_tombstones", "write_forgotten",
+    "write_owner_note", "write_stamp", "write_uncounted", "write_versions",
 ]  # fmt: skip
 
 TRAIN = "train"

@@ -76,8 +76,8 @@ def asked_digest(request: ForgetRequest, secret: bytes | None = None) -> str:
     match scope:
         case ClassScope(classes=classes):
             asked.append(sorted(classes))
-        case SampleScope(client=client, sample_ids=ids, count=count, of_class=of_class):
-            asked += [client, sorted(ids), count, of_class]
+        case SampleScope(client=client, sample_ids=ids, count=count, of_class=of_class, queued=queued):
+            asked += [client, sorted(ids), count, of_class, *([queued] if queued else [])]
         case _:
             asked.append(scope.client)
     text = json.dumps(asked).encode()

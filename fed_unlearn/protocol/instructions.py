@@ -9,7 +9,7 @@ from typing import Self
 
 import torch
 from flwr.app import ConfigRecord, Message
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from fed_unlearn.audits.counts import Part
 from fed_unlearn.data.images import ClientData
@@ -51,7 +51,8 @@ class Target(RequestAttempt):
     """The samples that one request asks for, and the number of the attempt.
 
     Scope ``"class"`` has ``classes``. Scope ``"sample"`` has ``sample_ids``, or ``sample_count`` and perhaps
-    ``sample_class``. Scope ``"client"`` asks for everything that the client holds.
+    ``sample_class``; with ``queued`` these are the samples of a request that the client's owner has queued there.
+    Scope ``"client"`` asks for everything that the client holds.
     """
 
     scope: ScopeKind
@@ -59,6 +60,15 @@ class Target(RequestAttempt):
     sample_ids: tuple[str, ...] = ()
     sample_count: int = 0
     sample_class: int | None = None
+    queued: str = ""
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out ``queued`` where it is empty: clients of older versions take no field that they do not know."""
+        body: dict[str, object] = serialize(self)
+        if not self.queued:
+            del body["queued"]
+        return body
 
     @classmethod
     def of(cls, request: ForgetRequest, attempt: int = 0) -> Target:
@@ -68,8 +78,9 @@ class Target(RequestAttempt):
         match scope:
             case ClassScope(classes=classes):
                 return named.model_copy(update={"classes": classes})
-            case SampleScope(sample_ids=ids, count=count, of_class=of_class):
-                return named.model_copy(update={"sample_ids": ids, "sample_count": count, "sample_class": of_class})
+            case SampleScope(sample_ids=ids, count=count, of_class=of_class, queued=queued):
+                asked = {"sample_ids": ids, "sample_count": count, "sample_class": of_class, "queued": queued}
+                return named.model_copy(update=asked)
         return named
 
 

@@ -10,6 +10,7 @@ import typer
 from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
 from fed_unlearn.simulations.cli.codes import COMMITTED, NOT_COMMITTED
+from fed_unlearn.simulations.cli.forget import forget
 from fed_unlearn.simulations.cli.launch_order import LaunchOrder
 from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
 from fed_unlearn.simulations.cli.node import FLAGS, node
@@ -125,3 +126,4 @@ def export(
 app.command()(serve)
 app.command()(status)
 add_commands(app)
+app.command()(forget)

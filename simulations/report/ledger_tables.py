@@ -159,6 +159,9 @@ def target_text(request: ForgetRequest) -> str:
     client = f"client {target['client']}"
     if "sample_ids" in target:
         return f"{client}: {', '.join(str(item) for item in _as_list(target['sample_ids']))}"
+    if "queued" in target:
+        of_class = f" of class {target['of_class']}" if "of_class" in target else ""
+        return f"{client}: {target['count']} samples{of_class} that its owner named"
     if "samples" in target:
         of_class = f" of class {target['of_class']}" if "of_class" in target else ""
         return f"{client}: {target['samples']} samples{of_class}"

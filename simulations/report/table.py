@@ -103,7 +103,7 @@ def target_words(request: RequestResult) -> str:
     classes, ids = target.get("classes"), target.get("sample_ids")
     if isinstance(classes, list | tuple):
         return ("class " if len(classes) == 1 else "classes ") + ", ".join(map(str, classes))
-    count = len(ids) if isinstance(ids, list | tuple) else target.get("samples")
+    count = len(ids) if isinstance(ids, list | tuple) else target.get("samples", target.get("count"))
     if count is None:
         return f"client {target.get('client')}"
     of_class = "" if target.get("of_class") is None else f" of class {target['of_class']}"

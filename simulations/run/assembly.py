@@ -18,7 +18,7 @@ from fed_unlearn.simulations.scenario.errors import errors_at, problem_at, raise
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
 from fed_unlearn.simulations.task import new_model, server_samples_of, source_of
-from fed_unlearn.strategies import Holds, RequestBound, UnlearningPlan
+from fed_unlearn.strategies import Holds, OwnerLimits, RequestBound, UnlearningPlan
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, check_supported, why_class_refused
 from fed_unlearn.strategies.plan import needs_history
 from fed_unlearn.text import quoted
@@ -108,6 +108,7 @@ def new_plan(scenario: Scenario) -> UnlearningPlan:
         request_bound=RequestBound(max_request_norm=section.max_request_norm, client_budget=section.client_budget),
         max_client_share=section.max_client_share,
         holds=Holds(data=section.hold.data, of_class=section.hold.class_, of_client=section.hold.client),
+        owners=OwnerLimits(open=section.owners.open, per_day=section.owners.per_day),
         require_measured=section.require_measured,
         reopen_relapsed=section.reopen_relapsed,
         history=History(

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.plan import MEBIBYTE, FederatedPlan, History, Holds, Repair, RequestBound
+from fed_unlearn.plan import MEBIBYTE, FederatedPlan, History, Holds, OwnerLimits, Repair, RequestBound
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.simulations.scenario.section_types import (
     Names,
@@ -69,6 +69,16 @@ class HoldSection(Section):
     client: NumberOrNone = like(Holds, "of_client", gt=0)
 
 
+class OwnersSection(Section):
+    """``owners``: how much the owner of one client's data may ask for through its node; what is more is refused.
+
+    ``open``: requests that have not ended; ``per-day``: requests within 24 hours.
+    """
+
+    open: int = like(OwnerLimits, "open")
+    per_day: int = like(OwnerLimits, "per_day")
+
+
 class UnlearningSection(Section):
     """``[unlearning]``: what every request uses unless it says otherwise.
 
@@ -96,6 +106,7 @@ class UnlearningSection(Section):
     guard_margin: float = like(Repair, "guard_margin", allow_inf_nan=False)
     history: HistorySection = HistorySection()
     hold: HoldSection = HoldSection()
+    owners: OwnersSection = OwnersSection()
     max_request_norm: NumberOrNone = like(RequestBound, "max_request_norm")
     client_budget: float = like(RequestBound, "client_budget", allow_inf_nan=False)
     require_measured: Scopes = FederatedPlan.require_measured

@@ -24,6 +24,7 @@ from fed_unlearn.strategies.clients.claims import bounded_claims
 from fed_unlearn.strategies.clients.exchange import Answers, DeviceUse, Roster, Traffic
 from fed_unlearn.strategies.clients.messenger import Exchange
 from fed_unlearn.strategies.clients.naming import NamingGrid
+from fed_unlearn.strategies.clients.owners import OwnerPost
 from fed_unlearn.strategies.clients.returning import ReturningClients
 from fed_unlearn.strategies.clients.runtime import wait_for_nodes, with_arrivals, with_ledger
 
@@ -217,6 +218,11 @@ class EligibleGrid(NamingGrid):
             for node, client in self.roster.clients.items()
             if client in self.roster.leaving and node in connected
         ]
+
+    @property
+    def owners(self) -> OwnerPost:
+        """What owners of clients' data have asked for, and what they are answered."""
+        return self._exchange.owners
 
     def take_traffic(self) -> Traffic:
         """The cost since this was last asked."""

@@ -12,6 +12,7 @@ from fed_unlearn import protocol
 from fed_unlearn.plan import Retry
 from fed_unlearn.strategies.clients.delivery import Delivery, Question, Returns
 from fed_unlearn.strategies.clients.exchange import DeviceUse, Traffic
+from fed_unlearn.strategies.clients.owners import OwnerPost
 from fed_unlearn.strategies.clients.runtime import answers_at_once, with_ledger
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -38,11 +39,14 @@ class Exchange:
     ----------
     pauses : tuple of float
         Seconds that are waited before each try; the first one is 0.
+    owners : OwnerPost
+        What owners of clients' data ask for and are answered: it travels with these messages.
     """
 
     def __init__(self, grid: Grid, name_of: Callable[[int], str], retry: Retry, ledger: str = "") -> None:
         self.grid = grid
         self.ledger = ledger
+        self.owners = OwnerPost()
         self.traffic = Traffic()
         self.messages_sent = 0
         self.device_use: dict[DeviceUse, int] = {}
@@ -71,7 +75,7 @@ class Exchange:
         """
         if not messages:
             return []
-        questions = self._questions(with_ledger(messages, self.ledger))
+        questions = self._questions(self.owners.addressed(with_ledger(messages, self.ledger)))
         if answers_at_once(self.grid):
             heard = self._at_once(questions, timeout)
         else:
@@ -80,7 +84,7 @@ class Exchange:
         for question, reply in heard:
             if not self._is_answer(question, reply):
                 continue
-            replies.append(reply)
+            replies.append(self.owners.take(reply))
             if reply.has_content():
                 self.traffic.bytes_received += size_of(reply.content)
                 self.traffic.forward_passes += protocol.read_count(reply, protocol.FORWARD_PASSES)

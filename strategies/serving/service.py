@@ -35,6 +35,7 @@ from fed_unlearn.strategies.serving.judge import (
     note_before,
     note_candidate,
 )
+from fed_unlearn.strategies.serving.owner_requests import OwnerRequests
 from fed_unlearn.strategies.serving.relapse import RelapseWatch
 from fed_unlearn.strategies.serving.schedule import Batch, PlacedRequest, Placement, Scheduler
 from fed_unlearn.strategies.serving.server_attempt import MethodUnfitError, ServerAttempt
@@ -64,6 +65,7 @@ class RequestService:
         self._presence = Presence(self.context)
         self._closing = RequestClosing(self.context, self.watch)
         self._withdrawals = Withdrawals(self.context)
+        self._owners = OwnerRequests(self.context)
         self._judge = Judge(self.context.gate, self.context.plan)
 
     def identify_clients(self) -> None:
@@ -89,9 +91,11 @@ class RequestService:
         self._resume()
         while (batch := self._next_batch()) is not None:
             self._serve(batch)
+        self._owners.deliver()
 
     def has_work(self) -> bool:
         """Whether there is something that can be done now; clients that have come back take part from here on."""
+        self._owners.collect()
         entries = [entry for entry in self.context.ledger.pending() if entry.status is not Status.HELD]
         waits = all(entry.status is Status.WAITING for entry in entries)
         if self.context.grid.has_new_nodes() or (entries and waits):
@@ -112,13 +116,13 @@ class RequestService:
     # ------------------------------------------------------------------ what comes next
 
     def _next_batch(self) -> Batch | None:
+        self._owners.collect()
         scheduler, connected = self._scheduler(), self.context.grid.connected()
         ready: list[LedgerEntry] = []
         for entry in self.context.ledger.pending():
             if entry.id in self._deferred or entry.status is Status.HELD:
                 continue
-            placed = scheduler.place(entry, connected)
-            if placed.placement is Placement.READY:
+            if (placed := scheduler.place(entry, connected)).placement is Placement.READY:
                 ready.append(entry)
                 continue
             try:
@@ -290,9 +294,5 @@ class RequestService:
 
 
 def _conclusion(judgement: Judgement, audit: Audit) -> Conclusion:
-    decisions = judgement.not_accepted
-    return Conclusion(
-        accepted=audit if judgement.accepted else None,
-        decisions=decisions,
-        split=judgement.lost_too_much and len(decisions) > 1,
-    )
+    accepted, decisions = audit if judgement.accepted else None, judgement.not_accepted
+    return Conclusion(accepted, decisions, split=judgement.lost_too_much and len(decisions) > 1)

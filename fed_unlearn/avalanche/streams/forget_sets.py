@@ -133,6 +133,10 @@ class ForgetSets:
                         " clients="
                     )
                 positions = self._of_client(request, client)
+            case SampleScope(queued=queued) if queued:
+                raise InvalidRequestError(
+                    f"request {request.id} names samples that a client's owner queued at its node; there is none here"
+                )
             case SampleScope(client=client, sample_ids=()) as scope:
                 held = self._of_client(request, client)
                 available = held[arrived[held] & ~self._excluded[held]]

@@ -1,0 +1,101 @@
+"""The node's side of its owner's requests: what it tells the server, what it hears, and which samples are meant."""
+
+from __future__ import annotations
+
+import logging
+
+from flwr.app import Message
+
+from fed_unlearn import protocol
+from fed_unlearn.client.session import ClientSession
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import InvalidRequestError
+from fed_unlearn.owner import OwnerRequest
+
+logger = logging.getLogger("fed_unlearn.client")
+
+_ASKS_ALL = frozenset({protocol.IDENTIFY, protocol.REQUESTS})
+"""Messages whose replies tell of every request that has not ended: the server may have an older copy of its ledger."""
+
+
+def hear(message: Message, session: ClientSession) -> list[str]:
+    """Write down what the server made of the owner's requests, before the message itself is handled.
+
+    The samples of what was queued since the last message are found here, so that they are in no training from now on.
+
+    Returns
+    -------
+    list of str
+        Digests of the answers, for :func:`tell`.
+    """
+    if session.owner.is_used:
+        session.owner.check(lambda request: _looked_for(request, session))
+    answers = protocol.read_answers(message)
+    return session.owner.hear(session.ledger, answers) if answers and session.ledger else []
+
+
+def tell(answer: Message, session: ClientSession, heard: list[str]) -> None:
+    """Put on a reply what the server does not know of the owner's requests, and which of its answers are on disk."""
+    if not session.ledger or not (session.owner.is_used or heard):
+        return
+    again = answer.metadata.message_type in _ASKS_ALL
+    due = session.owner.to_be_told(session.ledger, again=again)[: protocol.MOST_IN_A_MESSAGE]
+    if due or heard:
+        queued = tuple(request.as_queued() for request in due)
+        protocol.write_owner_note(answer, protocol.OwnerNote(queued=queued, heard=tuple(heard)))
+
+
+def queued_samples(target: protocol.Target, session: ClientSession) -> ImageSet:
+    """The samples of a request that this client's owner has queued.
+
+    Parameters
+    ----------
+    target : Target
+        Names the owner's request.
+    session : ClientSession
+        The client's side of the message.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is not queued here, was withdrawn, or a sample of it is forgotten already. The text has no id.
+    """
+    request, store = session.owner.find(target.queued), session.store
+    if request.is_withdrawn:
+        raise InvalidRequestError(f"the owner has withdrawn request {target.request_id}")
+    if not request.sample_ids or len(request.sample_ids) != target.sample_count:
+        raise InvalidRequestError(
+            f"request {target.request_id} names {target.sample_count} samples, and the owner's request here has"
+            f" {len(request.sample_ids)}; queue it anew"
+        )
+    train = session.data.train
+    if request.kind == "class":
+        forget = train.without(store.unusable_ids()).only(request.sample_ids)
+        if not len(forget):
+            raise InvalidRequestError(f"the samples of request {target.request_id} are all forgotten already")
+        return forget
+    forget = train.without(store.own_excluded_ids() | store.unusable_ids()).only(request.sample_ids)
+    if missing := len(request.sample_ids) - len(forget):
+        raise InvalidRequestError(
+            f"{missing} of the {len(request.sample_ids)} samples of request {target.request_id} are unknown here, or"
+            " asked for or forgotten already"
+        )
+    return forget
+
+
+def _looked_for(request: OwnerRequest, session: ClientSession) -> OwnerRequest:
+    """The request with its samples, or with the reason why it is refused, which names none of them."""
+    train, reason, ids = session.data.train, "", request.sample_ids
+    if request.kind == "class":
+        of_class, classes = request.of_class or 0, session.data.class_count
+        if of_class >= classes:
+            reason = f"class {of_class} is not a class of the data (0..{classes - 1})"
+        else:
+            ids = tuple(train.without(session.store.unusable_ids()).of_classes((of_class,)).ids)
+            reason = "" if ids else f"no training sample of class {of_class} is here that is not forgotten already"
+    elif request.kind == "samples" and (unknown := len(set(ids) - set(train.ids))):
+        reason = f"{unknown} of its {len(ids)} sample ids are no training samples of this client"
+    if reason and not request.is_withdrawn:
+        logger.warning("client %s: owner's request %s is refused: %s", session.client_id, request.id, reason)
+    found = {"sample_ids": () if reason else ids, "count": len(ids)}
+    return request.model_copy(update={"refused": reason, **found})

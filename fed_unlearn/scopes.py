@@ -1,0 +1,149 @@
+"""What forget requests ask for: classes, single samples of a client, or all that a client ever contributed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fed_unlearn.errors import InvalidRequestError
+from fed_unlearn.text import quoted
+
+ScopeKind = Literal["class", "sample", "client"]
+SCOPES: tuple[ScopeKind, ...] = ("class", "sample", "client")
+
+
+@dataclass(frozen=True)
+class ClassScope:
+    """All training samples of one or more classes, at all clients.
+
+    Attributes
+    ----------
+    classes : tuple of int
+        The classes, each named once.
+    kind : {"class"}
+        Name of the scope.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is no class, a class is not a number from 0, or a class is named twice.
+    """
+
+    classes: tuple[int, ...]
+    kind: Literal["class"] = field(default="class", init=False)
+
+    def __post_init__(self) -> None:
+        if not self.classes or any(
+            not isinstance(item, int) or isinstance(item, bool) or item < 0 for item in self.classes
+        ):
+            raise InvalidRequestError(f"classes {self.classes} were given; expected one or more indices from 0")
+        if len(set(self.classes)) < len(self.classes):
+            raise InvalidRequestError(f"classes {self.classes} name a class twice")
+
+
+@dataclass(frozen=True)
+class SampleScope:
+    """Single training samples of one client: by their ids, by a number that it draws, or by what its owner has queued.
+
+    Attributes
+    ----------
+    client : str
+        Name of the client.
+    sample_ids : tuple of str
+        The samples' ids. Empty if a count is given.
+    count : int
+        Number of samples that the client draws itself, or that its owner has queued, so that no id leaves it. 0 if ids
+        are given.
+    of_class : int or None
+        The class that the client draws from, or all of whose samples there its owner wants forgotten. None means any
+        class.
+    queued : str
+        Id of the request that the client's owner has queued at the client. Which samples it names, the client alone
+        knows. Empty where the request comes from elsewhere.
+    kind : {"sample"}
+        Name of the scope.
+
+    Raises
+    ------
+    InvalidRequestError
+        If neither or both of ids and count are given, ids are given with a class or for what an owner has queued, or
+        an id is named twice.
+    """
+
+    client: str
+    sample_ids: tuple[str, ...] = ()
+    count: int = 0
+    of_class: int | None = None
+    queued: str = ""
+    kind: Literal["sample"] = field(default="sample", init=False)
+
+    def __post_init__(self) -> None:
+        if bool(self.sample_ids) == bool(self.count) or self.count < 0:
+            raise InvalidRequestError(
+                f"a sample request to client {self.client} names {len(self.sample_ids)} ids and a count of"
+                f" {self.count}; expected either ids or a count of at least 1"
+            )
+        if self.queued and self.sample_ids:
+            raise InvalidRequestError(
+                f"a sample request to client {self.client} gives ids and what its owner queued; expected one"
+            )
+        if self.of_class is not None and self.sample_ids:
+            raise InvalidRequestError(f"a sample request to client {self.client} gives ids and a class; expected one")
+        if len(set(self.sample_ids)) < len(self.sample_ids):
+            raise InvalidRequestError(f"a sample request to client {self.client} names an id twice")
+
+
+@dataclass(frozen=True)
+class ClientScope:
+    """Everything that one client ever contributed.
+
+    Attributes
+    ----------
+    client : str
+        Name of the client.
+    kind : {"client"}
+        Name of the scope.
+    """
+
+    client: str
+    kind: Literal["client"] = field(default="client", init=False)
+
+
+Scope = ClassScope | SampleScope | ClientScope
+Target = dict[str, list[int] | list[str] | int | str]
+
+
+def target_of(scope: Scope) -> Target:
+    """The content of a scope as ``results.json`` and the ledger have it."""
+    match scope:
+        case ClassScope(classes=classes):
+            return {"classes": list(classes)}
+        case SampleScope(client=client, sample_ids=ids) if ids:
+            return {"client": client, "sample_ids": list(ids)}
+        case SampleScope(client=client, count=count, of_class=of_class, queued=queued):
+            # Versions that know no owner's requests read the count nowhere, and refuse: they would draw other samples.
+            named: Target = {"queued": queued, "count": count} if queued else {"samples": count}
+            return {"client": client, **named, **({} if of_class is None else {"of_class": of_class})}
+        case ClientScope(client=client):
+            return {"client": client}
+
+
+def read_scope(kind: object, target: Mapping[str, Any]) -> Scope:
+    """Read what :func:`target_of` wrote.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the kind is unknown, or the target makes no scope.
+    """
+    match kind:
+        case "class":
+            return ClassScope(tuple(target["classes"]))
+        case "sample":
+            ids, queued = tuple(target.get("sample_ids", ())), str(target.get("queued", ""))
+            count = int(target.get("count" if queued else "samples", 0))
+            return SampleScope(target["client"], ids, count, target.get("of_class"), queued)
+        case "client":
+            return ClientScope(target["client"])
+    raise InvalidRequestError(f"scope {quoted(kind)} is unknown; known are class, sample and client")

@@ -1,0 +1,102 @@
+"""What became of an owner's requests, as their node knows it; no id of a sample is shown."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from rich.console import Console
+
+from fed_unlearn.owner import OwnerAnswer, OwnerRequest
+from fed_unlearn.simulations.report.layout import plain_table, plain_text
+
+_SHOWN = {"forget_accuracy": "forget accuracy", "retain_accuracy": "retained", "membership_auc": "attack AUC"}
+
+
+def print_requests(requests: Sequence[OwnerRequest]) -> None:
+    """Print a table with a line for each request and each server that was told of it."""
+    if not requests:
+        print("nothing was asked for here")
+        return
+    table = plain_table("id", "queued", "what", "goal", "deadline", "status", "request", "figures", "why", "note")
+    for request in requests:
+        for ledger in request.told or ("",):
+            answer = request.answers.get(ledger)
+            cells = (
+                *(request.id, _time(request.queued), what_text(request), request.goal or ""),
+                *("" if request.deadline is None else _time(request.deadline), status_text(request, ledger)),
+                *("" if answer is None else answer.request, "" if answer is None else figures_text(answer)),
+                *(reason_text(request, answer), request.note),
+            )
+            table.add_row(*map(plain_text, cells))
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    Console(highlight=False, width=None if is_terminal else 10_000).print(table)
+
+
+def print_json(requests: Iterable[OwnerRequest]) -> None:
+    """Print the requests as JSON, each with what every server made of it."""
+    print(json.dumps([_as_json(request) for request in requests], indent=2, allow_nan=False))
+
+
+def what_text(request: OwnerRequest) -> str:
+    """What is to be forgotten, such as ``3 samples``."""
+    if request.kind == "all":
+        return "all of this client"
+    count = request.count
+    samples = f"{count} sample{'' if count == 1 else 's'}" if count else "samples"
+    return samples if request.kind == "samples" else f"{samples} of class {request.of_class} here"
+
+
+def status_text(request: OwnerRequest, ledger: str) -> str:
+    """How a request stands with one server."""
+    status = request.status_at(ledger)
+    if status is None:
+        if request.is_withdrawn:
+            return "withdrawn" if not ledger else "withdrawal asked"
+        return "refused" if request.refused else "sent" if ledger else "queued"
+    return f"{status}, withdrawal asked" if request.is_withdrawn and not request.is_over else status
+
+
+def reason_text(request: OwnerRequest, answer: OwnerAnswer | None) -> str:
+    """Why it stands there, or what it waits for."""
+    if answer is None:
+        if request.refused:
+            return request.refused
+        return "" if request.is_withdrawn else "waits for the server's next message and the answer to this node's reply"
+    relapsed = f"the forgetting has worn off {answer.relapses} times since" if answer.relapses else ""
+    return "; ".join(filter(None, (answer.reason, relapsed)))
+
+
+def figures_text(answer: OwnerAnswer) -> str:
+    """The figures before and after, such as ``forget accuracy 1.000 -> 0.000``."""
+    parts: list[str] = []
+    for name, shown in _SHOWN.items():
+        before, after = answer.figures.get(f"before/{name}"), answer.figures.get(f"after/{name}")
+        if after is not None:
+            parts.append(f"{shown} {'-' if before is None else f'{before:.3f}'} -> {after:.3f}")
+    return ", ".join([*parts, *filter(None, (answer.evidence, answer.method))])
+
+
+def _as_json(request: OwnerRequest) -> dict[str, object]:
+    body = request.model_dump(include={"id", "kind", "queued", "of_class", "goal", "deadline", "note", "refused"})
+    servers = [
+        {
+            "ledger": ledger,
+            "status": status_text(request, ledger),
+            "answered": request.answered.get(ledger),
+            **(
+                request.answers[ledger].model_dump(exclude={"owner_request", "status"})
+                if ledger in request.answers
+                else {}
+            ),
+        }
+        for ledger in request.told
+    ]
+    status = {"status": status_text(request, "")} if not request.told else {}
+    return {**body, "samples": request.count, **status, "withdrawn": request.is_withdrawn, "servers": servers}
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

@@ -1,0 +1,78 @@
+"""The post between the server and the owners of clients' data: it goes with the messages that are sent anyway."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import ConfigRecord, Message, RecordDict
+
+from fed_unlearn import protocol
+from fed_unlearn.errors import ProtocolError
+
+
+@dataclass(frozen=True)
+class OwnerLetter:
+    """What a node's reply said of its owner's requests.
+
+    Attributes
+    ----------
+    client : str
+        The client that the reply's stamp names. Empty where it has none that can be read.
+    note : OwnerNote or None
+        What it said; None where that cannot be read.
+    problem : str
+        What is wrong with it then.
+    """
+
+    client: str
+    note: protocol.OwnerNote | None = None
+    problem: str = ""
+
+
+@dataclass
+class OwnerPost:
+    """Letters that have come with replies, by node, and answers that go with the next message to a node.
+
+    The newest letter of a node counts: a node repeats what was not answered.
+
+    Attributes
+    ----------
+    letters : dict of int to OwnerLetter
+    answers : dict of int to ConfigRecord
+        As :func:`fed_unlearn.protocol.answers_record` makes them. They are sent until they are taken away.
+    """
+
+    letters: dict[int, OwnerLetter] = field(default_factory=dict)
+    answers: dict[int, ConfigRecord] = field(default_factory=dict)
+
+    def take(self, reply: Message) -> Message:
+        """Take the letter off a reply. Whoever reads the rest of it sees what other clients' replies carry."""
+        if not reply.has_content() or protocol.QUEUED_KEY not in reply.content:
+            return reply
+        stamp = protocol.read_stamp(reply)
+        client = stamp.client_id if stamp is not None else ""
+        try:
+            letter = OwnerLetter(client, protocol.read_owner_note(reply))
+        except ProtocolError as error:
+            letter = OwnerLetter(client, problem=str(error))
+        self.letters[reply.metadata.src_node_id] = letter
+        return protocol.without_records(reply, protocol.QUEUED_KEY)
+
+    def collected(self, clients: Mapping[int, str]) -> dict[str, OwnerLetter]:
+        """Take out the letters of the given nodes, by client. Who wrote one, the node decides, and never the letter."""
+        found = {clients[node]: self.letters.pop(node) for node in list(self.letters) if node in clients}
+        return {client: letter for client, letter in found.items() if letter.client == client}
+
+    def addressed(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages, each with the answers for its node; the contents that came stay as they are."""
+        if not self.answers:
+            return list(messages)
+        told: list[Message] = []
+        for message in messages:
+            if (record := self.answers.get(message.metadata.dst_node_id)) is not None:
+                message = copy.copy(message)
+                message.content = RecordDict({**message.content, protocol.ANSWERS_KEY: record})
+            told.append(message)
+        return told
