@@ -42,10 +42,13 @@ class OwnerPost:
     letters : dict of int to OwnerLetter
     answers : dict of int to ConfigRecord
         As :func:`fed_unlearn.protocol.answers_record` makes them. They are sent until they are taken away.
+    ask_due : bool
+        Whether all clients are to be asked when requests are served next.
     """
 
     letters: dict[int, OwnerLetter] = field(default_factory=dict)
     answers: dict[int, ConfigRecord] = field(default_factory=dict)
+    ask_due: bool = False
 
     def take(self, reply: Message) -> Message:
         """Take the letter off a reply. Whoever reads the rest of it sees what other clients' replies carry."""

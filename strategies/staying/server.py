@@ -90,6 +90,7 @@ class StayingServer:
         self._status = StatusWriter(ledger.path, LiveStatus.of_this_process(self.runtime.run.run_id, "starts"))
         self._sleep = Sleep(ledger, self.runtime, self.settings, self._stop, self._status.beat)
         self._backoff = Backoff(self.settings.retry_seconds)
+        self._asked = time.time()  # a client that is identified says what its owner wants
         with ExitStack() as stack:
             stack.enter_context(ledger_lock(ledger.path))
             stack.enter_context(metrics_endpoint(self._status, ledger, self.settings.metrics_port))
@@ -137,15 +138,18 @@ class StayingServer:
             if self.on_turn is not None:
                 self.on_turn(result)
         self._status.become(replace(self._status.status, problem=problem))
+        next_ask = self._asked + self.settings.owner_seconds
         if problem is not None or self._waits():
-            return time.time() + self._backoff.pause()
+            return min(next_ask, time.time() + self._backoff.pause())
         self._backoff.reset()
-        return time.time() + self.settings.owner_seconds
+        return next_ask
 
     def _steps(self) -> UnlearningResult:
         """Run what is due of the timeline, and then whatever else there is."""
         due = due_part(self.timeline, time.time())
         steps = TimelineRun(self.runner, self.grid, due, self.initial_arrays, self.timeout, self.evaluate_fn)
+        if time.time() >= self._asked + self.settings.owner_seconds:
+            self._asked, self.grid.owners.ask_due = time.time(), True
         whole = steps.run(self.on_entry)
         whole.include(self.runner.start(self.grid, self.initial_arrays, 0, self.timeout))
         return whole

@@ -22,6 +22,7 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.locks import LockedError
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.strategies import Event, Forget, ServeSettings, Train, UnlearningResult
 from fed_unlearn.strategies.staying.live_status import read_live_status
 from fed_unlearn.strategies.staying.stopping import order_stop
@@ -103,6 +104,21 @@ def test_a_node_that_comes_back_wakes_it(tmp_path: Path) -> None:
     in_turns(trial, lambda ledger: ledger.receive(SAMPLES), waits)
     assert statuses == [Status.WAITING]
     assert trial.status() is Status.COMMITTED
+
+
+def test_an_owner_is_asked_from_time_to_time(tmp_path: Path) -> None:
+    trial = trained(tmp_path)
+    folder = str(trial.folder / "clients/2")
+    queued: list[int] = []
+
+    def queue(ledger: Ledger) -> None:
+        queued.append(run_command(["forget", "--client-dir", folder, "--class", "3"]))
+
+    settings = replace(FAST, owner_seconds=0.5)
+    in_turns(trial, queue, lambda ledger: time.sleep(0.5), settings=settings)
+    assert queued == [0]
+    [entry] = trial.strategy.ledger.entries()
+    assert (entry.status, entry.request.scope.kind) == (Status.COMMITTED, "sample")
 
 
 def test_total_rounds_are_trained_once(tmp_path: Path) -> None:
