@@ -15,6 +15,7 @@ from fed_unlearn.simulations.cli.launch_order import LaunchOrder
 from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
 from fed_unlearn.simulations.cli.node import FLAGS, node
 from fed_unlearn.simulations.cli.options import LedgerKey, with_options
+from fed_unlearn.simulations.cli.purging import purge_superlink
 from fed_unlearn.simulations.cli.run_order import RunOrder
 from fed_unlearn.simulations.cli.serve import serve
 from fed_unlearn.simulations.cli.status import status
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(bench, name="bench")
 app.add_typer(client, name="client")
 app.command(context_settings=FLAGS)(node)
+app.command()(purge_superlink)
 
 
 @app.command()
