@@ -30,6 +30,7 @@ from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.learning import Learning
 from fed_unlearn.strategies.outcomes import RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.serving.debts import Debts
 from fed_unlearn.strategies.serving.service import RequestService
 from fed_unlearn.strategies.state import OpenTraining, ServedModel
 from fed_unlearn.strategies.staying.calls import StayingCalls
@@ -184,6 +185,7 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
                         context, trainer, training, config, self.evaluate_every, evaluate_fn
                     )
                     Learning(context, service).run(experience)
+                Debts(context, service).settle(waits=self.waits_for_debts)
             except BaseException:
                 self.served = None  # half-changed; the next call goes on from what is written down
                 reset_server_state(self.inner)
@@ -276,12 +278,7 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
         """The clients of a runtime's grid; those of a server that stays are known already."""
         if isinstance(grid, EligibleGrid):
             return grid
-        return EligibleGrid(
-            grid,
-            retry=self.plan.retry,
-            arrivals=self.arrivals,
-            book=ClientBook(self.ledger),
-        )
+        return EligibleGrid(grid, retry=self.plan.retry, arrivals=self.arrivals, book=ClientBook(self.ledger))
 
     def _identified(self, grid: Grid, timeout: float) -> CallContext:
         context = self._context(grid, None, timeout)

@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.clients.runtime import clients_may_come
 from fed_unlearn.strategies.context import Observer
 from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.outcomes import UnlearningResult
@@ -28,6 +29,8 @@ class Runner(Protocol):
     ledger: Ledger
     state: DurableState
     observer: Observer | None
+    waits_for_debts: bool
+    """Whether :meth:`start` waits for clients that owe tombstones and are away."""
 
     def submit(self, request: ForgetRequest) -> str:
         """Write a request into the ledger."""
@@ -63,8 +66,21 @@ class TimelineRun:
     evaluate_fn: EvaluateFunction | None
 
     def run(self, on_entry: Callable[[int, UnlearningResult], None] | None) -> UnlearningResult:
-        """Take every step that is left; stop where a training experience stays open, or where an entry is not due."""
+        """Take every step that is left; stop where a training experience stays open, or where an entry is not due.
+
+        Clients that owe tombstones and are away are waited for once, after the last step.
+        """
         self.runner.ledger.reserve_ids(name for entry in self.timeline for name in requests_of(entry))
+        self.runner.waits_for_debts = False
+        try:
+            whole = self._steps(on_entry)
+        finally:
+            self.runner.waits_for_debts = True
+        if whole.complete and self.runner.ledger.owed() and clients_may_come(self.grid):
+            whole.include(self.runner.start(self.grid, self.initial_arrays, 0, self.timeout))
+        return whole
+
+    def _steps(self, on_entry: Callable[[int, UnlearningResult], None] | None) -> UnlearningResult:
         whole, at_start, submitted = UnlearningResult(), self._view(), 0
         step = next_step(self.timeline, None, at_start, at_start)
         while step is not None:

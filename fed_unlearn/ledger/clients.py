@@ -73,6 +73,16 @@ class ClientRecords(RequestRecords):
         )
         return [str(row[0]) for row in rows]
 
+    def owed(self) -> dict[str, tuple[str, ...]]:
+        """Ids of the requests that are owed, by client, in the order in which they were received."""
+        rows = self._all(
+            "SELECT client, id FROM owed JOIN requests ON request_id = id ORDER BY client, requests.sequence"
+        )
+        found: dict[str, tuple[str, ...]] = {}
+        for client, request_id in rows:
+            found[str(client)] = (*found.get(str(client), ()), str(request_id))
+        return found
+
     def settle_owed(self, request_id: str, client: str) -> None:
         """Record that a client has learned of a request. Nothing happens if the request was not owed to it."""
         with self.transaction():

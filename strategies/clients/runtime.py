@@ -54,6 +54,15 @@ class RuntimeGrid(Grid, ABC):
         finally:
             self._stays, self._obey = False, lambda: None
 
+    @property
+    def can_wait(self) -> bool:
+        """Whether clients are waited for. A server that stays does not: they wake it."""
+        return not self._stays and not answers_at_once(self._grid)
+
+    def obey(self) -> None:
+        """Raise where the server is to stop."""
+        self._obey()
+
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Fetch replies to pushed messages."""
         return self._grid.pull_messages(message_ids)
@@ -77,6 +86,11 @@ class RuntimeGrid(Grid, ABC):
 def answers_at_once(grid: Grid) -> bool:
     """Whether a Grid delivers messages and has their answers within one call, as the in-process one; none is lost."""
     return bool(getattr(grid, "answers_at_once", False))
+
+
+def clients_may_come(grid: Grid) -> bool:
+    """Whether it makes sense to wait for clients that are away: not where a grid answers at once."""
+    return grid.can_wait if isinstance(grid, RuntimeGrid) else not answers_at_once(grid)
 
 
 def wait_for_nodes(grid: Grid, min_nodes: int, timeout: float) -> list[int]:

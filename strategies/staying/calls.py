@@ -26,6 +26,7 @@ class StayingCalls(ABC):
     ledger: Ledger
     state: DurableState
     observer: Observer | None
+    waits_for_debts: bool = True
 
     @abstractmethod
     def submit(self, request: ForgetRequest) -> str:

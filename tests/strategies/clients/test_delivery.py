@@ -14,8 +14,9 @@ from polled_grid import PolledGrid
 from fed_unlearn import protocol
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import ContinualUnlearning, UnlearningResult
+from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Train, UnlearningResult
 from fed_unlearn.strategies.clients import delivery
+from fed_unlearn.strategies.serving import debts
 
 AT_2 = 102
 ELSEWHERE = 777
@@ -174,3 +175,49 @@ def test_partial_replies_at_the_limit_and_late_ones_are_never_mixed_in(tmp_path:
     answered = set(polled.grid.letters)
     polled.serve(ForgetRequest.for_class(8, id="eight"))
     assert answered == set(polled.grid.letters)  # nobody has asked for the late answers
+
+
+# ---------------------------------------------------------------------- what is owed when a run ends
+
+
+def test_who_comes_back_before_the_run_ends_settles_what_it_owes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debts, "_POLL_SECONDS", 0.01)
+    polled = Polled(tmp_path, return_seconds=0.3)
+    polled.once_sent(protocol.UNLEARN, lambda: (polled.grid.kill(AT_2), polled.grid.notice(AT_2)))
+    ledger = polled.strategy.ledger
+    told: list[str] = []
+
+    def come_at_last(event: Event) -> None:
+        told.append(event.kind)
+        if event.kind == "request-finished":
+            assert ledger.owed() == {"2": ("r1",)}
+            polled.grid.start(ELSEWHERE, 2)
+
+    polled.strategy.observer = come_at_last
+    result = polled.serve(CLASS)
+    assert ledger.owed() == {}
+    assert (ELSEWHERE, protocol.CONFIRM) in polled.grid.sent
+    assert [row.after for row in result.relapse] == ["r1", "tombstones:2"]
+
+
+def test_what_is_owed_at_the_end_of_a_timeline_is_waited_for_once_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(debts, "_POLL_SECONDS", 0.01)
+    polled = Polled(tmp_path, return_seconds=0.3)
+    polled.once_sent(protocol.UNLEARN, lambda: (polled.grid.kill(AT_2), polled.grid.notice(AT_2)))
+    calls: list[bool] = []
+    settle = debts.Debts.settle
+
+    def noted(self: debts.Debts, *, waits: bool) -> None:
+        calls.append(waits)
+        settle(self, waits=waits)
+
+    monkeypatch.setattr(debts.Debts, "settle", noted)
+    timeline = [Train(rounds=2), Forget((replace(CLASS, id="r1"),)), Train(rounds=1)]  # the first was trained before
+    polled.strategy.run(polled.grid, timeline, timeout=30.0)
+    assert calls == [False, False, True]
+    assert polled.strategy.ledger.owed() == {"2": ("r1",)}
+    assert "client 2 still owes its tombstones of requests r1" in caplog.text
