@@ -13,7 +13,7 @@ from fed_unlearn.simulations.cli.run_order import Order
 from fed_unlearn.text import quoted
 
 if TYPE_CHECKING:
-    from fed_unlearn.simulations.deployment.federation import Layout
+    from fed_unlearn.simulations.deployment.layout import Layout
     from fed_unlearn.simulations.deployment.printed import Plan
     from fed_unlearn.simulations.scenario import Scenario
 
@@ -69,7 +69,7 @@ class LaunchOrder(Order):
         InvalidParameterError
             If there is not one node for each client of the scenario.
         """
-        from fed_unlearn.simulations.deployment.federation import Layout
+        from fed_unlearn.simulations.deployment.layout import Layout
 
         if self.host is not None and not self.printed:
             raise InvalidParameterError("--host without --print: all is on this machine; leave it out, or give --print")

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from fed_unlearn.checkpoints import make_private_folder
-from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.simulations.deployment import watched
 from fed_unlearn.simulations.deployment.certificates import make_certificates, make_node_key
+from fed_unlearn.simulations.deployment.layout import HOST, Layout
 from fed_unlearn.simulations.engines.commands import (
     CONNECTION,
     FlowerCommands,
@@ -32,9 +32,6 @@ from fed_unlearn.simulations.engines.commands import (
 from fed_unlearn.simulations.engines.errors import EngineError
 from fed_unlearn.simulations.engines.processes import Marker, without_interrupts
 
-HOST = "127.0.0.1"
-"""Where everything listens."""
-
 CLIENT_APP = "fed_unlearn.simulations.client_app"
 """What nodes import once."""
 
@@ -42,78 +39,23 @@ _MARKER = "FED_UNLEARN_LAUNCH"
 _START_SECONDS, _STOP_SECONDS = 60.0, 10.0
 _REGISTERED_SECONDS = 6.0  # a node that starts sooner after its registration counts as one that registered itself
 _LONGEST_LINE = 200
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """What a federation on one machine is made of.
-
-    Parameters
-    ----------
-    nodes : int
-        Number of nodes. Node k has the data of client k.
-    gpus : tuple of int
-        GPUs by number. Node k has the one at position k, counted on from the beginning when there are more nodes.
-    tls : bool
-        Whether the SuperLink's connections are encrypted.
-    auth : bool
-        Whether the SuperLink takes the nodes alone that it was given the keys of. It needs `tls`.
-    port : int, optional
-        The SuperLink's port. Default: a free one.
-
-    Raises
-    ------
-    InvalidParameterError
-        If they do not fit each other.
-    """
-
-    nodes: int
-    gpus: tuple[int, ...] = ()
-    tls: bool = False
-    auth: bool = False
-    port: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.nodes < 1:
-            raise InvalidParameterError(f"--nodes {self.nodes}: expected at least 1")
-        if self.auth and not self.tls:
-            raise InvalidParameterError("--auth without --tls: a SuperLink takes keys over TLS alone; give both")
-
-    def check_port(self) -> None:
-        """Raise if somebody listens on the port already.
-
-        Raises
-        ------
-        InvalidParameterError
-        """
-        if self.port is None:
-            return
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, self.port))
-            except OSError as error:
-                raise InvalidParameterError(
-                    f"--port {self.port}: {error.strerror}; give another, or leave it out for a free one"
-                ) from None
-
-    def gpu_of(self, node: int) -> int:
-        """The GPU of a node, where there are any."""
-        return self.gpus[node % len(self.gpus)]
+_ENDED = re.compile(r"(SuperNode|executor) ended with ")
 
 
 class LocalFederation:
     """A SuperLink and its nodes, which run until the ``with`` block ends.
 
     In the run folder it writes ``logs/NAME.txt`` of each process, ``keys/`` where there are any, and ``superlink/``
-    with the SuperLink's database and the Flower home, which has the connection. The database is a new one at each
-    start: what lasts is the ledger's.
+    with the SuperLink's database and the Flower home, which has the connection. The database holds models and nothing
+    that lasts: ``superlink/`` is removed at the end, or else at the next start.
 
     Parameters
     ----------
     out : Path
         The run folder.
     layout : Layout
+    say : callable
+        Called with a line when a part of a node ended and is started again.
 
     Attributes
     ----------
@@ -126,13 +68,14 @@ class LocalFederation:
     commands: FlowerCommands
     port: int
 
-    def __init__(self, out: Path, layout: Layout) -> None:
-        self._out, self._layout = out, layout
+    def __init__(self, out: Path, layout: Layout, say: Callable[[str], None] = lambda line: None) -> None:
+        self._out, self._layout, self._say = out, layout, say
         self._logs, self._keys, self._folder = out / "logs", out / "keys", out / "superlink"
         self._marker = Marker(_MARKER, secrets.token_hex(16))
         self._environment: dict[str, str] = {}
         self._superlink: subprocess.Popen[bytes] | None = None
         self._nodes: list[subprocess.Popen[bytes]] = []
+        self._read: dict[int, int] = {}
 
     def __enter__(self) -> Self:
         try:
@@ -155,7 +98,7 @@ class LocalFederation:
         return f"FLWR_HOME={self._environment['FLWR_HOME']} flwr ls {CONNECTION}"
 
     def check(self) -> None:
-        """Raise if a process has ended that must run on.
+        """Say what nodes had to start again, and raise if a process has ended that must run on.
 
         Raises
         ------
@@ -167,6 +110,9 @@ class LocalFederation:
         for number, process in enumerate(self._nodes):
             if process.poll() is not None:
                 raise EngineError(f"node {number} has ended: {self.last_line(_name(number))}")
+            for line in self._new_lines(number):
+                if _ENDED.match(line):
+                    self._say(f"node {number}: {line}")
 
     def last_line(self, name: str) -> str:
         """The last line of a process's log that says something, and where the log is."""
@@ -175,6 +121,14 @@ class LocalFederation:
             lines = deque((line.strip() for line in file if line.strip()), maxlen=1)
         said = lines[0][:_LONGEST_LINE] if lines else "it printed nothing"
         return f"{said}; its log is {path}"
+
+    def _new_lines(self, number: int) -> list[str]:
+        """The whole lines of a node's log since the last call."""
+        with (self._logs / f"{_name(number)}.txt").open("rb") as file:
+            file.seek(self._read[number])
+            whole, _, _ = file.read().rpartition(b"\n")
+        self._read[number] += len(whole) + 1 if whole else 0
+        return whole.decode(errors="replace").splitlines()
 
     def _prepare(self) -> None:
         self._layout.check_port()
@@ -248,6 +202,8 @@ class LocalFederation:
         for number in range(self._layout.nodes):
             gpu = ["--gpu", str(self._layout.gpu_of(number))] if self._layout.gpus else []
             own = ["--auth-supernode-private-key", str(self._key(number))] if self._layout.auth else []
+            log = self._logs / f"{_name(number)}.txt"
+            self._read[number] = log.stat().st_size if log.exists() else 0
             process = self._start(
                 _name(number),
                 "fed-unlearn",
@@ -283,6 +239,7 @@ class LocalFederation:
                 process.terminate()
             self._marker.end([*self._nodes, *superlink], _STOP_SECONDS)
         self._superlink, self._nodes = None, []
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _name(number: int) -> str:

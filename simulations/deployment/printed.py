@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from fed_unlearn.simulations.deployment.certificates import DAYS, alternative_name
-from fed_unlearn.simulations.deployment.federation import CLIENT_APP, Layout
+from fed_unlearn.simulations.deployment.federation import CLIENT_APP
+from fed_unlearn.simulations.deployment.layout import Layout
 from fed_unlearn.simulations.engines.commands import CONNECTION, connection_file, toml_value
 
 PORT = 9093

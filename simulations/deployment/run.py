@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fed_unlearn.simulations.deployment.federation import Layout, LocalFederation
+from fed_unlearn.simulations.deployment.federation import LocalFederation
+from fed_unlearn.simulations.deployment.layout import Layout
 from fed_unlearn.simulations.engines.app_run import AppRun, run_app, run_settings, scenario_app
 
 _CHECK_SECONDS = 1.0
@@ -47,7 +48,7 @@ def run_on_superlink(
     """
     out = out.resolve()
     settings = run_settings(out, "superlink", oracle=oracle, ledger_key=ledger_key)
-    with LocalFederation(out, layout) as federation:
+    with LocalFederation(out, layout, say=on_line) as federation:
         run = run_app(
             federation.commands,
             scenario_app(),

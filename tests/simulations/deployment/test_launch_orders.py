@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fed_unlearn.simulations.cli import run_command
-from fed_unlearn.simulations.deployment.federation import Layout
+from fed_unlearn.simulations.deployment.layout import Layout
 
 TINY = str(Path(__file__).parents[2] / "support" / "tiny.toml")
 

@@ -11,7 +11,7 @@ import pytest
 
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.simulations.cli import run_command
-from fed_unlearn.simulations.deployment.federation import Layout
+from fed_unlearn.simulations.deployment.layout import Layout
 from fed_unlearn.simulations.deployment.printed import Part, Plan, as_text
 from fed_unlearn.simulations.engines.commands import environment_of, free_port
 

@@ -24,7 +24,8 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.deployment.certificates import make_certificates, make_node_key
-from fed_unlearn.simulations.deployment.federation import Layout, LocalFederation
+from fed_unlearn.simulations.deployment.federation import LocalFederation
+from fed_unlearn.simulations.deployment.layout import Layout
 from fed_unlearn.simulations.engines.app_run import run_app, run_settings, scenario_app
 from fed_unlearn.simulations.engines.commands import script
 from fed_unlearn.simulations.run.driver import write_scenario
