@@ -27,7 +27,7 @@ from fed_unlearn.simulations.deployment.certificates import make_certificates, m
 from fed_unlearn.simulations.deployment.federation import LocalFederation
 from fed_unlearn.simulations.deployment.layout import Layout
 from fed_unlearn.simulations.engines.app_run import run_app, run_settings, scenario_app
-from fed_unlearn.simulations.engines.commands import script
+from fed_unlearn.simulations.engines.commands import free_port, script
 from fed_unlearn.simulations.run.driver import write_scenario
 from fed_unlearn.simulations.scenario import load_scenario
 
@@ -79,7 +79,7 @@ class Running:
 
     def supernode(self, *flags: str, seconds: float = 60.0) -> str:
         """What a SuperNode prints that is to be refused, until it ends or its time is over."""
-        command = [script("flower-supernode"), "--superlink", self.address, "--port", "0", *flags]
+        command = [script("flower-supernode"), "--superlink", self.address, "--port", str(free_port()), *flags]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
             return process.communicate(timeout=seconds)[0]
@@ -194,7 +194,7 @@ def test_a_registered_node_that_claims_another_s_id(running: Running, tmp_path: 
     time.sleep(6.0)
     impostor = subprocess.Popen(
         [
-            script("flower-supernode"), "--superlink", running.address, "--port", "0",
+            script("flower-supernode"), "--superlink", running.address, "--port", str(free_port()),
             "--root-certificates", str(running.out / "keys" / "ca.crt"),
             "--auth-supernode-private-key", str(tmp_path / "impostor.key"),
             "--node-config", f'partition-id=0 num-partitions=2 client-dir="{tmp_path / "store"}"',
