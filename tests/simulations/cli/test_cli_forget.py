@@ -1,0 +1,137 @@
+"""``fed-unlearn forget``: what the owner types, and what is on disk when the command returns."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from fed_unlearn.owner import OwnerAnswer, OwnerQueue
+from fed_unlearn.simulations.cli import BAD_INPUT, run_command
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A node's store folder."""
+    made = tmp_path / "node"
+    made.mkdir()
+    (made / "state.json").write_text("{}")
+    return made
+
+
+def forget(folder: Path, *arguments: str) -> int:
+    return run_command(["forget", "--client-dir", str(folder), *arguments])
+
+
+def test_a_request_is_on_disk_when_its_id_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = folder.parent / "ids"
+    file.write_bytes(b"a\r\nb \n\n\xc3\xa9")
+    assert (
+        forget(folder, "--samples", str(file), "--goal", "misclassify", "--deadline", "2030-01-01T00:00:00+00:00") == 0
+    )
+    assert forget(folder, "--class", "3", "--note", "mine\x1b") == 0
+    assert forget(folder, "--all") == 0
+    first, second, third = OwnerQueue(folder).requests()
+    assert capsys.readouterr().out.split() == [first.id, second.id, third.id]
+    assert (first.kind, first.sample_ids, first.goal) == ("samples", ("a", "b ", "é"), "misclassify")
+    assert first.deadline == 1893456000.0
+    assert (second.kind, second.of_class, second.note, third.kind) == ("class", 3, "mine\\x1b", "all")
+
+
+def test_ids_come_from_standard_input_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"a\nb\n")))
+    assert forget(folder, "--samples", "-") == 0
+    assert [request.sample_ids for request in OwnerQueue(folder).requests()] == [("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "expected one of"),
+        (["--class", "1", "--all"], "expected one of"),
+        (["--all", "--goal", "misclassify"], "leave it out"),
+        (["--status", "--note", "x"], "belong to a new request"),
+        (["--all", "--json"], "belongs to --status"),
+        (["--class", "-1"], "--class"),
+        (["--class", "99999999999"], "--class"),
+        (["--class", "1", "--deadline", "soon"], "ISO 8601"),
+        (["--samples", "missing"], "cannot be read"),
+        (["--samples", "."], "cannot be read"),
+        (["--samples", "empty"], "no id was given"),
+        (["--samples", "twice"], "line 3 repeats line 1"),
+        (["--samples", "control"], "line 1: expected an id"),
+        (["--samples", "long"], "line 1: expected an id"),
+        (["--samples", "bytes"], "not UTF-8"),
+        (["--withdraw", "0" * 16], "not queued"),
+        (["--all", "--note", "x" * 3000], "at most 2000"),
+    ],
+)
+def test_bad_input_is_one_line_and_queues_nothing(
+    folder: Path, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    contents = {"empty": b"\n", "twice": b"canary\nb\ncanary", "control": b"canary\x1b", "bytes": b"\xff"}
+    for name, content in {**contents, "long": b"canary" * 1000}.items():
+        Path(name).write_bytes(content)
+    assert forget(folder, *arguments) == BAD_INPUT
+    captured = capsys.readouterr()
+    assert told in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+    assert "canary" not in captured.err, "ids are in no error"
+    assert [path.name for path in folder.iterdir() if path.name != "owner.lock"] == ["state.json"]
+
+
+def test_a_folder_of_no_node_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert forget(tmp_path, "--all") == BAD_INPUT
+    assert "holds no client's store" in capsys.readouterr().err
+    assert forget(tmp_path / "missing", "--all") == BAD_INPUT
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_status_has_what_the_server_answered(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    queue = OwnerQueue(folder)
+    assert forget(folder, "--status") == 0
+    assert capsys.readouterr().out == "nothing was asked for here\n"
+    served, waits = queue.add("samples", sample_ids=["canary", "b"]), queue.add("class", of_class=3)
+    queue.to_be_told("L", again=False)
+    figures = {"before/forget_accuracy": 1.0, "after/forget_accuracy": 0.25}
+    answer = OwnerAnswer(owner_request=served, status="committed", request="r7", relapses=2, figures=figures)
+    held = OwnerAnswer(owner_request=waits, status="held", request="r8", reason="more than 10% needs approval\x1b[31m")
+    queue.hear("L", [answer, held])
+    queue.withdraw(waits)
+    queued = queue.add("all", note="and all else")
+    assert forget(folder, "--status") == 0
+    out = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert "2 samples" in lines[served] and "forget accuracy 1.000 -> 0.250" in lines[served]
+    assert "worn off 2 times" in lines[served]
+    assert "held, withdrawal asked" in lines[waits] and "needs approval\\x1b[31m" in lines[waits]
+    assert "queued" in lines[queued] and "and all else" in lines[queued] and "canary" not in out
+    assert forget(folder, "--status", "--json") == 0
+    body = json.loads(capsys.readouterr().out)
+    assert [item["id"] for item in body] == [served, waits, queued]
+    assert body[0]["servers"][0]["figures"] == figures and body[2]["status"] == "queued"
+    assert "canary" not in json.dumps(body)
+
+
+def test_withdrawing_says_who_has_to_be_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    queue = OwnerQueue(folder)
+    first, second = queue.add("class", of_class=1), queue.add("class", of_class=2)
+    assert forget(folder, "--withdraw", first) == 0
+    queue.to_be_told("L", again=False)
+    assert forget(folder, "--withdraw", second) == 0
+    assert capsys.readouterr().out == f"{first}: withdrawn\n{second}: the server is told with the next reply\n"
+
+
+def test_the_command_imports_neither_torch_nor_flower(folder: Path) -> None:
+    code = (
+        "import sys; from fed_unlearn.simulations.cli import run_command;"
+        f"run_command(['forget', '--client-dir', {str(folder)!r}, '--all']);"
+        "print({'torch', 'flwr', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()", done.stderr
