@@ -49,7 +49,8 @@ class OwnerRequests:
         Parameters
         ----------
         ask : bool
-            Whether to ask every client now, by ``query.requests``. Else what came with other replies is taken.
+            Whether to ask every client now, by ``query.requests``; it is also done where the post says that it is due.
+            Else what came with other replies is taken.
 
         Returns
         -------
@@ -57,7 +58,8 @@ class OwnerRequests:
             Ids, in the ledger, of the requests that are new.
         """
         grid = self.context.grid
-        if ask:
+        if ask or grid.owners.ask_due:
+            grid.owners.ask_due = False
             self._query(sorted({*grid.connected(), *grid.reachable_leavers()}))
         new: list[str] = []
         letters = grid.owners.collected(grid.roster.clients)

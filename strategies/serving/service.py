@@ -88,9 +88,6 @@ class RequestService:
         self.refresh()
         if self._withdrawals.tell():
             self.refresh()
-        if self.context.grid.owners.ask_due:
-            self.context.grid.owners.ask_due = False
-            self._owners.collect(ask=True)
         self._resume()
         while (batch := self._next_batch()) is not None:
             self._serve(batch)
