@@ -25,11 +25,13 @@ from fed_unlearn.simulations.run.driver import frozen_objects, in_process_grid, 
 from fed_unlearn.simulations.run.logs import quiet_flower
 from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.simulations.scenario.sections import Scenario, TrainingSection
-from fed_unlearn.simulations.task import data_of_client, new_model, source_of, training_config
+from fed_unlearn.simulations.task import data_of_client, new_model, source_of, training_config, training_settings
 from fed_unlearn.strategies import ContinualUnlearning
+from fed_unlearn.training import train_locally
 
 Arrays = dict[str, NDArray[Any]]
 Way = Callable[[Path], tuple[float, Arrays | None]]
+LocalTraining = Callable[[nn.Module, ImageSet, TrainingSection, torch.Generator], object]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class OverheadRow:
     Attributes
     ----------
     name : str
-        ``loop``, ``inprocess`` or ``ray``.
+        ``loop``, ``same-steps``, ``inprocess`` or ``ray``. ``same-steps`` is the loop with the library's own training
+        in place of ``torch.optim``: what ``inprocess`` takes beyond it is all that the federation adds.
     seconds : tuple of float
         Seconds of the training rounds, one entry for each repetition.
     wall_seconds : tuple of float
@@ -66,7 +69,7 @@ class OverheadReport:
     rows : tuple of OverheadRow
         The plain loop is first.
     arrays_equal : bool
-        Whether the loop and the in-process engine end with the same arrays, bit for bit.
+        Whether both loops and the in-process engine end with the same arrays, bit for bit.
     threads : int
         Torch threads of the loop and of the in-process engine.
     rounds : int
@@ -78,9 +81,14 @@ class OverheadReport:
     threads: int
     rounds: int
 
-    def ratio(self, row: OverheadRow) -> float:
-        """The median, over repetitions, of a row's seconds divided by the loop's seconds."""
-        return statistics.median(mine / plain for mine, plain in zip(row.seconds, self.rows[0].seconds, strict=True))
+    def ratio(self, row: OverheadRow, to: OverheadRow | None = None) -> float:
+        """The median, over repetitions, of a row's seconds divided by those of another row, or of the loop."""
+        other = self.rows[0] if to is None else to
+        return statistics.median(mine / plain for mine, plain in zip(row.seconds, other.seconds, strict=True))
+
+    def row(self, name: str) -> OverheadRow:
+        """The row of a name."""
+        return next(row for row in self.rows if row.name == name)
 
 
 def measure_overhead(
@@ -113,7 +121,8 @@ def measure_overhead(
     first = scenario.model_copy(update={"timeline": scenario.timeline[:1]})
     settings = scenario.training.overridden(step)
     ways: dict[str, Way] = {
-        "loop": lambda folder: _plain_loop(first, settings, step.rounds),
+        "loop": lambda folder: _plain_loop(first, settings, step.rounds, _descend),
+        "same-steps": lambda folder: _plain_loop(first, settings, step.rounds, _own_training(settings)),
         "inprocess": lambda folder: _in_process(first, settings, step.rounds, folder),
     }
     with frozen_objects(), quiet_flower():
@@ -131,7 +140,7 @@ def measure_overhead(
                 on_progress(f"{repetition} of {repetitions}: {name} {seconds:.2f} s")
         return OverheadReport(
             rows=tuple(OverheadRow(name, *zip(*values, strict=True)) for name, values in times.items()),
-            arrays_equal=_equal(arrays["loop"], arrays["inprocess"]),
+            arrays_equal=all(_equal(arrays["loop"], arrays[name]) for name in ("same-steps", "inprocess")),
             threads=torch.get_num_threads(),
             rounds=step.rounds,
         )
@@ -145,7 +154,9 @@ def _timed(way: Way) -> tuple[float, float, Arrays | None]:
         return seconds, time.perf_counter() - started, arrays
 
 
-def _plain_loop(scenario: Scenario, settings: TrainingSection, rounds: int) -> tuple[float, Arrays]:
+def _plain_loop(
+    scenario: Scenario, settings: TrainingSection, rounds: int, train: LocalTraining
+) -> tuple[float, Arrays]:
     """Federated averaging as anyone would write it without a framework."""
     if settings.augment or settings.fraction < 1 or settings.batch_norm != "train":
         raise InvalidParameterError(
@@ -164,7 +175,7 @@ def _plain_loop(scenario: Scenario, settings: TrainingSection, rounds: int) -> t
             if len(samples) == 0:
                 continue
             model.load_state_dict({name: torch.from_numpy(value) for name, value in server.items()})
-            _descend(model, samples, settings, seeded_generator(scenario.seed, "train", server_round, str(index)))
+            train(model, samples, settings, seeded_generator(scenario.seed, "train", server_round, str(index)))
             for name, tensor in model.state_dict().items():
                 share = tensor.numpy() * (len(samples) / total)
                 summed[name] = summed[name] + share if name in summed else share
@@ -186,6 +197,12 @@ def _descend(model: nn.Module, samples: ImageSet, settings: TrainingSection, gen
             images, labels = samples.batch(batch)
             functional.cross_entropy(model(images), labels).backward()
             optimizer.step()
+
+
+def _own_training(settings: TrainingSection) -> LocalTraining:
+    """The training of the library's own clients, its settings read once."""
+    own = training_settings(training_config(settings, seed=0))
+    return lambda model, samples, _, generator: train_locally(model, samples, own, generator)
 
 
 def _in_process(scenario: Scenario, settings: TrainingSection, rounds: int, folder: Path) -> tuple[float, Arrays]:

@@ -46,9 +46,11 @@ def print_overhead(report: OverheadReport) -> None:
         table.add_row(row.name, f"{row.median:.2f}", f"{report.ratio(row):.3f}", wall)
     console = Console()
     console.print(table)
+    beyond = report.ratio(report.row("inprocess"), report.row("same-steps"))
+    console.print(f"same-steps: the loop with the library's own training; inprocess takes {beyond:.3f} times as long")
     equal = "equal bit for bit" if report.arrays_equal else "NOT equal"
     settings = f"{report.rounds} rounds, {report.threads} torch threads"
-    console.print(f"{settings}; arrays of loop and inprocess: {equal}", highlight=False)
+    console.print(f"{settings}; arrays of loops and inprocess: {equal}", highlight=False)
 
 
 def bench_table(report: MethodBenchReport) -> Table:
