@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from torch import Tensor
 from torch.nn import functional
 
 from fed_unlearn.arrays import pack
@@ -14,6 +16,7 @@ from fed_unlearn.data.experiences import replayed
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.logits import predict_logits
+from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.protocol import arrays_of, config_of
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.simulations.task import ScenarioTask, scenario_of
@@ -26,17 +29,66 @@ install(app, task)
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train for one round on retained samples: all that have arrived, or an experience and some of earlier ones."""
+    order = train_order(message, context)
+    ahead = trained_ahead.pop(order.seed, None)
+    if ahead is None:
+        model = current_session().model_with(arrays_of(message))
+        with isolated_random(derive_seed(*order.seed)):
+            passes = task.train(model, order.samples, order.config, seeded_generator(*order.seed))
+        ahead = TrainedAhead(model.state_dict(), passes)
+    metrics = MetricRecord(
+        {
+            "num-examples": len(order.samples),
+            "forward-passes": ahead.passes.forward,
+            "backward-passes": ahead.passes.backward,
+        }
+    )
+    return Message(RecordDict({"arrays": pack(ahead.weights), "metrics": metrics}), reply_to=message)
+
+
+@dataclass(frozen=True)
+class TrainOrder:
+    """What a client is to train in a round.
+
+    Attributes
+    ----------
+    samples : ImageSet
+        Its retained samples.
+    config : ConfigRecord
+        That of the message.
+    seed : tuple of int and str
+        Parts of the seed of its draws, which no other client and round has.
+    """
+
+    samples: ImageSet
+    config: ConfigRecord
+    seed: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class TrainedAhead:
+    """A client's trained model, and what it cost.
+
+    Attributes
+    ----------
+    weights : mapping of str to Tensor
+    passes : PassCounter
+    """
+
+    weights: Mapping[str, Tensor]
+    passes: PassCounter
+
+
+trained_ahead: dict[tuple[int | str, ...], TrainedAhead] = {}
+"""Results of clients that were trained together, by seed, until their messages are delivered."""
+
+
+def train_order(message: Message, context: Context) -> TrainOrder:
+    """What a train message asks of the client whose session is active."""
     config = config_of(message)
     samples = _training_samples(context, _number(config, "experience"), _number(config, "arrived"))
-    model = current_session().model_with(arrays_of(message))
     seed = (int(str(config["seed"])), "train", int(str(config["server-round"])), task.client_id(context))
-    with isolated_random(derive_seed(*seed)):
-        passes = task.train(model, samples, config, seeded_generator(*seed))
-    metrics = MetricRecord(
-        {"num-examples": len(samples), "forward-passes": passes.forward, "backward-passes": passes.backward}
-    )
-    arrays = pack(model.state_dict())
-    return Message(RecordDict({"arrays": arrays, "metrics": metrics}), reply_to=message)
+    return TrainOrder(samples, config, seed)
 
 
 @app.evaluate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import logging
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import TypeVar
 
 from flwr.app import (
@@ -111,6 +111,11 @@ class InProcessGrid(Grid):
     keys : sequence of bytes, optional
         One public key for each client, as :meth:`get_nodes` shows it. Without them, nodes have no keys.
 
+    prepare : callable, optional
+        Called with messages and their clients' contexts before they are delivered. It must change neither.
+    prepared_at_once : int
+        At most so many messages are prepared by one call.
+
     Raises
     ------
     InvalidParameterError
@@ -128,6 +133,8 @@ class InProcessGrid(Grid):
         run_config: Mapping[str, UserConfigValue] | None = None,
         node_configs: Sequence[Mapping[str, UserConfigValue]] | None = None,
         keys: Sequence[bytes] | None = None,
+        prepare: Callable[[Sequence[tuple[Message, Context]]], None] | None = None,
+        prepared_at_once: int = 1,
     ) -> None:
         if count < 1:
             raise InvalidParameterError(f"an in-process grid of {count} clients was asked for; at least 1 is needed")
@@ -140,6 +147,7 @@ class InProcessGrid(Grid):
         set_task_identity()
         self._keys = list(keys or ())
         self._client_app = client_app
+        self._prepare, self._prepared_at_once = prepare, prepared_at_once
         self._run = Run.create_empty(RUN_ID)
         self._message_numbers = itertools.count(1)
         self._replies: dict[str, Message] = {}
@@ -192,7 +200,7 @@ class InProcessGrid(Grid):
             One id for each message with a known destination, in the order sent.
         """
         message_ids = []
-        for message in messages:
+        for message in self._prepared(messages):
             reply = self._deliver(message)
             if reply is not None:
                 message_ids.append(message.metadata.message_id)
@@ -206,11 +214,23 @@ class InProcessGrid(Grid):
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Deliver messages and return the replies in the order sent. ``timeout`` has no effect."""
         replies = []
-        for message in messages:
+        for message in self._prepared(messages):
             reply = self._deliver(message)
             if reply is not None:
                 replies.append(reply)
         return replies
+
+    def _prepared(self, messages: Iterable[Message]) -> Iterator[Message]:
+        """The messages, each once those that are delivered with it are prepared."""
+        if self._prepare is None:
+            yield from messages
+            return
+        waiting = list(messages)
+        for start in range(0, len(waiting), self._prepared_at_once):
+            part = waiting[start : start + self._prepared_at_once]
+            known = [(message, self._contexts.get(message.metadata.dst_node_id)) for message in part]
+            self._prepare([(message, context) for message, context in known if context is not None])
+            yield from part
 
     def _deliver(self, message: Message) -> Message | None:
         """The reply to a message; None where its destination is unknown."""

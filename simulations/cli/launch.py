@@ -128,6 +128,11 @@ def _chosen_folder(order: AnyOrder, scenario: Scenario) -> Path:
 def _check(scenario: Scenario, order: AnyOrder, out: Path) -> None:
     from fed_unlearn.simulations.run.driver import prepare
 
+    if scenario.run.batch_clients is not None and order.runs_on != "inprocess":
+        raise InvalidParameterError(
+            f"run.batch-clients: {scenario.run.batch_clients} was given, and clients in processes of their own are"
+            " trained each by itself; leave it out"
+        )
     if isinstance(order, LaunchOrder):
         order.layout(scenario, out).check_port()
     elif order.engine == "ray":

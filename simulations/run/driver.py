@@ -51,6 +51,10 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
     problems: list[str] = []
     with collected(problems):
         prepared = check_parts(scenario)
+        if scenario.run.batch_clients is not None:
+            from fed_unlearn.simulations.batching import check_batching
+
+            check_batching(scenario)
     if oracle and scenario.model.checkpoint is not None:
         problems.append(
             f"{scenario.source_file}: --oracle with model.checkpoint: the model was trained elsewhere, so there is no"
@@ -102,12 +106,18 @@ def run_in_process(
 
 def in_process_grid(scenario: Scenario, out: Path) -> Grid:
     """Make the run folder of a scenario, and a grid of its clients in this process."""
+    from fed_unlearn.simulations.batching import BatchedTraining
     from fed_unlearn.simulations.client_app import app
     from fed_unlearn.simulations.inprocess import InProcessGrid
 
     write_scenario(scenario, out)
+    batch = scenario.run.batch_clients
     return InProcessGrid(
-        app, scenario.clients.count, run_config={"scenario": str(out / SCENARIO_FILE), "out": str(out)}
+        app,
+        scenario.clients.count,
+        run_config={"scenario": str(out / SCENARIO_FILE), "out": str(out)},
+        prepare=None if batch is None else BatchedTraining(),
+        prepared_at_once=batch or 1,
     )
 
 
