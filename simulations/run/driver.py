@@ -8,30 +8,21 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
-from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
 from fed_unlearn.checkpoints import make_private_folder, remove_temporary_files, write_atomically
 from fed_unlearn.errors import collected, problems_of
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.locks import run_lock
-from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
+from fed_unlearn.simulations.run.assembly import new_inner_strategy, new_plan
 from fed_unlearn.simulations.run.data_checks import Prepared, check_parts
-from fed_unlearn.simulations.run.folders import SCENARIO_FILE, keep_scenario
-from fed_unlearn.simulations.run.logs import logging_to
-from fed_unlearn.simulations.run.recorder import Recorder
-from fed_unlearn.simulations.run.reporting import RunReport, report_of
+from fed_unlearn.simulations.run.folders import SCENARIO_FILE
 from fed_unlearn.simulations.run.results import RunResults
-from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients, keep_experiences
+from fed_unlearn.simulations.run.scenario_run import ScenarioRun
+from fed_unlearn.simulations.run.stream import keep_experiences
 from fed_unlearn.simulations.scenario.errors import errors_at, raise_any
 from fed_unlearn.simulations.scenario.sections import Scenario
-from fed_unlearn.simulations.task import training_config
-from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Observer, ServeSettings, Train
-from fed_unlearn.strategies.clients.exchange import ClientsFailedError
-from fed_unlearn.strategies.outcomes import UnlearningResult
-
-LOG_FILE = "log.txt"
+from fed_unlearn.strategies import Observer
 
 
 def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
@@ -188,119 +179,5 @@ def serve(
         if prepared.experiences is not None:
             keep_experiences(prepared.scenario, prepared.experiences, out)
         with closing(Ledger(out / "ledger.db", key=ledger_key)) as ledger:
-            return _serve(prepared, grid, out, ledger, engine=engine, oracle=oracle, observer=observer, stays=stays)
-
-
-def _serve(
-    prepared: Prepared,
-    grid: Grid,
-    out: Path,
-    ledger: Ledger,
-    *,
-    engine: str,
-    oracle: bool,
-    observer: Observer | None,
-    stays: bool,
-) -> RunResults:
-    scenario = prepared.scenario
-    entries = timeline_of(scenario, prepared.experiences)
-    report: RunReport | None = None
-
-    def watch(event: Event) -> None:
-        if observer is not None:
-            observer(event)
-        if report is not None:
-            report.observe(event)
-
-    strategy = _strategy_of(prepared, out, ledger, watch)
-
-    def note(position: int, result: UnlearningResult) -> None:
-        entry, trained = entries[position], sum(isinstance(item, Train) for item in entries[: position + 1])
-        recorder.note(strategy)
-        if report is not None:
-            report.note(position, entry, trained, result)
-        if oracle and isinstance(entry, Forget):
-            ended = [outcome for outcome in result.requests if outcome.status is not Status.HELD]
-            served = [outcome.request.id for outcome in ended if outcome.before is not None]
-            if served:
-                recorder.note_oracles(strategy.retrain_oracles(grid, served), strategy)
-
-    def turned(result: UnlearningResult) -> None:
-        recorder.note(strategy)
-        if report is not None:
-            report.note_rest(result)
-
-    with logging_to(out / LOG_FILE):
-        try:
-            keep_scenario(scenario, ledger, out)
-            recorder = Recorder.begin(scenario, out, engine, strategy)
-            report = report_of(scenario, prepared.source, out, strategy, recorder, prepared.benchmark)
-            try:
-                if stays:
-                    settings = ServeSettings(**scenario.serve.model_dump())
-                    whole = strategy.serve(
-                        grid, entries, prepared.initial, on_entry=note, on_turn=turned, settings=settings
-                    )
-                else:
-                    whole = strategy.run(grid, entries, prepared.initial, on_entry=note)
-            except ClientsFailedError:
-                recorder.note(strategy)
-                raise
-            if report is not None:
-                report.note_rest(whole)
-            return recorder.finish(strategy, complete=whole.complete)
-        finally:
-            if report is not None:
-                report.close()
-
-
-def _strategy_of(prepared: Prepared, out: Path, ledger: Ledger, observer: Observer) -> ContinualUnlearning:
-    scenario, experiences = prepared.scenario, prepared.experiences
-    return ContinualUnlearning(
-        new_inner_strategy(scenario),
-        ledger=ledger,
-        gate=new_gate(scenario),
-        plan=new_plan(scenario),
-        checkpoints=out / "checkpoints",
-        seed=scenario.seed,
-        evaluate_every=scenario.run.evaluate_every,
-        observer=observer,
-        arrivals=arrivals_of_clients(scenario, prepared.source, experiences) if experiences is not None else None,
-    )
-
-
-def timeline_of(scenario: Scenario, experiences: Experiences | None = None) -> list[Train | Forget]:
-    """The timeline of a scenario for the strategy, without training that a checkpoint replaces.
-
-    Parameters
-    ----------
-    scenario : Scenario
-    experiences : Experiences, optional
-        The experiences of its stream. Clients evaluate on test samples of the classes that have arrived.
-    """
-    entries: list[Train | Forget] = []
-    for index, entry in enumerate(scenario.timeline):
-        arrived = scenario.arrived_at(index)
-        if entry.train is None:
-            config = training_config(scenario.training, scenario.seed, arrived=arrived)
-            entries.append(Forget(tuple(scenario.request_of(step) for step in entry.requests), config))
-        elif not scenario.skips_training(index):
-            config = training_config(
-                scenario.training.overridden(entry.train),
-                scenario.seed,
-                experience=scenario.experience_at(index),
-                arrived=arrived,
-            )
-            evaluate_config = ConfigRecord()
-            if experiences is not None:
-                evaluate_config["arrived-classes"] = list(experiences.arrived_classes(arrived))
-            start = entry.train.not_before
-            entries.append(
-                Train(
-                    rounds=entry.train.rounds,
-                    train_config=config,
-                    evaluate_config=evaluate_config,
-                    not_before=None if start is None else start.timestamp(),
-                )
-            )
-    return entries
+            run = ScenarioRun(prepared, grid, out, ledger, engine=engine, oracle=oracle, observer=observer, stays=stays)
+            return run.results()

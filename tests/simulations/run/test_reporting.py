@@ -20,7 +20,7 @@ from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.models import load_checkpoint
-from fed_unlearn.simulations.run import driver
+from fed_unlearn.simulations.run import scenario_run
 from fed_unlearn.simulations.run.driver import run_in_process
 from fed_unlearn.simulations.run.export import export_model
 from fed_unlearn.simulations.run.report_stream import forget_benchmark_of
@@ -367,4 +367,4 @@ def test_a_scenario_without_requests_can_be_reported(tmp_path: Path) -> None:
     run_in_process(load_scenario(str(plain), [LOGGERS]), out)
     shown = curves(out)
     assert [step for step, _ in shown["Top1_Acc_Stream/eval_phase/test_stream"]] == [1]
-    assert not any("forget" in name for name in shown) and driver.LOG_FILE in {file.name for file in out.iterdir()}
+    assert not any("forget" in name for name in shown) and scenario_run.LOG_FILE in {file.name for file in out.iterdir()}

@@ -127,7 +127,7 @@ from flwr.serverapp.strategy import FedAvg
 from fed_unlearn import protocol
 from fed_unlearn.simulations.run.assembly import new_gate, new_plan
 from fed_unlearn.simulations.client_app import app
-from fed_unlearn.simulations.run.driver import timeline_of
+from fed_unlearn.simulations.run.scenario_run import timeline_of
 from fed_unlearn.simulations.inprocess import InProcessGrid
 from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients

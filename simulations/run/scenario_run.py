@@ -1,0 +1,177 @@
+"""One run of a scenario: its strategy runs the timeline, and whatever ends is recorded and reported."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+
+from flwr.app import ConfigRecord
+from flwr.serverapp import Grid
+
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.plan import ServeSettings
+from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
+from fed_unlearn.simulations.run.data_checks import Prepared
+from fed_unlearn.simulations.run.folders import keep_scenario
+from fed_unlearn.simulations.run.logs import logging_to
+from fed_unlearn.simulations.run.recorder import Recorder
+from fed_unlearn.simulations.run.reporting import RunReport, report_of
+from fed_unlearn.simulations.run.results import RunResults
+from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients
+from fed_unlearn.simulations.scenario.sections import Scenario
+from fed_unlearn.simulations.task import training_config
+from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Observer, Train
+from fed_unlearn.strategies.clients.exchange import ClientsFailedError
+from fed_unlearn.strategies.outcomes import UnlearningResult
+
+LOG_FILE = "log.txt"
+
+
+@dataclass
+class ScenarioRun:
+    """Runs a scenario in a folder that is locked.
+
+    Attributes
+    ----------
+    prepared : Prepared
+    grid : Grid
+    out : Path
+    ledger : Ledger
+        The ledger of the run folder.
+    engine : str
+    oracle : bool
+    observer : callable or None
+    stays : bool
+        As :func:`fed_unlearn.simulations.run.driver.serve` has them.
+    """
+
+    prepared: Prepared
+    grid: Grid
+    out: Path
+    ledger: Ledger
+    _: KW_ONLY
+    engine: str
+    oracle: bool
+    observer: Observer | None
+    stays: bool
+    _report: RunReport | None = field(default=None, init=False)
+
+    def results(self) -> RunResults:
+        """Run what is left of the timeline, and stay after it if that is asked for.
+
+        Raises
+        ------
+        FedUnlearnError
+            If the folder holds another run, or clients are there and none of them does its part.
+        """
+        prepared = self.prepared
+        self._strategy = _strategy_of(prepared, self.out, self.ledger, self._watch)
+        self._entries = timeline_of(prepared.scenario, prepared.experiences)
+        with logging_to(self.out / LOG_FILE):
+            try:
+                keep_scenario(prepared.scenario, self.ledger, self.out)
+                self._recorder = Recorder.begin(prepared.scenario, self.out, self.engine, self._strategy)
+                self._report = report_of(
+                    prepared.scenario, prepared.source, self.out, self._strategy, self._recorder, prepared.benchmark
+                )
+                whole = self._run()
+                if self._report is not None:
+                    self._report.note_rest(whole)
+                return self._recorder.finish(self._strategy, complete=whole.complete)
+            finally:
+                if self._report is not None:
+                    self._report.close()
+
+    def _run(self) -> UnlearningResult:
+        initial = self.prepared.initial
+        try:
+            if not self.stays:
+                return self._strategy.run(self.grid, self._entries, initial, on_entry=self._note_entry)
+            return self._strategy.serve(
+                self.grid,
+                self._entries,
+                initial,
+                on_entry=self._note_entry,
+                on_turn=self._note_turn,
+                settings=ServeSettings(**self.prepared.scenario.serve.model_dump()),
+            )
+        except ClientsFailedError:
+            self._recorder.note(self._strategy)
+            raise
+
+    def _watch(self, event: Event) -> None:
+        if self.observer is not None:
+            self.observer(event)
+        if self._report is not None:
+            self._report.observe(event)
+
+    def _note_entry(self, position: int, result: UnlearningResult) -> None:
+        """Record what an entry of the timeline gave, with its oracles."""
+        entry, trained = self._entries[position], sum(isinstance(item, Train) for item in self._entries[: position + 1])
+        self._recorder.note(self._strategy)
+        if self._report is not None:
+            self._report.note(position, entry, trained, result)
+        if self.oracle and isinstance(entry, Forget):
+            ended = [outcome for outcome in result.requests if outcome.status is not Status.HELD]
+            served = [outcome.request.id for outcome in ended if outcome.before is not None]
+            if served:
+                self._recorder.note_oracles(self._strategy.retrain_oracles(self.grid, served), self._strategy)
+
+    def _note_turn(self, result: UnlearningResult) -> None:
+        """Record what a server that stays has done since it slept."""
+        self._recorder.note(self._strategy)
+        if self._report is not None:
+            self._report.note_rest(result)
+
+
+def _strategy_of(prepared: Prepared, out: Path, ledger: Ledger, observer: Observer) -> ContinualUnlearning:
+    scenario, experiences = prepared.scenario, prepared.experiences
+    return ContinualUnlearning(
+        new_inner_strategy(scenario),
+        ledger=ledger,
+        gate=new_gate(scenario),
+        plan=new_plan(scenario),
+        checkpoints=out / "checkpoints",
+        seed=scenario.seed,
+        evaluate_every=scenario.run.evaluate_every,
+        observer=observer,
+        arrivals=arrivals_of_clients(scenario, prepared.source, experiences) if experiences is not None else None,
+    )
+
+
+def timeline_of(scenario: Scenario, experiences: Experiences | None = None) -> list[Train | Forget]:
+    """The timeline of a scenario for the strategy, without training that a checkpoint replaces.
+
+    Parameters
+    ----------
+    scenario : Scenario
+    experiences : Experiences, optional
+        The experiences of its stream. Clients evaluate on test samples of the classes that have arrived.
+    """
+    entries: list[Train | Forget] = []
+    for index, entry in enumerate(scenario.timeline):
+        arrived = scenario.arrived_at(index)
+        if entry.train is None:
+            config = training_config(scenario.training, scenario.seed, arrived=arrived)
+            entries.append(Forget(tuple(scenario.request_of(step) for step in entry.requests), config))
+        elif not scenario.skips_training(index):
+            config = training_config(
+                scenario.training.overridden(entry.train),
+                scenario.seed,
+                experience=scenario.experience_at(index),
+                arrived=arrived,
+            )
+            evaluate_config = ConfigRecord()
+            if experiences is not None:
+                evaluate_config["arrived-classes"] = list(experiences.arrived_classes(arrived))
+            start = entry.train.not_before
+            entries.append(
+                Train(
+                    rounds=entry.train.rounds,
+                    train_config=config,
+                    evaluate_config=evaluate_config,
+                    not_before=None if start is None else start.timestamp(),
+                )
+            )
+    return entries
