@@ -6,11 +6,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from flwr.app import Message
 from flwr.serverapp import Grid
+
+from fed_unlearn.text import printable
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -23,7 +25,7 @@ _LOOK_SECONDS = 1.0
 _MOST_TIMES = 5
 
 
-@dataclass
+@dataclass(eq=False)
 class Question:
     """One message of an exchange.
 
@@ -40,6 +42,8 @@ class Question:
     answered : bool
     times : int
         How often it was sent.
+    ids : list of str
+        What the runtime calls it, each time that it was sent.
     lost_at : float or None
         When the runtime said that its node is gone, or that it has lost the message or the answer.
     """
@@ -50,6 +54,7 @@ class Question:
     client: str
     answered: bool = False
     times: int = 1
+    ids: list[str] = field(default_factory=list)
     lost_at: float | None = None
 
     @property
@@ -116,8 +121,9 @@ class Delivery:
         self._obey = obey
         self._started = time.monotonic()
         self._deadline = math.inf if timeout is None else self._started + timeout
-        self._looked = self._started
+        self._next_look = self._started + _LOOK_SECONDS
         self._open: dict[str, Question] = {}
+        self._lost: list[Question] = []
         self._activated = self._activations()
 
     def answers(self) -> Iterator[tuple[Question, Message]]:
@@ -132,15 +138,15 @@ class Delivery:
                 elif question.is_lost_by(reply):
                     self._note_lost(question, reply.error.reason)
                 else:
-                    self._open = {name: other for name, other in self._open.items() if other is not question}
-                    question.lost_at = None
+                    for name in question.ids:
+                        self._open.pop(name, None)
                     yield question, reply
             now = time.monotonic()
             if now >= self._deadline or not (self._open or self._missed(now)):
                 return
-            if self._returns is not None and now >= self._looked + _LOOK_SECONDS:
+            if self._returns is not None and now >= self._next_look:
                 self._ask_again(self._returns, now)
-                self._looked = time.monotonic()
+                self._next_look = time.monotonic() + _LOOK_SECONDS
             time.sleep(min(self._pause(), max(0.0, self._deadline - time.monotonic())))
 
     def _pause(self) -> float:
@@ -155,28 +161,30 @@ class Delivery:
             ids = [name if name in known else "" for name in named]
         for name, question in zip(ids, questions, strict=True):
             if name:
+                question.ids.append(name)
                 self._open[name] = question
             else:
                 self._note_lost(question, "the runtime does not take the message")
 
-    def _note_lost(self, question: Question, reason: str) -> None:
-        if question in self._open.values():  # it was sent once more meanwhile
+    def _note_lost(self, question: Question, reason: str | None) -> None:
+        if any(name in self._open for name in question.ids):  # it was sent once more meanwhile
             return
         question.lost_at = time.monotonic()
         waits = self._returns is not None and self._patience > 0 and question.times < _MOST_TIMES
+        if waits:
+            self._lost.append(question)
         then = f"it is asked again if it is back within {self._patience:.0f} s" if waits else "it is not waited for"
-        kind = question.message.metadata.message_type
-        logger.warning("client %s did not get or answer %s: %s; %s", question.client, kind, reason, then)
+        kind, told = question.message.metadata.message_type, printable(reason or "no reason was given")
+        logger.warning("client %s did not get or answer %s: %s; %s", question.client, kind, told, then)
 
     def _missed(self, now: float) -> list[Question]:
         """The lost questions whose clients may still come back."""
-        if self._returns is None:
-            return []
-        return [
+        self._lost = [
             question
-            for question in self._questions
-            if question.lost_at is not None and now < question.lost_at + self._patience and question.times < _MOST_TIMES
+            for question in self._lost
+            if question.lost_at is not None and now < question.lost_at + self._patience
         ]
+        return self._lost
 
     def _ask_again(self, returns: Returns, now: float) -> None:
         """Send what was lost to the clients that are back, and to those whose node has started anew."""
@@ -186,10 +194,9 @@ class Delivery:
             before, since = self._activated.get(question.node), activated.get(question.node)
             if before != since and since is not None and question.times < _MOST_TIMES:
                 again[question.client] = question
-        self._activated = activated
-        if not again:
-            return
-        found = returns.find(again.keys())
+        found = returns.find(again.keys()) if again else {}
+        missing = {question.node for client, question in again.items() if client not in found}
+        self._activated = {**activated, **{node: self._activated.get(node, "") for node in missing}}
         for client, node in found.items():
             logger.warning("client %s is back at node %d, and is asked again", client, node)
             again[client].sent_to(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,8 @@ from fed_unlearn.strategies.clients.admission import Identification
 from fed_unlearn.strategies.clients.book import node_keys
 
 _ANSWER_SECONDS = 60.0
+_MOST_TRIES = 3
+"""A node that a client had is asked so often who it is; other nodes once."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class ReturningClients:
     identification: Identification
     asked: set[int]
     _strangers: set[int] = field(default_factory=set, init=False)
+    _tries: Counter[int] = field(default_factory=Counter, init=False)
 
     def find(self, clients: Collection[str]) -> dict[str, int]:
         """The node of each of these clients that is there again, and is who it says."""
@@ -50,5 +54,7 @@ class ReturningClients:
         found = {client: node for node, client in roster.clients.items() if client in clients}
         self.asked.update(found.values())
         contested = set[int]().union(*roster.contested.values())
-        self._strangers.update(unknown - set(found.values()) - contested)
+        self._tries.update(unknown)
+        others = {node for node in unknown if node not in gone or self._tries[node] >= _MOST_TRIES}
+        self._strangers.update(others - set(found.values()) - contested)
         return found

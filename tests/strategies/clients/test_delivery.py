@@ -25,15 +25,15 @@ ELSEWHERE = 777
 class Polled:
     """A trial on a Grid that is polled; time does not count, calls do."""
 
-    def __init__(self, folder: Path, *, return_seconds: float = 60.0) -> None:
+    def __init__(self, folder: Path, *, return_seconds: float = 600.0) -> None:
         plan = replace(PLAN, retry=replace(PLAN.retry, return_seconds=return_seconds))
         self.trial = Trial(folder, plan=plan)
         self.grid = PolledGrid(self.trial.federation.grid)
         self.strategy: ContinualUnlearning = self.trial.strategy
-        self.strategy.start(self.grid, initial_arrays(), num_rounds=2, timeout=30.0)
+        self.strategy.start(self.grid, initial_arrays(), num_rounds=2, timeout=600.0)
         self.grid.sent.clear()
 
-    def serve(self, request: ForgetRequest, timeout: float = 30.0) -> UnlearningResult:
+    def serve(self, request: ForgetRequest, timeout: float = 600.0) -> UnlearningResult:
         self.strategy.submit(request)
         return self.strategy.start(self.grid, num_rounds=0, timeout=timeout)
 
@@ -122,7 +122,7 @@ def test_training_takes_the_model_of_a_client_that_came_back(tmp_path: Path) -> 
     expected.train(2)
     polled = Polled(tmp_path / "polled")
     polled.once_sent(protocol.TRAIN, polled.dies_and_restarts)
-    result = polled.strategy.start(polled.grid, num_rounds=1, timeout=30.0)
+    result = polled.strategy.start(polled.grid, num_rounds=1, timeout=600.0)
     assert same_bytes(result.arrays, expected.train(1).arrays)
 
 
@@ -145,7 +145,7 @@ def test_who_does_not_come_back_is_waited_for_so_long_and_owes(
 def test_a_stranger_that_comes_meanwhile_is_in_no_round_of_the_request(tmp_path: Path) -> None:
     polled = Polled(tmp_path)
     polled.grid.nodes[103].online = False
-    polled.strategy.start(polled.grid, num_rounds=0, timeout=30.0)
+    polled.strategy.start(polled.grid, num_rounds=0, timeout=600.0)
     polled.grid.sent.clear()
 
     def come() -> None:
@@ -217,7 +217,7 @@ def test_what_is_owed_at_the_end_of_a_timeline_is_waited_for_once_and_said(
 
     monkeypatch.setattr(debts.Debts, "settle", noted)
     timeline = [Train(rounds=2), Forget((replace(CLASS, id="r1"),)), Train(rounds=1)]  # the first was trained before
-    polled.strategy.run(polled.grid, timeline, timeout=30.0)
+    polled.strategy.run(polled.grid, timeline, timeout=600.0)
     assert calls == [False, False, True]
     assert polled.strategy.ledger.owed() == {"2": ("r1",)}
     assert "client 2 still owes its tombstones of requests r1" in caplog.text
