@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with momentum, without what ``torch.optim`` does beside the arithmetic."""
+"""Stochastic gradient descent by torch's own function, without the optimizer object around it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 
 class GradientDescent:
-    """Steps of SGD that change parameters as ``torch.optim.SGD`` does, bit for bit.
+    """Steps of SGD as ``torch.optim.SGD`` takes them, bit for bit.
 
-    A step calls one operation for all parameters, where ``torch.optim`` calls one for each and looks for hooks,
-    profilers and closures. The first optimizer of a process also imports ``torch._dynamo``, which takes two seconds.
+    ``torch.optim.sgd.sgd`` does the arithmetic, for all parameters at once. The optimizer object looks for hooks,
+    profilers and closures at every step, and the first one of a process imports ``torch._dynamo``, which takes two
+    seconds. A client of a real federation is a new process for every message.
 
     Parameters
     ----------
@@ -36,7 +38,7 @@ class GradientDescent:
     ) -> None:
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._learning_rate, self._momentum, self._weight_decay = learning_rate, momentum, weight_decay
-        self._velocities: dict[int, Tensor] = {}
+        self._velocities: list[Tensor | None] = [None] * len(self._parameters)
         self.clear()
 
     def clear(self) -> None:
@@ -50,25 +52,21 @@ class GradientDescent:
         moved = [index for index, parameter in enumerate(self._parameters) if parameter.grad is not None]
         if not moved:
             return
-        parameters = [self._parameters[index] for index in moved]
+        parameters: list[Tensor] = [self._parameters[index] for index in moved]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        if self._weight_decay:
-            gradients = list(torch._foreach_add(gradients, parameters, alpha=self._weight_decay))
-        if self._momentum:
-            gradients = self._with_momentum(moved, gradients)
-        torch._foreach_add_(parameters, gradients, alpha=-self._learning_rate)
+        velocities = [self._velocities[index] for index in moved]
+        sgd(
+            parameters,
+            gradients,
+            velocities,
+            foreach=True,
+            weight_decay=self._weight_decay,
+            momentum=self._momentum,
+            lr=self._learning_rate,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+        for index, velocity in zip(moved, velocities, strict=True):
+            self._velocities[index] = velocity
         self.clear()
-
-    def _with_momentum(self, moved: list[int], gradients: list[Tensor]) -> list[Tensor]:
-        """The velocities after a step; the first one of a parameter is its gradient."""
-        known = [
-            (index, gradient) for index, gradient in zip(moved, gradients, strict=True) if index in self._velocities
-        ]
-        if known:
-            velocities = [self._velocities[index] for index, _ in known]
-            torch._foreach_mul_(velocities, self._momentum)
-            torch._foreach_add_(velocities, [gradient for _, gradient in known])
-        for index, gradient in zip(moved, gradients, strict=True):
-            if index not in self._velocities:
-                self._velocities[index] = gradient.clone()
-        return [self._velocities[index] for index in moved]

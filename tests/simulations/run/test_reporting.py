@@ -367,4 +367,6 @@ def test_a_scenario_without_requests_can_be_reported(tmp_path: Path) -> None:
     run_in_process(load_scenario(str(plain), [LOGGERS]), out)
     shown = curves(out)
     assert [step for step, _ in shown["Top1_Acc_Stream/eval_phase/test_stream"]] == [1]
-    assert not any("forget" in name for name in shown) and scenario_run.LOG_FILE in {file.name for file in out.iterdir()}
+    assert not any("forget" in name for name in shown) and scenario_run.LOG_FILE in {
+        file.name for file in out.iterdir()
+    }
