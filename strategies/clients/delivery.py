@@ -134,7 +134,7 @@ class Delivery:
             for reply in self._grid.pull_messages(list(self._open)) if self._open else ():
                 question = self._open.pop(reply.metadata.reply_to_message_id, None)
                 if question is None:
-                    logger.warning("a reply came that nothing was asked for; it is not used")
+                    logger.warning("a second answer came, or one that nothing was asked for; it is not used")
                 elif question.is_lost_by(reply):
                     self._note_lost(question, reply.error.reason)
                 else:

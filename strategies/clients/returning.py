@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn.strategies.clients.admission import Identification
 from fed_unlearn.strategies.clients.book import node_keys
+from fed_unlearn.strategies.clients.exchange import client_order
 
 _ANSWER_SECONDS = 60.0
 _MOST_TRIES = 3
@@ -34,27 +35,36 @@ class ReturningClients:
     identification: Identification
     asked: set[int]
     _strangers: set[int] = field(default_factory=set, init=False)
+    _own: set[int] = field(default_factory=set, init=False)
     _tries: Counter[int] = field(default_factory=Counter, init=False)
 
     def find(self, clients: Collection[str]) -> dict[str, int]:
         """The node of each of these clients that is there again, and is who it says."""
         roster, connected = self.identification.roster, set(self.grid.get_node_ids())
-        gone = {node for node, client in roster.clients.items() if client in clients}
-        roster.clients = {node: client for node, client in roster.clients.items() if node not in gone}
-        self.asked.difference_update(gone)
+        before = {node: client for node, client in roster.clients.items() if client in clients}
+        roster.clients = {node: client for node, client in roster.clients.items() if node not in before}
+        self.asked.difference_update(before)
+        self._own.update(before)
         unknown = connected - set(roster.clients) - self._strangers - self.asked
-        if not unknown:
-            return {}
-        asks = replace(
-            self.identification,
-            keys=node_keys(self.grid),
-            timeout=min(self.identification.timeout, _ANSWER_SECONDS),
-        )
-        asks.identify(unknown | set(roster.clients), only=clients)
+        if unknown:
+            self._identify(unknown, clients)
         found = {client: node for node, client in roster.clients.items() if client in clients}
-        self.asked.update(found.values())
-        contested = set[int]().union(*roster.contested.values())
-        self._tries.update(unknown)
-        others = {node for node in unknown if node not in gone or self._tries[node] >= _MOST_TRIES}
-        self._strangers.update(others - set(found.values()) - contested)
+        # A node that was cut off for a moment is too busy to say who it is, and may still answer what it was asked.
+        busy = {
+            node: client
+            for node, client in before.items()
+            if node in connected and client not in found and node not in roster.kept_away
+        }
+        roster.clients = dict(sorted({**roster.clients, **busy}.items(), key=lambda item: client_order(item[1])))
         return found
+
+    def _identify(self, unknown: set[int], clients: Collection[str]) -> None:
+        roster = self.identification.roster
+        timeout = min(self.identification.timeout, _ANSWER_SECONDS)
+        asks = replace(self.identification, keys=node_keys(self.grid), timeout=timeout)
+        asks.identify(unknown | set(roster.clients), only=clients)
+        found = {node for node, client in roster.clients.items() if client in clients}
+        self.asked.update(found)
+        self._tries.update(unknown)
+        given_up = {node for node in unknown if node not in self._own or self._tries[node] >= _MOST_TRIES}
+        self._strangers.update(given_up - found - set[int]().union(*roster.contested.values()))

@@ -15,7 +15,7 @@ from fed_unlearn import protocol
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Train, UnlearningResult
-from fed_unlearn.strategies.clients import delivery
+from fed_unlearn.strategies.clients import delivery, returning
 from fed_unlearn.strategies.serving import debts
 
 AT_2 = 102
@@ -115,6 +115,31 @@ def test_a_restart_that_the_runtime_does_not_notice_is_found_by_its_new_start(tm
     assert outcome.status is Status.COMMITTED and outcome.attempts == 1
     assert polled.grid.sent.count((AT_2, protocol.UNLEARN)) == 2
     assert polled.strategy.ledger.entry("r1").owed == ()
+
+
+def test_a_node_that_was_only_cut_off_answers_what_it_was_asked_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its session is new, and its process is at work: it says nothing else until it has answered."""
+    monkeypatch.setattr(returning, "_ANSWER_SECONDS", 0.05)
+    polled = Polled(tmp_path)
+    polled.grid.deaf.add((AT_2, protocol.UNLEARN))
+
+    def cut_off() -> None:
+        polled.grid.nodes[AT_2].activated += 1
+        until = polled.grid.ticks + 12
+        polled.grid.before_call = lambda: answer() if polled.grid.ticks == until else None
+
+    def answer() -> None:
+        polled.grid.deaf.discard((AT_2, protocol.UNLEARN))
+        for letter in polled.grid.letters.values():
+            letter.fetched = letter.message.metadata.message_type != protocol.UNLEARN
+
+    polled.once_sent(protocol.UNLEARN, lambda: (polled.grid.deaf.add((AT_2, protocol.IDENTIFY)), cut_off()))
+    [outcome] = polled.serve(CLASS).requests
+    assert outcome.status is Status.COMMITTED
+    assert polled.grid.sent.count((AT_2, protocol.UNLEARN)) == 1
+    assert polled.strategy.ledger.owed() == {}
 
 
 def test_training_takes_the_model_of_a_client_that_came_back(tmp_path: Path) -> None:

@@ -250,3 +250,16 @@ def test_a_look_that_nobody_can_audit_is_told_and_made_up_for(tmp_path: Path, mo
     assert later.relapse_due == []
     missed.include(later)
     assert missed.relapse_due == []
+
+
+def test_the_look_after_a_commit_costs_no_message(tmp_path: Path) -> None:
+    """The audit by which the gate accepted the model has the earlier requests in it."""
+    trial = trained(tmp_path)
+    trial.serve(ForgetRequest.for_class(8, id="earlier"))
+    trial.grid.sent.clear()
+    result = trial.serve(ForgetRequest.for_class(3, id="later"))
+    [row] = result.relapse
+    assert row.after == "later" and set(row.forget_accuracy) == {"earlier", "later"}
+    kinds = [kind for _, kind in trial.grid.sent]
+    last_audit = max(place for place, kind in enumerate(kinds) if kind == protocol.AUDIT)
+    assert set(kinds[last_audit + 1 :]) == {protocol.CONFIRM}
