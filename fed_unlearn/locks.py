@@ -24,6 +24,9 @@ _fcntl, _msvcrt = _module("fcntl"), _module("msvcrt")
 RUN_LOCK = "run.lock"
 """The lock file in the folder of a run."""
 
+LAUNCH_LOCK = "launch.lock"
+"""The lock file of the processes that were started for a run."""
+
 _LONGEST_ID, _LOCKED_BYTE = 20, 2**30
 
 

@@ -14,11 +14,13 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from fed_unlearn.checkpoints import make_private_folder
+from fed_unlearn.locks import LAUNCH_LOCK, exclusive
 from fed_unlearn.simulations.deployment import watched
 from fed_unlearn.simulations.deployment.certificates import make_certificates, make_node_key
 from fed_unlearn.simulations.deployment.layout import HOST, Layout
@@ -76,8 +78,12 @@ class LocalFederation:
         self._superlink: subprocess.Popen[bytes] | None = None
         self._nodes: list[subprocess.Popen[bytes]] = []
         self._read: dict[int, int] = {}
+        self._lock = ExitStack()
 
     def __enter__(self) -> Self:
+        make_private_folder(self._out)
+        advice = "wait for its end, or end it"
+        self._lock.enter_context(exclusive(self._out / LAUNCH_LOCK, f"the federation of {self._out}", advice))
         try:
             self._prepare()
             self._start_superlink()
@@ -240,6 +246,7 @@ class LocalFederation:
             self._marker.end([*self._nodes, *superlink], _STOP_SECONDS)
         self._superlink, self._nodes = None, []
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock.close()
 
 
 def _name(number: int) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from fed_unlearn.checkpoints import is_temporary, make_private_folder
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.locks import RUN_LOCK, LockedError, run_lock
+from fed_unlearn.locks import LAUNCH_LOCK, RUN_LOCK, LockedError, run_lock
 from fed_unlearn.simulations.scenario.errors import ScenarioError
 from fed_unlearn.simulations.scenario.sections import Scenario
 
@@ -24,7 +24,7 @@ SCENARIO_FILE = "scenario.toml"
 
 _LEDGER, _SCENARIO_STATE, _DIGEST = "ledger.db", "scenario", "#"
 _OF_A_BEGINNING = {
-    *(RUN_LOCK, SCENARIO_FILE, "ledger.key", "log.txt", "stream.json", "superlink.log"),
+    *(RUN_LOCK, LAUNCH_LOCK, SCENARIO_FILE, "ledger.key", "log.txt", "stream.json", "superlink.log"),
     *("checkpoints", "clients", "history", "keys", "logs", "reports", "superlink"),
 }
 _LONGEST_VALUE, _MOST_TOLD = 100, 3
@@ -122,7 +122,7 @@ def is_beginning(folder: Path, resolved: str) -> bool:
     if not all(name in _OF_A_BEGINNING or name.startswith(_LEDGER) for name in names):
         return False
     if SCENARIO_FILE not in names:
-        return names <= {RUN_LOCK}
+        return names <= {RUN_LOCK, LAUNCH_LOCK}
     return (folder / SCENARIO_FILE).read_text(encoding="utf-8") == resolved
 
 
