@@ -35,7 +35,6 @@ logger = logging.getLogger("flwr")
 _BAD_INPUT = 2
 _FAST_SECONDS, _SLOWEST_SECONDS = 0.1, 2.0
 _FAST_POLLS, _SLOWING = 100, 1.2
-_STOP_SECONDS = 3.0
 _KEEP_SECONDS = 600.0
 
 
@@ -181,13 +180,14 @@ class WarmExecutor:
             message.parcels = None
 
     def stop(self) -> None:
-        """End the processes that still run."""
+        """End the processes that still run, at once: the SuperNode then tells the server that they are gone.
+
+        One that ends in order tells the SuperNode that its task is over and gives no reply, for which the SuperNode
+        would wait for ever.
+        """
         for message in self._messages:
-            message.process.terminate()
-        deadline = time.monotonic() + _STOP_SECONDS
-        for message in self._messages:
-            message.process.join(max(deadline - time.monotonic(), 0))
             message.process.kill()
+        for message in self._messages:
             message.process.join()
         self._messages.clear()
         self._client.close()

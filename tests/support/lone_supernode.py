@@ -77,7 +77,7 @@ class LoneSuperNode:
         self.state.store_message(message)
         return str(message.metadata.message_id)
 
-    def reply(self, seconds: float = 60) -> Message:
+    def reply(self, seconds: float = 120) -> Message:
         """Wait for the next reply."""
         deadline = time.monotonic() + seconds
         while not (found := self.state.get_messages_legacy(is_reply=True, limit=1)):
