@@ -5,7 +5,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,15 +89,16 @@ class Running:
     def supernode(self, *flags: str, seconds: float = 150.0) -> str:
         """What a SuperNode prints that is to be refused, until it ends or its time is over."""
         command = [script("flower-supernode"), "--superlink", self.address, "--port", str(free_port()), *flags]
-        environment = environment_of(self.out / "superlink" / "home")
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-        )
-        try:
-            return process.communicate(timeout=seconds)[0]
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.communicate()[0]
+        log = self.out / "refused.txt"  # no pipe: the SuperNode's executor would keep it open
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command, stdout=file, stderr=file, env=environment_of(self.out / "superlink" / "home")
+            )
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
+        process.kill()
+        process.wait()
+        return log.read_text()
 
 
 @pytest.fixture(scope="module")
