@@ -226,7 +226,7 @@ def test_a_registered_node_that_claims_another_s_id(running: Running, tmp_path: 
         impostor.terminate()
         impostor.wait()
     log = (running.out / "log.txt").read_text()
-    assert "is refused: it shows the key" in log and "the id is bound to the key" in log
+    assert "says that it is client 0; it shows the key" in log and "the id is bound to the key" in log
     with closing(Ledger(running.out / "ledger.db")) as ledger:
         assert str(ledger.entry("later").status) == "committed"
         assert ledger.client_key("0") == known
