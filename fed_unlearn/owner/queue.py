@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -32,6 +32,8 @@ class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     version: Literal[1] = 1
+    ledgers: dict[str, float] = {}
+    """When the node first heard of each ledger since there is a queue, in seconds since the epoch."""
     requests: tuple[OwnerRequest, ...] = ()
 
 
@@ -177,24 +179,29 @@ class OwnerQueue:
         again : bool
             As in :meth:`OwnerRequest.is_to_be_told`.
         """
-        due = [request for request in self.requests() if request.is_to_be_told(ledger, again=again)]
+        due = self._due(ledger, again)
         if any(ledger not in request.told for request in due):
             with self._changing():
-                self._change(
-                    lambda item: (
-                        item.model_copy(update={"told": (*item.told, ledger)})
-                        if ledger not in item.told and item.is_to_be_told(ledger, again=again)
-                        else item
-                    )
+                body = self._read()
+                new = {request.id for request in self._due(ledger, again) if ledger not in request.told}
+                told = tuple(
+                    item.model_copy(update={"told": (*item.told, ledger)}) if item.id in new else item
+                    for item in body.requests
                 )
-                due = [request for request in self.requests() if request.is_to_be_told(ledger, again=again)]
+                self._write(told, {ledger: time.time(), **body.ledgers})
+                due = self._due(ledger, again)
         return due
+
+    def _due(self, ledger: str, again: bool) -> list[OwnerRequest]:
+        body = self._read()
+        since = body.ledgers.get(ledger, time.time())
+        return [item for item in body.requests if item.is_to_be_told(ledger, known_since=since, again=again)]
 
     def hear(self, ledger: str, answers: Sequence[OwnerAnswer]) -> list[str]:
         """Keep what a server answered, and return the digests of these answers.
 
         Nothing is kept of answers to what is not queued here: the folder may be an older copy of itself. The samples
-        of a request that came to nothing everywhere are erased here.
+        of a request that is withdrawn everywhere are erased here.
         """
         known = {request.id: request for request in self.requests()}
         news = {
@@ -256,8 +263,8 @@ class OwnerQueue:
             self._signature = signature
         return self._body
 
-    def _write(self, requests: Sequence[OwnerRequest]) -> None:
-        body = _Body(requests=tuple(requests))
+    def _write(self, requests: Sequence[OwnerRequest], ledgers: Mapping[str, float] | None = None) -> None:
+        body = _Body(ledgers=dict(self._read().ledgers if ledgers is None else ledgers), requests=tuple(requests))
         try:
             write_atomically(self._path, body.model_dump_json().encode())
         except OSError as error:
@@ -272,5 +279,5 @@ def _answered(request: OwnerRequest, ledger: str, answer: OwnerAnswer) -> OwnerR
     told = request.told if ledger in request.told else (*request.told, ledger)
     answers, answered = {**request.answers, ledger: answer}, {**request.answered, ledger: time.time()}
     changed = request.model_copy(update={"answers": answers, "answered": answered, "told": told})
-    is_lifted = changed.is_over and not changed.excludes
-    return changed.model_copy(update={"sample_ids": ()}) if is_lifted else changed
+    is_erased = changed.is_withdrawn and changed.is_over and not changed.excludes
+    return changed.model_copy(update={"sample_ids": ()}) if is_erased else changed

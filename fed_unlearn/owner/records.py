@@ -137,7 +137,7 @@ class OwnerRequest(_Record):
         When it was queued, in seconds since the epoch.
     sample_ids : tuple of str
         The samples. Those of a class are found when the node next handles a message. They are erased where the request
-        has come to nothing.
+        was withdrawn, or refused by the node itself.
     count : int
         How many samples there are, or were.
     is_checked : bool
@@ -191,21 +191,25 @@ class OwnerRequest(_Record):
             return True
         return not (self.told or self.refused or self.is_withdrawn)
 
-    def is_to_be_told(self, ledger: str, *, again: bool) -> bool:
+    def is_to_be_told(self, ledger: str, *, known_since: float, again: bool) -> bool:
         """Whether a server is to be told of it, with its next message.
 
         Parameters
         ----------
         ledger : str
             Of the server.
+        known_since : float
+            When the node first heard of that ledger. What had ended elsewhere before that was never trained on there.
         again : bool
             Whether to tell of it as long as it has not ended: the ledger may be an older copy of itself.
         """
         status = self.status_at(ledger)
-        if status is None:
-            # What no server ever heard of, and came to nothing by itself, is nobody's business but the refusal.
-            return bool(ledger in self.told or not self.is_withdrawn)
-        return status not in ENDED and (again or self.is_withdrawn)
+        if status is not None:
+            return status not in ENDED and (again or self.is_withdrawn)
+        if ledger in self.told:
+            return True
+        ended_elsewhere = self.is_over and bool(self.told) and self.queued < known_since
+        return not self.is_withdrawn and not ended_elsewhere
 
     def as_queued(self) -> QueuedRequest:
         """What a server is told."""

@@ -98,7 +98,7 @@ def test_samples_are_out_of_training_until_the_request_has_come_to_nothing(tmp_p
         assert "a" in queue.excluded_ids(), status
     queue.hear(LEDGER, [answered(second, "rejected")])
     assert queue.excluded_ids() == {"a"}
-    assert queue.find(second).sample_ids == () and queue.find(second).count == 1
+    assert queue.find(second).sample_ids == ("b",), "another server may still have to forget them"
 
 
 def test_two_servers_are_told_and_samples_stay_out_while_one_serves(tmp_path: Path) -> None:
@@ -112,6 +112,31 @@ def test_two_servers_are_told_and_samples_stay_out_while_one_serves(tmp_path: Pa
     assert queue.to_be_told("x", again=True) == []
     queue.hear("y", [answered(request_id, "committed")])
     assert queue.excluded_ids() == {"a"} and queue.find(request_id).is_over
+
+
+def test_a_server_that_answers_first_does_not_end_it_for_the_others(tmp_path: Path) -> None:
+    queue = OwnerQueue(tmp_path)
+    before = queue.add("samples", sample_ids=["a"])
+    queue.check(found)
+    assert len(queue.to_be_told("x", again=False)) == 1
+    queue.hear("x", [answered(before, "refused")])
+    after = queue.add("samples", sample_ids=["b"])
+    queue.check(found)
+    assert [request.id for request in queue.to_be_told("y", again=False)] == [after]
+    queue.to_be_told("x", again=False)
+    third = queue.add("samples", sample_ids=["c"])
+    queue.to_be_told("x", again=False)
+    queue.hear("x", [answered(after, "committed"), answered(third, "rejected")])
+    told = queue.to_be_told("y", again=False)
+    assert [(request.id, request.sample_ids) for request in told] == [(after, ("b",)), (third, ("c",))]
+
+
+def test_a_new_ledger_is_not_told_of_what_ended_before_it(tmp_path: Path) -> None:
+    queue = OwnerQueue(tmp_path)
+    ended = queue.add("samples", sample_ids=["a"])
+    queue.to_be_told("old", again=False)
+    queue.hear("old", [answered(ended, "committed")])
+    assert queue.to_be_told("new", again=True) == [] and queue.excluded_ids() == {"a"}
 
 
 def test_withdrawn_before_any_server_heard_of_it_nobody_is_told(tmp_path: Path) -> None:
@@ -133,6 +158,7 @@ def test_withdrawn_while_a_server_may_know_of_it_it_is_told_until_it_answers(tmp
     assert [request.id for request in queue.to_be_told(LEDGER, again=False)] == [request_id]
     queue.hear(LEDGER, [answered(request_id, "withdrawn")])
     assert queue.to_be_told(LEDGER, again=True) == [] and not queue.excluded_ids()
+    assert queue.find(request_id).sample_ids == (), "nobody needs them any more"
 
 
 def test_what_has_ended_cannot_be_withdrawn(tmp_path: Path) -> None:
