@@ -81,8 +81,8 @@ class RequestResult:
     Attributes
     ----------
     id, scope, target, method
-        As in the request. ``target`` is ``{"classes": [...]}``, ``{"client": ..., "samples": n}`` or
-        ``{"client": ..., "sample_ids": [...]}``.
+        As in the request. ``target`` is ``{"classes": [...]}``, ``{"client": ..., "samples": n}``,
+        ``{"client": ..., "sample_ids": [...]}`` or, of an owner, ``{"client": ..., "queued": ..., "count": n}``.
     status : str
         ``committed``, ``failed`` or ``rejected``. Any other status means that the request has not ended.
     attempts : int
