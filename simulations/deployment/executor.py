@@ -248,7 +248,8 @@ def _serve(executor: WarmExecutor, parent: int) -> None:
             fast -= 1
         else:
             delay = min(delay * _SLOWING, slowest)
-        select.select([reader, *executor.readable], [], [], delay)
+        watched: list[int | Connection] = [reader, *executor.readable]
+        select.select(watched, [], [], delay)
         with contextlib.suppress(BlockingIOError):
             os.read(reader, 64)
     executor.stop()

@@ -25,7 +25,7 @@ from fed_unlearn.training import TrainingSettings, train_locally
 
 Names = dict[str, Any]
 CLIENT, SERVER, TIMELINE = "# client_app.py", "# server_app.py", "# timeline.py"
-PAGES = {"README.md", "flower.md", "methods.md", "avalanche.md", "extending.md"}
+PAGES = {"README.md", "flower.md", "methods.md", "avalanche.md", "extending.md", "owners.md"}
 
 
 def run(page: str, names: Names, runners: Mapping[str, Callable[[str], None]] | None = None) -> Names:
@@ -157,6 +157,10 @@ def extended(monkeypatch: pytest.MonkeyPatch) -> Names:
         monkeypatch.setattr(registry, "_classes", registry.available())
         registry.register(name)(names[defined])
     return names
+
+
+def test_owners_page() -> None:
+    assert run("owners.md", {})["plan"].owners == UnlearningPlan().owners
 
 
 @pytest.mark.usefixtures("extended")

@@ -224,6 +224,7 @@ def trials() -> Iterator[Trials]:
     """Make a folder, go there, and let nothing start that takes long, until the ``with`` block ends."""
     from fed_unlearn.simulations.bench import methods, overhead
     from fed_unlearn.simulations.cli import launch
+    from fed_unlearn.simulations.deployment import node, serving
 
     with tempfile.TemporaryDirectory(prefix="fed-unlearn-trials-") as place, contextlib.ExitStack() as stack:
         made = Trials(Path(place) / "outer" / "a" / "b" / "c")
@@ -234,7 +235,9 @@ def trials() -> Iterator[Trials]:
         stack.enter_context(mock.patch.dict(os.environ, FED_UNLEARN_HOME=home, COLUMNS="200"))
         for owner, name in (
             (launch, "_run_in_process"),
-            (launch, "_run_on_ray"),
+            (launch, "_run_as_app"),
+            (node, "run_node"),
+            (serving.SupervisedServer, "run"),
             (methods._Bench, "run"),
             (overhead, "_timed"),
         ):
