@@ -20,8 +20,8 @@ from fed_unlearn.locks import ledger_lock
 from fed_unlearn.protocol.instructions import arrivals_record
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.book import ClientBook
-from fed_unlearn.strategies.clients.exchange import DeviceUse
 from fed_unlearn.strategies.clients.grid import EligibleGrid
+from fed_unlearn.strategies.clients.messages.exchange import DeviceUse
 from fed_unlearn.strategies.context import CallContext, Observer
 from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.inner.delegation import DelegatingStrategy

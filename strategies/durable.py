@@ -16,7 +16,7 @@ from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.records import StoredConfig, decode, encode, joined, split
-from fed_unlearn.strategies.clients.exchange import Traffic
+from fed_unlearn.strategies.clients.messages.exchange import Traffic
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.state import StateScalar, restore_server_state, server_state
 from fed_unlearn.strategies.outcomes import RequestProgress

@@ -12,10 +12,10 @@ from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.gate import Verdict
 from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.clients.bounds.plausibility import Deviation, deviations, doubted_clients
-from fed_unlearn.strategies.clients.exchange import ClientsFailedError, NobodyAnsweredError
+from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
-from fed_unlearn.strategies.serving.allowance import RequestBudget
+from fed_unlearn.strategies.serving.attempts.allowance import RequestBudget
 from fed_unlearn.strategies.serving.service import RequestService
 from fed_unlearn.strategies.state import owe_look
 from fed_unlearn.strategies.training.experience import TrainingExperience

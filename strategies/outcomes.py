@@ -12,7 +12,7 @@ from fed_unlearn.audits.base import Figures
 from fed_unlearn.gate import Evidence, HowKnown
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.exchange import Traffic
+from fed_unlearn.strategies.clients.messages.exchange import Traffic
 
 _FIGURES = ("before", "unlearned", "after")
 

@@ -15,7 +15,7 @@ from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.records import StoredArrays
-from fed_unlearn.strategies.clients.exchange import Traffic
+from fed_unlearn.strategies.clients.messages.exchange import Traffic
 from fed_unlearn.strategies.training.figures import TrainingFigures
 
 

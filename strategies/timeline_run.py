@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.runtime import clients_may_come
+from fed_unlearn.strategies.clients.messages.runtime import clients_may_come
 from fed_unlearn.strategies.context import Observer
 from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.outcomes import UnlearningResult

@@ -6,7 +6,8 @@ while they are imported.
 
 from __future__ import annotations
 
-from fed_unlearn.simulations.cli.codes import (
+from fed_unlearn.simulations.cli.edge import main, run_command
+from fed_unlearn.simulations.cli.orders.codes import (
     BAD_INPUT,
     COMMITTED,
     INTERNAL_ERROR,
@@ -14,7 +15,6 @@ from fed_unlearn.simulations.cli.codes import (
     NOT_COMMITTED,
     OUTPUT_CLOSED,
 )
-from fed_unlearn.simulations.cli.edge import main, run_command
 
 TYPE_CHECKING = False  # typing itself takes a while to import
 if TYPE_CHECKING:

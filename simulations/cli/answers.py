@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.simulations.cli.codes import (
+from fed_unlearn.simulations.cli.orders.codes import (
     BAD_INPUT,
     COMMITTED,
     INTERNAL_ERROR,

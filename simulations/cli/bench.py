@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
-from fed_unlearn.simulations.cli.options import Overrides, with_options
+from fed_unlearn.simulations.cli.orders.options import Overrides, with_options
 
 bench = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
 

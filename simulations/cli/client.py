@@ -10,7 +10,7 @@ import typer
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.cli.ledger import opened_ledger
-from fed_unlearn.simulations.cli.options import LedgerKey
+from fed_unlearn.simulations.cli.orders.options import LedgerKey
 from fed_unlearn.text import printable, quoted
 
 client = typer.Typer(

@@ -9,14 +9,14 @@ import typer
 
 from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
-from fed_unlearn.simulations.cli.codes import COMMITTED, NOT_COMMITTED
-from fed_unlearn.simulations.cli.forget import forget
-from fed_unlearn.simulations.cli.launch_order import LaunchOrder
 from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
-from fed_unlearn.simulations.cli.node import FLAGS, node
-from fed_unlearn.simulations.cli.options import LedgerKey, with_options
-from fed_unlearn.simulations.cli.purging import purge_superlink
-from fed_unlearn.simulations.cli.run_order import RunOrder
+from fed_unlearn.simulations.cli.nodes.forget import forget
+from fed_unlearn.simulations.cli.nodes.node import FLAGS, node
+from fed_unlearn.simulations.cli.nodes.purging import purge_superlink
+from fed_unlearn.simulations.cli.orders.codes import COMMITTED, NOT_COMMITTED
+from fed_unlearn.simulations.cli.orders.launch_order import LaunchOrder
+from fed_unlearn.simulations.cli.orders.options import LedgerKey, with_options
+from fed_unlearn.simulations.cli.orders.run_order import RunOrder
 from fed_unlearn.simulations.cli.serve import serve
 from fed_unlearn.simulations.cli.status import status
 from fed_unlearn.text import printable

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from fed_unlearn.simulations.cli.codes import COMMITTED, INTERRUPTED
+from fed_unlearn.simulations.cli.orders.codes import COMMITTED, INTERRUPTED
 
 TYPE_CHECKING = False  # typing itself takes a while to import
 if TYPE_CHECKING:

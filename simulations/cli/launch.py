@@ -17,8 +17,8 @@ from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, StorageEr
 from fed_unlearn.ledger.key import check_place, read_key
 from fed_unlearn.locks import LockedError, run_lock
 from fed_unlearn.simulations.cli.answers import of_the_system
-from fed_unlearn.simulations.cli.launch_order import LaunchOrder
-from fed_unlearn.simulations.cli.run_order import RunOrder
+from fed_unlearn.simulations.cli.orders.launch_order import LaunchOrder
+from fed_unlearn.simulations.cli.orders.run_order import RunOrder
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.report.layout import print_line
 from fed_unlearn.simulations.run.folders import (

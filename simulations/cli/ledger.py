@@ -12,8 +12,8 @@ import typer
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.simulations.cli.options import with_options
-from fed_unlearn.simulations.cli.request_order import RequestOrder
+from fed_unlearn.simulations.cli.orders.options import with_options
+from fed_unlearn.simulations.cli.orders.request_order import RequestOrder
 from fed_unlearn.text import printable
 
 MOST_SHOWN = 2000

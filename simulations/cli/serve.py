@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fed_unlearn.simulations.cli.codes import COMMITTED, NOT_COMMITTED
-from fed_unlearn.simulations.cli.options import LedgerKey
+from fed_unlearn.simulations.cli.orders.codes import COMMITTED, NOT_COMMITTED
+from fed_unlearn.simulations.cli.orders.options import LedgerKey
 
 
 def serve(

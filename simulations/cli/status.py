@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fed_unlearn.simulations.cli.codes import COMMITTED, NOT_COMMITTED
 from fed_unlearn.simulations.cli.ledger import AsJson, LedgerPlace, opened_ledger
-from fed_unlearn.simulations.cli.options import LedgerKey
+from fed_unlearn.simulations.cli.orders.codes import COMMITTED, NOT_COMMITTED
+from fed_unlearn.simulations.cli.orders.options import LedgerKey
 
 
 def status(place: LedgerPlace, ledger_key: LedgerKey = None, as_json: AsJson = False) -> int:

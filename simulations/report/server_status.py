@@ -14,7 +14,7 @@ from fed_unlearn.locks import who_works_on
 from fed_unlearn.simulations.report.layout import plain_table, plain_text
 from fed_unlearn.simulations.report.ledger_tables import is_overdue, target_text, time_text
 from fed_unlearn.simulations.report.outcome_facts import evidence_of
-from fed_unlearn.strategies.clients.exchange import client_order
+from fed_unlearn.strategies.clients.messages.exchange import client_order
 from fed_unlearn.strategies.outcomes import RelapseRow
 from fed_unlearn.strategies.serving.relapse import relapse_rows
 from fed_unlearn.strategies.state import rounds_of_open_training

@@ -43,7 +43,7 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
     with collected(problems):
         prepared = check_parts(scenario)
         if scenario.run.batch_clients is not None:
-            from fed_unlearn.simulations.batching import check_batching
+            from fed_unlearn.simulations.engines.batching import check_batching
 
             check_batching(scenario)
     if oracle and scenario.model.checkpoint is not None:
@@ -97,8 +97,8 @@ def run_in_process(
 
 def in_process_grid(scenario: Scenario, out: Path) -> Grid:
     """Make the run folder of a scenario, and a grid of its clients in this process."""
-    from fed_unlearn.simulations.batching import BatchedTraining
     from fed_unlearn.simulations.client_app import app
+    from fed_unlearn.simulations.engines.batching import BatchedTraining
     from fed_unlearn.simulations.inprocess import InProcessGrid
 
     write_scenario(scenario, out)

@@ -22,7 +22,7 @@ from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import training_config
 from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Observer, Train
-from fed_unlearn.strategies.clients.exchange import ClientsFailedError
+from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError
 from fed_unlearn.strategies.outcomes import UnlearningResult
 
 LOG_FILE = "log.txt"

@@ -12,9 +12,9 @@ from flwr.app import Message, RecordDict
 
 from fed_unlearn import protocol
 from fed_unlearn.strategies.clients.claims import MOST_SAMPLES
-from fed_unlearn.strategies.clients.exchange import Roster, client_order
-from fed_unlearn.strategies.clients.messenger import Exchange
-from fed_unlearn.strategies.clients.runtime import NobodyThereError
+from fed_unlearn.strategies.clients.messages.exchange import Roster, client_order
+from fed_unlearn.strategies.clients.messages.messenger import Exchange
+from fed_unlearn.strategies.clients.messages.runtime import NobodyThereError
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -16,7 +16,7 @@ from fed_unlearn.audits.pooled import Audit, check_counts
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.claims import bounded_replies, check_audit
-from fed_unlearn.strategies.clients.exchange import NobodyAnsweredError
+from fed_unlearn.strategies.clients.messages.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 
 logger = logging.getLogger("fed_unlearn.strategies")

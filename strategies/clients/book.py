@@ -13,7 +13,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.strategies.clients.exchange import Roster
+from fed_unlearn.strategies.clients.messages.exchange import Roster
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -15,7 +15,7 @@ from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
 from fed_unlearn.strategies.clients.bounds.shares import bounded_parts, scaled_counts, scaled_hits
 from fed_unlearn.strategies.clients.bounds.sureness import check_sums, fewer_sums
-from fed_unlearn.strategies.clients.exchange import Roster
+from fed_unlearn.strategies.clients.messages.exchange import Roster
 
 MOST_SAMPLES = 2**40
 """No client has more samples: counts of thousands of clients add up within 63 bits."""

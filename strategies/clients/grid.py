@@ -21,12 +21,12 @@ from fed_unlearn.strategies.clients.admission import (
 )
 from fed_unlearn.strategies.clients.book import ClientBook, node_keys
 from fed_unlearn.strategies.clients.claims import bounded_claims
-from fed_unlearn.strategies.clients.exchange import Answers, DeviceUse, Roster, Traffic
-from fed_unlearn.strategies.clients.messenger import Exchange
+from fed_unlearn.strategies.clients.messages.exchange import Answers, DeviceUse, Roster, Traffic
+from fed_unlearn.strategies.clients.messages.messenger import Exchange
+from fed_unlearn.strategies.clients.messages.owners import OwnerPost
+from fed_unlearn.strategies.clients.messages.runtime import wait_for_nodes, with_arrivals, with_ledger
 from fed_unlearn.strategies.clients.naming import NamingGrid
-from fed_unlearn.strategies.clients.owners import OwnerPost
 from fed_unlearn.strategies.clients.returning import ReturningClients
-from fed_unlearn.strategies.clients.runtime import wait_for_nodes, with_arrivals, with_ledger
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

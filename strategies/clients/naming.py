@@ -7,8 +7,8 @@ from abc import ABC
 
 from flwr.serverapp import Grid
 
-from fed_unlearn.strategies.clients.exchange import Roster
-from fed_unlearn.strategies.clients.runtime import RuntimeGrid
+from fed_unlearn.strategies.clients.messages.exchange import Roster
+from fed_unlearn.strategies.clients.messages.runtime import RuntimeGrid
 from fed_unlearn.text import printable
 
 logger = logging.getLogger("fed_unlearn.strategies")

@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn.strategies.clients.admission import Identification
 from fed_unlearn.strategies.clients.book import node_keys
-from fed_unlearn.strategies.clients.exchange import client_order
+from fed_unlearn.strategies.clients.messages.exchange import client_order
 
 _ANSWER_SECONDS = 60.0
 _MOST_TRIES = 3

@@ -16,7 +16,7 @@ from fed_unlearn.strategies.clients.bounds.changes import (
     bounds_by_others,
 )
 from fed_unlearn.strategies.clients.claims import credible, what_it_holds
-from fed_unlearn.strategies.clients.exchange import Answers, NobodyAnsweredError
+from fed_unlearn.strategies.clients.messages.exchange import Answers, NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import completed, read_reply
 from fed_unlearn.strategies.clients.weights import bounded_weights, with_weight
 from fed_unlearn.strategies.context import CallContext

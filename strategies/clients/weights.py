@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from fed_unlearn.protocol.bounded import LONGEST_LIST
 from fed_unlearn.strategies.clients.bounds.shares import bounded_parts
 from fed_unlearn.strategies.clients.claims import most_retained
-from fed_unlearn.strategies.clients.exchange import Roster
+from fed_unlearn.strategies.clients.messages.exchange import Roster
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

@@ -21,7 +21,7 @@ from fed_unlearn.strategies.clients.bounds.changes import (
     against_others,
     bounds_by_others,
 )
-from fed_unlearn.strategies.clients.exchange import NobodyAnsweredError
+from fed_unlearn.strategies.clients.messages.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import read_reply, weight_of
 from fed_unlearn.strategies.clients.weights import training_weights
 from fed_unlearn.strategies.inner.statistics import bounded_statistics

@@ -11,8 +11,8 @@ from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
 from fed_unlearn.strategies.clients.book import ClientBook
+from fed_unlearn.strategies.clients.messages.runtime import NobodyThereError
 from fed_unlearn.strategies.clients.rounds import Rounds, client_of
-from fed_unlearn.strategies.clients.runtime import NobodyThereError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.state import OpenCommit, owe_look
 

@@ -16,8 +16,8 @@ from fed_unlearn.strategies.clients.rounds import Rounds
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.outcomes import RequestOutcome, RequestProgress
-from fed_unlearn.strategies.serving.allowance import RequestBudget
-from fed_unlearn.strategies.serving.attempt import Attempt
+from fed_unlearn.strategies.serving.attempts.allowance import RequestBudget
+from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 from fed_unlearn.strategies.serving.attendance import CommitFailedError, Tombstones
 from fed_unlearn.strategies.serving.judge import Progress
 from fed_unlearn.strategies.serving.relapse import RelapseWatch

@@ -11,7 +11,7 @@ from fed_unlearn.gate import Decision, Verdict
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.bounds.plausibility import Deviation, deviations, doubted_clients
 from fed_unlearn.strategies.clients.bounds.sureness import sure_deviations
-from fed_unlearn.strategies.serving.attempt import Attempt
+from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 from fed_unlearn.strategies.serving.judge import Judge, Judgement
 
 logger = logging.getLogger("fed_unlearn.strategies")

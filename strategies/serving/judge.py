@@ -19,7 +19,7 @@ from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.outcomes import RequestProgress
 from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method, new_method
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
-from fed_unlearn.strategies.serving.attempt import Attempt
+from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from fed_unlearn.audits.pooled import Audit, classes_of, forget_accuracy
 from fed_unlearn.ledger import Fact, Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.strategies.clients.audit import Auditor
-from fed_unlearn.strategies.clients.exchange import NobodyAnsweredError
+from fed_unlearn.strategies.clients.messages.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext, Event
 from fed_unlearn.strategies.outcomes import RelapseRow
 from fed_unlearn.strategies.serving.doubt import relapse_with_doubt

@@ -14,10 +14,10 @@ from fed_unlearn.ledger import LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
 from fed_unlearn.strategies.clients.claims import bounded_claims
-from fed_unlearn.strategies.clients.exchange import client_order
+from fed_unlearn.strategies.clients.messages.exchange import client_order
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.plan import is_server_method
-from fed_unlearn.strategies.serving.allowance import RequestBudget
+from fed_unlearn.strategies.serving.attempts.allowance import RequestBudget
 
 
 class Placement(Enum):

@@ -12,21 +12,22 @@ from fed_unlearn.gate import Decision
 from fed_unlearn.ledger import LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClientScope
-from fed_unlearn.strategies.clients.exchange import ClientsFailedError, NobodyAnsweredError
+from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import restore_server_state, server_state
 from fed_unlearn.strategies.plan import is_server_method
-from fed_unlearn.strategies.serving.attempt import Attempt, Order
-from fed_unlearn.strategies.serving.attendance import Presence, Tombstones, Withdrawals, leaving_clients
-from fed_unlearn.strategies.serving.commit import Conclusion, RequestClosing
-from fed_unlearn.strategies.serving.doubt import judge_with_doubt
-from fed_unlearn.strategies.serving.failures import (
+from fed_unlearn.strategies.serving.attempts.attempt import Attempt, Order
+from fed_unlearn.strategies.serving.attempts.failures import (
     AttemptFailedError,
     HoldersAwayError,
     HoldersFailedError,
     RequestRejectedError,
 )
-from fed_unlearn.strategies.serving.holder_attempt import HolderAttempt
+from fed_unlearn.strategies.serving.attempts.holder_attempt import HolderAttempt
+from fed_unlearn.strategies.serving.attempts.server_attempt import MethodUnfitError, ServerAttempt
+from fed_unlearn.strategies.serving.attendance import Presence, Tombstones, Withdrawals, leaving_clients
+from fed_unlearn.strategies.serving.commit import Conclusion, RequestClosing
+from fed_unlearn.strategies.serving.doubt import judge_with_doubt
 from fed_unlearn.strategies.serving.judge import (
     Judge,
     Judgement,
@@ -38,7 +39,6 @@ from fed_unlearn.strategies.serving.judge import (
 from fed_unlearn.strategies.serving.owner_requests import OwnerRequests
 from fed_unlearn.strategies.serving.relapse import RelapseWatch
 from fed_unlearn.strategies.serving.schedule import Batch, PlacedRequest, Placement, Scheduler
-from fed_unlearn.strategies.serving.server_attempt import MethodUnfitError, ServerAttempt
 from fed_unlearn.strategies.state import OpenAttempt, OpenCommit
 
 logger = logging.getLogger("fed_unlearn.strategies")

@@ -15,9 +15,9 @@ from flwr.serverapp import Grid
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.locks import ledger_lock
 from fed_unlearn.plan import ServeSettings
-from fed_unlearn.strategies.clients.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.clients.grid import EligibleGrid
-from fed_unlearn.strategies.clients.runtime import NobodyThereError
+from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError, NobodyAnsweredError
+from fed_unlearn.strategies.clients.messages.runtime import NobodyThereError
 from fed_unlearn.strategies.context import Event
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.staying.live_status import LiveStatus, StatusWriter

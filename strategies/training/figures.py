@@ -8,7 +8,7 @@ from typing import cast
 
 from flwr.app import MetricRecord
 
-from fed_unlearn.strategies.clients.exchange import Traffic
+from fed_unlearn.strategies.clients.messages.exchange import Traffic
 from fed_unlearn.strategies.outcomes import UnlearningResult
 
 Metrics = Mapping[str, int | float | list[int] | list[float]]

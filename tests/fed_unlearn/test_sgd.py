@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fed_unlearn.sgd import GradientDescent
+from fed_unlearn.training.sgd import GradientDescent
 
 
 def made_model() -> nn.Sequential:

@@ -11,8 +11,8 @@ from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError, UnlearningDivergedError
 from fed_unlearn.models import build_model
 from fed_unlearn.seeding import seeded_generator
-from fed_unlearn.together import check_model, train_together
 from fed_unlearn.training import TrainingSettings, train_locally
+from fed_unlearn.training.together import check_model, train_together
 
 SHAPE = (1, 8, 8)
 

@@ -224,7 +224,8 @@ def trials() -> Iterator[Trials]:
     """Make a folder, go there, and let nothing start that takes long, until the ``with`` block ends."""
     from fed_unlearn.simulations.bench import methods, overhead
     from fed_unlearn.simulations.cli import launch
-    from fed_unlearn.simulations.deployment import node, serving
+    from fed_unlearn.simulations.deployment import serving
+    from fed_unlearn.simulations.deployment.nodes import node
 
     with tempfile.TemporaryDirectory(prefix="fed-unlearn-trials-") as place, contextlib.ExitStack() as stack:
         made = Trials(Path(place) / "outer" / "a" / "b" / "c")

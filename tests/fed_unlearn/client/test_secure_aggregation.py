@@ -13,7 +13,7 @@ from fed_unlearn import protocol
 from fed_unlearn.client import install
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.strategies import ContinualUnlearning
-from fed_unlearn.strategies.clients.runtime import with_ledger
+from fed_unlearn.strategies.clients.messages.runtime import with_ledger
 
 
 @pytest.mark.parametrize("mod", [secagg_mod, secaggplus_mod])

@@ -15,8 +15,8 @@ from fed_unlearn.arrays import same_bits, unpack
 from fed_unlearn.client.actions import ACTIONS
 from fed_unlearn.protocol import Versions
 from fed_unlearn.protocol.instructions import Instruction
+from fed_unlearn.strategies.clients.messages.runtime import NobodyThereError
 from fed_unlearn.strategies.clients.replies import read_reply
-from fed_unlearn.strategies.clients.runtime import NobodyThereError
 
 NUMBERS = range(protocol.OLDEST_PROTOCOL, protocol.PROTOCOL_VERSION + 1)
 INSTRUCTIONS: dict[str, type[Instruction]] = {

@@ -10,7 +10,7 @@ import typer
 from typer import Argument, Option
 from typer.testing import CliRunner
 
-from fed_unlearn.simulations.cli.options import with_options
+from fed_unlearn.simulations.cli.orders.options import with_options
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from flwr.app import ConfigRecord, RecordDict
 from lone_supernode import SECRET, LoneSuperNode, lone_supernode
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.simulations.deployment import node as node_module
-from fed_unlearn.simulations.deployment.preloading import _imports_of, preload
+from fed_unlearn.simulations.deployment.nodes import node as node_module
+from fed_unlearn.simulations.deployment.nodes.preloading import _imports_of, preload
 
 APP = Path(__file__).parents[2] / "support" / "plain_app"
 HEAVY = {

@@ -14,9 +14,9 @@ import pytest
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.cli import run_command
-from fed_unlearn.simulations.deployment import node as node_module
-from fed_unlearn.simulations.deployment.node import NodeOrder, run_node
-from fed_unlearn.simulations.deployment.supervised import Supervised
+from fed_unlearn.simulations.deployment.nodes import node as node_module
+from fed_unlearn.simulations.deployment.nodes.node import NodeOrder, run_node
+from fed_unlearn.simulations.deployment.nodes.supervised import Supervised
 
 
 def python(code: str) -> list[str]:
@@ -129,7 +129,7 @@ if not mark.exists():
 print("stays", flush=True); os.kill(os.getppid(), signal.SIGTERM); signal.pause()
 """
     stand_ins(tmp_path, monkeypatch, supernode, SLEEPS)
-    monkeypatch.setattr("fed_unlearn.simulations.deployment.supervised._FIRST_WAIT", 0.01)
+    monkeypatch.setattr("fed_unlearn.simulations.deployment.nodes.supervised._FIRST_WAIT", 0.01)
     assert run_node(NodeOrder()) == 0
     told = capsys.readouterr().err
     assert "SuperNode ended with exit code 305: Failed to initialize the connection to the SuperLink.; it is" in told

@@ -13,7 +13,7 @@ from fed_unlearn.audits.membership import BIN_COUNT
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.claims import bounded_claims, bounded_replies, check_audit, credible, most_retained
-from fed_unlearn.strategies.clients.exchange import Roster
+from fed_unlearn.strategies.clients.messages.exchange import Roster
 from fed_unlearn.strategies.clients.weights import training_weights
 
 CLASS, SAMPLES = ForgetRequest.for_class(1, id="c"), ForgetRequest.for_samples("a", count=2, id="s")

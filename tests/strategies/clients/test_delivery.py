@@ -15,7 +15,8 @@ from fed_unlearn import protocol
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Train, UnlearningResult
-from fed_unlearn.strategies.clients import delivery, returning
+from fed_unlearn.strategies.clients import returning
+from fed_unlearn.strategies.clients.messages import delivery
 from fed_unlearn.strategies.serving import debts
 
 AT_2 = 102

@@ -12,7 +12,7 @@ from hostile import Honest, Lie, hostile_federation
 from fed_unlearn import protocol
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.exchange import ClientsFailedError
+from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError
 
 
 class Failing:

@@ -21,7 +21,7 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, RequestBound, UnlearningPlan
-from fed_unlearn.strategies.serving.allowance import Allowance, RequestBudget
+from fed_unlearn.strategies.serving.attempts.allowance import Allowance, RequestBudget
 from tests.trials import backdoor
 
 QUICK = {"instance-wise": {"max_steps": 1, "consolidation_steps": 0, "retained_anchors": 8}}

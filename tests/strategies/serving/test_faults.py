@@ -64,7 +64,7 @@ from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.exchange import ClientsFailedError
+from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import Forget, Train
-from fed_unlearn.strategies.clients.exchange import ClientsFailedError
+from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError
 
 
 @pytest.mark.parametrize("kind", [*ALWAYS_WRONG, "deaf", "silent", "gone"])

@@ -10,7 +10,7 @@ import pytest
 from fault_trials import CLASS, trained
 from federation import initial_arrays
 
-from fed_unlearn.strategies.clients.exchange import ClientsFailedError
+from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError
 
 LONG = 60.0
 

@@ -30,7 +30,7 @@ from fed_unlearn.gate import Gate, Verdict
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.strategies import ContinualUnlearning
 from fed_unlearn.strategies.clients.audit import Auditor
-from fed_unlearn.strategies.clients.exchange import ClientsFailedError
+from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError
 from fed_unlearn.strategies.serving.judge import Judge
 
 TIMEOUT = 0.01

@@ -20,7 +20,7 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import UnlearningResult
 from fed_unlearn.strategies.clients.audit import Auditor
-from fed_unlearn.strategies.clients.exchange import NobodyAnsweredError
+from fed_unlearn.strategies.clients.messages.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.outcomes import RelapseRow
 from fed_unlearn.strategies.serving.relapse import relapse_rows
 from fed_unlearn.strategies.state import owe_look

@@ -2,7 +2,7 @@
 
 Flower's own warm executors run on Kubernetes, for agents, models and connectors, and take no ClientApp. This one does
 what ``flower-superexec`` does beside a SuperNode with ``--isolation process``: it asks the SuperNode's Runtime API for
-a task and runs it. ``python -m fed_unlearn.simulations.deployment.executor`` is what ``fed-unlearn node`` starts.
+a task and runs it. ``python -m fed_unlearn.simulations.deployment.nodes.executor`` is what ``fed-unlearn node`` starts.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.carried import carrier
-from fed_unlearn.simulations.deployment.preloading import preload, running_threads
-from fed_unlearn.simulations.deployment.supernode import end_with_parent
+from fed_unlearn.simulations.deployment.nodes.preloading import preload, running_threads
+from fed_unlearn.simulations.deployment.nodes.supernode import end_with_parent
 
 if TYPE_CHECKING:
     from flwr.supercore.runtime import RuntimeHttpClient

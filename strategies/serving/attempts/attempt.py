@@ -17,7 +17,7 @@ from fed_unlearn.strategies.clients.rounds import ClientModels, Rounds, client_o
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import AggregationFailedError
 from fed_unlearn.strategies.outcomes import RequestProgress
-from fed_unlearn.strategies.serving.failures import (
+from fed_unlearn.strategies.serving.attempts.failures import (
     AttemptFailedError,
     HoldersAwayError,
     HoldersFailedError,

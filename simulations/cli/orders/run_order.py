@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from fed_unlearn.simulations.cli.options import LedgerKey, Overrides
+from fed_unlearn.simulations.cli.orders.options import LedgerKey, Overrides
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.scenario import Scenario

@@ -10,10 +10,10 @@ from flwr.serverapp import Grid
 
 from fed_unlearn import protocol
 from fed_unlearn.plan import Retry
-from fed_unlearn.strategies.clients.delivery import Delivery, Question, Returns
-from fed_unlearn.strategies.clients.exchange import DeviceUse, Traffic
-from fed_unlearn.strategies.clients.owners import OwnerPost
-from fed_unlearn.strategies.clients.runtime import answers_at_once, with_ledger
+from fed_unlearn.strategies.clients.messages.delivery import Delivery, Question, Returns
+from fed_unlearn.strategies.clients.messages.exchange import DeviceUse, Traffic
+from fed_unlearn.strategies.clients.messages.owners import OwnerPost
+from fed_unlearn.strategies.clients.messages.runtime import answers_at_once, with_ledger
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

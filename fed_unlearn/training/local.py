@@ -14,7 +14,7 @@ from fed_unlearn.errors import InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.holder import GuardedSet, guarded_cross_entropy
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.base import PassCounter
-from fed_unlearn.sgd import GradientDescent
+from fed_unlearn.training.sgd import GradientDescent
 
 
 @dataclass(frozen=True, kw_only=True)

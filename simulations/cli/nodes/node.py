@@ -26,7 +26,7 @@ def node(
     ] = None,
 ) -> int:
     """Run a SuperNode with a warm executor. All other flags go to Flower's flower-supernode (--superlink, ...)."""
-    from fed_unlearn.simulations.deployment.node import NodeOrder, run_node
+    from fed_unlearn.simulations.deployment.nodes.node import NodeOrder, run_node
 
     return run_node(
         NodeOrder(flags=tuple(context.args), gpu=gpu, preload=tuple(preload or ()), app=app and app.expanduser())

@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO, Literal
 import typer
 
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
-from fed_unlearn.simulations.cli.options import with_options
+from fed_unlearn.simulations.cli.orders.options import with_options
 from fed_unlearn.text import printable, quoted
 
 _STORE = "state.json"
@@ -85,7 +85,7 @@ def _queue(
 ) -> str:
     """Queue a request, and return its id."""
     from fed_unlearn.owner import OwnerQueue
-    from fed_unlearn.simulations.cli.request_order import parse_deadline
+    from fed_unlearn.simulations.cli.orders.request_order import parse_deadline
 
     if len(note) > _LONGEST_NOTE:
         raise InvalidRequestError(f"--note has {len(note)} characters; at most {_LONGEST_NOTE} are kept")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import cast
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
-from fed_unlearn.simulations.deployment.supervised import Supervised, say
+from fed_unlearn.simulations.deployment.nodes.supervised import Supervised, say
 from fed_unlearn.text import quoted
 
 _USAGE = 2

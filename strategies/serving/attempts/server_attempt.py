@@ -11,8 +11,8 @@ from fed_unlearn.requests import ClientScope, ForgetRequest
 from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
-from fed_unlearn.strategies.serving.attempt import Attempt
-from fed_unlearn.strategies.serving.failures import AttemptFailedError, RequestRejectedError
+from fed_unlearn.strategies.serving.attempts.attempt import Attempt
+from fed_unlearn.strategies.serving.attempts.failures import AttemptFailedError, RequestRejectedError
 from fed_unlearn.strategies.state import MethodState, OpenAttempt
 from fed_unlearn.strategies.training.trainer import fresh_trainer
 

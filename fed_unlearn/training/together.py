@@ -17,9 +17,9 @@ from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.base import PassCounter
-from fed_unlearn.sgd import GradientDescent
 from fed_unlearn.text import printable
-from fed_unlearn.training import TrainingSettings, draw_share, flip_and_shift
+from fed_unlearn.training.local import TrainingSettings, draw_share, flip_and_shift
+from fed_unlearn.training.sgd import GradientDescent
 
 Weights = dict[str, Tensor]
 

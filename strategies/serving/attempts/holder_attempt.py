@@ -15,9 +15,9 @@ from fed_unlearn.strategies.clients.replies import message_with
 from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
 from fed_unlearn.strategies.inner.statistics import bounded_statistics
 from fed_unlearn.strategies.outcomes import RequestProgress
-from fed_unlearn.strategies.serving.allowance import Allowance, RequestBudget
-from fed_unlearn.strategies.serving.attempt import Attempt
-from fed_unlearn.strategies.serving.failures import HoldersAwayError
+from fed_unlearn.strategies.serving.attempts.allowance import Allowance, RequestBudget
+from fed_unlearn.strategies.serving.attempts.attempt import Attempt
+from fed_unlearn.strategies.serving.attempts.failures import HoldersAwayError
 
 CONTRACTION = 0.9
 """Turns of several holders go on while the sum of their changes falls to this share of what it was."""

@@ -21,7 +21,7 @@ from fed_unlearn.simulations.client_app import TrainedAhead, TrainOrder, task, t
 from fed_unlearn.simulations.scenario import Scenario
 from fed_unlearn.simulations.scenario.errors import ScenarioError
 from fed_unlearn.simulations.task import new_model, source_of, training_settings
-from fed_unlearn.together import check_model, train_together
+from fed_unlearn.training.together import check_model, train_together
 
 logger = logging.getLogger("fed_unlearn.client")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.simulations.cli.run_order import Order
+from fed_unlearn.simulations.cli.orders.run_order import Order
 from fed_unlearn.text import quoted
 
 if TYPE_CHECKING:

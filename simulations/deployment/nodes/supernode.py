@@ -1,6 +1,6 @@
 """The SuperNode's process: Flower's own ``flower-supernode``, which ends with the process that started it.
 
-``python -m fed_unlearn.simulations.deployment.supernode PARENT FLAGS...`` is what ``fed-unlearn node`` starts.
+``python -m fed_unlearn.simulations.deployment.nodes.supernode PARENT FLAGS...`` is what ``fed-unlearn node`` starts.
 """
 
 from __future__ import annotations

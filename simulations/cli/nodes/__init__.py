@@ -1,0 +1,1 @@
+"""The commands that are run where a node or a SuperLink runs."""

@@ -1,0 +1,1 @@
+"""What commands are told, and the codes that they exit with."""

@@ -1,0 +1,1 @@
+"""A node: a SuperNode, a warm executor, and what keeps both running."""

@@ -1,0 +1,1 @@
+"""How messages reach clients over the runtime's Grid, and how their answers are matched."""

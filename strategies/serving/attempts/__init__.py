@@ -1,0 +1,1 @@
+"""One attempt at requests: at the holders, or at the server."""
