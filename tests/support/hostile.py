@@ -75,7 +75,7 @@ def with_metrics(reply: Message, change: Callable[[Metrics], Metrics]) -> Messag
 
 def with_model(reply: Message, change: Callable[[Arrays], Arrays]) -> Message:
     """The reply with another model; as it is where it has none."""
-    if not reply.has_content() or not reply.content.array_records.get("arrays"):
+    if not reply.has_content() or "arrays" not in reply.content.array_records:
         return reply
     return with_records(reply, arrays=pack(change(unpack(reply.content.array_records["arrays"]))))
 

@@ -80,7 +80,7 @@ def test_holders_take_turns_until_none_of_their_samples_is_recognised(tmp_path: 
     last = dict(models)
     assert len(models) > 4, "all of them were asked once more"
     for model in last.values():
-        assert all(np.array_equal(model[name], final[name]) for name in final), "nobody had anything left to do"
+        assert all(np.array_equal(model[name], final[name]) for name in model), "nobody had anything left to do"
 
 
 def test_holders_of_samples_that_are_only_to_look_unseen_take_one_turn(tmp_path: Path) -> None:
