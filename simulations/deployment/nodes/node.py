@@ -225,7 +225,7 @@ def _environment(gpu: str | None) -> Mapping[str, str]:
 
 
 def _python(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-P", "-m", f"fed_unlearn.simulations.deployment.{module}", *arguments]
+    return [sys.executable, "-P", "-m", f"fed_unlearn.simulations.deployment.nodes.{module}", *arguments]
 
 
 def _free_port(host: str) -> int:
