@@ -233,7 +233,7 @@ class Life:
             print(f"       {name}: {(cpu_of_tree(self.federation.processes[name].pid) - cpu) / seconds:.2%} of a core")
 
     def check_canaries(self) -> None:
-        own = [self.federation.client_dir(number) for number in range(NODES)]
+        own = [self.federation.folder / "clients"]
         others = [path for path in self.federation.folder.iterdir() if path.name != "clients"]
         found = found_anywhere([*others, self.out], self.canaries)
         self.check(f"none of {len(self.canaries)} ids is found outside the nodes' folders", not found, found[:3])
@@ -271,6 +271,7 @@ def short_steps(life: Life) -> list[Step]:
         ("it is served", lambda: life.served("q1")),
         ("a class that is not there", lambda: life.operator("q2", "--class", "99", ends=Status.REJECTED)),
         ("the ServerApp is killed", life.kill_server),
+        ("it is refused", lambda: life.served("q2")),
         ("the owner is served", life.owners_served),
     ]
 
@@ -312,6 +313,7 @@ def steps(life: Life) -> list[Step]:
         ("it writes what it owes", lambda: life.wait(lambda: not owed(life), "nothing is owed")),
         ("owner of client 3: all of it", lambda: life.owner(3, "--all")),
         ("all owners are served", life.owners_served),
+        ("the class that is not there is refused", lambda: life.served("q2")),
     ]
 
 
