@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -24,6 +23,7 @@ from lone_supernode import free_port
 from fed_unlearn.errors import StorageError
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.deployment.purging import purge_superlink
+from fed_unlearn.simulations.engines.commands import environment_of, script
 
 
 class Database:
@@ -145,8 +145,9 @@ def test_other_files_are_refused_in_plain_words(
 @pytest.mark.ray
 def test_a_superlink_that_runs_is_told_from_one_that_has_ended(tmp_path: Path) -> None:
     path, port = tmp_path / "state.db", free_port()
-    command = ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port), "--database", str(path)]
-    superlink = subprocess.Popen(command, env={**os.environ, "FLWR_HOME": str(tmp_path / "home")})
+    address = ("--host", "127.0.0.1", "--port", str(port))
+    command = [script("flower-superlink"), "--insecure", *address, "--database", str(path)]
+    superlink = subprocess.Popen(command, env=environment_of(tmp_path / "home"))
     try:
         for _ in range(300):
             time.sleep(0.2)
