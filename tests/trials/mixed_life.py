@@ -345,6 +345,7 @@ def run(folder: Path, minutes: float, *, short: bool) -> int:
             do()
             due = begun + (number + 1) * minutes * 60 / len(todo)
             time.sleep(max(0.0, min(due - time.monotonic(), 60.0)))
+        life.wait(life.sleeps, "the server sleeps")
         life.check_requests()
         life.check_owners()
         if not short:

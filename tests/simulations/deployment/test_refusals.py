@@ -214,9 +214,10 @@ def test_a_registered_node_that_claims_another_s_id(running: Running, tmp_path: 
             "--node-config", f'partition-id=0 num-partitions=2 client-dir="{tmp_path / "store"}"',
         ],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=environment_of(running.out / "superlink" / "home"),
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while sum(status == "online" for _, status in running.nodes()) < 3:
             assert time.monotonic() < deadline, "the impostor's node did not come"
         with closing(Ledger(running.out / "ledger.db")) as ledger:

@@ -35,7 +35,7 @@ def test_requests_a_kill_and_a_stop(tmp_path: Path) -> None:
         federation.start("serve", "fed-unlearn", "serve", str(TINY), "--out", str(out))
         eventually(lambda: statuses(federation, out) == {"r1": "committed"}, 240, "the timeline is run", 2)
 
-        federation.run("fed-unlearn", "request", "add", str(out), "--class", "5", "--parameter", "learning_rate=0.005")
+        federation.run("fed-unlearn", "request", "add", str(out), "--class", "5", "--method", "boundary-shrink")
         eventually(lambda: statuses(federation, out).get("r2") == "committed", 120, "a request is served", 2)
         before = status_of(federation, out)
         assert {row["client"]: row["state"] for row in before["clients"]} == {"0": "connected", "1": "connected"}  # type: ignore[attr-defined]
