@@ -14,6 +14,7 @@ from fed_unlearn.simulations.run.driver import prepare, serve
 from fed_unlearn.simulations.task import fitted, run_folder, scenario_of
 from fed_unlearn.strategies import Event
 from fed_unlearn.strategies.clients.book import is_simulated
+from fed_unlearn.strategies.staying.orphans import end_with_superlink
 
 logger = logging.getLogger("flwr")
 
@@ -25,6 +26,7 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Train, serve the scenario's requests, and write a run folder."""
+    end_with_superlink()
     asked = scenario_of(context)
     stays = bool(context.run_config.get("stay", False))  # then nodes come and go, and the server waits for them
     count = 0 if stays else _count_nodes(grid)

@@ -22,6 +22,7 @@ from fed_unlearn.strategies.context import Event
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.staying.live_status import LiveStatus, StatusWriter
 from fed_unlearn.strategies.staying.metrics import metrics_endpoint
+from fed_unlearn.strategies.staying.orphans import end_with_superlink
 from fed_unlearn.strategies.staying.stopping import StopOrder, StopOrderedError
 from fed_unlearn.strategies.staying.wakeups import Alarm, Backoff, Sleep, Wakeup
 from fed_unlearn.strategies.timeline import Forget, Train, due_part, next_due, requests_of
@@ -85,6 +86,7 @@ class StayingServer:
         FedUnlearnError
             If the ledger or the disk cannot be used, another process works on the ledger, or there is no model.
         """
+        end_with_superlink()
         ledger = self.runner.ledger
         self._stop = StopOrder(ledger)
         self._status = StatusWriter(ledger.path, LiveStatus.of_this_process(self.runtime.run.run_id, "starts"))

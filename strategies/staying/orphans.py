@@ -1,0 +1,44 @@
+"""A ServerApp whose SuperLink is gone ends, whatever it waits for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from functools import cache
+from itertools import pairwise
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+_FLAG = "--parent-pid"
+_POLL_SECONDS, _GRACE_SECONDS = 0.5, 15.0
+
+
+@cache
+def end_with_superlink() -> bool:
+    """Watch the process that Flower started this one from, and end this one soon after it.
+
+    Flower asks a ServerApp to end by a signal to itself. A main thread that waits for a message to be handed over never
+    takes it, and keeps the ledger from the next run. Nothing is lost by the hard end: every step is written down
+    before it is taken.
+
+    Returns
+    -------
+    bool
+        Whether there is anything to watch: only where Flower has started this process for a ServerApp.
+    """
+    parent = os.getppid()
+    if f"{_FLAG}={parent}" not in sys.argv and (_FLAG, str(parent)) not in pairwise(sys.argv):
+        return False
+    threading.Thread(target=_watch, args=(parent,), name="superlink-watch", daemon=True).start()
+    return True
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_SECONDS)
+    time.sleep(_GRACE_SECONDS)  # for Flower's own way
+    logger.error("the SuperLink is gone, and this process is ended; run the app again, it goes on where it was")
+    os._exit(1)
