@@ -36,6 +36,9 @@ class _InSession:
         return {"_task": self._task, "_models": {}}
 
     def __call__(self, message: Message, context: Context, call_next: Handler) -> Message:
+        is_bundled = protocol.is_bundled(message.content)
+        if is_bundled:
+            message.content = protocol.unbundled(message.content)
         session = ClientSession(self._task, context, self._models, message)
         token = active_session.set(session)
         answers = protocol.digest_of(message)
@@ -59,6 +62,8 @@ class _InSession:
             if answer.has_content():
                 protocol.write_stamp(answer, session.stamp(answers))
                 tell(answer, session, heard)
+                if is_bundled:
+                    answer.content = protocol.bundled(answer.content)
             return answer
         except Exception as error:
             logger.exception("%s failed", message.metadata.message_type)

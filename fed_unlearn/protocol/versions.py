@@ -12,6 +12,8 @@ number what is new
 1      Messages say no number.
 2      Messages say the server's number, and replies to ``query.identify`` the client's. Replies to ``train.unlearn``
        and ``train.repair`` leave out arrays that equal those that were sent, bit for bit.
+3      The arrays of a model may travel as one (:mod:`fed_unlearn.protocol.bundles`): to clients that have said at least
+       this number, and back from those to whom they came so.
 ====== ===============================================================================================================
 """
 
@@ -27,7 +29,7 @@ from fed_unlearn.protocol.identity import LEDGER_KEY
 from fed_unlearn.protocol.messages import refusal_of
 from fed_unlearn.text import printable
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """The number of the wire format of this version."""
 
 OLDEST_PROTOCOL = 1
@@ -35,6 +37,9 @@ OLDEST_PROTOCOL = 1
 
 LEAVES_OUT_EQUAL_ARRAYS = 2
 """The number from which on replies may leave out arrays."""
+
+READS_BUNDLES = 3
+"""The number from which on the arrays of a model may travel as one."""
 
 _VERSIONS_KEY = "versions"
 _LONGEST_LIBRARY = 40

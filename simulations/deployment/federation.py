@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +40,7 @@ CLIENT_APP = "fed_unlearn.simulations.client_app"
 
 _MARKER = "FED_UNLEARN_LAUNCH"
 _START_SECONDS, _STOP_SECONDS = 60.0, 10.0
-_REGISTERED_SECONDS = 6.0  # a node that starts sooner after its registration counts as one that registered itself
+_COMMANDS_AT_ONCE = 4
 _LONGEST_LINE = 200
 _ENDED = re.compile(r"(SuperNode|executor) ended with ")
 
@@ -202,9 +203,9 @@ class LocalFederation:
             ["--insecure"] if self._root_certificates is None else ["--root-certificates", str(self._root_certificates)]
         )
         if self._layout.auth:
-            for number in range(self._layout.nodes):
-                self.commands.register_node(self._key(number).with_suffix(".key.pub"))
-            time.sleep(_REGISTERED_SECONDS)
+            keys = [self._key(number).with_suffix(".key.pub") for number in range(self._layout.nodes)]
+            with ThreadPoolExecutor(_COMMANDS_AT_ONCE) as pool:
+                list(pool.map(self.commands.register_node, keys))
         for number in range(self._layout.nodes):
             gpu = ["--gpu", str(self._layout.gpu_of(number))] if self._layout.gpus else []
             own = ["--auth-supernode-private-key", str(self._key(number))] if self._layout.auth else []

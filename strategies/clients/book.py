@@ -19,7 +19,7 @@ logger = logging.getLogger("fed_unlearn.strategies")
 
 _LIFTED = frozenset({Status.REJECTED, Status.WITHDRAWN})
 _SIMULATED_HEARTBEAT = 1e299
-_SELF_REGISTERED_SECONDS = 5.0
+_SELF_REGISTERED_SECONDS = 3.0  # `fed-unlearn node` imports for longer before its SuperNode starts
 _NO_ACCOUNT = "<id:none>"
 
 

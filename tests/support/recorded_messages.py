@@ -70,7 +70,8 @@ def record(number: int) -> Path:
         life(strategy, grid)
         grid.send_and_receive([Message(RecordDict(), 1, protocol.REQUESTS)])
         for message, reply in grid.crossed:
-            sent = {"message": to_json(message.content), "reply": to_json(reply.content)}
+            both = {"message": message.content, "reply": reply.content}
+            sent = {name: to_json(protocol.bundled(content)) for name, content in both.items()}
             kept.setdefault(message.metadata.message_type, sent)
     FOLDER.mkdir(exist_ok=True)
     file.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -26,6 +26,7 @@ from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.carried import carrier
 from fed_unlearn.simulations.deployment.nodes.preloading import preload, running_threads
 from fed_unlearn.simulations.deployment.nodes.supernode import end_with_parent
+from fed_unlearn.simulations.deployment.nodes.supervised import WARM
 
 if TYPE_CHECKING:
     from flwr.supercore.runtime import RuntimeHttpClient
@@ -283,7 +284,7 @@ def main(arguments: list[str]) -> int:
     torch.set_num_threads(1)
     if (running := running_threads()) > 1:
         logger.warning("%d threads run in the executor; those of a preloaded module are lost in every fork", running)
-    logger.info("executor is warm after %.1f CPU s", time.process_time())
+    logger.info("%s after %.1f CPU s", WARM, time.process_time())
     _serve(WarmExecutor(api, threads), given.parent)
     return 0
 

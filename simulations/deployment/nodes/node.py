@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import cast
 
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
-from fed_unlearn.simulations.deployment.nodes.supervised import Supervised, say
+from fed_unlearn.simulations.deployment.nodes.supervised import WARM, Supervised, say
 from fed_unlearn.text import quoted
 
 _USAGE = 2
@@ -112,9 +112,18 @@ class _Node:
         if flags.secret_file is None:
             self._secret_file.write_bytes(secrets.token_bytes(32))  # the folder is this user's alone
         environment = _environment(order.gpu)
-        self._executor = Supervised("executor", self._executor_command, environment, say)
+        self._executor = Supervised("executor", self._executor_command, environment, self._hear_executor)
         self._supernode = Supervised("SuperNode", self._supernode_command, environment, say)
+        self._supernode.next_start = None
         self._both = (self._supernode, self._executor)
+        self._was_warm = False
+
+    def _hear_executor(self, line: str) -> None:
+        """Pass a line on. The SuperNode starts with the first executor that is warm: it takes messages at once."""
+        say(line)
+        if WARM in line and not self._was_warm:
+            self._was_warm = True
+            self._supernode.next_start = time.monotonic()
 
     def start_what_is_due(self, selector: selectors.BaseSelector) -> None:
         now = time.monotonic()

@@ -12,6 +12,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+WARM = "executor is warm"
+"""What an executor says when it can answer messages."""
+
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
 _STEADY_SECONDS = 60.0
 _LAST_LINES = 40

@@ -17,8 +17,8 @@ from fed_unlearn.text import printable
 logger = logging.getLogger("fed_unlearn.strategies")
 
 LONGEST_POLL_SECONDS = 0.25
-_SHORTEST_POLL_SECONDS = 0.01
-_POLL_SHARE = 0.05
+_SHORTEST_POLL_SECONDS = 0.05
+_POLL_SHARE = 0.1
 """A poll waits for so much of the time that has passed, so that short exchanges are not made longer by it."""
 
 _LOOK_SECONDS = 1.0

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn import protocol
 from fed_unlearn.plan import Retry
+from fed_unlearn.strategies.clients.messages.bundles import Bundles
 from fed_unlearn.strategies.clients.messages.delivery import Delivery, Question, Returns
 from fed_unlearn.strategies.clients.messages.exchange import DeviceUse, Traffic
 from fed_unlearn.strategies.clients.messages.owners import OwnerPost
@@ -47,6 +48,7 @@ class Exchange:
         self.grid = grid
         self.ledger = ledger
         self.owners = OwnerPost()
+        self._bundles = Bundles()
         self.traffic = Traffic()
         self.messages_sent = 0
         self.device_use: dict[DeviceUse, int] = {}
@@ -79,7 +81,9 @@ class Exchange:
         if answers_at_once(self.grid):
             heard = self._at_once(questions, timeout)
         else:
-            heard = Delivery(self.grid, questions, timeout, returns, self.return_seconds, obey).answers()
+            self._bundles.pack(questions)
+            delivery = Delivery(self.grid, questions, timeout, returns, self.return_seconds, obey)
+            heard = self._bundles.opened(delivery.answers())
         replies: list[Message] = []
         for question, reply in heard:
             if not self._is_answer(question, reply):

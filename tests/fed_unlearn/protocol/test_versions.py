@@ -29,7 +29,7 @@ INSTRUCTIONS: dict[str, type[Instruction]] = {
 
 
 def as_message(content: RecordDict, kind: str) -> Message:
-    return Message(content, 1, kind)
+    return Message(protocol.unbundled(content), 1, kind)
 
 
 @pytest.mark.parametrize(
@@ -134,6 +134,10 @@ def test_todays_client_answers_recorded_messages(number: int, tmp_path: Path) ->
         assert set(was) <= set(reply.content), kind
         if kind in INSTRUCTIONS:
             INSTRUCTIONS[kind].from_message(as_message(order, kind))
+        assert protocol.is_bundled(reply.content) is (protocol.is_bundled(was) and number >= protocol.READS_BUNDLES), (
+            kind
+        )
         if kind in protocol.LEAVE_OUT_ARRAYS:
-            left_out = set(order["arrays"]) - set(reply.content["arrays"])
+            answered = protocol.unbundled(reply.content)
+            left_out = set(protocol.unbundled(order)["arrays"]) - set(answered["arrays"])
             assert bool(left_out) is (number >= protocol.LEAVES_OUT_EQUAL_ARRAYS and kind == protocol.UNLEARN), kind

@@ -102,14 +102,14 @@ def stand_ins(folder: Path, monkeypatch: pytest.MonkeyPatch, supernode: str, exe
     )
 
 
-SLEEPS = "import time; time.sleep(60)"
+WARM = "import time; print('executor is warm', flush=True); time.sleep(60)"
 
 
 def test_flags_that_flower_refuses_end_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refusal = FLOWER_EXIT.format(code=600, message="SuperLink address (x) cannot be parsed.")
-    stand_ins(tmp_path, monkeypatch, f"print({refusal!r}); raise SystemExit(1)", SLEEPS)
+    stand_ins(tmp_path, monkeypatch, f"print({refusal!r}); raise SystemExit(1)", WARM)
     with pytest.raises(FedUnlearnError, match=r"the SuperNode refuses its flags: SuperLink address \(x\) cannot"):
         run_node(NodeOrder())
     assert capsys.readouterr().err.endswith("node stopped\n")
@@ -128,13 +128,34 @@ if not mark.exists():
     mark.touch(); print({refusal!r}); raise SystemExit(1)
 print("stays", flush=True); os.kill(os.getppid(), signal.SIGTERM); signal.pause()
 """
-    stand_ins(tmp_path, monkeypatch, supernode, SLEEPS)
+    stand_ins(tmp_path, monkeypatch, supernode, WARM)
     monkeypatch.setattr("fed_unlearn.simulations.deployment.nodes.supervised._FIRST_WAIT", 0.01)
     assert run_node(NodeOrder()) == 0
     told = capsys.readouterr().err
     assert "SuperNode ended with exit code 305: Failed to initialize the connection to the SuperLink.; it is" in told
     assert "SuperNode: stays" in told
     assert told.endswith("node stopped\n")
+
+
+def test_the_supernode_starts_when_the_executor_can_answer_and_not_again_with_each_executor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first executor is warm and ends, the second one ends the command when it is warm."""
+    mark = tmp_path / "second"
+    executor = f"""
+import os, pathlib, signal, time
+mark = pathlib.Path({str(mark)!r})
+print("imports", flush=True); time.sleep(0.2); print("executor is warm", flush=True); time.sleep(0.5)
+if not mark.exists():
+    mark.touch(); raise SystemExit(1)
+os.kill(os.getppid(), signal.SIGTERM); signal.pause()
+"""
+    stand_ins(tmp_path, monkeypatch, "import signal; signal.pause()", executor)
+    monkeypatch.setattr("fed_unlearn.simulations.deployment.nodes.supervised._FIRST_WAIT", 0.01)
+    assert run_node(NodeOrder()) == 0
+    told = [" ".join(line.split(",")[0].split()[:3]) for line in capsys.readouterr().err.splitlines()]
+    assert told[:4] == ["executor started", "executor: imports", "executor: executor is", "SuperNode started"]
+    assert told.count("executor started") == 2 and told.count("SuperNode started") == 1
 
 
 def is_alive(pid: int) -> bool:
