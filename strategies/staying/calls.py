@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
-from flwr.app import ArrayRecord, ConfigRecord
+from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
-from fed_unlearn.ledger import Ledger
 from fed_unlearn.plan import ServeSettings
-from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.grid import EligibleGrid
-from fed_unlearn.strategies.context import Observer
-from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.staying.server import StayingServer
 from fed_unlearn.strategies.timeline import Forget, Train
+from fed_unlearn.strategies.timeline_run import Runner
 from fed_unlearn.strategies.training.trainer import EvaluateFunction
 
 
-class StayingCalls(ABC):
+class StayingCalls(Runner):
     """The call of :class:`~fed_unlearn.strategies.continual.ContinualUnlearning` that stays."""
 
-    ledger: Ledger
-    state: DurableState
-    observer: Observer | None
     waits_for_debts: bool = True
-
-    @abstractmethod
-    def submit(self, request: ForgetRequest) -> str:
-        """Write a request into the ledger."""
-
-    @abstractmethod
-    def start(
-        self,
-        grid: Grid,
-        initial_arrays: ArrayRecord | None = None,
-        num_rounds: int = 3,
-        timeout: float = 3600,
-        train_config: ConfigRecord | None = None,
-        evaluate_config: ConfigRecord | None = None,
-        evaluate_fn: EvaluateFunction | None = None,
-        *,
-        total_rounds: int | None = None,
-    ) -> UnlearningResult:
-        """Train for some rounds, and serve what is queued."""
 
     @abstractmethod
     def _eligible(self, grid: Grid) -> EligibleGrid:

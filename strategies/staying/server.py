@@ -52,7 +52,7 @@ class StayingServer:
     timeout : float
     evaluate_fn : callable or None
     on_entry : callable or None
-        As :meth:`fed_unlearn.strategies.timeline_run.TimelineCalls.serve` has them.
+        As :meth:`fed_unlearn.strategies.continual.ContinualUnlearning.serve` has them.
     on_turn : callable or None
         Told what each turn gave.
     settings : ServeSettings

@@ -162,7 +162,7 @@ class WarmExecutor:
         """Take the parcels that are there, and the processes that have ended; say which of those were killed."""
         for message in list(self._messages):
             if message.parcels is not None and message.parcels.poll():
-                self._take_parcel(message)
+                self._take_parcel(message, message.parcels)
             if message.parcels is None and not message.process.is_alive():
                 self._messages.remove(message)
                 seconds, code = time.monotonic() - message.started, message.process.exitcode or 0
@@ -172,12 +172,11 @@ class WarmExecutor:
         if not self._messages and time.monotonic() - self._last_task > _KEEP_SECONDS:
             self._carried = (0, b"")
 
-    def _take_parcel(self, message: _Message) -> None:
-        assert message.parcels is not None
+    def _take_parcel(self, message: _Message, parcels: Connection) -> None:
         try:
-            self._carried = (message.run_id, message.parcels.recv_bytes())
+            self._carried = (message.run_id, parcels.recv_bytes())
         except (EOFError, OSError):  # it had nothing new, or was killed
-            message.parcels.close()
+            parcels.close()
             message.parcels = None
 
     def stop(self) -> None:

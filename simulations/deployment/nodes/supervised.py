@@ -69,9 +69,9 @@ class Supervised:
             list(self._command()), env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-        assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
-        selector.register(self._process.stdout, selectors.EVENT_READ, self)
+        if (output := self._process.stdout) is not None:
+            os.set_blocking(output.fileno(), False)
+            selector.register(output, selectors.EVENT_READ, self)
         self._started, self.next_start = time.monotonic(), None
         self._say(f"{self.name} started, process {self._process.pid}")
 
