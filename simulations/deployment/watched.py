@@ -1,6 +1,6 @@
 """Runs a command of Flower in this process, and ends it if the process that started it is gone.
 
-It is started as a file, ``python -P watched.py NAME ARGUMENTS...``, so that nothing but Flower is imported.
+It is started as a file, ``python -P watched.py NAME ARGUMENTS...``, and imports little beside Flower.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from importlib.metadata import entry_points
 from typing import cast
 
-_POLL_SECONDS = 0.5
+from fed_unlearn.parents import when_orphaned
+
 _GRACE_SECONDS = 12.0
 
 
@@ -30,14 +30,8 @@ def command(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", __file__, name, *arguments]
 
 
-def end_with_parent() -> None:
-    """From now on, end this process within seconds after its parent: in order, or else at once."""
-    threading.Thread(target=_watch, args=(os.getppid(),), name="parent", daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_POLL_SECONDS)
+def _end() -> None:
+    """End this process: in order, or else at once."""
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_SECONDS)
     os._exit(1)
@@ -47,7 +41,7 @@ def main() -> int | str | None:
     """Run the console script that the command line names."""
     name = sys.argv[1]
     (found,) = entry_points(group="console_scripts", name=name)
-    end_with_parent()
+    when_orphaned(os.getppid(), _end)
     sys.argv = [name, *sys.argv[2:]]
     return cast("int | str | None", found.load()())
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
 import time
 from functools import cache
 from itertools import pairwise
 
+from fed_unlearn.parents import when_orphaned
+
 logger = logging.getLogger("fed_unlearn.strategies")
 
 _FLAG = "--parent-pid"
-_POLL_SECONDS, _GRACE_SECONDS = 0.5, 15.0
+_GRACE_SECONDS = 15.0
 
 
 @cache
@@ -32,13 +33,11 @@ def end_with_superlink() -> bool:
     parent = os.getppid()
     if f"{_FLAG}={parent}" not in sys.argv and (_FLAG, str(parent)) not in pairwise(sys.argv):
         return False
-    threading.Thread(target=_watch, args=(parent,), name="superlink-watch", daemon=True).start()
+    when_orphaned(parent, _end)
     return True
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_POLL_SECONDS)
+def _end() -> None:
     time.sleep(_GRACE_SECONDS)  # for Flower's own way
     logger.error("the SuperLink is gone, and this process is ended; run the app again, it goes on where it was")
     os._exit(1)

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.parents import when_orphaned
 from fed_unlearn.simulations.carried import carrier
 from fed_unlearn.simulations.deployment.nodes.preloading import preload, running_threads
-from fed_unlearn.simulations.deployment.nodes.supernode import end_with_parent
 from fed_unlearn.simulations.deployment.nodes.supervised import WARM
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flwr")
 
 _BAD_INPUT = 2
-_FAST_SECONDS, _SLOWEST_SECONDS = 0.1, 2.0
-_FAST_POLLS, _SLOWING = 100, 1.2
+_FAST_SECONDS, _SLOWEST_SECONDS = 0.2, 2.0
+_FAST_POLLS, _SLOWING = 50, 1.2
 _KEEP_SECONDS = 600.0
 
 
@@ -198,7 +198,7 @@ def answer_message(api: RuntimeApi, token: str, threads: int, parcel: bytes, par
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    end_with_parent(os.getppid(), lambda: os._exit(1))  # without a word to the SuperNode, which then tells the server
+    when_orphaned(os.getppid(), lambda: os._exit(1))  # without a word to the SuperNode, which then tells the server
     loaded = set(sys.modules)
     _refresh(threads)
     carrier.receive(parcel)

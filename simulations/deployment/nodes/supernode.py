@@ -8,35 +8,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
+from fed_unlearn.parents import when_orphaned
+
 _LOOP = "flwr.supernode.start_client_internal"
-_WATCH_SECONDS = 0.5
 _REPLY_POLL_SECONDS = 0.5  # Flower's wait while a message is answered; all other waits are for a message
-_FIRST_SECONDS, _POLL_SHARE = 0.1, 0.1
+_FIRST_SECONDS, _POLL_SHARE = 0.2, 0.15
 _BUSY_SECONDS = 20.0
-
-
-def end_with_parent(parent: int, end: Callable[[], None]) -> None:
-    """Watch the parent process from a thread, and call a function once it is gone, however it went.
-
-    Parameters
-    ----------
-    parent : int
-        The process id of the parent. A process whose parent has ended is given another.
-    end : callable
-        What ends this process.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_SECONDS)
-        end()
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
 class ShortPauses:
@@ -44,7 +24,7 @@ class ShortPauses:
 
     Flower's SuperNode waits 3 s when there was no message, and looks twice a second whether a message is answered; no
     setting changes that. A round waits for its last SuperNode, so that nearly every round would take 3 s longer. Here a
-    wait takes a tenth of the time since work was last there, and no longer than Flower's own; after 20 s without a
+    wait takes 0.2 s or a share of the time since work was last there, and no longer than Flower's own; after 20 s without a
     message it is Flower's own, so that an idle SuperNode costs no more than Flower's.
 
     Parameters
@@ -78,7 +58,7 @@ def main(arguments: list[str]) -> None:
     Flower's command leaves its process alive, without a node, when the connection to the SuperLink breaks for good.
     Such a process ends here with exit code 1, so that it can be started again.
     """
-    end_with_parent(int(arguments[0]), lambda: os.kill(os.getpid(), signal.SIGTERM))
+    when_orphaned(int(arguments[0]), lambda: os.kill(os.getpid(), signal.SIGTERM))
     from flwr.supernode.cli.flower_supernode import flower_supernode
 
     loop = sys.modules.get(_LOOP)

@@ -43,8 +43,8 @@ def test_a_message_that_comes_soon_is_found_soon_and_one_that_is_late_costs_few_
     clock = Clock()
     pauses = ShortPauses(clock)
     found = waits(pauses, clock, EMPTY, 20.0)
-    assert found[0] == 0.1 and found == sorted(found) and max(found) < 2.5
-    assert len(found) < 50
+    assert found[0] == 0.2 and found == sorted(found) and max(found) <= 3.0
+    assert len(found) < 30
 
 
 def test_an_idle_supernode_waits_as_long_as_flowers_own() -> None:
@@ -59,8 +59,8 @@ def test_a_message_makes_the_pauses_short_again() -> None:
     pauses = ShortPauses(clock)
     waits(pauses, clock, EMPTY, 100.0)
     answered = waits(pauses, clock, ANSWERING, 60.0)
-    assert answered[0] == 0.1 and max(answered) == ANSWERING
-    assert waits(pauses, clock, EMPTY, 1.0)[0] == 0.1
+    assert answered[0] == 0.2 and max(answered) == ANSWERING
+    assert waits(pauses, clock, EMPTY, 1.0)[0] == 0.2
 
 
 def test_everything_else_of_the_module_is_passed_on() -> None:
