@@ -7,11 +7,8 @@ import re
 import secrets
 import shutil
 import signal
-import ssl
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +31,7 @@ from fed_unlearn.simulations.engines.commands import (
 )
 from fed_unlearn.simulations.engines.errors import EngineError
 from fed_unlearn.simulations.engines.processes import Marker, without_interrupts
+from fed_unlearn.simulations.engines.superlink import is_healthy
 
 CLIENT_APP = "fed_unlearn.simulations.client_app"
 """What nodes import once."""
@@ -177,7 +175,7 @@ class LocalFederation:
             "--disable-runtime-dependency-installation",
         )
         deadline = time.monotonic() + _START_SECONDS
-        while not self._is_healthy():
+        while not is_healthy(self.port, self._root_certificates):
             if self._superlink.poll() is not None:
                 raise EngineError(f"the SuperLink did not start: {self.last_line('superlink')}")
             if time.monotonic() > deadline:
@@ -185,18 +183,6 @@ class LocalFederation:
                     f"the SuperLink does not answer after {_START_SECONDS:.0f} s: {self.last_line('superlink')}"
                 )
             time.sleep(0.1)
-
-    def _is_healthy(self) -> bool:
-        scheme, context = "http", None
-        if self._root_certificates is not None:
-            scheme, context = "https", ssl.create_default_context(cafile=self._root_certificates)
-        try:
-            with urllib.request.urlopen(
-                f"{scheme}://{HOST}:{self.port}/health", timeout=1.0, context=context
-            ) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
 
     def _start_nodes(self) -> None:
         secured = (

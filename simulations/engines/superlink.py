@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
@@ -93,10 +94,20 @@ class LocalSuperLink:
         shutil.rmtree(self._home, ignore_errors=True)
 
 
-def is_healthy(port: int) -> bool:
-    """Whether a SuperLink without TLS answers on a port of 127.0.0.1."""
+def is_healthy(port: int, root_certificates: Path | None = None) -> bool:
+    """Whether a SuperLink answers on a port of 127.0.0.1.
+
+    Parameters
+    ----------
+    port : int
+    root_certificates : Path, optional
+        The file with the certificate of its authority. Without it the connection is not encrypted.
+    """
+    scheme, context = "http", None
+    if root_certificates is not None:
+        scheme, context = "https", ssl.create_default_context(cafile=root_certificates)
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1.0) as response:
-            return bool(response.status == 200)
+        with urllib.request.urlopen(f"{scheme}://127.0.0.1:{port}/health", timeout=1.0, context=context) as answer:
+            return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

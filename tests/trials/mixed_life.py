@@ -165,7 +165,18 @@ class Life:
         self.wait(ended, f"{asked} requests of owners have ended")
 
     def unlearns(self, name: str) -> None:
-        self.wait(lambda: self.status(name) is Status.UNLEARNING, f"{name} is in its unlearn round")
+        def is_there() -> bool:
+            status = self.status(name)
+            assert status not in FINAL, f"{name} is {status} already, and nothing was killed in its unlearn round"
+            return status is Status.UNLEARNING
+
+        self.wait(is_there, f"{name} is in its unlearn round")
+
+    def disturbed(self, name: str, harm: Callable[[], object], *arguments: str) -> None:
+        """The operator puts a request, and harm is done in its unlearn round."""
+        self.operator(name, *arguments)
+        self.unlearns(name)
+        harm()
 
     def child_of_node(self, number: int, part: str) -> int:
         """The process of a node's SuperNode or executor."""
@@ -266,8 +277,7 @@ def short_steps(life: Life) -> list[Step]:
     node_1 = lambda: os.kill(life.child_of_node(1, "supernode"), signal.SIGKILL)  # noqa: E731
     return [
         ("an owner asks for 4 samples", lambda: life.owner(0, samples=4)),
-        ("the operator asks for a class", lambda: life.operator("q1", "--class", "3")),
-        ("a node is killed in the unlearn round", lambda: (life.unlearns("q1"), node_1())),
+        ("a node is killed in the unlearn round of class 3", lambda: life.disturbed("q1", node_1, "--class", "3")),
         ("it is served", lambda: life.served("q1")),
         ("a class that is not there", lambda: life.operator("q2", "--class", "99", ends=Status.REJECTED)),
         ("the ServerApp is killed", life.kill_server),
@@ -284,8 +294,8 @@ def steps(life: Life) -> list[Step]:
         ("operator: class 3", lambda: (life.operator("q1", "--class", "3"), life.served("q1"))),
         ("owner of client 0: 4 samples", lambda: life.owner(0, samples=4)),
         ("operator: a class that is not there", lambda: life.operator("q2", "--class", "99", ends=Status.REJECTED)),
-        ("operator: class 7", lambda: life.operator("q3", "--class", "7")),
-        ("SIGKILL of node 1 in its unlearn round", lambda: (life.unlearns("q3"), kill(1, "supernode"))),
+        ("operator: class 7; SIGKILL of node 1 in its unlearn round",
+         lambda: life.disturbed("q3", lambda: kill(1, "supernode"), "--class", "7")),
         ("class 7 is served", lambda: life.served("q3")),
         ("owner of client 1: its samples of class 1", lambda: life.owner(1, "--class", "1")),
         ("all owners are served", life.owners_served),
@@ -297,15 +307,15 @@ def steps(life: Life) -> list[Step]:
         ("node 3 is added", lambda: federation.start_node(3)),
         ("node 3 is known", lambda: life.wait(lambda: "3" in connected(life), "node 3 takes part")),
         ("owner of client 3: 6 samples", lambda: life.owner(3, "--goal", "indistinguishable", samples=6)),
-        ("operator: class 5", lambda: life.operator("q5", "--class", "5")),
-        ("SIGKILL of the executor of node 0", lambda: (life.unlearns("q5"), kill(0, "executor"))),
+        ("operator: class 5; SIGKILL of the executor of node 0",
+         lambda: life.disturbed("q5", lambda: kill(0, "executor"), "--class", "5")),
         ("class 5 is served", lambda: life.served("q5")),
         ("owner of client 2: 4 samples", lambda: life.owner(2, samples=4)),
         ("SIGKILL of the SuperLink", lambda: (federation.kill("superlink"), time.sleep(5))),
         ("the SuperLink is started again", federation.start_superlink),
         ("all owners are served", life.owners_served),
-        ("operator: class 8", lambda: life.operator("q6", "--class", "8")),
-        ("SIGKILL of the ServerApp in its unlearn round", lambda: (life.unlearns("q6"), life.kill_server())),
+        ("operator: class 8; SIGKILL of the ServerApp in its unlearn round",
+         lambda: life.disturbed("q6", life.kill_server, "--class", "8")),
         ("class 8 is served", lambda: life.served("q6")),
         ("node 1 leaves", lambda: federation.terminate("node-1")),
         ("operator: class 0, which node 1 owes", lambda: (life.operator("q7", "--class", "0"), life.served("q7"))),
@@ -314,7 +324,7 @@ def steps(life: Life) -> list[Step]:
         ("owner of client 3: all of it", lambda: life.owner(3, "--all")),
         ("all owners are served", life.owners_served),
         ("the class that is not there is refused", lambda: life.served("q2")),
-    ]
+    ]  # fmt: skip
 
 
 def connected(life: Life) -> tuple[str, ...]:

@@ -24,8 +24,8 @@ class ShortPauses:
 
     Flower's SuperNode waits 3 s when there was no message, and looks twice a second whether a message is answered; no
     setting changes that. A round waits for its last SuperNode, so that nearly every round would take 3 s longer. Here a
-    wait takes 0.2 s or a share of the time since work was last there, and no longer than Flower's own; after 20 s without a
-    message it is Flower's own, so that an idle SuperNode costs no more than Flower's.
+    wait takes 0.2 s or a share of the time since work was last there, and no longer than Flower's own. After 20 s
+    without a message it is Flower's own, so that an idle SuperNode costs no more than Flower's.
 
     Parameters
     ----------
