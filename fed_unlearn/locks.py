@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -28,10 +29,29 @@ LAUNCH_LOCK = "launch.lock"
 """The lock file of the processes that were started for a run."""
 
 _LONGEST_ID, _LOCKED_BYTE = 20, 2**30
+_TRIES, _PAUSE_SECONDS = 20, 0.01
+"""A look at a lock holds it, shared, for a moment: whoever finds it held in that moment tries again."""
 
 
 class LockedError(FedUnlearnError, RuntimeError):
     """Raised if another process, or another thread of this one, works on the same ledger or folder."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process that works on a ledger.
+
+    Attributes
+    ----------
+    process : int
+        Its process id, as it is in its own container.
+    since : int
+        When it took the ledger's lock, in nanoseconds since the epoch by the clock of the file system. Together with
+        the process id, which may be used again, it tells one time of working from another.
+    """
+
+    process: int
+    since: int
 
 
 @dataclass
@@ -104,15 +124,37 @@ def _lock_file(ledger: Path) -> Path:
 
 def who_works_on(ledger: Path) -> int | None:
     """The process of this machine that trains and unlearns with a ledger; None if there is none."""
-    try:
-        descriptor = os.open(_lock_file(ledger), os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        holder = _holder(descriptor)
-    finally:
-        os.close(descriptor)
-    return holder if holder == os.getpid() or _is_alive(holder) else None
+    worker = worker_on(ledger)
+    return None if worker is None else worker.process
+
+
+def worker_on(ledger: Path) -> Worker | None:
+    """Who trains and unlearns with a ledger on this machine; None if nobody does.
+
+    The kernel is asked whether the lock is held. The process id in the lock file alone says little: the file of a
+    process that was killed still has it, and another process may have it now.
+
+    Parameters
+    ----------
+    ledger : Path
+        The ledger's file.
+    """
+    path = _lock_file(ledger)
+    for _ in range(_TRIES):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except FileNotFoundError:
+            return None
+        try:
+            if not _is_held(path, descriptor):
+                return None
+            holder = _holder(descriptor)
+            if holder is not None and (holder == os.getpid() or _is_alive(holder)):
+                return Worker(holder, os.fstat(descriptor).st_mtime_ns)
+        finally:
+            os.close(descriptor)
+        time.sleep(_PAUSE_SECONDS)  # it is about to write its id
+    return None if holder is None else Worker(holder, path.stat().st_mtime_ns)
 
 
 def run_lock(folder: Path) -> AbstractContextManager[None]:
@@ -126,10 +168,13 @@ def _taken(path: Path, what: str, advice: str) -> int:
     """The descriptor of the lock file, locked, with this process's id in it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
-        holder = _holder(descriptor)
-        if not _locked(descriptor, holder):
-            name = f"process {holder}" if holder is not None else "another process"
-            raise LockedError(f"{what} is in use by {name}; {advice}")
+        tries = 1
+        while not _locked(descriptor, holder := _holder(descriptor)):
+            if tries == _TRIES:
+                name = f"process {holder}" if holder is not None else "another process"
+                raise LockedError(f"{what} is in use by {name}; {advice}")
+            tries += 1
+            time.sleep(_PAUSE_SECONDS)
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
         os.write(descriptor, str(os.getpid()).encode())
@@ -159,6 +204,24 @@ def _locked(descriptor: int, holder: int | None) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def _is_held(path: Path, descriptor: int) -> bool:
+    """Whether the lock of a file is held, by this process or by another. The descriptor is one that holds nothing."""
+    if path.resolve() in _held:
+        return True
+    if _fcntl is not None:
+        try:
+            _fcntl.flock(descriptor, _fcntl.LOCK_SH | _fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return True
+        except OSError:  # a file system without locks
+            pass
+        else:
+            _fcntl.flock(descriptor, _fcntl.LOCK_UN)
+            return False
+    holder = _holder(descriptor)
+    return holder is not None and (holder == os.getpid() or _is_alive(holder))
 
 
 def _is_alive(process: int | None) -> bool:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.locks import who_works_on
+from fed_unlearn.locks import worker_on
 from fed_unlearn.simulations.report.layout import plain_table, plain_text
 from fed_unlearn.simulations.report.ledger_tables import is_overdue, target_text, time_text
 from fed_unlearn.simulations.report.outcome_facts import evidence_of
@@ -19,6 +19,7 @@ from fed_unlearn.strategies.outcomes import RelapseRow
 from fed_unlearn.strategies.serving.relapse import relapse_rows
 from fed_unlearn.strategies.state import rounds_of_open_training
 from fed_unlearn.strategies.staying.live_status import LiveStatus, read_live_status
+from fed_unlearn.strategies.staying.present import is_said_by
 from fed_unlearn.strategies.staying.stopping import is_stop_ordered
 
 _UNBOUNDED = 10_000  # columns, where the output is no terminal: nothing is folded
@@ -49,9 +50,10 @@ class ServerStatus:
     @classmethod
     def of(cls, ledger: Ledger) -> ServerStatus:
         """The status of a ledger's federation now."""
-        live, process = read_live_status(ledger.path), who_works_on(ledger.path)
-        if live is not None and live.process != process:
-            live = None if process is not None else live
+        live, worker = read_live_status(ledger.path), worker_on(ledger.path)
+        process = None if worker is None else worker.process
+        if worker is not None and not is_said_by(worker, live):
+            live = None
         entries, training = ledger.entries(), rounds_of_open_training(ledger)
         last = _last_audits(relapse_rows(ledger))
         body: dict[str, object] = {

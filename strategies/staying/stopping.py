@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.locks import worker_on
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -23,13 +24,19 @@ class StopOrderedError(Exception):
 
 
 def order_stop(ledger: Ledger) -> None:
-    """Order the server that works on a ledger to stop."""
-    ledger.set_state(_ORDER, True)
+    """Order the server that works on a ledger to stop. The order names it, and is no order to a later one."""
+    ledger.set_state(_ORDER, _address(ledger) or True)
 
 
 def is_stop_ordered(ledger: Ledger) -> bool:
     """Whether the server that works on a ledger was ordered to stop, and has not stopped yet."""
     return ledger.state(_ORDER) is not None
+
+
+def _address(ledger: Ledger) -> list[int] | None:
+    """What names the server that works on a ledger now, and no other before or after it."""
+    worker = worker_on(ledger.path)
+    return None if worker is None else [worker.process, worker.since]
 
 
 @dataclass
@@ -67,9 +74,10 @@ class StopOrder:
         """Take SIGTERM and SIGINT as the order, for the time of a ``with`` block in the main thread.
 
         A second signal does what it would have done without the block. An order that stands in the ledger at the
-        beginning is an old one, and is taken out, as is the present one at the end.
+        beginning and names another server, or none, is an old one, and is taken out, as is the present one at the end.
+        One that names this server came after it had taken the ledger's lock, and is obeyed.
         """
-        self._take_out()
+        self._take_out(but=_address(self.ledger))
         previous: dict[int, Any] = {}
 
         def order(number: int, frame: FrameType | None) -> None:
@@ -85,9 +93,11 @@ class StopOrder:
             _restore(previous)
             self._take_out()
 
-    def _take_out(self) -> None:
+    def _take_out(self, but: list[int] | None = None) -> None:
         if is_stop_ordered(self.ledger):
-            self.ledger.set_state(_ORDER, None)
+            with self.ledger.transaction():  # no order comes between the look and the deletion
+                if but is None or self.ledger.state(_ORDER) != but:
+                    self.ledger.set_state(_ORDER, None)
 
 
 def _restore(handlers: dict[int, Any]) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from fed_unlearn import locks
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.locks import LockedError, exclusive, ledger_lock
+from fed_unlearn.locks import LockedError, exclusive, ledger_lock, who_works_on, worker_on
 from fed_unlearn.requests import ForgetRequest
 
 _HOLD = """
@@ -86,3 +86,81 @@ def test_without_locks_of_the_kernel_the_process_id_counts(
     else:
         with pytest.raises(LockedError, match=f"it is in use by process {os.getppid()}; wait"):
             exclusive(tmp_path / "lock", "it", "wait").__enter__()
+
+
+def test_the_id_of_a_killed_holder_that_another_process_has_now_says_nothing(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    assert who_works_on(ledger) is None
+    process = holder(ledger)
+    try:
+        assert who_works_on(ledger) == process.pid
+    finally:
+        process.kill()
+        process.communicate()
+    lock = tmp_path / "ledger.db.lock"
+    for left in (process.pid, os.getppid(), os.getpid()):
+        lock.write_text(str(left))
+        assert who_works_on(ledger) is None
+        assert lock.read_text() == str(left)
+
+
+def test_a_holder_whose_id_means_nothing_here_is_seen(tmp_path: Path) -> None:
+    """As one in another container, which shares the folder."""
+    ledger, ended = tmp_path / "ledger.db", subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    process = holder(ledger)
+    try:
+        (tmp_path / "ledger.db.lock").write_text(str(ended.pid))
+        assert who_works_on(ledger) == ended.pid
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_this_process_works_on_what_it_has_locked(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    with ledger_lock(ledger):
+        assert who_works_on(ledger) == os.getpid()
+        with ledger_lock(ledger):
+            first = worker_on(ledger)
+        assert worker_on(ledger) == first
+    assert who_works_on(ledger) is None
+    with ledger_lock(ledger):
+        assert worker_on(ledger) != first
+
+
+_LOOK = """
+import sys
+from pathlib import Path
+from fed_unlearn.locks import who_works_on
+print("looks", flush=True)
+while True:
+    who_works_on(Path(sys.argv[1]))
+"""
+
+
+def test_who_looks_all_the_time_keeps_nobody_from_the_lock(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.db"
+    (tmp_path / "ledger.db.lock").touch()
+    looking = subprocess.Popen([sys.executable, "-c", _LOOK, str(ledger)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert looking.stdout is not None
+        assert looking.stdout.readline() == "looks\n"
+        for _ in range(300):
+            with ledger_lock(ledger):
+                assert who_works_on(ledger) == os.getpid()
+    finally:
+        looking.kill()
+        looking.communicate()
+
+
+@pytest.mark.parametrize(("left", "expected"), [("gone", False), ("alive", True)])
+def test_without_locks_of_the_kernel_a_process_that_lives_counts_as_the_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: str, expected: bool
+) -> None:
+    monkeypatch.setattr(locks, "_fcntl", None)
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    process = os.getppid() if left == "alive" else ended.pid
+    (tmp_path / "ledger.db.lock").write_text(str(process))
+    assert who_works_on(tmp_path / "ledger.db") == (process if expected else None)
