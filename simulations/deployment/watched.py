@@ -1,6 +1,6 @@
 """Runs a command of Flower in this process, and ends it if the process that started it is gone.
 
-It is started as a file, ``python -P watched.py NAME ARGUMENTS...``, and imports little beside Flower.
+It is started as a file, ``python -P watched.py PARENT NAME ARGUMENTS...``, and imports little beside Flower.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _GRACE_SECONDS = 12.0
 def command(name: str, *arguments: str) -> list[str]:
     """The command line that runs a console script of Flower, such as ``flower-superlink``, watched.
 
+    It names this process as the parent, which may be gone before the new process can ask who started it.
+
     Parameters
     ----------
     name : str
@@ -27,7 +29,7 @@ def command(name: str, *arguments: str) -> list[str]:
     *arguments : str
         Its arguments.
     """
-    return [sys.executable, "-P", __file__, name, *arguments]
+    return [sys.executable, "-P", __file__, str(os.getpid()), name, *arguments]
 
 
 def _end() -> None:
@@ -39,10 +41,10 @@ def _end() -> None:
 
 def main() -> int | str | None:
     """Run the console script that the command line names."""
-    name = sys.argv[1]
+    when_orphaned(int(sys.argv[1]), _end)
+    name = sys.argv[2]
     (found,) = entry_points(group="console_scripts", name=name)
-    when_orphaned(os.getppid(), _end)
-    sys.argv = [name, *sys.argv[2:]]
+    sys.argv = [name, *sys.argv[3:]]
     return cast("int | str | None", found.load()())
 
 

@@ -150,7 +150,7 @@ class WarmExecutor:
         receiver, sender = context.Pipe(duplex=False)
         process = context.Process(
             target=answer_message,
-            args=(self._api, token, self._threads, parcel if carried_run == run_id else b"", sender),
+            args=(os.getpid(), self._api, token, self._threads, parcel if carried_run == run_id else b"", sender),
             name=f"message {task_id} of run {run_id}",
         )
         process.start()
@@ -193,12 +193,12 @@ class WarmExecutor:
         self._client.close()
 
 
-def answer_message(api: RuntimeApi, token: str, threads: int, parcel: bytes, parcels: Connection) -> None:
-    """Answer one message, in a process forked for it, and send what the next one is to receive."""
+def answer_message(parent: int, api: RuntimeApi, token: str, threads: int, parcel: bytes, parcels: Connection) -> None:
+    """Answer one message, in a process forked for it by the parent, and send what the next one is to receive."""
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    when_orphaned(os.getppid(), lambda: os._exit(1))  # without a word to the SuperNode, which then tells the server
+    when_orphaned(parent, lambda: os._exit(1))  # without a word to the SuperNode, which then tells the server
     loaded = set(sys.modules)
     _refresh(threads)
     carrier.receive(parcel)
