@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -15,6 +16,7 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.locks import run_lock, who_works_on
 from fed_unlearn.simulations.cli.launch import print_log_line
 from fed_unlearn.simulations.cli.ledger import ledger_file
+from fed_unlearn.simulations.deployment.app_config import app_settings
 from fed_unlearn.simulations.deployment.serving import SupervisedServer, stop_server
 from fed_unlearn.simulations.engines.app_run import run_settings, scenario_app
 from fed_unlearn.simulations.engines.commands import FlowerCommands, environment_of
@@ -84,14 +86,7 @@ class ServeOrder:
                 raise InvalidParameterError(
                     f"{option} with the app {folder}: it belongs to scenarios; use -c KEY=VALUE"
                 )
-        settings: dict[str, object] = {}
-        for item in self.config:
-            try:
-                settings |= tomllib.loads(item)
-            except tomllib.TOMLDecodeError as error:
-                raise InvalidParameterError(
-                    f"-c {quoted(item)}: expected KEY=VALUE with a value in TOML, such as rounds=3 or name='x'"
-                ) from error
+        settings = app_settings(self.config, _app_table(folder).get("config", {}))
         return folder, settings, None if self.ledger is None else self.ledger.expanduser().absolute()
 
     def _scenario(self, name: str, key: Path | None) -> tuple[Path, Mapping[str, object], Path]:
@@ -161,11 +156,16 @@ def _check_place(out: Path, scenario: Scenario) -> None:
 
 def _is_app(folder: Path) -> bool:
     """Whether a folder holds a Flower app."""
+    return (folder / "pyproject.toml").is_file() and bool(_app_table(folder))
+
+
+def _app_table(folder: Path) -> dict[str, Any]:
+    """What a folder's ``pyproject.toml`` says of a Flower app; nothing if it is none."""
     project = folder / "pyproject.toml"
-    if not project.is_file():
-        return False
     try:
-        tool = tomllib.loads(project.read_text(encoding="utf-8")).get("tool", {})
+        table: dict[str, Any] = tomllib.loads(project.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidParameterError(f"{project}: cannot be read as TOML: {error}") from error
-    return "app" in tool.get("flwr", {})
+    for name in ("tool", "flwr", "app"):
+        table = table[name] if isinstance(table.get(name), dict) else {}
+    return table

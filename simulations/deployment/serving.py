@@ -9,19 +9,20 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.locks import who_works_on
+from fed_unlearn.locks import who_works_on, worker_on
 from fed_unlearn.simulations.engines.app_run import AppRun, follow_run
-from fed_unlearn.simulations.engines.commands import FlowerCommands
-from fed_unlearn.simulations.engines.errors import EngineError
-from fed_unlearn.simulations.engines.processes import without_interrupts
+from fed_unlearn.simulations.engines.commands import FlowerCommands, script
+from fed_unlearn.simulations.engines.errors import EngineError, NoAnswerError
+from fed_unlearn.simulations.engines.processes import interrupts_afterwards, without_interrupts
 from fed_unlearn.strategies.staying.live_status import read_live_status
+from fed_unlearn.strategies.staying.present import is_said_by
 from fed_unlearn.strategies.staying.stopping import order_stop
 
 _FIRST_WAIT, _LONGEST_WAIT, _STEADY_SECONDS = 1.0, 60.0, 60.0
 _MOST_FAILURES = 5
-_STOP_SECONDS, _POLL_SECONDS = 120.0, 0.5
+_STOP_SECONDS, _SAY_SECONDS, _POLL_SECONDS = 120.0, 3.0, 0.5
 _COMPLETED, _STOPPED = "finished:completed", "finished:stopped"
 
 
@@ -52,6 +53,8 @@ class SupervisedServer:
     ledger_key: Path | None
     say: Callable[[str], None]
     _failures: int = field(default=0, init=False)
+    _run_id: str | None = field(default=None, init=False)
+    _over: str | None = field(default=None, init=False)
 
     def run(self) -> AppRun:
         """Run the app, and run it again while it fails.
@@ -63,56 +66,122 @@ class SupervisedServer:
 
         Raises
         ------
+        InvalidParameterError
+            If the SuperLink does not take the app or its settings.
         EngineError
-            If it failed several times in a row, each time within a minute.
+            If it failed several times in a row, each time within a minute; or if it was to be stopped, and nobody
+            knows whether it was.
+        KeyboardInterrupt
+            On an interrupt while nothing runs.
         """
-        run_id = self._running()
+        script("flwr")
+        try:
+            self._run_id = self._running()
+            return self._supervised()
+        except KeyboardInterrupt:
+            with without_interrupts(signal.SIGINT, signal.SIGTERM):
+                if self._run_id is None:
+                    raise
+                return self._stopped(self._run_id)
+
+    def _supervised(self) -> AppRun:
         while True:
             started = time.monotonic()
             try:
-                if run_id is None:
-                    run_id = self.commands.start_run(self.app, self.settings)
-                    self.say(f"run {run_id} started")
-                run = self._followed(run_id)
-            except EngineError as error:  # the SuperLink is away, or does not take the app
+                run = follow_run(self.commands, self._present_run(), on_line=self.say)
+            except EngineError as error:  # the SuperLink is away, or does not know the run
+                self._leave_unknown_run()
                 self._wait_after(str(error), started)
                 continue
             if run.status in (_COMPLETED, _STOPPED):
                 return run
-            self._wait_after(f"run {run_id} ended {run.status}: {run.error_line}", started)
-            run_id = None
+            self._leave_run()
+            self._wait_after(f"run {run.run_id} ended {run.status}: {run.error_line}", started)
+
+    def _present_run(self) -> str:
+        """The run that is followed; a new one where there is none."""
+        if self._run_id is None and self._failures:  # one that was thought to have failed may serve after all
+            self._run_id = self._serving_run()
+        if self._run_id is None:
+            self._run_id = self._started()
+            self.say(f"run {self._run_id} started")
+        return self._run_id
+
+    def _started(self) -> str:
+        """Start a run. A SuperLink that answers and refuses it twice does not take the app."""
+        try:
+            return self._start()
+        except NoAnswerError:
+            raise
+        except EngineError as error:
+            self.commands.check_superlink()
+            first = str(error)
+        try:
+            return self._start()
+        except EngineError as error:
+            if str(error) != first:
+                raise
+            self.commands.check_superlink()
+            raise InvalidParameterError(f"the app {self.app} was not taken: {error}") from error
+
+    def _start(self) -> str:
+        with interrupts_afterwards(signal.SIGINT, signal.SIGTERM):
+            self._run_id = self.commands.start_run(self.app, self.settings)
+        return self._run_id
+
+    def _leave_run(self) -> None:
+        self._over, self._run_id = self._run_id, None
+
+    def _leave_unknown_run(self) -> None:
+        """Follow a run no longer that the SuperLink does not know, as after the loss of its database."""
+        with suppress(EngineError):  # it is away, and may know the run when it is back
+            if self._run_id is not None and not self.commands.knows_run(self._run_id):
+                self.say(f"the SuperLink does not know run {self._run_id}")
+                self._leave_run()
 
     def _running(self) -> str | None:
         """The run of a server that works on the ledger already; None if there is none."""
-        if self.ledger is None or not self.ledger.exists():
+        deadline = time.monotonic() + _SAY_SECONDS
+        while (run_id := self._serving_run()) is None:
+            process = None if self.ledger is None else who_works_on(self.ledger)
+            if process is None:
+                return None
+            if time.monotonic() > deadline:
+                raise FedUnlearnError(
+                    f"process {process} works on {self.ledger}, and is no server that stays; wait for its end, or end"
+                    " it"
+                )
+            time.sleep(_POLL_SECONDS)
+        return run_id
+
+    def _serving_run(self) -> str | None:
+        """The run of the server that works on the ledger, as it says itself; not one that is over."""
+        if self.ledger is None:
             return None
-        live, process = read_live_status(self.ledger), who_works_on(self.ledger)
-        if process is None:
+        worker, live = worker_on(self.ledger), read_live_status(self.ledger)
+        if live is None or not live.run or str(live.run) == self._over or not is_said_by(worker, live):
             return None
-        if live is None or live.process != process or not live.run:
-            raise FedUnlearnError(
-                f"process {process} works on {self.ledger}, and is no server that stays; wait for its end, or end it"
-            )
         self.say(f"run {live.run} serves already; it is followed")
         return str(live.run)
 
-    def _followed(self, run_id: str) -> AppRun:
-        """Follow a run to its end; pass an interrupt on."""
-        try:
-            return follow_run(self.commands, run_id, on_line=self.say)
-        except KeyboardInterrupt:
-            with without_interrupts(signal.SIGINT, signal.SIGTERM):
-                return self._stopped(run_id)
-
     def _stopped(self, run_id: str) -> AppRun:
         """Stop a run in order, or by Flower where that does not end it."""
+        is_in_order = False
         if self.ledger is not None and who_works_on(self.ledger) is not None:
             self.say("stopping in order")
-            stop_server(self.ledger, self.ledger_key, _STOP_SECONDS)
-        else:
+            try:
+                stop_server(self.ledger, self.ledger_key, _STOP_SECONDS)
+                is_in_order = True
+            except FedUnlearnError as error:
+                self.say(f"{error}; it is stopped by Flower")
+        if not is_in_order:
             with suppress(EngineError):
                 self.commands.stop_run(run_id)
-        return AppRun(run_id, self.commands.final_status(run_id), ())
+        try:
+            return AppRun(run_id, self.commands.final_status(run_id), ())
+        except EngineError as error:
+            end = "its server has stopped in order" if is_in_order else f"it may go on: flwr stop {run_id}"
+            raise EngineError(f"run {run_id}: {end}; {error}") from error
 
     def _wait_after(self, problem: str, started: float) -> None:
         self._failures = 1 if time.monotonic() - started > _STEADY_SECONDS else self._failures + 1
@@ -140,16 +209,16 @@ def stop_server(ledger: Path, key: Path | None, seconds: float) -> None:
     FedUnlearnError
         If no server works on the ledger, or it has not stopped in time.
     """
-    process = who_works_on(ledger)
-    if process is None:
+    worker = worker_on(ledger)
+    if worker is None:
         raise FedUnlearnError(f"no server works on {ledger}; there is nothing to stop")
     with closing(Ledger(ledger, create=False, key=key)) as opened:
         order_stop(opened)
     deadline = time.monotonic() + seconds
-    while who_works_on(ledger) == process:
+    while worker_on(ledger) == worker:
         if time.monotonic() > deadline:
             raise FedUnlearnError(
-                f"process {process} still works on {ledger} {seconds:.0f} s after the order to stop; it stops at the"
-                " next message, or end it: nothing is lost"
+                f"process {worker.process} still works on {ledger} {seconds:.0f} s after the order to stop; it stops at"
+                " the next message, or end it: nothing is lost"
             )
         time.sleep(_POLL_SECONDS)

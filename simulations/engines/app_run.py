@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fed_unlearn.simulations.engines.commands import FlowerCommands
 from fed_unlearn.simulations.engines.errors import EngineError
-from fed_unlearn.simulations.engines.processes import without_interrupts
+from fed_unlearn.simulations.engines.processes import interrupts_afterwards, without_interrupts
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception|Interrupt)\b.*")
@@ -87,7 +87,8 @@ def run_app(
     """
     run_id = None
     try:
-        run_id = commands.start_run(app, settings, federation)
+        with interrupts_afterwards(*((signal.SIGINT, signal.SIGTERM) if stops else ())):
+            run_id = commands.start_run(app, settings, federation)
         return follow_run(commands, run_id, on_line=on_line, check=check)
     except KeyboardInterrupt:
         with without_interrupts(signal.SIGINT, signal.SIGTERM):

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
-from fed_unlearn.simulations.engines.errors import EngineError
+from fed_unlearn.simulations.engines.errors import EngineError, NoAnswerError
 
 CONNECTION = "own"
 """The name of the connection in the Flower home of a run."""
@@ -54,7 +54,7 @@ class FlowerCommands:
                 start_new_session=True, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise EngineError(f"flwr {arguments[0]}: no answer in {_ANSWER_SECONDS:.0f} s") from None
+            raise NoAnswerError(f"flwr {arguments[0]}: no answer in {_ANSWER_SECONDS:.0f} s") from None
         try:
             answer = cast(dict[str, object], json.loads(done.stdout))
         except json.JSONDecodeError:
@@ -79,7 +79,8 @@ class FlowerCommands:
         """
         written = " ".join(f"{key}={value}" for key, value in (federation or {}).items())
         simulated = ("--federation-config", written) if federation else ()
-        overrides = [part for key, value in settings.items() for part in ("-c", f"{key}={toml_value(value)}")]
+        given = " ".join(f"{key}={toml_value(value)}" for key, value in settings.items())
+        overrides = ("-c", given) if given else ()  # of two -c of one table flwr drops the first
         answer = self.call("run", str(app), *self._connection, *simulated, *overrides)
         return str(answer["run-id"])
 
@@ -117,8 +118,28 @@ class FlowerCommands:
 
     def status(self, run_id: str) -> str:
         """The status of a run, such as ``running`` or ``finished:completed``."""
-        runs = cast(Sequence[Mapping[str, object]], self.call("ls", *self._connection, "--run-id", run_id)["runs"])
-        return str(runs[0]["status"])
+        return str(self._runs("--run-id", run_id)[0]["status"])
+
+    def knows_run(self, run_id: str) -> bool:
+        """Whether the SuperLink has a run in its database.
+
+        Raises
+        ------
+        EngineError
+            If the SuperLink does not answer.
+        """
+        if any(str(run["run-id"]) == run_id for run in self._runs()):
+            return True
+        try:
+            self.status(run_id)
+        except EngineError:
+            self._runs()  # it answers, and has only newer ones
+            return False
+        return True
+
+    def check_superlink(self) -> None:
+        """Raise EngineError if the SuperLink does not answer."""
+        self._runs()
 
     def final_status(self, run_id: str) -> str:
         """Wait until Flower has recorded the status of a run whose log has ended, and return it."""
@@ -128,6 +149,9 @@ class FlowerCommands:
                 raise EngineError(f"run {run_id} is still {status} {_ANSWER_SECONDS:.0f} s after the end of its log")
             time.sleep(0.5)
         return status
+
+    def _runs(self, *which: str) -> Sequence[Mapping[str, object]]:
+        return cast(Sequence[Mapping[str, object]], self.call("ls", *self._connection, *which)["runs"])
 
     def stop_run(self, run_id: str) -> None:
         """Stop a run."""
@@ -207,15 +231,19 @@ def free_port() -> int:
 def toml_value(value: object) -> str:
     """A value as TOML, in quotes that ``flwr run -c`` takes.
 
-    Raises
-    ------
-    EngineError
-        If a text has a quote or a line break.
+    It splits its argument at blanks outside of quotes, and takes a quote for the end of a text even where TOML has it
+    escaped; so a double quote is written by its number.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        if "'" in value or "\n" in value:
-            raise EngineError(f"{value!r} has a quote or a line break, which flwr run cannot take; use another path")
-        return f"'{value}'"
+        if "'" not in value and value.isprintable():
+            return f"'{value}'"
+        return '"' + "".join(map(_toml_character, value)) + '"'
     return str(value)
+
+
+def _toml_character(character: str) -> str:
+    """A character of a text in double quotes."""
+    plain = character not in '"\\' and (ord(character) >= 0x20 and ord(character) != 0x7F)
+    return character if plain else f"\\u{ord(character):04x}"

@@ -85,6 +85,26 @@ def without_interrupts(*signals: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def interrupts_afterwards(*signals: int) -> Iterator[None]:
+    """Put signals off to the end of the block, where the last of them does what it would have done inside.
+
+    It is for a short step whose outcome must be known, such as the start of what is to be stopped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    previous = {number: signal.signal(number, lambda number, _: came.append(number)) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[-1])
+
+
+@contextlib.contextmanager
 def ended_as_by_interrupt() -> Iterator[None]:
     """Take SIGTERM as Ctrl-C, so that what was started is stopped."""
     if threading.current_thread() is not threading.main_thread():

@@ -15,6 +15,9 @@ from fed_unlearn.simulations.cli.serve_order import ServeOrder
 APP = """
 [tool.flwr.app.config]
 rounds = 1
+name = "a"
+server.port = 1
+server.host = "h"
 """
 
 

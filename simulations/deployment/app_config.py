@@ -1,0 +1,64 @@
+"""Overrides of an app's config, checked before the app runs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+
+from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.text import quoted
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def app_settings(items: Sequence[str], config: Mapping[str, object]) -> dict[str, object]:
+    """Values that override an app's config, by the dotted keys that Flower gives them.
+
+    Parameters
+    ----------
+    items : sequence of str
+        Each ``KEY=VALUE``, in TOML. The key may be dotted. Of two values of a key the last counts.
+    config : mapping
+        The app's ``[tool.flwr.app.config]``. Flower takes no key that it lacks.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an item cannot be read, has a value that Flower does not take, or the app has no such key.
+    """
+    known = {".".join(path) for path, _ in _leaves(config)}
+    settings: dict[str, object] = {}
+    for item in items:
+        expected = f"-c {quoted(item)}: expected KEY=VALUE with a value in TOML, such as rounds=3 or name='x'"
+        try:
+            given = tomllib.loads(item)
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidParameterError(expected) from error
+        if not given:
+            raise InvalidParameterError(expected)
+        for path, value in _leaves(given):
+            key = ".".join(path)
+            if not all(_BARE.fullmatch(part) for part in path):
+                raise InvalidParameterError(
+                    f"-c {quoted(item)}: the key {quoted(key)} has other characters than letters, digits, - and _,"
+                    " which flwr run does not take"
+                )
+            if not isinstance(value, bool | int | float | str):
+                raise InvalidParameterError(
+                    f"-c {quoted(item)}: the value of {key} is no text, number, true or false, as Flower expects it"
+                )
+            if key not in known:
+                there = f"it has {', '.join(sorted(known))}" if known else "it has none"
+                raise InvalidParameterError(f"-c {quoted(item)}: the app's config has no key {key}; {there}")
+            settings[key] = value
+    return settings
+
+
+def _leaves(table: Mapping[str, object], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """The values of a table and of the tables in it, each with its keys."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key), value
