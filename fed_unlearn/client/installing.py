@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from flwr.app import Context, Message
+from flwr.app import Context, Message, MessageType
 from flwr.clientapp import ClientApp
 from torch import nn
 
 from fed_unlearn import protocol
 from fed_unlearn.client.actions import ACTIONS
-from fed_unlearn.client.owner_side import hear, tell
+from fed_unlearn.client.owner_side import hear, out_of_training, tell
 from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
 from fed_unlearn.task import Task
@@ -54,7 +54,10 @@ class _InSession:
                 heard = hear(message, session)
                 # An app's own handlers, and the mods of Flower, count the records of a message.
                 told = message if is_ours else protocol.without_records(message, *_OWN_RECORDS)
-                answer = call_next(told, context)
+                if not is_ours and session.is_out_of_training and _is_training(message):
+                    answer = out_of_training(message, session)
+                else:
+                    answer = call_next(told, context)
             except FedUnlearnError as error:
                 if not is_ours:
                     raise
@@ -76,6 +79,10 @@ def _check_versions(message: Message) -> None:
     problem = protocol.Versions.own().problem_with(protocol.Versions.of_server(message))
     if problem is not None:
         raise ProtocolError(f"the server cannot be understood: {problem}")
+
+
+def _is_training(message: Message) -> bool:
+    return message.metadata.message_type.partition(".")[0] == MessageType.TRAIN
 
 
 def _refusal(message: Message, session: ClientSession, error: FedUnlearnError) -> Message:

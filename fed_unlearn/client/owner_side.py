@@ -9,7 +9,7 @@ from flwr.app import Message
 from fed_unlearn import protocol
 from fed_unlearn.client.session import ClientSession
 from fed_unlearn.data.images import ImageSet
-from fed_unlearn.errors import InvalidRequestError
+from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.owner import OwnerRequest
 
 logger = logging.getLogger("fed_unlearn.client")
@@ -43,6 +43,24 @@ def tell(answer: Message, session: ClientSession, heard: list[str]) -> None:
     if due or heard:
         queued = tuple(request.as_queued() for request in due)
         protocol.write_owner_note(answer, protocol.OwnerNote(queued=queued, heard=tuple(heard)))
+
+
+def out_of_training(message: Message, session: ClientSession) -> Message:
+    """The reply to a training message where the owner asks that all of this client is forgotten: it has no model.
+
+    A server with a ledger leaves such a client out of the round, and reads on the reply what the owner asks for.
+
+    Raises
+    ------
+    FedUnlearnError
+        If the server has none. It takes a reply for a trained model, and has to get an error.
+    """
+    reason = "its owner asks that all of this client is forgotten; it takes part in no training"
+    if not session.ledger:
+        raise FedUnlearnError(reason)
+    logger.info("client %s: %s", session.client_id, reason)
+    session.took_retained_view = True
+    return protocol.refuse(message, protocol.Refusal(reason=reason, invalid_request=False))
 
 
 def queued_samples(target: protocol.Target, session: ClientSession) -> ImageSet:

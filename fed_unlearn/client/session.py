@@ -100,10 +100,18 @@ class ClientSession:
         """The client's stable name."""
         return self.task.client_id(self.context)
 
+    @property
+    def is_out_of_training(self) -> bool:
+        """Whether this client takes part in no training: its owner asks that all of it is forgotten."""
+        return self.owner.is_used and self.owner.excludes_all
+
     def excluded_ids(self) -> frozenset[str]:
         """Ids of all samples that may not be trained on: quarantined, tombstoned, or asked for by the owner."""
         excluded = self.store.excluded_ids()
-        return excluded | self.owner.excluded_ids() if self.owner.is_used else excluded
+        if not self.owner.is_used:
+            return excluded
+        everything = self._loaded.train.ids if self.owner.excludes_all else ()
+        return excluded.union(self.owner.excluded_ids(), everything)
 
     def retained_samples(self, arrived: int = 0) -> ImageSet:
         """The client's training samples that are neither quarantined nor tombstoned, nor asked for by its owner.

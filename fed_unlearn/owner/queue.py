@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.locks import LockedError, exclusive
-from fed_unlearn.owner.records import Goal, OwnerAnswer, OwnerKind, OwnerRequest
+from fed_unlearn.owner.account import check_account
+from fed_unlearn.owner.records import Goal, OwnerAnswer, OwnerKind, OwnerRequest, new_request
 from fed_unlearn.text import quoted
 
 FILE = "owner.json"
@@ -105,23 +105,11 @@ class OwnerQueue:
         ------
         InvalidRequestError
             If it is none, too many are open, or all of this client is to be forgotten already.
+        FedUnlearnError
+            If it is another account's node.
         """
-        try:
-            request = OwnerRequest(
-                id=secrets.token_hex(8),
-                kind=kind,
-                queued=time.time(),
-                of_class=of_class,
-                goal=goal,
-                deadline=deadline,
-                note=note,
-                sample_ids=tuple(sample_ids),
-                count=len(sample_ids),
-            )
-        except ValidationError as error:
-            what = error.errors(include_input=False, include_url=False)[0]
-            name = ".".join(map(str, what["loc"]))
-            raise InvalidRequestError(f"{name}: {what['msg']}; nothing was queued") from None
+        check_account(self._folder)
+        request = new_request(kind, sample_ids, of_class=of_class, goal=goal, deadline=deadline, note=note)
         with self._changing():
             before = self._read().requests
             unended = [other for other in before if not other.is_over]
@@ -144,7 +132,10 @@ class OwnerQueue:
         ------
         InvalidRequestError
             If none of that id was queued here, or it has ended.
+        FedUnlearnError
+            If it is another account's node.
         """
+        check_account(self._folder)
         with self._changing():
             found = self.find(request_id)
             if found.is_over and not found.is_withdrawn:
@@ -214,6 +205,11 @@ class OwnerQueue:
                 self._change(lambda item: _answered(item, ledger, news[item.id]) if item.id in news else item)
         return [answer.digest() for answer in answers]
 
+    @property
+    def excludes_all(self) -> bool:
+        """Whether no sample of this client must be trained on: its owner asks that all of it is forgotten."""
+        return any(request.kind == "all" and request.excludes for request in self.requests())
+
     def excluded_ids(self) -> frozenset[str]:
         """Ids of the samples that must not be trained on, from the moment on in which they were queued."""
         return frozenset(
@@ -235,6 +231,8 @@ class OwnerQueue:
                     if time.monotonic() > until:
                         raise
                     time.sleep(_PAUSE)
+                except OSError as error:
+                    raise FedUnlearnError(f"{self._folder / _LOCK}: cannot be opened: {error.strerror}") from error
             yield
 
     def _change(self, change: Callable[[OwnerRequest], OwnerRequest]) -> None:
@@ -249,6 +247,8 @@ class OwnerQueue:
             found = self._path.stat()
         except FileNotFoundError:
             return _Body()
+        except OSError as error:
+            raise FedUnlearnError(f"{self._path}: cannot be read: {error.strerror}") from error
         signature = (found.st_ino, found.st_mtime_ns, found.st_size)
         if signature != self._signature:
             try:

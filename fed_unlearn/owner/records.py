@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
+import time
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.ledger.lifecycle import FINAL, Status
 from fed_unlearn.text import printable
 
@@ -24,8 +28,14 @@ ENDED = frozenset({REFUSED, *FINAL})
 """Statuses after which nothing more is asked of the server."""
 
 MOST_FIGURES = 32
+LONGEST_WORD = 64
+LONGEST_REASON = 400
+"""Words and reasons are cut to so many characters."""
+
 _LARGEST_COUNT = 2**40
 _LAST_DEADLINE = 253402300800
+_EARLIEST, _LATEST = -62_135_424_000.0, 253_402_128_000.0
+"""Two days inside of the years 1 to 9999: every time zone can write these moments as local time."""
 
 LAST_CLASS = 2**31
 """No class has a larger index."""
@@ -35,8 +45,8 @@ OwnerId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 _Class = Annotated[int, Field(ge=0, le=LAST_CLASS)]
 _Deadline = Annotated[float, Field(gt=-_LAST_DEADLINE, lt=_LAST_DEADLINE)]
-_Word = Annotated[str, Field(max_length=64), AfterValidator(printable)]
-_Reason = Annotated[str, Field(max_length=1000), AfterValidator(lambda text: printable(text, 400))]
+_Word = Annotated[str, Field(max_length=LONGEST_WORD), AfterValidator(lambda text: printable(text, LONGEST_WORD))]
+_Reason = Annotated[str, Field(max_length=1000), AfterValidator(lambda text: printable(text, LONGEST_REASON))]
 
 
 class _Record(BaseModel):
@@ -185,8 +195,6 @@ class OwnerRequest(_Record):
     @property
     def excludes(self) -> bool:
         """Whether its samples must not be trained on: since it was queued, unless it has come to nothing everywhere."""
-        if self.kind == "all":
-            return False  # the server leaves the whole client out
         if any(self.status_at(ledger) not in LIFTED for ledger in self.told):
             return True
         return not (self.told or self.refused or self.is_withdrawn)
@@ -224,3 +232,39 @@ class OwnerRequest(_Record):
             state="refused" if self.refused else state,
             reason=self.refused,
         )
+
+
+def new_request(
+    kind: OwnerKind,
+    sample_ids: Sequence[str] = (),
+    *,
+    of_class: int | None = None,
+    goal: Goal | None = None,
+    deadline: float | None = None,
+    note: str = "",
+) -> OwnerRequest:
+    """A request of now, with a new random id.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is none.
+    """
+    if deadline is not None and not _EARLIEST <= deadline <= _LATEST:
+        raise InvalidRequestError("deadline: expected a moment of the years 1 to 9999; nothing was queued")
+    try:
+        return OwnerRequest(
+            id=secrets.token_hex(8),
+            kind=kind,
+            queued=time.time(),
+            of_class=of_class,
+            goal=goal,
+            deadline=deadline,
+            note=note,
+            sample_ids=tuple(sample_ids),
+            count=len(sample_ids),
+        )
+    except ValidationError as error:
+        what = error.errors(include_input=False, include_url=False)[0]
+        name = ".".join(map(str, what["loc"]))
+        raise InvalidRequestError(f"{name}: {what['msg']}; nothing was queued") from None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 
 from rich.console import Console
 
 from fed_unlearn.owner import OwnerAnswer, OwnerRequest
 from fed_unlearn.simulations.report.layout import plain_table, plain_text
+from fed_unlearn.simulations.report.ledger_tables import time_text
 
 _SHOWN = {"forget_accuracy": "forget accuracy", "retain_accuracy": "retained", "membership_auc": "attack AUC"}
 
@@ -25,8 +25,8 @@ def print_requests(requests: Sequence[OwnerRequest]) -> None:
         for ledger in request.told or ("",):
             answer = request.answers.get(ledger)
             cells = (
-                *(request.id, _time(request.queued), what_text(request), request.goal or ""),
-                *("" if request.deadline is None else _time(request.deadline), status_text(request, ledger)),
+                *(request.id, time_text(request.queued), what_text(request), request.goal or ""),
+                *("" if request.deadline is None else time_text(request.deadline), status_text(request, ledger)),
                 *("" if answer is None else answer.request, "" if answer is None else figures_text(answer)),
                 *(reason_text(request, answer), request.note),
             )
@@ -96,7 +96,3 @@ def _as_json(request: OwnerRequest) -> dict[str, object]:
     ]
     status = {"status": status_text(request, "")} if not request.told else {}
     return {**body, "samples": request.count, **status, "withdrawn": request.is_withdrawn, "servers": servers}
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")

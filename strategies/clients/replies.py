@@ -59,7 +59,7 @@ def read_reply(message: Message, reference: Arrays, weight_key: str | None) -> t
         return {}, f"it answered with an error: {protocol.error_of(message)}"
     record = _model_of(message)
     if record is None:
-        return {}, "its reply carries no model"
+        return {}, "it takes no part in training" if protocol.refusal_of(message) else "its reply carries no model"
     lacks_none = message.metadata.message_type not in protocol.LEAVE_OUT_ARRAYS
     if not set(record) <= set(reference) or (lacks_none and len(record) < len(reference)):
         return {}, f"its model has {len(record)} arrays, and not the {len(reference)} that were sent"

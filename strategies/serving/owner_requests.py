@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from flwr.app import RecordDict
 
 from fed_unlearn import protocol
 from fed_unlearn.errors import InvalidRequestError
-from fed_unlearn.ledger import LedgerEntry
 from fed_unlearn.ledger.lifecycle import WITHDRAWABLE
 from fed_unlearn.owner import OwnerAnswer, QueuedRequest
-from fed_unlearn.owner.records import ENDED, MOST_FIGURES, REFUSED
 from fed_unlearn.requests import ClientScope, ForgetRequest, ParameterValue, SampleScope, Scope
 from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.serving.owner_answers import answer_of
 from fed_unlearn.strategies.serving.owner_book import Known, OwnerBook
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -102,7 +101,7 @@ class OwnerRequests:
                 elif known.request and item.state == "withdrawn":
                     self._withdraw(known.request)
             for name, known in book.requests.items() if note.heard else ():
-                if (digest := self._answer(name, known).digest()) in note.heard:
+                if (digest := answer_of(ledger, client, name, known).digest()) in note.heard:
                     known.told = digest
             book.save(ledger)
         for request_id in new:
@@ -189,41 +188,7 @@ class OwnerRequests:
     def _answers_due(self, client: str) -> list[OwnerAnswer]:
         answers: list[OwnerAnswer] = []
         for owner_request, known in OwnerBook.of(self.context.ledger, client).requests.items():
-            answer = self._answer(owner_request, known)
+            answer = answer_of(self.context.ledger, client, owner_request, known)
             if answer.digest() != known.told:
                 answers.append(answer)
         return answers
-
-    def _answer(self, owner_request: str, known: Known) -> OwnerAnswer:
-        if not known.request:
-            status = "withdrawn" if known.withdrawn else REFUSED
-            return OwnerAnswer(owner_request=owner_request, status=status, reason=known.refused)
-        entry = self.context.ledger.entry(known.request)
-        facts = entry.outcome or {}
-        relapses = [event for event in self.context.ledger.events(entry.id) if event.name == "relapsed"]
-        return OwnerAnswer(
-            owner_request=owner_request,
-            status=str(entry.status),
-            request=entry.id,
-            reason=_reason_of(entry),
-            method=entry.method or str(facts.get("method") or ""),
-            evidence=str(facts.get("evidence") or ""),
-            attempts=entry.attempt,
-            relapses=len(relapses),
-            figures=_figures_of(facts) if str(entry.status) in ENDED else {},
-        )
-
-
-def _reason_of(entry: LedgerEntry) -> str:
-    return entry.reason or str((entry.outcome or {}).get("reason") or "")
-
-
-def _figures_of(outcome: Mapping[str, object]) -> dict[str, float]:
-    """The figures of an outcome by name, such as ``"after/forget_accuracy"``."""
-    found: dict[str, float] = {}
-    for when in ("before", "after"):
-        figures = outcome.get(when)
-        for name, value in figures.items() if isinstance(figures, dict) else ():
-            if isinstance(value, int | float) and len(found) < MOST_FIGURES:
-                found[f"{when}/{name}"] = float(value)
-    return found

@@ -120,9 +120,13 @@ def _show(folder: Path, *, as_json: bool) -> None:
 
 
 def _store_folder(folder: Path) -> Path:
-    if not folder.is_dir():
+    try:
+        is_folder, holds_store = folder.is_dir(), (folder / _STORE).is_file()
+    except OSError as error:
+        raise FedUnlearnError(f"{folder}: cannot be read: {error.strerror}; run it under the node's account") from None
+    if not is_folder:
         raise FedUnlearnError(f"{folder}: is no folder; expected the client's store folder, client-dir of its node")
-    if not (folder / _STORE).is_file():
+    if not holds_store:
         raise FedUnlearnError(
             f"{folder}: holds no client's store; expected client-dir of a node that has answered a server at least once"
         )

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from typer import Option
@@ -15,6 +15,7 @@ from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope, Scope
 from fed_unlearn.text import quoted
 
+_TWO_DAYS = 172_800.0
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # as scenario files have it; "+" joins ids in the ledger
 
 
@@ -161,7 +162,10 @@ def parse_deadline(text: str) -> float:
         If it is none.
     """
     try:
-        return datetime.fromisoformat(text).timestamp()
+        seconds = datetime.fromisoformat(text).timestamp()
+        for moment in (seconds - _TWO_DAYS, seconds + _TWO_DAYS):  # whatever the time zone in which it is shown
+            datetime.fromtimestamp(moment, UTC)
+        return seconds
     except (ValueError, OverflowError, OSError):
         raise InvalidRequestError(
             f"--deadline {quoted(text)}: expected a date in ISO 8601, such as"

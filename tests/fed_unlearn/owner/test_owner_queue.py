@@ -71,7 +71,16 @@ def test_a_damaged_file_is_named_without_what_is_in_it(tmp_path: Path, body: str
     assert "secret-name" not in str(caught.value)
 
 
-@pytest.mark.parametrize("given", [{"of_class": -1}, {"of_class": 2**40}, {"deadline": float("inf")}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"of_class": -1},
+        {"of_class": 2**40},
+        {"deadline": float("inf")},
+        {"deadline": float("nan")},
+        {"deadline": -62135600000.0},
+    ],
+)
 def test_what_no_server_would_take_is_not_queued(tmp_path: Path, given: dict[str, int]) -> None:
     with pytest.raises(InvalidRequestError, match="nothing was queued"):
         OwnerQueue(tmp_path).add("class", **given)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,6 +62,10 @@ def test_ids_come_from_standard_input_too(folder: Path, monkeypatch: pytest.Monk
         (["--class", "-1"], "--class"),
         (["--class", "99999999999"], "--class"),
         (["--class", "1", "--deadline", "soon"], "ISO 8601"),
+        (["--class", "1", "--deadline", "0001-01-01T00:00:00+14:00"], "ISO 8601"),
+        (["--class", "1", "--deadline", "0001-01-01T12:00:00+00:00"], "ISO 8601"),
+        (["--class", "1", "--deadline", "9999-12-31T23:59:59-14:00"], "ISO 8601"),
+        (["--class", "1", "--deadline", "9999-12-31T12:00:00+00:00"], "ISO 8601"),
         (["--samples", "missing"], "cannot be read"),
         (["--samples", "."], "cannot be read"),
         (["--samples", "empty"], "no id was given"),
@@ -135,3 +141,50 @@ def test_the_command_imports_neither_torch_nor_flower(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "set()", done.stderr
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"])
+@pytest.mark.parametrize("deadline", ["0001-01-03T00:00:00+00:00", "9999-12-29T23:59:00+00:00"])
+def test_every_deadline_that_is_taken_can_be_shown(
+    folder: Path, zone: str, deadline: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert forget(folder, "--class", "1", "--deadline", deadline) == 0
+        assert forget(folder, "--status") == 0
+        assert deadline[:4] in capsys.readouterr().out.splitlines()[-1]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_a_deadline_that_an_older_version_took_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request_id = OwnerQueue(folder).add("class", of_class=1, deadline=0.0)
+    path = folder / "owner.json"
+    path.write_text(path.read_text().replace('"deadline":0.0', '"deadline":-62135647200.0'))
+    assert forget(folder, "--status") == 0
+    assert request_id in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there are no accounts")
+@pytest.mark.parametrize("order", [["--all"], ["--class", "1"], ["--withdraw", "0" * 16]])
+def test_another_accounts_node_is_refused_and_nothing_is_written(
+    folder: Path, order: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 4242)  # what the process of another account sees
+    assert forget(folder, *order) == BAD_INPUT
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and f"{own + 4242}" in told and f"({own})" in told and "nothing was changed" in told
+    assert [path.name for path in folder.iterdir()] == ["state.json"]
+    assert forget(folder, "--status") == 0, "reading harms nobody"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_root_leaves_nothing_in_the_folder_of_a_nodes_account(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.chown(folder / "state.json", 65534, 65534)
+    os.chown(folder, 65534, 65534)
+    assert forget(folder, "--all") == BAD_INPUT
+    assert "65534" in capsys.readouterr().err and not (folder / "owner.json").exists()
+    assert not (folder / "owner.lock").exists()

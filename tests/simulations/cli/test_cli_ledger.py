@@ -143,6 +143,7 @@ def test_put_twice_under_one_id_a_request_is_one(folder: Path, capsys: pytest.Ca
         (["--client", "4", "--samples", "2", "--method", "delete"], "'delete' does not serve sample requests"),
         (["--class", "3", "--goal", "relabel"], "--goal relabel is of sample requests; this is a class request"),
         (["--client", "4", "--samples", "2", "--goal", "hide"], "'hide' is not one of"),
+        (["--class", "3", "--deadline", "0001-01-01T00:00:00+14:00"], "expected a date in ISO 8601"),
         (["--class", "3", "--deadline", "tomorrow"], "--deadline 'tomorrow': expected a date in ISO 8601"),
         (["--class", "3", "--id", "a+b"], "--id 'a+b': expected at most 64 letters"),
         (["--class", "3", "--id", ""], "--id '': expected"),
