@@ -117,11 +117,12 @@ class LedgerFile:
         with self.transaction():
             self._record(request_id, name, 0, facts)
 
-    def events(self, request_id: str | None = None) -> list[LedgerEvent]:
-        """All events in order, or those of one request."""
-        where, values = ("", ()) if request_id is None else ("WHERE request_id = ?", (request_id,))
+    def events(self, request_id: str | None = None, *, after: int = 0) -> list[LedgerEvent]:
+        """All events in order, or those of one request; with ``after``, only those of greater numbers."""
+        where, values = ("", (after,)) if request_id is None else ("AND request_id = ?", (after, request_id))
         rows = self._all(
-            f"SELECT sequence, time, request_id, name, attempt, facts, digest FROM events {where} ORDER BY sequence",
+            f"SELECT sequence, time, request_id, name, attempt, facts, digest FROM events WHERE sequence > ?"
+            f" {where} ORDER BY sequence",
             *values,
         )
         return [LedgerEvent(row[0], row[1], row[2], row[3], row[4], json.loads(row[5]), row[6]) for row in rows]

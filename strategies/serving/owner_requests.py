@@ -101,7 +101,7 @@ class OwnerRequests:
                 elif known.request and item.state == "withdrawn":
                     self._withdraw(known.request)
             for name, known in book.requests.items() if note.heard else ():
-                if (digest := answer_of(ledger, client, name, known).digest()) in note.heard:
+                if known.told not in note.heard and (digest := self._digest(client, name, known)) in note.heard:
                     known.told = digest
             book.save(ledger)
         for request_id in new:
@@ -186,9 +186,17 @@ class OwnerRequests:
         self._seen = (ledger.head(), tuple(grid.roster.clients.items()), *sorted(grid.owners.answers))
 
     def _answers_due(self, client: str) -> list[OwnerAnswer]:
-        answers: list[OwnerAnswer] = []
-        for owner_request, known in OwnerBook.of(self.context.ledger, client).requests.items():
-            answer = answer_of(self.context.ledger, client, owner_request, known)
-            if answer.digest() != known.told:
-                answers.append(answer)
-        return answers
+        ledger = self.context.ledger
+        return [
+            answer_of(ledger, client, owner_request, known)
+            for owner_request, known in OwnerBook.of(ledger, client).requests.items()
+            if self._digest(client, owner_request, known) != known.told
+        ]
+
+    def _digest(self, client: str, owner_request: str, known: Known) -> str:
+        """The digest of what the node is to be told of a request."""
+        ledger = self.context.ledger
+        if not known.request:
+            return answer_of(ledger, client, owner_request, known).digest()
+        made = self.context.grid.owners.made
+        return made.digest(ledger, known.request, lambda: answer_of(ledger, client, owner_request, known))

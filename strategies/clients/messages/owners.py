@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
 from fed_unlearn import protocol
 from fed_unlearn.errors import ProtocolError
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.owner import OwnerAnswer
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,46 @@ class OwnerLetter:
 
 
 @dataclass
+class MadeAnswers:
+    """Digests of answers as they were last made. One counts until its request goes on.
+
+    A server that stays has many requests that ended long ago; nothing is read of them anew.
+    """
+
+    _digests: dict[str, str] = field(default_factory=dict)
+    _head: tuple[int, str] = (0, "")
+
+    def digest(self, ledger: Ledger, request_id: str, make: Callable[[], OwnerAnswer]) -> str:
+        """The digest of the answer about a request.
+
+        Parameters
+        ----------
+        ledger : Ledger
+        request_id : str
+            In the ledger.
+        make : callable
+            Makes the answer, where that is necessary.
+        """
+        self._follow(ledger)
+        if request_id not in self._digests:
+            self._digests[request_id] = make().digest()
+        return self._digests[request_id]
+
+    def _follow(self, ledger: Ledger) -> None:
+        head = ledger.head()
+        if head == self._head:
+            return
+        if self._digests:
+            # The last event that was seen comes first; where it does not, a transaction was undone since.
+            events = ledger.events(after=self._head[0] - 1)
+            if not events or (events[0].sequence, events[0].digest) != self._head:
+                self._digests.clear()
+            for event in events[1:]:
+                self._digests.pop(event.request_id or "", None)
+        self._head = head
+
+
+@dataclass
 class OwnerPost:
     """Letters that have come with replies, by node, and answers that go with the next message to a node.
 
@@ -44,11 +86,13 @@ class OwnerPost:
         As :func:`fed_unlearn.protocol.answers_record` makes them. They are sent until they are taken away.
     ask_due : bool
         Whether all clients are to be asked when requests are served next.
+    made : MadeAnswers
     """
 
     letters: dict[int, OwnerLetter] = field(default_factory=dict)
     answers: dict[int, ConfigRecord] = field(default_factory=dict)
     ask_due: bool = False
+    made: MadeAnswers = field(default_factory=MadeAnswers)
 
     def take(self, reply: Message) -> Message:
         """Take the letter off a reply. Whoever reads the rest of it sees what other clients' replies carry."""

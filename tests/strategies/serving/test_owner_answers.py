@@ -17,6 +17,7 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.owner import OwnerAnswer, OwnerQueue
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import Holds
+from fed_unlearn.strategies.clients.messages.owners import MadeAnswers
 from fed_unlearn.strategies.serving.owner_answers import figures_of, reason_for
 
 
@@ -172,3 +173,62 @@ def test_reasons_of_the_own_client_stay() -> None:
 def test_figures_that_are_no_finite_numbers_are_left_out() -> None:
     figures = {"a": math.nan, "b": -math.inf, "c": True, "d": "1", "e": 10**400, "f": 1}
     assert figures_of({"after": figures, "before": [1.0]}) == {"after/f": 1.0}
+
+
+def test_what_has_ended_and_is_known_is_not_looked_up_again(tmp_path: Path) -> None:
+    trial = trained(tmp_path)
+    queue = queue_of(trial, 2)
+    queue.add("samples", sample_ids=sorted(trial.ids_of(2))[:2])
+    trial.serve()
+    looked_up: list[str] = []
+    made = MadeAnswers()
+    [entry] = trial.strategy.ledger.entries()
+
+    def make() -> OwnerAnswer:
+        looked_up.append(entry.id)
+        return OwnerAnswer(owner_request="0" * 16, status="committed", attempts=len(looked_up))
+
+    ledger = trial.strategy.ledger
+    first = made.digest(ledger, entry.id, make)
+    ledger.note("of-something-else", {})
+    ledger.note("relapsed", {}, request_id="another")
+    assert made.digest(ledger, entry.id, make) == first and len(looked_up) == 1
+    ledger.note("relapsed", {}, request_id=entry.id)
+    assert made.digest(ledger, entry.id, make) != first and len(looked_up) == 2
+    made.digest(ledger, entry.id, make)
+    assert len(looked_up) == 2
+
+
+def test_what_an_undone_transaction_had_said_is_made_anew(tmp_path: Path) -> None:
+    trial = trained(tmp_path, plan=replace(PLAN, holds=Holds(of_client=0.0)))
+    held(trial, 2)
+    ledger, made = trial.strategy.ledger, MadeAnswers()
+    [entry] = ledger.entries()
+
+    def make() -> OwnerAnswer:
+        return OwnerAnswer(owner_request="0" * 16, status=str(ledger.entry(entry.id).status))
+
+    before = made.digest(ledger, entry.id, make)
+    with pytest.raises(KeyboardInterrupt), ledger.transaction():
+        ledger.withdraw(entry.id)
+        assert made.digest(ledger, entry.id, make) != before
+        raise KeyboardInterrupt
+    assert made.digest(ledger, entry.id, make) == before
+    with pytest.raises(KeyboardInterrupt), ledger.transaction():
+        ledger.withdraw(entry.id)
+        assert made.digest(ledger, entry.id, make) != before
+        raise KeyboardInterrupt
+    ledger.note("of-something-else", {})
+    assert made.digest(ledger, entry.id, make) == before, "the same number of events, and another event"
+
+
+def test_a_relapse_is_told_though_the_end_was(tmp_path: Path) -> None:
+    trial = trained(tmp_path)
+    queue = queue_of(trial, 2)
+    queue.add("samples", sample_ids=sorted(trial.ids_of(2))[:2])
+    trial.serve()
+    assert (told(queue).status, told(queue).relapses) == ("committed", 0)
+    [entry] = trial.strategy.ledger.entries()
+    trial.strategy.ledger.note("relapsed", {}, request_id=entry.id)
+    trial.serve()
+    assert (told(queue).status, told(queue).relapses) == ("committed", 1)
