@@ -31,7 +31,10 @@ def hear(message: Message, session: ClientSession) -> list[str]:
     if session.owner.is_used:
         session.owner.check(lambda request: _looked_for(request, session))
     answers = protocol.read_answers(message)
-    return session.owner.hear(session.ledger, answers) if answers and session.ledger else []
+    heard = session.owner.hear(session.ledger, answers) if answers and session.ledger else []
+    if session.owner.is_used:
+        session.owner.erase_forgotten(lambda: session.store.tombstoned_ids())
+    return heard
 
 
 def tell(answer: Message, session: ClientSession, heard: list[str]) -> None:

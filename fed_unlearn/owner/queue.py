@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -204,6 +204,21 @@ class OwnerQueue:
             with self._changing():
                 self._change(lambda item: _answered(item, ledger, news[item.id]) if item.id in news else item)
         return [answer.digest() for answer in answers]
+
+    def erase_forgotten(self, tombstoned: Callable[[], Collection[str]]) -> None:
+        """Erase the ids of samples that are forgotten wherever they were to be; the store's tombstones exclude them.
+
+        ``tombstoned`` gives the ids of all samples that have one; it is called where something may be erased.
+        """
+        ledgers = self._read().ledgers
+        settled = [item for item in self.requests() if item.sample_ids and item.is_settled(ledgers)]
+        if not settled:
+            return
+        known = frozenset(tombstoned())
+        ended = {item.id for item in settled if known.issuperset(item.sample_ids)}
+        if ended:
+            with self._changing():
+                self._change(lambda item: item.model_copy(update={"sample_ids": ()}) if item.id in ended else item)
 
     @property
     def excludes_all(self) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -147,7 +147,7 @@ class OwnerRequest(_Record):
         When it was queued, in seconds since the epoch.
     sample_ids : tuple of str
         The samples. Those of a class are found when the node next handles a message. They are erased where the request
-        was withdrawn, or refused by the node itself.
+        was withdrawn, or refused by the node itself, and where they are tombstoned and nobody asks for them any more.
     count : int
         How many samples there are, or were.
     is_checked : bool
@@ -191,6 +191,18 @@ class OwnerRequest(_Record):
         if any(self.status_at(ledger) not in ENDED for ledger in self.told):
             return False
         return bool(self.told or self.refused or self.is_withdrawn)
+
+    def is_settled(self, ledgers: Mapping[str, float]) -> bool:
+        """Whether some model has forgotten its samples, and no server will ask this queue for them any more.
+
+        Parameters
+        ----------
+        ledgers : mapping of str to float
+            When the node first heard of each ledger.
+        """
+        if not self.is_over or Status.COMMITTED not in map(self.status_at, self.told):
+            return False
+        return all(ledger in self.told for ledger, since in ledgers.items() if since <= self.queued)
 
     @property
     def excludes(self) -> bool:

@@ -206,3 +206,41 @@ def test_what_a_server_is_told_has_no_sample(tmp_path: Path) -> None:
     told = json.loads(request.as_queued().model_dump_json())
     assert told.pop("owner_request") == request.id
     assert {name: value for name, value in told.items() if value} == {"kind": "samples", "count": 2, "state": "asked"}
+
+
+def test_ids_are_erased_when_they_are_tombstoned_and_nobody_asks_for_them(tmp_path: Path) -> None:
+    queue = OwnerQueue(tmp_path)
+    early = queue.add("samples", sample_ids=["z"])
+    for ledger in ("x", "y"):  # both are known before the next request is queued
+        queue.to_be_told(ledger, again=False)
+    request_id = queue.add("samples", sample_ids=["a", "b"])
+    queue.check(found)
+    queue.to_be_told("x", again=False)
+
+    def erased(*tombstoned: str) -> bool:
+        queue.erase_forgotten(lambda: tombstoned)
+        return not OwnerQueue(tmp_path).find(request_id).sample_ids
+
+    queue.hear("x", [answered(request_id, "unlearning")])
+    assert not erased("a", "b"), "not ended"
+    queue.hear("x", [answered(request_id, "committed")])
+    assert not erased("a", "b"), "the other server has not heard of it"
+    assert [request.sample_ids for request in queue.to_be_told("y", again=False)][-1] == ("a", "b")
+    assert not erased("a", "b"), "nor answered"
+    queue.hear("y", [answered(request_id, "rejected")])
+    assert not erased("a"), "nothing else would keep it out of training"
+    assert erased("a", "b", "c")
+    request = queue.find(request_id)
+    assert (request.count, request.status_at("x"), request.is_over) == (2, "committed", True)
+    assert queue.find(early).sample_ids == ("z",)
+    assert queue.to_be_told("new", again=True) == [queue.find(early)]
+
+
+@pytest.mark.parametrize("status", ["failed", "rejected", "refused", "withdrawn", "held"])
+def test_ids_without_a_commit_stay(tmp_path: Path, status: str) -> None:
+    queue = OwnerQueue(tmp_path)
+    request_id = queue.add("samples", sample_ids=["a"])
+    queue.to_be_told(LEDGER, again=False)
+    queue.hear(LEDGER, [answered(request_id, status)])
+    queue.erase_forgotten(lambda: ["a"])
+    assert queue.find(request_id).sample_ids == ("a",)

@@ -14,6 +14,7 @@ from canaries import found_anywhere
 from deployed import Deployed, deployed, eventually
 from PIL import Image
 from sklearn.datasets import load_digits
+from stores import stored_requests
 
 from fed_unlearn.locks import who_works_on
 from fed_unlearn.owner import OwnerQueue
@@ -81,7 +82,8 @@ def test_an_owners_samples_are_forgotten_and_named_nowhere_else(tmp_path: Path) 
         of_class = federation.run("fed-unlearn", "forget", "--client-dir", str(node), "--class", "3").stdout.strip()
         eventually(lambda: told(federation, 1).get(refused) == "refused", 240, "what it does not have is refused", 1)
         eventually(lambda: told(federation, 1).get(of_class) == "committed", 240, "its class is forgotten", 1)
-        own = OwnerQueue(node).find(of_class).sample_ids
+        [stored] = stored_requests(node / "state.json").values()
+        own = [str(name) for name in stored["sample_ids"]]
         assert own and all(name.startswith("train/3/") for name in own)
 
         server = who_works_on(out / "ledger.db")

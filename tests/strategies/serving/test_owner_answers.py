@@ -232,3 +232,24 @@ def test_a_relapse_is_told_though_the_end_was(tmp_path: Path) -> None:
     trial.strategy.ledger.note("relapsed", {}, request_id=entry.id)
     trial.serve()
     assert (told(queue).status, told(queue).relapses) == ("committed", 1)
+
+
+@pytest.mark.parametrize("of_class", [False, True])
+def test_after_the_commit_only_the_store_has_the_ids_and_a_relapse_is_mended(tmp_path: Path, of_class: bool) -> None:
+    trial = trained(tmp_path)
+    queue, ids = queue_of(trial, 2), set(sorted(trial.ids_of_class(2, 3))[: None if of_class else 2])
+    request_id = queue.add("class", of_class=3) if of_class else queue.add("samples", sample_ids=sorted(ids))
+    trial.serve()
+    trial.trained_on()
+    trial.train(1)
+    request = queue.find(request_id)
+    assert told(queue).status == "committed" and (request.sample_ids, request.count) == ((), len(ids))
+    assert not trial.trained_on() & ids
+    [entry] = trial.strategy.ledger.entries()
+    trial.strategy.ledger.advance(entry.id, Status.REOPENED, attempt=entry.attempt, reason="it has relapsed")
+    trial.serve()
+    assert trial.status(entry.id) is Status.COMMITTED and told(queue).attempts == 2
+    assert set(trial.stored(2)[entry.id]["sample_ids"]) == ids  # type: ignore[call-overload]
+    trial.trained_on()
+    trial.train(1)
+    assert not trial.trained_on() & ids
