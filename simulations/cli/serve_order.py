@@ -16,7 +16,7 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.locks import run_lock, who_works_on
 from fed_unlearn.simulations.cli.launch import print_log_line
 from fed_unlearn.simulations.cli.ledger import ledger_file
-from fed_unlearn.simulations.deployment.app_config import app_settings
+from fed_unlearn.simulations.deployment.app_config import app_settings, check_connection
 from fed_unlearn.simulations.deployment.serving import SupervisedServer, stop_server
 from fed_unlearn.simulations.engines.app_run import run_settings, scenario_app
 from fed_unlearn.simulations.engines.commands import FlowerCommands, environment_of
@@ -70,6 +70,8 @@ class ServeOrder:
         key = None if self.ledger_key is None else self.ledger_key.expanduser().absolute()
         folder = Path(self.what).expanduser().absolute()
         is_app = _is_app(folder)
+        if not (is_app and "federations" in _flower_table(folder)):  # the older form, which Flower moves itself
+            check_connection(self.superlink)
         app, settings, ledger = self._app(folder) if is_app else self._scenario(self.what, key)
         return SupervisedServer(
             commands=FlowerCommands(environment_of(None), self.superlink),
@@ -86,7 +88,7 @@ class ServeOrder:
                 raise InvalidParameterError(
                     f"{option} with the app {folder}: it belongs to scenarios; use -c KEY=VALUE"
                 )
-        settings = app_settings(self.config, _app_table(folder).get("config", {}))
+        settings = app_settings(self.config, _flower_table(folder)["app"].get("config", {}))
         return folder, settings, None if self.ledger is None else self.ledger.expanduser().absolute()
 
     def _scenario(self, name: str, key: Path | None) -> tuple[Path, Mapping[str, object], Path]:
@@ -156,16 +158,16 @@ def _check_place(out: Path, scenario: Scenario) -> None:
 
 def _is_app(folder: Path) -> bool:
     """Whether a folder holds a Flower app."""
-    return (folder / "pyproject.toml").is_file() and bool(_app_table(folder))
+    return (folder / "pyproject.toml").is_file() and isinstance(_flower_table(folder).get("app"), dict)
 
 
-def _app_table(folder: Path) -> dict[str, Any]:
-    """What a folder's ``pyproject.toml`` says of a Flower app; nothing if it is none."""
+def _flower_table(folder: Path) -> dict[str, Any]:
+    """What a folder's ``pyproject.toml`` says to Flower."""
     project = folder / "pyproject.toml"
     try:
         table: dict[str, Any] = tomllib.loads(project.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidParameterError(f"{project}: cannot be read as TOML: {error}") from error
-    for name in ("tool", "flwr", "app"):
+    for name in ("tool", "flwr"):
         table = table[name] if isinstance(table.get(name), dict) else {}
     return table

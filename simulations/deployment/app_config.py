@@ -1,10 +1,12 @@
-"""Overrides of an app's config, checked before the app runs."""
+"""What an app is run with, checked before it runs: overrides of its config, and the connection."""
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.text import quoted
@@ -53,6 +55,40 @@ def app_settings(items: Sequence[str], config: Mapping[str, object]) -> dict[str
                 raise InvalidParameterError(f"-c {quoted(item)}: the app's config has no key {key}; {there}")
             settings[key] = value
     return settings
+
+
+def check_connection(name: str | None) -> None:
+    """Raise if the ``config.toml`` of Flower's home has no such connection to a SuperLink.
+
+    Parameters
+    ----------
+    name : str or None
+        The connection; the default one where None.
+
+    Raises
+    ------
+    InvalidParameterError
+        The message names those that are there. Where there is no such file Flower writes one, and nothing is raised.
+    """
+    file = Path(os.environ.get("FLWR_HOME") or "~/.flwr").expanduser() / "config.toml"
+    if not file.is_file():
+        return
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8")).get("superlink", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidParameterError(f"{file}: cannot be read as TOML: {error}") from error
+    if not isinstance(table, dict):
+        raise InvalidParameterError(f"{file}: superlink is no table of connections")
+    there = [key for key, value in table.items() if isinstance(value, dict)]
+    wanted = table.get("default") if name is None else name
+    if wanted is None:
+        raise InvalidParameterError(f"{file}: names no default connection; give --superlink NAME, of {_listed(there)}")
+    if wanted not in there:
+        raise InvalidParameterError(f"{file}: has no connection {quoted(str(wanted))}; it has {_listed(there)}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _leaves(table: Mapping[str, object], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:

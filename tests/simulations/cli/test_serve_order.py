@@ -21,6 +21,11 @@ server.host = "h"
 """
 
 
+@pytest.fixture(autouse=True)
+def no_connections(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path_factory.mktemp("flower")))
+
+
 def refused(order: ServeOrder) -> str:
     with pytest.raises(InvalidParameterError) as caught:
         order.server(Console())

@@ -9,7 +9,7 @@ import pytest
 from flwr.common.config import flatten_dict, fuse_dicts, parse_config_args
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.simulations.deployment.app_config import app_settings
+from fed_unlearn.simulations.deployment.app_config import app_settings, check_connection
 from fed_unlearn.simulations.engines.commands import FlowerCommands, toml_value
 
 CONFIG = {"rounds": 1, "rate": 0.5, "name": "a", "a": {"b": 0, "c": 0, "deep": {"d": "x"}}, "on": False}
@@ -87,3 +87,32 @@ def test_an_app_without_a_config_takes_nothing() -> None:
     assert app_settings([], {}) == {}
     with pytest.raises(InvalidParameterError, match="no key rounds; it has none"):
         app_settings(["rounds=2"], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("[superlink]\ndefault = 'a'\n[superlink.a]\n[superlink.b]\n", None, None),
+        ("[superlink]\ndefault = 'a'\n[superlink.a]\n[superlink.b]\n", "b", None),
+        ("[superlink]\ndefault = 'a'\n[superlink.a]\n[superlink.b]\n", "c", "has no connection 'c'; it has a, b"),
+        ("[superlink]\ndefault = 'a'\n[superlink.a]\n", "default", "has no connection 'default'; it has a"),
+        ("[superlink]\ndefault = 'c'\n[superlink.a]\n", None, "has no connection 'c'; it has a"),
+        ("[superlink.a]\n", None, "names no default connection; give --superlink NAME, of a"),
+        ("", "a", "it has none"),
+        ("superlink = 1", None, "is no table of connections"),
+        ("[superlink", None, "cannot be read as TOML"),
+        (None, "a", None),
+    ],
+)
+def test_a_connection_that_is_not_there_is_named(
+    text: str | None, name: str | None, message: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLWR_HOME", str(tmp_path))
+    if text is not None:
+        (tmp_path / "config.toml").write_text(text)
+    if message is None:
+        check_connection(name)
+    else:
+        with pytest.raises(InvalidParameterError) as caught:
+            check_connection(name)
+        assert message in str(caught.value)

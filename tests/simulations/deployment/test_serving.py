@@ -16,7 +16,7 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.locks import ledger_lock
 from fed_unlearn.simulations.deployment import serving
 from fed_unlearn.simulations.deployment.serving import SupervisedServer, stop_server
-from fed_unlearn.simulations.engines.app_run import AppRun
+from fed_unlearn.simulations.engines.app_run import AppRun, run_app
 from fed_unlearn.simulations.engines.commands import FlowerCommands
 from fed_unlearn.simulations.engines.errors import EngineError, NoAnswerError
 from fed_unlearn.simulations.engines.processes import ended_as_by_interrupt
@@ -239,3 +239,11 @@ def test_a_status_from_before_the_lock_is_not_the_servers(tmp_path: Path, monkey
         superlink = SuperLink()
         superlink.runs["51"] = "finished:completed"
         assert server_of(superlink, tmp_path, ledger)[0].run().run_id == "51"
+
+
+def test_an_interrupt_while_a_run_of_a_command_is_started_stops_that_run(tmp_path: Path) -> None:
+    superlink = SuperLink(None)
+    superlink.on_run = lambda: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run_app(superlink, tmp_path, {})
+    assert superlink.runs == {"101": "finished:stopped"}
