@@ -23,6 +23,7 @@ from fed_unlearn.strategies.staying.stopping import order_stop
 _FIRST_WAIT, _LONGEST_WAIT, _STEADY_SECONDS = 1.0, 60.0, 60.0
 _MOST_FAILURES = 5
 _STOP_SECONDS, _SAY_SECONDS, _POLL_SECONDS = 120.0, 3.0, 0.5
+_NO_SERVER = "process {process} works on {ledger}, and is no server that stays; wait for its end, or end it"
 _COMPLETED, _STOPPED = "finished:completed", "finished:stopped"
 
 
@@ -147,10 +148,7 @@ class SupervisedServer:
             if process is None:
                 return None
             if time.monotonic() > deadline:
-                raise FedUnlearnError(
-                    f"process {process} works on {self.ledger}, and is no server that stays; wait for its end, or end"
-                    " it"
-                )
+                raise FedUnlearnError(_NO_SERVER.format(process=process, ledger=self.ledger))
             time.sleep(_POLL_SECONDS)
         return run_id
 
@@ -207,11 +205,16 @@ def stop_server(ledger: Path, key: Path | None, seconds: float) -> None:
     Raises
     ------
     FedUnlearnError
-        If no server works on the ledger, or it has not stopped in time.
+        If no server that stays works on the ledger, or it has not stopped in time.
     """
     worker = worker_on(ledger)
     if worker is None:
         raise FedUnlearnError(f"no server works on {ledger}; there is nothing to stop")
+    deadline = time.monotonic() + _SAY_SECONDS
+    while (live := read_live_status(ledger)) is None or live.process != worker.process:
+        if time.monotonic() > deadline:
+            raise FedUnlearnError(_NO_SERVER.format(process=worker.process, ledger=ledger))
+        time.sleep(_POLL_SECONDS)
     with closing(Ledger(ledger, create=False, key=key)) as opened:
         order_stop(opened)
     deadline = time.monotonic() + seconds

@@ -6,68 +6,23 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from told_superlink import ToldSuperLink as SuperLink
 
-from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.locks import ledger_lock
 from fed_unlearn.simulations.deployment import serving
 from fed_unlearn.simulations.deployment.serving import SupervisedServer, stop_server
 from fed_unlearn.simulations.engines.app_run import AppRun, run_app
-from fed_unlearn.simulations.engines.commands import FlowerCommands
 from fed_unlearn.simulations.engines.errors import EngineError, NoAnswerError
 from fed_unlearn.simulations.engines.processes import ended_as_by_interrupt
 from fed_unlearn.strategies.staying.live_status import LiveStatus, StatusWriter
-
-
-class SuperLink(FlowerCommands):
-    """What a SuperLink answers to `flwr`, without one. A run ends as ``endings`` says; None lets it go on."""
-
-    def __init__(self, *endings: str | None) -> None:
-        super().__init__({})
-        self.endings = list(endings)
-        self.runs: dict[str, str] = {}
-        self.started = 0
-        self.is_away = False
-        self.refusal = ""
-        self.on_log: Callable[[str], None] = lambda run_id: None
-        self.on_run: Callable[[], None] = lambda: None
-
-    def call(self, *arguments: str) -> Mapping[str, object]:
-        command, *rest = arguments
-        if self.is_away:
-            raise EngineError(f"flwr {command}: connection refused")
-        return {"run": self._run, "ls": self._ls, "stop": self._stop}[command](*rest)
-
-    def _run(self, *_: str) -> Mapping[str, object]:
-        if self.refusal:
-            raise EngineError(f"flwr run: {self.refusal}")
-        self.started += 1
-        run_id = str(100 + self.started)
-        self.runs[run_id] = self.endings.pop(0) or "running"
-        self.on_run()
-        return {"run-id": run_id}
-
-    def _ls(self, _: str, *which: str) -> Mapping[str, object]:
-        runs = {which[1]: self.runs[which[1]]} if which and which[1] in self.runs else {} if which else self.runs
-        if which and not runs:
-            raise EngineError("flwr ls: the run was not found")
-        return {"runs": [{"run-id": run_id, "status": status} for run_id, status in runs.items()]}
-
-    def _stop(self, run_id: str, *_: str) -> Mapping[str, object]:
-        if self.runs[run_id] != "running":
-            raise EngineError("flwr stop: it is over")
-        self.runs[run_id] = "finished:stopped"
-        return {}
-
-    def log_lines(self, run_id: str, check: Callable[[], None] = lambda: None) -> Iterator[str]:
-        yield f"line of {run_id}"
-        self.on_log(run_id)
-        while not self.is_away and self.runs.get(run_id) == "running":
-            time.sleep(0.02)
+from fed_unlearn.strategies.staying.stopping import StopOrder, is_stop_ordered
 
 
 @pytest.fixture(autouse=True)
@@ -222,7 +177,7 @@ def test_what_a_killed_server_left_is_no_server(tmp_path: Path) -> None:
     superlink = SuperLink("finished:completed")
     assert server_of(superlink, tmp_path, ledger)[0].run().run_id == "101"
     before = time.monotonic()
-    with pytest.raises(Exception, match=r"no server works on .*; there is nothing to stop"):
+    with pytest.raises(FedUnlearnError, match=r"no server works on .*; there is nothing to stop"):
         stop_server(ledger, None, 120.0)
     assert time.monotonic() - before < 5
 
@@ -233,7 +188,7 @@ def test_a_status_from_before_the_lock_is_not_the_servers(tmp_path: Path, monkey
     serving_run(ledger, 50)
     time.sleep(0.02)
     with ledger_lock(ledger):
-        with pytest.raises(Exception, match=rf"process {os.getpid()} works on .* is no server that stays"):
+        with pytest.raises(FedUnlearnError, match=rf"process {os.getpid()} works on .* is no server that stays"):
             server_of(SuperLink(), tmp_path, ledger)[0].run()
         serving_run(ledger, 51)
         superlink = SuperLink()
@@ -247,3 +202,58 @@ def test_an_interrupt_while_a_run_of_a_command_is_started_stops_that_run(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         run_app(superlink, tmp_path, {})
     assert superlink.runs == {"101": "finished:stopped"}
+
+
+class Staying(threading.Thread):
+    """A server that stays, of which only the order to stop is real."""
+
+    def __init__(self, ledger: Path, superlink: SuperLink) -> None:
+        super().__init__()
+        self.ledger, self.superlink, self.serves = ledger, superlink, threading.Event()
+
+    def run(self) -> None:
+        with closing(Ledger(self.ledger, create=False)) as opened, ledger_lock(self.ledger):
+            stop = StopOrder(opened)
+            with stop.from_signals():
+                serving_run(self.ledger, 101)
+                self.serves.set()
+                while not stop.is_given():
+                    time.sleep(0.01)
+        self.superlink.runs["101"] = "finished:completed"
+
+
+def test_an_interrupt_is_passed_on_as_an_order(tmp_path: Path) -> None:
+    ledger, superlink = tmp_path / "ledger.db", SuperLink(None)
+    Ledger(ledger).close()
+    staying = Staying(ledger, superlink)
+
+    def log(run_id: str) -> None:
+        staying.start()
+        assert staying.serves.wait(10)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    superlink.on_log = log
+    server, said = server_of(superlink, tmp_path, ledger)
+    assert interrupted(server) == AppRun("101", "finished:completed", ())
+    assert said[-1] == "stopping in order"
+    staying.join()
+
+
+def test_what_does_not_stay_is_not_ordered_and_is_stopped_by_flower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_SAY_SECONDS", 0.05)
+    ledger, superlink = tmp_path / "ledger.db", SuperLink(None)
+    with closing(Ledger(ledger)) as opened, ExitStack() as stack:
+
+        def log(run_id: str) -> None:
+            stack.enter_context(ledger_lock(ledger))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        superlink.on_log = log
+        server, said = server_of(superlink, tmp_path, ledger)
+        assert interrupted(server).status == "finished:stopped"
+        assert "is no server that stays" in said[-1] and said[-1].endswith("it is stopped by Flower")
+        with pytest.raises(FedUnlearnError, match="is no server that stays"):
+            stop_server(ledger, None, 120.0)
+        assert not is_stop_ordered(opened)
