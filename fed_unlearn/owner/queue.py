@@ -247,7 +247,7 @@ class OwnerQueue:
                         raise
                     time.sleep(_PAUSE)
                 except OSError as error:
-                    raise FedUnlearnError(f"{self._folder / _LOCK}: cannot be opened: {error.strerror}") from error
+                    raise FedUnlearnError(f"{self._folder / _LOCK}: {error.strerror}; chown it to the node") from error
             yield
 
     def _change(self, change: Callable[[OwnerRequest], OwnerRequest]) -> None:

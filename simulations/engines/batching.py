@@ -63,6 +63,8 @@ class BatchedTraining:
             session = ClientSession(task, context, self._models, message)
             token = active_session.set(session)
             try:
+                if session.owner.is_used:  # what its owner asks for is looked up when the message itself comes
+                    continue
                 order, arrays = train_order(message, context), protocol.arrays_of(message)
             except Exception:  # the client meets it again when its message comes, and answers with it
                 logger.debug("client of node %s is not trained ahead", context.node_id, exc_info=True)

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
-from flwr.app import Context
+from flwr.app import Context, Message
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
+from torch import nn
 
+from fed_unlearn.client.session import current_session
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.owner import OwnerQueue
 from fed_unlearn.simulations import client_app
 from fed_unlearn.simulations.cli import run_command
+from fed_unlearn.simulations.engines import batching
 from fed_unlearn.simulations.run.driver import in_process_grid, prepare
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
 from fed_unlearn.simulations.task import ScenarioTask, training_config
@@ -99,3 +105,32 @@ def test_another_engine_is_refused_at_the_command_line(tmp_path: Path, capsys: p
     assert run_command([*order, "--out", str(tmp_path / "run")]) == 2
     assert "run.batch-clients: 4 was given" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["class", "all"])
+def test_what_an_owner_asks_for_is_not_trained_on_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Literal["class", "all"]
+) -> None:
+    folder = tmp_path / "run"
+    node = folder / "clients" / "2"
+    node.mkdir(parents=True)
+    OwnerQueue(node).add(kind, of_class=3 if kind == "class" else None)
+    ahead: set[str] = set()
+    alone: dict[str, ImageSet] = {}
+    order, train = batching.train_order, ScenarioTask.train
+
+    def ordering(message: Message, context: Context) -> client_app.TrainOrder:
+        ahead.add(client_app.task.client_id(context))
+        return order(message, context)
+
+    def noting(task: ScenarioTask, model: nn.Module, samples: ImageSet, *rest: Any) -> PassCounter:
+        alone[current_session().client_id] = samples
+        return train(task, model, samples, *rest)
+
+    monkeypatch.setattr(batching, "train_order", ordering)
+    monkeypatch.setattr(ScenarioTask, "train", noting)
+    trained(scenario_of(tmp_path, "run.batch-clients=4"), folder)
+    assert ahead == {"0", "1", "3", "4", "5", "6"}
+    assert ("2" in alone) == (kind == "class"), "it trains by itself, or not at all"
+    if kind == "class":
+        assert len(alone["2"]) and 3 not in alone["2"].labels.tolist()

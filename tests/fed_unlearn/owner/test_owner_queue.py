@@ -244,3 +244,9 @@ def test_ids_without_a_commit_stay(tmp_path: Path, status: str) -> None:
     queue.hear(LEDGER, [answered(request_id, status)])
     queue.erase_forgotten(lambda: ["a"])
     assert queue.find(request_id).sample_ids == ("a",)
+
+
+def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "owner.lock").mkdir()
+    with pytest.raises(FedUnlearnError, match="chown it to the node"):
+        OwnerQueue(tmp_path).add("all")
