@@ -57,7 +57,8 @@ def forget(
     """Ask, as the owner of a client's data, that the federation forgets some of it; run it where the node runs.
 
     The request is on disk when its id is printed. The server hears of it with the node's next reply: of its kind and of
-    how many samples there are. Their ids stay at the node. From then on they are in no training.
+    how many samples there are. Their ids stay at the node. From the node's next message on they are in no training;
+    after --all the node takes part in none.
     """
     folder = _store_folder(client_dir.expanduser())
     orders = [samples is not None, of_class is not None, everything, withdraw is not None, status]

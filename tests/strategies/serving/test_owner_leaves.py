@@ -121,3 +121,22 @@ def test_a_server_without_a_ledger_gets_an_error(tmp_path: Path) -> None:
     content = RecordDict({"config": ConfigRecord({"server-round": 1})})
     [reply] = trial.federation.grid.send_and_receive([Message(content, 3, protocol.TRAIN)])
     assert reply.has_error() and "takes part in no training" in reply.error.reason
+
+
+def test_samples_that_were_asked_for_before_are_forgotten_while_all_is_held(tmp_path: Path) -> None:
+    trial = trained(tmp_path, plan=HELD)
+    queue, ids = queue_of(trial, 2), sorted(trial.ids_of(2))[:2]
+    first = queue.add("samples", sample_ids=ids)
+    queue.add("all")
+    assert is_out(trial, 2)
+    assert next(iter(queue.find(first).answers.values())).status == "committed" and told(queue).status == "held"
+
+
+def test_samples_that_the_client_is_to_draw_are_refused_in_words_while_all_is_held(tmp_path: Path) -> None:
+    trial = trained(tmp_path, plan=HELD)
+    queue_of(trial, 2).add("all")
+    trial.serve()
+    trial.serve(ForgetRequest.for_samples(2, count=2, id="drawn"))
+    assert trial.status("drawn") is Status.REJECTED and trial.reason("drawn").startswith("client 2: ")
+    assert "0 such samples are left here to train on" in trial.reason("drawn")
+    assert trial.strategy.ledger.verify().problem is None
