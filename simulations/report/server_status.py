@@ -18,7 +18,7 @@ from fed_unlearn.strategies.clients.messages.exchange import client_order
 from fed_unlearn.strategies.outcomes import RelapseRow
 from fed_unlearn.strategies.serving.relapse import relapse_rows
 from fed_unlearn.strategies.state import rounds_of_open_training
-from fed_unlearn.strategies.staying.live_status import LiveStatus, read_live_status
+from fed_unlearn.strategies.staying.live_status import SILENT_SECONDS, LiveStatus, read_live_status
 from fed_unlearn.strategies.staying.present import is_said_by
 from fed_unlearn.strategies.staying.stopping import is_stop_ordered
 
@@ -69,8 +69,10 @@ class ServerStatus:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether a server works on the ledger, and nothing went wrong when it last did something."""
-        return self.process is not None and (self.live is None or self.live.problem is None)
+        """Whether a server works on the ledger, says so, and nothing went wrong when it last did something."""
+        return self.process is not None and (
+            self.live is None or (self.live.problem is None and self.live.silent_for < SILENT_SECONDS)
+        )
 
     def print(self) -> None:
         """Print it as facts and tables."""
@@ -108,6 +110,8 @@ class ServerStatus:
                 facts["wakes at"] = time_text(self.live.wakes_at)
             if self.live.problem is not None:
                 facts["problem"] = self.live.problem
+            if self.live.silent_for >= SILENT_SECONDS:
+                facts["silent"] = f"it has said nothing since {time_text(self.live.written)}: it hangs, or works long"
             facts["messages"] = str(self.live.messages)
         training = self.body["training"]
         if isinstance(training, dict):

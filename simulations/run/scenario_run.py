@@ -56,6 +56,7 @@ class ScenarioRun:
     observer: Observer | None
     stays: bool
     _report: RunReport | None = field(default=None, init=False)
+    _noted: tuple[int, str] = field(default=(-1, ""), init=False)
 
     def results(self) -> RunResults:
         """Run what is left of the timeline, and stay after it if that is asked for.
@@ -119,7 +120,11 @@ class ScenarioRun:
                 self._recorder.note_oracles(self._strategy.retrain_oracles(self.grid, served), self._strategy)
 
     def _note_turn(self, result: UnlearningResult) -> None:
-        """Record what a server that stays has done since it slept."""
+        """Record what a server that stays has done since it slept; nothing is written where it has done nothing."""
+        head = self._strategy.ledger.head()
+        if head == self._noted:
+            return
+        self._noted = head
         self._recorder.note(self._strategy)
         if self._report is not None:
             self._report.note_rest(result)

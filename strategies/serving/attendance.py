@@ -189,30 +189,33 @@ class Tombstones:
     def settle_debts(self) -> list[str]:
         """Have clients that were away write the tombstones that they owe; those that do not are left out.
 
+        Clients that owe the same are asked together.
+
         Returns
         -------
         list of str
             Clients that had something to write, and did.
         """
         ledger, grid = self.context.ledger, self.context.grid
+        owing: dict[tuple[str, ...], list[str]] = {}
+        for client in grid.roster.staying.values():
+            if owed := tuple(ledger.owed_requests(client)):
+                owing.setdefault(owed, []).append(client)
         settled: list[str] = []
-        for client in list(grid.roster.staying.values()):
-            owed = [ledger.entry(name) for name in ledger.owed_requests(client)]
-            if not owed:
-                continue
-            requests = [entry.request for entry in owed]
-            attempts = {entry.id: entry.attempt for entry in owed}
-            answers = Rounds(self.context).settle(protocol.CONFIRM, requests, attempts, clients=[client])
-            if client not in answers.replies:
-                if client in grid.roster.staying.values():
-                    grid.bar(client, "it owes tombstones and does not confirm them")
-                continue
+        for owed, clients in owing.items():
+            entries = [ledger.entry(name) for name in owed]
+            requests, attempts = [entry.request for entry in entries], {entry.id: entry.attempt for entry in entries}
+            answers = Rounds(self.context).settle(protocol.CONFIRM, requests, attempts, clients=clients)
             with ledger.transaction():
-                ledger.confirm_tombstones(client, grid.roster.tombstones[client])
-                for entry in owed:
-                    ledger.settle_owed(entry.id, client)
-                owe_look(ledger, f"tombstones:{client}", may_reopen=True)
-            settled.append(client)
+                for client in answers.replies:
+                    ledger.confirm_tombstones(client, grid.roster.tombstones[client])
+                    for name in owed:
+                        ledger.settle_owed(name, client)
+                    owe_look(ledger, f"tombstones:{client}", may_reopen=True)
+            settled += answers.replies
+            for client in clients:
+                if client not in answers.replies and client in grid.roster.staying.values():
+                    grid.bar(client, "it owes tombstones and does not confirm them")
         return settled
 
 

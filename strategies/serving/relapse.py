@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fed_unlearn.audits.pooled import Audit, classes_of, forget_accuracy
@@ -52,11 +53,8 @@ class RelapseWatch:
         if not entries:
             return
         if audit is None:
-            try:
-                audit = Auditor(self.context).audit_committed(self.context.served.arrays)
-            except NobodyAnsweredError as error:
-                self._not_audited(after, str(error))
-                return
+            self.look_at_once([after], may_reopen=may_reopen)
+            return
         judge = Judge(self.context.gate, self.context.plan)
         relapsed = {
             entry.id: reason
@@ -85,6 +83,27 @@ class RelapseWatch:
         self.context.result.relapse.append(row)
         if after in self.context.result.relapse_due:
             self.context.result.relapse_due.remove(after)
+
+    def look_at_once(self, afters: Sequence[str], *, may_reopen: bool) -> None:
+        """Record how all committed requests stand after several things that nothing came between; by one audit.
+
+        Parameters
+        ----------
+        afters : sequence of str
+            What happened before.
+        may_reopen : bool
+            Whether a request that relapsed may be opened again now.
+        """
+        if not afters or not self.context.ledger.committed():
+            return
+        try:
+            audit = Auditor(self.context).audit_committed(self.context.served.arrays)
+        except NobodyAnsweredError as error:
+            for after in afters:
+                self._not_audited(after, str(error))
+            return
+        for after in afters:
+            self.look(after, audit, may_reopen=may_reopen)
 
     def catch_up(self) -> None:
         """Do what a crash has cut off, or could not be done since no client answered."""

@@ -110,8 +110,8 @@ class RequestService:
         """Look for clients that have come, make up for looks that are due, and have clients write what they owe."""
         self._presence.refresh()
         self.watch.catch_up()
-        for client in Tombstones(self.context).settle_debts():
-            self.watch.look(f"tombstones:{client}", None, may_reopen=True)
+        settled = Tombstones(self.context).settle_debts()
+        self.watch.look_at_once([f"tombstones:{client}" for client in settled], may_reopen=True)
 
     # ------------------------------------------------------------------ what comes next
 

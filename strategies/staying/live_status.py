@@ -14,7 +14,10 @@ from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError
 
 BEAT_SECONDS = 30.0
-"""The file of a server that lives is never much older."""
+"""The file of a server that sleeps, or waits for clients, is never much older."""
+
+SILENT_SECONDS = 600.0
+"""A server whose file is older hangs, or computes for long without asking its clients for anything."""
 
 _MOST_OFTEN = 1.0
 
@@ -61,6 +64,11 @@ class LiveStatus:
     left_out: Mapping[str, str] = field(default_factory=dict)
     messages: int = 0
     problem: str | None = None
+
+    @property
+    def silent_for(self) -> float:
+        """The seconds since this was written."""
+        return time.time() - self.written
 
     @classmethod
     def of_this_process(cls, run: int, doing: str) -> LiveStatus:

@@ -34,6 +34,8 @@ logger = logging.getLogger("fed_unlearn.strategies")
 _PASSING = (NobodyThereError, NobodyAnsweredError, ClientsFailedError)
 """What a later turn may do better: clients that are away or fail."""
 
+_RELAPSE_ROWS = 100  # the ledger has all of them, and each has all committed requests
+
 
 @dataclass
 class StayingServer:
@@ -97,7 +99,7 @@ class StayingServer:
             stack.enter_context(ledger_lock(ledger.path))
             stack.enter_context(metrics_endpoint(self._status, ledger, self.settings.metrics_port))
             stack.enter_context(self._stop.from_signals())
-            stack.enter_context(self.grid.staying(self._stop.obey))
+            stack.enter_context(self.grid.staying(self._obey))
             stack.enter_context(self._watched())
             stack.callback(self._say_end)
             self._status.write()
@@ -110,59 +112,80 @@ class StayingServer:
         logger.info("the server stays; it is stopped by: fed-unlearn serve --stop %s", self.runner.ledger.path)
         why = Wakeup.CLOCK
         while why is not Wakeup.STOP:
-            alarm = Alarm()
+            alarm, now = Alarm(), time.time()
             self._sleep.note()
-            if (missing := self._missing_nodes()) > 0:
-                self._status.say(f"waits for {missing} more nodes")
+            missing, connected = self._missing_nodes()
+            if not connected or (missing and not self.runner.state.experiences()):
+                self._status.say(f"waits for {missing or 1} more nodes")
             else:
-                alarm.set_to_first([self._turn(), next_due(self.timeline, time.time())])
+                alarm.set_to_first([self._turn(missing), next_due(self.timeline, now)])
                 self._show_clients()
                 self._status.say("sleeps" if self._status.status.problem is None else "waits to try again")
             self._status.become(replace(self._status.status, wakes_at=alarm.at if math.isfinite(alarm.at) else None))
             why = self._sleep.until(alarm)
 
-    def _turn(self) -> float:
+    def _obey(self) -> None:
+        """Called while clients are waited for."""
+        self._status.beat()
+        self._stop.obey()
+
+    def _turn(self, missing: int) -> float:
         """Do all that can be done now.
+
+        Parameters
+        ----------
+        missing : int
+            How many nodes are missing for the training that is due. It waits for them, and all else is done.
 
         Returns
         -------
         float
             When the next turn is to be, in seconds since the epoch.
         """
-        problem = None
+        problem = f"a training is due and waits for {missing} more nodes" if missing else None
+        failed = False
         try:
-            result = self._steps()
+            result = self._steps(trains=not missing)
         except _PASSING as error:
-            problem = str(error)
+            problem, failed = str(error), True
             logger.warning("%s; the server tries again", error)
         else:
             self._whole.include(result)
+            del self._whole.relapse[:-_RELAPSE_ROWS]
             if self.on_turn is not None:
                 self.on_turn(result)
         self._status.become(replace(self._status.status, problem=problem))
         next_ask = self._asked + self.settings.owner_seconds
-        if problem is not None or self._waits():
+        if failed:  # owners are asked with the next try, too
+            return time.time() + self._backoff.pause()
+        if self._waits():
             return min(next_ask, time.time() + self._backoff.pause())
         self._backoff.reset()
         return next_ask
 
-    def _steps(self) -> UnlearningResult:
+    def _steps(self, *, trains: bool) -> UnlearningResult:
         """Run what is due of the timeline, and then whatever else there is."""
-        due = due_part(self.timeline, time.time())
-        steps = TimelineRun(self.runner, self.grid, due, self.initial_arrays, self.timeout, self.evaluate_fn)
         if time.time() >= self._asked + self.settings.owner_seconds:
             self._asked, self.grid.owners.ask_due = time.time(), True
-        whole = steps.run(self.on_entry)
+        whole = self._due().run(self.on_entry) if trains else UnlearningResult()
         whole.include(self.runner.start(self.grid, self.initial_arrays, 0, self.timeout))
         return whole
 
-    def _missing_nodes(self) -> int:
-        """How many nodes are missing before a turn makes sense: training waits for as many as its strategy asks for."""
+    def _due(self) -> TimelineRun:
+        """What is due of the timeline now."""
+        due = due_part(self.timeline, time.time())
+        return TimelineRun(self.runner, self.grid, due, self.initial_arrays, self.timeout, self.evaluate_fn)
+
+    def _missing_nodes(self) -> tuple[int, int]:
+        """How many nodes are missing for the training that is due, 0 where none is, and how many are connected.
+
+        Clients that have left are not waited for, and a training that has begun goes on with whom it has.
+        """
         connected = len(set(self.runtime.get_node_ids()))
-        trains = TimelineRun(
-            self.runner, self.grid, due_part(self.timeline, time.time()), self.initial_arrays, 0.0, None
-        ).trains_next()
-        return (self.min_nodes if trains else 1) - connected
+        runner = self.runner
+        if runner.state.load_training() is not None or not self._due().trains_next():
+            return 0, connected
+        return max(0, self.min_nodes - len(runner.ledger.departed()) - connected), connected
 
     def _waits(self) -> bool:
         """Whether some request waits for a client, or a training is open."""
