@@ -58,7 +58,7 @@ class FlowerCommands:
         try:
             answer = cast(dict[str, object], json.loads(done.stdout))
         except json.JSONDecodeError:
-            answer = {"error-message": (done.stderr.strip() or done.stdout.strip()).replace("\n", " ")}
+            answer = {"error-message": done.stderr.strip() or done.stdout.strip()}
         if not answer.get("success"):
             raise EngineError(f"flwr {arguments[0]}: {answer.get('error-message', answer)}")
         return answer
