@@ -11,6 +11,7 @@ from pathlib import Path
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.text import quoted
 
+_NAME_ONE = "write the connection to your SuperLink there, or name one by --superlink (FLWR_HOME is its folder)"
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -68,10 +69,13 @@ def check_connection(name: str | None) -> None:
     Raises
     ------
     InvalidParameterError
-        The message names those that are there. Where there is no such file Flower writes one, and nothing is raised.
+        The message names those that are there. Flower's simulation on this machine, which is the default of a new
+        Flower home, has to be named: nobody is to serve it for want of a setting.
     """
     file = Path(os.environ.get("FLWR_HOME") or "~/.flwr").expanduser() / "config.toml"
     if not file.is_file():
+        if name is None:
+            raise InvalidParameterError(f"{file}: is not there, and without it Flower simulates; {_NAME_ONE}")
         return
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8")).get("superlink", {})
@@ -85,6 +89,10 @@ def check_connection(name: str | None) -> None:
         raise InvalidParameterError(f"{file}: names no default connection; give --superlink NAME, of {_listed(there)}")
     if wanted not in there:
         raise InvalidParameterError(f"{file}: has no connection {quoted(str(wanted))}; it has {_listed(there)}")
+    if name is None and str(table[wanted].get("address", "")).startswith(":"):
+        raise InvalidParameterError(
+            f"{file}: its default connection {quoted(str(wanted))} is Flower's simulation on this machine; {_NAME_ONE}"
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -91,6 +91,9 @@ class SupervisedServer:
             try:
                 run = follow_run(self.commands, self._present_run(), on_line=self.say)
             except EngineError as error:  # the SuperLink is away, or does not know the run
+                if self._run_id is not None and self._is_away():
+                    self._wait_for_superlink(str(error))
+                    continue
                 self._leave_unknown_run()
                 self._wait_after(str(error), started)
                 continue
@@ -129,6 +132,22 @@ class SupervisedServer:
         with interrupts_afterwards(signal.SIGINT, signal.SIGTERM):
             self._run_id = self.commands.start_run(self.app, self.settings)
         return self._run_id
+
+    def _is_away(self) -> bool:
+        try:
+            self.commands.check_superlink()
+        except EngineError:
+            return True
+        return False
+
+    def _wait_for_superlink(self, problem: str) -> None:
+        """Wait until the SuperLink answers again, however long that takes; its run goes on, or is run again."""
+        self.say(f"{problem}; the SuperLink is waited for")
+        wait = _FIRST_WAIT
+        while self._is_away():
+            time.sleep(wait)
+            wait = min(_LONGEST_WAIT, 2 * wait)
+        self.say("the SuperLink answers again")
 
     def _leave_run(self) -> None:
         self._over, self._run_id = self._run_id, None

@@ -16,6 +16,9 @@ from fed_unlearn.strategies.clients.rounds import Rounds, client_of
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.state import OpenCommit, owe_look
 
+_ANSWER_SECONDS = 120.0
+"""A server that stays waits so long for a node to say who it is: a connected node may never answer."""
+
 logger = logging.getLogger("fed_unlearn.strategies")
 
 
@@ -45,8 +48,9 @@ class Presence:
             If no node can say which client it is, and none ever could.
         """
         ledger, grid = self.context.ledger, self.context.grid
+        timeout = self.context.timeout if grid.can_wait else min(self.context.timeout, _ANSWER_SECONDS)
         try:
-            grid.identify(min_nodes, self.context.timeout, ledger.confirmed_tombstones(), self._unheard)
+            grid.identify(min_nodes, timeout, ledger.confirmed_tombstones(), self._unheard)
         except NobodyThereError as error:
             if not ledger.known_clients():
                 raise

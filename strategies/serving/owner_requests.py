@@ -20,6 +20,7 @@ from fed_unlearn.strategies.serving.owner_book import Known, OwnerBook
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
+_ANSWER_SECONDS = 30.0  # a node that does not answer, and stays connected, keeps requests waiting so long
 _SECONDS_PER_DAY = 86_400.0
 _RECEIVED, _REFUSED = "owner-request-received", "owner-request-refused"
 
@@ -84,7 +85,8 @@ class OwnerRequests:
 
     def _query(self, clients: Collection[str]) -> None:
         if clients:
-            self.context.grid.ask(protocol.REQUESTS, RecordDict(), self.context.timeout, clients)
+            timeout = min(self.context.timeout, _ANSWER_SECONDS)
+            self.context.grid.ask(protocol.REQUESTS, RecordDict(), timeout, clients)
 
     # ------------------------------------------------------------------ what comes
 

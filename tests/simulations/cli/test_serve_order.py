@@ -11,6 +11,7 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.cli.serve_order import ServeOrder
+from fed_unlearn.simulations.engines.commands import connection_file
 
 APP = """
 [tool.flwr.app.config]
@@ -22,8 +23,10 @@ server.host = "h"
 
 
 @pytest.fixture(autouse=True)
-def no_connections(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLWR_HOME", str(tmp_path_factory.mktemp("flower")))
+def connection(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path_factory.mktemp("flower")
+    (home / "config.toml").write_text(connection_file("127.0.0.1:9"))
+    monkeypatch.setenv("FLWR_HOME", str(home))
 
 
 def refused(order: ServeOrder) -> str:

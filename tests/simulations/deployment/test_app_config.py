@@ -102,6 +102,9 @@ def test_an_app_without_a_config_takes_nothing() -> None:
         ("superlink = 1", None, "is no table of connections"),
         ("[superlink", None, "cannot be read as TOML"),
         (None, "a", None),
+        (None, None, "is not there, and without it Flower simulates; write the connection"),
+        ("[superlink]\ndefault = 'a'\n[superlink.a]\naddress = ':local:'\n", None, "'a' is Flower's simulation on"),
+        ("[superlink]\ndefault = 'a'\n[superlink.a]\naddress = ':local:'\n", "a", None),
     ],
 )
 def test_a_connection_that_is_not_there_is_named(

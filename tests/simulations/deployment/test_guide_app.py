@@ -13,29 +13,11 @@ from pages import block
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 
-PROJECT = """
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-[project]
-name = "guide"
-version = "1.0.0"
-license = "Apache-2.0"
-dependencies = []
-[tool.flwr.app]
-publisher = "guide"
-[tool.flwr.app.components]
-serverapp = "server_app:app"
-clientapp = "client_app:app"
-[tool.flwr.app.config]
-"""
-
 
 def write_app(folder: Path) -> None:
     """The blocks of the guide as the files that they name."""
     folder.mkdir()
-    (folder / "pyproject.toml").write_text(PROJECT)
-    for name in ("server_app.py", "client_app.py"):
+    for name in ("pyproject.toml", "server_app.py", "client_app.py"):
         (folder / name).write_text(block("flower.md", f"# {name}"))
 
 

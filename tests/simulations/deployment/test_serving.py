@@ -72,6 +72,29 @@ def test_a_run_is_followed_on_after_the_superlink_was_away(tmp_path: Path) -> No
     assert superlink.started == 1 and set(logs) == {"101"}
 
 
+def test_a_superlink_that_goes_away_while_a_run_is_followed_is_waited_for_however_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_LONGEST_WAIT", 0.02)
+    superlink, looks = SuperLink(None), []
+
+    def look() -> None:
+        looks.append(superlink.is_away)
+        superlink.is_away = len(looks) < 30
+        SuperLink.check_superlink(superlink)
+
+    def log(run_id: str) -> None:
+        superlink.is_away = not looks
+        if looks:
+            superlink.runs[run_id] = "finished:completed"
+
+    superlink.on_log = log
+    monkeypatch.setattr(superlink, "check_superlink", look)
+    server, said = server_of(superlink, tmp_path)
+    assert server.run().run_id == "101" and superlink.started == 1
+    assert len(looks) == 30 and said.count("the SuperLink answers again") == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupt_while_a_run_is_started_stops_that_run(tmp_path: Path, number: signal.Signals) -> None:
     superlink = SuperLink(None)
