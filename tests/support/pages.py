@@ -46,8 +46,8 @@ def blocks(language: str, page: str | None = None) -> list[Block]:
 
 
 def block(page: str, title: str) -> str:
-    """The text of a page's Python block, by its first line."""
-    [found] = [item.text for item in blocks("python", page) if item.title == title]
+    """The text of a page's Python or TOML block, by its first line."""
+    [found] = [item.text for item in (*blocks("python", page), *blocks("toml", page)) if item.title == title]
     return found
 
 

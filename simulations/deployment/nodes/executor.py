@@ -35,7 +35,7 @@ logger = logging.getLogger("flwr")
 
 _BAD_INPUT = 2
 _FAST_SECONDS, _SLOWEST_SECONDS = 0.2, 2.0
-_FAST_POLLS, _SLOWING = 50, 1.2
+_FAST_POLLS, _SLOWING = 15, 1.2
 _KEEP_SECONDS = 600.0
 
 

@@ -15,8 +15,8 @@ from fed_unlearn.parents import when_orphaned
 
 _LOOP = "flwr.supernode.start_client_internal"
 _REPLY_POLL_SECONDS = 0.5  # Flower's wait while a message is answered; all other waits are for a message
-_FIRST_SECONDS, _POLL_SHARE = 0.2, 0.15
-_BUSY_SECONDS = 20.0
+_FIRST_SECONDS, _POLL_SHARE = 0.2, 0.2
+_BUSY_SECONDS = 10.0
 
 
 class ShortPauses:
@@ -24,7 +24,7 @@ class ShortPauses:
 
     Flower's SuperNode waits 3 s when there was no message, and looks twice a second whether a message is answered; no
     setting changes that. A round waits for its last SuperNode, so that nearly every round would take 3 s longer. Here a
-    wait takes 0.2 s or a share of the time since work was last there, and no longer than Flower's own. After 20 s
+    wait takes 0.2 s or a share of the time since work was last there, and no longer than Flower's own. After 10 s
     without a message it is Flower's own, so that an idle SuperNode costs no more than Flower's.
 
     Parameters

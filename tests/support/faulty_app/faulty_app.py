@@ -127,6 +127,7 @@ def unlearn(message: Message, context: Context) -> Message:
     [target] = protocol.UnlearnInstruction.from_message(message).targets
     kind, attempts = IN_UNLEARNING.get((target.request_id, task.client_id(context)), (None, 0))
     reply = honest_unlearn(message, context)
+    reply.content = protocol.unbundled(reply.content)
     if (honest := reply.content.array_records.get("arrays")) is not None:  # without the arrays that it did not change
         reply.content["arrays"] = ArrayRecord({**message.content.array_records["arrays"], **honest})
     return wrong(kind if target.attempt <= attempts else None, reply, context)
