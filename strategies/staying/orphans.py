@@ -30,11 +30,25 @@ def end_with_superlink() -> bool:
     bool
         Whether there is anything to watch: only where Flower has started this process for a ServerApp.
     """
-    parent = os.getppid()
-    if f"{_FLAG}={parent}" not in sys.argv and (_FLAG, str(parent)) not in pairwise(sys.argv):
+    parent = _flower_parent()
+    if parent is None:
         return False
     when_orphaned(parent, _end)
     return True
+
+
+def superlink_is_gone() -> bool:
+    """Whether the process that Flower started this one from has ended. Flower then sends this one a SIGINT."""
+    parent = _flower_parent()
+    return parent is not None and os.getppid() != parent
+
+
+@cache
+def _flower_parent() -> int | None:
+    """The parent at the first call, where Flower has started this process for a ServerApp."""
+    parent = os.getppid()
+    is_told = f"{_FLAG}={parent}" in sys.argv or (_FLAG, str(parent)) in pairwise(sys.argv)
+    return parent if is_told else None
 
 
 def _end() -> None:

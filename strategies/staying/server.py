@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.locks import ledger_lock
 from fed_unlearn.plan import ServeSettings
@@ -22,7 +23,7 @@ from fed_unlearn.strategies.context import Event
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.staying.live_status import LiveStatus, StatusWriter
 from fed_unlearn.strategies.staying.metrics import metrics_endpoint
-from fed_unlearn.strategies.staying.orphans import end_with_superlink
+from fed_unlearn.strategies.staying.orphans import end_with_superlink, superlink_is_gone
 from fed_unlearn.strategies.staying.stopping import StopOrder, StopOrderedError
 from fed_unlearn.strategies.staying.wakeups import Alarm, Backoff, Sleep, Wakeup
 from fed_unlearn.strategies.timeline import Forget, Train, due_part, next_due, requests_of
@@ -86,7 +87,9 @@ class StayingServer:
         Raises
         ------
         FedUnlearnError
-            If the ledger or the disk cannot be used, another process works on the ledger, or there is no model.
+            If the ledger or the disk cannot be used, another process works on the ledger, or there is no model; and
+            where Flower ends this process because its SuperLink has ended, so that the run counts as failed and is run
+            again.
         """
         end_with_superlink()
         ledger = self.runner.ledger
@@ -106,6 +109,8 @@ class StayingServer:
             ledger.reserve_ids(name for entry in self.timeline for name in requests_of(entry))
             with suppress(StopOrderedError):
                 self._serve()
+        if self._stop.is_by_signal and superlink_is_gone():
+            raise FedUnlearnError("the SuperLink is gone, and nobody ordered a stop; run the app again, it goes on")
         return self._whole
 
     def _serve(self) -> None:

@@ -49,10 +49,13 @@ class StopOrder:
         Where :func:`order_stop` writes.
     reason : str or None
         What ordered it; None before.
+    is_by_signal : bool
+        Whether a signal did.
     """
 
     ledger: Ledger
     reason: str | None = None
+    is_by_signal: bool = False
     _seen: int | None = field(default=None, init=False)
 
     def is_given(self) -> bool:
@@ -81,7 +84,7 @@ class StopOrder:
         previous: dict[int, Any] = {}
 
         def order(number: int, frame: FrameType | None) -> None:
-            self.reason = f"the process got {signal.Signals(number).name}"
+            self.reason, self.is_by_signal = f"the process got {signal.Signals(number).name}", True
             _restore(previous)
 
         is_main = threading.current_thread() is threading.main_thread()
