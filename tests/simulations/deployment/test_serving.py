@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -23,6 +23,14 @@ from fed_unlearn.simulations.engines.errors import EngineError, NoAnswerError
 from fed_unlearn.simulations.engines.processes import ended_as_by_interrupt
 from fed_unlearn.strategies.staying.live_status import LiveStatus, StatusWriter
 from fed_unlearn.strategies.staying.stopping import StopOrder, is_stop_ordered
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """SIGINT interrupts, also where the tests were started by a shell that ignores it for its background jobs."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture(autouse=True)
