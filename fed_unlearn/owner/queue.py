@@ -14,7 +14,7 @@ from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.locks import LockedError, exclusive
 from fed_unlearn.owner.account import check_account
-from fed_unlearn.owner.records import Goal, OwnerAnswer, OwnerKind, OwnerRequest, new_request
+from fed_unlearn.owner.records import OwnerAnswer, OwnerRequest
 from fed_unlearn.text import quoted
 
 FILE = "owner.json"
@@ -89,27 +89,17 @@ class OwnerQueue:
                 return request
         raise InvalidRequestError(f"owner's request {quoted(request_id)} is not queued at this client")
 
-    def add(
-        self,
-        kind: OwnerKind,
-        *,
-        sample_ids: Sequence[str] = (),
-        of_class: int | None = None,
-        goal: Goal | None = None,
-        deadline: float | None = None,
-        note: str = "",
-    ) -> str:
-        """Queue a request, and return its id.
+    def add(self, request: OwnerRequest) -> str:
+        """Queue a request, as made by :func:`new_request`, and return its id.
 
         Raises
         ------
         InvalidRequestError
-            If it is none, too many are open, or all of this client is to be forgotten already.
+            If too many are open, or all of this client is to be forgotten already.
         FedUnlearnError
             If it is another account's node.
         """
         check_account(self._folder)
-        request = new_request(kind, sample_ids, of_class=of_class, goal=goal, deadline=deadline, note=note)
         with self._changing():
             before = self._read().requests
             unended = [other for other in before if not other.is_over]

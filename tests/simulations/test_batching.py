@@ -14,7 +14,7 @@ from fed_unlearn.client.session import current_session
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.methods.base import PassCounter
-from fed_unlearn.owner import OwnerQueue
+from fed_unlearn.owner import OwnerQueue, new_request
 from fed_unlearn.simulations import client_app
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.engines import batching
@@ -114,7 +114,7 @@ def test_what_an_owner_asks_for_is_not_trained_on_ahead(
     folder = tmp_path / "run"
     node = folder / "clients" / "2"
     node.mkdir(parents=True)
-    OwnerQueue(node).add(kind, of_class=3 if kind == "class" else None)
+    OwnerQueue(node).add(new_request(kind, of_class=3 if kind == "class" else None))
     ahead: set[str] = set()
     alone: dict[str, ImageSet] = {}
     order, train = batching.train_order, ScenarioTask.train

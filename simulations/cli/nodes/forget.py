@@ -85,7 +85,7 @@ def _queue(
     note: str,
 ) -> str:
     """Queue a request, and return its id."""
-    from fed_unlearn.owner import OwnerQueue
+    from fed_unlearn.owner import OwnerQueue, new_request
     from fed_unlearn.simulations.cli.orders.request_order import parse_deadline
 
     if len(note) > _LONGEST_NOTE:
@@ -94,12 +94,12 @@ def _queue(
     until = None if deadline is None else parse_deadline(deadline)
     queue = OwnerQueue(folder)
     if samples is not None:
-        return queue.add("samples", sample_ids=read_ids(samples), goal=goal, deadline=until, note=note)
+        return queue.add(new_request("samples", read_ids(samples), goal=goal, deadline=until, note=note))
     if of_class is not None:
-        return queue.add("class", of_class=of_class, goal=goal, deadline=until, note=note)
+        return queue.add(new_request("class", of_class=of_class, goal=goal, deadline=until, note=note))
     if goal is not None:
         raise InvalidRequestError(f"--goal {goal} is of samples; --all forgets the whole client, leave it out")
-    return queue.add("all", deadline=until, note=note)
+    return queue.add(new_request("all", deadline=until, note=note))
 
 
 def _withdraw(folder: Path, request_id: str) -> None:

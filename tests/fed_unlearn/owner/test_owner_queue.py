@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
-from fed_unlearn.owner import OwnerAnswer, OwnerQueue, OwnerRequest
+from fed_unlearn.owner import OwnerAnswer, OwnerQueue, OwnerRequest, new_request
 from fed_unlearn.owner.queue import FILE
 
 LEDGER = "1b0e7b52-6d0c-4f0e-8f0e-3d6a0f6f6f6f"
@@ -25,7 +25,7 @@ def found(request: OwnerRequest) -> OwnerRequest:
 
 
 def test_what_was_queued_is_there_in_another_process_and_only_the_owner_can_read_it(tmp_path: Path) -> None:
-    request_id = OwnerQueue(tmp_path).add("samples", sample_ids=["a", "b"], goal="misclassify", note="mine")
+    request_id = OwnerQueue(tmp_path).add(new_request("samples", ["a", "b"], goal="misclassify", note="mine"))
     [request] = OwnerQueue(tmp_path).requests()
     assert (request.id, request.sample_ids, request.count, request.note) == (request_id, ("a", "b"), 2, "mine")
     assert os.stat(tmp_path / FILE).st_mode & 0o777 == 0o600
@@ -33,7 +33,7 @@ def test_what_was_queued_is_there_in_another_process_and_only_the_owner_can_read
 
 def _add(folder: Path, count: int) -> None:
     for _ in range(count):
-        OwnerQueue(folder).add("class", of_class=1)
+        OwnerQueue(folder).add(new_request("class", of_class=1))
 
 
 def test_several_processes_that_queue_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -48,14 +48,14 @@ def test_several_processes_that_queue_at_once_lose_nothing(tmp_path: Path) -> No
 
 def test_a_write_that_fails_queues_nothing_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queue = OwnerQueue(tmp_path)
-    queue.add("class", of_class=1)
+    queue.add(new_request("class", of_class=1))
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(FedUnlearnError, match="nothing was queued"):
-        queue.add("class", of_class=2)
+        queue.add(new_request("class", of_class=2))
     monkeypatch.undo()
     assert [request.of_class for request in OwnerQueue(tmp_path).requests()] == [1]
     assert sorted(path.name for path in tmp_path.iterdir()) == [FILE, "owner.lock"]
@@ -83,22 +83,22 @@ def test_a_damaged_file_is_named_without_what_is_in_it(tmp_path: Path, body: str
 )
 def test_what_no_server_would_take_is_not_queued(tmp_path: Path, given: dict[str, int]) -> None:
     with pytest.raises(InvalidRequestError, match="nothing was queued"):
-        OwnerQueue(tmp_path).add("class", **given)
+        OwnerQueue(tmp_path).add(new_request("class", **given))
     assert not (tmp_path / FILE).exists()
 
 
 def test_after_all_nothing_less_is_queued(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    everything = queue.add("all")
+    everything = queue.add(new_request("all"))
     with pytest.raises(InvalidRequestError, match="all of this client"):
-        queue.add("class", of_class=1)
+        queue.add(new_request("class", of_class=1))
     queue.withdraw(everything)
-    queue.add("class", of_class=1)
+    queue.add(new_request("class", of_class=1))
 
 
 def test_samples_are_out_of_training_until_the_request_has_come_to_nothing(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    first, second = queue.add("samples", sample_ids=["a"]), queue.add("samples", sample_ids=["b"])
+    first, second = queue.add(new_request("samples", ["a"])), queue.add(new_request("samples", ["b"]))
     queue.check(found)
     assert queue.excluded_ids() == {"a", "b"}
     queue.to_be_told(LEDGER, again=False)
@@ -112,7 +112,7 @@ def test_samples_are_out_of_training_until_the_request_has_come_to_nothing(tmp_p
 
 def test_two_servers_are_told_and_samples_stay_out_while_one_serves(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    request_id = queue.add("samples", sample_ids=["a"])
+    request_id = queue.add(new_request("samples", ["a"]))
     queue.check(found)
     for ledger in ("x", "y"):
         assert [request.id for request in queue.to_be_told(ledger, again=False)] == [request_id]
@@ -125,15 +125,15 @@ def test_two_servers_are_told_and_samples_stay_out_while_one_serves(tmp_path: Pa
 
 def test_a_server_that_answers_first_does_not_end_it_for_the_others(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    before = queue.add("samples", sample_ids=["a"])
+    before = queue.add(new_request("samples", ["a"]))
     queue.check(found)
     assert len(queue.to_be_told("x", again=False)) == 1
     queue.hear("x", [answered(before, "refused")])
-    after = queue.add("samples", sample_ids=["b"])
+    after = queue.add(new_request("samples", ["b"]))
     queue.check(found)
     assert [request.id for request in queue.to_be_told("y", again=False)] == [after]
     queue.to_be_told("x", again=False)
-    third = queue.add("samples", sample_ids=["c"])
+    third = queue.add(new_request("samples", ["c"]))
     queue.to_be_told("x", again=False)
     queue.hear("x", [answered(after, "committed"), answered(third, "rejected")])
     told = queue.to_be_told("y", again=False)
@@ -142,7 +142,7 @@ def test_a_server_that_answers_first_does_not_end_it_for_the_others(tmp_path: Pa
 
 def test_a_new_ledger_is_not_told_of_what_ended_before_it(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    ended = queue.add("samples", sample_ids=["a"])
+    ended = queue.add(new_request("samples", ["a"]))
     queue.to_be_told("old", again=False)
     queue.hear("old", [answered(ended, "committed")])
     assert queue.to_be_told("new", again=True) == [] and queue.excluded_ids() == {"a"}
@@ -150,14 +150,14 @@ def test_a_new_ledger_is_not_told_of_what_ended_before_it(tmp_path: Path) -> Non
 
 def test_withdrawn_before_any_server_heard_of_it_nobody_is_told(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    request_id = queue.add("samples", sample_ids=["a"])
+    request_id = queue.add(new_request("samples", ["a"]))
     assert queue.withdraw(request_id).is_over
     assert queue.to_be_told(LEDGER, again=True) == [] and not queue.excluded_ids()
 
 
 def test_withdrawn_while_a_server_may_know_of_it_it_is_told_until_it_answers(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    request_id = queue.add("samples", sample_ids=["a"])
+    request_id = queue.add(new_request("samples", ["a"]))
     queue.check(found)
     queue.to_be_told(LEDGER, again=False)
     assert not queue.withdraw(request_id).is_over
@@ -172,7 +172,7 @@ def test_withdrawn_while_a_server_may_know_of_it_it_is_told_until_it_answers(tmp
 
 def test_what_has_ended_cannot_be_withdrawn(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    request_id = queue.add("samples", sample_ids=["a"])
+    request_id = queue.add(new_request("samples", ["a"]))
     queue.to_be_told(LEDGER, again=False)
     queue.hear(LEDGER, [answered(request_id, "committed")])
     with pytest.raises(InvalidRequestError, match="has ended: committed"):
@@ -183,7 +183,7 @@ def test_what_has_ended_cannot_be_withdrawn(tmp_path: Path) -> None:
 
 def test_an_open_request_is_told_again_where_the_ledger_may_be_an_older_copy(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    request_id = queue.add("class", of_class=3)
+    request_id = queue.add(new_request("class", of_class=3))
     queue.to_be_told(LEDGER, again=False)
     queue.hear(LEDGER, [answered(request_id, "held")])
     assert queue.to_be_told(LEDGER, again=False) == []
@@ -192,7 +192,7 @@ def test_an_open_request_is_told_again_where_the_ledger_may_be_an_older_copy(tmp
 
 def test_answers_to_what_is_not_queued_here_are_acknowledged_and_not_kept(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    queue.add("class", of_class=3)
+    queue.add(new_request("class", of_class=3))
     before = (tmp_path / FILE).read_bytes()
     stranger = answered("f" * 16, "committed")
     assert queue.hear(LEDGER, [stranger]) == [stranger.digest()]
@@ -201,7 +201,7 @@ def test_answers_to_what_is_not_queued_here_are_acknowledged_and_not_kept(tmp_pa
 
 def test_what_a_server_is_told_has_no_sample(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    queue.add("samples", sample_ids=["canary-1", "canary-2"], note="canary-3")
+    queue.add(new_request("samples", ["canary-1", "canary-2"], note="canary-3"))
     [request] = queue.to_be_told(LEDGER, again=False)
     told = json.loads(request.as_queued().model_dump_json())
     assert told.pop("owner_request") == request.id
@@ -210,10 +210,10 @@ def test_what_a_server_is_told_has_no_sample(tmp_path: Path) -> None:
 
 def test_ids_are_erased_when_they_are_tombstoned_and_nobody_asks_for_them(tmp_path: Path) -> None:
     queue = OwnerQueue(tmp_path)
-    early = queue.add("samples", sample_ids=["z"])
+    early = queue.add(new_request("samples", ["z"]))
     for ledger in ("x", "y"):  # both are known before the next request is queued
         queue.to_be_told(ledger, again=False)
-    request_id = queue.add("samples", sample_ids=["a", "b"])
+    request_id = queue.add(new_request("samples", ["a", "b"]))
     queue.check(found)
     queue.to_be_told("x", again=False)
 
@@ -239,7 +239,7 @@ def test_ids_are_erased_when_they_are_tombstoned_and_nobody_asks_for_them(tmp_pa
 @pytest.mark.parametrize("status", ["failed", "rejected", "refused", "withdrawn", "held"])
 def test_ids_without_a_commit_stay(tmp_path: Path, status: str) -> None:
     queue = OwnerQueue(tmp_path)
-    request_id = queue.add("samples", sample_ids=["a"])
+    request_id = queue.add(new_request("samples", ["a"]))
     queue.to_be_told(LEDGER, again=False)
     queue.hear(LEDGER, [answered(request_id, status)])
     queue.erase_forgotten(lambda: ["a"])
@@ -249,4 +249,4 @@ def test_ids_without_a_commit_stay(tmp_path: Path, status: str) -> None:
 def test_a_lock_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "owner.lock").mkdir()
     with pytest.raises(FedUnlearnError, match="chown it to the node"):
-        OwnerQueue(tmp_path).add("all")
+        OwnerQueue(tmp_path).add(new_request("all"))

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fed_unlearn.owner import OwnerAnswer, OwnerQueue
+from fed_unlearn.owner import OwnerAnswer, OwnerQueue, new_request
 from fed_unlearn.simulations.cli import BAD_INPUT, run_command
 
 
@@ -102,14 +102,14 @@ def test_the_status_has_what_the_server_answered(folder: Path, capsys: pytest.Ca
     queue = OwnerQueue(folder)
     assert forget(folder, "--status") == 0
     assert capsys.readouterr().out == "nothing was asked for here\n"
-    served, waits = queue.add("samples", sample_ids=["canary", "b"]), queue.add("class", of_class=3)
+    served, waits = queue.add(new_request("samples", ["canary", "b"])), queue.add(new_request("class", of_class=3))
     queue.to_be_told("L", again=False)
     figures = {"before/forget_accuracy": 1.0, "after/forget_accuracy": 0.25}
     answer = OwnerAnswer(owner_request=served, status="committed", request="r7", relapses=2, figures=figures)
     held = OwnerAnswer(owner_request=waits, status="held", request="r8", reason="more than 10% needs approval\x1b[31m")
     queue.hear("L", [answer, held])
     queue.withdraw(waits)
-    queued = queue.add("all", note="and all else")
+    queued = queue.add(new_request("all", note="and all else"))
     assert forget(folder, "--status") == 0
     out = capsys.readouterr().out
     lines = {line.split()[0]: line for line in out.splitlines()}
@@ -126,7 +126,7 @@ def test_the_status_has_what_the_server_answered(folder: Path, capsys: pytest.Ca
 
 def test_withdrawing_says_who_has_to_be_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     queue = OwnerQueue(folder)
-    first, second = queue.add("class", of_class=1), queue.add("class", of_class=2)
+    first, second = queue.add(new_request("class", of_class=1)), queue.add(new_request("class", of_class=2))
     assert forget(folder, "--withdraw", first) == 0
     queue.to_be_told("L", again=False)
     assert forget(folder, "--withdraw", second) == 0
@@ -160,7 +160,7 @@ def test_every_deadline_that_is_taken_can_be_shown(
 
 
 def test_a_deadline_that_an_older_version_took_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    request_id = OwnerQueue(folder).add("class", of_class=1, deadline=0.0)
+    request_id = OwnerQueue(folder).add(new_request("class", of_class=1, deadline=0.0))
     path = folder / "owner.json"
     path.write_text(path.read_text().replace('"deadline":0.0', '"deadline":-62135647200.0'))
     assert forget(folder, "--status") == 0

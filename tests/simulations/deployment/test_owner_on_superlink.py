@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from stores import stored_requests
 
 from fed_unlearn.locks import who_works_on
-from fed_unlearn.owner import OwnerQueue
+from fed_unlearn.owner import OwnerQueue, new_request
 
 SCENARIO = """
 name = "owners"
@@ -78,7 +78,7 @@ def test_an_owners_samples_are_forgotten_and_named_nowhere_else(tmp_path: Path) 
         every = sorted(path.relative_to(data).as_posix() for path in (data / "train").rglob("*.png"))
         asked = tmp_path / "federation" / "clients" / "1" / "asked"
         asked.write_text("\n".join(every))
-        refused = OwnerQueue(node).add("samples", sample_ids=every)
+        refused = OwnerQueue(node).add(new_request("samples", every))
         of_class = federation.run("fed-unlearn", "forget", "--client-dir", str(node), "--class", "3").stdout.strip()
         eventually(lambda: told(federation, 1).get(refused) == "refused", 240, "what it does not have is refused", 1)
         eventually(lambda: told(federation, 1).get(of_class) == "committed", 240, "its class is forgotten", 1)
@@ -88,7 +88,7 @@ def test_an_owners_samples_are_forgotten_and_named_nowhere_else(tmp_path: Path) 
 
         server = who_works_on(out / "ledger.db")
         assert server is not None
-        again = OwnerQueue(node).add("samples", sample_ids=own[:1])
+        again = OwnerQueue(node).add(new_request("samples", own[:1]))
         os.kill(server, signal.SIGKILL)
         federation.kill("node-1")
         federation.start_node(1)

@@ -19,7 +19,7 @@ from flwr.common.serde import message_to_proto
 
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.owner import OwnerQueue
+from fed_unlearn.owner import OwnerQueue, new_request
 from fed_unlearn.requests import SampleScope
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.inprocess import InProcessGrid
@@ -109,7 +109,7 @@ def test_no_id_leaves_the_owners_node(tmp_path: Path, fails: bool, capfd: pytest
         )
     assert run_command(["forget", "--client-dir", str(folder), "--class", "3"]) == 0
     strategy.start(grid, num_rounds=1)
-    OwnerQueue(folder).add("samples", sample_ids=[ids[0], *ids[10:12]])  # one of them is forgotten already
+    OwnerQueue(folder).add(new_request("samples", [ids[0], *ids[10:12]]))  # one of them is forgotten already
     for _ in range(2):
         strategy.ledger.close()
         strategy = federation.strategy(gate=gate, plan=plan)

@@ -14,7 +14,7 @@ from flwr.app import Message
 from fed_unlearn import protocol
 from fed_unlearn.ledger import LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.owner import OwnerAnswer, OwnerQueue
+from fed_unlearn.owner import OwnerAnswer, OwnerQueue, new_request
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import Holds
 from fed_unlearn.strategies.clients.messages.owners import MadeAnswers
@@ -35,7 +35,7 @@ def told(queue: OwnerQueue) -> OwnerAnswer:
 def held(trial: Trial, client: int, count: int = 2) -> OwnerQueue:
     """Queue a request, and let the server hold it."""
     queue = queue_of(trial, client)
-    queue.add("samples", sample_ids=sorted(trial.ids_of(client))[:count])
+    queue.add(new_request("samples", sorted(trial.ids_of(client))[:count]))
     trial.serve()
     return queue
 
@@ -70,7 +70,7 @@ def test_an_answer_that_cannot_be_made_does_not_hide_the_others(
 ) -> None:
     trial = trained(tmp_path, plan=replace(PLAN, holds=Holds(of_client=0.0)))
     queue = queue_of(trial, 2)
-    first, second = (queue.add("samples", sample_ids=[name]) for name in sorted(trial.ids_of(2))[:2])
+    first, second = (queue.add(new_request("samples", [name])) for name in sorted(trial.ids_of(2))[:2])
     bad = trial.strategy.ledger.client_reference("2") + "-" + first
     entry_of = type(trial.strategy.ledger).entry
 
@@ -118,7 +118,7 @@ def test_what_another_client_says_or_does_reaches_no_node(tmp_path: Path, messag
     trial = trained(tmp_path)
     queues = {client: queue_of(trial, client) for client in (1, 2)}
     for client, queue in queues.items():
-        queue.add("samples", sample_ids=sorted(trial.ids_of(client))[:2])
+        queue.add(new_request("samples", sorted(trial.ids_of(client))[:2]))
     sent = recorded_answers(trial, 2)
     if kind == "tells":
         trial.grid.spoil(refuses_with("CANARY of client 1"), 1, message_type)
@@ -179,7 +179,7 @@ def test_figures_that_are_no_finite_numbers_are_left_out() -> None:
 def test_what_has_ended_and_is_known_is_not_looked_up_again(tmp_path: Path) -> None:
     trial = trained(tmp_path)
     queue = queue_of(trial, 2)
-    queue.add("samples", sample_ids=sorted(trial.ids_of(2))[:2])
+    queue.add(new_request("samples", sorted(trial.ids_of(2))[:2]))
     trial.serve()
     looked_up: list[str] = []
     made = MadeAnswers()
@@ -226,7 +226,7 @@ def test_what_an_undone_transaction_had_said_is_made_anew(tmp_path: Path) -> Non
 def test_a_relapse_is_told_though_the_end_was(tmp_path: Path) -> None:
     trial = trained(tmp_path)
     queue = queue_of(trial, 2)
-    queue.add("samples", sample_ids=sorted(trial.ids_of(2))[:2])
+    queue.add(new_request("samples", sorted(trial.ids_of(2))[:2]))
     trial.serve()
     assert (told(queue).status, told(queue).relapses) == ("committed", 0)
     [entry] = trial.strategy.ledger.entries()
@@ -239,7 +239,9 @@ def test_a_relapse_is_told_though_the_end_was(tmp_path: Path) -> None:
 def test_after_the_commit_only_the_store_has_the_ids_and_a_relapse_is_mended(tmp_path: Path, of_class: bool) -> None:
     trial = trained(tmp_path)
     queue, ids = queue_of(trial, 2), set(sorted(trial.ids_of_class(2, 3))[: None if of_class else 2])
-    request_id = queue.add("class", of_class=3) if of_class else queue.add("samples", sample_ids=sorted(ids))
+    request_id = (
+        queue.add(new_request("class", of_class=3)) if of_class else queue.add(new_request("samples", sorted(ids)))
+    )
     trial.serve()
     trial.trained_on()
     trial.train(1)

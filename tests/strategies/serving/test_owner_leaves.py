@@ -13,7 +13,7 @@ from shared_requests import second_ledger
 from fed_unlearn import protocol
 from fed_unlearn.arrays import unpack
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.owner import OwnerAnswer, OwnerQueue
+from fed_unlearn.owner import OwnerAnswer, OwnerQueue, new_request
 from fed_unlearn.requests import ClientScope, ForgetRequest
 from fed_unlearn.strategies import Holds, OwnerLimits
 
@@ -45,7 +45,7 @@ def test_nothing_is_trained_on_while_it_is_held_and_it_is_served_when_approved(t
     plan = replace(HELD, client_method=method)
     trial = trained(tmp_path, plan=plan)
     queue = queue_of(trial, 2)
-    queue.add("all")
+    queue.add(new_request("all"))
     assert is_out(trial, 2), "from the node's next message on"
     assert is_out(trial, 2), "while it is held"
     [entry] = trial.strategy.ledger.entries()
@@ -63,7 +63,7 @@ def test_nothing_is_trained_on_while_it_is_held_and_it_is_served_when_approved(t
 def test_the_unlearning_itself_is_what_an_operators_request_would_bring(tmp_path: Path) -> None:
     """The way in which a request came makes no difference: leaving clients' samples are read, not trained on."""
     trial = trained(tmp_path / "owner", plan=replace(PLAN, client_method="fedosd"))
-    queue_of(trial, 2).add("all")
+    queue_of(trial, 2).add(new_request("all"))
     trial.restart()
     of_owner = trial.serve().arrays
     [entry] = trial.strategy.ledger.entries()
@@ -76,7 +76,7 @@ def test_the_unlearning_itself_is_what_an_operators_request_would_bring(tmp_path
 
 def test_a_server_that_has_not_heard_of_it_gets_no_model_either(tmp_path: Path) -> None:
     trial = trained(tmp_path, plan=HELD, new_inner=evaluating)
-    queue_of(trial, 2).add("all")
+    queue_of(trial, 2).add(new_request("all"))
     replies: list[bool] = []
     trial.grid.watch(protocol.TRAIN, lambda client, reply: replies.append(bool(reply.content.array_records)))
     assert is_out(trial, 2)
@@ -87,7 +87,7 @@ def test_a_server_that_has_not_heard_of_it_gets_no_model_either(tmp_path: Path) 
 def test_it_trains_again_when_the_request_has_come_to_nothing(tmp_path: Path) -> None:
     trial = trained(tmp_path, plan=HELD)
     queue = queue_of(trial, 2)
-    request_id = queue.add("all")
+    request_id = queue.add(new_request("all"))
     assert is_out(trial, 2)
     queue.withdraw(request_id)
     trial.restart()  # the next messages ask who is there: the reply says that it is withdrawn
@@ -98,7 +98,7 @@ def test_it_trains_again_when_the_request_has_come_to_nothing(tmp_path: Path) ->
 def test_what_is_more_than_a_client_may_ask_for_is_used_again(tmp_path: Path) -> None:
     trial = trained(tmp_path, plan=replace(PLAN, owners=OwnerLimits(open=0, per_day=4)))
     queue = queue_of(trial, 2)
-    queue.add("all")
+    queue.add(new_request("all"))
     trial.serve()
     assert told(queue).status == "refused" and not is_out(trial, 2)
 
@@ -106,7 +106,7 @@ def test_what_is_more_than_a_client_may_ask_for_is_used_again(tmp_path: Path) ->
 def test_a_request_of_the_operator_is_served_meanwhile(tmp_path: Path) -> None:
     """The client's samples of a class are read to be forgotten, and none of its others is trained on for that."""
     trial = trained(tmp_path, plan=HELD)
-    queue_of(trial, 2).add("all")
+    queue_of(trial, 2).add(new_request("all"))
     trial.serve()
     trial.trained_on()
     trial.serve(ForgetRequest.for_class(3, id="of-the-operator"))
@@ -117,7 +117,7 @@ def test_a_request_of_the_operator_is_served_meanwhile(tmp_path: Path) -> None:
 
 def test_a_server_without_a_ledger_gets_an_error(tmp_path: Path) -> None:
     trial = trained(tmp_path, plan=HELD)
-    queue_of(trial, 2).add("all")
+    queue_of(trial, 2).add(new_request("all"))
     content = RecordDict({"config": ConfigRecord({"server-round": 1})})
     [reply] = trial.federation.grid.send_and_receive([Message(content, 3, protocol.TRAIN)])
     assert reply.has_error() and "takes part in no training" in reply.error.reason
@@ -126,15 +126,15 @@ def test_a_server_without_a_ledger_gets_an_error(tmp_path: Path) -> None:
 def test_samples_that_were_asked_for_before_are_forgotten_while_all_is_held(tmp_path: Path) -> None:
     trial = trained(tmp_path, plan=HELD)
     queue, ids = queue_of(trial, 2), sorted(trial.ids_of(2))[:2]
-    first = queue.add("samples", sample_ids=ids)
-    queue.add("all")
+    first = queue.add(new_request("samples", ids))
+    queue.add(new_request("all"))
     assert is_out(trial, 2)
     assert next(iter(queue.find(first).answers.values())).status == "committed" and told(queue).status == "held"
 
 
 def test_samples_that_the_client_is_to_draw_are_refused_in_words_while_all_is_held(tmp_path: Path) -> None:
     trial = trained(tmp_path, plan=HELD)
-    queue_of(trial, 2).add("all")
+    queue_of(trial, 2).add(new_request("all"))
     trial.serve()
     trial.serve(ForgetRequest.for_samples(2, count=2, id="drawn"))
     assert trial.status("drawn") is Status.REJECTED and trial.reason("drawn").startswith("client 2: ")

@@ -14,7 +14,7 @@ from shared_requests import asked, second_ledger, statuses
 
 from fed_unlearn import protocol
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.owner import OwnerAnswer, OwnerQueue, OwnerRequest, QueuedRequest
+from fed_unlearn.owner import OwnerAnswer, OwnerQueue, OwnerRequest, QueuedRequest, new_request
 from fed_unlearn.protocol.owners import OwnerNote
 from fed_unlearn.requests import ClientScope, ForgetRequest, SampleScope
 from fed_unlearn.strategies import Holds, OwnerLimits
@@ -52,7 +52,7 @@ def saying(*items: QueuedRequest) -> Change:
 def test_samples_are_forgotten_and_the_node_has_the_figures(tmp_path: Path) -> None:
     trial = trained(tmp_path)
     ids, queue = some_ids(trial, 2), queue_of(trial, 2)
-    request_id = queue.add("samples", sample_ids=ids)
+    request_id = queue.add(new_request("samples", ids))
     trial.trained_on()
     asked(trial)
     trial.train(1)
@@ -74,7 +74,7 @@ def test_it_costs_one_message_more_and_nothing_where_nobody_asks(tmp_path: Path)
     asked(trial)
     trial.train(1)
     assert asked(trial)[protocol.REQUESTS] == 0
-    queue_of(trial, 1).add("samples", sample_ids=some_ids(trial, 1))
+    queue_of(trial, 1).add(new_request("samples", some_ids(trial, 1)))
     trial.serve()
     assert asked(trial)[protocol.REQUESTS] == 1, "the end is told at once"
     trial.serve()
@@ -84,7 +84,7 @@ def test_it_costs_one_message_more_and_nothing_where_nobody_asks(tmp_path: Path)
 def test_a_class_is_forgotten_at_the_owners_client_alone(tmp_path: Path) -> None:
     trial = trained(tmp_path)
     queue = queue_of(trial, 1)
-    queue.add("class", of_class=3, goal="relabel")
+    queue.add(new_request("class", of_class=3, goal="relabel"))
     trial.trained_on()
     trial.train(1)
     seen = trial.trained_on()
@@ -99,7 +99,7 @@ def test_a_class_is_forgotten_at_the_owners_client_alone(tmp_path: Path) -> None
 def test_a_client_leaves_at_its_owners_word_and_is_told_so(tmp_path: Path) -> None:
     trial = trained(tmp_path)
     queue = queue_of(trial, 3)
-    queue.add("all")
+    queue.add(new_request("all"))
     trial.trained_on()
     trial.train(1)
     [entry] = trial.strategy.ledger.entries()
@@ -107,7 +107,7 @@ def test_a_client_leaves_at_its_owners_word_and_is_told_so(tmp_path: Path) -> No
     assert trial.strategy.ledger.departed() == {"3"}
     answer = told(queue)
     assert answer.status == "committed" and answer.figures["after/forget_accuracy"] is not None
-    again = queue.add("class", of_class=1)
+    again = queue.add(new_request("class", of_class=1))
     trial.restart()
     trial.train(1)
     assert "forgotten already" in next(iter(queue.find(again).answers.values())).reason
@@ -116,7 +116,7 @@ def test_a_client_leaves_at_its_owners_word_and_is_told_so(tmp_path: Path) -> No
 def test_unknown_ids_are_refused_at_both_ends_by_number_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trial = trained(tmp_path)
     queue = queue_of(trial, 2)
-    queue.add("samples", sample_ids=[*some_ids(trial, 2), "no-such-sample"])
+    queue.add(new_request("samples", [*some_ids(trial, 2), "no-such-sample"]))
     trial.serve()
     assert trial.strategy.ledger.entries() == []
     [event] = [event for event in trial.strategy.ledger.events() if event.name == "owner-request-refused"]
@@ -134,7 +134,7 @@ def test_unknown_ids_are_refused_at_both_ends_by_number_alone(tmp_path: Path, ca
 def test_what_waits_for_approval_says_so_at_the_node(tmp_path: Path) -> None:
     trial = trained(tmp_path, plan=replace(PLAN, holds=Holds(of_client=0.01)))
     queue = queue_of(trial, 2)
-    queue.add("samples", sample_ids=some_ids(trial, 2, 5))
+    queue.add(new_request("samples", some_ids(trial, 2, 5)))
     trial.serve()
     assert told(queue).status == "held" and "needs approval" in told(queue).reason
     [entry] = trial.strategy.ledger.entries()
@@ -147,7 +147,7 @@ def test_what_waits_for_approval_says_so_at_the_node(tmp_path: Path) -> None:
 def test_a_withdrawn_request_is_used_again(tmp_path: Path) -> None:
     trial = trained(tmp_path, plan=replace(PLAN, holds=Holds(of_client=0.01)))
     ids, queue = some_ids(trial, 2, 5), queue_of(trial, 2)
-    request_id = queue.add("samples", sample_ids=ids)
+    request_id = queue.add(new_request("samples", ids))
     trial.serve()
     trial.trained_on()
     trial.train(1)
@@ -165,14 +165,14 @@ def test_more_than_a_client_may_ask_for_is_refused_at_both_ends(tmp_path: Path) 
     trial = trained(tmp_path, plan=replace(PLAN, holds=Holds(of_client=0.0), owners=limits))
     queue, ids = queue_of(trial, 2), sorted(trial.ids_of(2))
     for position in range(3):
-        queue.add("samples", sample_ids=[ids[position]])
+        queue.add(new_request("samples", [ids[position]]))
     trial.serve()
     answers = [next(iter(request.answers.values())) for request in queue.requests()]
     assert [answer.status for answer in answers] == ["held", "held", "refused"]
     assert "2 requests of this client's owner are open, and 2 are allowed" in answers[2].reason
     for entry in trial.strategy.ledger.entries():
         trial.strategy.ledger.withdraw(entry.id)
-    late = queue.add("samples", sample_ids=[ids[4]])
+    late = queue.add(new_request("samples", [ids[4]]))
     trial.restart()
     trial.serve()
     assert "3 are allowed" in next(iter(queue.find(late).answers.values())).reason
@@ -185,7 +185,7 @@ def test_more_than_a_client_may_ask_for_is_refused_at_both_ends(tmp_path: Path) 
 def test_whatever_answer_is_lost_the_request_is_served_once(tmp_path: Path, kind: str, message_type: str) -> None:
     trial = trained(tmp_path)
     queue = queue_of(trial, 2)
-    queue.add("samples", sample_ids=some_ids(trial, 2))
+    queue.add(new_request("samples", some_ids(trial, 2)))
     trial.restart()
     trial.grid.fault(kind, 2, message_type, times=1)
     for _ in range(3):
@@ -202,7 +202,7 @@ def test_a_crash_between_the_ledger_and_the_answer_loses_and_doubles_nothing(tmp
     """The server dies in the transaction that takes the request in, then right after it; the node dies too."""
     trial = trained(tmp_path)
     queue = queue_of(trial, 2)
-    queue.add("samples", sample_ids=some_ids(trial, 2))
+    queue.add(new_request("samples", some_ids(trial, 2)))
     ledger, save = trial.strategy.ledger, trial.strategy.ledger.set_state
 
     def dies(name: str, value: object) -> None:
@@ -231,7 +231,7 @@ def test_an_older_copy_of_the_ledger_hears_of_what_is_open_again(tmp_path: Path)
     path = trial.strategy.ledger.path
     copy = trial.strategy.ledger.backup(path.with_name("older.db"))
     queue = queue_of(trial, 2)
-    queue.add("samples", sample_ids=some_ids(trial, 2))
+    queue.add(new_request("samples", some_ids(trial, 2)))
     trial.serve()
     before = trial.strategy.ledger.entries()[0].id
     trial.strategy.ledger.close()
@@ -316,7 +316,7 @@ def test_a_flood_of_refused_requests_ends(tmp_path: Path) -> None:
 def test_a_request_whose_queue_was_lost_is_rejected_and_nothing_else_is_forgotten(tmp_path: Path) -> None:
     trial = trained(tmp_path)
     queue = queue_of(trial, 2)
-    queue.add("samples", sample_ids=some_ids(trial, 2))
+    queue.add(new_request("samples", some_ids(trial, 2)))
     trial.restart()
 
     def lose(client: int, reply: Message) -> None:
