@@ -13,6 +13,7 @@ from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import batch_slices, device_of, evaluation_mode
 from fed_unlearn.methods.parts.checks import class_count_of
+from fed_unlearn.model_inputs import model_inputs
 
 OutputLayer = nn.Linear | nn.Conv2d
 
@@ -93,7 +94,7 @@ def raw_logits(model: nn.Module, layer: OutputLayer) -> Iterator[Callable[[Tenso
 
     def outputs_of(images: Tensor) -> Tensor:
         seen.clear()
-        model(images)
+        model(model_inputs(model, images))
         return _pooled(seen[-1], layer).float()
 
     try:
@@ -129,7 +130,7 @@ def penultimate_features(model: nn.Module, samples: Samples, layer: OutputLayer)
         with evaluation_mode(model), torch.inference_mode():
             for images, _ in samples.batches(batch_slices(samples, device)):
                 seen.clear()
-                model(images.to(device, memory_format=torch.channels_last))
+                model(model_inputs(model, images.to(device)))
                 parts.append(_pooled(seen[-1], layer).float().cpu())
     finally:
         handle.remove()

@@ -145,7 +145,7 @@ def relearn(
         while accuracy < target_accuracy and step < settings.max_steps:
             step += 1
             _, images, labels = next(batches)
-            loss = functional.cross_entropy(logits_of(_packed(images)), labels)
+            loss = functional.cross_entropy(logits_of(images), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -169,7 +169,7 @@ def _accuracy(logits_of: Callable[[Tensor], Tensor], samples: Samples, step: int
     right, finite = [], []
     with torch.inference_mode():
         for images, labels in samples.batches(batch_slices(samples, samples.labels.device)):
-            logits = logits_of(_packed(images))
+            logits = logits_of(images)
             right.append((logits.argmax(dim=1) == labels).sum())
             finite.append((logits < torch.inf).all())  # minus infinity is the mask of another class
     if not torch.stack(finite).all():
@@ -177,7 +177,3 @@ def _accuracy(logits_of: Callable[[Tensor], Tensor], samples: Samples, step: int
             f"relearn: the outputs are not finite at step {step}; try a smaller learning rate"
         )
     return int(torch.stack(right).sum()) / len(samples)
-
-
-def _packed(images: Tensor) -> Tensor:
-    return images.contiguous(memory_format=torch.channels_last)

@@ -22,6 +22,7 @@ from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import allowed_answers
 from fed_unlearn.methods.parts.validation import PositiveShare
 from fed_unlearn.methods.registry import register
+from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.seeding import isolated_random
 from fed_unlearn.settings import AboveZero
 
@@ -73,7 +74,7 @@ class BadTeacher(Descent):
 
         def loss_of(batch: Batch) -> Tensor:
             with torch.no_grad():
-                kept = work.original(batch.retain_images)
+                kept = work.original(model_inputs(work.original, batch.retain_images, pack=False))
             work.passes.add(forward=len(kept))
             wanted = torch.cat([targets[batch.positions], functional.softmax(kept / self.temperature, dim=1)])
             found = functional.log_softmax(batch.logits / self.temperature, dim=1)

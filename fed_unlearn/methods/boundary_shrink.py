@@ -22,6 +22,7 @@ from fed_unlearn.methods.parts.curvature import curvature
 from fed_unlearn.methods.parts.labels import nearest_allowed
 from fed_unlearn.methods.parts.validation import PositiveShare
 from fed_unlearn.methods.registry import register
+from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.settings import AboveZero, FromOne, NotNegative
 
 
@@ -96,7 +97,7 @@ class BoundaryShrink(ForgetDescent):
         for images, labels in work.forget.batches(batch_slices(work.forget, work.forget.labels.device)):
             moved = self._attack(work, images, labels)
             with torch.no_grad():
-                logits = work.original(moved).float()
+                logits = work.original(model_inputs(work.original, moved, pack=False)).float()
             work.passes.add(forward=len(images))
             nearest = nearest_allowed(logits, labels, work.excluded_classes)
             found.append(nearest)

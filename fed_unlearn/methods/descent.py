@@ -5,7 +5,6 @@ Most methods share this loop over batches of forget samples, retained samples or
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
@@ -13,6 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from fed_unlearn.batch_plan import batch_count
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.logits import batch_slices
@@ -20,6 +20,7 @@ from fed_unlearn.methods.base import Method, Workspace
 from fed_unlearn.methods.parts.batches import Batch, Batches, Window, cycle, trained_parameters
 from fed_unlearn.methods.parts.checks import check_losses
 from fed_unlearn.methods.parts.validation import BelowOne
+from fed_unlearn.model_inputs import laid_out, model_inputs
 from fed_unlearn.settings import AboveZero, Fraction, FromOne, FromZero, NotNegative
 
 # Optimizer steps between two checks of the losses. Each check waits for the device. Small forget sets have shorter
@@ -111,7 +112,7 @@ class Descent(Method):
         retain_batches = cycle(retain, self.batch_size, work.generator) if retain is not None else None
         window = Window()
         seen, checked_at = 0, -check_cost
-        interval = min(CHECK_INTERVAL, max(SHORTEST_INTERVAL, math.ceil(len(work.forget) / self.batch_size)))
+        interval = min(CHECK_INTERVAL, max(SHORTEST_INTERVAL, batch_count(len(work.forget), self.batch_size)))
         max_steps = self._most_steps(work)
         for step in range(1, max_steps + 1):
             batch = self._next_batch(work, step, forget_batches, retain_batches)
@@ -151,8 +152,9 @@ class Descent(Method):
             _, images, labels = next(retain_batches)
             parts.append((images, labels))
         images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
-        images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(step, positions, images, labels, work.model(images).float())
+        images = laid_out(work.model, images)
+        logits = work.model(model_inputs(work.model, images)).float()
+        return Batch(step, positions, images, labels, logits)
 
     def _kept(self, work: Workspace, retain: Samples) -> _Kept:
         chosen = torch.randperm(len(retain), generator=work.generator)[:MEASURED_RETAINED]
@@ -193,7 +195,7 @@ class EpochDescent(Descent):
         return work.forget
 
     def _most_steps(self, work: Workspace) -> int:
-        return min(self.max_steps, self.epochs * math.ceil(len(self._epoch(work)) / self.batch_size))
+        return min(self.max_steps, self.epochs * batch_count(len(self._epoch(work)), self.batch_size))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,7 +248,7 @@ def _share_right(model: nn.Module, samples: Samples, class_count: int, step: int
     counts, finite = [], []
     with torch.inference_mode():
         for images, labels in samples.batches(batch_slices(samples, samples.labels.device)):
-            logits = model(images.contiguous(memory_format=torch.channels_last))
+            logits = model(model_inputs(model, images))
             counts.append((logits[:, :class_count].argmax(dim=1) == labels).sum())
             finite.append(torch.isfinite(logits).all())
     right, is_finite = torch.stack([torch.stack(counts).sum(), torch.stack(finite).all()]).tolist()

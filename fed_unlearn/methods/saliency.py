@@ -21,6 +21,7 @@ from fed_unlearn.methods.parts.batches import trained_parameters
 from fed_unlearn.methods.parts.validation import PositiveShare
 from fed_unlearn.methods.random_label import RandomLabel
 from fed_unlearn.methods.registry import register
+from fed_unlearn.model_inputs import model_inputs
 
 
 @register("saliency")
@@ -80,7 +81,7 @@ def _forget_gradients(work: Workspace, parameters: list[nn.Parameter]) -> list[T
     """Gradients of the summed cross-entropy of the whole forget set. The parameters' ``grad`` is not changed."""
     totals = [torch.zeros_like(parameter) for parameter in parameters]
     for images, labels in work.forget.batches(batch_slices(work.forget, work.forget.labels.device)):
-        logits = work.model(images.contiguous(memory_format=torch.channels_last))
+        logits = work.model(model_inputs(work.model, images))
         loss = functional.cross_entropy(logits, labels, reduction="sum")
         for total, gradient in zip(totals, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
             if gradient is not None:

@@ -22,6 +22,7 @@ from fed_unlearn.methods.descent import Descent, accuracy_of
 from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import forbidden_classes
 from fed_unlearn.methods.registry import register
+from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.settings import AboveZero, FromOne, NotNegative
 
 REWIND_TOLERANCE = 0.05  # largest difference between the accuracies on forget and on unseen samples
@@ -119,7 +120,7 @@ class Scrub(Descent):
     def _followed(self, work: Workspace, batch: Batch) -> Tensor:
         """Loss on retained samples."""
         with torch.no_grad():
-            kept = work.original(batch.images)
+            kept = work.original(model_inputs(work.original, batch.images, pack=False))
         work.passes.add(forward=len(kept))
         found, wanted = (functional.log_softmax(each / self.temperature, dim=1) for each in (batch.logits, kept))
         divergence = functional.kl_div(found, wanted, reduction="batchmean", log_target=True)

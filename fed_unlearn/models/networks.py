@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.model_inputs import mark_any_layout
 
 POOLED_SIDE = 4  # side of the grid to which SmallCNN pools
 LAST_MAP_SIDE = 16  # longest side of the maps that SmallCNN's last convolution reads
@@ -107,6 +108,7 @@ class SmallCNN(nn.Module):
         self.normalize = Normalize(channels, mean, std)
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(2 * width * POOLED_SIDE**2, class_count)
+        mark_any_layout(self)
 
     @classmethod
     def parameters_from(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, object]:
@@ -196,6 +198,7 @@ class AllCNN(nn.Module):
             nn.AdaptiveAvgPool2d(1),
         )
         self.classifier = nn.Sequential(nn.Linear(wide, class_count))
+        mark_any_layout(self)
 
     @classmethod
     def parameters_from(cls, shapes: Mapping[str, Sequence[int]]) -> dict[str, object]:

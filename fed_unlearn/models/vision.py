@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from fed_unlearn.errors import InvalidModelError
+from fed_unlearn.model_inputs import mark_any_layout
 from fed_unlearn.models.networks import Normalize
 
 SMALL_IMAGE_SIDE = 64
@@ -63,7 +64,7 @@ def torchvision_model(
     # With a hook instead of a wrapper, state dicts keep torchvision's names, so that its checkpoints load.
     network.add_module("normalize", Normalize(channels, mean, std))
     network.register_forward_pre_hook(_normalize_input)
-    return network
+    return mark_any_layout(network)
 
 
 def _normalize_input(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

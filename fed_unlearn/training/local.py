@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,12 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fed_unlearn.batch_plan import split_into_batches
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.holder import GuardedSet, guarded_cross_entropy
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.training.sgd import GradientDescent
+from fed_unlearn.training.single_sample import single_sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,8 @@ class TrainingSettings:
     momentum, weight_decay : float
         Of SGD. ``momentum`` is in [0, 1), ``weight_decay`` at least 0.
     batch_size : int
-        Samples in one step, at least 1.
+        Samples in one step, at least 1. A last batch of one sample is joined to the one before. A step on one sample
+        leaves the statistics of BatchNorm layers that get one value a channel as they are.
     fraction : float
         Share of the samples that are used, in (0, 1]. They are drawn anew in every round.
     batch_norm : {"train", "frozen"}
@@ -97,7 +102,6 @@ def train_locally(
     chosen = draw_share(len(samples), settings.fraction, generator)
     if len(chosen) == 0:
         return passes
-    device = device_of(model)
     anchor = [parameter.detach().clone() for parameter in model.parameters()] if settings.proximal_mu else []
     descent = GradientDescent(
         model.parameters(),
@@ -108,15 +112,8 @@ def train_locally(
     _set_mode(model, settings.batch_norm)
     for _ in range(settings.local_epochs):
         order = chosen[torch.randperm(len(chosen), generator=generator)]
-        for indices in order.split(settings.batch_size):
-            images, labels = samples.batch(indices)
-            if settings.augment:
-                images = flip_and_shift(images, generator)
-            logits, labels = model(images.to(device)), labels.to(device)
-            if isinstance(samples, GuardedSet):
-                loss = guarded_cross_entropy(logits, labels, samples.old_labels[indices].to(device), samples.margin)
-            else:
-                loss = functional.cross_entropy(logits, labels)
+        for indices in split_into_batches(order, settings.batch_size):
+            loss = _loss_of(model, samples, indices, settings, generator)
             if anchor:
                 moved = zip(model.parameters(), anchor, strict=True)
                 loss = loss + settings.proximal_mu / 2 * sum((new - old).square().sum() for new, old in moved)
@@ -128,6 +125,22 @@ def train_locally(
             f"training: the loss is {float(loss)} at learning rate {settings.learning_rate}; try a smaller one"
         )
     return passes
+
+
+def _loss_of(
+    model: nn.Module, samples: ImageSet, indices: Tensor, settings: TrainingSettings, generator: torch.Generator
+) -> Tensor:
+    """Loss of a batch, without the proximal term."""
+    device = device_of(model)
+    images, labels = samples.batch(indices)
+    if settings.augment:
+        images = flip_and_shift(images, generator)
+    inputs, labels = model_inputs(model, images.to(device), pack=False), labels.to(device)
+    with single_sample(model) if len(indices) == 1 else nullcontext():
+        logits = model(inputs).float()
+    if isinstance(samples, GuardedSet):
+        return guarded_cross_entropy(logits, labels, samples.old_labels[indices].to(device), samples.margin)
+    return functional.cross_entropy(logits, labels)
 
 
 def draw_share(count: int, fraction: float, generator: torch.Generator) -> Tensor:

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional
 
+from fed_unlearn.batch_plan import split_into_batches
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.text import printable
 from fed_unlearn.training.local import TrainingSettings, draw_share, flip_and_shift
 from fed_unlearn.training.sgd import GradientDescent
@@ -55,7 +57,7 @@ def train_together(
     stacked = {name: nn.Parameter(value.repeat(len(samples), *[1] * value.dim())) for name, value in start.items()}
 
     def loss_of(weights: Weights, images: Tensor, labels: Tensor) -> Tensor:
-        loss = functional.cross_entropy(functional_call(model, weights, (images,)), labels)
+        loss = functional.cross_entropy(functional_call(model, weights, (images,)).float(), labels)
         if settings.proximal_mu:
             moved = sum((weights[name] - start[name]).square().sum() for name in names)
             loss = loss + settings.proximal_mu / 2 * moved
@@ -77,10 +79,11 @@ def train_together(
             own[torch.randperm(len(own), generator=generator)]
             for own, generator in zip(chosen, generators, strict=True)
         ]
-        for indices in zip(*(order.split(settings.batch_size) for order in orders), strict=True):
+        for indices in zip(*(split_into_batches(order, settings.batch_size) for order in orders), strict=True):
             images, labels = _stacked_batch(samples, indices, generators, augment=settings.augment)
+            images = model_inputs(model, images.to(device), pack=False)
             gradients, losses = step(
-                {name: value.detach() for name, value in stacked.items()}, images.to(device), labels.to(device)
+                {name: value.detach() for name, value in stacked.items()}, images, labels.to(device)
             )
             for name, value in stacked.items():
                 value.grad = gradients[name]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fed_unlearn.batch_plan import batch_count
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.holder import Guard, guard_retained
@@ -145,7 +145,7 @@ class _Bench:
         with timed(self._parts.device, cost):
             passes = train_locally(model, samples, training, seeded_generator(self._settings.seed, "bench", purpose))
         cost.forward_passes, cost.backward_passes = passes.forward, passes.backward
-        epoch = math.ceil(passes.backward / training.local_epochs / training.batch_size)
+        epoch = batch_count(passes.backward // training.local_epochs, training.batch_size)
         cost.steps = training.local_epochs * epoch
         return cost
 

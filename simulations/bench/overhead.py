@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from fed_unlearn.batch_plan import split_into_batches
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.seeding import seeded_generator
@@ -192,7 +193,7 @@ def _descend(model: nn.Module, samples: ImageSet, settings: TrainingSection, gen
     )
     for _ in range(settings.local_epochs):
         order = torch.randperm(len(samples), generator=generator)
-        for batch in order.split(settings.batch_size):
+        for batch in split_into_batches(order, settings.batch_size):
             optimizer.zero_grad(set_to_none=True)
             images, labels = samples.batch(batch)
             functional.cross_entropy(model(images), labels).backward()

@@ -14,6 +14,7 @@ from torch.nn import functional
 from fed_unlearn.methods.instance_wise.anchors import AnchorPool
 from fed_unlearn.methods.parts.batches import Batches
 from fed_unlearn.methods.parts.workspace import Workspace
+from fed_unlearn.model_inputs import model_inputs
 
 
 class Keeping(Protocol):
@@ -35,7 +36,7 @@ class Unkept:
     def forward(self, work: Workspace, images: Tensor) -> tuple[Tensor, Tensor]:
         """See :class:`Keeping`."""
         work.passes.add(forward=len(images), backward=len(images))
-        logits: Tensor = work.model(images.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = work.model(model_inputs(work.model, images))
         return logits.float(), torch.zeros((), device=images.device)
 
     def weighed(self, losses: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ class Anchored(Unkept):
         """The same loss, computed without forget samples."""
         anchor_images, before = self.pool.draw(self.batch_size, work.generator)
         work.passes.add(forward=len(anchor_images), backward=len(anchor_images))
-        return self._weighted(work.model(anchor_images).float(), before)
+        return self._weighted(work.model(model_inputs(work.model, anchor_images, pack=False)).float(), before)
 
     def _weighted(self, anchored: Tensor, before: Tensor) -> Tensor:
         return self.weight * (anchored - before).square().sum(dim=1).mean()
@@ -115,7 +116,7 @@ class Joint:
 def _together(work: Workspace, images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Logits of both sets of images, from one pass."""
     work.passes.add(forward=len(images) + len(others), backward=len(images) + len(others))
-    together = torch.cat([images, others]).contiguous(memory_format=torch.channels_last)
+    together = model_inputs(work.model, torch.cat([images, others]))
     logits, of_others = work.model(together).float().split([len(images), len(others)])
     return logits, of_others
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from fed_unlearn.logits import evaluation_mode
 from fed_unlearn.methods.parts.workspace import PassCounter
+from fed_unlearn.model_inputs import model_inputs
 
 _SMALLEST_NORM = 1e-12
 
@@ -81,7 +82,9 @@ def pgd(
         for _ in range(steps):
             point = moved.detach().requires_grad_()
             # The sum keeps an image's gradient independent of how many other images are in the batch.
-            loss = functional.cross_entropy(model(point), labels, reduction="sum")
+            loss = functional.cross_entropy(
+                model(model_inputs(model, point, pack=False)).float(), labels, reduction="sum"
+            )
             (gradient,) = torch.autograd.grad(loss, point)
             if norm == "linf":
                 change = (moved + direction * (gradient.sign() * step_size) - images).clamp(-bound, bound)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from fed_unlearn.batch_plan import split_into_batches
 from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import sent
@@ -69,9 +70,10 @@ Batches = Iterator[tuple[Tensor, Tensor, Tensor]]
 
 
 def cycle(samples: Samples, batch_size: int, generator: torch.Generator) -> Batches:
-    """Yield batches without end, as positions, images and labels. Every pass over the samples has a new order."""
+    """Yield batches without end, as positions, images and labels. Every pass has a new order."""
     while True:
-        plan = sent(torch.randperm(len(samples), generator=generator), samples.labels.device).split(batch_size)
+        order = sent(torch.randperm(len(samples), generator=generator), samples.labels.device)
+        plan = split_into_batches(order, batch_size)
         for positions, (images, labels) in zip(plan, samples.batches(plan), strict=True):
             yield positions, images, labels
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn.methods.parts.workspace import PassCounter
+from fed_unlearn.model_inputs import model_inputs
 
 
 def curvature(
@@ -48,6 +49,6 @@ def curvature(
 def _input_gradient(model: nn.Module, images: Tensor, labels: Tensor, create_graph: bool) -> Tensor:
     point = images.detach().requires_grad_()
     # The sum keeps an image's gradient independent of how many other images are in the batch.
-    loss = functional.cross_entropy(model(point), labels, reduction="sum")
+    loss = functional.cross_entropy(model(model_inputs(model, point, pack=False)).float(), labels, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, point, create_graph=create_graph)
     return gradient

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from fed_unlearn.data.images import Samples
 from fed_unlearn.methods.parts.workspace import PassCounter
+from fed_unlearn.model_inputs import model_inputs
 
 # Most gradient values held at once, 128 MiB. A sample's gradient has as many values as the model has parameters.
 MOST_GRADIENTS = 2**25
@@ -81,7 +82,7 @@ def mean_of_gradients(
     chunk = max(1, min(LARGEST_CHUNK, MOST_GRADIENTS // max(1, size)))
     plan = torch.arange(len(samples), device=samples.labels.device).split(chunk)
     for images, labels in samples.batches(plan):
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = model_inputs(model, images)
         # vmap over gradients does not work with mixed precision.
         with torch.autocast(images.device.type, enabled=False):
             found = gradients_of(values, images, labels)

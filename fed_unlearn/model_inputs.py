@@ -1,0 +1,55 @@
+"""Inputs as a model reads them: its memory layout and its floating-point type."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_READS_ANY_LAYOUT = "reads_any_layout"
+
+
+def mark_any_layout(network: nn.Module) -> nn.Module:
+    """Say of a network that it reads images in any memory layout, so that it gets the fastest one; return it.
+
+    A network that calls ``view`` on its input reads contiguous images only. Nothing is known of users' models, so they
+    get contiguous inputs.
+    """
+    vars(network)[_READS_ANY_LAYOUT] = True
+    return network
+
+
+def model_inputs(model: nn.Module, inputs: Tensor, *, pack: bool = True) -> Tensor:
+    """The inputs in the memory layout and the floating-point type that a model reads.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A network of :func:`mark_any_layout` gets images in channels-last layout. Every other one gets contiguous
+        inputs. A model whose parameters are all of one other floating-point type, such as bfloat16, gets its inputs in
+        this type.
+    inputs : Tensor of shape (n, ...)
+        Whole numbers, such as tokens, keep their type.
+    pack : bool, default True
+        If False, a network of :func:`mark_any_layout` gets its images in the layout that they have.
+
+    Returns
+    -------
+    Tensor of the same shape
+        The inputs themselves where nothing has to change. Gradients flow through.
+    """
+    inputs = laid_out(model, inputs, pack=pack)
+    dtype = floating_type(model) if inputs.is_floating_point() else None
+    return inputs if dtype is None else inputs.to(dtype)
+
+
+def laid_out(model: nn.Module, inputs: Tensor, *, pack: bool = True) -> Tensor:
+    """The inputs in the memory layout that a model reads. The parameters are those of :func:`model_inputs`."""
+    if not getattr(model, _READS_ANY_LAYOUT, False):
+        return inputs.contiguous()
+    return inputs.contiguous(memory_format=torch.channels_last) if pack and inputs.ndim == 4 else inputs
+
+
+def floating_type(model: nn.Module) -> torch.dtype | None:
+    """The floating-point type of all parameters of a model. None if they are of several types, or there is none."""
+    types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
+    return types.pop() if len(types) == 1 else None

@@ -1,0 +1,62 @@
+"""A training step on one sample, of which BatchNorm knows no variance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fed_unlearn.errors import InvalidModelError
+
+_BatchHook = Callable[[nn.Module, tuple[Tensor, ...]], None]
+
+
+@contextmanager
+def single_sample(model: nn.Module) -> Iterator[None]:
+    """Let BatchNorm layers that get one value a channel normalise by their running statistics, which stay as they are.
+
+    Such a value has no variance. Layers that get several values of the sample, as in a convolution's maps, train as
+    ever.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In training mode. Forward passes inside are of one sample.
+
+    Raises
+    ------
+    InvalidModelError
+        In a forward pass, if such a layer has no running statistics.
+    """
+    handles = []
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.training:
+            handles.append(module.register_forward_pre_hook(_frozen_if_single(name)))
+            handles.append(module.register_forward_hook(_thawed))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _frozen_if_single(name: str) -> _BatchHook:
+    def freeze(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0]
+        if values.numel() > values.shape[1]:
+            return
+        if module.running_mean is None:
+            raise InvalidModelError(
+                f"training: layer {name!r} ({type(module).__name__}) normalises over the batch and keeps no running"
+                " statistics, and this batch has one sample; expected at least two: raise the batch size, or give the"
+                " client more samples"
+            )
+        module.eval()
+
+    return freeze
+
+
+def _thawed(module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+    module.train()
