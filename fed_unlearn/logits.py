@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.data.images import Samples
-from fed_unlearn.model_inputs import model_inputs
+from fed_unlearn.model_inputs import memory_layout, model_inputs
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
 _PIXELS_ON_CPU = 2**17  # activations stay in the cache; a batch of 512 CIFAR images takes three times as long
@@ -70,7 +70,7 @@ def predict_logits(model: nn.Module, samples: Samples) -> Tensor:
     device = device_of(model)
     with evaluation_mode(model), torch.inference_mode():
         logits = [
-            model(model_inputs(model, images.to(device))).float()
+            model(model_inputs(model, images.to(device, memory_format=memory_layout(model)))).float()
             for images, _ in samples.batches(batch_slices(samples, device))
         ]
     return torch.cat(logits).cpu()

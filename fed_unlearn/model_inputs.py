@@ -44,9 +44,13 @@ def model_inputs(model: nn.Module, inputs: Tensor, *, pack: bool = True) -> Tens
 
 def laid_out(model: nn.Module, inputs: Tensor, *, pack: bool = True) -> Tensor:
     """The inputs in the memory layout that a model reads. The parameters are those of :func:`model_inputs`."""
-    if not getattr(model, _READS_ANY_LAYOUT, False):
-        return inputs.contiguous()
-    return inputs.contiguous(memory_format=torch.channels_last) if pack and inputs.ndim == 4 else inputs
+    layout = memory_layout(model)
+    return inputs.contiguous(memory_format=layout) if pack or layout == torch.contiguous_format else inputs
+
+
+def memory_layout(model: nn.Module) -> torch.memory_format:
+    """The memory layout in which a model's inputs are computed: channels last, or contiguous for users' models."""
+    return torch.channels_last if getattr(model, _READS_ANY_LAYOUT, False) else torch.contiguous_format
 
 
 def floating_type(model: nn.Module) -> torch.dtype | None:

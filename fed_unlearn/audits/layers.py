@@ -13,7 +13,7 @@ from fed_unlearn.data.images import Samples
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import batch_slices, device_of, evaluation_mode
 from fed_unlearn.methods.parts.checks import class_count_of
-from fed_unlearn.model_inputs import model_inputs
+from fed_unlearn.model_inputs import memory_layout, model_inputs
 
 OutputLayer = nn.Linear | nn.Conv2d
 
@@ -130,7 +130,7 @@ def penultimate_features(model: nn.Module, samples: Samples, layer: OutputLayer)
         with evaluation_mode(model), torch.inference_mode():
             for images, _ in samples.batches(batch_slices(samples, device)):
                 seen.clear()
-                model(model_inputs(model, images.to(device)))
+                model(model_inputs(model, images.to(device, memory_format=memory_layout(model))))
                 parts.append(_pooled(seen[-1], layer).float().cpu())
     finally:
         handle.remove()
