@@ -203,6 +203,7 @@ def _divided(data: DataSection) -> tuple[ImageSource, ImageSet]:
         download=data.download,
         image_size=data.image_size,
         test_fraction=data.test_fraction,
+        label=data.label,
     )
     if len(source.train) == 0 or len(source.test) == 0:
         raise InvalidDataError(

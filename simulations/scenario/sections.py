@@ -70,10 +70,12 @@ class DataSection(Section):
     """``[data]``: the images and how they are split into train, validation and test parts.
 
     ``server_fraction`` is the share of the training images that the server keeps, and by which the gate then judges
-    retained accuracy; 0 where it judges by clients' validation samples.
+    retained accuracy; 0 where it judges by clients' validation samples. ``label`` names the column of labels where a
+    data set has several.
     """
 
     dataset: str
+    label: str | None = None
     root: str | None = None
     download: bool = False
     image_size: Annotated[tuple[Positive, Positive] | None, BeforeValidator(as_tuple)] = None

@@ -21,6 +21,8 @@ from fed_unlearn.registry import Registry
 Part = tuple[Tensor, Tensor, Sequence[str]]
 """Images of shape (n, channels, height, width), uint8, or float32 in [0, 1]; labels of shape (n,), int64; and ids."""
 
+_MOST_NAMED = 5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
@@ -32,7 +34,7 @@ class Source(ABC):
     ----------
     place : str
         What stands after the colon; empty where there is no colon.
-    root, download, image_size, test_fraction
+    root, download, image_size, test_fraction, label
         As in :func:`~fed_unlearn.data.sources.load_source`.
 
     Attributes
@@ -41,16 +43,20 @@ class Source(ABC):
         That it is registered by.
     place_is : str
         What ``place`` is, such as ``"PATH"``, for listings and messages; empty if the source takes none.
+    has_label_columns : bool
+        Whether its samples may have several labels, of which ``label`` names one.
     """
 
     name: ClassVar[str]
     place_is: ClassVar[str] = ""
+    has_label_columns: ClassVar[bool] = False
 
     place: str = ""
     root: Path | None = None
     download: bool = False
     image_size: tuple[int, int] | None = None
     test_fraction: float = 0.2
+    label: str | None = None
 
     @property
     def where(self) -> str:
@@ -142,11 +148,19 @@ def split_ids(name: str, count: int) -> list[str]:
 
 
 def contiguous_labels(*parts: Sequence[object]) -> tuple[list[Tensor], tuple[str, ...]]:
-    """Labels of any sortable kind as 0 to k - 1, in sorted order over all parts, with the old labels as names."""
+    """Labels of any sortable kind as 0 to k - 1, in sorted order over all parts, with the old labels as names.
+
+    Whole numbers that are floats, as tables with gaps have them, are named like integers: ``"1"``, not ``"1.0"``.
+    """
+    parts = tuple([_as_whole(value) for value in part] for part in parts)
     values = sorted({value for part in parts for value in part}, key=_label_order)
     positions = {value: position for position, value in enumerate(values)}
     encoded = [torch.tensor([positions[value] for value in part], dtype=torch.int64) for part in parts]
     return encoded, tuple(str(value) for value in values)
+
+
+def _as_whole(label: object) -> object:
+    return int(label) if isinstance(label, float) and label.is_integer() else label
 
 
 def _label_order(label: object) -> tuple[int, int | float, str]:
@@ -202,7 +216,8 @@ def make_source(
     Raises
     ------
     InvalidDataError
-        If a part is empty, has a label without a class, or the parts' images differ in shape.
+        If a part is empty, has a label without a class, or the parts' images differ in shape. If there is one class
+        only, a class of the test part is not in the training part, or all pixels of all images are equal.
     """
     for name, (images, labels, _) in (("training", train), ("test", test)):
         if len(images) == 0:
@@ -212,6 +227,7 @@ def make_source(
                 f"{where}: labels {int(labels.min())} to {int(labels.max())} in the {name} part;"
                 f" expected 0 to {len(class_names) - 1}"
             )
+    _check_classes(train[1], test[1], class_names, where)
     given = (train[0], test[0])
     fingerprint = fingerprint_of(given if contents is None else contents, (train[1], test[1]), (train[2], test[2]))
     first, second = (resized(images, image_size) for images in given)
@@ -220,4 +236,30 @@ def make_source(
             f"{where}: training images of shape {tuple(first.shape[1:])}, test images of shape"
             f" {tuple(second.shape[1:])}; give an image size (height, width) to bring them to one"
         )
+    low, high = (min(float(part.min()) for part in (first, second)), max(float(part.max()) for part in (first, second)))
+    if low == high:
+        raise InvalidDataError(
+            f"{where}: every pixel of all {len(first) + len(second)} images is {low:g}; expected images that show"
+            " something: look at how they were written"
+        )
     return ImageSource(ImageSet(first, *train[1:]), ImageSet(second, *test[1:]), tuple(class_names), fingerprint)
+
+
+def _check_classes(train: Tensor, test: Tensor, class_names: Sequence[str], where: str) -> None:
+    """Refuse data of one class, and test classes that nobody learns."""
+    learned, tested = (set(torch.unique(labels).tolist()) for labels in (train, test))
+    if len(learned) == 1:
+        raise InvalidDataError(
+            f"{where}: all {len(train)} training images are of one class, {_named(learned, class_names)}; expected at"
+            " least two classes"
+        )
+    if unknown := tested - learned:
+        raise InvalidDataError(
+            f"{where}: the test part has classes that the training part lacks: {_named(unknown, class_names)}; the"
+            f" training part has {_named(learned, class_names)}; expected every class of the test part there"
+        )
+
+
+def _named(classes: set[int], class_names: Sequence[str]) -> str:
+    shown = ", ".join(repr(class_names[label]) for label in sorted(classes)[:_MOST_NAMED])
+    return shown if len(classes) <= _MOST_NAMED else f"{shown} and {len(classes) - _MOST_NAMED} more"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,15 +12,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from fed_unlearn.data.clients import ImageSource
 from fed_unlearn.data.sources.base import Source, contiguous_labels, make_source, stable_split
+from fed_unlearn.data.sources.pixels import BLACK, WHITE, Pixels, full_scale, read_pixels
 from fed_unlearn.errors import InvalidDataError
 
+logger = logging.getLogger("fed_unlearn.data")
+
 CHUNK = 256
-GREY_MODES = frozenset({"1", "L", "LA", "I", "F"})
+_HALF = 127
+_GROUNDS = {WHITE: "white", BLACK: "black"}
 
 
 @dataclass(frozen=True)
@@ -94,55 +98,82 @@ def decode_images(
 
     Returns
     -------
-    Tensor of shape (n, channels, height, width), uint8
-        One channel where every image is grey, else three.
+    Tensor of shape (n, channels, height, width)
+        One channel where every image is grey, else three. uint8; float32 in [0, 1] where an image has more than eight
+        bits, or floats: :func:`~fed_unlearn.data.sources.pixels.full_scale` of the largest pixel of all deep images is
+        then white. Images are turned upright. Transparent parts are white, or black where an image would be nothing
+        but white.
 
     Raises
     ------
     InvalidDataError
-        If a file is no image, or sizes differ and no ``image_size`` is given.
+        If a file is no image, sizes differ and no ``image_size`` is given, or what an image shows would be lost.
     """
+    pixels = _read_all(encoded, names, image_size, where, WHITE)
+    composed = sum(image.is_composed for image in pixels)
+    ground = WHITE
+    if any(image.is_lost for image in pixels):
+        pixels, ground = _read_all(encoded, names, image_size, where, BLACK), BLACK
+        lost = next((name for name, image in zip(names, pixels, strict=True) if image.is_lost), None)
+        if lost is not None:
+            raise InvalidDataError(
+                f"{where}: {lost} and others have transparent parts, and neither white nor black behind them keeps what"
+                " all of them show; expected images on one ground"
+            )
+    if composed:
+        logger.info("%s: %d images are transparent; %s is behind them", where, composed, _GROUNDS[ground])
+    _check_depth(pixels, names, where)
+    return torch.from_numpy(_stacked(pixels, names, where))
 
-    def decode_chunk(start: int) -> list[NDArray[np.uint8]]:
+
+def _read_all(
+    encoded: Sequence[bytes | Path | Image.Image],
+    names: Sequence[str],
+    image_size: tuple[int, int] | None,
+    where: str,
+    ground: int,
+) -> list[Pixels]:
+    def read_chunk(start: int) -> list[Pixels]:
         return [
-            _decode(item, name, image_size, where)
+            read_pixels(item, name, image_size, where, ground)
             for item, name in zip(encoded[start : start + CHUNK], names[start : start + CHUNK], strict=True)
         ]
 
     starts = range(0, len(encoded), CHUNK)
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        arrays = [array for chunk in pool.map(decode_chunk, starts) for array in chunk]
-    colour = any(array.ndim == 3 for array in arrays)
-    shape = arrays[0].shape[:2]
-    images = np.empty((len(arrays), 3 if colour else 1, *shape), dtype=np.uint8)
-    for position, array in enumerate(arrays):
-        if array.shape[:2] != shape:
-            raise InvalidDataError(
-                f"{where}: {names[0]} is {shape[0]}x{shape[1]} pixels, {names[position]} is"
-                f" {array.shape[0]}x{array.shape[1]} (height x width); give an image size to bring all to one"
-            )
-        images[position] = array.transpose(2, 0, 1) if array.ndim == 3 else array
-    return torch.from_numpy(images)
+        return [image for chunk in pool.map(read_chunk, starts) for image in chunk]
 
 
-def _decode(
-    item: bytes | Path | Image.Image, name: str, image_size: tuple[int, int] | None, where: str
-) -> NDArray[np.uint8]:
-    try:
-        image = (
-            item if isinstance(item, Image.Image) else Image.open(io.BytesIO(item) if isinstance(item, bytes) else item)
+def _check_depth(pixels: Sequence[Pixels], names: Sequence[str], where: str) -> None:
+    """Refuse colours of sixteen bits that do not use the upper bits, which alone are read."""
+    cut = [(name, image) for name, image in zip(names, pixels, strict=True) if image.is_cut and not image.is_deep]
+    if cut and max(int(image.values.max()) for _, image in cut) <= _HALF:
+        raise InvalidDataError(
+            f"{where}: {cut[0][0]} has colours of 16 bits, and no image uses the upper ones; they cannot be read"
+            " without loss: scale the images to the whole range, or to 8 bits"
         )
-        if image.mode not in ("L", "RGB"):
-            image = _eight_bits(image)
-        if image_size is not None and image.size != (image_size[1], image_size[0]):
-            image = image.resize((image_size[1], image_size[0]), Image.Resampling.BILINEAR)
-        return np.asarray(image)
-    except (OSError, ValueError) as error:
-        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
-        raise InvalidDataError(f"{where}: {name} cannot be read as an image ({reason})") from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
-    return image.convert("L" if image.mode in GREY_MODES else "RGB")
+def _stacked(pixels: Sequence[Pixels], names: Sequence[str], where: str) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """All images in one array; floats in [0, 1] where one is deep, unless eight bits hold all that is there."""
+    deep = [image.values for image in pixels if image.is_deep]
+    scale = full_scale(max((float(values.max()) for values in deep), default=0.0))
+    is_float = bool(deep) and not (
+        scale == float(WHITE) and all(bool((values == np.rint(values)).all()) for values in deep)
+    )
+    if deep:
+        logger.info("%s: %d images of more than 8 bits or of floats; %g is white", where, len(deep), scale)
+    channels = 3 if any(image.values.ndim == 3 for image in pixels) else 1
+    height, width = pixels[0].values.shape[:2]
+    images = np.empty((len(pixels), channels, height, width), dtype=np.float32 if is_float else np.uint8)
+    for position, image in enumerate(pixels):
+        values = image.values
+        if values.shape[:2] != (height, width):
+            raise InvalidDataError(
+                f"{where}: {names[0]} is {height}x{width} pixels, {names[position]} is"
+                f" {values.shape[0]}x{values.shape[1]} (height x width); give an image size to bring all to one"
+            )
+        if is_float:
+            values = values / np.float32(scale if image.is_deep else WHITE)
+        images[position] = values.transpose(2, 0, 1) if values.ndim == 3 else values
+    return images

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from fed_unlearn.data.clients import ImageSource
 from fed_unlearn.data.partitions import quiet_datasets
-from fed_unlearn.data.sources.base import Source, register, split_ids
+from fed_unlearn.data.sources.base import Source, register
+from fed_unlearn.data.sources.columns import Columns, label_column
 from fed_unlearn.data.sources.decoding import Encoded, decoded_source
+from fed_unlearn.data.sources.splits import train_and_held_out
 from fed_unlearn.errors import InvalidDataError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
+logger = logging.getLogger("fed_unlearn.data")
+
 IMAGE_COLUMNS = ("image", "img", "images", "picture", "photo", "pixel_values")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "category", "y")
-ID_COLUMNS = ("id", "image_id", "sample_id", "uid", "uuid", "_id")
-TEST_SPLITS = ("test", "validation", "valid", "val", "dev", "eval")
 
 
 @register("hf")
@@ -27,34 +29,36 @@ TEST_SPLITS = ("test", "validation", "valid", "val", "dev", "eval")
 class HuggingFace(Source):
     """A data set of the Hugging Face hub, or a local folder that ``datasets`` reads; ``NAME@CONFIG`` names a variant.
 
-    The parts are the splits ``train`` and ``test`` (or ``validation``; or a share of the only split).
+    The parts are the splits for training and for tests (or validation; or a share of the only split), by the usual
+    names in any case. Paths of images are relative to the local folder.
     """
 
     place_is: ClassVar[str] = "NAME-OR-PATH"
+    has_label_columns: ClassVar[bool] = True
 
     def load(self) -> ImageSource:
         """Find the columns of images, labels and ids, and decode the images.
 
-        The image column is found by its type, else by common names; the label column likewise. A column such as
-        ``id`` gives the sample ids where its values are all different.
+        The image column is found by its type, else by common names; the label column likewise, or it is that which
+        ``label`` names. A column such as ``id`` gives the sample ids where its values are all different.
         """
-        where = self.where
-        splits = _load(self.place, self.root, where)
-        train_name = "train" if "train" in splits else next(iter(splits))
+        where, path = self.where, (self.root or Path()) / Path(self.place).expanduser()
+        splits = _load(self.place, path, where)
+        train_name, held_out = train_and_held_out(list(splits), where)
         first = splits[train_name]
-        image_column = _column(first, where, "image", IMAGE_COLUMNS, ("Image",))
-        label_column = _column(first, where, "label", LABEL_COLUMNS, ("ClassLabel",))
-        train = _read(first, train_name, True, image_column, label_column, where)
-        names = getattr(first.features[label_column], "names", None)
-        test = _test_part(splits, train_name, image_column, label_column, where)
+        image_column = _image_column(first, where)
+        columns = Columns(image_column, label_column(first, self.label, image_column, where), where, path)
+        train = columns.read(first, train_name, is_train=True)
+        test = next((part for name in held_out if (part := _held_out(columns, splits[name], name)) is not None), None)
+        _tell_unused(where, splits, (train_name, *held_out))
+        names = getattr(first.features[columns.label], "names", None)
         return decoded_source([train] if test is None else [train, test], self, where, names)
 
 
-def _load(name: str, root: Path | None, where: str) -> DatasetDict:
+def _load(name: str, path: Path, where: str) -> DatasetDict:
     import datasets
 
     plain, _, config = name.partition("@")
-    path = (root or Path()) / Path(name).expanduser()
     if not path.exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise InvalidDataError(f"{where}: no such folder; expected a folder of parquet files, or a data set's name")
     try:
@@ -71,64 +75,28 @@ def _load(name: str, root: Path | None, where: str) -> DatasetDict:
     return loaded
 
 
-def _column(split: Dataset, where: str, what: str, names: Sequence[str], types: Sequence[str]) -> str:
+def _image_column(split: Dataset, where: str) -> str:
     features = split.features
-    typed = [name for name, feature in features.items() if type(feature).__name__ in types]
-    named = [name for name in names if name in features]
+    typed = [name for name, feature in features.items() if type(feature).__name__ == "Image"]
+    named = [name for name in IMAGE_COLUMNS if name in features]
     for candidates in ([name for name in named if name in typed], typed, named):
         if candidates:
             return candidates[0]
     raise InvalidDataError(
-        f"{where}: no {what} column among {', '.join(features)}; expected one of the type {types[0]},"
-        f" or one called {', '.join(names)}"
+        f"{where}: no image column among {', '.join(features)}; expected one of the type Image, or one called"
+        f" {', '.join(IMAGE_COLUMNS)}"
     )
 
 
-def _read(split: Dataset, name: str, is_train: bool, image_column: str, label_column: str, where: str) -> Encoded:
-    import datasets
-
-    for column in (image_column, label_column):
-        if column not in split.features:
-            raise InvalidDataError(f"{where}: split {name!r} has no column {column!r}, which the training split has")
-    if type(split.features[image_column]).__name__ == "Image":
-        split = split.cast_column(image_column, datasets.Image(decode=False))
-    table = split.with_format("arrow")
-    encoded: list[bytes] = []
-    for batch in table.select_columns([image_column]).iter(batch_size=4096):
-        encoded += [_bytes(value, where, image_column) for value in batch[image_column].to_pylist()]
-    labels = split.with_format(None).select_columns([label_column])[:][label_column]
-    if any(label is None or isinstance(label, list | dict) for label in labels):
-        raise InvalidDataError(f"{where}: column {label_column!r} is not one label an image")
-    return Encoded(encoded, labels, _ids(split, "train" if is_train else name))
+def _held_out(columns: Columns, split: Dataset, name: str) -> Encoded | None:
+    """A part to test with; None where it is empty, or its labels are kept secret: benchmarks fill them with -1."""
+    if columns.label in split.features and all(label == -1 for label in split[columns.label]):
+        logger.warning("%s: split %r has no labels, and is not used", columns.where, name)
+        return None
+    return columns.read(split, name, is_train=False)
 
 
-def _bytes(value: object, where: str, column: str) -> bytes:
-    if isinstance(value, dict):
-        content, path = value.get("bytes"), value.get("path")
-        if content is None and path:
-            return Path(path).read_bytes()
-        value = content
-    if not isinstance(value, bytes):
-        raise InvalidDataError(f"{where}: column {column!r} holds {type(value).__name__}; expected encoded images")
-    return value
-
-
-def _ids(split: Dataset, name: str) -> list[str]:
-    for column in ID_COLUMNS:
-        if column in split.features:
-            values = [str(value) for value in split.select_columns([column])[:][column]]
-            if len(set(values)) == len(values):
-                return values
-    return split_ids(name, split.num_rows)
-
-
-def _test_part(
-    splits: DatasetDict, train_name: str, image_column: str, label_column: str, where: str
-) -> Encoded | None:
-    for name in TEST_SPLITS:
-        if name in splits and name != train_name:
-            part = _read(splits[name], name, False, image_column, label_column, where)
-            # Benchmarks that keep their test labels secret fill them with -1.
-            if part.labels and not all(label == -1 for label in part.labels):
-                return part
-    return None
+def _tell_unused(where: str, splits: Iterable[str], known: Sequence[str]) -> None:
+    for name in splits:
+        if name not in known[:2]:
+            logger.info("%s: split %r is not used", where, name)

@@ -20,6 +20,7 @@ def load_source(
     download: bool = False,
     image_size: tuple[int, int] | None = None,
     test_fraction: float = 0.2,
+    label: str | None = None,
 ) -> ImageSource:
     """Load a labelled image data set into memory.
 
@@ -27,7 +28,7 @@ def load_source(
     ----------
     dataset : str
         ``digits`` (scikit-learn's handwritten digits), ``torchvision:NAME`` (a classification data set by class
-        name), ``folder:PATH`` (one sub-folder a class, with or without ``train`` and ``test`` above them), or
+        name), ``folder:PATH`` (one sub-folder a class, with or without folders of splits above them), or
         ``hf:NAME-OR-PATH`` (a Hugging Face data set, or a local folder that ``datasets`` reads;
         ``NAME@CONFIG`` chooses a configuration); ``synthetic:COUNT`` (so many made images, to measure with); a
         source of another package, by its name; or ``package.module:callable``, a callable that takes ``root``,
@@ -41,6 +42,9 @@ def load_source(
     test_fraction : float in (0, 1), default 0.2
         Share of every class that becomes test data where the source has no test part. Which samples these are
         follows from their ids alone.
+    label : str, optional
+        The column of a Hugging Face data set that holds the labels; needed where several may. A callable gets it as
+        ``label``, if it is given.
 
     Returns
     -------
@@ -57,8 +61,20 @@ def load_source(
         raise InvalidDataError(f"image_size: {image_size} was given; expected (height, width) of at least 1")
     name, _, place = dataset.partition(":")
     known = SOURCES.available()
-    options = {"root": root, "download": download, "image_size": image_size, "test_fraction": test_fraction}
+    options: dict[str, object] = {
+        "root": root,
+        "download": download,
+        "image_size": image_size,
+        "test_fraction": test_fraction,
+    }
+    if label is not None:
+        options["label"] = label
     if name in known and bool(place) == bool(known[name].place_is):
+        if label is not None and not known[name].has_label_columns:
+            raise InvalidDataError(
+                f"data set {quoted(dataset)}: label {quoted(label)} was given, and its samples have one label each;"
+                " leave it out"
+            )
         return SOURCES.create(name, place=place, **options).load()
     if name in SOURCES.unavailable():
         raise InvalidDataError(f"data set {quoted(dataset)}: {SOURCES.unavailable()[name]}")

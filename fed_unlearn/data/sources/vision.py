@@ -112,7 +112,12 @@ def _read(dataset: Any, where: str, image_size: tuple[int, int] | None) -> tuple
             images = images.unsqueeze(1)
         elif images.shape[1] not in (1, 3):
             images = images.permute(0, 3, 1, 2)
-        return images.to(torch.uint8).contiguous(), [int(label) for label in labels]
+        if images.dtype != torch.uint8:
+            raise InvalidDataError(
+                f"{where}: its images are {images.dtype} from {float(images.min()):g} to {float(images.max()):g};"
+                " expected bytes (uint8)"
+            )
+        return images.contiguous(), [int(label) for label in labels]
     items = _Items(dataset, where)
     images = decode_images(items, [f"image {index}" for index in range(len(items))], image_size, where)
     return images, items.labels
