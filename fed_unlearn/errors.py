@@ -37,6 +37,10 @@ class InvalidDataError(FedUnlearnError, ValueError):
     """A data set that is missing, unreadable, or different from what was said of it."""
 
 
+class UnsuitableInputsError(InvalidDataError):
+    """Samples whose inputs a method cannot work on. The message holds no data."""
+
+
 class InvalidModelError(FedUnlearnError, ValueError):
     """A model or checkpoint that does not fit its use."""
 

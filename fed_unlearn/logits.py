@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -9,29 +10,40 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.domain import InputDomain
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.model_inputs import memory_layout, model_inputs
 
 _LARGEST_BATCH, _SMALLEST_BATCH = 512, 16
-_PIXELS_ON_CPU = 2**17  # activations stay in the cache; a batch of 512 CIFAR images takes three times as long
-_PIXELS_ON_ACCELERATOR = 2**22
+_PLACES_ON_CPU = 2**17  # activations stay in the cache; a batch of 512 CIFAR images takes three times as long
+_PLACES_ON_ACCELERATOR = 2**22
+_MOST_BYTES = 2**26  # of the inputs of a batch, whatever the size of one
 
 
-def batch_slices(samples: Samples, device: torch.device) -> Iterator[slice]:
-    """Cut samples into batches whose number of pixels suits the device, so that large images get small batches.
+def batch_slices(samples: SampleSet, device: torch.device) -> Iterator[slice]:
+    """Cut samples into batches whose size suits the device and memory, so that large inputs get small batches.
 
     Parameters
     ----------
-    samples : Samples
+    samples : SampleSet
         The samples to cut.
     device : torch.device
         The device on which the batches are computed.
     """
-    _, height, width = samples.image_shape
-    pixels = _PIXELS_ON_CPU if device.type == "cpu" else _PIXELS_ON_ACCELERATOR
-    largest = _LARGEST_BATCH if device.type == "cpu" else 8 * _LARGEST_BATCH
-    size = max(_SMALLEST_BATCH, min(largest, pixels // (height * width)))
+    if len(samples) == 0:
+        return iter(())
+    size = _batch_size(samples.input_shape, samples.domain, device)
     return (slice(start, start + size) for start in range(0, len(samples), size))
+
+
+def _batch_size(shape: tuple[int, ...], domain: InputDomain, device: torch.device) -> int:
+    """Samples in a batch: by the places of an input, which are what activations grow with, and by its bytes."""
+    places = max(1, math.prod(shape[1:] if len(shape) > 1 else shape))
+    most_places = _PLACES_ON_CPU if device.type == "cpu" else _PLACES_ON_ACCELERATOR
+    largest = _LARGEST_BATCH if device.type == "cpu" else 8 * _LARGEST_BATCH
+    size = max(_SMALLEST_BATCH, min(largest, most_places // places))
+    bytes_of_one = max(1, math.prod(shape)) * (8 if domain.kind == "tokens" else 4)
+    return max(1, min(size, _MOST_BYTES // bytes_of_one))
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -58,8 +70,8 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def predict_logits(model: nn.Module, samples: Samples) -> Tensor:
-    """Logits of every sample, computed in evaluation mode.
+def predict_logits(model: nn.Module, samples: SampleSet) -> Tensor:
+    """Logits of every sample, computed in evaluation mode, from inputs without random augmentation.
 
     Returns
     -------
@@ -67,11 +79,11 @@ def predict_logits(model: nn.Module, samples: Samples) -> Tensor:
     """
     if len(samples) == 0:
         return torch.empty(0, 0)
-    device = device_of(model)
+    device, read = device_of(model), samples.evaluated()
     with evaluation_mode(model), torch.inference_mode():
         logits = [
-            model(model_inputs(model, images.to(device, memory_format=memory_layout(model)))).float()
-            for images, _ in samples.batches(batch_slices(samples, device))
+            model(model_inputs(model, inputs.to(device, memory_format=memory_layout(model)))).float()
+            for inputs, _ in read.batches(batch_slices(read, device))
         ]
     return torch.cat(logits).cpu()
 

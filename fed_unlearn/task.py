@@ -9,7 +9,8 @@ import torch
 from flwr.app import ConfigRecord, Context
 from torch import nn
 
-from fed_unlearn.data.images import ClientData, ImageSet
+from fed_unlearn.data.images import ClientData
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.methods.base import PassCounter
 
@@ -27,7 +28,7 @@ class Task(ABC):
 
     @abstractmethod
     def train(
-        self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator
+        self, model: nn.Module, samples: SampleSet, config: ConfigRecord, generator: torch.Generator
     ) -> PassCounter:
         """Train a model in place for one round, as the app's own training does.
 
@@ -35,9 +36,9 @@ class Task(ABC):
         ----------
         model : nn.Module
             The model with the weights of the message, on :meth:`device`.
-        samples : ImageSet
+        samples : SampleSet
             The samples that may be trained on: retained samples and, in repair, guarded samples under their guard
-            labels.
+            labels. They are read by ``samples.batches(positions)``, or as a map-style dataset of ``(input, label)``.
         config : ConfigRecord
             The configuration of the training message.
         generator : torch.Generator

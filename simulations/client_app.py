@@ -13,7 +13,8 @@ from torch.nn import functional
 from fed_unlearn.arrays import pack
 from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.data.experiences import replayed
-from fed_unlearn.data.images import ImageSet, concatenate
+from fed_unlearn.data.joined import concatenate
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import PassCounter
@@ -52,7 +53,7 @@ class TrainOrder:
 
     Attributes
     ----------
-    samples : ImageSet
+    samples : SampleSet
         Its retained samples.
     config : ConfigRecord
         That of the message.
@@ -60,7 +61,7 @@ class TrainOrder:
         Parts of the seed of its draws, which no other client and round has.
     """
 
-    samples: ImageSet
+    samples: SampleSet
     config: ConfigRecord
     seed: tuple[int | str, ...]
 
@@ -119,7 +120,7 @@ def _number(config: ConfigRecord, key: str) -> int:
     return int(str(config.get(key, 0)))
 
 
-def _training_samples(context: Context, experience: int, arrived: int) -> ImageSet:
+def _training_samples(context: Context, experience: int, arrived: int) -> SampleSet:
     """Retained samples of an experience and some to replay of earlier ones. Experience 0 is all that has arrived."""
     data = current_session().data
     if (experience or arrived) and data.experiences is None:

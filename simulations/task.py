@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from fed_unlearn.data.clients import client_data, set_aside, training_positions
 from fed_unlearn.data.images import ClientData, ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.methods.base import PassCounter
@@ -218,7 +219,8 @@ class ScenarioTask(Task):
     def build_model(self, context: Context) -> nn.Module:
         """Build the scenario's model with fresh weights."""
         data = self.load_data(context)
-        return _model_of(scenario_of(context), data.class_count, data.train.image_shape)
+        channels, height, width = data.train.input_shape
+        return _model_of(scenario_of(context), data.class_count, (channels, height, width))
 
     def load_data(self, context: Context) -> ClientData:
         """Load the samples of the client that the message is for."""
@@ -231,7 +233,7 @@ class ScenarioTask(Task):
         carrier.drop()
 
     def train(
-        self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator
+        self, model: nn.Module, samples: SampleSet, config: ConfigRecord, generator: torch.Generator
     ) -> PassCounter:
         """Train by SGD with the settings of the message."""
         return train_locally(model, samples, training_settings(config), generator)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.registry import Registry
 from fed_unlearn.requests import ScopeKind
@@ -87,19 +87,19 @@ class Judged:
 
     Attributes
     ----------
-    source : ImageSet
+    source : SampleSet
         Holds the samples.
     positions : Tensor of shape (n,), int64
         Of the samples in ``source``.
     logits : Tensor of shape (n, classes), float32
     """
 
-    source: ImageSet
+    source: SampleSet
     positions: Tensor
     logits: Tensor
 
     @classmethod
-    def whole(cls, samples: ImageSet, logits: Tensor) -> Judged:
+    def whole(cls, samples: SampleSet, logits: Tensor) -> Judged:
         """All of some samples."""
         return cls(samples, torch.arange(len(samples)), logits)
 
@@ -117,7 +117,7 @@ class Judged:
         return self.source.labels[self.positions]
 
     @cached_property
-    def samples(self) -> ImageSet:
+    def samples(self) -> SampleSet:
         """The samples themselves."""
         return self.source.subset(self.positions)
 

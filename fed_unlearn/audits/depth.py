@@ -9,7 +9,7 @@ from torch import nn
 
 from fed_unlearn.audits.probe import ProbeResult, probe
 from fed_unlearn.audits.relearning import RelearnResult, RelearnSettings, relearn
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import EmptySetError
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.seeding import seeded_generator
@@ -63,8 +63,8 @@ class DepthReport:
 def depth(
     model: nn.Module,
     oracle: nn.Module,
-    train: ImageSet,
-    test: ImageSet,
+    train: SampleSet,
+    test: SampleSet,
     classes: Collection[int],
     *,
     seed: int,
@@ -78,7 +78,7 @@ def depth(
     ----------
     model, oracle : nn.Module
         Neither is changed.
-    train, test : ImageSet
+    train, test : SampleSet
         Samples of all classes, the forgotten ones included. The probe is trained on ``train`` and judged on ``test``.
         D_f is the part of ``train`` that is of the forgotten classes.
     classes : collection of int

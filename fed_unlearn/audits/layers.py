@@ -9,7 +9,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import batch_slices, device_of, evaluation_mode
 from fed_unlearn.methods.parts.checks import class_count_of
@@ -18,7 +18,7 @@ from fed_unlearn.model_inputs import memory_layout, model_inputs
 OutputLayer = nn.Linear | nn.Conv2d
 
 
-def output_layer(audit: str, model: nn.Module, samples: Samples, name: str | None = None) -> OutputLayer:
+def output_layer(audit: str, model: nn.Module, samples: SampleSet, name: str | None = None) -> OutputLayer:
     """The layer that gives the raw logits: the last linear layer or 1x1 convolution of a forward pass.
 
     Parameters
@@ -26,7 +26,7 @@ def output_layer(audit: str, model: nn.Module, samples: Samples, name: str | Non
     audit : str
         Name of the audit, for error messages.
     model : nn.Module
-    samples : Samples
+    samples : SampleSet
         At least one sample. The first is passed through the model.
     name : str, optional
         Name of the layer in ``model.named_modules()``, if it is another one.
@@ -75,7 +75,7 @@ def output_layer(audit: str, model: nn.Module, samples: Samples, name: str | Non
 
 @contextmanager
 def raw_logits(model: nn.Module, layer: OutputLayer) -> Iterator[Callable[[Tensor], Tensor]]:
-    """Yield a function from images to the output layer's own outputs, with gradients; later masks do not change them.
+    """Yield a function from inputs to the output layer's own outputs, with gradients; later masks do not change them.
 
     Parameters
     ----------
@@ -86,15 +86,15 @@ def raw_logits(model: nn.Module, layer: OutputLayer) -> Iterator[Callable[[Tenso
     Yields
     ------
     callable
-        Images (n, channels, height, width) on the model's device to logits (n, classes), averaged over positions.
+        Inputs (n, ...) on the model's device to logits (n, classes), averaged over positions.
     """
     seen: list[Tensor] = []
     # A copy: whatever masks the outputs may do so in place.
     handle = layer.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.clone()))
 
-    def outputs_of(images: Tensor) -> Tensor:
+    def outputs_of(inputs: Tensor) -> Tensor:
         seen.clear()
-        model(model_inputs(model, images))
+        model(model_inputs(model, inputs))
         return _pooled(seen[-1], layer).float()
 
     try:
@@ -103,13 +103,13 @@ def raw_logits(model: nn.Module, layer: OutputLayer) -> Iterator[Callable[[Tenso
         handle.remove()
 
 
-def penultimate_features(model: nn.Module, samples: Samples, layer: OutputLayer) -> Tensor:
+def penultimate_features(model: nn.Module, samples: SampleSet, layer: OutputLayer) -> Tensor:
     """The inputs of the output layer for every sample, averaged over positions if there are several.
 
     Parameters
     ----------
     model : nn.Module
-    samples : Samples
+    samples : SampleSet
     layer : nn.Linear or nn.Conv2d
         From :func:`output_layer`.
 
@@ -124,13 +124,13 @@ def penultimate_features(model: nn.Module, samples: Samples, layer: OutputLayer)
     """
     seen: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    device = device_of(model)
+    device, read = device_of(model), samples.evaluated()
     parts: list[Tensor] = []
     try:
         with evaluation_mode(model), torch.inference_mode():
-            for images, _ in samples.batches(batch_slices(samples, device)):
+            for inputs, _ in read.batches(batch_slices(read, device)):
                 seen.clear()
-                model(model_inputs(model, images.to(device, memory_format=memory_layout(model))))
+                model(model_inputs(model, inputs.to(device, memory_format=memory_layout(model))))
                 parts.append(_pooled(seen[-1], layer).float().cpu())
     finally:
         handle.remove()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.audits.layers import output_layer, penultimate_features
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import EmptySetError
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.seeding import seeded_generator
@@ -36,8 +36,8 @@ class ProbeResult:
 
 def probe(
     model: nn.Module,
-    train: Samples,
-    test: Samples | None,
+    train: SampleSet,
+    test: SampleSet | None,
     classes: Collection[int],
     *,
     seed: int,
@@ -52,9 +52,9 @@ def probe(
     ----------
     model : nn.Module
         Never changed; normalisation statistics are frozen and dropout is off.
-    train : Samples
+    train : SampleSet
         Samples of the forgotten classes and of others.
-    test : Samples or None
+    test : SampleSet or None
         Other samples of the same kinds. If None, a random half of ``train`` is used instead.
     classes : collection of int
         The forgotten classes. The probe tells them together from all others.
@@ -99,14 +99,14 @@ def probe(
     return ProbeResult(float(found), int(truth[1].sum()), int((~truth[1]).sum()))
 
 
-def _chosen(samples: Samples, most: int, seed: int, part: str) -> Samples:
+def _chosen(samples: SampleSet, most: int, seed: int, part: str) -> SampleSet:
     if len(samples) <= most:
         return samples
     order = torch.randperm(len(samples), generator=seeded_generator(seed, "probe", part))
     return samples.subset(order[:most].sort().values)
 
 
-def _is_of(samples: Samples, classes: Collection[int], part: str) -> Tensor:
+def _is_of(samples: SampleSet, classes: Collection[int], part: str) -> Tensor:
     """Which samples are of the classes, of shape (n,), bool."""
     wanted = torch.tensor(sorted(classes), dtype=torch.int64)
     belongs = torch.isin(samples.labels.cpu(), wanted)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn.audits.layers import OutputLayer, output_layer, raw_logits
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import EmptySetError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.logits import batch_slices, device_of
 from fed_unlearn.methods.parts.batches import cycle
@@ -67,7 +67,7 @@ class RelearnResult:
 
 def relearn(
     model: nn.Module,
-    forget: Samples,
+    forget: SampleSet,
     *,
     target_accuracy: float,
     generator: torch.Generator,
@@ -90,7 +90,7 @@ def relearn(
     ----------
     model : nn.Module
         Never changed.
-    forget : Samples
+    forget : SampleSet
         D_f.
     target_accuracy : float in (0, 1]
         Relearning ends here. A usual choice is 0.9 times the accuracy of the model before it forgot.
@@ -128,9 +128,9 @@ def relearn(
         raise EmptySetError("relearn: the forget set has no sample; at least one was expected")
     student = copy.deepcopy(model).eval()
     device = device_of(student)
-    forget = forget.to(device)
+    forget = forget.evaluated().to(device)
     layer = output_layer("relearn", student, forget, head)
-    check_samples("relearn", "forget", forget, forget.image_shape, layer.weight.shape[0])
+    check_samples("relearn", "forget", forget, forget.input_shape, layer.weight.shape[0])
     _lift_masks(layer, forget.labels.unique().tolist() if classes is None else classes)
     parameters = [parameter.requires_grad_(True) for parameter in student.parameters() if parameter.is_floating_point()]
     optimizer = torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum)
@@ -165,7 +165,7 @@ def _lift_masks(layer: OutputLayer, classes: Collection[int]) -> None:
             layer.bias[hidden] = layer.bias[others].median()
 
 
-def _accuracy(logits_of: Callable[[Tensor], Tensor], samples: Samples, step: int) -> float:
+def _accuracy(logits_of: Callable[[Tensor], Tensor], samples: SampleSet, step: int) -> float:
     right, finite = [], []
     with torch.inference_mode():
         for images, labels in samples.batches(batch_slices(samples, samples.labels.device)):

@@ -8,7 +8,7 @@ from torch import nn
 
 from fed_unlearn.arrays import Arrays, pack, to_state_dict
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.text import printable
@@ -22,7 +22,7 @@ class ServerValidation:
 
     Attributes
     ----------
-    samples : ImageSet
+    samples : SampleSet
         At least one.
     model : nn.Module
         A model of the federation's kind, on the device that computes. Its weights are overwritten at every count.
@@ -30,7 +30,7 @@ class ServerValidation:
     Raises
     ------
     InvalidDataError
-        If there is no sample, or something else than an ImageSet is given.
+        If there is no sample, or something else than a SampleSet is given.
 
     Examples
     --------
@@ -38,13 +38,15 @@ class ServerValidation:
     >>> gate = Gate(validation=ServerValidation(samples, model))  # doctest: +SKIP
     """
 
-    samples: ImageSet
+    samples: SampleSet
     model: nn.Module
 
     def __post_init__(self) -> None:
-        if not isinstance(self.samples, ImageSet):
+        if not isinstance(self.samples, SampleSet):
             given = type(self.samples).__name__
-            raise InvalidDataError(f"server validation: samples are a {given}; expected an ImageSet")
+            raise InvalidDataError(
+                f"server validation: samples are a {given}; expected an ImageSet or another SampleSet"
+            )
         if len(self.samples) == 0:
             raise InvalidDataError("server validation: no sample was given; expected at least one")
 

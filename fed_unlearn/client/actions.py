@@ -16,7 +16,8 @@ from fed_unlearn.audits.base import Judged
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of, stored_request
 from fed_unlearn.client.session import ClientSession, Handler, current_session, describe
-from fed_unlearn.data.images import ImageSet, concatenate
+from fed_unlearn.data.joined import concatenate
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.holder import recognises_any, repair_model, unlearn_samples
 from fed_unlearn.logits import predict_logits
@@ -68,12 +69,12 @@ def unlearn(message: Message, context: Context) -> Message:
 
 def _quarantined(
     instruction: protocol.UnlearnInstruction, session: ClientSession
-) -> tuple[dict[str, ImageSet], dict[str, str]]:
+) -> tuple[dict[str, SampleSet], dict[str, str]]:
     """Quarantine this client's samples of each request.
 
     Returns the samples by request id, and the reason of each request that cannot be served here.
     """
-    forget: dict[str, ImageSet] = {}
+    forget: dict[str, SampleSet] = {}
     refused: dict[str, str] = {}
     for target in instruction.targets:
         try:
@@ -90,7 +91,7 @@ def _quarantined(
 
 
 def _keep_guards(
-    instruction: protocol.UnlearnInstruction, session: ClientSession, forget: Mapping[str, ImageSet], labels: Tensor
+    instruction: protocol.UnlearnInstruction, session: ClientSession, forget: Mapping[str, SampleSet], labels: Tensor
 ) -> None:
     attempts = {target.request_id: target.attempt for target in instruction.targets}
     parts = labels.split([len(samples) for samples in forget.values()])
@@ -103,7 +104,7 @@ def _hands_back(
     session: ClientSession,
     method: methods.Method,
     model: nn.Module,
-    samples: ImageSet,
+    samples: SampleSet,
 ) -> bool:
     """Whether the model is handed back as it is, since none of the samples is recognised any more.
 
@@ -199,7 +200,7 @@ def audit(message: Message, context: Context) -> Message:
     model = session.model_with(protocol.arrays_of(message))
     passes = 0
 
-    def logits_of(samples: ImageSet) -> Tensor:
+    def logits_of(samples: SampleSet) -> Tensor:
         nonlocal passes
         passes += len(samples)
         return predict_logits(model, samples)

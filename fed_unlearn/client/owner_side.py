@@ -8,7 +8,7 @@ from flwr.app import Message
 
 from fed_unlearn import protocol
 from fed_unlearn.client.session import ClientSession
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.owner import OwnerRequest
 
@@ -66,7 +66,7 @@ def out_of_training(message: Message, session: ClientSession) -> Message:
     return protocol.refuse(message, protocol.Refusal(reason=reason, invalid_request=False))
 
 
-def queued_samples(target: protocol.Target, session: ClientSession) -> ImageSet:
+def queued_samples(target: protocol.Target, session: ClientSession) -> SampleSet:
     """The samples of a request that this client's owner has queued.
 
     Parameters

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sized
-from typing import overload
+from typing import TypeVar, overload
 
 from flwr.app import Context
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from fed_unlearn.client.session import current_session
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError
+
+Samples = TypeVar("Samples", bound=SampleSet)
 
 
 @overload
-def retained(dataset: ImageSet, context: Context) -> ImageSet: ...
+def retained(dataset: Samples, context: Context) -> Samples: ...
 @overload
 def retained(dataset: Dataset[tuple[Tensor, int]], context: Context) -> Dataset[tuple[Tensor, int]]: ...
 
@@ -34,7 +36,7 @@ def retained(dataset: Dataset[tuple[Tensor, int]], context: Context) -> Dataset[
     Returns
     -------
     Dataset
-        An ImageSet if one was given, else a ``torch.utils.data.Subset``.
+        A set of the same kind if a SampleSet was given, else a ``torch.utils.data.Subset``.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def retained(dataset: Dataset[tuple[Tensor, int]], context: Context) -> Dataset[
         raise FedUnlearnError("retained() was given the context of another client; pass the handler's own")
     session.took_retained_view = True
     excluded = session.excluded_ids()
-    if isinstance(dataset, ImageSet):
+    if isinstance(dataset, SampleSet):
         return dataset.without(excluded)
     ids = getattr(dataset, "ids", None)
     if ids is None:

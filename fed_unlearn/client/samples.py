@@ -14,13 +14,13 @@ from fed_unlearn.client.owner_side import queued_samples
 from fed_unlearn.client.session import ClientSession
 from fed_unlearn.client.stored import StoredRequest
 from fed_unlearn.data.draws import drawn
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.holder import Guard, observe
 from fed_unlearn.seeding import derive_seed, seeded_generator
 
 
-def forget_set(target: protocol.Target, session: ClientSession, seed: int, arrived: int = 0) -> ImageSet:
+def forget_set(target: protocol.Target, session: ClientSession, seed: int, arrived: int = 0) -> SampleSet:
     """This client's samples of a request: those quarantined for it, else found now.
 
     Samples of later training experiences are among them where classes or the client are forgotten: they are never to be
@@ -124,7 +124,7 @@ def _is_asked_for(
     return set(drawn_samples(target, session, available, seed).ids) == kept
 
 
-def drawn_samples(target: protocol.Target, session: ClientSession, available: ImageSet, seed: int) -> ImageSet:
+def drawn_samples(target: protocol.Target, session: ClientSession, available: SampleSet, seed: int) -> SampleSet:
     """The samples of a request that the client draws by itself from the given ones."""
     positions = drawn(
         available.labels,
@@ -146,7 +146,7 @@ def guarded_samples(session: ClientSession, guarded: protocol.RequestAttempt) ->
     return [Guard(samples, torch.tensor(stored.guard_labels, dtype=torch.int64))]
 
 
-def samples_of(part: Part, session: ClientSession, instruction: protocol.AuditInstruction) -> ImageSet:
+def samples_of(part: Part, session: ClientSession, instruction: protocol.AuditInstruction) -> SampleSet:
     """The samples of one part of an audit."""
     if part == "validation":
         return session.data.validation
@@ -165,7 +165,7 @@ def observed(
     session: ClientSession,
     model: nn.Module,
     read: Mapping[Part, Judged],
-    logits_of: Callable[[ImageSet], Tensor],
+    logits_of: Callable[[SampleSet], Tensor],
     seed: int,
 ) -> Observation:
     """What the audits of a request read at this client.

@@ -15,8 +15,9 @@ import fed_unlearn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.client.store import ClientStore
-from fed_unlearn.data.images import ClientData, ImageSet
-from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
+from fed_unlearn.data.images import ClientData
+from fed_unlearn.data.sample_set import SampleSet
+from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError, UnsuitableInputsError
 from fed_unlearn.owner import OwnerQueue
 from fed_unlearn.protocol.faults import told_of
 from fed_unlearn.protocol.instructions import arriving
@@ -113,7 +114,7 @@ class ClientSession:
         everything = self._loaded.train.ids if self.owner.excludes_all else ()
         return excluded.union(self.owner.excluded_ids(), everything)
 
-    def retained_samples(self, arrived: int = 0) -> ImageSet:
+    def retained_samples(self, arrived: int = 0) -> SampleSet:
         """The client's training samples that are neither quarantined nor tombstoned, nor asked for by its owner.
 
         Parameters
@@ -153,7 +154,7 @@ def describe(error: Exception) -> str:
 
     The names of a missing module, variable or attribute are no data, and of such an error's text they alone are told.
     """
-    if type(error) in (FedUnlearnError, InvalidRequestError, ProtocolError):
+    if type(error) in (FedUnlearnError, InvalidRequestError, ProtocolError, UnsuitableInputsError):
         return str(error)
     if isinstance(error, ImportError | NameError | AttributeError):
         return told_of(type(error).__name__, str(error))

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 import torch
 
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.seeding import seeded_generator
 
@@ -55,7 +55,7 @@ def class_split(
     return tuple(tuple(sorted(class_order[end - size : end])) for size, end in zip(sizes, ends, strict=True))
 
 
-def replayed(experience: ImageSet, retained: ImageSet, count: int, generator: torch.Generator) -> ImageSet:
+def replayed(experience: SampleSet, retained: SampleSet, count: int, generator: torch.Generator) -> SampleSet:
     """Choose the retained samples of an earlier experience that are replayed with the current one.
 
     The order of preference is drawn over all samples of the experience. If a sample is forgotten, the next one takes
@@ -63,9 +63,9 @@ def replayed(experience: ImageSet, retained: ImageSet, count: int, generator: to
 
     Parameters
     ----------
-    experience : ImageSet
+    experience : SampleSet
         All samples that arrived with the experience, including forgotten ones.
-    retained : ImageSet
+    retained : SampleSet
         The samples among them that may be trained on.
     count : int
         Number of samples to replay, at least 0. If there are fewer, all are replayed.
@@ -74,7 +74,7 @@ def replayed(experience: ImageSet, retained: ImageSet, count: int, generator: to
 
     Returns
     -------
-    ImageSet
+    SampleSet
         The chosen samples, in the order of ``experience``.
     """
     order = torch.randperm(len(experience), generator=generator).tolist()

@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from fed_unlearn.data.domain import PIXELS
+from fed_unlearn.data.joined import concatenate
+from fed_unlearn.data.sample_set import Indices, SampleSet, checked_ids
+from fed_unlearn.data.tensors import TensorSet
 from fed_unlearn.errors import EmptySetError, InvalidDataError
 
-
-class Samples(Protocol):
-    """Labelled images that are read by batch, in memory or not. Methods and audits use only this interface.
-
-    Attributes
-    ----------
-    labels : Tensor of shape (n,), int64
-        Label of each sample, on the device on which batches are returned.
-    """
-
-    labels: Tensor
-
-    def __len__(self) -> int: ...
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        ...
-
-    def batch(self, indices: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Images, as float32 in [0, 1], and labels at some positions."""
-        ...
-
-    def batches(self, positions: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the :meth:`batch` of each set of positions. The next one may be read ahead."""
-        ...
-
-    def subset(self, indices: Tensor) -> Samples:
-        """The samples at ``indices`` (int64), in that order."""
-        ...
-
-    def to(self, device: torch.device) -> Samples:
-        """The same samples, with batches and labels on a device."""
-        ...
+__all__ = ["ClientData", "ImageSet", "as_image_set", "concatenate", "require_pixels"]
 
 
-class ImageSet(Dataset[tuple[Tensor, int]]):
+class ImageSet(TensorSet):
     """Images in memory with labels and stable sample ids: a map-style dataset of ``(image, label)``.
 
     Parameters
@@ -73,72 +43,25 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
                 f"images: a tensor of shape {tuple(images.shape)} and {images.dtype} was given; expected"
                 " (n, channels, height, width) of uint8 or float32 in [0, 1]"
             )
-        if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
-            raise InvalidDataError(
-                f"labels: a tensor of shape {tuple(labels.shape)} and {labels.dtype} was given;"
-                f" expected ({len(images)},) of int64"
-            )
-        if ids is not None and (len(ids) != len(images) or len(set(ids)) != len(ids)):
-            raise InvalidDataError(
-                f"ids: {len(ids)} ids, {len(set(ids))} of them different, were given for {len(images)}"
-                " images; expected one unique id for each image"
-            )
-        self.images = images
-        self.image_shape = (images.shape[1], images.shape[2], images.shape[3])
-        self.labels = labels
-        self.ids = tuple(ids) if ids is not None else tuple(str(index) for index in range(len(images)))
+        self._hold(images, labels, checked_ids(len(images), labels, ids, "images"), PIXELS)
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    @property
+    def images(self) -> Tensor:
+        """The images in memory, of shape (n, channels, height, width), uint8 or float32."""
+        return self.inputs
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        images, labels = self.batch(torch.tensor([index]))
-        return images[0], int(labels[0])
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        channels, height, width = self.inputs.shape[1:]
+        return channels, height, width
 
-    def batch(self, indices: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: Indices = slice(None)) -> tuple[Tensor, Tensor]:
         """Images, as float32 in [0, 1], and labels at some positions."""
-        images = self.images[indices]
+        images = self.inputs[indices]
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).div_(255)
         return images, self.labels[indices]
-
-    def batches(self, positions: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the :meth:`batch` of each set of positions."""
-        return (self.batch(indices) for indices in positions)
-
-    def to(self, device: torch.device) -> ImageSet:
-        """The same samples with their tensors on a device. The set itself if they are there already."""
-        if self.images.device == device and self.labels.device == device:
-            return self
-        return ImageSet(self.images.to(device), self.labels.to(device), self.ids)
-
-    def subset(self, indices: Tensor) -> ImageSet:
-        """The samples at ``indices`` (int64), in that order, with their ids."""
-        return ImageSet(self.images[indices], self.labels[indices], [self.ids[index] for index in indices.tolist()])
-
-    def only(self, ids: Collection[str]) -> ImageSet:
-        """The samples whose id is among ``ids``, in this set's order."""
-        wanted = set(ids)
-        return self._where([sample_id in wanted for sample_id in self.ids])
-
-    def without(self, ids: Collection[str]) -> ImageSet:
-        """The samples whose id is not among ``ids``, in this set's order."""
-        unwanted = set(ids)
-        if not unwanted:
-            return self
-        return self._where([sample_id not in unwanted for sample_id in self.ids])
-
-    def of_classes(self, classes: Collection[int]) -> ImageSet:
-        """The samples whose label is among ``classes``, in this set's order."""
-        wanted = torch.tensor(sorted(classes), dtype=torch.int64)
-        return self._where(torch.isin(self.labels, wanted).tolist())
-
-    def relabelled(self, labels: Tensor) -> ImageSet:
-        """The same images and ids under other labels."""
-        return ImageSet(self.images, labels, self.ids)
-
-    def _where(self, mask: list[bool]) -> ImageSet:
-        return self.subset(torch.tensor(mask, dtype=torch.bool).nonzero().flatten())
 
 
 def as_image_set(dataset: Dataset[tuple[Tensor, int]]) -> ImageSet:
@@ -189,32 +112,7 @@ def require_pixels(images: Tensor) -> None:
     InvalidDataError
         The message names the range of the pixels.
     """
-    if images.dtype == torch.uint8 or images.numel() == 0:
-        return
-    low, high = float(images.min()), float(images.max())
-    if not (low >= 0 and high <= 1):  # also true if a pixel is not a number
-        raise InvalidDataError(
-            f"images: pixels from {low:.3g} to {high:.3g} were given; expected [0, 1]: normalisation belongs inside the"
-            " model"
-        )
-
-
-def concatenate(*parts: ImageSet) -> ImageSet:
-    """The samples of all parts, in order. If ids repeat, all samples are numbered anew."""
-    filled = [part for part in parts if len(part)]
-    if not filled:
-        return parts[0]
-    if len(filled) == 1:
-        return filled[0]
-    if len({part.images.dtype for part in filled}) > 1:
-        images = torch.cat([part.batch()[0] for part in filled])
-    else:
-        images = torch.cat([part.images for part in filled])
-    labels = torch.cat([part.labels for part in filled])
-    ids = [sample_id for part in filled for sample_id in part.ids]
-    if len(set(ids)) < len(ids):
-        return ImageSet(images, labels)
-    return ImageSet(images, labels, ids)
+    PIXELS.check(images)
 
 
 @dataclass(frozen=True)
@@ -223,7 +121,7 @@ class ClientData:
 
     Attributes
     ----------
-    train, validation, test : ImageSet
+    train, validation, test : SampleSet
         Samples for training, for the gate, and for results.
     class_count : int
         Number of classes of the whole task, whether this client holds samples of them or not.
@@ -239,9 +137,9 @@ class ClientData:
         If there is not one experience number from 1 for each training sample.
     """
 
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
+    train: SampleSet
+    validation: SampleSet
+    test: SampleSet
     class_count: int
     fingerprint: str
     experiences: Tensor | None = None
@@ -261,7 +159,7 @@ class ClientData:
         """Number of the last experience with which a sample arrives. 1 if all samples are there from the start."""
         return 1 if self.experiences is None or len(self.train) == 0 else int(self.experiences.max())
 
-    def arrived(self, number: int | None) -> ImageSet:
+    def arrived(self, number: int | None) -> SampleSet:
         """The training samples of experiences 1 to ``number``, including forgotten ones.
 
         Parameters
@@ -273,7 +171,7 @@ class ClientData:
             return self.train
         return self.train.subset((self.experiences <= number).nonzero().flatten())
 
-    def of_experience(self, number: int) -> ImageSet:
+    def of_experience(self, number: int) -> SampleSet:
         """The training samples of one experience, counted from 1, including forgotten ones.
 
         Without experience numbers all samples belong to the first experience.

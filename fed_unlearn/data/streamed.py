@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, IterableDataset, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-from fed_unlearn.data.images import require_pixels
+from fed_unlearn.data.domain import PIXELS
+from fed_unlearn.data.lazy import LazySet, size_of
 from fed_unlearn.errors import EmptySetError, InvalidDataError
 
 
-class StreamedSet:
-    """The samples of a DataLoader's dataset. Only their labels stay in memory.
+class StreamedSet(LazySet):
+    """The samples of a DataLoader's dataset. Only their labels and ids stay in memory.
 
     The methods choose the samples of each batch, so that the results equal those of the same samples in memory. The
     loader's dataset, workers and collate function are used; its batch size and order are not. Everything is read once
@@ -27,11 +28,6 @@ class StreamedSet:
         A loader over a map-style dataset of ``(image, label)``. Its collate function must return images and labels;
         images are float32 of shape (n, channels, height, width) in [0, 1].
 
-    Attributes
-    ----------
-    labels : Tensor of shape (n,), int64
-        Label of each sample, on the device on which batches are returned.
-
     Raises
     ------
     EmptySetError
@@ -40,15 +36,8 @@ class StreamedSet:
         If the dataset is iterable-style, the loader selects samples, or its batches are not such images and labels.
     """
 
-    labels: Tensor
-
     def __init__(self, loader: DataLoader[Any]) -> None:
-        if isinstance(loader.dataset, IterableDataset) or not isinstance(loader.dataset, Sized):
-            raise InvalidDataError(
-                f"{type(loader.dataset).__name__}: an iterable-style dataset was given; expected a map-style one,"
-                " because the method chooses the order of samples"
-            )
-        size = len(loader.dataset)
+        size = size_of(loader.dataset)
         if size == 0:
             raise EmptySetError("the loader's dataset has no sample; at least one was expected")
         if _selects(loader, size):
@@ -56,65 +45,58 @@ class StreamedSet:
                 "a loader with a sampler of its own was given; the method reads all samples in an order of its own:"
                 " give a loader over a torch.utils.data.Subset of the samples to read"
             )
-        self._dataset = loader.dataset
-        self._read = _reader(loader)
-        self._device = torch.device("cpu")
-        self._positions = torch.arange(size)
-        self.labels = self._scan(loader.batch_size or 64)
+        labels = torch.cat([part for _, part in _pairs(loader)])
 
-    def __len__(self) -> int:
-        return len(self._positions)
+        def images_of(items: list[Any]) -> Tensor:
+            images, _ = _pair(loader.collate_fn(items))
+            return images
+
+        super().__init__(
+            loader.dataset,
+            labels,
+            collate=images_of,
+            workers=loader.num_workers,
+            worker_init=loader.worker_init_fn,
+        )
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width."""
-        return self._image_shape
+        channels, height, width = self.input_shape
+        return channels, height, width
 
-    def batch(self, indices: Tensor | slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Images, as float32 in [0, 1], and labels at some positions."""
-        return next(self.batches([indices]))
 
-    def batches(self, positions: Iterable[Tensor | slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the :meth:`batch` of each set of positions. The loader's workers read ahead."""
-        plan = [self._positions[part if isinstance(part, slice) else part.cpu()].tolist() for part in positions]
-        for images, labels in self._read(plan):
-            yield images.to(self._device), labels.to(self._device, torch.int64)
+def _pairs(loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Read everything once, in order; yield checked images and labels."""
+    size, step = size_of(loader.dataset), loader.batch_size or 64
+    planned: DataLoader[Any] = DataLoader(
+        loader.dataset,
+        batch_sampler=[list(range(start, min(start + step, size))) for start in range(0, size, step)],
+        num_workers=loader.num_workers if size > step else 0,
+        collate_fn=loader.collate_fn,
+        worker_init_fn=loader.worker_init_fn,
+        # Without a generator, a loader draws its base seed from the global one.
+        generator=torch.Generator().manual_seed(0),
+    )
+    for batch in planned:
+        images, labels = _pair(batch)
+        fitting = images.ndim == 4 and images.dtype == torch.float32 and labels.shape == images.shape[:1]
+        if not fitting or labels.is_floating_point() or labels.dtype == torch.bool:
+            raise InvalidDataError(
+                f"the loader gave images of shape {tuple(images.shape)} and {images.dtype} with labels of shape"
+                f" {tuple(labels.shape)} and {labels.dtype}; expected (n, channels, height, width) of float32, and (n,)"
+                " of int64"
+            )
+        PIXELS.check(images)
+        yield images, labels.to(torch.int64)
 
-    def subset(self, indices: Tensor) -> StreamedSet:
-        """The samples at ``indices`` (int64), in that order."""
-        part = self._copy()
-        part._positions = self._positions[indices.cpu()]
-        part.labels = self.labels[indices.to(self.labels.device)]
-        return part
 
-    def to(self, device: torch.device) -> StreamedSet:
-        """The same samples, with batches and labels on a device."""
-        moved = self._copy()
-        moved._device = device
-        moved.labels = self.labels.to(device)
-        return moved
-
-    def _copy(self) -> StreamedSet:
-        other = object.__new__(StreamedSet)
-        other.__dict__.update(self.__dict__)
-        return other
-
-    def _scan(self, batch_size: int) -> Tensor:
-        """Read everything once; return the labels."""
-        labels = []
-        for images, batch_labels in self._read([part.tolist() for part in self._positions.split(batch_size)]):
-            fitting = images.ndim == 4 and images.dtype == torch.float32 and batch_labels.shape == images.shape[:1]
-            if not fitting or batch_labels.is_floating_point() or batch_labels.dtype == torch.bool:
-                raise InvalidDataError(
-                    f"the loader gave images of shape {tuple(images.shape)} and {images.dtype} with labels of shape"
-                    f" {tuple(batch_labels.shape)} and {batch_labels.dtype}; expected (n, channels, height, width) of"
-                    " float32, and (n,) of int64"
-                )
-            require_pixels(images)
-            labels.append(batch_labels.to(torch.int64))
-            _, channels, height, width = images.shape
-            self._image_shape = (channels, height, width)
-        return torch.cat(labels)
+def _pair(batch: object) -> tuple[Tensor, Tensor]:
+    if not (isinstance(batch, list | tuple) and len(batch) == 2):
+        raise InvalidDataError(
+            f"the loader gave batches of type {type(batch).__name__}; expected pairs of images and labels"
+        )
+    return torch.as_tensor(batch[0]), torch.as_tensor(batch[1])
 
 
 def _selects(loader: DataLoader[Any], size: int) -> bool:
@@ -124,27 +106,3 @@ def _selects(loader: DataLoader[Any], size: int) -> bool:
     if type(loader.sampler) is RandomSampler:
         return loader.sampler.replacement or len(loader.sampler) != size
     return type(loader.sampler) is not SequentialSampler
-
-
-def _reader(loader: DataLoader[Any]) -> Callable[[list[list[int]]], Iterator[tuple[Tensor, Tensor]]]:
-    """Make a function that reads batches of positions with the loader's workers and collate function."""
-
-    def read(plan: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        planned: DataLoader[Any] = DataLoader(
-            loader.dataset,
-            batch_sampler=plan,
-            # Starting a worker takes longer than reading a single batch.
-            num_workers=loader.num_workers if len(plan) > 1 else 0,
-            collate_fn=loader.collate_fn,
-            worker_init_fn=loader.worker_init_fn,
-            # Without a generator, a loader draws its base seed from the global one.
-            generator=torch.Generator().manual_seed(0),
-        )
-        for batch in planned:
-            if not (isinstance(batch, list | tuple) and len(batch) == 2):
-                raise InvalidDataError(
-                    f"the loader gave batches of type {type(batch).__name__}; expected pairs of images and labels"
-                )
-            yield torch.as_tensor(batch[0]), torch.as_tensor(batch[1])
-
-    return read

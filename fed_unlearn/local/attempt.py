@@ -15,7 +15,7 @@ from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures, Judged, extra_audits
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.pooled import evidence_of, figures_of
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.holder import Guard, observe, repair_model, unlearn_samples
@@ -34,22 +34,22 @@ class LocalSamples:
 
     Attributes
     ----------
-    forget, retained : ImageSet
+    forget, retained : SampleSet
         D_f, and the samples that repair may train on, and that methods which need some may read.
-    validation : ImageSet
+    validation : SampleSet
         Never trained on, of all classes. Methods may read half of it, the gate judges by all of it; by ``retained``
         where it is empty.
     absent_classes : frozenset of int
         Classes that have not arrived yet: no sample is taught to be one, and none counts as retained.
-    test : ImageSet or None
+    test : SampleSet or None
         For results alone.
     """
 
-    forget: ImageSet
-    retained: ImageSet
-    validation: ImageSet
+    forget: SampleSet
+    retained: SampleSet
+    validation: SampleSet
     absent_classes: frozenset[int] = frozenset()
-    test: ImageSet | None = None
+    test: SampleSet | None = None
 
 
 @dataclass(kw_only=True)
@@ -239,7 +239,7 @@ class LocalAttempt:
             self.passes = passes
 
     @property
-    def _judged_by(self) -> ImageSet:
+    def _judged_by(self) -> SampleSet:
         return self.samples.validation if len(self.samples.validation) else self.samples.retained
 
     @cached_property
@@ -247,7 +247,7 @@ class LocalAttempt:
         """What the gate judges by, counted for the model before this request."""
         return self._class_counts(self.original, self._judged_by)
 
-    def _class_counts(self, model: nn.Module, samples: ImageSet) -> ClassCounts:
+    def _class_counts(self, model: nn.Module, samples: SampleSet) -> ClassCounts:
         return ClassCounts.of(self._logits(model, samples), samples.labels, self._class_count)
 
     def _counts(self, model: nn.Module, audits: Collection[str] = ()) -> RequestCounts:
@@ -264,10 +264,10 @@ class LocalAttempt:
         )
         return RequestCounts.of(seen, audits)
 
-    def _judged(self, model: nn.Module, samples: ImageSet) -> Judged:
+    def _judged(self, model: nn.Module, samples: SampleSet) -> Judged:
         return Judged.whole(samples, self._logits(model, samples))
 
-    def _logits(self, model: nn.Module, samples: ImageSet) -> Tensor:
+    def _logits(self, model: nn.Module, samples: SampleSet) -> Tensor:
         self.passes.add(forward=len(samples))
         return predict_logits(model, samples)
 

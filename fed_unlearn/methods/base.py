@@ -12,8 +12,8 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import nn
 
-from fed_unlearn.data.images import Samples
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError, UnlearningDivergedError
+from fed_unlearn.data.sample_set import SampleSet
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError, UnlearningDivergedError, UnsuitableInputsError
 from fed_unlearn.logits import device_of, evaluation_mode
 from fed_unlearn.methods.parts.checks import (
     SampleSource,
@@ -26,6 +26,7 @@ from fed_unlearn.methods.parts.checks import (
 )
 from fed_unlearn.methods.parts.validation import require_fields
 from fed_unlearn.methods.parts.workspace import Applied, Outcome, PassCounter, Workspace
+from fed_unlearn.methods.registry import METHODS
 
 __all__ = ["Applied", "Method", "Outcome", "PassCounter", "SampleSource", "Scope", "Workspace"]
 
@@ -55,6 +56,8 @@ class Method(ABC):
         The kinds of forget request that the method serves.
     needs : str
         The data that the method reads, for listings.
+    inputs : str
+        The inputs that the method works on, for listings: ``"any"``, or ``"images"`` where it attacks them.
     requires_retain : bool
         Whether the method needs retained samples.
     is_control : bool
@@ -65,6 +68,7 @@ class Method(ABC):
     paper: ClassVar[str]
     scopes: ClassVar[tuple[Scope, ...]]
     needs: ClassVar[str]
+    inputs: ClassVar[str] = "any"
     requires_retain: ClassVar[bool] = False
     is_control: ClassVar[bool] = False
 
@@ -72,6 +76,11 @@ class Method(ABC):
 
     def __post_init__(self) -> None:
         require_fields(self.name, self)
+
+    @property
+    def attacks_inputs(self) -> bool:
+        """Whether the method, with these hyper-parameters, changes inputs by their gradients: it then needs images."""
+        return False
 
     @property
     def reads_unseen(self) -> bool:
@@ -92,18 +101,19 @@ class Method(ABC):
         Parameters
         ----------
         model : nn.Module
-            Maps float images (batch, channels, height, width) in [0, 1] to logits (batch, classes). It is not changed.
-        forget : Dataset of (image, label), or DataLoader
-            The samples to forget, under the labels that they were trained with. A loader reads samples when they are
-            needed, with its own workers. The results equal those of the same samples in memory.
-        retain : Dataset of (image, label), or DataLoader, optional
+            Maps inputs (batch, ...), as the samples give them, to logits (batch, classes). It is not changed.
+        forget : SampleSet, Dataset of (image, label), or DataLoader
+            The samples to forget, under the labels that they were trained with. A loader reads images when they are
+            needed, with its own workers. The results equal those of the same samples in memory. Inputs that are no
+            images in [0, 1] are given as a :class:`~fed_unlearn.data.sample_set.SampleSet`.
+        retain : SampleSet, Dataset of (image, label), or DataLoader, optional
             Samples that must stay known. A method that needs none may ignore them.
         excluded_classes : collection of int
             Classes that no forget sample may be taught: classes forgotten earlier, and the classes of this forget set
             if whole classes are forgotten.
         generator : torch.Generator, optional
             Source of all randomness. A generator seeded with 0 if none is given.
-        unseen : Dataset of (image, label), or DataLoader, optional
+        unseen : SampleSet, Dataset of (image, label), or DataLoader, optional
             Samples that the model was never trained on, for methods that imitate its outputs on such samples.
 
         Returns
@@ -118,9 +128,11 @@ class Method(ABC):
             If a label is not an output of the model, a pixel is outside [0, 1], or data that the method needs is
             missing.
         InvalidModelError
-            If the model does not map such images to logits.
+            If the model does not map such inputs to logits.
         InvalidParameterError
             If ``generator`` is not a torch.Generator.
+        UnsuitableInputsError
+            If the method attacks inputs, and they are no images. The message names the methods that work.
         UnlearningDivergedError
             If a loss, an output or a weight is not finite.
         """
@@ -176,18 +188,28 @@ class Method(ABC):
     def _checked_class_count(
         self,
         model: nn.Module,
-        forget: Samples,
-        retain: Samples | None,
-        unseen: Samples | None,
+        forget: SampleSet,
+        retain: SampleSet | None,
+        unseen: SampleSet | None,
         excluded_classes: Collection[int],
     ) -> int:
         """Check that the model, the samples and the excluded classes fit each other; return the class count."""
         if retain is None and self.requires_retain:
             raise InvalidDataError(f"{self.name}: no retain set was given; it needs samples that must stay known")
+        if self.attacks_inputs and forget.domain.kind != "pixels":
+            raise UnsuitableInputsError(self._unsuitable(forget.domain.kind))
         class_count = class_count_of(self.name, model, forget)
         for kind, samples in (("forget", forget), ("retain", retain), ("unseen", unseen)):
             if samples is not None:
-                check_samples(self.name, kind, samples, forget.image_shape, class_count)
+                check_samples(self.name, kind, samples, forget.input_shape, class_count)
         check_excluded(self.name, excluded_classes, class_count)
         check_classes_left(self.name, forget.labels, excluded_classes, class_count)
         return class_count
+
+    def _unsuitable(self, kind: str) -> str:
+        others = METHODS.available()
+        working = [name for name, method in others.items() if method.inputs != "images" and not method.is_control]
+        return (
+            f"{self.name}: it attacks inputs by their gradients, and these samples are {kind}; expected images: use a"
+            f" method that works on any inputs, such as {', '.join(sorted(working))}"
+        )

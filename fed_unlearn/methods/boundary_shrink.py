@@ -62,6 +62,7 @@ class BoundaryShrink(ForgetDescent):
     paper: ClassVar[str] = "Chen et al., Boundary Unlearning, CVPR 2023"
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample")
     needs: ClassVar[str] = "forget"
+    inputs: ClassVar[str] = "images"
 
     bound: PositiveShare = 0.1
     search: Literal["fgsm", "pgd"] = "fgsm"
@@ -71,6 +72,11 @@ class BoundaryShrink(ForgetDescent):
     regularizer_weight: NotNegative = 0.7
     regularizer_step: AboveZero = 0.9
     reweight: bool = False
+
+    @property
+    def attacks_inputs(self) -> bool:
+        """True: the nearest class is searched by an attack."""
+        return True
 
     def _apply(self, work: Workspace) -> Applied:
         with trained_parameters(
@@ -94,7 +100,8 @@ class BoundaryShrink(ForgetDescent):
     def _search(self, work: Workspace) -> tuple[Tensor, Tensor]:
         """The nearest allowed class of each forget sample, and its weight."""
         found, weights = [], []
-        for images, labels in work.forget.batches(batch_slices(work.forget, work.forget.labels.device)):
+        forget = work.forget.evaluated()
+        for images, labels in forget.batches(batch_slices(forget, forget.labels.device)):
             moved = self._attack(work, images, labels)
             with torch.no_grad():
                 logits = work.original(model_inputs(work.original, moved, pack=False)).float()
@@ -106,7 +113,8 @@ class BoundaryShrink(ForgetDescent):
 
     def _attack(self, work: Workspace, images: Tensor, labels: Tensor) -> Tensor:
         if self.search == "fgsm":
-            return fgsm(work.original, images, labels, bound=self.bound, passes=work.passes)
+            domain = work.forget.domain
+            return fgsm(work.original, images, labels, bound=self.bound, domain=domain, passes=work.passes)
         return pgd(
             work.original,
             images,
@@ -114,13 +122,15 @@ class BoundaryShrink(ForgetDescent):
             bound=self.bound,
             step_size=self.step_size,
             steps=self.search_steps,
+            domain=work.forget.domain,
             passes=work.passes,
         )
 
     def _curvatures(self, work: Workspace, targets: Tensor) -> Tensor:
         """Curvature of the original model's loss around each forget sample."""
         parts, start = [], 0
-        for images, _ in work.forget.batches(batch_slices(work.forget, targets.device)):
+        forget = work.forget.evaluated()
+        for images, _ in forget.batches(batch_slices(forget, targets.device)):
             wanted = targets[start : start + len(images)]
             parts.append(self._curvature(work, images, wanted, create_graph=False))
             start += len(images)
@@ -133,6 +143,7 @@ class BoundaryShrink(ForgetDescent):
             labels,
             step=self.regularizer_step,
             create_graph=create_graph,
+            domain=work.forget.domain,
             passes=work.passes,
         )
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.batch_plan import batch_count
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.logits import batch_slices
 from fed_unlearn.methods.base import Method, Workspace
@@ -87,7 +87,7 @@ class Descent(Method):
         if self.max_gradient_norm:
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
 
-    def _descend(self, work: Workspace, loss_of: Loss, retain: Samples | None = None) -> tuple[bool, int]:
+    def _descend(self, work: Workspace, loss_of: Loss, retain: SampleSet | None = None) -> tuple[bool, int]:
         """Train ``work.model``; return whether the aim was met, and the number of steps.
 
         Parameters
@@ -96,14 +96,14 @@ class Descent(Method):
             The copy to train and its samples.
         loss_of : callable
             Returns the loss of a batch, a scalar. It counts passes through other models itself.
-        retain : Samples, optional
+        retain : SampleSet, optional
             Retained samples to train on.
         """
         with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
             return self._take_steps(work, loss_of, retain, parameters)
 
     def _take_steps(
-        self, work: Workspace, loss_of: Loss, retain: Samples | None, parameters: list[nn.Parameter]
+        self, work: Workspace, loss_of: Loss, retain: SampleSet | None, parameters: list[nn.Parameter]
     ) -> tuple[bool, int]:
         optimizer = self._optimizer(parameters)
         kept = self._kept(work, retain) if retain is not None else None
@@ -156,7 +156,7 @@ class Descent(Method):
         logits = work.model(model_inputs(work.model, images)).float()
         return Batch(step, positions, images, labels, logits)
 
-    def _kept(self, work: Workspace, retain: Samples) -> _Kept:
+    def _kept(self, work: Workspace, retain: SampleSet) -> _Kept:
         chosen = torch.randperm(len(retain), generator=work.generator)[:MEASURED_RETAINED]
         samples = retain.subset(chosen)
         work.passes.add(forward=len(samples))
@@ -168,7 +168,7 @@ class Descent(Method):
 class _Kept:
     """Retained samples on which both models are measured, and the share of them that the given model has right."""
 
-    samples: Samples
+    samples: SampleSet
     share: float
 
 
@@ -190,7 +190,7 @@ class EpochDescent(Descent):
         """Twice the learning rate, twice the epochs and twice the steps."""
         return replace(super().stronger(), epochs=2 * self.epochs)
 
-    def _epoch(self, work: Workspace) -> Samples:
+    def _epoch(self, work: Workspace) -> SampleSet:
         """The samples that one epoch passes over."""
         return work.forget
 
@@ -222,14 +222,14 @@ class ForgetDescent(EpochDescent):
         return losses.mean()
 
 
-def accuracy_of(work: Workspace, samples: Samples, step: int) -> float:
+def accuracy_of(work: Workspace, samples: SampleSet, step: int) -> float:
     """Share of the samples that ``work.model`` predicts under their own label. Counted as forward passes.
 
     Parameters
     ----------
     work : Workspace
         The model, and the counter of passes.
-    samples : Samples
+    samples : SampleSet
         The samples to predict.
     step : int
         Number of steps taken, for the error message.
@@ -243,11 +243,12 @@ def accuracy_of(work: Workspace, samples: Samples, step: int) -> float:
     return _share_right(work.model, samples, work.class_count, step)
 
 
-def _share_right(model: nn.Module, samples: Samples, class_count: int, step: int | None = None) -> float:
+def _share_right(model: nn.Module, samples: SampleSet, class_count: int, step: int | None = None) -> float:
     """Share of the samples that a model has right. With a step, raise if an output is not finite."""
     counts, finite = [], []
     with torch.inference_mode():
-        for images, labels in samples.batches(batch_slices(samples, samples.labels.device)):
+        read = samples.evaluated()
+        for images, labels in read.batches(batch_slices(read, samples.labels.device)):
             logits = model(model_inputs(model, images))
             counts.append((logits[:, :class_count].argmax(dim=1) == labels).sum())
             finite.append(torch.isfinite(logits).all())

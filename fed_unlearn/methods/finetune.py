@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional
 
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.methods.base import Applied, Scope, Workspace
 from fed_unlearn.methods.descent import EpochDescent
 from fed_unlearn.methods.parts.batches import Batch
@@ -45,7 +45,7 @@ class Finetune(EpochDescent):
     def _reads(self, step: int) -> tuple[bool, bool]:
         return False, True
 
-    def _epoch(self, work: Workspace) -> Samples:
+    def _epoch(self, work: Workspace) -> SampleSet:
         return work.retained
 
     def _apply(self, work: Workspace) -> Applied:

@@ -80,7 +80,8 @@ def salient_masks(gradients: Sequence[Tensor], share: float) -> list[Tensor]:
 def _forget_gradients(work: Workspace, parameters: list[nn.Parameter]) -> list[Tensor]:
     """Gradients of the summed cross-entropy of the whole forget set. The parameters' ``grad`` is not changed."""
     totals = [torch.zeros_like(parameter) for parameter in parameters]
-    for images, labels in work.forget.batches(batch_slices(work.forget, work.forget.labels.device)):
+    forget = work.forget.evaluated()
+    for images, labels in forget.batches(batch_slices(forget, forget.labels.device)):
         logits = work.model(model_inputs(work.model, images))
         loss = functional.cross_entropy(logits, labels, reduction="sum")
         for total, gradient in zip(totals, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.logits import logit_gaps, predict_logits
 from fed_unlearn.methods.base import Applied, Scope, Workspace
@@ -127,7 +127,7 @@ class Scrub(Descent):
         loss = self.gamma * functional.cross_entropy(batch.logits, batch.labels)
         return loss + self.alpha * self.temperature**2 * divergence
 
-    def _unseen_alike(self, work: Workspace) -> Samples:
+    def _unseen_alike(self, work: Workspace) -> SampleSet:
         """The unseen samples of the classes in the forget set."""
         if work.unseen is not None:
             alike = torch.isin(work.unseen.labels, work.forget.labels).nonzero().flatten()
@@ -174,7 +174,7 @@ class _States:
     """Earlier states of the copy, each with the share of forget samples that it had right."""
 
     work: Workspace
-    unseen: Samples
+    unseen: SampleSet
     kept: list[tuple[float, dict[str, Tensor]]] = field(default_factory=list)
 
     def keep(self, step: int) -> None:

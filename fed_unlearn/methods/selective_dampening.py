@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError, UnlearningDivergedError
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.descent import accuracy_of
@@ -77,7 +77,7 @@ class SelectiveDampening(Method):
         converged = accuracy_of(work, work.forget, step=1) <= self.target_accuracy
         return Applied(converged, steps=int(torch.stack(changed).any()))
 
-    def _importance(self, work: Workspace, samples: Samples) -> dict[str, Tensor]:
+    def _importance(self, work: Workspace, samples: SampleSet) -> dict[str, Tensor]:
         drawn = torch.randperm(len(samples), generator=work.generator)[: self.most_samples].sort().values
         importance = fisher_diagonal(work.model, samples.subset(drawn), work.passes)
         if not all(bool(torch.isfinite(values).all()) for values in importance.values()):

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn.batch_plan import split_into_batches
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidParameterError, UnlearningDivergedError
-from fed_unlearn.holder import GuardedSet, guarded_cross_entropy
+from fed_unlearn.guards import GuardedSet, guarded_cross_entropy
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.model_inputs import model_inputs
@@ -72,7 +72,7 @@ class TrainingSettings:
 
 
 def train_locally(
-    model: nn.Module, samples: ImageSet, settings: TrainingSettings, generator: torch.Generator
+    model: nn.Module, samples: SampleSet, settings: TrainingSettings, generator: torch.Generator
 ) -> PassCounter:
     """Train a model in place.
 
@@ -80,8 +80,8 @@ def train_locally(
     ----------
     model : nn.Module
         The model, on the device to train on.
-    samples : ImageSet
-        The samples to train on. An empty set changes nothing. A :class:`~fed_unlearn.holder.GuardedSet` is trained on
+    samples : SampleSet
+        The samples to train on. An empty set changes nothing. A :class:`~fed_unlearn.guards.GuardedSet` is trained on
         with its margin.
     settings : TrainingSettings
         How to train.
@@ -95,6 +95,8 @@ def train_locally(
 
     Raises
     ------
+    InvalidParameterError
+        If samples that are no images are to be augmented.
     UnlearningDivergedError
         If the loss of the last batch is not finite.
     """
@@ -102,6 +104,11 @@ def train_locally(
     chosen = draw_share(len(samples), settings.fraction, generator)
     if len(chosen) == 0:
         return passes
+    if settings.augment and not (samples.domain.kind == "pixels" and len(samples.input_shape) == 3):
+        raise InvalidParameterError(
+            f"training: augment = True was given for {samples.domain.kind} of shape {samples.input_shape}; only images"
+            " (channels, height, width) can be flipped and shifted"
+        )
     anchor = [parameter.detach().clone() for parameter in model.parameters()] if settings.proximal_mu else []
     descent = GradientDescent(
         model.parameters(),
@@ -112,8 +119,9 @@ def train_locally(
     _set_mode(model, settings.batch_norm)
     for _ in range(settings.local_epochs):
         order = chosen[torch.randperm(len(chosen), generator=generator)]
-        for indices in split_into_batches(order, settings.batch_size):
-            loss = _loss_of(model, samples, indices, settings, generator)
+        plan = split_into_batches(order, settings.batch_size)
+        for indices, batch in zip(plan, samples.batches(plan), strict=True):
+            loss = _loss_of(model, samples, indices, batch, settings, generator)
             if anchor:
                 moved = zip(model.parameters(), anchor, strict=True)
                 loss = loss + settings.proximal_mu / 2 * sum((new - old).square().sum() for new, old in moved)
@@ -128,14 +136,19 @@ def train_locally(
 
 
 def _loss_of(
-    model: nn.Module, samples: ImageSet, indices: Tensor, settings: TrainingSettings, generator: torch.Generator
+    model: nn.Module,
+    samples: SampleSet,
+    indices: Tensor,
+    batch: tuple[Tensor, Tensor],
+    settings: TrainingSettings,
+    generator: torch.Generator,
 ) -> Tensor:
-    """Loss of a batch, without the proximal term."""
+    """Loss of the batch at some positions, without the proximal term."""
     device = device_of(model)
-    images, labels = samples.batch(indices)
+    inputs, labels = batch
     if settings.augment:
-        images = flip_and_shift(images, generator)
-    inputs, labels = model_inputs(model, images.to(device), pack=False), labels.to(device)
+        inputs = flip_and_shift(inputs, generator)
+    inputs, labels = model_inputs(model, inputs.to(device), pack=False), labels.to(device)
     with single_sample(model) if len(indices) == 1 else nullcontext():
         logits = model(inputs).float()
     if isinstance(samples, GuardedSet):

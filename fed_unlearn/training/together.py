@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from fed_unlearn.batch_plan import split_into_batches
 from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.base import PassCounter
@@ -29,7 +30,7 @@ _PRINTED = 200
 
 
 def train_together(
-    model: nn.Module, samples: Sequence[ImageSet], settings: TrainingSettings, generators: Sequence[torch.Generator]
+    model: nn.Module, samples: Sequence[SampleSet], settings: TrainingSettings, generators: Sequence[torch.Generator]
 ) -> tuple[list[Weights | None], PassCounter]:
     """Train one copy of a model for each client, as :func:`~fed_unlearn.training.train_locally` would.
 
@@ -39,7 +40,7 @@ def train_together(
     ----------
     model : nn.Module
         The model that all start from, on the device to train on. It stays as it is. :func:`check_model` accepts it.
-    samples : sequence of ImageSet
+    samples : sequence of SampleSet
         The samples of each client: the same number for all, at least 1.
     settings : TrainingSettings
         How each client trains.
@@ -100,7 +101,7 @@ def train_together(
 
 
 def _stacked_batch(
-    samples: Sequence[ImageSet], indices: Sequence[Tensor], generators: Sequence[torch.Generator], *, augment: bool
+    samples: Sequence[SampleSet], indices: Sequence[Tensor], generators: Sequence[torch.Generator], *, augment: bool
 ) -> tuple[Tensor, Tensor]:
     """The next batch of each client, stacked."""
     batches = [own.batch(chosen) for own, chosen in zip(samples, indices, strict=True)]
@@ -110,7 +111,7 @@ def _stacked_batch(
     return torch.stack(images), torch.stack([labels for _, labels in batches])
 
 
-def check_model(model: nn.Module, image_shape: tuple[int, int, int]) -> None:
+def check_model(model: nn.Module, image_shape: tuple[int, ...]) -> None:
     """Try whether a model can be trained for several clients at once.
 
     Parameters

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fed_unlearn.batch_plan import batch_count
 from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.holder import Guard, guard_retained
 from fed_unlearn.logits import predict_logits
@@ -139,7 +140,7 @@ class _Bench:
         model = self._parts.fresh_model()
         return model, self._train(model, samples, self._parts.training, "train")
 
-    def _train(self, model: nn.Module, samples: ImageSet, training: TrainingSettings, purpose: str) -> Cost:
+    def _train(self, model: nn.Module, samples: SampleSet, training: TrainingSettings, purpose: str) -> Cost:
         """Train in place. Every model sees the same random draws."""
         cost = Cost()
         with timed(self._parts.device, cost):

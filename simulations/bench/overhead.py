@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from fed_unlearn.batch_plan import split_into_batches
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.run.assembly import new_inner_strategy
@@ -32,7 +32,7 @@ from fed_unlearn.training import train_locally
 
 Arrays = dict[str, NDArray[Any]]
 Way = Callable[[Path], tuple[float, Arrays | None]]
-LocalTraining = Callable[[nn.Module, ImageSet, TrainingSection, torch.Generator], object]
+LocalTraining = Callable[[nn.Module, SampleSet, TrainingSection, torch.Generator], object]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def _plain_loop(
     return time.perf_counter() - started, dict(server)
 
 
-def _descend(model: nn.Module, samples: ImageSet, settings: TrainingSection, generator: torch.Generator) -> None:
+def _descend(model: nn.Module, samples: SampleSet, settings: TrainingSection, generator: torch.Generator) -> None:
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=settings.learning_rate,

@@ -14,7 +14,7 @@ from torch import nn
 
 from fed_unlearn import protocol
 from fed_unlearn.client.session import ClientSession, active_session
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.client_app import TrainedAhead, TrainOrder, task, train_order, trained_ahead
@@ -81,7 +81,7 @@ class BatchedTraining:
     @staticmethod
     def _train(group: Sequence[tuple[TrainOrder, ClientSession, ArrayRecord]]) -> None:
         first, session, arrays = group[0]
-        samples: list[ImageSet] = [order.samples for order, _, _ in group]
+        samples: list[SampleSet] = [order.samples for order, _, _ in group]
         generators = [seeded_generator(*order.seed) for order, _, _ in group]
         trained, passes = train_together(
             session.model_with(arrays), samples, training_settings(first.config), generators

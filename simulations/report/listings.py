@@ -44,6 +44,7 @@ def print_methods() -> None:
             "does": plain(summary(method)) + (" A control: it only looks like forgetting." if is_control else ""),
             "serves": ", ".join(served_scopes(method)) + " requests" + ("" if is_of_holders else ", run by the server"),
             "needs": method.needs,
+            "inputs": method.inputs if issubclass(method, Method) else "",
             "paper": method.paper,
             "parameters": ", ".join(parameter.name for parameter in parameter_details(method)),
             "from": registry_of(method).distribution_of(name) or "",

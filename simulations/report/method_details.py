@@ -65,6 +65,7 @@ def print_method(name: str) -> None:
         "serves": ", ".join(served_scopes(cls)) + " requests",
         "runs": "at the holders" if issubclass(cls, Method) else "at the server, over rounds",
         "needs": cls.needs + retain,
+        "inputs": cls.inputs if issubclass(cls, Method) else "any",
         "from": "fed_unlearn" if distribution is None else distribution,
     }
     console.print(Text(name, style="bold"), Text(plain(summary(cls))), sep="\n")

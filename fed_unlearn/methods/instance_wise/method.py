@@ -112,6 +112,7 @@ class InstanceWise(Method):
     paper: ClassVar[str] = "Cha et al., Learning to Unlearn, AAAI 2024"
     scopes: ClassVar[tuple[Scope, ...]] = ("sample", "class")
     needs: ClassVar[str] = "forget (retain, unseen)"
+    inputs: ClassVar[str] = "any (images with adversarial)"
 
     goal: Literal["misclassify", "relabel", "indistinguishable"] = "misclassify"
     labels: int | Sequence[int] | None = None
@@ -154,6 +155,11 @@ class InstanceWise(Method):
             object.__setattr__(self, "labels", labels)
             for label in labels if isinstance(labels, tuple) else (labels,):
                 require("labels", self.name, label, int, minimum=0)
+
+    @property
+    def attacks_inputs(self) -> bool:
+        """True with adversarial examples."""
+        return self.adversarial
 
     @property
     def reads_unseen(self) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.batch_plan import split_into_batches
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import sent
 
@@ -69,7 +69,7 @@ class Batch:
 Batches = Iterator[tuple[Tensor, Tensor, Tensor]]
 
 
-def cycle(samples: Samples, batch_size: int, generator: torch.Generator) -> Batches:
+def cycle(samples: SampleSet, batch_size: int, generator: torch.Generator) -> Batches:
     """Yield batches without end, as positions, images and labels. Every pass has a new order."""
     while True:
         order = sent(torch.randperm(len(samples), generator=generator), samples.labels.device)

@@ -9,16 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from fed_unlearn.data.images import Samples, as_image_set, require_pixels
+from fed_unlearn.data.images import as_image_set
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.data.streamed import StreamedSet
+from fed_unlearn.data.tensors import TensorSet
 from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidModelError, UnlearningDivergedError
 from fed_unlearn.logits import predict_logits
+
+_CHECKED_SAMPLES = 16
+_NAMES = {"pixels": "a float32 image", "values": "a float32 input", "tokens": "int64 tokens"}
 
 SampleSource = Dataset[tuple[Tensor, int]] | DataLoader[tuple[Tensor, Tensor]]
 """Samples in memory, or a loader over samples that do not fit there."""
 
 
-def given_samples(method: str, kind: str, source: SampleSource) -> Samples:
+def given_samples(method: str, kind: str, source: SampleSource) -> SampleSet:
     """Read a set of samples that a user gave, and check its pixels.
 
     Parameters
@@ -50,48 +55,58 @@ def given_samples(method: str, kind: str, source: SampleSource) -> Samples:
             " the whole data, nothing is left to keep: start from a new model"
         )
     try:
-        samples = as_image_set(source)
-        if samples is source:  # as_image_set has checked the pixels of every other data set
-            require_pixels(samples.images)
+        if not isinstance(source, SampleSet):
+            return as_image_set(source)
+        _check_values(source)
     except InvalidDataError as error:
         raise InvalidDataError(f"{method}: {kind} set: {error}") from None
-    return samples
+    return source
 
 
-def class_count_of(method: str, model: nn.Module, samples: Samples) -> int:
+def _check_values(samples: SampleSet) -> None:
+    """Check values against the domain: all of those in memory, the first few of those that are read when needed."""
+    if isinstance(samples, TensorSet):
+        samples.domain.check(samples.inputs)
+    else:
+        seen = samples.evaluated()
+        seen.domain.check(seen.batch(slice(0, _CHECKED_SAMPLES))[0])
+
+
+def class_count_of(method: str, model: nn.Module, samples: SampleSet) -> int:
     """Number of outputs of a model, found by running it on the first sample.
 
     Raises
     ------
     InvalidModelError
-        If the model cannot read such images, or its output is not of shape (1, classes).
+        If the model cannot read such inputs, or its output is not of shape (1, classes).
     """
     try:
         logits = predict_logits(model, samples.subset(torch.tensor([0])))
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise InvalidModelError(
-            f"{method}: the model gives no logits for a float32 image of shape {samples.image_shape}"
+            f"{method}: the model gives no logits for {_NAMES[samples.domain.kind]} of shape {samples.input_shape}"
             f" ({str(error).splitlines()[0]}); expected a model that does"
         ) from error
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise InvalidModelError(
-            f"{method}: the model gave outputs of shape {tuple(logits.shape)} for one image; expected logits of shape"
+            f"{method}: the model gave outputs of shape {tuple(logits.shape)} for one sample; expected logits of shape"
             " (1, classes) with at least two classes"
         )
     return logits.shape[1]
 
 
-def check_samples(method: str, kind: str, samples: Samples, shape: tuple[int, int, int], class_count: int) -> None:
-    """Raise if samples have another image shape than the forget set, or labels that are not outputs of the model.
+def check_samples(method: str, kind: str, samples: SampleSet, shape: tuple[int, ...], class_count: int) -> None:
+    """Raise if samples have another shape than the forget set, or labels that are not outputs of the model.
 
     Raises
     ------
     InvalidDataError
         The message names the ``kind`` of the samples, what was given and what was expected.
     """
-    if samples.image_shape != shape:
+    if samples.input_shape != shape:
+        named = "images" if samples.domain.kind == "pixels" else samples.domain.kind
         raise InvalidDataError(
-            f"{method}: {kind} images of shape {samples.image_shape} were given; expected {shape}, that of the"
+            f"{method}: {kind} {named} of shape {samples.input_shape} were given; expected {shape}, that of the"
             " forget set"
         )
     outside = sorted({int(label) for label in samples.labels.unique() if not 0 <= label < class_count})

@@ -6,12 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fed_unlearn.data.domain import PIXELS, InputDomain
 from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.model_inputs import model_inputs
 
 
 def curvature(
-    model: nn.Module, images: Tensor, labels: Tensor, *, step: float, create_graph: bool, passes: PassCounter
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    step: float,
+    create_graph: bool,
+    domain: InputDomain = PIXELS,
+    passes: PassCounter,
 ) -> Tensor:
     """Norm of the finite difference of input gradients, ``|grad l(x + step * z) - grad l(x)|`` (the paper's eq. 5).
 
@@ -29,6 +37,8 @@ def curvature(
         Step of the finite difference, above 0. The paper's h.
     create_graph : bool
         Whether the result can be differentiated with respect to the model's parameters. ``z`` counts as constant.
+    domain : InputDomain, default pixels in [0, 1]
+        What the images are. Gradients and steps are those of pixels.
     passes : PassCounter
         Counts two forward and two backward passes for each image, and two more backward passes with ``create_graph``.
 
@@ -38,17 +48,21 @@ def curvature(
     """
     passes.add(forward=2 * len(images), backward=(4 if create_graph else 2) * len(images))
     with torch.enable_grad():
-        here = _input_gradient(model, images, labels, create_graph)
+        pixels = domain.to_pixels(images)
+        here = _input_gradient(model, domain, pixels, labels, create_graph)
         signs = here.detach().sign().flatten(1)
-        direction = functional.normalize(signs, dim=1).view_as(images)
-        there = _input_gradient(model, images + step * direction, labels, create_graph)
+        direction = functional.normalize(signs, dim=1).view_as(pixels)
+        there = _input_gradient(model, domain, pixels + step * direction, labels, create_graph)
     norms: Tensor = torch.linalg.vector_norm((there - here).flatten(1), dim=1)
     return norms
 
 
-def _input_gradient(model: nn.Module, images: Tensor, labels: Tensor, create_graph: bool) -> Tensor:
-    point = images.detach().requires_grad_()
+def _input_gradient(
+    model: nn.Module, domain: InputDomain, pixels: Tensor, labels: Tensor, create_graph: bool
+) -> Tensor:
+    point = pixels.detach().requires_grad_()
     # The sum keeps an image's gradient independent of how many other images are in the batch.
-    loss = functional.cross_entropy(model(model_inputs(model, point, pack=False)).float(), labels, reduction="sum")
+    inputs = model_inputs(model, domain.from_pixels(point), pack=False)
+    loss = functional.cross_entropy(model(inputs).float(), labels, reduction="sum")
     (gradient,) = torch.autograd.grad(loss, point, create_graph=create_graph)
     return gradient

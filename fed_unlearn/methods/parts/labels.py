@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.parts.workspace import Outcome
@@ -109,7 +109,7 @@ def given_labels(method: str, labels: int | Sequence[int], allowed: Tensor) -> T
     return targets
 
 
-def guard_labels_of(outcome: Outcome, forget: Samples, excluded_classes: Collection[int]) -> Tensor:
+def guard_labels_of(outcome: Outcome, forget: SampleSet, excluded_classes: Collection[int]) -> Tensor:
     """The labels under which guarded repair trains forget samples.
 
     They are the labels that the method taught. If it taught none, they are the unlearned model's own answers among the
@@ -119,7 +119,7 @@ def guard_labels_of(outcome: Outcome, forget: Samples, excluded_classes: Collect
     ----------
     outcome : Outcome
         Result of a method on ``forget``.
-    forget : Samples
+    forget : SampleSet
         The forget samples, under the labels that they were trained with.
     excluded_classes : collection of int
         Classes that no sample may get.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.model_inputs import model_inputs
 
@@ -21,7 +21,7 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 """Maps the logits (1, classes) and the label (1,) of a sample to the scalar whose gradient is taken."""
 
 
-def fisher_diagonal(model: nn.Module, samples: Samples, passes: PassCounter) -> dict[str, Tensor]:
+def fisher_diagonal(model: nn.Module, samples: SampleSet, passes: PassCounter) -> dict[str, Tensor]:
     """Mean over samples of the squared gradient of each sample's cross-entropy (diagonal empirical Fisher).
 
     The parameters and the result are those of :func:`mean_of_gradients`.
@@ -33,7 +33,7 @@ def fisher_diagonal(model: nn.Module, samples: Samples, passes: PassCounter) -> 
     return mean_of_gradients(model, samples, passes, cross_entropy, torch.square)
 
 
-def synaptic_importance(model: nn.Module, samples: Samples, passes: PassCounter) -> dict[str, Tensor]:
+def synaptic_importance(model: nn.Module, samples: SampleSet, passes: PassCounter) -> dict[str, Tensor]:
     """Mean over samples of the absolute gradient of the logits' L2 norm (after MAS; Aljundi et al., ECCV 2018).
 
     MAS uses the square of the norm; Cha et al. (2024) use the norm itself. The parameters and the result are those of
@@ -48,7 +48,11 @@ def synaptic_importance(model: nn.Module, samples: Samples, passes: PassCounter)
 
 
 def mean_of_gradients(
-    model: nn.Module, samples: Samples, passes: PassCounter, objective: Objective, transform: Callable[[Tensor], Tensor]
+    model: nn.Module,
+    samples: SampleSet,
+    passes: PassCounter,
+    objective: Objective,
+    transform: Callable[[Tensor], Tensor],
 ) -> dict[str, Tensor]:
     """Mean over samples of a function of each sample's own gradient.
 
@@ -56,7 +60,7 @@ def mean_of_gradients(
     ----------
     model : nn.Module
         The model, in evaluation mode. With batch statistics a sample's gradient would depend on the other samples.
-    samples : Samples
+    samples : SampleSet
         The samples, on the model's device.
     passes : PassCounter
         Counts one forward and one backward pass for each sample.
@@ -81,7 +85,7 @@ def mean_of_gradients(
     size = sum(value.numel() for value in values.values())
     chunk = max(1, min(LARGEST_CHUNK, MOST_GRADIENTS // max(1, size)))
     plan = torch.arange(len(samples), device=samples.labels.device).split(chunk)
-    for images, labels in samples.batches(plan):
+    for images, labels in samples.evaluated().batches(plan):
         images = model_inputs(model, images)
         # vmap over gradients does not work with mixed precision.
         with torch.autocast(images.device.type, enabled=False):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.data.images import Samples
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError
 
 
@@ -70,9 +70,9 @@ class Workspace:
         trains on retained samples may let the statistics follow them.
     original : nn.Module
         The given model. It is never changed.
-    forget : Samples
+    forget : SampleSet
         The samples to forget. Batches are on the model's device, here and below.
-    retain, unseen : Samples or None
+    retain, unseen : SampleSet or None
         Samples that must stay known, and samples that the model was never trained on. None if none were given.
     excluded_classes : frozenset of int
         Classes that no forget sample may be taught.
@@ -86,16 +86,16 @@ class Workspace:
 
     model: nn.Module
     original: nn.Module
-    forget: Samples
-    retain: Samples | None
-    unseen: Samples | None
+    forget: SampleSet
+    retain: SampleSet | None
+    unseen: SampleSet | None
     excluded_classes: frozenset[int]
     class_count: int
     generator: torch.Generator
     passes: PassCounter = field(default_factory=PassCounter)
 
     @property
-    def retained(self) -> Samples:
+    def retained(self) -> SampleSet:
         """The retain set, for methods that need one.
 
         Raises
