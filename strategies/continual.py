@@ -278,7 +278,9 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
         """The clients of a runtime's grid; those of a server that stays are known already."""
         if isinstance(grid, EligibleGrid):
             return grid
-        return EligibleGrid(grid, retry=self.plan.retry, arrivals=self.arrivals, book=ClientBook(self.ledger))
+        rounds = sum(experience.rounds for experience in self.state.experiences())
+        book = ClientBook(self.ledger)
+        return EligibleGrid(grid, retry=self.plan.retry, arrivals=self.arrivals, book=book, rounds=rounds)
 
     def _identified(self, grid: Grid, timeout: float) -> CallContext:
         context = self._context(grid, None, timeout)

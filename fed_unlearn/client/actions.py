@@ -56,7 +56,7 @@ def unlearn(message: Message, context: Context) -> Message:
             if outcome.guard_labels is None:
                 passes += len(samples)
             _keep_guards(instruction, session, forget, guard_labels_of(outcome, samples, instruction.excluded_classes))
-        arrays = protocol.changed_arrays(message, pack(outcome.model.state_dict()))
+        arrays = pack(outcome.model.state_dict())
         metrics[protocol.FORWARD_PASSES] = passes
         metrics[protocol.BACKWARD_PASSES] = outcome.backward_passes
         metrics["steps"] = outcome.steps
@@ -157,7 +157,7 @@ def repair(message: Message, context: Context) -> Message:
             protocol.BACKWARD_PASSES: passes.backward,
         }
     )
-    return protocol.reply(message, metrics, protocol.changed_arrays(message, pack(model.state_dict())))
+    return protocol.reply(message, metrics, pack(model.state_dict()))
 
 
 def confirm(message: Message, context: Context) -> Message:

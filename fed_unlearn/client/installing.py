@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from flwr.app import Context, Message, MessageType
 from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import Mod
 from torch import nn
 
 from fed_unlearn import protocol
 from fed_unlearn.client.actions import ACTIONS
+from fed_unlearn.client.mods import HandlerCheck, Handlers, ThroughMods, mods_of_models
 from fed_unlearn.client.owner_side import hear, out_of_training, tell
 from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
@@ -18,7 +20,7 @@ from fed_unlearn.task import Task
 
 logger = logging.getLogger("fed_unlearn.client")
 
-_OWN_RECORDS = (protocol.LEDGER_KEY, protocol.ANSWERS_KEY)
+_OWN_RECORDS = (protocol.LEDGER_KEY, protocol.ANSWERS_KEY, protocol.ARRIVALS_KEY)
 
 
 class _InSession:
@@ -93,11 +95,14 @@ def _refusal(message: Message, session: ClientSession, error: FedUnlearnError) -
     return protocol.refuse(message, protocol.Refusal(reason=reason, invalid_request=invalid))
 
 
-def install(app: ClientApp, task: Task) -> None:
+def install(app: ClientApp, task: Task, *, mods: Sequence[Mod] = ()) -> None:
     """Add the unlearning actions to a Flower ClientApp.
 
     The app's own ``@app.train()`` and ``@app.evaluate()`` stay, whether they are registered before or after. Their
     replies carry a stamp with the digest of the client's tombstones.
+
+    Mods of the app, ``ClientApp(mods=[...])``, and those given here act on the messages whose replies carry a model,
+    ``train.unlearn`` and ``train.repair``, as on training. The library's other messages reach no mod.
 
     Parameters
     ----------
@@ -105,11 +110,16 @@ def install(app: ClientApp, task: Task) -> None:
         The app. It must be made with ``ClientApp()``, not with a ``client_fn``.
     task : Task
         The user's model, data and training.
+    mods : sequence of callable
+        Mods for models of the library's own messages: those that the app has at its handlers,
+        ``@app.train(mods=[...])``. One that the whole app has too acts once.
 
     Raises
     ------
     FedUnlearnError
-        If the app was made with a ``client_fn``, has the actions already, or has a mod for secure aggregation.
+        If the app was made with a ``client_fn``, has the actions already, has a mod for secure aggregation, or has a
+        mod of Flower's that clips or noises models at a handler of training alone. A handler that is registered later
+        with such a mod is refused then.
     """
     if app._call is not None:
         raise FedUnlearnError(
@@ -118,20 +128,31 @@ def install(app: ClientApp, task: Task) -> None:
         )
     if protocol.UNLEARN in app._registered_funcs:
         raise FedUnlearnError("the unlearning actions are installed in this ClientApp already; install them once")
-    if any(protocol.is_secure_aggregation(mod) for mod in app._mods):
+    if any(protocol.is_secure_aggregation(mod) for mod in [*app._mods, *mods]):
         raise FedUnlearnError(f"the ClientApp has a mod for secure aggregation; {protocol.HIDDEN_REPLIES}")
-    _add_mod(app, _InSession(task))
+    of_models, in_session = mods_of_models(app._mods, mods), _InSession(task)
+    check = HandlerCheck(of_models, in_session)
+    for name, handler in app._registered_funcs.items():
+        check(name, handler)
+    _install_actions(app, in_session, of_models)
+    app._registered_funcs = Handlers(app._registered_funcs, check)
+
+
+def _install_actions(app: ClientApp, in_session: _InSession, of_models: Sequence[Mod]) -> None:
+    """Wrap the app's present and future handlers, and add the actions, which the app's own mods do not see.
+
+    Flower itself takes mods only when an app is made.
+    """
+    own = list(app._mods)
+    for name, handler in app._registered_funcs.items():
+        app._registered_funcs[name] = _wrapped(in_session, handler)
+    app._mods = [in_session]
     for message_type, action in ACTIONS.items():
         category, name = message_type.split(".")
-        getattr(app, category)(name)(action)
+        replies_with_model = message_type in protocol.LEAVE_OUT_ARRAYS
+        getattr(app, category)(name)(ThroughMods(action, of_models) if replies_with_model else action)
+    app._mods = [in_session, *own]
 
 
-def _add_mod(app: ClientApp, mod: Callable[[Message, Context, Handler], Message]) -> None:
-    """Wrap the app's present and future handlers. Flower itself takes mods only when an app is made."""
-
-    def wrapped(handler: Handler) -> Handler:
-        return lambda message, context: mod(message, context, handler)
-
-    for name, handler in app._registered_funcs.items():
-        app._registered_funcs[name] = wrapped(handler)
-    app._mods.insert(0, mod)
+def _wrapped(mod: _InSession, handler: Handler) -> Handler:
+    return lambda message, context: mod(message, context, handler)

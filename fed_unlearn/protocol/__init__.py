@@ -88,18 +88,18 @@ from fed_unlearn.protocol.versions import (
 
 __all__ = [
     "ALL_PARTS", "ANSWERS_KEY", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "CONFIG_KEY", "CONFIRM",
-    "DISCARD", "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY", "LEAVES_OUT_EQUAL_ARRAYS",
-    "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "METRICS_KEY", "MOST_IN_A_MESSAGE", "OLDEST_PROTOCOL", "PROTOCOL_VERSION",
-    "QUEUED_KEY", "READS_BUNDLES", "READS_SAMPLES", "REPAIR", "REQUESTS", "SECURE_AGGREGATION_KEY", "STAMP_KEY",
-    "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction", "IdentifyInstruction", "Instruction", "OwnerNote", "Part",
-    "Refusal", "RepairInstruction", "RequestAttempt", "RequestName", "SettleInstruction", "Stamp", "Target",
-    "UnlearnInstruction", "Versions", "answers_record", "arrays_of", "arrivals_of", "arrivals_record", "asked_digest",
-    "audit_record", "bundled", "changed_arrays", "config_of", "content", "digest_of", "error_of", "id_problem_of",
-    "is_bundled", "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_answers", "read_audit",
-    "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten", "read_metric", "read_owner_note",
-    "read_stamp", "read_uncounted", "refusal_of", "refuse", "reply", "unbundled", "without_records",
-    "write_earlier_tombstones", "write_forgotten", "write_owner_note", "write_stamp", "write_uncounted",
-    "write_versions",
+    "DISCARD", "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY",
+    "LEAVES_OUT_EQUAL_ARRAYS", "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "METRICS_KEY", "MOST_IN_A_MESSAGE",
+    "OLDEST_PROTOCOL", "OWN_MESSAGES", "PROTOCOL_VERSION", "QUEUED_KEY", "READS_BUNDLES", "READS_SAMPLES", "REPAIR",
+    "REQUESTS", "SECURE_AGGREGATION_KEY", "SERVER_ROUND", "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT",
+    "AuditInstruction", "IdentifyInstruction", "Instruction", "OwnerNote", "Part", "Refusal", "RepairInstruction",
+    "RequestAttempt", "RequestName", "SettleInstruction", "Stamp", "Target", "UnlearnInstruction", "Versions",
+    "answers_record", "arrays_of", "arrivals_of", "arrivals_record", "asked_digest", "audit_record", "bundled",
+    "changed_arrays", "config_of", "content", "digest_of", "error_of", "id_problem_of", "is_bundled",
+    "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_answers", "read_audit", "read_count",
+    "read_counts", "read_earlier_tombstones", "read_forgotten", "read_metric", "read_owner_note", "read_stamp",
+    "read_uncounted", "refusal_of", "refuse", "reply", "unbundled", "without_records", "write_earlier_tombstones",
+    "write_forgotten", "write_owner_note", "write_stamp", "write_uncounted", "write_versions",
 ]  # fmt: skip
 
 TRAIN = "train"
@@ -111,6 +111,12 @@ AUDIT = "evaluate.audit"
 IDENTIFY = "query.identify"
 REQUESTS = "query.requests"
 EVALUATE = "evaluate"
+
+OWN_MESSAGES = frozenset({UNLEARN, REPAIR, CONFIRM, DISCARD, AUDIT, IDENTIFY, REQUESTS})
+"""Messages that the library sends for itself, not for the wrapped strategy."""
+
+SERVER_ROUND = "server-round"
+"""Number of the round in the configuration of a message, as Flower's strategies give it."""
 
 LEAVE_OUT_ARRAYS = frozenset({UNLEARN, REPAIR})
 """Messages whose replies may leave out the arrays that equal those that were sent."""

@@ -50,6 +50,8 @@ class EligibleGrid(NamingGrid):
         client answers by its samples, the inner strategy's included.
     book : ClientBook, optional
         What the ledger knows of clients. Messages carry the identity of its ledger.
+    rounds : int
+        Training rounds so far, which messages tell.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class EligibleGrid(NamingGrid):
         retry: Retry | None = None,
         arrivals: Mapping[str, ConfigRecord] | None = None,
         book: ClientBook | None = None,
+        rounds: int = 0,
     ) -> None:
         super().__init__(grid, Roster())
         self._arrivals = arrivals or {}
         self._book = book
         identity = book.ledger.identity if book is not None else ""
         self._exchange = Exchange(grid, self.roster.name_of, retry or Retry(), identity)
+        self._exchange.server_round = rounds
         self._stamps = StampCheck(self.roster, lambda stamp, node: None, self.bar, self.leave_out)
         self._found: Identification | None = None
 

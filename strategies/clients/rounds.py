@@ -99,12 +99,12 @@ class Rounds:
             for client in self._concerned(request):
                 if clients is None or client in clients:
                     by_client.setdefault(client, []).append(request)
-        record, contents = pack(base), dict[tuple[str, ...], RecordDict]()
+        record, config, contents = pack(base), self.context.repair_config, dict[tuple[str, ...], RecordDict]()
         for asked in by_client.values():
             ids = tuple(request.id for request in asked)
             if ids not in contents:
                 targets = tuple(protocol.Target.of(request, attempt) for request in asked)
-                contents[ids] = protocol.content(instruction.model_copy(update={"targets": targets}), record)
+                contents[ids] = protocol.content(instruction.model_copy(update={"targets": targets}), record, config)
         answers = self.context.grid.ask_each(
             protocol.UNLEARN,
             {client: contents[tuple(request.id for request in asked)] for client, asked in by_client.items()},

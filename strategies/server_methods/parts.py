@@ -170,7 +170,8 @@ def unlearn_at_leaving(
         If the client does not answer, or its answer cannot be used.
     """
     client = work.leaving or ""
-    content = protocol.content(_unlearn_instruction(work, step, method, parameters), pack(base))
+    instruction = _unlearn_instruction(work, step, method, parameters)
+    content = protocol.content(instruction, pack(base), work.train_config)
     answers = work.grid.ask(protocol.UNLEARN, content, work.timeout, [client])
     if client not in answers.replies:
         reasons = [*answers.refused.values(), *answers.failed.values(), *answers.silent.values()]

@@ -14,7 +14,7 @@ from fed_unlearn.strategies.clients.messages.bundles import Bundles
 from fed_unlearn.strategies.clients.messages.delivery import Delivery, Question, Returns
 from fed_unlearn.strategies.clients.messages.exchange import DeviceUse, Traffic
 from fed_unlearn.strategies.clients.messages.owners import OwnerPost
-from fed_unlearn.strategies.clients.messages.runtime import answers_at_once, with_ledger
+from fed_unlearn.strategies.clients.messages.runtime import answers_at_once, with_ledger, with_round
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -42,12 +42,15 @@ class Exchange:
         Seconds that are waited before each try; the first one is 0.
     owners : OwnerPost
         What owners of clients' data ask for and are answered: it travels with these messages.
+    server_round : int
+        Number of the last training round, which every message of the library's own carries.
     """
 
     def __init__(self, grid: Grid, name_of: Callable[[int], str], retry: Retry, ledger: str = "") -> None:
         self.grid = grid
         self.ledger = ledger
         self.owners = OwnerPost()
+        self.server_round = 0
         self._bundles = Bundles()
         self.traffic = Traffic()
         self.messages_sent = 0
@@ -77,7 +80,9 @@ class Exchange:
         """
         if not messages:
             return []
-        questions = self._questions(self.owners.addressed(with_ledger(messages, self.ledger)))
+        self._note_round(messages)
+        told = with_ledger(with_round(messages, self.server_round), self.ledger)
+        questions = self._questions(self.owners.addressed(told))
         if answers_at_once(self.grid):
             heard = self._at_once(questions, timeout)
         else:
@@ -99,6 +104,12 @@ class Exchange:
         self.traffic.messages += times
         self.traffic.bytes_sent += sum(question.times * question.size for question in questions)
         return replies
+
+    def _note_round(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            number = protocol.config_of(message).get(protocol.SERVER_ROUND)
+            if message.metadata.message_type == protocol.TRAIN and isinstance(number, int):
+                self.server_round = max(self.server_round, number)
 
     def _questions(self, messages: Sequence[Message]) -> list[Question]:
         sizes: dict[int, tuple[str, int]] = {}

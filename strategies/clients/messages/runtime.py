@@ -143,6 +143,33 @@ def with_ledger(messages: Sequence[Message], ledger: str) -> list[Message]:
     return told
 
 
+def with_round(messages: Sequence[Message], number: int) -> list[Message]:
+    """The messages, those of the library's own with the number of the round; the contents that came stay as they are.
+
+    Mods and training functions of apps read it in every message.
+
+    Parameters
+    ----------
+    messages : sequence of Message
+    number : int
+        Of the last training round.
+    """
+    contents, told = dict[int, RecordDict](), list[Message]()
+    for message in messages:
+        config = protocol.config_of(message)
+        if message.metadata.message_type not in protocol.OWN_MESSAGES or protocol.SERVER_ROUND in config:
+            told.append(message)
+            continue
+        known = contents.get(id(message.content))
+        if known is None:
+            numbered = ConfigRecord({**config, protocol.SERVER_ROUND: number})
+            known = contents[id(message.content)] = RecordDict({**message.content, protocol.CONFIG_KEY: numbered})
+        message = copy.copy(message)
+        message.content = known
+        told.append(message)
+    return told
+
+
 def with_arrivals(
     messages: Iterable[Message], arrivals: Mapping[str, ConfigRecord], clients: Mapping[int, str]
 ) -> list[Message]:
