@@ -48,6 +48,8 @@ class RequestOutcome:
     goal : str or None
         What a sample request wants of its samples: ``"misclassify"`` or ``"indistinguishable"``. None for other scopes,
         and where the method has no such choice.
+    already_forgotten : int
+        How many of the samples that it names were forgotten before it came; nothing was done for these.
     """
 
     request: ForgetRequest
@@ -64,10 +66,12 @@ class RequestOutcome:
     witnesses: int | None = None
     evidence: HowKnown | None = None
     goal: str | None = None
+    already_forgotten: int = 0
 
     def to_json(self) -> dict[str, object]:
         """All but the request itself, as JSON; :meth:`from_json` reads it back."""
-        body = {name: value for name, value in vars(self).items() if name != "request"}
+        left_out = {"request"} if self.already_forgotten else {"request", "already_forgotten"}
+        body = {name: value for name, value in vars(self).items() if name not in left_out}
         figures = {name: body[name].to_json() if body[name] is not None else None for name in _FIGURES}
         return {**body, **figures, "status": str(self.status), "traffic": asdict(self.traffic)}
 
@@ -109,6 +113,7 @@ class RequestProgress:
         As in :class:`RequestOutcome`.
     evidence : HowKnown or None
     goal : str or None
+    already_forgotten : int
         As in :class:`RequestOutcome`.
     evidence_before : Evidence or None
         What the model before the request shows of its samples.
@@ -133,6 +138,7 @@ class RequestProgress:
     evidence_before: Evidence | None = None
     left_out: tuple[str, ...] = ()
     needs: float = 0.0
+    already_forgotten: int = 0
 
     def try_again(self, *, another_method: bool) -> None:
         """Prepare the next attempt: by the next method, or by the same one with a stronger setting."""
@@ -160,6 +166,7 @@ class RequestProgress:
             witnesses=self.witnesses,
             evidence=self.evidence if status is Status.COMMITTED else None,
             goal=self.goal,
+            already_forgotten=self.already_forgotten,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from flwr.app import Message
 
@@ -11,8 +12,11 @@ from fed_unlearn.client.session import ClientSession
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.owner import OwnerRequest
+from fed_unlearn.text import quoted
 
 logger = logging.getLogger("fed_unlearn.client")
+
+_MOST_NAMED = 10
 
 _ASKS_ALL = frozenset({protocol.IDENTIFY, protocol.REQUESTS})
 """Messages whose replies tell of every request that has not ended: the server may have an older copy of its ledger."""
@@ -79,7 +83,7 @@ def queued_samples(target: protocol.Target, session: ClientSession) -> SampleSet
     Raises
     ------
     InvalidRequestError
-        If it is not queued here, was withdrawn, or a sample of it is forgotten already. The text has no id.
+        If it is not queued here, was withdrawn, or cannot be served. The text has no id.
     """
     request, store = session.owner.find(target.queued), session.store
     if request.is_withdrawn:
@@ -95,18 +99,63 @@ def queued_samples(target: protocol.Target, session: ClientSession) -> SampleSet
         if not len(forget):
             raise InvalidRequestError(f"the samples of request {target.request_id} are all forgotten already")
         return forget
-    forget = train.without(store.own_excluded_ids() | store.unusable_ids()).only(request.sample_ids)
-    if missing := len(request.sample_ids) - len(forget):
+    return still_to_forget(target.request_id, request.sample_ids, session)
+
+
+def still_to_forget(request_id: str, sample_ids: Sequence[str], session: ClientSession) -> SampleSet:
+    """The samples that a request names, without those that are forgotten already: nothing is left to do for these.
+
+    Parameters
+    ----------
+    request_id : str
+        Of the server.
+    sample_ids : sequence of str
+        As they were asked for.
+    session : ClientSession
+        The client's side of the message.
+
+    Raises
+    ------
+    InvalidRequestError
+        If some are not here, some are asked for by another request that has not ended, or all are forgotten. The text,
+        which the server reads, has no id. The client's own log names those that are unknown.
+    """
+    store, train = session.store, session.data.train
+    if unknown := unknown_ids(sample_ids, session):
+        logger.warning("client %s: request %s: unknown ids: %s", session.client_id, request_id, named(unknown))
         raise InvalidRequestError(
-            f"{missing} of the {len(request.sample_ids)} samples of request {target.request_id} are unknown here, or"
-            " asked for or forgotten already"
+            f"{len(unknown)} of the {len(sample_ids)} sample ids of request {request_id} are unknown here; the"
+            " client's own log names them"
         )
+    done = store.unusable_ids()
+    if taken := (store.own_excluded_ids() - done).intersection(sample_ids):
+        raise InvalidRequestError(
+            f"{len(taken)} of the {len(sample_ids)} samples of request {request_id} are asked for by another request,"
+            " which has not forgotten them yet"
+        )
+    forget = train.without(done).only(sample_ids)
+    if not len(forget):
+        raise InvalidRequestError(f"the samples of request {request_id} are all forgotten already")
     return forget
+
+
+def unknown_ids(sample_ids: Sequence[str], session: ClientSession) -> list[str]:
+    """Those of some ids that no training sample of this client has, in their order."""
+    known = frozenset(session.data.train.ids)
+    return [sample_id for sample_id in sample_ids if sample_id not in known]
+
+
+def named(sample_ids: Sequence[str]) -> str:
+    """Ids in a line for their owner: the first ones, and how many more there are."""
+    shown = ", ".join(quoted(sample_id) for sample_id in sample_ids[:_MOST_NAMED])
+    more = len(sample_ids) - _MOST_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _looked_for(request: OwnerRequest, session: ClientSession) -> OwnerRequest:
     """The request with its samples, or with the reason why it is refused, which names none of them."""
     train, reason, ids = session.data.train, "", request.sample_ids
+    unknown: list[str] = []
     if request.kind == "class":
         of_class, classes = request.of_class or 0, session.data.class_count
         if of_class >= classes:
@@ -114,9 +163,10 @@ def _looked_for(request: OwnerRequest, session: ClientSession) -> OwnerRequest:
         else:
             ids = tuple(train.without(session.store.unusable_ids()).of_classes((of_class,)).ids)
             reason = "" if ids else f"no training sample of class {of_class} is here that is not forgotten already"
-    elif request.kind == "samples" and (unknown := len(set(ids) - set(train.ids))):
-        reason = f"{unknown} of its {len(ids)} sample ids are no training samples of this client"
+    elif request.kind == "samples" and (unknown := unknown_ids(ids, session)):
+        reason = f"{len(unknown)} of its {len(ids)} sample ids are no training samples of this client"
     if reason and not request.is_withdrawn:
-        logger.warning("client %s: owner's request %s is refused: %s", session.client_id, request.id, reason)
-    found = {"sample_ids": () if reason else ids, "count": len(ids)}
+        which = f": {named(unknown)}" if unknown else ""
+        logger.warning("client %s: owner's request %s is refused: %s%s", session.client_id, request.id, reason, which)
+    found = {"sample_ids": () if reason else ids, "count": len(ids), "unknown_ids": tuple(unknown)}
     return request.model_copy(update={"refused": reason, **found})

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from fed_unlearn import protocol
 from fed_unlearn.audits.base import Judged, Observation
 from fed_unlearn.audits.counts import Part
-from fed_unlearn.client.owner_side import queued_samples
+from fed_unlearn.client.owner_side import queued_samples, still_to_forget
 from fed_unlearn.client.session import ClientSession
 from fed_unlearn.client.stored import StoredRequest
 from fed_unlearn.data.draws import drawn
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.holder import Guard, observe
 from fed_unlearn.seeding import derive_seed, seeded_generator
 
@@ -25,7 +25,8 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
 
     Samples of later training experiences are among them where classes or the client are forgotten: they are never to be
     trained on either. So are samples that are quarantined for another request, which may be withdrawn. Those that the
-    client draws by itself have been trained on.
+    client draws by itself have been trained on. Of samples that a request names, those that are forgotten already count
+    as done.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
     Raises
     ------
     InvalidRequestError
-        If samples are asked for that are not here.
+        If samples are asked for that are not here, or that are all forgotten already.
     """
     train = session.data.train
     stored = stored_request(target, session, seed, arrived)
@@ -55,15 +56,7 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
     if target.queued:
         return queued_samples(target, session)
     if target.sample_ids:
-        store = session.store
-        forget = train.without(store.own_excluded_ids() | store.unusable_ids()).only(target.sample_ids)
-        if len(forget) < len(target.sample_ids):
-            missing = len(target.sample_ids) - len(forget)
-            raise InvalidRequestError(
-                f"{missing} of the {len(target.sample_ids)} sample ids of request {target.request_id} are"
-                " unknown here or forgotten already"
-            )
-        return forget
+        return still_to_forget(target.request_id, target.sample_ids, session)
     return drawn_samples(target, session, session.retained_samples(arrived), seed)
 
 

@@ -154,6 +154,8 @@ class OwnerRequest(_Record):
         Whether the node has found the samples among its data.
     refused : str
         Why the node found that it cannot be served.
+    unknown_ids : tuple of str
+        The ids that no training sample here has, for the owner alone: no server is told of them.
     is_withdrawn : bool
         Whether the owner has withdrawn it.
     told : tuple of str
@@ -175,6 +177,7 @@ class OwnerRequest(_Record):
     count: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)] = 0
     is_checked: bool = False
     refused: str = ""
+    unknown_ids: tuple[str, ...] = ()
     is_withdrawn: bool = False
     told: tuple[str, ...] = ()
     answers: dict[str, OwnerAnswer] = {}

@@ -55,6 +55,7 @@ def outcome_facts(entry: LedgerEntry) -> dict[str, str | None]:
         "evidence": evidence_of(entry),
         "goal": goal_text(goal_of(entry)),
         "witnesses": "1: one client alone says so" if witnesses == 1 else number_text(witnesses),
+        "forgotten before": _count_text(outcome.pop("already_forgotten", None), "of its samples", plural=""),
         "repair": _count_text(outcome.get("repair_rounds"), "round"),
     }
     for name in _MODELS:
@@ -86,5 +87,5 @@ def _cost_text(seconds: object, traffic: object) -> str:
     return ", ".join([*parts, *(f"{counts[name]} {words}" for name, words in _TRAFFIC.items() if name in counts)])
 
 
-def _count_text(count: object, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}" if isinstance(count, int) and count else ""
+def _count_text(count: object, what: str, plural: str = "s") -> str:
+    return f"{count} {what}{'' if count == 1 else plural}" if isinstance(count, int) and count else ""

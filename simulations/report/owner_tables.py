@@ -1,4 +1,4 @@
-"""What became of an owner's requests, as their node knows it; no id of a sample is shown."""
+"""What became of an owner's requests, as their node knows it; of samples, only ids that it does not know are shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from rich.console import Console
 from fed_unlearn.owner import OwnerAnswer, OwnerRequest
 from fed_unlearn.simulations.report.layout import plain_table, plain_text
 from fed_unlearn.simulations.report.ledger_tables import time_text
+from fed_unlearn.text import quoted
 
+_MOST_IDS = 10
 _SHOWN = {"forget_accuracy": "forget accuracy", "retain_accuracy": "retained", "membership_auc": "attack AUC"}
 
 
@@ -63,10 +65,17 @@ def reason_text(request: OwnerRequest, answer: OwnerAnswer | None) -> str:
     """Why it stands there, or what it waits for."""
     if answer is None:
         if request.refused:
-            return request.refused
+            return "; ".join(filter(None, (request.refused, unknown_text(request))))
         return "" if request.is_withdrawn else "waits for the server's next message and the answer to this node's reply"
     relapsed = f"the forgetting has worn off {answer.relapses} times since" if answer.relapses else ""
-    return "; ".join(filter(None, (answer.reason, relapsed)))
+    return "; ".join(filter(None, (answer.reason, relapsed, unknown_text(request))))
+
+
+def unknown_text(request: OwnerRequest) -> str:
+    """The first ids that no sample here has, for their owner."""
+    shown = ", ".join(quoted(sample_id) for sample_id in request.unknown_ids[:_MOST_IDS])
+    more = len(request.unknown_ids) - _MOST_IDS
+    return f"unknown: {shown}{f' and {more} more' if more > 0 else ''}" if shown else ""
 
 
 def figures_text(answer: OwnerAnswer) -> str:
@@ -80,7 +89,9 @@ def figures_text(answer: OwnerAnswer) -> str:
 
 
 def _as_json(request: OwnerRequest) -> dict[str, object]:
-    body = request.model_dump(include={"id", "kind", "queued", "of_class", "goal", "deadline", "note", "refused"})
+    body = request.model_dump(
+        include={"id", "kind", "queued", "of_class", "goal", "deadline", "note", "refused", "unknown_ids"}
+    )
     servers = [
         {
             "ledger": ledger,

@@ -113,6 +113,18 @@ def credible(
     return believed, excess
 
 
+def already_forgotten(roster: Roster, request: ForgetRequest) -> int:
+    """How many of the samples that a request names its client has forgotten before, by what it says that it holds.
+
+    Samples that a client draws by itself are never among them.
+    """
+    scope = request.scope
+    if not isinstance(scope, SampleScope) or not (scope.sample_ids or scope.queued):
+        return 0
+    held = roster.holdings.get(request.id, {}).get(scope.client, 0)
+    return max(0, (len(scope.sample_ids) or scope.count) - held) if held else 0
+
+
 def bounded_claims(roster: Roster) -> tuple[dict[str, tuple[int, ...]], set[str]]:
     """What clients identified themselves with, no claim larger than a client's share; and whose claims were larger."""
     totals = {client: sum(counts) for client, counts in roster.class_samples.items()}

@@ -14,6 +14,7 @@ from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.clients.bounds.plausibility import implausible_clients
 from fed_unlearn.strategies.clients.bounds.sureness import sure_deviations
+from fed_unlearn.strategies.clients.claims import already_forgotten
 from fed_unlearn.strategies.clients.rounds import client_of
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.outcomes import RequestProgress
@@ -92,6 +93,8 @@ def note_before(attempt: Attempt, progress: Progress) -> None:
     for request in attempt.requests:
         if (earlier := progress[request.id].evidence_before) is not None:
             attempt.before[request.id] = earlier
+        done = already_forgotten(attempt.context.grid.roster, request)
+        progress[request.id].already_forgotten = done
     requests = [request for request in attempt.requests if progress[request.id].before is None]
     if not requests:
         return

@@ -12,7 +12,7 @@ from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.owner import OwnerAnswer
 from fed_unlearn.owner.records import ENDED, LONGEST_REASON, LONGEST_WORD, MOST_FIGURES, REFUSED
-from fed_unlearn.strategies.serving.commit import NOTHING_TO_DO
+from fed_unlearn.strategies.serving.commit import is_own_reason
 from fed_unlearn.strategies.serving.owner_book import Known
 from fed_unlearn.text import printable
 
@@ -87,7 +87,7 @@ def reason_for(entry: LedgerEntry, client: str) -> str:
 def _is_of(client: str, status: Status, reason: str) -> bool:
     """Whether a reason is one that is known to hold nothing of other clients."""
     own = ("is not reachable", "is forgotten already", "is the last one that is left")
-    if reason in (NOTHING_TO_DO, *(f"client {client} {state}" for state in own)):
+    if is_own_reason(reason) or reason in [f"client {client} {state}" for state in own]:
         return True
     # Only the client that holds the samples rejects a request of samples, in words of its own.
     return status is Status.REJECTED and reason.startswith(f"client {client}: ")

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federation import CLOSED_GATE, FAST_PLAN, OPEN_GATE, Federation, initial_arrays, make_federation, same_bytes
+from federation import (
+    CLOSED_GATE,
+    FAST_PLAN,
+    OPEN_GATE,
+    Federation,
+    digits_of,
+    initial_arrays,
+    make_federation,
+    same_bytes,
+)
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM, FedProx, Strategy
 from stores import stored_requests
 
@@ -237,6 +246,32 @@ def test_requests_that_cannot_be_served_are_rejected_with_the_reason(federation:
     assert "unknown here" in reasons["r3"]
     assert "forgotten already" in reasons["r5"]
     assert "'boundary-shrink' does not serve client requests" in reasons["r6"]
+
+
+def test_named_samples_that_are_forgotten_already_count_as_done(
+    federation: Federation, caplog: pytest.LogCaptureFixture
+) -> None:
+    strategy = federation.strategy(gate=OPEN_GATE)
+    strategy.start(federation.grid, initial_arrays(), num_rounds=1)
+    ids = sorted(digits_of(1).train.ids)[:5]
+    requests = [
+        ForgetRequest.for_samples(1, ids[:3]),
+        ForgetRequest.for_samples(1, ids),
+        ForgetRequest.for_samples(1, ids[1:4]),
+        ForgetRequest.for_samples(1, [*ids[:1], "no-such-id", "nor-this"]),
+    ]
+    ended = []
+    for request in requests:
+        strategy.submit(request)
+        ended += strategy.start(federation.grid, num_rounds=0).requests
+    assert [str(item.status) for item in ended] == ["committed", "committed", "rejected", "rejected"]
+    assert [item.already_forgotten for item in ended] == [0, 3, 0, 0]
+    assert ended[0].reason is None and ended[1].reason == "3 of its 5 samples were forgotten already"
+    assert "are all forgotten already" in str(ended[2].reason)
+    assert "2 of the 3 sample ids of request r4 are unknown here" in str(ended[3].reason)
+    assert strategy.outcome("r2") == ended[1]
+    assert {record.name for record in caplog.records if "no-such-id" in record.getMessage()} == {"fed_unlearn.client"}
+    assert "already_forgotten" not in ended[0].to_json(), "ledgers of other requests stay as they were"
 
 
 def test_restart_goes_on_from_the_ledgers_model(federation: Federation) -> None:

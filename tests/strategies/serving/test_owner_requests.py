@@ -17,6 +17,7 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.owner import OwnerAnswer, OwnerQueue, OwnerRequest, QueuedRequest, new_request
 from fed_unlearn.protocol.owners import OwnerNote
 from fed_unlearn.requests import ClientScope, ForgetRequest, SampleScope
+from fed_unlearn.simulations.report.owner_tables import reason_text
 from fed_unlearn.strategies import Holds, OwnerLimits
 
 
@@ -113,7 +114,9 @@ def test_a_client_leaves_at_its_owners_word_and_is_told_so(tmp_path: Path) -> No
     assert "forgotten already" in next(iter(queue.find(again).answers.values())).reason
 
 
-def test_unknown_ids_are_refused_at_both_ends_by_number_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_ids_are_refused_at_both_ends_and_named_to_the_owner_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     trial = trained(tmp_path)
     queue = queue_of(trial, 2)
     queue.add(new_request("samples", [*some_ids(trial, 2), "no-such-sample"]))
@@ -125,10 +128,36 @@ def test_unknown_ids_are_refused_at_both_ends_by_number_alone(tmp_path: Path, ca
         "refused",
         "1 of its 3 sample ids are no training samples of this client",
     )
-    assert "no-such-sample" not in caplog.text
+    said = {record.name for record in caplog.records if "no-such-sample" in record.getMessage()}
+    assert said == {"fed_unlearn.client"}, "the node's own log"
+    assert only(queue).unknown_ids == ("no-such-sample",)
+    assert "unknown: 'no-such-sample'" in reason_text(only(queue), told(queue))
+    assert "no-such-sample" not in (tmp_path / "server" / "ledger.db").read_bytes().decode("latin-1")
     trial.trained_on()
     trial.train(1)
     assert set(some_ids(trial, 2)) <= trial.trained_on(), "nothing of it is taken out of training"
+
+
+def test_samples_that_are_forgotten_already_count_as_done(tmp_path: Path) -> None:
+    trial = trained(tmp_path)
+    ids, queue = some_ids(trial, 2, 4), queue_of(trial, 2)
+    queue.add(new_request("samples", ids[:2]))
+    trial.serve()
+    again = queue.add(new_request("samples", ids))
+    trial.serve()
+    [_, entry] = trial.strategy.ledger.entries()
+    assert entry.status is Status.COMMITTED and (entry.outcome or {})["already_forgotten"] == 2
+    [answer] = queue.find(again).answers.values()
+    assert answer.status == "committed" and answer.reason == "2 of its 4 samples were forgotten already"
+    assert sorted(trial.stored(2)[entry.id]["sample_ids"]) == ids[2:]  # type: ignore[call-overload]
+    queue.add(third := new_request("samples", ids[1:3]))
+    trial.serve()
+    assert trial.strategy.ledger.entries()[-1].status is Status.REJECTED
+    [answer] = queue.find(third.id).answers.values()
+    assert answer.reason.endswith("are all forgotten already")
+    trial.trained_on()
+    trial.train(1)
+    assert not trial.trained_on() & set(ids)
 
 
 def test_what_waits_for_approval_says_so_at_the_node(tmp_path: Path) -> None:
