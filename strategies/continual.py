@@ -39,7 +39,8 @@ from fed_unlearn.strategies.timeline_run import TimelineRun
 from fed_unlearn.strategies.training.experience import TrainingExperience
 from fed_unlearn.strategies.training.history import HistoryStore
 from fed_unlearn.strategies.training.oracle import OracleCalls
-from fed_unlearn.strategies.training.trainer import EvaluateFunction, serving_trainer
+from fed_unlearn.strategies.training.trainer import EvaluateFunction
+from fed_unlearn.strategies.training.trainers import serving_trainer
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

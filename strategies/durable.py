@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from flwr.app import ArrayRecord
@@ -15,10 +15,11 @@ from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.records import StoredConfig, decode, encode, joined, split
+from fed_unlearn.records import decode, encode, joined, split
 from fed_unlearn.strategies.clients.messages.exchange import Traffic
+from fed_unlearn.strategies.durable_records import ExperienceRecord, InnerRecord, ServedRecord, TrainingRecord
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
-from fed_unlearn.strategies.inner.state import StateScalar, restore_server_state, server_state
+from fed_unlearn.strategies.inner.state import restore_server_state, server_state
 from fed_unlearn.strategies.outcomes import RequestProgress
 from fed_unlearn.strategies.state import (
     Experience,
@@ -27,7 +28,6 @@ from fed_unlearn.strategies.state import (
     OpenCommit,
     OpenTraining,
     ServedModel,
-    StoredAudit,
     ordered,
 )
 from fed_unlearn.strategies.training.figures import TrainingFigures
@@ -36,41 +36,6 @@ logger = logging.getLogger("fed_unlearn.strategies")
 
 S = TypeVar("S", bound=MethodState)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _ServedRecord:
-    audit: StoredAudit | None
-    first_audit: StoredAudit | None
-    update_norm: float | None
-    train_config: StoredConfig
-    repair_rounds: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class _TrainingRecord:
-    name: str
-    first: int
-    rounds: int
-    done: int
-    config: StoredConfig
-    model: str | None
-    figures: TrainingFigures = field(default_factory=TrainingFigures)
-    longest: float = 0.0
-
-
-@dataclass(frozen=True)
-class _ExperienceRecord:
-    rounds: int
-    config: StoredConfig
-    figures: TrainingFigures | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _InnerRecord:
-    digest: str | None
-    groups: tuple[str, ...]
-    scalars: Mapping[str, StateScalar]
 
 
 class DurableState:
@@ -109,7 +74,7 @@ class DurableState:
         digest = self._ledger.served_model()
         if digest is None:
             return None
-        arrays, record = self._checkpoints.load(digest), self._load("served", _ServedRecord)
+        arrays, record = self._checkpoints.load(digest), self._load("served", ServedRecord)
         if record is None:
             return ServedModel(arrays)
         return ServedModel(
@@ -144,7 +109,7 @@ class DurableState:
 
     def save_served(self, served: ServedModel) -> None:
         """Write what is known of the served model; the ledger itself says which model it is."""
-        record = _ServedRecord(
+        record = ServedRecord(
             audit=served.audit,
             first_audit=served.first_audit,
             update_norm=served.update_norm,
@@ -164,14 +129,17 @@ class DurableState:
 
     def experiences(self) -> list[Experience]:
         """Every training experience that has come to its end, in order."""
-        return [Experience(record.rounds, record.config, record.figures) for record in self._finished()]
+        return [
+            Experience(record.rounds, record.config, record.figures, record.changed_configs)
+            for record in self._finished()
+        ]
 
     def trained(self) -> list[Experience]:
         """Those, and the rounds that are done of the one that is open."""
-        record = self._load("training", _TrainingRecord)
+        record = self._load("training", TrainingRecord)
         if record is None or not record.done:
             return self.experiences()
-        return [*self.experiences(), Experience(record.done, record.config, record.figures)]
+        return [*self.experiences(), Experience(record.done, record.config, record.figures, record.changed_configs)]
 
     def add_figures(self, figures: Sequence[TrainingFigures]) -> None:
         """Write the figures of experiences that an earlier version trained, in order; the others keep theirs."""
@@ -180,23 +148,32 @@ class DurableState:
 
     def finish_training(self, training: OpenTraining) -> None:
         """End the experience; call it within the transaction that accepts or refuses its model."""
-        done = [*self._finished(), _ExperienceRecord(training.rounds, training.config, training.figures)]
+        record = ExperienceRecord(training.rounds, training.config, training.figures, training.changed_configs)
+        done = [*self._finished(), record]
         self._write_finished(done)
         self._ledger.set_state("training", None)
 
     def load_training(self) -> OpenTraining | None:
         """The experience that a crash cut short; None where there is none."""
-        record = self._load("training", _TrainingRecord)
+        record = self._load("training", TrainingRecord)
         if record is None:
             return None
         arrays = self._checkpoints.load(record.model) if record.model is not None else None
         return OpenTraining(
-            record.name, record.first, record.rounds, record.done, record.config, arrays, record.figures, record.longest
+            name=record.name,
+            first=record.first,
+            rounds=record.rounds,
+            done=record.done,
+            config=record.config,
+            arrays=arrays,
+            figures=record.figures,
+            longest=record.longest,
+            changed_configs=dict(record.changed_configs),
         )
 
     def save_training(self, training: OpenTraining, served: ServedModel) -> None:
         """Write how far the experience has come: first its model and the inner strategy's state, then the ledger."""
-        record = _TrainingRecord(
+        record = TrainingRecord(
             name=training.name,
             first=training.first,
             rounds=training.rounds,
@@ -205,6 +182,7 @@ class DurableState:
             model=self._checkpoints.save(training.arrays) if training.arrays is not None else None,
             figures=training.figures,
             longest=training.longest,
+            changed_configs=training.changed_configs,
         )
         with self._ledger.transaction():
             self.save_inner()
@@ -215,13 +193,13 @@ class DurableState:
         """Write what the inner strategy carries from round to round."""
         groups, scalars = server_state(self._inner)
         digest = self._checkpoints.save(joined(groups)) if groups else None
-        self._save("inner", _InnerRecord(digest=digest, groups=tuple(groups), scalars=scalars))
+        self._save("inner", InnerRecord(digest=digest, groups=tuple(groups), scalars=scalars))
         if self.accountant.releases:
             self._ledger.set_state("privacy", self.accountant.to_json())
 
     def load_inner(self) -> None:
         """Give it back to the inner strategy, in a new process."""
-        record = self._load("inner", _InnerRecord)
+        record = self._load("inner", InnerRecord)
         if record is not None:
             arrays = self._checkpoints.load(record.digest) if record.digest else {}
             restore_server_state(self._inner, split(arrays, record.groups), record.scalars)
@@ -276,7 +254,7 @@ class DurableState:
 
     def purge(self) -> None:
         """Delete every checkpoint that nothing refers to: older ones carry what was forgotten since."""
-        training, inner = self._load("training", _TrainingRecord), self._load("inner", _InnerRecord)
+        training, inner = self._load("training", TrainingRecord), self._load("inner", InnerRecord)
         keep = {self._ledger.served_model(), self._ledger.state("initial")}
         keep |= {training.model if training else None, inner.digest if inner else None}
         match self.open_work():
@@ -284,11 +262,11 @@ class DurableState:
                 keep.add(digest)
         self._checkpoints.purge({str(digest) for digest in keep if digest})
 
-    def _finished(self) -> list[_ExperienceRecord]:
+    def _finished(self) -> list[ExperienceRecord]:
         items = self._ledger.state("experiences")
-        return [decode(_ExperienceRecord, item) for item in items] if isinstance(items, list) else []
+        return [decode(ExperienceRecord, item) for item in items] if isinstance(items, list) else []
 
-    def _write_finished(self, records: Sequence[_ExperienceRecord]) -> None:
+    def _write_finished(self, records: Sequence[ExperienceRecord]) -> None:
         self._ledger.set_state("experiences", [encode(record)[0] for record in records])
 
     def _load(self, name: str, cls: type[T]) -> T | None:

@@ -9,15 +9,18 @@ from dataclasses import dataclass
 
 from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.pooled import Audit
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Verdict
 from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.clients.bounds.plausibility import Deviation, deviations, doubted_clients
 from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.inner.own_start import has_own_start, own_attributes_kept
 from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.serving.attempts.allowance import RequestBudget
 from fed_unlearn.strategies.serving.service import RequestService
 from fed_unlearn.strategies.state import owe_look
+from fed_unlearn.strategies.training.driving import DrivenStart, TrainingStopped
 from fed_unlearn.strategies.training.experience import TrainingExperience
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -63,17 +66,85 @@ class Learning:
         else:
             experience.save()
         experience.tell("training-started", f"{training.name}: {training.rounds} rounds")
-        while experience.has_rounds_left:
-            if training.done and self.service.has_work() and self._is_accepted(experience):
+        if experience.has_rounds_left:
+            start = DrivenStart(
+                experience, lambda: self._before_round(experience), lambda: self._after_round(experience)
+            )
+            try:
+                self.context.result.inner = start.run(self.context.timeout)
+            except TrainingStopped:
+                return False
+            self._check_rounds(experience)
+        elif has_own_start(self.context.inner):
+            logger.warning(
+                "%s has all its rounds, and start() of %s is not called again", training.name, _name(self.context)
+            )
+        return self._finish(experience)
+
+    def _before_round(self, experience: TrainingExperience) -> None:
+        """Write down what was done, serve what came since, and wait until a client is there.
+
+        Raises
+        ------
+        TrainingStopped
+            If none comes.
+        """
+        experience.keep()
+        if experience.training.done and self.service.has_work():
+            self._serve_between(experience)
+        if not self._somebody_comes(experience):
+            self._stay_open(experience, "no client is there")
+            raise TrainingStopped
+
+    def _after_round(self, experience: TrainingExperience) -> None:
+        """Serve what waits; after the last round, put the trained model before the gate in any case."""
+        if experience.has_rounds_left:
+            if self.service.has_work():
+                experience.keep()
+                self._serve_between(experience)
+        elif not experience.failures():
+            experience.keep()
+            try:
+                with own_attributes_kept(self.context.inner, lambda: experience.record):
+                    self._accept(experience)
+                    self.service.serve_pending()
+            except NobodyAnsweredError as error:
+                experience.unjudged = error
+
+    def _serve_between(self, experience: TrainingExperience) -> None:
+        """Serve what is pending, where the gate has seen the model of the rounds so far."""
+        with own_attributes_kept(self.context.inner, lambda: experience.record):
+            if self._is_accepted(experience):
                 self.service.serve_pending()
-            if not self._somebody_comes(experience):
-                return self._stay_open(experience, "no client is there")
-            experience.round()
+
+    def _check_rounds(self, experience: TrainingExperience) -> None:
+        """See what a ``start()`` has done; one may end before the last round.
+
+        Raises
+        ------
+        InvalidParameterError
+            If it has not trained at all.
+        """
+        training = experience.training
+        if not training.done:
+            raise InvalidParameterError(
+                f"start() of {_name(self.context)} has ended and never called self.aggregate_train, so that nothing was"
+                " trained; have it call the four hooks of Flower, as Strategy.start does"
+            )
+        if experience.has_rounds_left:
+            logger.info("%s ended after round %d of %d", training.name, training.done, training.rounds)
+            training.rounds = training.done
+
+    def _finish(self, experience: TrainingExperience) -> bool:
+        """End the experience; False where nobody audits its model, so that it stays open."""
+        training = experience.training
         if failures := experience.failures():
             experience.start_again()
             self._stay_open(experience, "no client has trained")
             raise ClientsFailedError.of(f"{training.name} stays open: no client has trained", failures)
         try:
+            if experience.unjudged is not None:
+                raise experience.unjudged
             self._accept(experience)
         except NobodyAnsweredError as error:
             self._stay_open(experience, "nobody has audited its model")
@@ -81,6 +152,8 @@ class Learning:
                 what = f"{training.name} stays open: no client could be audited"
                 raise ClientsFailedError.of(what, error.failed) from error
             return False
+        with self.context.ledger.transaction():
+            experience.save(finished=True)
         experience.tell("training-finished", training.name)
         self.service.serve_pending()
         return True
@@ -146,18 +219,14 @@ class Learning:
             If nobody audited it.
         """
         training, context = experience.training, self.context
-        finished = not experience.has_rounds_left
         if training.arrays is None:
-            if finished:
-                with context.ledger.transaction():
-                    context.state.finish_training(training)
             return
         auditor = Auditor(context)
         audit = auditor.audit_committed(training.arrays)
         auditor.keep_comparable(audit)
         refusal = self._refusal(experience, audit)
         if refusal is not None:
-            self._refuse(experience, refusal, finished=finished)
+            self._refuse(experience, refusal)
             return
         digest = context.checkpoints.save(training.arrays)
         context.served.arrays, context.served.audit = training.arrays, audit.without_targets()
@@ -166,7 +235,7 @@ class Learning:
             context.ledger.accept_model(digest, training.name)
             RequestBudget(context.ledger, context.plan.request_bound).reset()
             owe_look(context.ledger, training.name, may_reopen=True)
-            experience.save(finished=finished)
+            experience.save()
         context.state.purge()
         self.service.watch.look(training.name, audit, may_reopen=True)
 
@@ -203,7 +272,7 @@ class Learning:
         experience.tell("figures-doubted", text)
         self.context.ledger.note("figures-doubted", {"experience": experience.training.name})
 
-    def _refuse(self, experience: TrainingExperience, reason: str, *, finished: bool) -> None:
+    def _refuse(self, experience: TrainingExperience, reason: str) -> None:
         training, context = experience.training, self.context
         text = f"{training.name} is not served: {reason}; the last accepted model stays"
         logger.warning("%s", text)
@@ -212,4 +281,8 @@ class Learning:
         reset_server_state(context.inner)
         with context.ledger.transaction():
             context.ledger.note("training-refused", {"experience": training.name})
-            experience.save(finished=finished)
+            experience.save()
+
+
+def _name(context: CallContext) -> str:
+    return type(context.inner).__name__

@@ -229,6 +229,8 @@ class UnlearningResult(Result):
     training_seconds : float
     complete : bool
         Whether a timeline came to its end; False where it stopped since no client was there any more.
+    inner : object
+        What the wrapped strategy's own ``start()`` returned, of the last training; None where nothing was trained.
     """
 
     requests: list[RequestOutcome] = field(default_factory=list)
@@ -237,10 +239,12 @@ class UnlearningResult(Result):
     training_traffic: Traffic = field(default_factory=Traffic)
     training_seconds: float = 0.0
     complete: bool = True
+    inner: object = field(default=None, repr=False)
 
     def include(self, more: UnlearningResult) -> None:
         """Add what a later call gave; its model takes the place of this one's."""
         self.arrays = more.arrays
+        self.inner = self.inner if more.inner is None else more.inner
         self.requests.extend(more.requests)
         self.relapse.extend(more.relapse)
         made_up = {row.after for row in more.relapse}
@@ -251,4 +255,6 @@ class UnlearningResult(Result):
         self.training_seconds += more.training_seconds
         done = max((*self.train_metrics_clientapp, *self.evaluate_metrics_clientapp), default=0)
         for name in ("train_metrics_clientapp", "evaluate_metrics_clientapp", "evaluate_metrics_serverapp"):
-            getattr(self, name).update({done + number: value for number, value in getattr(more, name).items()})
+            known = getattr(self, name)
+            added = {done + number: value for number, value in getattr(more, name).items()}
+            known.update({number: value for number, value in added.items() if number > done or number not in known})

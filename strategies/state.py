@@ -18,6 +18,9 @@ from fed_unlearn.records import StoredArrays
 from fed_unlearn.strategies.clients.messages.exchange import Traffic
 from fed_unlearn.strategies.training.figures import TrainingFigures
 
+_ROUND_KEY = "server-round"
+"""What Flower's strategies add to the configuration of every round."""
+
 
 @dataclass
 class ServedModel:
@@ -67,6 +70,8 @@ class OpenTraining:
         What its rounds so far gave and cost.
     longest : float
         The longest change of a client in its rounds so far that is not the longest of its round.
+    changed_configs : dict of int to ConfigRecord
+        By number of the round from which on it holds, counted from 1, what became of the configuration.
     """
 
     name: str
@@ -77,6 +82,23 @@ class OpenTraining:
     arrays: Arrays | None = None
     figures: TrainingFigures = field(default_factory=TrainingFigures)
     longest: float = 0.0
+    changed_configs: dict[int, ConfigRecord] = field(default_factory=dict)
+
+    def note_config(self, number: int, given: Mapping[str, Any]) -> None:
+        """Record what a round is configured with, where that is not what the round before was.
+
+        Parameters
+        ----------
+        number : int
+            Of the round, counted from 1.
+        given : mapping
+            The configuration, before the inner strategy completes it.
+        """
+        new = {name: value for name, value in given.items() if name != _ROUND_KEY}
+        before = config_of_round(self.config, self.changed_configs, number - 1)
+        self.changed_configs = {known: value for known, value in self.changed_configs.items() if known < number}
+        if new != {name: value for name, value in before.items() if name != _ROUND_KEY}:
+            self.changed_configs[number] = ConfigRecord(new)
 
     @classmethod
     def after(cls, experiences: Sequence[Experience], rounds: int, config: ConfigRecord | None) -> OpenTraining:
@@ -102,11 +124,25 @@ class Experience:
         The configuration as it was given.
     figures : TrainingFigures or None
         What its rounds gave and cost; None where an earlier version trained it.
+    changed_configs : mapping of int to ConfigRecord
+        As in :class:`OpenTraining`.
     """
 
     rounds: int
     train_config: ConfigRecord
     figures: TrainingFigures | None = None
+    changed_configs: Mapping[int, ConfigRecord] = field(default_factory=dict)
+
+    @property
+    def configs(self) -> list[ConfigRecord]:
+        """The configuration of each of its rounds, before the inner strategy completed it."""
+        numbers = range(1, self.rounds + 1)
+        return [config_of_round(self.train_config, self.changed_configs, number) for number in numbers]
+
+
+def config_of_round(first: ConfigRecord, changed: Mapping[int, ConfigRecord], number: int) -> ConfigRecord:
+    """What a round is configured with: what was last changed up to it, else what the experience began with."""
+    return changed[max(known)] if (known := [start for start in changed if start <= number]) else first
 
 
 @dataclass(frozen=True, kw_only=True)

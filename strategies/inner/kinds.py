@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fed_unlearn import protocol
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.strategies.inner.own_start import why_start_refused
 from fed_unlearn.strategies.inner.state import layers, remember_construction
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -51,8 +52,8 @@ def check_supported(inner: Strategy) -> None:
     ------
     InvalidParameterError
         For gradient boosted trees, for differential privacy whose clipping happens at the clients or whose noise does
-        not fit the aggregation that it is added to, for a strategy that is wrapped already, and for parameters that
-        leave nothing to aggregate.
+        not fit the aggregation that it is added to, for a strategy that is wrapped already, for parameters that leave
+        nothing to aggregate, and for a ``start()`` of its own that cannot run the rounds.
     """
     check_kind(inner)
     remember_construction(inner)
@@ -69,6 +70,8 @@ def check_kind(inner: Strategy) -> None:
         reason = _why_refused(layer)
         if reason is not None:
             raise InvalidParameterError(f"strategy {type(layer).__name__} cannot be wrapped: {reason}")
+    if (reason := why_start_refused(inner)) is not None:
+        raise InvalidParameterError(f"strategy {type(inner).__name__} cannot be wrapped: {reason}")
     for layer in layers(inner):
         _say_how_treated(layer)
 

@@ -188,7 +188,7 @@ def _reset(inner: Strategy, *, everything: bool) -> None:
     for layer in layers(inner):
         at_construction: dict[str, object] = vars(layer)[_AT_CONSTRUCTION]
         for name, value in list(_changed(layer)):
-            if not everything and _is_scalar(value) and name in _kept_numbers(layer):
+            if not everything and _is_scalar(value) and name in kept_numbers(layer):
                 continue
             if name in at_construction:
                 vars(layer)[name] = copy.deepcopy(at_construction[name])
@@ -196,7 +196,8 @@ def _reset(inner: Strategy, *, everything: bool) -> None:
                 del vars(layer)[name]
 
 
-def _kept_numbers(layer: Strategy) -> set[str]:
+def kept_numbers(layer: Strategy) -> set[str]:
+    """Names of the numbers that no reset changes: parameters of the constructor, and an adaptive clipping norm."""
     named: set[str] = set()
     for cls in type(layer).__mro__:
         if "__init__" in vars(cls):

@@ -83,4 +83,4 @@ class Retrain(ServerMethod[RetrainState]):
 
 def _configs(work: ServerWork) -> list[ConfigRecord]:
     """The configuration of every training round so far."""
-    return [experience.train_config for experience in work.experiences for _ in range(experience.rounds)]
+    return [config for experience in work.experiences for config in experience.configs]

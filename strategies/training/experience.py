@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from flwr.app import ConfigRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
 
-from fed_unlearn.arrays import pack
+from fed_unlearn.arrays import Arrays, pack
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.strategies.clients.bounds.faults import NO_ANSWER
+from fed_unlearn.strategies.clients.messages.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext, Event, EventKind
 from fed_unlearn.strategies.state import OpenTraining
 from fed_unlearn.strategies.training.figures import TrainingFigures
+from fed_unlearn.strategies.training.rounds import AskedRound
 from fed_unlearn.strategies.training.trainer import EvaluateFunction, Trainer
 
 _MOST_TOLD = 5
@@ -22,6 +26,8 @@ _MOST_TOLD = 5
 @dataclass
 class TrainingExperience:
     """Trains the rounds of an experience, one after another; a crash loses no round that was written down.
+
+    A round has two halves, :meth:`ask` and :meth:`take`, and its evaluation has two. Who calls them sends the messages.
 
     Attributes
     ----------
@@ -37,6 +43,8 @@ class TrainingExperience:
         The inner strategy's evaluation runs after every so many rounds, and after the last.
     evaluate_fn : callable or None
         Centralised evaluation, as in Flower.
+    unjudged : NobodyAnsweredError or None
+        Why nobody has audited the model of the last round.
     """
 
     context: CallContext
@@ -45,7 +53,12 @@ class TrainingExperience:
     evaluate_config: ConfigRecord
     evaluate_every: int
     evaluate_fn: EvaluateFunction | None
+    unjudged: NobodyAnsweredError | None = field(default=None, init=False)
+    _asked: AskedRound | None = field(default=None, init=False)
+    _asked_at: float = field(default=0.0, init=False)
+    _packed: tuple[Arrays, ArrayRecord] | None = field(default=None, init=False)
     _written: float = field(default_factory=time.monotonic, init=False)
+    _is_written: bool = field(default=True, init=False)
     _failed: dict[str, str] = field(default_factory=dict, init=False)
 
     @property
@@ -67,42 +80,122 @@ class TrainingExperience:
     def start_again(self) -> None:
         """Go back before the first round: none has made anything of the model, and none counts for the next ones."""
         self.training.done, self.training.arrays, self.training.longest = 0, None, 0.0
-        self.training.figures = TrainingFigures()
+        self.training.figures, self.training.changed_configs = TrainingFigures(), {}
         self._failed.clear()
 
-    def round(self) -> None:
-        """Train the next round, and write it down where the last time was long ago."""
-        started, context, training = time.perf_counter(), self.context, self.training
-        context.grid.take_traffic()
+    @property
+    def model(self) -> Arrays:
+        """The model of the rounds so far; the served one where the gate has seen all of them."""
+        return self.training.arrays if self.training.arrays is not None else self.context.served.arrays
+
+    @property
+    def record(self) -> ArrayRecord:
+        """The same, as it goes over the wire."""
+        if self._packed is None or self._packed[0] is not self.model:
+            self._packed = self.model, pack(self.model)
+        return self._packed[1]
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the clients evaluate the round that was done last."""
+        done = self.training.done
+        return not self.has_rounds_left or done % self.evaluate_every == 0
+
+    def ask(self, config: ConfigRecord, grid: Grid) -> Sequence[Message]:
+        """The messages of the next round.
+
+        Parameters
+        ----------
+        config : ConfigRecord
+            The inner strategy completes it in place.
+        grid : Grid
+            What the inner strategy samples from.
+        """
+        self._asked_at = time.perf_counter()
+        self.context.grid.take_traffic()
+        training = self.training
+        training.note_config(training.done + 1, config)
+        number = training.first + training.done + 1
+        self._asked = self.trainer.ask(self.model, self.record, number, config, grid)
+        return self._asked.messages
+
+    def take(self, replies: Iterable[Message]) -> MetricRecord | None:
+        """Make the model of the round that was asked for, and return what the inner strategy aggregated of metrics.
+
+        Raises
+        ------
+        InvalidParameterError
+            If no round was asked for.
+        """
+        asked, context, training = self._asked, self.context, self.training
+        if asked is None:
+            raise InvalidParameterError("replies were given to aggregate_train and no configure_train came before it")
+        self._asked = self.unjudged = None
         number = training.done + 1
-        evaluates = number == training.rounds or number % self.evaluate_every == 0
-        outcome = self.trainer.train(
-            training.arrays if training.arrays is not None else context.served.arrays,
-            training.first + number,
-            training.config,
-            evaluate_config=self._evaluate_config() if evaluates else None,
-            usual_norm=context.served.update_norm,
-            longest=training.longest,
-            measure_norms=True,
+        outcome = self.trainer.take(
+            asked, replies, usual_norm=context.served.update_norm, longest=training.longest, measure_norms=True
         )
         training.arrays, training.done, training.longest = outcome.arrays, number, outcome.longest
-        context.served.train_config = outcome.config
+        training.rounds = max(training.rounds, number)
+        context.served.train_config = ConfigRecord(dict(outcome.config))
         if outcome.update_norms:
             context.served.update_norm = median(outcome.update_norms)
-        central = self.evaluate_fn(number, pack(outcome.arrays)) if self.evaluate_fn is not None else None
         figures = training.figures
-        figures.note_metrics(number, outcome.train_metrics, outcome.evaluate_metrics, central)
+        figures.note_metrics(number, outcome.train_metrics, None, None)
         figures.note_clients(number, outcome.trained, outcome.failed)
         if outcome.failed != self._failed:
             self._failed = dict(outcome.failed)
             self.tell("clients-failed", f"round {number}: {_told(outcome.failed)}")
-        figures.seconds += time.perf_counter() - started
-        figures.traffic.add(context.grid.take_traffic())
-        figures.put_into(context.result)
+        self._note_cost()
         self.tell("training-round", f"round {number} of {training.rounds}")
-        if time.monotonic() - self._written >= context.plan.durable_seconds:
+        return outcome.train_metrics
+
+    def ask_evaluation(self, config: ConfigRecord, grid: Grid) -> Sequence[Message]:
+        """The messages that have clients evaluate the model; with them goes which classes are forgotten."""
+        self._asked_at = time.perf_counter()
+        self.context.grid.take_traffic()
+        config["forgotten-classes"] = sorted(self.context.ledger.forgotten_classes())
+        number = self.training.first + self.training.done
+        return self.trainer.ask_evaluation(self.record, number, config, grid)
+
+    def take_evaluation(self, replies: Iterable[Message]) -> MetricRecord | None:
+        """What the inner strategy aggregates of the evaluations."""
+        training = self.training
+        metrics = self.trainer.take_evaluation(training.first + training.done, replies)
+        training.figures.note_metrics(training.done, None, metrics, None)
+        self._note_cost()
+        return metrics
+
+    def evaluate_centrally(self, number: int, arrays: ArrayRecord) -> MetricRecord | None:
+        """What the user's own evaluation on the server gives.
+
+        Parameters
+        ----------
+        number : int
+            Of the round, counted from the experience's first; 0 for the model before it.
+        arrays : ArrayRecord
+        """
+        if self.evaluate_fn is None:
+            return None
+        started = time.perf_counter()
+        metrics = self.evaluate_fn(number, arrays)
+        self.training.figures.note_metrics(number, None, None, metrics)
+        self.training.figures.seconds += time.perf_counter() - started
+        self.training.figures.put_into(self.context.result)
+        return metrics
+
+    def _note_cost(self) -> None:
+        figures = self.training.figures
+        figures.seconds += time.perf_counter() - self._asked_at
+        figures.traffic.add(self.context.grid.take_traffic())
+        figures.put_into(self.context.result)
+        self._is_written = False
+
+    def keep(self) -> None:
+        """Write down what was done since, where the last time was long ago."""
+        if not self._is_written and time.monotonic() - self._written >= self.context.plan.durable_seconds:
             self.save()
-            context.state.purge()
+            self.context.state.purge()
             self._written = time.monotonic()
 
     def resume(self) -> None:
@@ -113,17 +206,13 @@ class TrainingExperience:
     def save(self, *, finished: bool = False) -> None:
         """Write down how far the experience has come, and whether it has come to its end."""
         self.context.state.save_training(self.training, self.context.served)
+        self._is_written = True
         if finished:
             self.context.state.finish_training(self.training)
 
     def tell(self, kind: EventKind, text: str) -> None:
         """Say what happens, to the observer."""
         self.context.notify(Event(kind, text, step=self.training.done, steps=self.training.rounds))
-
-    def _evaluate_config(self) -> ConfigRecord:
-        """The user's configuration, and the classes that are forgotten."""
-        forgotten = sorted(self.context.ledger.forgotten_classes())
-        return ConfigRecord({**self.evaluate_config, "forgotten-classes": forgotten})
 
 
 def _told(failed: Mapping[str, str]) -> str:

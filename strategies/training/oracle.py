@@ -15,7 +15,7 @@ from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.context import CallContext, Event
 from fed_unlearn.strategies.outcomes import OracleOutcome
-from fed_unlearn.strategies.training.trainer import fresh_trainer
+from fed_unlearn.strategies.training.trainers import fresh_trainer
 
 
 def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> dict[str, OracleOutcome]:
@@ -47,7 +47,7 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
     context.notify(Event("request-step", f"retrain oracle: {rounds} rounds from scratch", request_id=requests[0].id))
     context.grid.take_traffic()
     trainer, longest, started = fresh_trainer(context), 0.0, time.perf_counter()
-    configs = [experience.train_config for experience in experiences for _ in range(experience.rounds)]
+    configs = [config for experience in experiences for config in experience.configs]
     for number, config in enumerate(configs, start=1):
         trained = trainer.train(arrays, number, config, longest=longest)
         arrays, longest = trained.arrays, trained.longest

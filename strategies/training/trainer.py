@@ -1,14 +1,15 @@
-"""Ordinary training rounds, run through the hooks of the inner Flower strategy."""
+"""Ordinary training rounds, in the halves that Flower's loop has: whom the strategy asks, what it makes of replies."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.app.exception import AppExitException
+from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn import protocol
@@ -18,52 +19,19 @@ from fed_unlearn.strategies.clients.bounds.faults import NO_ANSWER, fault_of
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply
 from fed_unlearn.strategies.clients.weights import bounded_weights, training_weights
-from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import aggregate_replies, undone_on_error
 from fed_unlearn.strategies.inner.kinds import needed_metric, weight_key
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.sampling import minima_within, seeded_sampling
-from fed_unlearn.strategies.inner.state import fresh_copy, reset_server_state
+from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.training.bounds import bounded_replies
 from fed_unlearn.strategies.training.history import HistoryStore
+from fed_unlearn.strategies.training.rounds import AskedRound, TrainingRound
 from fed_unlearn.text import printable
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
 EvaluateFunction = Callable[[int, ArrayRecord], MetricRecord | None]
-
-
-@dataclass(frozen=True)
-class TrainingRound:
-    """What one round gave.
-
-    Attributes
-    ----------
-    arrays : dict of ndarray
-        The aggregated model; the round's start where nothing usable came back.
-    config : ConfigRecord
-        As the inner strategy completed it.
-    train_metrics, evaluate_metrics : MetricRecord or None
-        As the inner strategy aggregated them.
-    update_norms : tuple of float
-        How far each client moved; empty unless asked for.
-    longest : float
-        The longest change of the training so far that is not the longest of its round.
-    trained : frozenset of str
-        Clients whose model was used.
-    failed : mapping of str to str
-        Why no model of a client was used, without data of its own; clients that were not asked since they are left out
-        are among them.
-    """
-
-    arrays: Arrays
-    config: ConfigRecord
-    train_metrics: MetricRecord | None
-    evaluate_metrics: MetricRecord | None
-    update_norms: tuple[float, ...]
-    longest: float
-    trained: frozenset[str]
-    failed: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -111,12 +79,10 @@ class Trainer:
         number: int,
         train_config: ConfigRecord,
         *,
-        evaluate_config: ConfigRecord | None = None,
-        usual_norm: float | None = None,
         longest: float = 0.0,
         measure_norms: bool = False,
     ) -> TrainingRound:
-        """One round.
+        """One whole round.
 
         Parameters
         ----------
@@ -125,8 +91,57 @@ class Trainer:
         number : int
             Running number over all experiences, from 1: clients derive their seeds from it.
         train_config : ConfigRecord
-        evaluate_config : ConfigRecord, optional
-            Evaluate the result through the inner strategy, with this configuration.
+            It stays as it is.
+        longest, measure_norms
+            As for :meth:`take`.
+        """
+        asked = self.ask(arrays, pack(arrays), number, ConfigRecord(dict(train_config)))
+        answers = () if asked.is_refused else self.grid.send_and_receive(asked.messages, timeout=self.timeout)
+        return self.take(asked, answers, longest=longest, measure_norms=measure_norms)
+
+    def ask(
+        self, arrays: Arrays, record: ArrayRecord, number: int, config: ConfigRecord, grid: Grid | None = None
+    ) -> AskedRound:
+        """The first half of a round: have the strategy say what is sent to whom.
+
+        Parameters
+        ----------
+        arrays, record : dict of ndarray, ArrayRecord
+            The model that the round starts from, twice.
+        number : int
+            Running number over all experiences, from 1: clients derive their seeds from it.
+        config : ConfigRecord
+            The strategy completes it in place, as in Flower.
+        grid : Grid, optional
+            What the strategy samples from, where that is not every client that may be asked.
+        """
+        try:
+            with self._sampling("train-sample", number, grid or self.grid):
+                messages = tuple(self.inner.configure_train(number, record, config, grid or self.grid))
+        except (AppExitException, ValueError) as error:
+            # A privacy budget that is spent, or a node too few for the strategy's own accountant.
+            logger.warning("training round %d: nobody is asked: %s: %s", number, type(error).__name__, error)
+            return AskedRound(number, arrays, record, config, is_refused=True)
+        clients = {message.metadata.dst_node_id: self._client_at(message.metadata.dst_node_id) for message in messages}
+        return AskedRound(number, arrays, record, config, messages, clients)
+
+    def take(
+        self,
+        asked: AskedRound,
+        answers: Iterable[Message],
+        *,
+        usual_norm: float | None = None,
+        longest: float = 0.0,
+        measure_norms: bool = False,
+    ) -> TrainingRound:
+        """The second half of a round: what the strategy makes of the replies that can be used.
+
+        Parameters
+        ----------
+        asked : AskedRound
+            The first half.
+        answers : iterable of Message
+            What came back.
         usual_norm : float, optional
             Median norm of the clients' changes in the last round.
         longest : float
@@ -134,10 +149,10 @@ class Trainer:
         measure_norms : bool
             Whether the clients' update norms are wanted.
         """
-        config = ConfigRecord(dict(train_config))
+        arrays, number = asked.arrays, asked.number
         bounds = self.max_norm_factor is not None
         keep_arrays = measure_norms or bounds or self.history is not None
-        replies, failed = self._replies(arrays, number, config, keep_arrays=keep_arrays)
+        replies, failed = self._usable(asked, answers, keep_arrays=keep_arrays)
         norms: tuple[float, ...] = ()
         if measure_norms or bounds:
             held = self.grid.roster.class_samples
@@ -150,36 +165,52 @@ class Trainer:
         if candidate is not None and self.history is not None:
             self.history.record(number, arrays, {reply.client: (reply.arrays, reply.weight) for reply in replies})
         trained = arrays if candidate is None else candidate
-        evaluated = self._evaluate(trained, number, evaluate_config) if evaluate_config is not None else None
         names = frozenset(reply.client for reply in replies)
-        return TrainingRound(trained, config, train_metrics, evaluated, norms, longest, names, failed)
+        return TrainingRound(trained, asked.config, train_metrics, norms, longest, names, failed)
 
-    def _replies(
-        self, arrays: Arrays, number: int, config: ConfigRecord, *, keep_arrays: bool
+    def ask_evaluation(
+        self, record: ArrayRecord, number: int, config: ConfigRecord, grid: Grid | None = None
+    ) -> list[Message]:
+        """Have the strategy say who evaluates a model; parameters as for :meth:`ask`."""
+        with self._sampling("evaluate-sample", number, grid or self.grid):
+            return list(self.inner.configure_evaluate(number, record, config, grid or self.grid))
+
+    def take_evaluation(self, number: int, answers: Iterable[Message]) -> MetricRecord | None:
+        """What the strategy makes of the evaluations that can be used."""
+        replies = self._filter.evaluations(
+            answers,
+            name_of=self._client_at,
+            weight_key=weight_key(self.inner),
+            bounded=lambda weights: bounded_weights(self.grid.roster, weights),
+        )
+        try:
+            return self.inner.aggregate_evaluate(number, replies)
+        except Exception as error:  # whatever clients can make a strategy raise must not end the run
+            logger.warning(
+                "training round %d: no evaluation: %s: %s", number, type(error).__name__, printable(str(error))
+            )
+            return None
+
+    def _usable(
+        self, asked: AskedRound, answers: Iterable[Message], *, keep_arrays: bool
     ) -> tuple[list[UsableReply], dict[str, str]]:
         """The replies that can be used; and why there is none of other clients."""
-        record = pack(arrays)
-        try:
-            with self._sampling("train-sample", number):
-                messages = list(self.inner.configure_train(number, record, config, self.grid))
-        except (AppExitException, ValueError) as error:
-            # A privacy budget that is spent, or a node too few for the strategy's own accountant.
-            logger.warning("training round %d: nobody is asked: %s: %s", number, type(error).__name__, error)
+        if asked.is_refused:
             return [], self.grid.kept_away()
-        asked = {message.metadata.dst_node_id: self._client_at(message.metadata.dst_node_id) for message in messages}
+        clients = dict(asked.clients)
+        answers = list(answers)
+        clients |= {node: client for node, client in self.grid.roster.clients.items() if client in clients.values()}
         key = weight_key(self.inner)
-        answers = self.grid.send_and_receive(messages, timeout=self.timeout)
-        asked |= {node: client for node, client in self.grid.roster.clients.items() if client in asked.values()}
         usable = self._filter.usable(
             answers,
-            _sent(messages, record, arrays),
-            asked=asked,
+            _sent(asked.messages, asked.record, asked.arrays),
+            asked=clients,
             weight_key=key,
             keep_arrays=keep_arrays,
             bounded=lambda weights: training_weights(self.grid.roster, weights, in_samples=key == protocol.WEIGHT),
             needed=needed_metric(self.inner),
         )
-        reasons = {**dict.fromkeys(asked.values(), NO_ANSWER), **self.grid.kept_away()}
+        reasons = {**dict.fromkeys(clients.values(), NO_ANSWER), **self.grid.kept_away()}
         reasons |= {**self.grid.dropped, **self._filter.left_out}
         trained = {reply.client for reply in usable}
         return usable, {client: fault_of(reason) for client, reason in reasons.items() if client not in trained}
@@ -219,32 +250,12 @@ class Trainer:
             return None, metrics
         return candidate, metrics
 
-    def _evaluate(self, arrays: Arrays, number: int, evaluate_config: ConfigRecord) -> MetricRecord | None:
-        config = ConfigRecord(dict(evaluate_config))
-        with self._sampling("evaluate-sample", number):
-            messages = list(self.inner.configure_evaluate(number, pack(arrays), config, self.grid))
-        if not messages:
-            return None
-        replies = self._filter.evaluations(
-            self.grid.send_and_receive(messages, timeout=self.timeout),
-            name_of=self._client_at,
-            weight_key=weight_key(self.inner),
-            bounded=lambda weights: bounded_weights(self.grid.roster, weights),
-        )
-        try:
-            return self.inner.aggregate_evaluate(number, replies)
-        except Exception as error:  # as above
-            logger.warning(
-                "training round %d: no evaluation: %s: %s", number, type(error).__name__, printable(str(error))
-            )
-            return None
-
     def _client_at(self, node: int) -> str:
         return self.grid.roster.clients.get(node) or f"of node {node}"
 
     @contextmanager
-    def _sampling(self, purpose: str, number: int) -> Iterator[None]:
-        available = len(list(self.grid.get_node_ids()))
+    def _sampling(self, purpose: str, number: int, grid: Grid) -> Iterator[None]:
+        available = len(list(grid.get_node_ids()))
         with minima_within(self.inner, available), seeded_sampling(derive_seed(self.seed, purpose, number)):
             yield
 
@@ -255,37 +266,3 @@ def _sent(messages: Iterable[Message], record: ArrayRecord, arrays: Arrays) -> A
         for sent in message.content.array_records.values():
             return arrays if sent is record else unpack(sent)
     return arrays
-
-
-def fresh_trainer(context: CallContext, *, accountant: PrivacyAccountant | None = None) -> Trainer:
-    """A trainer around a copy of the wrapped strategy that knows nothing of earlier rounds; it keeps no history.
-
-    Parameters
-    ----------
-    context : CallContext
-        What the call works with.
-    accountant : PrivacyAccountant, optional
-        Counts releases with noise; needed where the model may be served.
-    """
-    return _trainer(context, fresh_copy(context.inner), accountant, None)
-
-
-def serving_trainer(context: CallContext) -> Trainer:
-    """The trainer of ordinary rounds, around the wrapped strategy itself."""
-    return _trainer(context, context.inner, context.state.accountant, context.history)
-
-
-def _trainer(
-    context: CallContext, inner: Strategy, accountant: PrivacyAccountant | None, history: HistoryStore | None
-) -> Trainer:
-    """Robust and private strategies bound changes by themselves."""
-    return Trainer(
-        inner,
-        context.grid,
-        context.timeout,
-        context.seed,
-        history=history,
-        accountant=accountant,
-        noise_seed=context.noise_seed,
-        max_norm_factor=context.plan.max_norm_factor if context.kind.trusts_clients else None,
-    )

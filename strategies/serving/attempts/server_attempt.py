@@ -14,7 +14,7 @@ from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 from fed_unlearn.strategies.serving.attempts.failures import AttemptFailedError, RequestRejectedError
 from fed_unlearn.strategies.state import MethodState, OpenAttempt
-from fed_unlearn.strategies.training.trainer import fresh_trainer
+from fed_unlearn.strategies.training.trainers import fresh_trainer
 
 
 class MethodUnfitError(AttemptFailedError):

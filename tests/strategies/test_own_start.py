@@ -1,0 +1,256 @@
+"""A strategy whose own ``start()`` runs, with all that it logs and saves, while requests are served in its hooks."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from federation import OPEN_GATE, DigitsTask, Federation, initial_arrays, make_federation, same_bytes
+from flwr.app import ArrayRecord, ConfigRecord
+from flwr.serverapp.strategy import FedAvg, Strategy
+from own_start import Tracking, accuracy, central_accuracy, saved_model
+
+from fed_unlearn.gate import Gate
+from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies import ContinualUnlearning, Event, Train, UnlearningPlan
+
+PLAN = UnlearningPlan(
+    max_request_norm=12.0,
+    parameters={"boundary-shrink": {"epochs": 10, "learning_rate": 0.02}},
+    repair_rounds=1,
+    retention_days=1.0,
+    backoff_seconds=0.0,
+    durable_seconds=0.0,
+    client_method="retrain",
+)
+CONFIG = {"learning-rate": 0.1}
+
+
+class Served:
+    """A federation, its strategy, and requests that come while a round of ``start()`` is under way."""
+
+    def __init__(self, folder: Path, inner: Strategy, due: dict[int, ForgetRequest], gate: Gate = OPEN_GATE) -> None:
+        self.federation: Federation = make_federation(folder)
+        self.inner, self.due, self.heard = inner, dict(due), list[Event]()
+        self.strategy = ContinualUnlearning(
+            inner, ledger=folder / "server" / "ledger.db", gate=gate, plan=PLAN, observer=self._observe
+        )
+
+    def _observe(self, event: Event) -> None:
+        self.heard.append(event)
+        if event.kind == "training-round" and (request := self.due.pop(event.step, None)) is not None:
+            self.strategy.submit(request)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app").mkdir()
+    return tmp_path
+
+
+def test_start_runs_as_it_is_while_requests_are_served_in_its_rounds(folder: Path) -> None:
+    inner = Tracking(folder / "app")
+    due = {3: ForgetRequest.for_class(3, id="class"), 4: ForgetRequest.for_samples(1, count=2, id="samples")}
+    served = Served(folder, inner, due, gate=Gate())
+    result = served.strategy.start(
+        served.federation.grid, initial_arrays(), 6, train_config=ConfigRecord(CONFIG), evaluate_fn=central_accuracy
+    )
+    assert {item.request.id: item.status for item in result.requests} == dict.fromkeys(
+        ["class", "samples"], Status.COMMITTED
+    )
+    # The strategy's own: every round, and the model of each as it is after the requests.
+    rounds = json.loads((folder / "app" / "results.json").read_text())
+    assert [entry["round"] for entry in rounds] == [1, 2, 3, 4, 5, 6]
+    assert [number for number, _ in inner.tracked] == [1, 2, 3, 4, 5, 6]
+    checkpoints = {int(path.stem.split("-")[1]): saved_model(path) for path in (folder / "app").glob("best-*.bin")}
+    assert 1 in checkpoints
+    assert accuracy(checkpoints[1], {3}) > 0.0
+    assert all(accuracy(model, {3}) <= 0.1 for number, model in checkpoints.items() if number >= 3)
+    assert inner.best_accuracy == max(entry["server"]["accuracy"] for entry in rounds), "a commit leaves it alone"
+    assert inner.run_name == "run-1"
+    final = saved_model(folder / "app" / "final.bin")
+    assert same_bytes(final, result.arrays), "what start() ends with is the accepted model"
+    assert accuracy(final, {3}) <= 0.1 < 0.5 < accuracy(final)
+    # And the library's.
+    assert result.inner is not None
+    assert sorted(result.train_metrics_clientapp) == [1, 2, 3, 4, 5, 6]
+    assert {n: m["accuracy"] for n, m in result.evaluate_metrics_serverapp.items()} == {
+        entry["round"]: entry["server"]["accuracy"] for entry in rounds
+    }
+
+
+def test_a_client_request_is_served_in_its_rounds_and_another_request_after_them(folder: Path) -> None:
+    inner = Tracking(folder / "app")
+    served = Served(folder, inner, {2: ForgetRequest.for_client(2, id="left")})
+    grid = served.federation.grid
+    result = served.strategy.start(grid, initial_arrays(), 4, train_config=ConfigRecord(CONFIG))
+    assert [(item.request.id, item.status) for item in result.requests] == [("left", Status.COMMITTED)]
+    assert [entry["round"] for entry in json.loads((folder / "app" / "results.json").read_text())] == [1, 2, 3, 4]
+    served.strategy.submit(ForgetRequest.for_class(5, id="class"))
+    after = served.strategy.start(grid, num_rounds=0)
+    assert [(item.request.id, item.status) for item in after.requests] == [("class", Status.COMMITTED)]
+    assert after.inner is None, "start() is not called where nothing is trained"
+    assert len(json.loads((folder / "app" / "results.json").read_text())) == 4
+    assert [experience.rounds for experience in served.strategy.state.experiences()] == [4]
+
+
+def test_a_model_that_start_keeps_is_replaced_at_a_commit(folder: Path) -> None:
+    inner = Tracking(folder / "app")
+    served = Served(folder, inner, {2: ForgetRequest.for_class(3)})
+    result = served.strategy.start(served.federation.grid, initial_arrays(), 2, train_config=ConfigRecord(CONFIG))
+    assert same_bytes(inner.best_model, result.arrays)
+
+
+def test_the_same_rounds_give_the_bytes_that_flowers_own_start_gives(folder: Path) -> None:
+    results = []
+    for name, inner in (("own", Tracking(folder / "app", decay_at=0)), ("plain", FedAvg(fraction_evaluate=0.0))):
+        served = Served(folder / name, inner, {2: ForgetRequest.for_class(3)})
+        results.append(served.strategy.start(served.federation.grid, initial_arrays(), 4).arrays)
+    assert same_bytes(*results)
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+class Interrupted(Tracking):
+    """Ends the process after a round."""
+
+    kill_after = 3
+
+    def after_round(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
+        if number == self.kill_after:
+            raise KilledError
+        return arrays
+
+
+def test_a_start_that_is_killed_goes_on_with_the_rounds_that_are_left(folder: Path) -> None:
+    whole = Served(folder / "whole", Tracking(folder / "app"), {2: ForgetRequest.for_class(3)})
+    grid, config = whole.federation.grid, ConfigRecord(CONFIG)
+    expected = whole.strategy.start(grid, initial_arrays(), 5, train_config=config)
+    (folder / "app" / "results.json").unlink()
+    cut = Served(folder / "cut", Interrupted(folder / "app"), {2: ForgetRequest.for_class(3)})
+    with pytest.raises(KilledError):
+        cut.strategy.start(cut.federation.grid, initial_arrays(), 5, train_config=config)
+    cut.strategy.ledger.close()
+    inner = Tracking(folder / "app")
+    again = Served(folder / "cut", inner, {})
+    seen: list[int] = []
+    result = again.strategy.start(
+        again.federation.grid,
+        initial_arrays(),
+        total_rounds=5,
+        train_config=config,
+        evaluate_fn=lambda number, arrays: seen.append(number),  # type: ignore[func-returns-value]
+    )
+    assert same_bytes(result.arrays, expected.arrays)
+    # Round 3 was not written down before the end of the process: it is trained again, and is round 1 of the new call.
+    rounds = [entry["round"] for entry in json.loads((folder / "app" / "results.json").read_text())]
+    assert rounds == [1, 2, 1, 2, 3]
+    assert seen == [3, 4, 5], "evaluate_fn is told the round of the whole training"
+    assert [given["server-round"] for given in inner.given] == [3, 4, 5]
+    assert {given["learning-rate"] for given in inner.given} == {0.05}, "as it was halved in round 2"
+    again.strategy.start(again.federation.grid, total_rounds=5)
+    assert len(inner.given) == 3, "all rounds are trained"
+
+
+class Scheduled(Tracking):
+    """Sets the configuration of each round by itself."""
+
+    def before_round(self, number: int, config: ConfigRecord) -> None:
+        config["learning-rate"] = 0.1 / number
+
+
+def test_what_start_changes_of_the_configuration_is_sent_and_repeated_by_the_oracle(folder: Path) -> None:
+    inner = Scheduled(folder / "app", decay_at=0)
+    served = Served(folder, inner, {})
+    served.strategy.start(served.federation.grid, initial_arrays(), 3, train_config=ConfigRecord(CONFIG))
+    sent = [0.1, 0.05, 0.1 / 3]
+    assert [given["learning-rate"] for given in inner.given] == sent
+    [experience] = served.strategy.state.experiences()
+    assert [config["learning-rate"] for config in experience.configs] == sent
+    served.strategy.submit(ForgetRequest.for_client(1, id="left"))
+    inner.given.clear()
+    [outcome] = served.strategy.start(served.federation.grid, num_rounds=0).requests
+    assert outcome.status is Status.COMMITTED, outcome.reason
+
+
+class Stopping(Tracking):
+    """Stops after two rounds."""
+
+    def is_done(self, number: int) -> bool:
+        return number == 2
+
+
+def test_a_start_that_stops_early_ends_the_training_there(folder: Path) -> None:
+    served = Served(folder, Stopping(folder / "app"), {})
+    result = served.strategy.start(
+        served.federation.grid, initial_arrays(), 5, train_config=ConfigRecord(CONFIG)
+    )
+    assert [experience.rounds for experience in served.strategy.state.experiences()] == [2]
+    assert same_bytes(result.arrays, saved_model(folder / "app" / "final.bin"))
+    assert served.strategy.ledger.served_model() != served.strategy.ledger.state("initial")
+
+
+class Averaging(Tracking):
+    """Goes on with the mean of the last two models."""
+
+    before: ArrayRecord | None = None
+
+    def after_round(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
+        last, self.last = getattr(self, "last", None), {name: array.numpy() for name, array in arrays.items()}
+        if last is None:
+            return arrays
+        from fed_unlearn.arrays import pack
+
+        return pack({name: ((value + last[name]) / 2).astype(value.dtype) for name, value in self.last.items()})
+
+
+def test_a_model_of_starts_own_is_trained_on_until_something_is_forgotten(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = Served(folder / "own", Averaging(folder / "app"), {})
+    plain = Served(folder / "plain", Tracking(folder / "app"), {})
+    config = ConfigRecord(CONFIG)
+    averaged = served.strategy.start(served.federation.grid, initial_arrays(), 3, train_config=config).arrays
+    as_given = plain.strategy.start(plain.federation.grid, initial_arrays(), 3, train_config=config).arrays
+    assert not same_bytes(averaged, as_given)
+    served.strategy.submit(ForgetRequest.for_class(3))
+    with caplog.at_level(logging.WARNING, logger="fed_unlearn"):
+        result = served.strategy.start(served.federation.grid, initial_arrays(), 3, train_config=config)
+    assert any("it may carry what was forgotten" in record.getMessage() for record in caplog.records)
+    assert accuracy(result.arrays, {3}) <= 0.1
+
+
+def test_every_round_is_evaluated_as_flower_does(folder: Path) -> None:
+    """Federated evaluation goes through the strategy's hooks too; every second round, and the last."""
+    task = DigitsTask()
+    federation = make_federation(folder, task=task)
+
+    @federation.app.evaluate()
+    def evaluate(message, context):  # type: ignore[no-untyped-def]
+        from flwr.app import Message, MetricRecord, RecordDict
+
+        assert message.content["config"]["forgotten-classes"] == []
+        metrics = MetricRecord({"num-examples": 1, "one": 1.0})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    inner = Tracking(folder / "app", fraction_evaluate=1.0)
+    strategy = ContinualUnlearning(inner, ledger=folder / "server" / "ledger.db", evaluate_every=2, plan=PLAN)
+    result = strategy.start(federation.grid, initial_arrays(), 5, train_config=ConfigRecord(CONFIG))
+    assert sorted(result.evaluate_metrics_clientapp) == [2, 4, 5]
+    [experience] = strategy.state.experiences()
+    assert experience.figures is not None and sorted(experience.figures.evaluate_metrics) == [2, 4, 5]
+
+
+def test_timelines_and_their_trainings_call_start(folder: Path) -> None:
+    inner = Tracking(folder / "app", decay_at=0)
+    served = Served(folder, inner, {})
+    timeline = [Train(rounds=2, train_config=ConfigRecord(CONFIG)), Train(rounds=1)]
+    result = served.strategy.run(served.federation.grid, timeline, initial_arrays())
+    assert [entry["round"] for entry in json.loads((folder / "app" / "results.json").read_text())] == [1, 2, 1]
+    assert [given["server-round"] for given in inner.given] == [1, 2, 3]
+    assert result.inner is not None and result.complete

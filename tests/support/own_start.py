@@ -1,0 +1,140 @@
+"""A strategy with a ``start()`` of its own, in the shape that Flower's guide shows: checkpoints, results, a tracker."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from federation import small_model
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Result
+
+from fed_unlearn.data.sources import load_source
+
+Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
+
+
+def accuracy(arrays: ArrayRecord, classes: set[int] | None = None) -> float:
+    """Accuracy of a model on the test digits, or on those of some classes."""
+    model = small_model()
+    model.load_state_dict(arrays.to_torch_state_dict())
+    test = load_source("digits").test
+    images, labels = (test if classes is None else test.of_classes(classes)).batch()
+    with torch.no_grad():
+        return float((model(images).argmax(1) == labels).float().mean())
+
+
+def central_accuracy(number: int, arrays: ArrayRecord) -> MetricRecord:
+    """A server's own evaluation."""
+    return MetricRecord({"accuracy": accuracy(arrays)})
+
+
+class Tracking(FedAvg):
+    """FedAvg whose ``start()`` keeps the best models, writes ``results.json`` and logs to a tracker.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it writes.
+    decay_at : int
+        The learning rate is halved in this round, for good.
+    **settings
+        FedAvg's.
+    """
+
+    def __init__(self, folder: Path, decay_at: int = 2, **settings: float) -> None:
+        super().__init__(**{"min_available_nodes": 2, "fraction_evaluate": 0.0, **settings})  # type: ignore[arg-type]
+        self.folder = folder
+        self.decay_at = decay_at
+        self.tracked: list[tuple[int, dict[str, object]]] = []
+        self.given: list[dict[str, object]] = []
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        if server_round == self.decay_at:
+            config["learning-rate"] = float(str(config["learning-rate"])) / 2
+        messages = super().configure_train(server_round, arrays, config, grid)
+        self.given.append(dict(config))
+        return messages
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Evaluate | None = None,
+    ) -> Result:
+        self.best_accuracy, self.run_name = 0.0, "run-1"
+        self.best_model = initial_arrays
+        train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
+        arrays, result = initial_arrays, Result()
+        for number in range(1, num_rounds + 1):
+            self.before_round(number, train_config)
+            replies = grid.send_and_receive(
+                self.configure_train(number, arrays, train_config, grid), timeout=timeout
+            )
+            aggregated, metrics = self.aggregate_train(number, replies)
+            if aggregated is not None:
+                result.arrays = arrays = aggregated
+            if metrics is not None:
+                result.train_metrics_clientapp[number] = metrics
+                self.tracked.append((number, dict(metrics)))
+            evaluated = grid.send_and_receive(
+                self.configure_evaluate(number, arrays, evaluate_config, grid), timeout=timeout
+            )
+            metrics = self.aggregate_evaluate(number, evaluated)
+            if metrics is not None:
+                result.evaluate_metrics_clientapp[number] = metrics
+            if evaluate_fn and (known := evaluate_fn(number, arrays)) is not None:
+                result.evaluate_metrics_serverapp[number] = known
+                self.keep_best(number, float(str(known["accuracy"])), arrays)
+            self.write_results(number, result)
+            arrays = self.after_round(number, arrays)
+            if self.is_done(number):
+                break
+        (self.folder / "final.bin").write_bytes(_bytes_of(arrays))
+        return result
+
+    def before_round(self, number: int, config: ConfigRecord) -> None:
+        """What a user's own does before a round."""
+
+    def after_round(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
+        """What a user's own makes of the model after a round."""
+        return arrays
+
+    def is_done(self, number: int) -> bool:
+        """Whether a user's own stops early."""
+        return False
+
+    def keep_best(self, number: int, now: float, arrays: ArrayRecord) -> None:
+        """Save a checkpoint where the accuracy is the best so far."""
+        if now > self.best_accuracy:
+            self.best_accuracy, self.best_model = now, arrays
+            (self.folder / f"best-{number}.bin").write_bytes(_bytes_of(arrays))
+
+    def write_results(self, number: int, result: Result) -> None:
+        """Add a round to ``results.json``."""
+        path = self.folder / "results.json"
+        rounds = json.loads(path.read_text()) if path.exists() else []
+        evaluated = dict(result.evaluate_metrics_serverapp.get(number, {}))
+        rounds.append({"round": number, "server": evaluated})
+        path.write_text(json.dumps(rounds))
+
+
+def _bytes_of(arrays: ArrayRecord) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(arrays.to_torch_state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def saved_model(path: Path) -> ArrayRecord:
+    """A model that ``start()`` has saved."""
+    return ArrayRecord(torch.load(io.BytesIO(path.read_bytes()), weights_only=True))
