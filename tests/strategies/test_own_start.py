@@ -6,13 +6,15 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
-from federation import OPEN_GATE, DigitsTask, Federation, initial_arrays, make_federation, same_bytes
-from flwr.app import ArrayRecord, ConfigRecord
+from federation import Federation, initial_arrays, make_federation, same_bytes
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg, Strategy
 from own_start import Tracking, accuracy, central_accuracy, saved_model
 
-from fed_unlearn.gate import Gate
+from fed_unlearn.arrays import pack, unpack
+from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, Event, Train, UnlearningPlan
@@ -27,6 +29,8 @@ PLAN = UnlearningPlan(
     client_method="retrain",
 )
 CONFIG = {"learning-rate": 0.1}
+OPEN = Thresholds(max_forget_accuracy=None, max_retain_drop=None, max_total_retain_drop=None)
+OPEN_GATE = Gate(class_thresholds=OPEN, sample_thresholds=OPEN, client_thresholds=OPEN)
 
 
 class Served:
@@ -87,7 +91,9 @@ def test_a_client_request_is_served_in_its_rounds_and_another_request_after_them
     served = Served(folder, inner, {2: ForgetRequest.for_client(2, id="left")})
     grid = served.federation.grid
     result = served.strategy.start(grid, initial_arrays(), 4, train_config=ConfigRecord(CONFIG))
-    assert [(item.request.id, item.status) for item in result.requests] == [("left", Status.COMMITTED)]
+    assert [(item.request.id, item.status) for item in result.requests] == [("left", Status.COMMITTED)], (
+        result.requests[0].reason
+    )
     assert [entry["round"] for entry in json.loads((folder / "app" / "results.json").read_text())] == [1, 2, 3, 4]
     served.strategy.submit(ForgetRequest.for_class(5, id="class"))
     after = served.strategy.start(grid, num_rounds=0)
@@ -117,12 +123,12 @@ class KilledError(Exception):
 
 
 class Interrupted(Tracking):
-    """Ends the process after a round."""
+    """May end the process after its third round."""
 
-    kill_after = 3
+    is_killed = False
 
     def after_round(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
-        if number == self.kill_after:
+        if self.is_killed and number == 3:
             raise KilledError
         return arrays
 
@@ -132,11 +138,13 @@ def test_a_start_that_is_killed_goes_on_with_the_rounds_that_are_left(folder: Pa
     grid, config = whole.federation.grid, ConfigRecord(CONFIG)
     expected = whole.strategy.start(grid, initial_arrays(), 5, train_config=config)
     (folder / "app" / "results.json").unlink()
-    cut = Served(folder / "cut", Interrupted(folder / "app"), {2: ForgetRequest.for_class(3)})
+    killed = Interrupted(folder / "app")
+    killed.is_killed = True
+    cut = Served(folder / "cut", killed, {2: ForgetRequest.for_class(3)})
     with pytest.raises(KilledError):
         cut.strategy.start(cut.federation.grid, initial_arrays(), 5, train_config=config)
     cut.strategy.ledger.close()
-    inner = Tracking(folder / "app")
+    inner = Interrupted(folder / "app")
     again = Served(folder / "cut", inner, {})
     seen: list[int] = []
     result = again.strategy.start(
@@ -149,7 +157,7 @@ def test_a_start_that_is_killed_goes_on_with_the_rounds_that_are_left(folder: Pa
     assert same_bytes(result.arrays, expected.arrays)
     # Round 3 was not written down before the end of the process: it is trained again, and is round 1 of the new call.
     rounds = [entry["round"] for entry in json.loads((folder / "app" / "results.json").read_text())]
-    assert rounds == [1, 2, 1, 2, 3]
+    assert rounds == [1, 2, 3, 1, 2, 3]
     assert seen == [3, 4, 5], "evaluate_fn is told the round of the whole training"
     assert [given["server-round"] for given in inner.given] == [3, 4, 5]
     assert {given["learning-rate"] for given in inner.given} == {0.05}, "as it was halved in round 2"
@@ -187,9 +195,7 @@ class Stopping(Tracking):
 
 def test_a_start_that_stops_early_ends_the_training_there(folder: Path) -> None:
     served = Served(folder, Stopping(folder / "app"), {})
-    result = served.strategy.start(
-        served.federation.grid, initial_arrays(), 5, train_config=ConfigRecord(CONFIG)
-    )
+    result = served.strategy.start(served.federation.grid, initial_arrays(), 5, train_config=ConfigRecord(CONFIG))
     assert [experience.rounds for experience in served.strategy.state.experiences()] == [2]
     assert same_bytes(result.arrays, saved_model(folder / "app" / "final.bin"))
     assert served.strategy.ledger.served_model() != served.strategy.ledger.state("initial")
@@ -198,15 +204,13 @@ def test_a_start_that_stops_early_ends_the_training_there(folder: Path) -> None:
 class Averaging(Tracking):
     """Goes on with the mean of the last two models."""
 
-    before: ArrayRecord | None = None
+    last: dict[str, np.ndarray] | None = None
 
     def after_round(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
-        last, self.last = getattr(self, "last", None), {name: array.numpy() for name, array in arrays.items()}
-        if last is None:
+        before, self.last = self.last, unpack(arrays)
+        if before is None:
             return arrays
-        from fed_unlearn.arrays import pack
-
-        return pack({name: ((value + last[name]) / 2).astype(value.dtype) for name, value in self.last.items()})
+        return pack({name: (value + before[name]) / np.float32(2) for name, value in self.last.items()})
 
 
 def test_a_model_of_starts_own_is_trained_on_until_something_is_forgotten(
@@ -227,14 +231,11 @@ def test_a_model_of_starts_own_is_trained_on_until_something_is_forgotten(
 
 def test_every_round_is_evaluated_as_flower_does(folder: Path) -> None:
     """Federated evaluation goes through the strategy's hooks too; every second round, and the last."""
-    task = DigitsTask()
-    federation = make_federation(folder, task=task)
+    federation = make_federation(folder)
 
     @federation.app.evaluate()
-    def evaluate(message, context):  # type: ignore[no-untyped-def]
-        from flwr.app import Message, MetricRecord, RecordDict
-
-        assert message.content["config"]["forgotten-classes"] == []
+    def evaluate(message: Message, context: Context) -> Message:
+        assert message.content.config_records["config"]["forgotten-classes"] == []
         metrics = MetricRecord({"num-examples": 1, "one": 1.0})
         return Message(RecordDict({"metrics": metrics}), reply_to=message)
 

@@ -78,9 +78,7 @@ class Tracking(FedAvg):
         arrays, result = initial_arrays, Result()
         for number in range(1, num_rounds + 1):
             self.before_round(number, train_config)
-            replies = grid.send_and_receive(
-                self.configure_train(number, arrays, train_config, grid), timeout=timeout
-            )
+            replies = grid.send_and_receive(self.configure_train(number, arrays, train_config, grid), timeout=timeout)
             aggregated, metrics = self.aggregate_train(number, replies)
             if aggregated is not None:
                 result.arrays = arrays = aggregated

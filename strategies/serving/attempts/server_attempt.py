@@ -81,7 +81,7 @@ class ServerAttempt(Attempt):
             seed=context.seed,
             served=context.served.arrays,
             initial=context.state.initial(),
-            experiences=context.state.experiences(),
+            experiences=context.state.trained(),
             history=context.history,
             grid=context.grid,
             timeout=context.timeout,
