@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,18 @@ def test_a_server_method_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     strategy.submit(ForgetRequest.for_client(1))
     [outcome] = strategy.start(grid, num_rounds=0).requests
     assert (outcome.status, outcome.method) == ("committed", "train-on")
+
+
+def test_a_start_of_your_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    guide: Names = {}
+    exec(block("flower.md", CLIENT), guide)
+    arrays = ArrayRecord(guide["task"].build_model(None).state_dict())
+    grid = federation(guide["app"], tmp_path)
+    exec(block("flower.md", "# own_start.py"), guide)
+    result = guide["train"](grid, arrays)
+    assert sorted(result.train_metrics_clientapp) == [] and set(result.arrays) == set(arrays)
+    assert json.loads((tmp_path / "results.json").read_text())["round"] == 3
 
 
 @pytest.mark.usefixtures("extended")
