@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 _READS_ANY_LAYOUT = "reads_any_layout"
 
+HALF_TYPES = frozenset({torch.float16, torch.bfloat16})
+
 
 def mark_any_layout(network: nn.Module) -> nn.Module:
     """Say of a network that it reads images in any memory layout, so that it gets the fastest one; return it.
@@ -25,8 +27,7 @@ def model_inputs(model: nn.Module, inputs: Tensor, *, pack: bool = True) -> Tens
     ----------
     model : nn.Module
         A network of :func:`mark_any_layout` gets images in channels-last layout. Every other one gets contiguous
-        inputs. A model whose parameters are all of one other floating-point type, such as bfloat16, gets its inputs in
-        this type.
+        inputs. A model whose parameters are all of one half-precision type gets its inputs in this type.
     inputs : Tensor of shape (n, ...)
         Whole numbers, such as tokens, keep their type.
     pack : bool, default True
@@ -38,7 +39,7 @@ def model_inputs(model: nn.Module, inputs: Tensor, *, pack: bool = True) -> Tens
         The inputs themselves where nothing has to change. Gradients flow through.
     """
     inputs = laid_out(model, inputs, pack=pack)
-    dtype = floating_type(model) if inputs.is_floating_point() else None
+    dtype = half_type(model) if inputs.is_floating_point() else None
     return inputs if dtype is None else inputs.to(dtype)
 
 
@@ -53,7 +54,7 @@ def memory_layout(model: nn.Module) -> torch.memory_format:
     return torch.channels_last if getattr(model, _READS_ANY_LAYOUT, False) else torch.contiguous_format
 
 
-def floating_type(model: nn.Module) -> torch.dtype | None:
-    """The floating-point type of all parameters of a model. None if they are of several types, or there is none."""
+def half_type(model: nn.Module) -> torch.dtype | None:
+    """The half-precision type of all floating-point parameters of a model. None if another type is among them."""
     types = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()}
-    return types.pop() if len(types) == 1 else None
+    return types.pop() if len(types) == 1 and types <= HALF_TYPES else None

@@ -90,7 +90,7 @@ def depth(
     settings : RelearnSettings, optional
         How relearning trains; the defaults if None.
     head : str, optional
-        Name of the layer that gives the logits; the last linear layer or 1x1 convolution if None.
+        Name of the layer that gives the logits; the one that is found in a traced call if None.
 
     Returns
     -------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +11,13 @@ from torch import Tensor, nn
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import batch_slices, device_of, evaluation_mode
-from fed_unlearn.methods.parts.checks import class_count_of
+from fed_unlearn.methods.parts.heads import OutputLayer, find_head, one_row_a_sample
 from fed_unlearn.model_inputs import memory_layout, model_inputs
-
-OutputLayer = nn.Linear | nn.Conv2d
+from fed_unlearn.model_wrappers import unwrapped
 
 
 def output_layer(audit: str, model: nn.Module, samples: SampleSet, name: str | None = None) -> OutputLayer:
-    """The layer that gives the raw logits: the last linear layer or 1x1 convolution of a forward pass.
+    """The layer that gives the raw logits, as :func:`~fed_unlearn.methods.parts.heads.find_head` finds it.
 
     Parameters
     ----------
@@ -39,38 +37,9 @@ def output_layer(audit: str, model: nn.Module, samples: SampleSet, name: str | N
     Raises
     ------
     InvalidModelError
-        If there is no such layer, or it has not one output for each of the model's.
+        If there is no such layer, or several are, or it has not one output for each of the model's.
     """
-    candidates = {path: module for path, module in model.named_modules() if _may_be_output(module)}
-    passed: list[str] = []
-    handles = [
-        module.register_forward_pre_hook(lambda module, inputs, path=path: passed.append(path))
-        for path, module in candidates.items()
-    ]
-    try:
-        class_count = class_count_of(audit, model, samples)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if name is not None and name not in passed:
-        raise InvalidModelError(
-            f"{audit}: head = {name!r} was given; expected one of the linear layers and 1x1 convolutions that"
-            f" {type(model).__name__} goes through: {', '.join(dict.fromkeys(passed)) or 'it has none'}"
-        )
-    if not passed:
-        raise InvalidModelError(
-            f"{audit}: {type(model).__name__} goes through no nn.Linear and no 1x1 nn.Conv2d; one that puts out the"
-            " logits was expected"
-        )
-    found = name if name is not None else passed[-1]
-    layer = candidates[found]
-    outputs = layer.weight.shape[0]
-    if outputs != class_count:
-        raise InvalidModelError(
-            f"{audit}: layer {found!r} has {outputs} outputs and the model {class_count}; the layer that puts out the"
-            " logits was expected: name it with 'head'"
-        )
-    return layer
+    return find_head(audit, model, samples, name).layer
 
 
 @contextmanager
@@ -89,13 +58,14 @@ def raw_logits(model: nn.Module, layer: OutputLayer) -> Iterator[Callable[[Tenso
         Inputs (n, ...) on the model's device to logits (n, classes), averaged over positions.
     """
     seen: list[Tensor] = []
+    model = unwrapped(model)
     # A copy: whatever masks the outputs may do so in place.
     handle = layer.register_forward_hook(lambda module, inputs, outputs: seen.append(outputs.clone()))
 
     def outputs_of(inputs: Tensor) -> Tensor:
         seen.clear()
         model(model_inputs(model, inputs))
-        return _pooled(seen[-1], layer).float()
+        return one_row_a_sample(seen[-1], layer).float()
 
     try:
         yield outputs_of
@@ -123,6 +93,7 @@ def penultimate_features(model: nn.Module, samples: SampleSet, layer: OutputLaye
         If a feature is not a finite number.
     """
     seen: list[Tensor] = []
+    model = unwrapped(model)
     handle = layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     device, read = device_of(model), samples.evaluated()
     parts: list[Tensor] = []
@@ -131,21 +102,10 @@ def penultimate_features(model: nn.Module, samples: SampleSet, layer: OutputLaye
             for inputs, _ in read.batches(batch_slices(read, device)):
                 seen.clear()
                 model(model_inputs(model, inputs.to(device, memory_format=memory_layout(model))))
-                parts.append(_pooled(seen[-1], layer).float().cpu())
+                parts.append(one_row_a_sample(seen[-1], layer).float().cpu())
     finally:
         handle.remove()
     features = torch.cat(parts)
     if not torch.isfinite(features).all():
         raise InvalidModelError(f"{type(model).__name__}: features before the output layer are not finite numbers")
     return features
-
-
-def _may_be_output(module: nn.Module) -> TypeGuard[OutputLayer]:
-    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1))
-
-
-def _pooled(values: Tensor, layer: OutputLayer) -> Tensor:
-    """One row a sample: a convolution's positions stand behind the channels, those of a linear layer before them."""
-    if isinstance(layer, nn.Conv2d):
-        return values.flatten(2).mean(2)
-    return values.flatten(1, -2).mean(1) if values.ndim > 2 else values

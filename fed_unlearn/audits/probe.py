@@ -63,7 +63,7 @@ def probe(
     max_samples : int, default 10000
         At most so many random samples of each part are read.
     head : str, optional
-        Name of the layer that gives the logits; the last linear layer or 1x1 convolution if None.
+        Name of the layer that gives the logits; the one that is found in a traced call if None.
 
     Returns
     -------

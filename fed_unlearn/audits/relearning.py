@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -13,13 +12,15 @@ from annotated_types import Interval
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fed_unlearn.audits.layers import OutputLayer, output_layer, raw_logits
+from fed_unlearn.audits.layers import output_layer, raw_logits
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import EmptySetError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.logits import batch_slices, device_of
 from fed_unlearn.methods.parts.batches import cycle
 from fed_unlearn.methods.parts.checks import check_samples
+from fed_unlearn.methods.parts.heads import OutputLayer
 from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.model_copies import copied
 from fed_unlearn.settings import AboveZero, FromOne, Settings
 
 
@@ -102,7 +103,7 @@ def relearn(
         Classes whose output biases are reset: the labels of the forget set if None, no class if empty. No bias is reset
         if these are all classes of the model.
     head : str, optional
-        Name of the layer that gives the logits; the last linear layer or 1x1 convolution if None.
+        Name of the layer that gives the logits; the one that is found in a traced call if None.
 
     Returns
     -------
@@ -126,7 +127,7 @@ def relearn(
     settings = settings or RelearnSettings()
     if len(forget) == 0:
         raise EmptySetError("relearn: the forget set has no sample; at least one was expected")
-    student = copy.deepcopy(model).eval()
+    student = copied(model).eval()
     device = device_of(student)
     forget = forget.evaluated().to(device)
     layer = output_layer("relearn", student, forget, head)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,6 +22,7 @@ from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Method, PassCounter
 from fed_unlearn.methods.parts.labels import guard_labels_of
+from fed_unlearn.model_copies import copied
 from fed_unlearn.requests import ClassScope, ForgetRequest
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.training import train_locally
@@ -95,7 +95,7 @@ class LocalAttempt:
     _guard: Guard | None = None
 
     def __post_init__(self) -> None:
-        self.candidate = copy.deepcopy(self.original)
+        self.candidate = copied(self.original)
 
     def run(self) -> Decision:
         """Unlearn and repair until the gate accepts, or has another attempt made, or gives up."""
@@ -106,7 +106,7 @@ class LocalAttempt:
             while (decision := self._decide()).verdict is Verdict.REPAIR:
                 self._repair()
         except UnlearningDivergedError as error:
-            self.candidate = copy.deepcopy(self.original)
+            self.candidate = copied(self.original)
             again = self.number < self.gate.max_attempts
             return Decision(Verdict.RETRY if again else Verdict.ROLL_BACK, (str(error),))
         return decision

@@ -6,7 +6,6 @@ model on retained ones.
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,6 +21,7 @@ from fed_unlearn.methods.parts.batches import Batch
 from fed_unlearn.methods.parts.labels import allowed_answers
 from fed_unlearn.methods.parts.validation import PositiveShare
 from fed_unlearn.methods.registry import register
+from fed_unlearn.model_copies import copied
 from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.seeding import isolated_random
 from fed_unlearn.settings import AboveZero
@@ -113,7 +113,7 @@ def randomly_initialised(model: nn.Module, seed: int) -> nn.Module:
         The copy, on the device of ``model``. Each module is reset by its own ``reset_parameters``. The tensors of
         modules without one, such as class tokens and position embeddings, are shuffled.
     """
-    teacher = copy.deepcopy(model).cpu()
+    teacher = copied(model).cpu()
     with isolated_random(seed), torch.no_grad():
         for module in teacher.modules():
             reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))

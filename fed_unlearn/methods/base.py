@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -27,6 +26,8 @@ from fed_unlearn.methods.parts.checks import (
 from fed_unlearn.methods.parts.validation import require_fields
 from fed_unlearn.methods.parts.workspace import Applied, Outcome, PassCounter, Workspace
 from fed_unlearn.methods.registry import METHODS
+from fed_unlearn.model_copies import copied
+from fed_unlearn.model_wrappers import unwrapped
 
 __all__ = ["Applied", "Method", "Outcome", "PassCounter", "SampleSource", "Scope", "Workspace"]
 
@@ -102,6 +103,7 @@ class Method(ABC):
         ----------
         model : nn.Module
             Maps inputs (batch, ...), as the samples give them, to logits (batch, classes). It is not changed.
+            Of a compiled or data-parallel model the copy runs without its wrapper.
         forget : SampleSet, Dataset of (image, label), or DataLoader
             The samples to forget, under the labels that they were trained with. A loader reads images when they are
             needed, with its own workers. The results equal those of the same samples in memory. Inputs that are no
@@ -144,11 +146,12 @@ class Method(ABC):
         forget_samples = given_samples(self.name, "forget", forget)
         retain_samples = given_samples(self.name, "retain", retain) if retain is not None else None
         unseen_samples = given_samples(self.name, "unseen", unseen) if unseen is not None else None
+        changed, model = copied(model), unwrapped(model)
         class_count = self._checked_class_count(model, forget_samples, retain_samples, unseen_samples, excluded_classes)
         started = time.perf_counter()
         device = device_of(model)
         work = Workspace(
-            model=copy.deepcopy(model),
+            model=unwrapped(changed),
             original=model,
             forget=forget_samples.to(device),
             retain=retain_samples.to(device) if retain_samples is not None else None,
@@ -168,7 +171,7 @@ class Method(ABC):
         check_weights(self.name, work.model, applied.steps)
         work.model.zero_grad(set_to_none=True)
         return Outcome(
-            model=work.model,
+            model=changed,
             converged=applied.converged,
             steps=applied.steps,
             seconds=time.perf_counter() - started,

@@ -79,9 +79,8 @@ class BoundaryShrink(ForgetDescent):
         return True
 
     def _apply(self, work: Workspace) -> Applied:
-        with trained_parameters(
-            self.name, work.model, self.trained_layers
-        ):  # raises before the search if all are frozen
+        # Raises before the search if all are frozen.
+        with trained_parameters(self.name, work.model, self.trained_layers, work.forget):
             targets, weights = self._search(work)
         before = self._curvatures(work, targets) if self.regularizer == "curvature" else None
 

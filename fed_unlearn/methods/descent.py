@@ -5,7 +5,7 @@ Most methods share this loop over batches of forget samples, retained samples or
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -87,7 +87,9 @@ class Descent(Method):
         if self.max_gradient_norm:
             nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
 
-    def _descend(self, work: Workspace, loss_of: Loss, retain: SampleSet | None = None) -> tuple[bool, int]:
+    def _descend(
+        self, work: Workspace, loss_of: Loss, retain: SampleSet | None = None, added: Sequence[nn.Parameter] = ()
+    ) -> tuple[bool, int]:
         """Train ``work.model``; return whether the aim was met, and the number of steps.
 
         Parameters
@@ -98,9 +100,11 @@ class Descent(Method):
             Returns the loss of a batch, a scalar. It counts passes through other models itself.
         retain : SampleSet, optional
             Retained samples to train on.
+        added : sequence of nn.Parameter
+            Parameters beside the model's own that are trained with them.
         """
-        with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
-            return self._take_steps(work, loss_of, retain, parameters)
+        with trained_parameters(self.name, work.model, self.trained_layers, work.forget) as parameters:
+            return self._take_steps(work, loss_of, retain, [*parameters, *added])
 
     def _take_steps(
         self, work: Workspace, loss_of: Loss, retain: SampleSet | None, parameters: list[nn.Parameter]

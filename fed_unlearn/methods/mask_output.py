@@ -7,11 +7,12 @@ from typing import Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Lt
+from torch import nn
 
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
-from fed_unlearn.methods.boundary_expanding import output_layer
 from fed_unlearn.methods.descent import accuracy_of
+from fed_unlearn.methods.parts.heads import find_head
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.methods.registry import register
 
@@ -29,7 +30,8 @@ class MaskOutput(Method):
     bias : float, default -10000
         The new bias. It is finite, so that losses stay finite.
     head : str or None, default None
-        Name of the linear layer that outputs the logits. None means the model's last linear layer.
+        Name of the linear layer or 1x1 convolution that outputs the logits. None means the one that does in a traced
+        call.
     """
 
     paper: ClassVar[str] = "none: a control"
@@ -50,9 +52,13 @@ class MaskOutput(Method):
         return self
 
     def _apply(self, work: Workspace) -> Applied:
-        layer = output_layer(self.name, work, self.head)
-        if layer.bias is None:
-            raise InvalidModelError(f"{self.name}: the output layer has no bias; expected one with a bias")
+        head = find_head(self.name, work.model, work.forget, self.head)
+        layer = head.layer
+        if not isinstance(layer.bias, nn.Parameter):
+            raise InvalidModelError(
+                f"{self.name}: the output layer has no bias of its own; expected one with a bias: build layer"
+                f" {head.name!r} with bias=True, or use another method"
+            )
         forgotten = torch.unique(work.forget.labels).to(layer.bias.device)
         with torch.no_grad():
             layer.bias[forgotten] = self.bias

@@ -47,7 +47,7 @@ class Saliency(RandomLabel):
     share: PositiveShare = 0.5
 
     def _apply(self, work: Workspace) -> Applied:
-        with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
+        with trained_parameters(self.name, work.model, self.trained_layers, work.forget) as parameters:
             masks = salient_masks(_forget_gradients(work, parameters), self.share)
             with _only(parameters, masks):
                 return super()._apply(work)

@@ -174,7 +174,7 @@ class InstanceWise(Method):
         before = predict_logits(work.original, work.forget).to(work.forget.labels.device)
         work.passes.add(forward=len(work.forget))
         objective = self._objective(work, before)
-        with trained_parameters(self.name, work.model, self.trained_layers) as parameters:
+        with trained_parameters(self.name, work.model, self.trained_layers, work.forget) as parameters:
             settled = objective.settled(before)
             steps = 0 if settled else self._steps(work, objective, parameters).take(parameters, before)
         logits = forget_logits(work, steps)

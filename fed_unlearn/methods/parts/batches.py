@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from fed_unlearn.batch_plan import split_into_batches
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.logits import sent
+from fed_unlearn.logits import device_of, evaluation_mode, sent
+from fed_unlearn.model_inputs import model_inputs
+
+_PARAMETRIZED = ".parametrizations."
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,9 @@ class Window:
 
 
 @contextmanager
-def trained_parameters(method: str, model: nn.Module, last_layers: int) -> Iterator[list[nn.Parameter]]:
+def trained_parameters(
+    method: str, model: nn.Module, last_layers: int, samples: SampleSet | None = None
+) -> Iterator[list[nn.Parameter]]:
     """Freeze all but the last layers. At the end every parameter gets its own ``requires_grad`` back.
 
     Parameters
@@ -127,6 +132,9 @@ def trained_parameters(method: str, model: nn.Module, last_layers: int) -> Itera
         Number of layers that stay trainable, counted from the output. Layers are modules whose weight has two or more
         dimensions, such as convolutions and linear layers. Their biases and the normalisation after them stay
         trainable too. 0, or more than there are, means all layers.
+    samples : SampleSet, optional
+        Samples of which the first is passed through the model: layers on which its logits do not depend, such as a
+        projector that only training uses, are not counted. Without samples all layers are.
 
     Yields
     ------
@@ -136,11 +144,11 @@ def trained_parameters(method: str, model: nn.Module, last_layers: int) -> Itera
     Raises
     ------
     InvalidModelError
-        If there is no such parameter.
+        If there is no such parameter, or no gradient leads to any.
     """
     every = list(model.parameters())
-    weights = [index for index, parameter in enumerate(every) if parameter.ndim >= 2]
-    first = weights[-last_layers] if 0 < last_layers <= len(weights) else 0
+    unused = _unused(method, model, samples) if samples is not None else frozenset[int]()
+    first = _first_trained(model, last_layers, unused)
     trained = [parameter for parameter in every[first:] if parameter.requires_grad]
     if not trained:
         part = f" in its last {last_layers} layers" if last_layers else ""
@@ -153,3 +161,35 @@ def trained_parameters(method: str, model: nn.Module, last_layers: int) -> Itera
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)
+
+
+def _first_trained(model: nn.Module, last_layers: int, unused: Collection[int]) -> int:
+    """Position, among all parameters, of the first one of the last layers, of which unused ones do not count."""
+    if last_layers == 0:
+        return 0
+    starts: dict[str, int] = {}
+    layers: list[str] = []
+    for index, (name, parameter) in enumerate(model.named_parameters()):
+        # A parametrised weight is made of several parameters, which stand in a module of their own.
+        owner = name.partition(_PARAMETRIZED)[0] if _PARAMETRIZED in name else name.rpartition(".")[0]
+        starts.setdefault(owner, index)
+        if parameter.ndim >= 2 and id(parameter) not in unused and owner not in layers:
+            layers.append(owner)
+    return starts[layers[-last_layers]] if last_layers <= len(layers) else 0
+
+
+def _unused(method: str, model: nn.Module, samples: SampleSet) -> frozenset[int]:
+    """Ids of the parameters on which the logits of the first sample do not depend."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        return frozenset()
+    inputs, _ = samples.evaluated().subset(torch.tensor([0], device=samples.labels.device)).batch()
+    with evaluation_mode(model), torch.enable_grad():
+        total = model(model_inputs(model, inputs.to(device_of(model)))).float().sum()
+    if not total.requires_grad:
+        raise InvalidModelError(
+            f"{method}: no gradient leads from the logits of {type(model).__name__} to its parameters; expected a"
+            " model that can be trained through its outputs: return the logits, neither detached nor predictions"
+        )
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    return frozenset(id(parameter) for parameter, slope in zip(parameters, gradients, strict=True) if slope is None)

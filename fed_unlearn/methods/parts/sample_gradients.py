@@ -10,6 +10,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
 from fed_unlearn.data.sample_set import SampleSet
+from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.model_inputs import model_inputs
 
@@ -19,6 +20,8 @@ LARGEST_CHUNK = 64  # most samples whose gradients are held at once
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """Maps the logits (1, classes) and the label (1,) of a sample to the scalar whose gradient is taken."""
+
+_GradientsOf = Callable[[dict[str, Tensor], Tensor, Tensor], dict[str, Tensor]]
 
 
 def fisher_diagonal(model: nn.Module, samples: SampleSet, passes: PassCounter) -> dict[str, Tensor]:
@@ -73,6 +76,11 @@ def mean_of_gradients(
     -------
     dict of str to Tensor
         A tensor for each parameter that may be trained, by the parameter's name and in its shape.
+
+    Raises
+    ------
+    InvalidModelError
+        If ``torch.func`` cannot map the model.
     """
     values = {name: parameter.detach() for name, parameter in trainable(model).items()}
 
@@ -89,11 +97,24 @@ def mean_of_gradients(
         images = model_inputs(model, images)
         # vmap over gradients does not work with mixed precision.
         with torch.autocast(images.device.type, enabled=False):
-            found = gradients_of(values, images, labels)
+            found = _mapped(gradients_of, values, images, labels)
         for name, gradients in found.items():
             totals[name] += transform(gradients).sum(dim=0)
         passes.add(forward=len(labels), backward=len(labels))
     return {name: total / len(samples) for name, total in totals.items()}
+
+
+def _mapped(gradients_of: _GradientsOf, values: dict[str, Tensor], images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    try:
+        return gradients_of(values, images, labels)
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise InvalidModelError(
+            f"torch.func cannot map the model over single samples ({str(error).splitlines()[0][:200]}); expected one"
+            " without branches on values and without in-place changes of buffers: use a method that needs no gradients"
+            " of single samples"
+        ) from error
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
