@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from fed_unlearn.class_names import ClassNames
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.text import quoted
 
@@ -112,6 +113,36 @@ class ClientScope:
 
 Scope = ClassScope | SampleScope | ClientScope
 Target = dict[str, list[int] | list[str] | int | str]
+
+
+def classes_named(scope: Scope) -> tuple[int, ...]:
+    """The classes that a scope names: those of a class request, or the one that samples are drawn from."""
+    match scope:
+        case ClassScope(classes=classes):
+            return classes
+        case SampleScope(of_class=of_class) if of_class is not None:
+            return (of_class,)
+    return ()
+
+
+def scope_words(scope: Scope, names: ClassNames) -> str:
+    """Say in a few words what a scope asks for, such as ``3 samples of class 'deer' (index 4) of client 7``.
+
+    Parameters
+    ----------
+    scope : Scope
+    names : ClassNames
+        What the data calls its classes.
+    """
+    match scope:
+        case ClassScope(classes=classes):
+            return ("class " if len(classes) == 1 else "classes ") + names.listed(classes)
+        case SampleScope(client=client, sample_ids=ids, count=count, of_class=of_class):
+            number = len(ids) or count
+            of = "" if of_class is None else f" of class {names.shown(of_class)}"
+            return f"{number} sample{'' if number == 1 else 's'}{of} of client {client}"
+        case ClientScope(client=client):
+            return f"client {client}"
 
 
 def target_of(scope: Scope) -> Target:

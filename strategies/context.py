@@ -15,6 +15,7 @@ from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.protocol.instructions import arrived_of
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.scopes import scope_words
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.inner.kinds import InnerKind
@@ -38,6 +39,7 @@ EventKind = Literal[
     "request-waits",
     "relapse-not-audited",
     "audit",
+    "classes-named",
 ]
 
 
@@ -128,6 +130,10 @@ class CallContext:
     def arrived(self) -> int:
         """Number of training experiences whose samples are there already; 0 for all."""
         return arrived_of(self.served.train_config)
+
+    def words(self, request: ForgetRequest) -> str:
+        """What a request asks for, with what the data calls the classes."""
+        return scope_words(request.scope, self.ledger.class_names())
 
     def tell(self, kind: EventKind, text: str, request: ForgetRequest | None = None) -> None:
         """Say what happens to a request, to the log and to the observer; a request that waits is a warning."""

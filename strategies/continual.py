@@ -73,6 +73,8 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
     arrivals : mapping of str to mapping of int to sequence of str, optional
         Where samples arrive over time: by client, the ids of its training samples by experience, counted from 1;
         others never arrive. Ids of forgotten samples stay. A client that is not named goes by its own task.
+    class_names : sequence of str, optional
+        What the data calls its classes, by the model's outputs; if none are given, what most clients say.
 
     Raises
     ------
@@ -100,12 +102,15 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
         observer: Observer | None = None,
         noise_seed: int | None = None,
         arrivals: Mapping[str, Mapping[int, Sequence[str]]] | None = None,
+        class_names: Sequence[str] | None = None,
     ) -> None:
         check_supported(inner)
         self.arrivals = {client: arrivals_record(experiences) for client, experiences in (arrivals or {}).items()}
         self.inner = inner
         self._kind = kind_of(inner)
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
+        if class_names is not None:
+            self.ledger.name_classes(class_names)
         self.gate = gate or Gate()
         self.plan = plan or UnlearningPlan()
         self.checkpoints = CheckpointStore(checkpoints or self.ledger.path.parent / "checkpoints")

@@ -22,6 +22,7 @@ from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.holder import recognises_any, repair_model, unlearn_samples
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.parts.labels import guard_labels_of
+from fed_unlearn.owner import keep_class_names
 
 logger = logging.getLogger("fed_unlearn.client")
 
@@ -227,7 +228,10 @@ def audit(message: Message, context: Context) -> Message:
 
 
 def identify(message: Message, context: Context) -> Message:
-    """``query.identify``: the number of samples of each class here. The stamp of the reply names the client."""
+    """``query.identify``: the number of samples of each class here, and what the classes are called.
+
+    The stamp of the reply names the client.
+    """
     session = current_session()
     class_count, train = session.data.class_count, session.data.train
     metrics = MetricRecord(
@@ -239,6 +243,8 @@ def identify(message: Message, context: Context) -> Message:
     )
     answer = protocol.reply(message, metrics)
     protocol.write_versions(answer)
+    protocol.write_class_names(answer, session.data.classes)
+    keep_class_names(session.task.store_folder(session.context), session.data.classes)
     if protocol.INSTRUCTION_KEY in message.content:
         instruction = protocol.IdentifyInstruction.from_message(message)
         without = [name.request_id for name in instruction.without]

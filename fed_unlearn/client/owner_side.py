@@ -154,19 +154,35 @@ def named(sample_ids: Sequence[str]) -> str:
 
 def _looked_for(request: OwnerRequest, session: ClientSession) -> OwnerRequest:
     """The request with its samples, or with the reason why it is refused, which names none of them."""
-    train, reason, ids = session.data.train, "", request.sample_ids
+    train, reason, ids, of_class = session.data.train, "", request.sample_ids, request.of_class
     unknown: list[str] = []
     if request.kind == "class":
-        of_class, classes = request.of_class or 0, session.data.class_count
-        if of_class >= classes:
-            reason = f"class {of_class} is not a class of the data (0..{classes - 1})"
+        try:
+            of_class = _class_of(request, session)
+        except InvalidRequestError as error:
+            reason = str(error)
         else:
             ids = tuple(train.without(session.store.unusable_ids()).of_classes((of_class,)).ids)
-            reason = "" if ids else f"no training sample of class {of_class} is here that is not forgotten already"
+            shown = session.data.classes.shown(of_class)
+            reason = "" if ids else f"no training sample of class {shown} is here that is not forgotten already"
     elif request.kind == "samples" and (unknown := unknown_ids(ids, session)):
         reason = f"{len(unknown)} of its {len(ids)} sample ids are no training samples of this client"
     if reason and not request.is_withdrawn:
         which = f": {named(unknown)}" if unknown else ""
         logger.warning("client %s: owner's request %s is refused: %s%s", session.client_id, request.id, reason, which)
-    found = {"sample_ids": () if reason else ids, "count": len(ids), "unknown_ids": tuple(unknown)}
+    found = {
+        "sample_ids": () if reason else ids,
+        "count": len(ids),
+        "of_class": of_class,
+        "unknown_ids": tuple(unknown),
+    }
     return request.model_copy(update={"refused": reason, **found})
+
+
+def _class_of(request: OwnerRequest, session: ClientSession) -> int:
+    """The index of the class that the owner has named by the data's own label."""
+    asked = request.label or request.of_class or 0
+    of_class = session.data.classes.index(asked) if request.label else request.of_class or 0
+    if of_class >= session.data.class_count:
+        raise InvalidRequestError(f"class {asked} is not a class of the data (0..{session.data.class_count - 1})")
+    return of_class

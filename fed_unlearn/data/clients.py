@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fed_unlearn.class_names import ClassNames
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.data.partitions import partition_indices
 from fed_unlearn.errors import InvalidParameterError
@@ -40,6 +41,11 @@ class ImageSource:
     def class_count(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @property
+    def classes(self) -> ClassNames:
+        """The names of the classes, by which requests call them."""
+        return ClassNames(self.class_names)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -130,6 +136,7 @@ def client_data(
         test=source.test.subset(order[client::count].sort().values),
         class_count=source.class_count,
         fingerprint=source.fingerprint,
+        class_names=source.class_names,
     )
 
 

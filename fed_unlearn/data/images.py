@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
+from fed_unlearn.class_names import ClassNames, class_names_problem
 from fed_unlearn.data.domain import PIXELS
 from fed_unlearn.data.joined import concatenate
 from fed_unlearn.data.sample_set import Indices, SampleSet, checked_ids
@@ -130,11 +131,14 @@ class ClientData:
     experiences : Tensor of shape (len(train),), int64, optional
         Number of the training experience, counted from 1, with which each training sample arrives. If none are given,
         all samples are there from the start.
+    class_names : tuple of str, optional
+        The data's own label or name of each class, in the order of the model's outputs. Requests may name them, and
+        tables and logs show them. Without any, classes go by their index.
 
     Raises
     ------
     InvalidDataError
-        If there is not one experience number from 1 for each training sample.
+        If there is not one experience number from 1 for each training sample, or not one name for each class.
     """
 
     train: SampleSet
@@ -143,8 +147,13 @@ class ClientData:
     class_count: int
     fingerprint: str
     experiences: Tensor | None = None
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.class_names is not None:
+            if (problem := class_names_problem(self.class_names, self.class_count)) is not None:
+                raise InvalidDataError(f"class_names: {problem}")
+            object.__setattr__(self, "class_names", tuple(self.class_names))
         numbers = self.experiences
         if numbers is None:
             return
@@ -153,6 +162,11 @@ class ClientData:
                 f"experiences: a tensor of shape {tuple(numbers.shape)} and {numbers.dtype} was given; expected"
                 f" ({len(self.train)},) of int64, numbers from 1"
             )
+
+    @property
+    def classes(self) -> ClassNames:
+        """The names of the classes; without any where the data says none."""
+        return ClassNames(self.class_names or ())
 
     @property
     def experience_count(self) -> int:

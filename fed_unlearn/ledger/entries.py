@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fed_unlearn.errors import InvalidRequestError
+from fed_unlearn.class_names import ClassNames, class_names_problem
+from fed_unlearn.errors import InvalidDataError, InvalidRequestError
 from fed_unlearn.ledger.file import LedgerFile
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.ledger.schema import PENDING, PENDING_ORDER
 from fed_unlearn.requests import ClassScope, ForgetRequest
 
 _RESERVED = "reserved-ids"
+_CLASS_NAMES = "class-names"
 
 _ENTRY = """
     SELECT body, status, attempt, reason, approved, ever_committed, release_due, method, received, outcome,
@@ -108,6 +110,47 @@ class RequestRecords(LedgerFile):
             if isinstance(entry.request.scope, ClassScope)
             for item in entry.request.scope.classes
         )
+
+    def class_names(self) -> ClassNames:
+        """The data's own labels of the classes, by index; without any where nobody has said them."""
+        names = self.state(_CLASS_NAMES)
+        return ClassNames(tuple(map(str, names))) if isinstance(names, list) else ClassNames()
+
+    def name_classes(self, names: Sequence[str]) -> None:
+        """Record the data's own labels of the classes, once.
+
+        Requests hold indices. Who writes them into the ledger, or reads them, goes by these names.
+
+        Parameters
+        ----------
+        names : sequence of str
+            In the order of the model's outputs, each of 1 to 200 characters.
+
+        Raises
+        ------
+        InvalidDataError
+            If they are no names, or others are recorded: requests in the ledger would mean other classes.
+        """
+        if (problem := class_names_problem(names)) is not None:
+            raise InvalidDataError(f"class names: {problem}")
+        with self.transaction():
+            known, given = self.class_names(), ClassNames(tuple(names))
+            if known.names and known != given:
+                first = next(
+                    (
+                        index
+                        for index, pair in enumerate(zip(known.names, given.names, strict=False))
+                        if pair[0] != pair[1]
+                    ),
+                    min(len(known.names), len(given.names)),
+                )
+                raise InvalidDataError(
+                    f"class names: {len(given.names)} were given, and the ledger {self.path} knows"
+                    f" {len(known.names)} that differ from index {first} on; expected those of the data that it was"
+                    " begun with, or a ledger of its own"
+                )
+            if not known.names:
+                self.set_state(_CLASS_NAMES, list(names))
 
     def release_due(self) -> list[LedgerEntry]:
         """The withdrawn requests whose holders must still be told, in the order of receipt."""

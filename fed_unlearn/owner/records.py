@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fed_unlearn.class_names import LONGEST_NAME
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.ledger.lifecycle import FINAL, Status
 from fed_unlearn.text import printable
@@ -87,7 +88,8 @@ class QueuedRequest(_Record):
 
     @model_validator(mode="after")
     def _is_whole(self) -> QueuedRequest:
-        if (self.kind == "class") != (self.of_class is not None):
+        is_unknown = self.kind == "class" and self.state != "asked"  # of a label that no class of the data has
+        if (self.kind == "class") != (self.of_class is not None) and not (is_unknown and self.of_class is None):
             raise ValueError("a class is given where, and only where, the kind is 'class'")
         if self.kind == "all" and (self.count or self.goal is not None):
             raise ValueError("all of a client has neither a count nor a goal")
@@ -141,6 +143,8 @@ class OwnerRequest(_Record):
         Its id, made at the node.
     kind, of_class, goal, deadline
         As in :class:`QueuedRequest`.
+    label : str
+        For a class, the data's own label or name as the owner wrote it. The node finds the class. It stays there.
     note : str
         The owner's own words. They stay at the node.
     queued : float
@@ -172,6 +176,7 @@ class OwnerRequest(_Record):
     of_class: _Class | None = None
     goal: Goal | None = None
     deadline: _Deadline | None = None
+    label: Annotated[str, Field(max_length=LONGEST_NAME)] = ""
     note: str = ""
     sample_ids: tuple[str, ...] = ()
     count: Annotated[int, Field(ge=0, le=_LARGEST_COUNT)] = 0
@@ -254,11 +259,12 @@ def new_request(
     sample_ids: Sequence[str] = (),
     *,
     of_class: int | None = None,
+    label: str = "",
     goal: Goal | None = None,
     deadline: float | None = None,
     note: str = "",
 ) -> OwnerRequest:
-    """A request of now, with a new random id.
+    """A request of now, with a new random id; for a class, with its index or its label.
 
     Raises
     ------
@@ -273,6 +279,7 @@ def new_request(
             kind=kind,
             queued=time.time(),
             of_class=of_class,
+            label=label,
             goal=goal,
             deadline=deadline,
             note=note,

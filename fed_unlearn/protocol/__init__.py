@@ -2,13 +2,14 @@
 
 An instruction travels as JSON in one ConfigRecord, beside the arrays; what comes back is arrays, counts and sums in a
 MetricRecord, and facts about the client in a ConfigRecord. No reply contains samples, labels of samples, or text of
-exceptions.
+exceptions; names of classes are told where the client's data have some.
 """
 
 from __future__ import annotations
 
 from fed_unlearn.audits.counts import ALL_PARTS, Part
 from fed_unlearn.protocol.bundles import bundled, is_bundled, unbundled
+from fed_unlearn.protocol.class_names import read_class_names, write_class_names
 from fed_unlearn.protocol.identity import (
     LEDGER_KEY,
     RequestAttempt,
@@ -88,18 +89,18 @@ from fed_unlearn.protocol.versions import (
 
 __all__ = [
     "ALL_PARTS", "ANSWERS_KEY", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "CONFIG_KEY", "CONFIRM",
-    "DISCARD", "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY",
-    "LEAVES_OUT_EQUAL_ARRAYS", "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "METRICS_KEY", "MOST_IN_A_MESSAGE",
-    "OLDEST_PROTOCOL", "OWN_MESSAGES", "PROTOCOL_VERSION", "QUEUED_KEY", "READS_BUNDLES", "READS_SAMPLES", "REPAIR",
-    "REQUESTS", "SECURE_AGGREGATION_KEY", "SERVER_ROUND", "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT",
-    "AuditInstruction", "IdentifyInstruction", "Instruction", "OwnerNote", "Part", "Refusal", "RepairInstruction",
-    "RequestAttempt", "RequestName", "SettleInstruction", "Stamp", "Target", "UnlearnInstruction", "Versions",
-    "answers_record", "arrays_of", "arrivals_of", "arrivals_record", "asked_digest", "audit_record", "bundled",
-    "changed_arrays", "config_of", "content", "digest_of", "error_of", "id_problem_of", "is_bundled",
-    "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_answers", "read_audit", "read_count",
-    "read_counts", "read_earlier_tombstones", "read_forgotten", "read_metric", "read_owner_note", "read_stamp",
-    "read_uncounted", "refusal_of", "refuse", "reply", "unbundled", "without_records", "write_earlier_tombstones",
-    "write_forgotten", "write_owner_note", "write_stamp", "write_uncounted", "write_versions",
+    "DISCARD", "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY", "LEAVES_OUT_EQUAL_ARRAYS",
+    "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "METRICS_KEY", "MOST_IN_A_MESSAGE", "OLDEST_PROTOCOL", "OWN_MESSAGES",
+    "PROTOCOL_VERSION", "QUEUED_KEY", "READS_BUNDLES", "READS_SAMPLES", "REPAIR", "REQUESTS", "SECURE_AGGREGATION_KEY",
+    "SERVER_ROUND", "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction", "IdentifyInstruction", "Instruction",
+    "OwnerNote", "Part", "Refusal", "RepairInstruction", "RequestAttempt", "RequestName", "SettleInstruction", "Stamp",
+    "Target", "UnlearnInstruction", "Versions", "answers_record", "arrays_of", "arrivals_of", "arrivals_record",
+    "asked_digest", "audit_record", "bundled", "changed_arrays", "config_of", "content", "digest_of", "error_of",
+    "id_problem_of", "is_bundled", "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_answers",
+    "read_audit", "read_class_names", "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten",
+    "read_metric", "read_owner_note", "read_stamp", "read_uncounted", "refusal_of", "refuse", "reply", "unbundled",
+    "without_records", "write_class_names", "write_earlier_tombstones", "write_forgotten", "write_owner_note",
+    "write_stamp", "write_uncounted", "write_versions",
 ]  # fmt: skip
 
 TRAIN = "train"

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fed_unlearn.class_names import UNNAMED_CLASSES, ClassNames
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
@@ -62,7 +63,7 @@ def add_commands(app: typer.Typer) -> None:
 @with_options
 def add(place: LedgerPlace, order: RequestOrder, key: _Key = None) -> None:
     """Write a request down and print its id; a server that uses the ledger serves it between its rounds."""
-    asked = order.request()
+    asked = order.request(_class_names(place, key))
     with opened_ledger(place, key, create=True) as opened:
         print(opened.receive(asked))
 
@@ -78,11 +79,12 @@ def list_requests(
     from fed_unlearn.simulations.report import ledger_tables
 
     with opened_ledger(place, key) as opened:
+        names = opened.class_names()
         entries = [entry for entry in opened.entries() if status is None or entry.status is status]
         if as_json:
-            ledger_tables.print_json([ledger_tables.entry_json(entry) for entry in entries])
+            ledger_tables.print_json([ledger_tables.entry_json(entry, names) for entry in entries])
         else:
-            ledger_tables.print_entries(entries)
+            ledger_tables.print_entries(entries, names)
 
 
 @request.command()
@@ -91,12 +93,12 @@ def show(place: LedgerPlace, request_id: _Id, key: _Key = None, as_json: AsJson 
     from fed_unlearn.simulations.report import ledger_tables
 
     with opened_ledger(place, key) as opened:
-        entry, events = opened.entry(request_id), opened.events(request_id)
+        entry, events, names = opened.entry(request_id), opened.events(request_id), opened.class_names()
         if as_json:
-            body = ledger_tables.entry_json(entry)
+            body = ledger_tables.entry_json(entry, names)
             ledger_tables.print_json({**body, "events": [ledger_tables.event_json(event) for event in events]})
         else:
-            ledger_tables.print_entry(entry, events)
+            ledger_tables.print_entry(entry, events, names)
 
 
 @request.command()
@@ -125,7 +127,7 @@ def show_ledger(place: LedgerPlace, key: _Key = None, as_json: AsJson = False) -
         if as_json:
             ledger_tables.print_json({**summary, "events": [ledger_tables.event_json(event) for event in events]})
         else:
-            ledger_tables.print_ledger(summary, events)
+            ledger_tables.print_ledger(summary, events, opened.class_names())
 
 
 @ledger.command()
@@ -169,6 +171,14 @@ def backup(
         events, digest = opened.head()
     places = [printable(str(path), MOST_SHOWN) for path in (written, key_file)]
     print(f"{places[0]}: {events} events, head {digest}; its key is {places[1]}")
+
+
+def _class_names(place: Path, key: Path | None) -> ClassNames:
+    """The names of the classes that a ledger knows; none where it is not there yet."""
+    if not ledger_file(place.expanduser(), create=True).exists():
+        return UNNAMED_CLASSES
+    with opened_ledger(place, key) as opened:
+        return opened.class_names()
 
 
 @contextmanager

@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fed_unlearn.class_names import UNNAMED_CLASSES, ClassNames
 from fed_unlearn.ledger import Ledger, LedgerEntry, LedgerEvent
 from fed_unlearn.ledger.lifecycle import FINAL
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.scopes import classes_named
 from fed_unlearn.simulations.report.layout import MOST_PRINTED, plain_table
 from fed_unlearn.simulations.report.outcome_facts import (
     evidence_of,
@@ -37,13 +39,14 @@ def is_overdue(entry: LedgerEntry) -> bool:
     return deadline is not None and deadline < time.time() and entry.status not in FINAL
 
 
-def entry_json(entry: LedgerEntry) -> dict[str, object]:
-    """A request as a JSON object. Times are seconds since the epoch."""
+def entry_json(entry: LedgerEntry, names: ClassNames = UNNAMED_CLASSES) -> dict[str, object]:
+    """A request as a JSON object, with what the data calls its classes. Times are seconds since the epoch."""
     request = entry.request
     return {
         "id": entry.id,
         "scope": request.scope.kind,
         "target": request.target(),
+        "labels": names.labels(classes_named(request.scope)) if names.names else [],
         "method": request.method,
         "parameters": dict(request.parameters),
         "priority": request.priority,
@@ -80,12 +83,14 @@ def event_json(event: LedgerEvent) -> dict[str, object]:
 
 def ledger_summary(ledger: Ledger) -> dict[str, object]:
     """The digest of the served model, and counts of requests by status and of clients."""
-    entries = ledger.entries()
+    entries, names = ledger.entries(), ledger.class_names()
+    forgotten = sorted(ledger.forgotten_classes())
     return {
         "ledger": str(ledger.path),
         "served_model": ledger.served_model(),
         "requests": dict(Counter(entry.status.value for entry in entries)),
-        "forgotten_classes": sorted(ledger.forgotten_classes()),
+        "forgotten_classes": forgotten,
+        "forgotten_labels": names.labels(forgotten) if names.names else [],
         "clients": {
             "known": len(ledger.known_clients()),
             "departed": len(ledger.departed()),
@@ -99,7 +104,7 @@ def print_json(value: object) -> None:
     print(json.dumps(_finite(value), indent=2, allow_nan=False))
 
 
-def print_entries(entries: Iterable[LedgerEntry]) -> None:
+def print_entries(entries: Iterable[LedgerEntry], names: ClassNames = UNNAMED_CLASSES) -> None:
     """Print a table with a line for each request."""
     headings = ("id", "scope", "target", "goal", "status", "evidence", "witnesses", "attempt", "method", "priority")
     table = plain_table(*headings, "deadline", "reason")
@@ -107,20 +112,20 @@ def print_entries(entries: Iterable[LedgerEntry]) -> None:
         request = entry.request
         _add(
             table,
-            *(entry.id, request.scope.kind, target_text(request), goal_text(goal_of(entry)), entry.status),
+            *(entry.id, request.scope.kind, target_text(request, names), goal_text(goal_of(entry)), entry.status),
             *(evidence_of(entry) or "", number_text(witnesses_of(entry)), str(entry.attempt)),
             *(entry.method or request.method or "", str(request.priority), _deadline_text(entry), entry.reason or ""),
         )
     _console().print(table)
 
 
-def print_entry(entry: LedgerEntry, events: Iterable[LedgerEvent]) -> None:
+def print_entry(entry: LedgerEntry, events: Iterable[LedgerEvent], names: ClassNames = UNNAMED_CLASSES) -> None:
     """Print all facts about one request, and its events."""
     request = entry.request
     facts = {
         "request": entry.id,
         "scope": request.scope.kind,
-        "target": target_text(request),
+        "target": target_text(request, names),
         "method": entry.method or request.method,
         "parameters": ", ".join(f"{name}={value}" for name, value in request.parameters.items()),
         "priority": str(request.priority),
@@ -136,34 +141,37 @@ def print_entry(entry: LedgerEntry, events: Iterable[LedgerEvent]) -> None:
     _print_events(events, of_request=True)
 
 
-def print_ledger(summary: Mapping[str, object], events: Iterable[LedgerEvent]) -> None:
+def print_ledger(
+    summary: Mapping[str, object], events: Iterable[LedgerEvent], names: ClassNames = UNNAMED_CLASSES
+) -> None:
     """Print a summary of :func:`ledger_summary` and the events."""
     counts = {name: dict(value) for name, value in summary.items() if isinstance(value, dict)}
-    classes = summary["forgotten_classes"]
+    classes = [item for item in _as_list(summary["forgotten_classes"]) if isinstance(item, int)]
     facts = {
         "ledger": str(summary["ledger"]),
         "model": str(summary["served_model"] or "none accepted yet"),
         "requests": ", ".join(f"{count} {status}" for status, count in counts["requests"].items()) or "none",
-        "forgotten": ", ".join(f"class {item}" for item in classes) if isinstance(classes, list) else None,
+        "forgotten": ", ".join(f"class {names.shown(item)}" for item in classes),
+        "classes": names.listed(range(len(names.names))) if names.differ else None,
         "clients": ", ".join(f"{count} {what}" for what, count in counts["clients"].items()),
     }
     _print_facts(facts)
     _print_events(events)
 
 
-def target_text(request: ForgetRequest) -> str:
+def target_text(request: ForgetRequest, names: ClassNames = UNNAMED_CLASSES) -> str:
     """Say in a few words what a request forgets."""
-    target = request.target()
+    target, classes = request.target(), names.listed(classes_named(request.scope))
     if "classes" in target:
-        return ", ".join(str(item) for item in _as_list(target["classes"]))
+        return classes
     client = f"client {target['client']}"
     if "sample_ids" in target:
         return f"{client}: {', '.join(str(item) for item in _as_list(target['sample_ids']))}"
     if "queued" in target:
-        of_class = f" of class {target['of_class']}" if "of_class" in target else ""
+        of_class = f" of class {classes}" if classes else ""
         return f"{client}: {target['count']} samples{of_class} that its owner named"
     if "samples" in target:
-        of_class = f" of class {target['of_class']}" if "of_class" in target else ""
+        of_class = f" of class {classes}" if classes else ""
         return f"{client}: {target['samples']} samples{of_class}"
     return client
 

@@ -48,7 +48,16 @@ def what_text(request: OwnerRequest) -> str:
         return "all of this client"
     count = request.count
     samples = f"{count} sample{'' if count == 1 else 's'}" if count else "samples"
-    return samples if request.kind == "samples" else f"{samples} of class {request.of_class} here"
+    return samples if request.kind == "samples" else f"{samples} of class {_class_text(request)} here"
+
+
+def _class_text(request: OwnerRequest) -> str:
+    """The class as its owner wrote it, and its index where the node has found another one."""
+    if not request.label:
+        return str(request.of_class)
+    if request.of_class is None or request.label == str(request.of_class):
+        return request.label
+    return f"{quoted(request.label)} (index {request.of_class})"
 
 
 def status_text(request: OwnerRequest, ledger: str) -> str:
@@ -90,7 +99,7 @@ def figures_text(answer: OwnerAnswer) -> str:
 
 def _as_json(request: OwnerRequest) -> dict[str, object]:
     body = request.model_dump(
-        include={"id", "kind", "queued", "of_class", "goal", "deadline", "note", "refused", "unknown_ids"}
+        include={"id", "kind", "queued", "of_class", "label", "goal", "deadline", "note", "refused", "unknown_ids"}
     )
     servers = [
         {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
+from fed_unlearn.class_names import ClassNames
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.locks import worker_on
@@ -54,7 +55,7 @@ class ServerStatus:
         process = None if worker is None else worker.process
         if worker is not None and not is_said_by(worker, live):
             live = None
-        entries, training = ledger.entries(), rounds_of_open_training(ledger)
+        entries, training, names = ledger.entries(), rounds_of_open_training(ledger), ledger.class_names()
         last = _last_audits(relapse_rows(ledger))
         body: dict[str, object] = {
             "ledger": str(ledger.path),
@@ -62,7 +63,7 @@ class ServerStatus:
             "server": _server_json(live, process, ledger),
             "training": None if training is None else dict(zip(("name", "done", "rounds"), training, strict=True)),
             "clients": _clients_json(ledger, entries, live if process is not None else None),
-            "requests": [_request_json(entry, last.get(entry.id)) for entry in entries],
+            "requests": [_request_json(entry, last.get(entry.id), names) for entry in entries],
             "owed": {entry.id: list(entry.owed) for entry in entries if entry.owed},
         }
         return cls(live, process, body)
@@ -166,11 +167,11 @@ def _clients_json(ledger: Ledger, entries: list[LedgerEntry], live: LiveStatus |
     ]
 
 
-def _request_json(entry: LedgerEntry, audit: Mapping[str, object] | None) -> dict[str, object]:
+def _request_json(entry: LedgerEntry, audit: Mapping[str, object] | None, names: ClassNames) -> dict[str, object]:
     return {
         "id": entry.id,
         "scope": entry.request.scope.kind,
-        "target": f"{entry.request.scope.kind} {target_text(entry.request)}",
+        "target": f"{entry.request.scope.kind} {target_text(entry.request, names)}",
         "status": entry.status.value,
         "waits": entry.status in (Status.RECEIVED, Status.WAITING, Status.HELD),
         "reason": entry.reason,

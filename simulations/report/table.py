@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 
 from rich import box
 from rich.console import Console
@@ -14,7 +15,7 @@ from fed_unlearn.simulations.report.client_lines import client_lines
 from fed_unlearn.simulations.report.layout import heading_of, plain_text, print_line
 from fed_unlearn.simulations.report.outcome_facts import goal_text
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
-from fed_unlearn.text import printable
+from fed_unlearn.text import printable, quoted
 
 _MODELS = ("before", "unlearned", "after", "oracle")
 _FIGURES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "membership_auc")
@@ -102,12 +103,19 @@ def target_words(request: RequestResult) -> str:
     target: Mapping[str, object] = request.target
     classes, ids = target.get("classes"), target.get("sample_ids")
     if isinstance(classes, list | tuple):
-        return ("class " if len(classes) == 1 else "classes ") + ", ".join(map(str, classes))
+        shown = [class_text(item, label) for item, label in zip_longest(classes, request.labels)]
+        return ("class " if len(classes) == 1 else "classes ") + ", ".join(shown)
     count = len(ids) if isinstance(ids, list | tuple) else target.get("samples", target.get("count"))
     if count is None:
         return f"client {target.get('client')}"
-    of_class = "" if target.get("of_class") is None else f" of class {target['of_class']}"
+    label = request.labels[0] if request.labels else None
+    of_class = "" if target.get("of_class") is None else f" of class {class_text(target['of_class'], label)}"
     return f"{count} sample{'' if count == 1 else 's'}{of_class} of client {target.get('client')}"
+
+
+def class_text(index: object, label: str | None) -> str:
+    """A class by the data's own label, with its index where that is another one; by its index if no label is known."""
+    return str(index) if label is None or label == str(index) else f"{quoted(label)} (index {index})"
 
 
 def goal_words(request: RequestResult) -> str:

@@ -9,16 +9,17 @@ from typing import Any
 
 from flwr.app import ArrayRecord
 
+from fed_unlearn.class_names import UNNAMED_CLASSES, ClassNames
 from fed_unlearn.data.experiences import class_split
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sources import ImageSource
-from fed_unlearn.errors import InvalidParameterError, collected, problems_of
+from fed_unlearn.errors import InvalidParameterError, InvalidRequestError, collected, problems_of
 from fed_unlearn.models import load_checkpoint
 from fed_unlearn.protocol.instructions import arriving
 from fed_unlearn.simulations.run.stream import Experiences, benchmark_of, experiences_of
 from fed_unlearn.simulations.scenario.checks import forget_steps
 from fed_unlearn.simulations.scenario.errors import errors_at, problem_at, raise_any, scenario_error
-from fed_unlearn.simulations.scenario.sections import Scenario
+from fed_unlearn.simulations.scenario.sections import ForgetStep, Scenario
 from fed_unlearn.simulations.task import data_of_client, new_model, source_of
 from fed_unlearn.text import quoted
 
@@ -56,14 +57,14 @@ def check_parts(scenario: Scenario) -> Prepared:
     """
     with errors_at(scenario, "data", "dataset"):
         source = source_of(scenario.data)
-    problems = problems_of(check_class_split, scenario, source.class_count)
+    problems = problems_of(check_class_split, scenario, source.class_count, source.classes)
     benchmark, experiences = None, None
     if scenario.stream is not None and not problems:
         with collected(problems):
             benchmark = benchmark_of(scenario, source)
             experiences = experiences_of(scenario, source, benchmark)
     if scenario.stream is None or experiences is not None:
-        problems += problems_of(check_against_data, scenario, source.class_count, experiences)
+        problems += problems_of(check_against_data, scenario, source.class_count, experiences, source.classes)
         problems += problems_of(check_clients, scenario, source, experiences)
     with collected(problems), errors_at(scenario, "model"):
         model = new_model(scenario, source)
@@ -74,7 +75,12 @@ def check_parts(scenario: Scenario) -> Prepared:
     return Prepared(scenario, source, ArrayRecord(model.state_dict()), experiences, benchmark)
 
 
-def check_against_data(scenario: Scenario, class_count: int, experiences: Experiences | None = None) -> None:
+def check_against_data(
+    scenario: Scenario,
+    class_count: int,
+    experiences: Experiences | None = None,
+    names: ClassNames = UNNAMED_CLASSES,
+) -> None:
     """Check the experiences and classes that a scenario names against those of its data.
 
     Parameters
@@ -84,6 +90,8 @@ def check_against_data(scenario: Scenario, class_count: int, experiences: Experi
         The classes of the data are 0 to ``class_count - 1``.
     experiences : Experiences, optional
         The experiences of its stream. Without them all classes are there from the start.
+    names : ClassNames, optional
+        What the data calls its classes. Without any, the scenario names them by their index.
 
     Raises
     ------
@@ -91,7 +99,7 @@ def check_against_data(scenario: Scenario, class_count: int, experiences: Experi
         If the stream does not have an experience that the scenario trains on, if a class does not exist or has not
         arrived, or if fewer than two classes would be left.
     """
-    of_classes = _problems_with_classes(scenario, class_count, experiences)
+    of_classes = _problems_with_classes(scenario, class_count, experiences, names)
     raise_any([*_problems_with_experiences(scenario, experiences), *of_classes])
 
 
@@ -104,28 +112,56 @@ def _problems_with_experiences(scenario: Scenario, experiences: Experiences | No
             yield problem_at(scenario, ("timeline", index, "train", "experience"), problem)
 
 
-def _problems_with_classes(scenario: Scenario, class_count: int, experiences: Experiences | None) -> Iterator[str]:
+def _problems_with_classes(
+    scenario: Scenario, class_count: int, experiences: Experiences | None, names: ClassNames
+) -> Iterator[str]:
     forgotten: set[int] = set()
     for place, step in forget_steps(scenario):
+        if unknown := _unknown_labels(scenario, step, class_count, names):
+            for key, problem in unknown:
+                yield problem_at(scenario, (*place, key), problem)
+            continue
+        class_ids = step.class_indices(names)
         arrived = tuple(range(class_count))
         if experiences is not None:
             arrived = experiences.arrived_classes(scenario.arrived_at(int(place[1])))
-        for class_id in step.class_ids:
+        for class_id in class_ids:
             if class_id not in arrived:
-                problem = f"{class_id} is not a class of {quoted(_short_name(scenario))} (0..{class_count - 1})"
-                if class_id < class_count:
-                    problem = f"{class_id} has not arrived by then; classes so far are {', '.join(map(str, arrived))}"
+                problem = f"{names.shown(class_id)} has not arrived by then; classes so far are {names.listed(arrived)}"
                 yield problem_at(scenario, (*place, "classes" if step.class_ is None else "class"), problem)
-        left = len(set(arrived) - forgotten - set(step.class_ids))
+        left = len(set(arrived) - forgotten - set(class_ids))
         if step.scope != "class" or left >= 2:
-            forgotten |= set(step.class_ids)
+            forgotten |= set(class_ids)
         else:
             so_far = "" if len(arrived) == class_count else " that have arrived by then"
             problem = f"leaves {left} of {len(arrived)} classes{so_far}; at least 2 must stay"
             yield problem_at(scenario, place, problem)
 
 
-def check_class_split(scenario: Scenario, class_count: int) -> None:
+def _unknown_labels(scenario: Scenario, step: ForgetStep, class_count: int, names: ClassNames) -> list[tuple[str, str]]:
+    """The key and the problem of each class of a request that the data does not have."""
+    key, problems = "classes" if step.class_ is None else "class", list[tuple[str, str]]()
+    given = [
+        *((key, label) for label in step.class_ids),
+        *([] if step.of_class is None else [("of-class", step.of_class)]),
+    ]
+    for place, label in given:
+        try:
+            known = names.index(label) < class_count
+        except InvalidRequestError as error:
+            known, text = False, str(error)
+        else:
+            text = ""
+        if not known:
+            data = quoted(_short_name(scenario))
+            plain = f"{label} is not a class of {data} (0..{class_count - 1})"
+            problems.append(
+                (place, text.replace("a class of the data", f"a class of {data}") if names.differ else plain)
+            )
+    return problems
+
+
+def check_class_split(scenario: Scenario, class_count: int, names: ClassNames = UNNAMED_CLASSES) -> None:
     """Check that the classes of the data can be divided among class-incremental experiences as the scenario asks.
 
     Raises
@@ -140,8 +176,9 @@ def check_class_split(scenario: Scenario, class_count: int) -> None:
         problem = f"{stream.number} was given; {quoted(_short_name(scenario))} has {class_count} classes, one each"
         raise scenario_error(scenario, ("stream", "experiences"), problem)
     try:
-        class_split(class_count, stream.number, scenario.seed, stream.class_order)
-    except InvalidParameterError as error:
+        order = None if stream.class_order is None else names.indices(stream.class_order)
+        class_split(class_count, stream.number, scenario.seed, order)
+    except (InvalidParameterError, InvalidRequestError) as error:
         raise scenario_error(scenario, ("stream", "class-order"), str(error)) from None
 
 
@@ -172,9 +209,11 @@ def check_clients(scenario: Scenario, source: ImageSource, experiences: Experien
 
 
 def _problems_with_samples(scenario: Scenario, source: ImageSource, experiences: Experiences | None) -> Iterator[str]:
-    kept = set(range(source.class_count))
+    kept, names = set(range(source.class_count)), source.classes
     for place, step in forget_steps(scenario):
-        kept -= set(step.class_ids)
+        if _unknown_labels(scenario, step, source.class_count, names):
+            continue  # told where classes are checked
+        kept -= set(step.class_indices(names))
         if step.client is None or step.samples is None:
             continue
         data = _data(scenario, source, step.client)
@@ -182,10 +221,12 @@ def _problems_with_samples(scenario: Scenario, source: ImageSource, experiences:
             data = arriving(data, list(experiences.held(data.train.ids).values()))
         held = data.arrived(scenario.arrived_at(int(place[1]))).of_classes(kept)
         then = " then" if len(kept) < source.class_count or scenario.stream is not None else ""
-        of_class = None if step.of_class is None else len(held.of_classes({step.of_class}))
+        asked = None if step.of_class is None else names.index(step.of_class)
+        of_class = None if asked is None else len(held.of_classes({asked}))
         problem = f"{step.samples} were given; client {step.client} holds "
-        if of_class is not None and step.samples > of_class:
-            yield problem_at(scenario, (*place, "samples"), f"{problem}{of_class} of class {step.of_class}{then}")
+        if asked is not None and of_class is not None and step.samples > of_class:
+            problem += f"{of_class} of class {names.shown(asked)}{then}"
+            yield problem_at(scenario, (*place, "samples"), problem)
         elif step.samples >= len(held):
             problem += f"{len(held)}{then} and must keep at least one"
             yield problem_at(scenario, (*place, "samples"), problem)

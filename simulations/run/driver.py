@@ -11,9 +11,11 @@ import torch
 from flwr.serverapp import Grid
 
 from fed_unlearn.checkpoints import make_private_folder, remove_temporary_files, write_atomically
-from fed_unlearn.errors import collected, problems_of
+from fed_unlearn.class_names import UNNAMED_CLASSES
+from fed_unlearn.errors import InvalidRequestError, collected, problems_of
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.locks import run_lock
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations.run.assembly import new_inner_strategy, new_plan
 from fed_unlearn.simulations.run.data_checks import Prepared, check_parts
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE
@@ -53,12 +55,23 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
         )
     problems += problems_of(new_inner_strategy, scenario)
     plan = new_plan(scenario)
-    for index, steps in scenario.forget_entries():
-        for step in steps:
-            with collected(problems), errors_at(scenario, "timeline", index, "forget"):
-                plan.parameters_of(scenario.request_of(step))
+    for index, request in _requests_of(scenario, None if problems else prepared):
+        with collected(problems), errors_at(scenario, "timeline", index, "forget"):
+            plan.parameters_of(request)
     raise_any(problems)
     return prepared
+
+
+def _requests_of(scenario: Scenario, prepared: Prepared | None) -> Iterator[tuple[int, ForgetRequest]]:
+    """The requests of a timeline; without those of classes that there are not, which were told of."""
+    names = UNNAMED_CLASSES if prepared is None else prepared.source.classes
+    for index, steps in scenario.forget_entries():
+        for step in steps:
+            try:
+                request = scenario.request_of(step, names=names)
+            except InvalidRequestError:
+                continue
+            yield index, request
 
 
 def run_in_process(

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from fed_unlearn.class_names import ClassNames
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.scopes import classes_named
 from fed_unlearn.simulations.run.results import (
     FILE_NAME,
     DeviceCount,
@@ -68,6 +71,7 @@ class Recorder:
     def note(self, strategy: ContinualUnlearning) -> None:
         """Record what has ended so far, and save it."""
         oracles = {item.id: item for item in self._results.requests if item.oracle is not None}
+        names = strategy.ledger.class_names()
         training, requests, history = TrainingResult(), list[RequestResult](), list[HistoryPoint]()
         moment = 0
         for name, ended in _in_order(strategy):
@@ -77,7 +81,7 @@ class Recorder:
                 moment += ended.rounds
             else:
                 moment += 1 + ended.repair_rounds
-                requests.append(_with_known_oracle(_request_result(ended), oracles.get(name)))
+                requests.append(_with_known_oracle(_request_result(ended, names), oracles.get(name)))
                 history += _points_of_request(ended, moment)
         self._results = replace(
             self._results,
@@ -111,6 +115,7 @@ class Recorder:
                 status=str(entry.status),
                 attempts=entry.attempt,
                 reason=entry.reason,
+                labels=_labels(entry.request, strategy.ledger.class_names()),
             )
             for entry in strategy.ledger.entries()
             if entry.outcome is None
@@ -226,8 +231,14 @@ def _take_over(known: RunResults, strategy: ContinualUnlearning) -> None:
     strategy.state.add_figures(figures)
 
 
-def _request_result(outcome: RequestOutcome) -> RequestResult:
+def _labels(request: ForgetRequest, names: ClassNames) -> tuple[str, ...]:
+    """What the data calls the classes that a request names; none where nobody has said it."""
+    return tuple(names.labels(classes_named(request.scope))) if names.names else ()
+
+
+def _request_result(outcome: RequestOutcome, names: ClassNames) -> RequestResult:
     return RequestResult(
+        labels=_labels(outcome.request, names),
         id=outcome.request.id,
         scope=outcome.request.scope.kind,
         target=outcome.request.target(),

@@ -66,7 +66,7 @@ def forget_benchmark_of(scenario: Scenario, source: ImageSource, benchmark: Any 
     """
     growing = growing_stream(scenario, source, benchmark)
     for index, steps in scenario.forget_entries():
-        requests = [scenario.request_of(step, put_at=0.0) for step in steps]
+        requests = [scenario.request_of(step, put_at=0.0, names=source.classes) for step in steps]
         for request in sorted(requests, key=lambda item: (-item.priority, item.deadline or float("inf"))):
             try:
                 growing.add(request, max(1, scenario.arrived_at(index)))

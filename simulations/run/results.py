@@ -102,6 +102,8 @@ class RequestResult:
         How the forgetting of a committed request is known: ``measured``, ``by construction`` or ``not measurable``.
     goal : str or None
         What a sample request wants of its samples: ``misclassify`` or ``indistinguishable``.
+    labels : sequence of str
+        What the data calls the classes that ``target`` names by index, in their order.
     """
 
     id: str
@@ -125,6 +127,7 @@ class RequestResult:
     witnesses: int | None = None
     evidence: str | None = None
     goal: str | None = None
+    labels: Sequence[str] = ()
 
     @property
     def speedup(self) -> float | None:
@@ -282,7 +285,7 @@ def _request(entry: Mapping[str, Any]) -> RequestResult:
     for key in _FIGURES:
         figures = values.get(key)
         values[key] = Figures(**figures) if isinstance(figures, dict) else None
-    return RequestResult(**values)
+    return RequestResult(**{**values, "labels": tuple(values.get("labels", ()))})
 
 
 def installed_versions() -> dict[str, str]:

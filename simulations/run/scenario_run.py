@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from flwr.app import ConfigRecord
 from flwr.serverapp import Grid
 
+from fed_unlearn.class_names import UNNAMED_CLASSES, ClassNames
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.plan import ServeSettings
@@ -24,6 +26,8 @@ from fed_unlearn.simulations.task import training_config
 from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Observer, Train
 from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError
 from fed_unlearn.strategies.outcomes import UnlearningResult
+
+logger = logging.getLogger("fed_unlearn.simulations")
 
 LOG_FILE = "log.txt"
 
@@ -68,10 +72,11 @@ class ScenarioRun:
         """
         prepared = self.prepared
         self._strategy = _strategy_of(prepared, self.out, self.ledger, self._watch)
-        self._entries = timeline_of(prepared.scenario, prepared.experiences)
+        self._entries = timeline_of(prepared.scenario, prepared.experiences, prepared.source.classes)
         with logging_to(self.out / LOG_FILE):
             try:
                 keep_scenario(prepared.scenario, self.ledger, self.out)
+                self._name_classes()
                 self._recorder = Recorder.begin(prepared.scenario, self.out, self.engine, self._strategy)
                 self._report = report_of(
                     prepared.scenario, prepared.source, self.out, self._strategy, self._recorder, prepared.benchmark
@@ -83,6 +88,14 @@ class ScenarioRun:
             finally:
                 if self._report is not None:
                     self._report.close()
+
+    def _name_classes(self) -> None:
+        """Keep in the ledger what the data calls its classes, and say where its numbers are not the model's."""
+        names = self.prepared.source.classes
+        self.ledger.name_classes(names.names)
+        if (renumbering := names.renumbering()) is not None:
+            logger.info("%s", renumbering)
+            self._watch(Event("classes-named", renumbering))
 
     def _run(self) -> UnlearningResult:
         initial = self.prepared.initial
@@ -145,7 +158,9 @@ def _strategy_of(prepared: Prepared, out: Path, ledger: Ledger, observer: Observ
     )
 
 
-def timeline_of(scenario: Scenario, experiences: Experiences | None = None) -> list[Train | Forget]:
+def timeline_of(
+    scenario: Scenario, experiences: Experiences | None = None, names: ClassNames = UNNAMED_CLASSES
+) -> list[Train | Forget]:
     """The timeline of a scenario for the strategy, without training that a checkpoint replaces.
 
     Parameters
@@ -153,13 +168,15 @@ def timeline_of(scenario: Scenario, experiences: Experiences | None = None) -> l
     scenario : Scenario
     experiences : Experiences, optional
         The experiences of its stream. Clients evaluate on test samples of the classes that have arrived.
+    names : ClassNames, optional
+        What its data calls the classes. Without any, the scenario names them by their index.
     """
     entries: list[Train | Forget] = []
     for index, entry in enumerate(scenario.timeline):
         arrived = scenario.arrived_at(index)
         if entry.train is None:
             config = training_config(scenario.training, scenario.seed, arrived=arrived)
-            entries.append(Forget(tuple(scenario.request_of(step) for step in entry.requests), config))
+            entries.append(Forget(tuple(scenario.request_of(step, names=names) for step in entry.requests), config))
         elif not scenario.skips_training(index):
             config = training_config(
                 scenario.training.overridden(entry.train),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +99,10 @@ def benchmark_of(scenario: Scenario, source: ImageSource) -> Any:
         positions = torch.cat(training_positions_of(scenario, source)).sort().values
     train = as_avalanche_dataset(source.train).subset(positions.tolist())
     test = as_avalanche_dataset(source.test)
-    stream, seed = scenario.stream, scenario.seed
+    stream, seed, order = scenario.stream, scenario.seed, None
+    if stream is not None and stream.class_order is not None:
+        with errors_at(scenario, "stream", "class-order"):
+            order = source.classes.indices(stream.class_order)
     with errors_at(scenario, "stream"):
         if stream is None:
             return benchmarks.new_instances(train, test, experiences=1, seed=seed)
@@ -111,17 +114,17 @@ def benchmark_of(scenario: Scenario, source: ImageSource) -> Any:
                 test,
                 experiences=stream.number,
                 seed=seed,
-                class_order=stream.class_order,
+                class_order=order,
                 class_count=source.class_count,
             )
     with errors_at(scenario, "stream", "benchmark"):
-        return _called(stream, train, test, seed)
+        return _called(stream, order, train, test, seed)
 
 
-def _called(stream: StreamSection, train: Any, test: Any, seed: int) -> Any:
+def _called(stream: StreamSection, order: Sequence[int] | None, train: Any, test: Any, seed: int) -> Any:
     """Call the user's callable. The scenario's seed sets the global generators while it runs."""
     make = imported_callable(stream.benchmark)
-    own = {"experiences": stream.experiences, "class_order": stream.class_order}
+    own = {"experiences": stream.experiences, "class_order": order}
     keywords = {**stream.parameters, **{key: value for key, value in own.items() if value is not None}}
     try:
         with isolated_globals(derive_seed(seed, "benchmark")):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
+from fed_unlearn.class_names import UNNAMED_CLASSES, ClassNames
 from fed_unlearn.plan import FederatedPlan, ServeSettings
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope
 from fed_unlearn.simulations.scenario.section_types import (
@@ -178,7 +179,9 @@ class Scenario(Section):
         goal = {} if step.goal is None else {"goal": step.goal}
         return name, {**self.unlearning.parameters.get(name, {}), **goal, **step.parameters}
 
-    def request_of(self, step: ForgetStep, put_at: float | None = None) -> ForgetRequest:
+    def request_of(
+        self, step: ForgetStep, put_at: float | None = None, names: ClassNames = UNNAMED_CLASSES
+    ) -> ForgetRequest:
         """The request of a step of the timeline, with its method and all parameters.
 
         Parameters
@@ -186,15 +189,23 @@ class Scenario(Section):
         step : ForgetStep
         put_at : float, optional
             Seconds since the epoch that its deadline counts from; now where none is given.
+        names : ClassNames, optional
+            The classes of the scenario's data. Without any, steps name classes by their index.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the data has no such class.
         """
         name, parameters = self.method_of(step)
         scope: ClassScope | SampleScope | ClientScope
         match step.scope:
             case "class":
-                scope = ClassScope(step.class_ids)
+                scope = ClassScope(step.class_indices(names))
             case "sample":
                 ids = tuple(map(str, step.sample_ids or ()))
-                scope = SampleScope(str(step.client), ids, step.samples or 0, step.of_class)
+                of_class = None if step.of_class is None else names.index(step.of_class)
+                scope = SampleScope(str(step.client), ids, step.samples or 0, of_class)
             case "client":
                 scope = ClientScope(str(step.client))
         deadline = None

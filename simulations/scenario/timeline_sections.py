@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from fed_unlearn.class_names import ClassNames
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.simulations.scenario.section_types import (
     NAME_PATTERN,
@@ -50,7 +51,16 @@ def _form(value: object) -> str:
     return SEVERAL if isinstance(value, list | tuple) else ONE
 
 
-Classes = Annotated[tuple[FromZero, ...] | None, Field(min_length=1), BeforeValidator(as_tuple)]
+def _label(value: object) -> object:
+    if type(value) is int or (isinstance(value, str) and value.strip()):
+        return value
+    raise PydanticCustomError("label", "Input should be a class: its label, a whole number, or its name")
+
+
+Label = Annotated[int | str, BeforeValidator(_label)]
+"""A class as the data calls it: its own label, or its name."""
+
+Classes = Annotated[tuple[Label, ...] | None, Field(min_length=1), BeforeValidator(as_tuple)]
 
 
 class StreamSection(OpenSection):
@@ -102,17 +112,17 @@ class TrainStep(TrainingOverrides):
 
 
 class ForgetStep(Section):
-    """One forget request: of classes, of samples of one client, or of a client.
+    """One forget request: of classes, of samples of one client, or of a client. Classes are named by their label.
 
     Requests of a higher ``priority`` are served first; ``deadline`` is in seconds after the request is put.
     """
 
     id: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
-    class_: FromZero | None = None
+    class_: Label | None = None
     classes: Classes = None
     client: FromZero | None = None
     samples: Positive | None = None
-    of_class: FromZero | None = None
+    of_class: Label | None = None
     sample_ids: Annotated[tuple[int | str, ...], BeforeValidator(_sample_ids)] | None = None
     method: str | None = None
     parameters: Parameters = Field(default_factory=dict)
@@ -128,10 +138,20 @@ class ForgetStep(Section):
         return "sample" if self.samples is not None or self.sample_ids is not None else "client"
 
     @property
-    def class_ids(self) -> tuple[int, ...]:
-        """The classes of a class request, sorted; empty for other scopes."""
-        named = self.classes or () if self.class_ is None else (self.class_,)
-        return tuple(sorted(set(named)))
+    def class_ids(self) -> tuple[int | str, ...]:
+        """The classes of a class request as the data calls them, sorted; empty for other scopes."""
+        named: tuple[int | str, ...] = self.classes or () if self.class_ is None else (self.class_,)
+        return tuple(sorted(set(named), key=lambda label: (isinstance(label, str), label)))
+
+    def class_indices(self, names: ClassNames) -> tuple[int, ...]:
+        """The indices of the classes of a class request, sorted; empty for other scopes.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the data has no such class.
+        """
+        return tuple(sorted(set(names.indices(self.class_ids))))
 
 
 OneOrSeveral = Annotated[

@@ -12,6 +12,7 @@ from flwr.app import Message, RecordDict
 
 from fed_unlearn import protocol
 from fed_unlearn.strategies.clients.claims import MOST_SAMPLES
+from fed_unlearn.strategies.clients.class_names import keep_told_names
 from fed_unlearn.strategies.clients.messages.exchange import Roster, client_order
 from fed_unlearn.strategies.clients.messages.messenger import Exchange
 from fed_unlearn.strategies.clients.messages.runtime import NobodyThereError
@@ -107,6 +108,7 @@ class Identification:
                 roster.class_count = class_count
                 roster.class_samples[client] = held
                 roster.excluded_samples[client] = protocol.read_count(reply, "excluded-samples")
+                keep_told_names(roster, client, reply)
                 if node in self.keys:
                     roster.keys[client] = self.keys[node]
         roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))

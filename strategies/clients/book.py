@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.strategies.clients.class_names import note_class_names
 from fed_unlearn.strategies.clients.messages.exchange import Roster
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -71,6 +72,7 @@ class ClientBook:
     def note_clients(self, roster: Roster) -> None:
         """Write down keys and claims of the clients that are there. A client that claims more samples is shown."""
         ledger = self.ledger
+        note_class_names(ledger, roster)
         for client in roster.clients.values():
             key, held = roster.keys.get(client), list(roster.class_samples[client])
             if key is not None and ledger.client_key(client) is None:

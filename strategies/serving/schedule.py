@@ -149,7 +149,7 @@ class Scheduler:
                 self.context.grid.roster.known - self.context.grid.roster.leaving - set(connected), key=client_order
             )
             if absent:
-                reason = f"no reachable client holds a sample of {request.target()}"
+                reason = f"no reachable client holds a sample of {self.context.words(request)}"
                 return PlacedRequest(entry, Placement.WAITS, f"{reason}; clients {', '.join(absent)} may")
         return PlacedRequest(entry, Placement.READY)
 
@@ -198,13 +198,13 @@ class Scheduler:
     def _impossible(self, entry: LedgerEntry) -> str | None:
         request = entry.request
         forgotten = self.context.ledger.forgotten_classes() if not entry.ever_committed else frozenset[int]()
-        classes = self.context.grid.roster.class_count
+        classes, names = self.context.grid.roster.class_count, self.context.ledger.class_names()
         match request.scope:
             case ClassScope(classes=asked):
                 if absent := [item for item in asked if item >= classes]:
                     return f"class {absent[0]} is not a class of the data (0..{classes - 1})"
                 if again := sorted(forgotten & set(asked)):
-                    return f"class {again[0]} is forgotten already"
+                    return f"class {names.shown(again[0])} is forgotten already"
                 if not self._leaves_enough(forgotten, asked):
                     return f"it would leave fewer than 2 of {classes} classes"
             case SampleScope(client=client) | ClientScope(client=client):

@@ -290,7 +290,7 @@ class RequestService:
 
     def _announce(self, entry: LedgerEntry) -> None:
         request = entry.request
-        self.context.tell("request-started", f"{request.scope.kind} request {request.target()}", request)
+        self.context.tell("request-started", f"{request.scope.kind} request: {self.context.words(request)}", request)
 
 
 def _conclusion(judgement: Judgement, audit: Audit) -> Conclusion:

@@ -42,7 +42,7 @@ def label_column(split: Dataset, asked: str | None, image_column: str, where: st
     InvalidDataError
         If there is no such column, or several look like labels and none is asked for.
     """
-    others = [name for name in split.features if name != image_column]
+    others = [str(name) for name in split.features if name != image_column]
     if asked is not None:
         if asked not in others:
             raise InvalidDataError(
@@ -125,18 +125,14 @@ class Columns:
                 )
 
     def _bytes(self, value: object) -> bytes:
-        place: object = None
-        if isinstance(value, dict):
-            value, place = value.get("bytes"), value.get("path")
-        elif isinstance(value, str):
-            value, place = None, value
-        if value is None and isinstance(place, str) and place:
+        content, place = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, value)
+        if not isinstance(content, bytes) and isinstance(place, str) and place:
             return self._content(place)
-        if not isinstance(value, bytes):
+        if not isinstance(content, bytes):
             raise InvalidDataError(
                 f"{self.where}: column {self.image!r} holds {type(value).__name__}; expected encoded images, or paths"
             )
-        return value
+        return content
 
     def _content(self, place: str) -> bytes:
         try:

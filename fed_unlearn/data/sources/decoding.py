@@ -173,7 +173,7 @@ def _stacked(pixels: Sequence[Pixels], names: Sequence[str], where: str) -> NDAr
                 f"{where}: {names[0]} is {height}x{width} pixels, {names[position]} is"
                 f" {values.shape[0]}x{values.shape[1]} (height x width); give an image size to bring all to one"
             )
-        if is_float:
-            values = values / np.float32(scale if image.is_deep else WHITE)
         images[position] = values.transpose(2, 0, 1) if values.ndim == 3 else values
+        if is_float:
+            images[position] /= scale if image.is_deep else WHITE
     return images

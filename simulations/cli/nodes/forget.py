@@ -32,9 +32,11 @@ def forget(
         ),
     ] = None,
     of_class: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--class", min=0, max=2**31, help="Forget this client's samples of a class; other clients keep theirs."
+            "--class",
+            metavar="LABEL",
+            help="Forget this client's samples of a class, by its label or name; other clients keep theirs.",
         ),
     ] = None,
     everything: Annotated[
@@ -79,7 +81,7 @@ def forget(
 def _queue(
     folder: Path,
     samples: Path | None,
-    of_class: int | None,
+    of_class: str | None,
     goal: Literal["misclassify", "relabel", "indistinguishable"] | None,
     deadline: str | None,
     note: str,
@@ -96,10 +98,24 @@ def _queue(
     if samples is not None:
         return queue.add(new_request("samples", read_ids(samples), goal=goal, deadline=until, note=note))
     if of_class is not None:
-        return queue.add(new_request("class", of_class=of_class, goal=goal, deadline=until, note=note))
+        index = _class_index(folder, of_class)
+        return queue.add(new_request("class", of_class=index, label=of_class, goal=goal, deadline=until, note=note))
     if goal is not None:
         raise InvalidRequestError(f"--goal {goal} is of samples; --all forgets the whole client, leave it out")
     return queue.add(new_request("all", deadline=until, note=note))
+
+
+def _class_index(folder: Path, label: str) -> int:
+    """The index of a class by the names that the node has kept; it finds the class anew by its data."""
+    from fed_unlearn.owner import LAST_CLASS, kept_class_names
+
+    try:
+        index = kept_class_names(folder).index(label)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"--class: {error}") from None
+    if index > LAST_CLASS:
+        raise InvalidRequestError(f"--class: {quoted(label)} was given; expected an index of at most {LAST_CLASS}")
+    return index
 
 
 def _withdraw(folder: Path, request_id: str) -> None:

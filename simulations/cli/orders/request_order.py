@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from typer import Option
 
+from fed_unlearn.class_names import UNNAMED_CLASSES, ClassNames
 from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope, Scope
 from fed_unlearn.text import quoted
@@ -24,13 +25,14 @@ class RequestOrder:
     """A request as it was typed; None and empty where nothing was."""
 
     classes: Annotated[
-        tuple[int, ...], Option("--class", min=0, help="Forget a class everywhere; may be repeated.")
+        tuple[str, ...],
+        Option("--class", metavar="LABEL", help="Forget a class everywhere, by its label or name; may be repeated."),
     ] = ()
     client: Annotated[
         str | None, Option(help="Forget samples of this client, or, where none are asked for, all of it.")
     ] = None
     samples: Annotated[int | None, Option(min=1, help="So many samples, which the client draws.")] = None
-    of_class: Annotated[int | None, Option(min=0, help="With --samples: of this class alone.")] = None
+    of_class: Annotated[str | None, Option(metavar="LABEL", help="With --samples: of this class alone.")] = None
     sample_ids: Annotated[
         tuple[str, ...], Option("--sample-id", metavar="ID", help="A sample by its id; may be repeated.")
     ] = ()
@@ -50,13 +52,18 @@ class RequestOrder:
         str | None, Option(metavar="ISO-8601", help="When it should be served; earlier ones go first.")
     ] = None
 
-    def request(self) -> ForgetRequest:
+    def request(self, names: ClassNames = UNNAMED_CLASSES) -> ForgetRequest:
         """The request, checked as far as it can be without the data.
+
+        Parameters
+        ----------
+        names : ClassNames, optional
+            What the data calls its classes, as far as the ledger knows. Without any, classes are given by their index.
 
         Raises
         ------
         InvalidRequestError
-            If the options do not make one request.
+            If the options do not make one request, or there is no such class.
         InvalidParameterError
             If the method or one of its parameters is unknown or out of range, or does not serve the scope.
         """
@@ -65,7 +72,7 @@ class RequestOrder:
                 f"--id {quoted(self.id)}: expected at most 64 letters, digits, dots, hyphens and underscores, a letter"
                 " or digit first"
             )
-        scope = self._scope()
+        scope = self._scope(names)
         parameters = self._parameters(scope)
         if self.method is not None:
             check_method(self.method, parameters, scope)
@@ -78,14 +85,14 @@ class RequestOrder:
             deadline=None if self.deadline is None else parse_deadline(self.deadline),
         )
 
-    def _scope(self) -> Scope:
+    def _scope(self, names: ClassNames) -> Scope:
         of_samples = self.samples is not None or bool(self.sample_ids)
         if self.of_class is not None and self.samples is None:
             raise InvalidRequestError("--of-class narrows --samples; give the number of samples too")
         if self.classes:
             if self.client is not None or of_samples:
                 raise InvalidRequestError("--class asks for a class everywhere; leave --client and samples out")
-            return ClassScope(self.classes)
+            return ClassScope(names.indices(self.classes))
         if self.client is None:
             raise InvalidRequestError(
                 "nothing to forget was given; expected --class, or --client and, if not all of it, samples"
@@ -94,7 +101,8 @@ class RequestOrder:
             raise InvalidRequestError("--client is empty; expected a client's name")
         if not of_samples:
             return ClientScope(self.client)
-        return SampleScope(self.client, self.sample_ids, self.samples or 0, self.of_class)
+        of_class = None if self.of_class is None else names.index(self.of_class)
+        return SampleScope(self.client, self.sample_ids, self.samples or 0, of_class)
 
     def _parameters(self, scope: Scope) -> dict[str, ParameterValue]:
         parameters: dict[str, ParameterValue] = {}

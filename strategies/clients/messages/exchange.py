@@ -137,6 +137,8 @@ class Roster:
         Number of classes of the task.
     class_samples : dict of str to tuple of int
         Training samples of each class at each client, forgotten ones included.
+    class_names : dict of str to tuple of str
+        What each client calls the classes, of those that say so.
     excluded_samples : dict of str to int
         How many of a client's samples were quarantined or tombstoned when it was identified.
     leaving : set of str
@@ -168,6 +170,7 @@ class Roster:
     confirmed: dict[str, str] = field(default_factory=dict)
     class_count: int = 0
     class_samples: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
     excluded_samples: dict[str, int] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
     keys: dict[str, str] = field(default_factory=dict)

@@ -269,13 +269,14 @@ class Attempt(ABC):
         grid = self.context.grid
         away = set(self.away) | grid.roster.known - grid.roster.leaving - grid.connected()
         if without and away and self.order.scope == "class":
-            reason = (
-                f"no reachable client holds a sample of {without[0].target()}; clients {', '.join(sorted(away))} may"
-            )
+            reason = f"{self._nobody_holds(without[0])}; clients {', '.join(sorted(away))} may"
             raise HoldersAwayError(reason, tuple(request.id for request in without))
-        self._refuse({request.id: f"no reachable client holds a sample of {request.target()}" for request in without})
+        self._refuse({request.id: self._nobody_holds(request) for request in without})
         if not self.requests:
             raise RequestRejectedError("; ".join(dict.fromkeys(self.refused.values())))
+
+    def _nobody_holds(self, request: ForgetRequest) -> str:
+        return f"no reachable client holds a sample of {self.context.words(request)}"
 
     def _aggregated(self, base: Arrays, models: ClientModels, purpose: str, number: int) -> Arrays:
         """The aggregate of a round; changes are bounded where training has told what is usual."""
