@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.data import Dataset
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.joined import concatenate
@@ -98,6 +100,10 @@ class GuardedSet(SampleSet):
     def relabelled(self, labels: Tensor) -> GuardedSet:
         """The same inputs, ids and guards; the samples are taught other labels."""
         return GuardedSet(self.samples.relabelled(labels), self.old_labels, self.margin)
+
+    def located(self) -> list[tuple[Dataset[Any], int]]:
+        """Where each sample is read from."""
+        return self.samples.located()
 
     def evaluated(self) -> GuardedSet:
         """The same samples and guards, read without random augmentation."""

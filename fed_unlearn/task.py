@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -25,6 +26,14 @@ class Task(ABC):
     @abstractmethod
     def load_data(self, context: Context) -> ClientData:
         """This client's training, validation and test samples. Cache them, because every message asks for them."""
+
+    def dataset_ids(self, context: Context) -> Sequence[str]:
+        """The id of each sample of the data set that the app gives to ``retained()``, in its order.
+
+        Those of :meth:`load_data` by default. It may have samples that ``load_data`` has not in its training set; they
+        are not trained on.
+        """
+        return self.load_data(context).train.ids
 
     @abstractmethod
     def train(

@@ -2,61 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
-from typing import TypeVar, overload
+from collections.abc import Collection, Sequence, Sized
+from typing import Any, TypeVar, overload
 
 from flwr.app import Context
-from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
-from fed_unlearn.client.session import current_session
+from fed_unlearn.client.loaders.copies import check_loader, same_loader
+from fed_unlearn.client.session import ClientSession, current_session
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError
 
 Samples = TypeVar("Samples", bound=SampleSet)
+Loader = TypeVar("Loader", bound=DataLoader[Any])
 
 
 @overload
 def retained(dataset: Samples, context: Context) -> Samples: ...
 @overload
-def retained(dataset: Dataset[tuple[Tensor, int]], context: Context) -> Dataset[tuple[Tensor, int]]: ...
+def retained(dataset: Loader, context: Context) -> Loader: ...
+@overload
+def retained(dataset: Dataset[Any], context: Context) -> Dataset[Any]: ...
 
 
-def retained(dataset: Dataset[tuple[Tensor, int]], context: Context) -> Dataset[tuple[Tensor, int]]:
+def retained(dataset: Dataset[Any] | DataLoader[Any], context: Context) -> Dataset[Any] | DataLoader[Any]:
     """The samples of a client's training data that are neither quarantined nor tombstoned, nor asked for by its owner.
 
     Parameters
     ----------
-    dataset : Dataset
-        The client's training samples, or some of them. If it has ``ids``, they are the sample ids. Else it must be as
-        long as the task's training set and have the same order.
+    dataset : Dataset or DataLoader
+        The client's training samples, or some of them, or a loader over them. If the data set has ``ids``, they are the
+        sample ids. Else it must be as long as the task's data set and have the same order.
     context : Context
         Context of the message that is being handled.
 
     Returns
     -------
-    Dataset
-        A set of the same kind if a SampleSet was given, else a ``torch.utils.data.Subset``.
+    Dataset or DataLoader
+        A set of the same kind if a SampleSet or a ``datasets.Dataset`` was given, else a ``torch.utils.data.Subset``.
+        For a loader, one over such a set with the same batch size, order, collate function and workers; a last batch
+        of one sample is joined to the one before.
 
     Raises
     ------
     FedUnlearnError
-        If no message is being handled, the context is another client's, or the samples' ids cannot be determined.
+        If no message is being handled, the context is another client's, the samples' ids cannot be determined, or a
+        loader chooses samples by itself.
+
+    Examples
+    --------
+    >>> trainloader = retained(trainloader, context)  # doctest: +SKIP
     """
     session = current_session()
     if context is not session.context and context.node_config != session.context.node_config:
         raise FedUnlearnError("retained() was given the context of another client; pass the handler's own")
+    if isinstance(dataset, DataLoader):
+        check_loader(dataset)
+        return same_loader(dataset, retained(dataset.dataset, context))
     session.took_retained_view = True
-    excluded = session.excluded_ids()
     if isinstance(dataset, SampleSet):
-        return dataset.without(excluded)
-    ids = getattr(dataset, "ids", None)
+        return dataset.without(session.excluded_ids())
+    return _at(dataset, _kept(dataset, session))
+
+
+def _kept(dataset: Dataset[Any], session: ClientSession) -> list[int]:
+    """The positions of a data set that may be trained on."""
+    excluded: Collection[str] = session.excluded_ids()
+    ids: Sequence[str] | None = getattr(dataset, "ids", None)
     if ids is None:
+        ids = session.task.dataset_ids(session.context)
         size = len(dataset) if isinstance(dataset, Sized) else "an unknown number of"
-        if size != len(session.data.train):
+        if size != len(ids):
             raise FedUnlearnError(
-                f"retained() was given {size} samples without ids; the task's training set has"
-                f" {len(session.data.train)}: give the dataset an `ids` attribute with one id for each sample"
+                f"retained() was given {size} samples without ids; the task's data set has {len(ids)}: give it the"
+                " client's whole training data, or give the data set an `ids` attribute with one id for each sample"
             )
-        ids = session.data.train.ids
-    return Subset(dataset, [index for index, sample_id in enumerate(ids) if str(sample_id) not in excluded])
+        excluded = set(ids) - set(session.data.train.ids) | set(excluded)
+    return [index for index, sample_id in enumerate(ids) if str(sample_id) not in excluded]
+
+
+def _at(dataset: Dataset[Any], positions: list[int]) -> Dataset[Any]:
+    """The samples at some positions; of the data sets of Hugging Face, one of their own."""
+    select = getattr(dataset, "select", None)
+    if type(dataset).__module__.partition(".")[0] == "datasets" and callable(select):
+        chosen: Dataset[Any] = select(positions)
+        return chosen
+    return Subset(dataset, positions)

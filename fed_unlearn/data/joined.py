@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from fed_unlearn.data.sample_set import Indices, SampleSet, checked_ids
 from fed_unlearn.data.tensors import TensorSet
@@ -92,6 +93,12 @@ class JoinedSet(SampleSet):
     def to(self, device: torch.device) -> Self:
         """The same samples, with batches and labels on a device."""
         return self._with(tuple(part.to(device) for part in self._parts), self.labels.to(device))
+
+    def located(self) -> list[tuple[Dataset[Any], int]]:
+        """Where each part reads its samples from."""
+        places = [part.located() for part in self._parts]
+        numbers = zip(self._part.tolist(), self._position.tolist(), strict=True)
+        return [places[number][position] for number, position in numbers]
 
     def evaluated(self) -> Self:
         """The same samples, each part read without random augmentation."""

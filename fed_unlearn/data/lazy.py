@@ -152,6 +152,10 @@ class LazySet(SampleSet):
         made.labels = self.labels.to(device)
         return made
 
+    def located(self) -> list[tuple[Dataset[Any], int]]:
+        """The dataset that was given, and each sample's position in it."""
+        return [(self._source.dataset, position) for position in self._positions.tolist()]
+
     def evaluated(self) -> SampleSet:
         """The same samples as ``evaluation`` reads them, under this set's labels and ids."""
         if self._evaluation is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -67,6 +67,10 @@ class SampleSet(Dataset[tuple[Tensor, int]], ABC):
         The set itself, unless whoever made it said how its samples are read without.
         """
         return self
+
+    def located(self) -> list[tuple[Dataset[Any], int]]:
+        """Where each sample is read from: a data set, and the position in it. The set itself if it holds its inputs."""
+        return [(self, position) for position in range(len(self))]
 
     def __len__(self) -> int:
         return len(self.labels)

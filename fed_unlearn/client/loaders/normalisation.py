@@ -1,0 +1,115 @@
+"""The normalisation that an app's transforms apply to its images, found where torchvision or Hugging Face show it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from types import CodeType
+from typing import Any
+
+import torch
+from torch.utils.data import Subset
+
+from fed_unlearn.errors import InvalidDataError
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each channel, of images in [0, 1]."""
+
+_DEPTH = 4
+
+
+def found_normalisation(dataset: Any) -> Normalisation | None:
+    """The mean and the standard deviation by which the transforms of a data set normalise its images.
+
+    Looked at are torchvision's ``transform`` and ``transforms``, the function of ``datasets.Dataset.with_transform``
+    with the variables that it uses, and image processors of ``transformers``.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    tuple of tuple of float, or None
+        None if no normalisation is found.
+
+    Raises
+    ------
+    InvalidDataError
+        If several different ones are found.
+    """
+    found = {item for transform in _transforms(dataset) for item in _normalisations(transform, _DEPTH)}
+    if len(found) > 1:
+        raise InvalidDataError(
+            f"the transforms of {type(dataset).__name__} normalise in {len(found)} ways: {sorted(found)}; say which one"
+            " the model's inputs have, as in normalize=((0.5,), (0.5,))"
+        )
+    return found.pop() if found else None
+
+
+def _transforms(dataset: Any) -> Iterator[Any]:
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    for name in ("transform", "transforms"):
+        if getattr(dataset, name, None) is not None:
+            yield getattr(dataset, name)
+    form = getattr(dataset, "format", None)  # of datasets.Dataset
+    if isinstance(form, Mapping) and isinstance(form.get("format_kwargs"), Mapping):
+        yield form["format_kwargs"].get("transform")
+
+
+def _normalisations(given: Any, depth: int) -> Iterator[Normalisation]:
+    """Those that a transform applies itself, or in what it is made of."""
+    if given is None or depth < 0:
+        return
+    name = type(given).__name__
+    if name == "Normalize" and hasattr(given, "mean") and hasattr(given, "std"):
+        yield _pair(given.mean, given.std)
+    elif hasattr(given, "image_mean") and hasattr(given, "image_std"):
+        if getattr(given, "do_normalize", True):
+            yield _pair(given.image_mean, given.image_std)
+    elif inspect.isfunction(given) or inspect.ismethod(given):
+        for part in _used_by(given):
+            yield from _normalisations(part, depth - 1)
+    else:
+        for part in _parts(given):
+            yield from _normalisations(part, depth - 1)
+
+
+def _parts(transform: Any) -> Iterator[Any]:
+    """What a transform is made of: the steps of a composed one, and what an object keeps."""
+    if isinstance(transform, torch.nn.Module):
+        yield from transform.children()
+    kept = (
+        [transform] if isinstance(transform, list | tuple | dict) else list(getattr(transform, "__dict__", {}).values())
+    )
+    for value in kept:
+        if isinstance(value, Mapping):
+            yield from value.values()
+        elif isinstance(value, list | tuple):
+            yield from value
+        elif callable(value):
+            yield value
+
+
+def _used_by(function: Callable[..., Any]) -> Iterator[Any]:
+    """The objects that a function's code refers to, in its closure and in its module."""
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    for cell in getattr(function, "__closure__", None) or ():
+        yield cell.cell_contents
+    known = getattr(function, "__globals__", {})
+    for name in sorted(_names(function.__code__)):
+        value = known.get(name)
+        if not inspect.isclass(value) and not inspect.ismodule(value):
+            yield value
+
+
+def _names(code: CodeType) -> set[str]:
+    """Names that code refers to, with those of comprehensions and functions inside."""
+    inside = [_names(part) for part in code.co_consts if isinstance(part, CodeType)]
+    return set(code.co_names).union(*inside)
+
+
+def _pair(mean: Any, std: Any) -> Normalisation:
+    numbers = [torch.as_tensor(item, dtype=torch.float64).flatten().tolist() for item in (mean, std)]
+    return tuple(numbers[0]), tuple(numbers[1])

@@ -1,0 +1,188 @@
+"""Samples of an app's own DataLoader: their labels, their inputs, and what the inputs are."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence, Sized
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from fed_unlearn.client.loaders.batches import BatchKeys
+from fed_unlearn.client.loaders.copies import check_loader
+from fed_unlearn.client.loaders.normalisation import found_normalisation
+from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
+from fed_unlearn.data.lazy import LazySet
+from fed_unlearn.data.sample_set import SampleSet
+from fed_unlearn.errors import InvalidDataError
+
+logger = logging.getLogger("fed_unlearn.client")
+
+_LOOKED_AT = 64
+"""So many samples, spread over the data set, say what the inputs are."""
+
+
+class InputCollate:
+    """The inputs of a list of items, by the loader's own collate function.
+
+    Parameters
+    ----------
+    loader : DataLoader
+    keys : BatchKeys
+    """
+
+    def __init__(self, loader: DataLoader[Any], keys: BatchKeys) -> None:
+        self._collate: Callable[[list[Any]], Any] = loader.collate_fn
+        self._keys = keys
+
+    def __call__(self, items: list[Any]) -> Tensor:
+        """Inputs (n, ...) of n items."""
+        return self._keys.split(self._collate(items))[0]
+
+
+def samples_of(
+    loader: DataLoader[Any],
+    keys: BatchKeys,
+    domain: InputDomain,
+    *,
+    evaluation: Dataset[Any] | None = None,
+) -> LazySet:
+    """The samples of a loader. Their labels are read now, their inputs when they are asked for.
+
+    Parameters
+    ----------
+    loader : DataLoader
+    keys : BatchKeys
+    domain : InputDomain
+    evaluation : Dataset, optional
+        The same samples in the same order without random augmentation.
+
+    Raises
+    ------
+    InvalidDataError
+        If the loader chooses samples by itself, or its batches are not as the keys say.
+    """
+    check_loader(loader)
+    labels = _labels(loader, keys)
+    ids = getattr(loader.dataset, "ids", None)
+    reading: dict[str, Any] = {"workers": loader.num_workers, "worker_init": loader.worker_init_fn, "domain": domain}
+    collate = InputCollate(loader, keys)
+    view = None if evaluation is None else LazySet(evaluation, labels, ids, collate=collate, **reading)
+    return LazySet(loader.dataset, labels, ids, collate=collate, evaluation=view, **reading)
+
+
+def first_batch(loader: DataLoader[Any]) -> Any:
+    """A batch of at most two samples of a loader.
+
+    Raises
+    ------
+    InvalidDataError
+        If the loader has no sample.
+    """
+    size = _size(loader.dataset)
+    if size == 0:
+        raise InvalidDataError("a loader without samples was given; at least one was expected")
+    return next(_read(loader, [list(range(min(2, size)))]))
+
+
+def domain_of(loader: DataLoader[Any], keys: BatchKeys, normalize: tuple[Any, Any] | None = None) -> InputDomain:
+    """What the inputs of a loader are.
+
+    Pixels where they are normalised as ``normalize`` or the data set's transforms say, or where images are in [0, 1].
+    Whole numbers are tokens. All else is values of any range.
+
+    Parameters
+    ----------
+    loader : DataLoader
+    keys : BatchKeys
+    normalize : tuple, optional
+        Mean and standard deviation, each a number or one for each channel.
+
+    Raises
+    ------
+    InvalidDataError
+        If the inputs are bytes or outside the range that the normalisation gives, or the transforms normalise in
+        several ways.
+    """
+    size = _size(loader.dataset)
+    places = sorted({index * size // _LOOKED_AT for index in range(_LOOKED_AT)}) if size > _LOOKED_AT else range(size)
+    inputs = torch.cat([keys.split(batch)[0] for batch in _read(loader, [[index] for index in places])])
+    if inputs.dtype == torch.uint8:
+        raise InvalidDataError("the loader gives inputs of uint8; expected floats: convert them in the transform")
+    if not inputs.is_floating_point():
+        return TOKENS
+    found = normalize or found_normalisation(loader.dataset)
+    if found is not None:
+        domain = InputDomain.normalized(*found)
+        domain.check(inputs)
+        return domain
+    if inputs.ndim == 4:
+        if float(inputs.min()) >= 0 and float(inputs.max()) <= 1:
+            return PIXELS
+        logger.warning(
+            "inputs have values from %.3g to %.3g, and no normalisation was found in the transforms; methods that"
+            " search within the range of pixels refuse them: say how they are normalised, as in"
+            " normalize=((0.5,), (0.5,))",
+            float(inputs.min()),
+            float(inputs.max()),
+        )
+    return VALUES
+
+
+def fingerprint_of(samples: SampleSet) -> str:
+    """A digest of the labels, the ids, and some inputs of samples, if these are the same each time they are read."""
+    digest = hashlib.sha256(samples.labels.numpy().tobytes())
+    digest.update("\x1f".join(samples.ids).encode())
+    view, size = samples.evaluated(), len(samples)
+    places = torch.tensor(sorted({index * size // 16 for index in range(16)} if size else []), dtype=torch.int64)
+    first, second = (view.batch(places)[0] for _ in range(2))
+    if torch.equal(first, second):
+        digest.update(first.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _labels(loader: DataLoader[Any], keys: BatchKeys) -> Tensor:
+    """The label of every sample, from the data set's own column where that is what its batches have."""
+    size = _size(loader.dataset)
+    column = _column(loader.dataset, keys.label)
+    if column is not None and len(column) == size and size:
+        ends = sorted({0, size // 2, size - 1})
+        seen = [int(keys.split(batch)[1]) for batch in _read(loader, [[index] for index in ends])]
+        if seen == [int(column[index]) for index in ends]:
+            return torch.tensor([int(label) for label in column], dtype=torch.int64)
+    step = loader.batch_size or 64
+    plan = [list(range(start, min(start + step, size))) for start in range(0, size, step)]
+    found = [keys.split(batch)[1] for batch in _read(loader, plan)]
+    return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+
+
+def _column(dataset: Any, key: int | str) -> Sequence[Any] | None:
+    """Labels that a data set has beside its items: ``targets`` of torchvision, a column of ``datasets.Dataset``."""
+    if isinstance(dataset, Subset):
+        whole = _column(dataset.dataset, key)
+        return None if whole is None else [whole[index] for index in dataset.indices]
+    if key in getattr(dataset, "column_names", ()) and hasattr(dataset, "with_format"):
+        return list(dataset.with_format(None)[key])
+    targets = getattr(dataset, "targets", None)
+    return None if targets is None else list(targets)
+
+
+def _read(loader: DataLoader[Any], plan: list[list[int]]) -> Iterator[Any]:
+    planned: DataLoader[Any] = DataLoader(
+        loader.dataset,
+        batch_sampler=plan,
+        num_workers=loader.num_workers if len(plan) > _LOOKED_AT else 0,
+        collate_fn=loader.collate_fn,
+        worker_init_fn=loader.worker_init_fn,
+        generator=torch.Generator().manual_seed(0),
+    )
+    return iter(planned)
+
+
+def _size(dataset: Dataset[Any]) -> int:
+    if not isinstance(dataset, Sized):
+        raise InvalidDataError(f"{type(dataset).__name__} has no length; expected a map-style dataset")
+    return len(dataset)
