@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from fed_unlearn.client.loaders.batches import BatchKeys
 from fed_unlearn.client.loaders.copies import check_loader
 from fed_unlearn.client.loaders.normalisation import found_normalisation
 from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
+from fed_unlearn.data.held import held_in_memory
 from fed_unlearn.data.lazy import LazySet
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError
@@ -23,6 +25,25 @@ logger = logging.getLogger("fed_unlearn.client")
 
 _LOOKED_AT = 64
 """So many samples, spread over the data set, say what the inputs are."""
+
+
+@dataclass
+class Memory:
+    """The bytes that inputs of all clients of a process may take.
+
+    Attributes
+    ----------
+    left : int
+        How many of them are left.
+    """
+
+    left: int = 2**30
+
+    def hold(self, samples: LazySet) -> SampleSet:
+        """The samples with their inputs in memory, where they fit and are the same each time they are read."""
+        held, size = held_in_memory(samples, self.left)
+        self.left -= size
+        return held
 
 
 class InputCollate:
@@ -49,8 +70,9 @@ def samples_of(
     domain: InputDomain,
     *,
     evaluation: Dataset[Any] | None = None,
-) -> LazySet:
-    """The samples of a loader. Their labels are read now, their inputs when they are asked for.
+    memory: Memory,
+) -> SampleSet:
+    """The samples of a loader: in memory where they fit and are the same each time, else read when they are asked for.
 
     Parameters
     ----------
@@ -59,6 +81,8 @@ def samples_of(
     domain : InputDomain
     evaluation : Dataset, optional
         The same samples in the same order without random augmentation.
+    memory : Memory
+        What is left of it.
 
     Raises
     ------
@@ -70,7 +94,9 @@ def samples_of(
     ids = getattr(loader.dataset, "ids", None)
     reading: dict[str, Any] = {"workers": loader.num_workers, "worker_init": loader.worker_init_fn, "domain": domain}
     collate = InputCollate(loader, keys)
-    view = None if evaluation is None else LazySet(evaluation, labels, ids, collate=collate, **reading)
+    if evaluation is None:
+        return memory.hold(LazySet(loader.dataset, labels, ids, collate=collate, **reading))
+    view = memory.hold(LazySet(evaluation, labels, ids, collate=collate, **reading))
     return LazySet(loader.dataset, labels, ids, collate=collate, evaluation=view, **reading)
 
 

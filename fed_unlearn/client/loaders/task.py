@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from fed_unlearn.client.loaders.batches import BatchKeys, Key
 from fed_unlearn.client.loaders.evaluation import with_transform
 from fed_unlearn.client.loaders.passes import counted_passes
-from fed_unlearn.client.loaders.reading import domain_of, fingerprint_of, first_batch, samples_of
+from fed_unlearn.client.loaders.reading import Memory, domain_of, fingerprint_of, first_batch, samples_of
 from fed_unlearn.client.loaders.training_loader import training_loader
 from fed_unlearn.client.session import current_session
 from fed_unlearn.data.images import ClientData
@@ -116,17 +116,18 @@ class LoaderTask(Task):
         self._input_key, self._label_key = input_key, label_key
         self._evaluate_transform, self._folder = evaluate_transform, folder
         self._of_client: dict[str, _Loaded] = {}
+        self._memory = Memory()
 
     def __getstate__(self) -> dict[str, object]:
         """The state without samples, as workers get it."""
-        return {**self.__dict__, "_of_client": {}}
+        return {**self.__dict__, "_of_client": {}, "_memory": Memory()}
 
     def build_model(self, context: Context) -> nn.Module:
         """The app's model."""
         return self._make()
 
     def load_data(self, context: Context) -> ClientData:
-        """The samples of the app's loaders, read when they are asked for.
+        """The samples of the app's loaders.
 
         Raises
         ------
@@ -187,9 +188,9 @@ class LoaderTask(Task):
         plain = None
         if self._evaluate_transform is not None:
             plain = with_transform(loader.dataset, self._evaluate_transform)
-        samples: SampleSet = samples_of(loader, keys, domain, evaluation=plain)
+        samples: SampleSet = samples_of(loader, keys, domain, evaluation=plain, memory=self._memory)
         ids = samples.ids
-        held: list[SampleSet] = [samples_of(part, keys, domain) for part in parts[1:]]
+        held: list[SampleSet] = [samples_of(part, keys, domain, memory=self._memory) for part in parts[1:]]
         self._check_labels([samples, *held])
         fingerprint = fingerprint_of(samples)
         if not held:
