@@ -26,6 +26,24 @@ class _LabelledItems(Dataset[tuple[Any, int]]):
         dataset, position = self._places[index]
         return dataset[position], self._labels[index]
 
+    def __getitems__(self, indices: list[int]) -> list[tuple[Any, int]]:
+        """The items of a batch. A data set that reads several at once does so."""
+        items: dict[int, Any] = {}
+        for dataset, places in _by_dataset([self._places[index] for index in indices]):
+            positions = [position for _, position in places]
+            read = getattr(dataset, "__getitems__", None)
+            found = read(positions) if read is not None else [dataset[position] for position in positions]
+            items.update(zip((place for place, _ in places), found, strict=True))
+        return [(items[place], self._labels[index]) for place, index in enumerate(indices)]
+
+
+def _by_dataset(places: list[tuple[Dataset[Any], int]]) -> list[tuple[Dataset[Any], list[tuple[int, int]]]]:
+    """Each data set with its places in a batch and the positions that they have in it."""
+    grouped: dict[int, tuple[Dataset[Any], list[tuple[int, int]]]] = {}
+    for place, (dataset, position) in enumerate(places):
+        grouped.setdefault(id(dataset), (dataset, []))[1].append((place, position))
+    return list(grouped.values())
+
 
 class _LabelledCollate:
     """The app's own batches, under the labels of the items."""
