@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from flwr.app import ConfigRecord, Context
-from torch import nn
+from torch import Tensor, nn
 
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.shapes import misfit, quoted_name, shapes_of
 
 
 class Task(ABC):
@@ -21,7 +22,7 @@ class Task(ABC):
 
     @abstractmethod
     def build_model(self, context: Context) -> nn.Module:
-        """Build the model on the CPU. Its weights are overwritten by those of each message."""
+        """Build the model on the CPU. What travels is overwritten by each message, see :meth:`arrays_of`."""
 
     @abstractmethod
     def load_data(self, context: Context) -> ClientData:
@@ -58,6 +59,81 @@ class Task(ABC):
         PassCounter
             Number of samples in forward and backward passes.
         """
+
+    def arrays_of(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """What of a model travels between clients and server: all of its state, where this is not overridden.
+
+        An app that sends a part, such as adapters, a head or all but BatchNorm, gives that part, under the names that
+        its own messages have. ``load_arrays`` is to be overridden too where these are not names of the model's state.
+
+        Parameters
+        ----------
+        model : nn.Module
+            A model of this task, never to be changed.
+
+        Returns
+        -------
+        mapping of str to Tensor
+            At least one tensor. Order, names and shapes are the same for every model of this task.
+        """
+        return model.state_dict()
+
+    def load_arrays(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> None:
+        """Put what came from the server into a model in place; the rest of the model stays as it is.
+
+        Parameters
+        ----------
+        model : nn.Module
+            A model of this task.
+        arrays : mapping of str to Tensor
+            As :meth:`arrays_of` gives them, on the CPU.
+
+        Raises
+        ------
+        FedUnlearnError
+            If they are not the arrays that :meth:`arrays_of` gives.
+        """
+        problem = misfit(shapes_of(arrays), shapes_of(self.arrays_of(model)))
+        unknown = [] if problem else model.load_state_dict(dict(arrays), strict=False).unexpected_keys
+        if unknown:
+            problem = f"has also {', '.join(map(quoted_name, unknown[:3]))}, which the state of the model lacks"
+        if problem:
+            raise FedUnlearnError(
+                f"the model that came {problem}; expected what {type(self).__name__}.arrays_of gives: server and"
+                " handlers send the same part of the model, and load_arrays puts it back"
+            )
+
+    def personal(self, model: nn.Module, context: Context) -> nn.Module:
+        """The model that this client really uses: a model with what it keeps for itself, such as a head or BatchNorm.
+
+        Audits look at it too. Where a part does not travel, unlearning and repair begin with this client's own.
+
+        Parameters
+        ----------
+        model : nn.Module
+            A model with the weights of a message, which may be changed and returned. What does not travel has its
+            first values, as :meth:`build_model` gives them.
+        context : Context
+            With the client's state. Nothing in it may be changed.
+
+        Returns
+        -------
+        nn.Module
+            The model as it is, where this is not overridden.
+        """
+        return model
+
+    def keep_personal(self, model: nn.Module, context: Context) -> None:  # noqa: B027 - most tasks keep nothing
+        """Keep what does not travel of a model that unlearning or repair has just made, as the app's training does."""
+
+    def forget_personal(self, context: Context) -> None:
+        """Drop what this client keeps for itself, since samples that it was made with are to be forgotten.
+
+        It is called as soon as these samples are out of training, before the request's model is judged, and once more
+        for every further attempt. :meth:`keep_personal` may follow, with a model that has unlearned them. By default
+        it is :meth:`forget_cached_state`.
+        """
+        self.forget_cached_state(context)
 
     def forget_cached_state(self, context: Context) -> None:  # noqa: B027 - most tasks cache nothing
         """Drop cached state of samples that were just forgotten: optimizer state, loaders, replay buffers."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from fed_unlearn.arrays import Arrays, pack, to_state_dict
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.errors import FedUnlearnError, InvalidDataError
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.text import printable
 
@@ -26,6 +27,9 @@ class ServerValidation:
         At least one.
     model : nn.Module
         A model of the federation's kind, on the device that computes. Its weights are overwritten at every count.
+    load : callable, optional
+        Puts the arrays of the federation, as tensors by name, into ``model``: the task's ``load_arrays``. Needed where
+        clients send a part of the model; the rest stays as it is here.
 
     Raises
     ------
@@ -40,6 +44,7 @@ class ServerValidation:
 
     samples: SampleSet
     model: nn.Module
+    load: Callable[[nn.Module, Mapping[str, Tensor]], object] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.samples, SampleSet):
@@ -69,11 +74,16 @@ class ServerValidation:
             If ``model`` is of another kind than the federation's, so that its arrays do not fit.
         """
         try:
-            self.model.load_state_dict(to_state_dict(pack(arrays)))
-        except RuntimeError as error:
+            tensors = to_state_dict(pack(arrays))
+            if self.load is not None:
+                self.load(self.model, tensors)
+            else:
+                self.model.load_state_dict(tensors)
+        except (RuntimeError, FedUnlearnError) as error:
             told = printable(str(error))
             raise InvalidDataError(
-                f"server validation: the federation's arrays do not fit its model: {told}; give one of the same kind"
+                f"server validation: the federation's arrays do not fit its model: {told}; give one of the same"
+                " kind, and load=task.load_arrays where clients send a part of it"
             ) from error
         logits = predict_logits(self.model, self.samples)
         return ClassCounts.of(logits, self.samples.labels.cpu(), logits.shape[1])

@@ -14,13 +14,14 @@ from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Judged
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
+from fed_unlearn.client.judged_models import JudgedModels, for_classes
 from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of, stored_request
 from fed_unlearn.client.session import ClientSession, Handler, current_session, describe
+from fed_unlearn.client.working_model import frozen_rest, sent_arrays
 from fed_unlearn.data.joined import concatenate
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.holder import recognises_any, repair_model, unlearn_samples
-from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.parts.labels import guard_labels_of
 from fed_unlearn.owner import keep_class_names
 
@@ -35,34 +36,39 @@ def unlearn(message: Message, context: Context) -> Message:
     samples = concatenate(*forget.values()) if len(forget) > 1 else next(iter(forget.values()), None)
     counts = {request_id: len(part) for request_id, part in forget.items()}
     metrics, arrays = MetricRecord({protocol.WEIGHT: sum(counts.values())}), ArrayRecord()
+    unlearned: nn.Module | None = None
     if samples is not None and len(samples) and instruction.method is not None:
         method = methods.create(instruction.method, **instruction.parameters)
         for _ in range(instruction.stronger):
             method = method.stronger()
-        model = session.model_with(protocol.arrays_of(message))
+        model = session.model_to_train(protocol.arrays_of(message))
         if _hands_back(instruction, session, method, model, samples):
             outcome, passes = methods.Outcome(model, True, 0, 0.0, 0, 0, None), len(samples)
         else:
-            outcome = unlearn_samples(
-                method,
-                model,
-                samples,
-                session.retained_samples(instruction.arrived),
-                session.data.validation,
-                excluded_classes=instruction.excluded_classes,
-                seed=_seed_of(instruction, session),
-            )
+            with frozen_rest(session.task, model):
+                outcome = unlearn_samples(
+                    method,
+                    model,
+                    samples,
+                    session.retained_samples(instruction.arrived),
+                    session.data.validation,
+                    excluded_classes=instruction.excluded_classes,
+                    seed=_seed_of(instruction, session),
+                )
             passes = outcome.forward_passes
         if not method.is_control:
             if outcome.guard_labels is None:
                 passes += len(samples)
             _keep_guards(instruction, session, forget, guard_labels_of(outcome, samples, instruction.excluded_classes))
-        arrays = pack(outcome.model.state_dict())
+        arrays = pack(sent_arrays(session.task, outcome.model))
+        unlearned = outcome.model
         metrics[protocol.FORWARD_PASSES] = passes
         metrics[protocol.BACKWARD_PASSES] = outcome.backward_passes
         metrics["steps"] = outcome.steps
         metrics["converged"] = int(outcome.converged)
         metrics["seconds"] = outcome.seconds
+    if forget:
+        session.renew_personal(unlearned)
     answer = protocol.reply(message, metrics, arrays)
     protocol.write_forgotten(answer, counts, refused)
     return answer
@@ -138,7 +144,7 @@ def repair(message: Message, context: Context) -> Message:
     session = current_session()
     instruction = protocol.RepairInstruction.from_message(message)
     guards = [guard for guarded in instruction.guarded for guard in guarded_samples(session, guarded)]
-    model = session.model_with(protocol.arrays_of(message))
+    model = session.model_to_train(protocol.arrays_of(message))
     config = protocol.config_of(message)
     count, passes = repair_model(
         model,
@@ -158,7 +164,8 @@ def repair(message: Message, context: Context) -> Message:
             protocol.BACKWARD_PASSES: passes.backward,
         }
     )
-    return protocol.reply(message, metrics, pack(model.state_dict()))
+    session.task.keep_personal(model, session.context)
+    return protocol.reply(message, metrics, pack(sent_arrays(session.task, model)))
 
 
 def confirm(message: Message, context: Context) -> Message:
@@ -175,6 +182,7 @@ def confirm(message: Message, context: Context) -> Message:
             found = forget_set(target, session, 0)
             if len(found):
                 session.store.quarantine(target.request_id, found.ids, target.attempt, target.digest)
+                session.renew_personal(None)
         session.store.confirm(target.request_id, instruction.retention_days)
     session.task.forget_cached_state(session.context)
     answer = protocol.reply(message, MetricRecord())
@@ -198,28 +206,23 @@ def audit(message: Message, context: Context) -> Message:
     """``evaluate.audit``: count what the given model gets right here."""
     session = current_session()
     instruction = protocol.AuditInstruction.from_message(message)
-    model = session.model_with(protocol.arrays_of(message))
-    passes = 0
-
-    def logits_of(samples: SampleSet) -> Tensor:
-        nonlocal passes
-        passes += len(samples)
-        return predict_logits(model, samples)
-
+    judged = JudgedModels(*session.models_to_judge(protocol.arrays_of(message)))
     class_count = session.data.class_count
+    forgotten = {item for target in instruction.targets if target.scope == "class" for item in target.classes}
     parts: dict[Part, ClassCounts] = {}
     read: dict[Part, Judged] = {}
     for part in instruction.parts:
         samples = samples_of(part, session, instruction)
-        logits = logits_of(samples)
-        parts[part] = ClassCounts.of(logits, samples.labels, class_count)
-        read[part] = Judged.whole(samples, logits)
+        used, surest = judged.logits(samples)
+        parts[part] = ClassCounts.of(for_classes(forgotten, samples.labels, surest, used), samples.labels, class_count)
+        read[part] = Judged.whole(samples, surest)
     targets = {
         target.request_id: RequestCounts.of(
-            observed(target, session, model, read, logits_of, instruction.seed), instruction.audits
+            observed(target, session, judged, read, instruction.seed), instruction.audits
         )
         for target in instruction.targets
     }
+    passes = judged.passes
     answer = protocol.reply(message, protocol.audit_record(ClientCounts(parts, targets, passes)))
     uncounted = {name for name in instruction.audits for counts in targets.values() if name not in counts.extra}
     if uncounted:
@@ -245,6 +248,7 @@ def identify(message: Message, context: Context) -> Message:
     protocol.write_versions(answer)
     protocol.write_class_names(answer, session.data.classes)
     keep_class_names(session.task.store_folder(session.context), session.data.classes)
+    protocol.write_model_arrays(answer, session.sent_shapes())
     if protocol.INSTRUCTION_KEY in message.content:
         instruction = protocol.IdentifyInstruction.from_message(message)
         without = [name.request_id for name in instruction.without]

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from flwr.app import Context, Message, MessageType
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
-from torch import nn
 
 from fed_unlearn import protocol
 from fed_unlearn.client.actions import ACTIONS
 from fed_unlearn.client.mods import HandlerCheck, Handlers, ThroughMods, mods_of_models
 from fed_unlearn.client.owner_side import hear, out_of_training, tell
 from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
+from fed_unlearn.client.working_model import WorkingModel
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
+from fed_unlearn.shapes import misfit, shapes_of
 from fed_unlearn.task import Task
 
 logger = logging.getLogger("fed_unlearn.client")
@@ -32,7 +33,7 @@ class _InSession:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._models: dict[str, nn.Module] = {}
+        self._models: dict[str, WorkingModel] = {}
 
     def __getstate__(self) -> dict[str, object]:
         return {"_task": self._task, "_models": {}}
@@ -60,6 +61,8 @@ class _InSession:
                     answer = out_of_training(message, session)
                 else:
                     answer = call_next(told, context)
+                    if not is_ours:
+                        _check_training(message, answer)
             except FedUnlearnError as error:
                 if not is_ours:
                     raise
@@ -85,6 +88,19 @@ def _check_versions(message: Message) -> None:
 
 def _is_training(message: Message) -> bool:
     return message.metadata.message_type.partition(".")[0] == MessageType.TRAIN
+
+
+def _check_training(message: Message, answer: Message) -> None:
+    """Refuse a training reply whose arrays are not those that came: no server could serve a request with them."""
+    if not answer.has_content() or not _is_training(message) or not protocol.ledger_of(message):
+        return
+    sent, made = list(message.content.array_records.values()), list(answer.content.array_records.values())
+    problem = misfit(shapes_of(made[0]), shapes_of(sent[0])) if len(sent) == len(made) == 1 else None
+    if problem is not None:
+        raise ProtocolError(
+            f"the app's training sends back another model than came: it {problem}; send the same part both ways:"
+            " Task.arrays_of names it, and start() begins with initial_arrays=ArrayRecord(dict(task.arrays_of(model)))"
+        )
 
 
 def _refusal(message: Message, session: ClientSession, error: FedUnlearnError) -> Message:

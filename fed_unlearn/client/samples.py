@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
 
 from fed_unlearn import protocol
 from fed_unlearn.audits.base import Judged, Observation
 from fed_unlearn.audits.counts import Part
+from fed_unlearn.client.judged_models import JudgedModels
 from fed_unlearn.client.owner_side import queued_samples, still_to_forget
 from fed_unlearn.client.session import ClientSession
 from fed_unlearn.client.stored import StoredRequest
@@ -156,9 +156,8 @@ def samples_of(part: Part, session: ClientSession, instruction: protocol.AuditIn
 def observed(
     target: protocol.Target,
     session: ClientSession,
-    model: nn.Module,
+    judged: JudgedModels,
     read: Mapping[Part, Judged],
-    logits_of: Callable[[SampleSet], Tensor],
     seed: int,
 ) -> Observation:
     """What the audits of a request read at this client.
@@ -167,11 +166,10 @@ def observed(
     ----------
     target : Target
     session : ClientSession
-    model : nn.Module
+    judged : JudgedModels
+        They read further samples.
     read : mapping of part to Judged
         Parts that were read already.
-    logits_of : callable
-        Of further samples.
     seed : int
         Of the audit.
     """
@@ -180,10 +178,10 @@ def observed(
     if stored is not None and stored.may_be_audited():
         forget = session.data.train.only(stored.sample_ids)
     return observe(
-        model,
+        judged.used,
         target.scope,
         target.classes,
-        Judged.whole(forget, logits_of(forget)),
+        Judged.whole(forget, judged.logits(forget)[1]),
         session.data.class_count,
         test=read.get("test"),
         validation=read.get("validation"),

@@ -15,12 +15,14 @@ import fed_unlearn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.client.store import ClientStore
+from fed_unlearn.client.working_model import WorkingModel, personal_model, sent_arrays
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError, UnsuitableInputsError
 from fed_unlearn.owner import OwnerQueue
 from fed_unlearn.protocol.faults import told_of
 from fed_unlearn.protocol.instructions import arriving
+from fed_unlearn.shapes import Shapes, shapes_of
 from fed_unlearn.task import Task
 
 Handler = Callable[[Message, Context], Message]
@@ -51,7 +53,7 @@ class ClientSession:
     """
 
     def __init__(
-        self, task: Task, context: Context, models: dict[str, nn.Module], message: Message | None = None
+        self, task: Task, context: Context, models: dict[str, WorkingModel], message: Message | None = None
     ) -> None:
         self.task = task
         self.context = context
@@ -126,14 +128,49 @@ class ClientSession:
 
     def model_with(self, arrays: ArrayRecord) -> nn.Module:
         """The process's model with the given weights, on the task's device."""
-        device = self.device
-        key = f"{device} {self.context.run_id} {sorted(self.context.run_config.items())}"
-        model = self._models.get(key)
-        if model is None:
+        return self._working.load(self.task, to_state_dict(arrays))
+
+    def model_to_train(self, arrays: ArrayRecord) -> nn.Module:
+        """The model that training begins with: the given weights, and this client's own of what does not travel."""
+        model = self.model_with(arrays)
+        if not self._working.rest:
+            return model
+        personal = self.personal(model)
+        if personal is not model:
+            self.task.load_arrays(personal, to_state_dict(arrays))
+        return personal
+
+    def personal(self, model: nn.Module) -> nn.Module:
+        """What this client uses in place of a model; the model itself where that is the same."""
+        return personal_model(self.task, model, self.context)
+
+    def renew_personal(self, unlearned: nn.Module | None) -> None:
+        """Drop what the client keeps for itself, and keep that of a model that has unlearned, where there is one."""
+        self.task.forget_personal(self.context)
+        if unlearned is not None:
+            self.task.keep_personal(unlearned, self.context)
+
+    def models_to_judge(self, arrays: ArrayRecord) -> tuple[nn.Module, nn.Module | None]:
+        """What this client uses, and beside it the model of all where that is another one, and one by itself.
+
+        It is none where what does not travel has values in it that nobody uses.
+        """
+        model = self.model_with(arrays)
+        personal = self.personal(model)
+        return personal, model if personal is not model and self._working.is_whole_in(personal) else None
+
+    def sent_shapes(self) -> Shapes:
+        """Names and shapes of the arrays that this client's task sends."""
+        return shapes_of(sent_arrays(self.task, self._working.model))
+
+    @property
+    def _working(self) -> WorkingModel:
+        key = f"{self.device} {self.context.run_id} {sorted(self.context.run_config.items())}"
+        working = self._models.get(key)
+        if working is None:
             self._models.clear()
-            model = self._models[key] = self.task.build_model(self.context).to(device)
-        model.load_state_dict(to_state_dict(arrays))
-        return model
+            working = self._models[key] = WorkingModel.build(self.task, self.context, self.device)
+        return working
 
     def stamp(self, answers: str) -> protocol.Stamp:
         """The stamp of a reply: facts on this client, and the configuration that the reply answers."""

@@ -10,10 +10,10 @@ import logging
 from collections.abc import Sequence
 
 from flwr.app import ArrayRecord, Context, Message
-from torch import nn
 
 from fed_unlearn import protocol
 from fed_unlearn.client.session import ClientSession, active_session
+from fed_unlearn.client.working_model import WorkingModel
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.seeding import seeded_generator
@@ -51,7 +51,7 @@ class BatchedTraining:
     """
 
     def __init__(self) -> None:
-        self._models: dict[str, nn.Module] = {}
+        self._models: dict[str, WorkingModel] = {}
 
     def __call__(self, messages: Sequence[tuple[Message, Context]]) -> None:
         """Train the clients of some messages, and keep the results until the messages are delivered."""

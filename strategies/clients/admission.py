@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from flwr.app import Message, RecordDict
 
 from fed_unlearn import protocol
+from fed_unlearn.shapes import Shapes, misfit
 from fed_unlearn.strategies.clients.claims import MOST_SAMPLES
 from fed_unlearn.strategies.clients.class_names import keep_told_names
-from fed_unlearn.strategies.clients.messages.exchange import Roster, client_order
+from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError, Roster, client_order
 from fed_unlearn.strategies.clients.messages.messenger import Exchange
 from fed_unlearn.strategies.clients.messages.runtime import NobodyThereError
 
@@ -48,6 +49,9 @@ class Identification:
         Why a node with a key, or without one, cannot be a client; None where it can.
     keys : mapping of int to str
         Digest of the public key of each node that has one.
+    served : dict of str to tuple of int
+        The shape of each array of the model that serves. A client whose task sends others is left out; empty where that
+        is not looked at.
     """
 
     exchange: Exchange
@@ -57,6 +61,7 @@ class Identification:
     timeout: float
     key_problem: Callable[[str, str | None], str | None] = lambda client, key: None
     keys: Mapping[int, str] = field(default_factory=dict)
+    served: Shapes = field(default_factory=dict)
 
     def identify(self, connected: Collection[int], only: Collection[str] | None = None) -> set[int]:
         """Learn which clients are behind the nodes that are not known yet.
@@ -78,6 +83,8 @@ class Identification:
         ------
         NobodyThereError
             If no node is known in the end.
+        ClientsFailedError
+            If the tasks of all clients send other arrays than the model that serves has.
         """
         roster = self.roster
         roster.contested = contested_among(roster.contested, connected)
@@ -89,6 +96,7 @@ class Identification:
         if only is not None:
             stamps = {node: stamp for node, stamp in stamps.items() if stamp.client_id in only}
         reason = self._settle_contests(stamps, clients) or reason
+        misfits: dict[str, str] = {}
         for node, stamp in stamps.items():
             client, reply = stamp.client_id, replies[node]
             held, shown = tuple(protocol.read_counts(reply, "class-samples")), self.shows_tombstones(stamp, node)
@@ -97,6 +105,9 @@ class Identification:
             elif sum(held) > MOST_SAMPLES:
                 text = f"it says that it holds {sum(held)} samples; expected at most {MOST_SAMPLES}"
                 self._keep_away(node, client, text)
+            elif (unfit := self._misfit_of(reply)) is not None:
+                misfits[client] = unfit
+                self._keep_away(node, client, unfit)
             elif shown is None:
                 self._keep_away(node, client, LOST_TOMBSTONES)
             elif shown.requested < roster.required.get(client, 0):
@@ -112,9 +123,25 @@ class Identification:
                 if node in self.keys:
                     roster.keys[client] = self.keys[node]
         roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
+        if not clients and misfits and only is None:
+            raise ClientsFailedError(
+                f"no client can take part: client {', '.join(misfits)}: {next(iter(misfits.values()))}"
+            )
         if not clients and only is None:
             raise NobodyThereError(f"no node could say which client it is: {reason}")
         return set[int]().union(*roster.contested.values())
+
+    def _misfit_of(self, reply: Message) -> str | None:
+        """How the arrays that a client's task sends differ from those of the model that serves, with the remedy."""
+        sent = protocol.read_model_arrays(reply) if self.served else None
+        problem = misfit(sent, self.served) if sent is not None else None
+        if problem is None:
+            return None
+        return (
+            f"what its task sends {problem}, beside the model of the server; start() with"
+            " initial_arrays=ArrayRecord(dict(task.arrays_of(model))), or have Task.arrays_of give what the app's"
+            " handlers send"
+        )
 
     def _claims(self, replies: Mapping[int, Message]) -> tuple[dict[int, protocol.Stamp], str]:
         """What nodes say that they are and may be, and why the last of the others may not."""

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn import protocol
 from fed_unlearn.plan import Retry
+from fed_unlearn.shapes import Shapes
 from fed_unlearn.strategies.clients.admission import (
     NEEDS_QUARANTINES,
     Identification,
@@ -78,6 +79,7 @@ class EligibleGrid(NamingGrid):
         timeout: float,
         confirmed: Mapping[str, str],
         unheard: Callable[[str], Collection[protocol.RequestName]] = lambda client: (),
+        served: Shapes | None = None,
     ) -> None:
         """Learn which client is behind which node, where that is not known yet.
 
@@ -95,16 +97,20 @@ class EligibleGrid(NamingGrid):
         unheard : callable
             Requests whose tombstones a client may have written without the server having heard of it: with these
             taken away, its digest may be the one that it confirmed.
+        served : dict of str to tuple of int, optional
+            The shape of each array of the model that serves, which clients must fit.
 
         Raises
         ------
         NobodyThereError
             If no node comes, or none says which client it is.
+        ClientsFailedError
+            If the tasks of all clients send other arrays than that model has.
         """
         nodes = wait_for_nodes(self._grid, 1, 0.0) if self._stays else wait_for_nodes(self._grid, min_nodes, timeout)
         self._asked.update(nodes)
         self.roster.confirmed = dict(confirmed)
-        found = Identification(self._exchange, self.roster, self.leave_out, unheard, timeout)
+        found = Identification(self._exchange, self.roster, self.leave_out, unheard, timeout, served=served or {})
         if self._book is not None:
             self.roster.required = self._book.required()
             found = replace(found, key_problem=self._book.key_problem, keys=node_keys(self._grid))

@@ -10,6 +10,7 @@ from fed_unlearn import protocol
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
+from fed_unlearn.shapes import shapes_of
 from fed_unlearn.strategies.clients.book import ClientBook
 from fed_unlearn.strategies.clients.messages.runtime import NobodyThereError
 from fed_unlearn.strategies.clients.rounds import Rounds, client_of
@@ -50,7 +51,8 @@ class Presence:
         ledger, grid = self.context.ledger, self.context.grid
         timeout = self.context.timeout if grid.can_wait else min(self.context.timeout, _ANSWER_SECONDS)
         try:
-            grid.identify(min_nodes, timeout, ledger.confirmed_tombstones(), self._unheard)
+            served = shapes_of(self.context.served.arrays)
+            grid.identify(min_nodes, timeout, ledger.confirmed_tombstones(), self._unheard, served)
         except NobodyThereError as error:
             if not ledger.known_clients():
                 raise
