@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from flwr.app import Context
 from torch import Tensor, nn
 
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.model_copies import copied
 from fed_unlearn.seeding import derive_seed, isolated_random
 from fed_unlearn.task import Task
 
@@ -94,7 +94,7 @@ def personal_model(task: Task, model: nn.Module, context: Context) -> nn.Module:
     """
     if not has_personal(task):
         return model
-    personal = task.personal(copy.deepcopy(model), context)
+    personal = task.personal(copied(model), context)
     if not isinstance(personal, nn.Module):
         given = type(personal).__name__
         raise FedUnlearnError(f"{type(task).__name__}.personal gave a {given}; expected a torch.nn.Module")
