@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from image_files import encoded, ramp, write_table
 
 from fed_unlearn.data.sources import load_source
 from fed_unlearn.errors import InvalidDataError
-from tests.support.image_files import encoded, ramp, write_table
 
 
 @pytest.fixture(autouse=True)

@@ -4,11 +4,11 @@ import logging
 from pathlib import Path
 
 import pytest
+from image_files import encoded, ramp, write_classes
 
 from fed_unlearn.data.sources import load_source
 from fed_unlearn.data.sources.splits import role_of, train_and_held_out
 from fed_unlearn.errors import InvalidDataError
-from tests.support.image_files import encoded, ramp, write_classes
 
 CLASSES = ("cat", "dog", "fox")
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from image_files import encoded, ramp, write_classes, write_images
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -16,7 +17,6 @@ from fed_unlearn.data.sources import load_source
 from fed_unlearn.data.sources.decoding import decode_images
 from fed_unlearn.data.sources.pixels import full_scale
 from fed_unlearn.errors import InvalidDataError
-from tests.support.image_files import encoded, ramp, write_classes, write_images
 
 
 def decoded(*contents: bytes, image_size: tuple[int, int] | None = None) -> Tensor:
