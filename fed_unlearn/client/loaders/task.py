@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from flwr.app import ConfigRecord, Context
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fed_unlearn.client.loaders.batches import BatchKeys, Key
@@ -82,6 +82,14 @@ class LoaderTask(Task):
     folder : str or Path, optional
         The folder below which each client has the folder of its durable store, where the node's configuration has no
         ``client-dir``. By default it lies below ``~/.fed_unlearn``, or ``FED_UNLEARN_HOME``, and the log names it.
+    arrays_of : callable, optional
+        Gives what of a model travels, where that is a part of its state, such as adapters.
+    personal : callable, optional
+        Puts what a client keeps for itself, such as a head in ``context.state``, into a model: ``personal(model,
+        context)``, in place or as a new model that it returns. Audits look at it.
+    forget_personal : callable, optional
+        Drops what a client keeps for itself: ``forget_personal(context)``. By default all of ``context.state`` is
+        dropped where ``personal`` is given.
 
     Raises
     ------
@@ -105,6 +113,9 @@ class LoaderTask(Task):
         label_key: Key | None = None,
         evaluate_transform: Callable[[Any], Any] | None = None,
         folder: str | Path | None = None,
+        arrays_of: Callable[[nn.Module], Mapping[str, Tensor]] | None = None,
+        personal: Callable[[nn.Module, Context], nn.Module | None] | None = None,
+        forget_personal: Callable[[Context], object] | None = None,
     ) -> None:
         for name, given in (("model", model), ("loaders", loaders), ("train", train)):
             if not callable(given):
@@ -115,6 +126,7 @@ class LoaderTask(Task):
         self._class_count, self._normalize = class_count, normalize
         self._input_key, self._label_key = input_key, label_key
         self._evaluate_transform, self._folder = evaluate_transform, folder
+        self._arrays_of, self._personal, self._forget_personal = arrays_of, personal, forget_personal
         self._of_client: dict[str, _Loaded] = {}
         self._memory = Memory()
 
@@ -150,6 +162,24 @@ class LoaderTask(Task):
         with counted_passes(model) as passes:
             self._fit(model, loader, config, context)
         return passes
+
+    def arrays_of(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """What of a model travels; all of its state unless the app said otherwise."""
+        return super().arrays_of(model) if self._arrays_of is None else self._arrays_of(model)
+
+    def personal(self, model: nn.Module, context: Context) -> nn.Module:
+        """The model with what the client keeps for itself, if it does."""
+        made = None if self._personal is None else self._personal(model, context)
+        return model if made is None else made
+
+    def forget_personal(self, context: Context) -> None:
+        """Drop what the client keeps for itself, if it does."""
+        super().forget_personal(context)
+        if self._forget_personal is not None:
+            self._forget_personal(context)
+        elif self._personal is not None:
+            for key in list(context.state):
+                del context.state[key]
 
     def store_folder(self, context: Context) -> Path:
         """``client-dir`` of the node's configuration, else a folder of this client below the task's own."""

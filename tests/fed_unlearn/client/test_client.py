@@ -125,7 +125,7 @@ def test_samples_that_cannot_be_told_apart_are_refused(folder: Path) -> None:
 
     reply = ask(app, folder, "query.look")
     assert reply.has_error()
-    assert "given 5 samples without ids; the task's training set has 6: give the dataset an `ids`" in reply.error.reason
+    assert "given 5 samples without ids; the task's data set has 6: give it the client's whole" in reply.error.reason
 
 
 def test_outside_a_handler_there_is_advice(tmp_path: Path) -> None:

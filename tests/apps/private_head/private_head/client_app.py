@@ -11,16 +11,16 @@ from private_head.task import train as train_fn
 app = ClientApp()
 
 
-def load_head(state, net):
-    if "head" in state:
-        net.fc2.load_state_dict(state["head"].to_torch_state_dict())
+def load_head(net, context):
+    if "head" in context.state:
+        net.fc2.load_state_dict(context.state["head"].to_torch_state_dict())
 
 
 @app.train()
 def train(msg: Message, context: Context):
     model = Net()
     model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
-    load_head(context.state, model)
+    load_head(model, context)
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
     partition_id = context.node_config["partition-id"]
@@ -39,7 +39,7 @@ def train(msg: Message, context: Context):
 def evaluate(msg: Message, context: Context):
     model = Net()
     model.load_state_dict(msg.content["arrays"].to_torch_state_dict())
-    load_head(context.state, model)
+    load_head(model, context)
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
     partition_id = context.node_config["partition-id"]
