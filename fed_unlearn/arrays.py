@@ -68,14 +68,22 @@ def pack(arrays: Mapping[str, NDArray[Any] | Tensor]) -> ArrayRecord:
     Parameters
     ----------
     arrays : mapping of str to ndarray or Tensor
-        Arrays of any dtype of NumPy. Tensors may be on any device but not of bfloat16, which NumPy does not have.
+        Arrays of any dtype of NumPy. Tensors may be on any device. Those of bfloat16, which neither NumPy nor Flower
+        has, become float32, which holds every value of them.
     """
     record = ArrayRecord()
     for name, value in arrays.items():
-        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        array = as_array(value) if isinstance(value, Tensor) else np.asarray(value)
         dtype, descriptor = _names_of(array.dtype)
         record[name] = PackedArray(dtype, array.shape, _header(descriptor, array.shape) + array.tobytes())
     return record
+
+
+def as_array(tensor: Tensor) -> NDArray[Any]:
+    """A tensor's values, on the CPU, without a copy where that can be. Those of bfloat16 become float32."""
+    tensor = tensor.detach().cpu()
+    array: NDArray[Any] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    return array
 
 
 def unpack(record: ArrayRecord) -> Arrays:
@@ -120,8 +128,8 @@ def all_finite(arrays: Arrays) -> bool:
 
 
 def as_dtype(value: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Convert values to another dtype. They are rounded if the dtype is an integer one."""
-    if np.issubdtype(dtype, np.integer) and not np.issubdtype(value.dtype, np.integer):
+    """Convert values to another dtype. They are rounded if it is one of whole numbers or truth values."""
+    if dtype.kind in "iub" and value.dtype.kind not in "iub":
         value = np.rint(value)
     return np.asarray(value, dtype=dtype)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+Value = TypeVar("Value")
 
 _COMPILED, _PARALLEL = "_orig_mod", "module"
 
@@ -21,23 +24,27 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def names_by_wrapped(given: Iterable[str], expected: Iterable[str]) -> dict[str, str] | None:
-    """Pair the tensors of two models whose names differ by wrappers alone.
+def renamed(values: Mapping[str, Value], names: Iterable[str]) -> dict[str, Value]:
+    """Values of a model's tensors under the names of the same model with other wrappers.
 
     Parameters
     ----------
-    given, expected : iterable of str
-        Names of the tensors of two state dicts, such as ``module.0.weight`` and ``0.weight``.
+    values : mapping of str to object
+        By the names of a state dict, such as ``module.0.weight``.
+    names : iterable of str
+        The names of the same tensors in another state dict, such as ``0.weight``.
 
     Returns
     -------
-    dict of str to str or None
-        The given name by the expected name, in the order of ``expected``. None if they differ by more than wrappers.
+    dict of str to object
+        The values under ``names`` and in their order. As they were given, if the names are the same or differ by more
+        than wrappers.
     """
-    by_bare = {bare_name(name): name for name in given}
-    wanted = {name: bare_name(name) for name in expected}
-    if len(set(wanted.values())) < len(wanted) or by_bare.keys() != set(wanted.values()):
-        return None
+    wanted = {name: bare_name(name) for name in names}
+    by_bare = {bare_name(name): value for name, value in values.items()}
+    fits = len(by_bare) == len(values) == len(wanted) and by_bare.keys() == set(wanted.values())
+    if not fits or wanted.keys() == values.keys():
+        return dict(values)
     return {name: by_bare[bare] for name, bare in wanted.items()}
 
 

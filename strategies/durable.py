@@ -11,6 +11,7 @@ from typing import TypeVar
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import Strategy
 
+from fed_unlearn.array_types import check_array_types
 from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.checkpoints import CheckpointStore
 from fed_unlearn.errors import FedUnlearnError
@@ -89,7 +90,7 @@ class DurableState:
         FedUnlearnError
             If there is neither.
         InvalidModelError
-            If the ledger's model has other arrays than the given one.
+            If the ledger's model has other arrays than the given one, or an array is of a type that cannot be averaged.
         """
         served = self.load_served()
         if served is not None:
@@ -100,6 +101,7 @@ class DurableState:
             return served
         if initial_arrays is None:
             raise FedUnlearnError("there is no model to start from: give initial_arrays, or a ledger that has a model")
+        check_array_types(initial_arrays)
         served = ServedModel(unpack(initial_arrays))
         digest = self._checkpoints.save(served.arrays)
         with self._ledger.transaction():

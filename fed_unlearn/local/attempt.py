@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.arrays import Arrays, add_clipped, all_finite, difference, hardly_differs, norm
+from fed_unlearn.arrays import Arrays, add_clipped, all_finite, as_array, difference, hardly_differs, norm
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures, Judged, extra_audits
 from fed_unlearn.audits.counts import RequestCounts
@@ -277,4 +277,4 @@ class LocalAttempt:
 
 
 def _arrays(state: dict[str, Tensor]) -> Arrays:
-    return {name: value.detach().cpu().numpy().copy() for name, value in state.items()}
+    return {name: as_array(value).copy() for name, value in state.items()}

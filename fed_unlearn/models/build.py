@@ -11,6 +11,7 @@ from torch import nn
 
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
 from fed_unlearn.logits import evaluation_mode
+from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.models.networks import AllCNN, SmallCNN
 from fed_unlearn.models.weights import checkpoint_shapes
 from fed_unlearn.registry import imported_callable
@@ -158,7 +159,7 @@ def _check_outputs(name: str, model: object, class_count: int, image_shape: tupl
         raise InvalidModelError(f"model {name!r}: a {type(model).__name__} was built; expected a torch.nn.Module")
     with evaluation_mode(model), torch.inference_mode():
         try:
-            logits = model(torch.zeros(1, *image_shape))
+            logits = model(model_inputs(model, torch.zeros(1, *image_shape), pack=False))
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise InvalidModelError(

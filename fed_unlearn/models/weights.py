@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fed_unlearn.errors import InvalidModelError
+from fed_unlearn.model_wrappers import renamed
 
 
 def save_checkpoint(
@@ -60,7 +61,8 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     model : nn.Module
         The model.
     path : Path
-        A safetensors file with exactly the tensors of ``model.state_dict()``.
+        A safetensors file with exactly the tensors of ``model.state_dict()``. The prefixes of wrappers, ``module.`` of
+        DataParallel and ``_orig_mod.`` of torch.compile, may differ.
 
     Raises
     ------
@@ -71,6 +73,7 @@ def load_checkpoint(model: nn.Module, path: Path) -> None:
     with _reading(path):
         tensors = load_file(path)
     expected = model.state_dict()
+    tensors = renamed(tensors, expected)
     for name, tensor in expected.items():
         if name not in tensors:
             raise InvalidModelError(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from fed_unlearn.arrays import as_array
 from fed_unlearn.batch_plan import split_into_batches
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
@@ -167,7 +168,7 @@ def _plain_loop(
     clients = [data_of_client(scenario, source, client).train for client in range(scenario.clients.count)]
     model = new_model(scenario, source)
     model.train()
-    server = {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
+    server = {name: as_array(tensor).copy() for name, tensor in model.state_dict().items()}
     total = sum(len(client) for client in clients)
     started = time.perf_counter()
     for server_round in range(1, rounds + 1):
@@ -178,7 +179,7 @@ def _plain_loop(
             model.load_state_dict({name: torch.from_numpy(value) for name, value in server.items()})
             train(model, samples, settings, seeded_generator(scenario.seed, "train", server_round, str(index)))
             for name, tensor in model.state_dict().items():
-                share = tensor.numpy() * (len(samples) / total)
+                share = as_array(tensor) * (len(samples) / total)
                 summed[name] = summed[name] + share if name in summed else share
         server = {name: np.asarray(value, dtype=server[name].dtype) for name, value in summed.items()}
     return time.perf_counter() - started, dict(server)

@@ -9,6 +9,8 @@ from typing import Any
 
 from flwr.app import ArrayRecord
 
+from fed_unlearn.array_types import check_array_types
+from fed_unlearn.arrays import pack
 from fed_unlearn.class_names import UNNAMED_CLASSES, ClassNames
 from fed_unlearn.data.experiences import class_split
 from fed_unlearn.data.images import ClientData
@@ -71,8 +73,10 @@ def check_parts(scenario: Scenario) -> Prepared:
         if scenario.model.checkpoint is not None:
             with errors_at(scenario, "model", "checkpoint"):
                 load_checkpoint(model, Path(scenario.model.checkpoint))
+        arrays = pack(model.state_dict())
+        check_array_types(arrays)
     raise_any(problems)
-    return Prepared(scenario, source, ArrayRecord(model.state_dict()), experiences, benchmark)
+    return Prepared(scenario, source, arrays, experiences, benchmark)
 
 
 def check_against_data(
