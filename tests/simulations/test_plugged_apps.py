@@ -1,0 +1,49 @@
+"""Apps of the kinds that Flower's examples have forget on request, with the few lines that the guide adds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from plugged_apps import APPS, changed_lines, loaded, plugged
+
+from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.requests import ForgetRequest
+
+FORGOTTEN = 3
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_ten_lines_are_enough(app: str) -> None:
+    assert 5 <= changed_lines(app) <= 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("app", APPS)
+def test_a_class_samples_and_a_client_are_forgotten(app: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FED_UNLEARN_HOME", str(tmp_path / "home"))
+    torch.manual_seed(0)
+    with loaded(app, plugged(app, tmp_path)) as running:
+        running.run()
+        before = running.accuracy_by_class()
+        assert min(before) > 0.5 and before[FORGOTTEN] > 0.8
+        running.ask(ForgetRequest.for_class(FORGOTTEN, id="class"))
+        running.run(num_server_rounds=1)
+        after = running.accuracy_by_class()
+        assert running.entry("class").status is Status.COMMITTED
+        assert after[FORGOTTEN] <= 0.05
+        kept = [label for label in range(10) if label != FORGOTTEN]
+        assert sum(before[label] - after[label] for label in kept) / len(kept) < 0.03
+
+        running.ask(ForgetRequest.for_samples(1, sample_ids=[0, 2, 4, 11], id="samples"))
+        running.ask(ForgetRequest.for_client(2, id="client"))
+        running.run(num_server_rounds=1)
+        assert running.entry("samples").status is Status.COMMITTED
+        assert running.entry("client").status is Status.COMMITTED
+        last = running.accuracy_by_class()
+        assert last[FORGOTTEN] <= 0.05 and sum(last[label] for label in kept) / len(kept) > 0.8
+        if app == "private_head":
+            rows = json.loads(Path("rounds.json").read_text())
+            assert [row["round"] for row in rows] == [1] and Path("best_model.pt").exists()

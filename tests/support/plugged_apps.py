@@ -1,0 +1,127 @@
+"""The apps of ``tests/apps``, as they are and with the differences of the guide."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from flwr.app import Context, RecordDict
+from pages import REPOSITORY, blocks
+
+from fed_unlearn.ledger import Ledger, LedgerEntry
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.simulations.inprocess import InProcessGrid
+
+APPS = ("quickstart", "hub_images", "private_head", "adapters", "local_privacy")
+CLIENTS = 4
+CONFIG = {"num-server-rounds": 8, "local-epochs": 2, "learning-rate": 0.1, "batch-size": 32}
+
+
+def difference(app: str) -> str:
+    """What the guide changes in an app."""
+    [found] = [block.text for block in blocks("diff", "apps.md") if block.text.startswith(f"--- a/{app}/")]
+    return found
+
+
+def changed_lines(app: str) -> int:
+    """Lines of an app that are new or changed, but for empty ones."""
+    return sum(
+        line.startswith("+") and not line.startswith("+++") and line != "+" for line in difference(app).split("\n")
+    )
+
+
+def plugged(app: str, folder: Path) -> Path:
+    """A copy of an app with the difference applied."""
+    made = folder / app
+    shutil.copytree(REPOSITORY / "tests" / "apps" / app, made, ignore=shutil.ignore_patterns("__pycache__"))
+    outside = {**os.environ, "GIT_CEILING_DIRECTORIES": str(folder)}
+    subprocess.run(["git", "apply", "-"], input=difference(app), text=True, cwd=made, env=outside, check=True)
+    return made
+
+
+class PluggedApp:
+    """An app that runs in this process, from a folder of its own.
+
+    Parameters
+    ----------
+    app : str
+    folder : Path
+        Its modules are found there, and it is the working directory.
+    """
+
+    def __init__(self, app: str, folder: Path) -> None:
+        self.folder = folder
+        self.client, self.server, self.task = (self._module(app, name) for name in ("client_app", "server_app", "task"))
+
+    @staticmethod
+    def _module(app: str, name: str) -> ModuleType:
+        return importlib.import_module(f"{app}.{name}")
+
+    def run(self, **config: int) -> None:
+        """Run the ServerApp once."""
+        whole: dict[str, Any] = {**CONFIG, **{key.replace("_", "-"): value for key, value in config.items()}}
+        grid = InProcessGrid(self.client.app, CLIENTS, run_config=whole)
+        state = RecordDict()
+        self.server.app(grid, Context(run_id=1, node_id=0, node_config={}, state=state, run_config=whole))
+
+    def ask(self, request: ForgetRequest) -> None:
+        with self._ledger() as ledger:
+            ledger.receive(request)
+
+    def entry(self, request_id: str) -> LedgerEntry:
+        with self._ledger() as ledger:
+            return ledger.entry(request_id)
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        ledger = Ledger(self.folder / "ledger.db")
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+    def accuracy_by_class(self) -> list[float]:
+        """Accuracy of the saved model on all clients' held-out samples, by class, counted here."""
+        return accuracy_by_class(self.task, self.folder / "final_model.pt")
+
+
+def accuracy_by_class(task: ModuleType, weights: Path) -> list[float]:
+    torch.manual_seed(0)
+    model = task.Net()
+    model.load_state_dict(torch.load(weights), strict=False)
+    model.eval()
+    right, seen = [0] * 10, [0] * 10
+    for client in range(CLIENTS):
+        _, held_out = task.load_data(client, CLIENTS, CONFIG["batch-size"])
+        for batch in held_out:
+            images, labels = (batch["img"], batch["label"]) if isinstance(batch, dict) else batch
+            with torch.no_grad():
+                said = model(images).argmax(1)
+            for label, answer in zip(labels.tolist(), said.tolist(), strict=True):
+                right[label] += label == answer
+                seen[label] += 1
+    return [hits / count for hits, count in zip(right, seen, strict=True)]
+
+
+@contextmanager
+def loaded(app: str, folder: Path) -> Iterator[PluggedApp]:
+    """The plugged app with its modules importable; they are gone again at the end."""
+    before, paths = Path.cwd(), list(sys.path)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    try:
+        yield PluggedApp(app, folder)
+    finally:
+        os.chdir(before)
+        sys.path[:] = paths
+        for name in [name for name in sys.modules if name.partition(".")[0] == app]:
+            del sys.modules[name]
