@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from fed_unlearn.data.sources import ImageSource
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.methods import Method, available, create, method_class
 from fed_unlearn.simulations.bench.settings import (
     DEFAULT_EPOCHS,
@@ -150,14 +150,19 @@ def check_forget(settings: MethodBenchSettings, source: ImageSource) -> None:
     InvalidDataError
         If it does not. The message says what the data has.
     """
-    held = set(source.train.labels.unique().tolist())
+    held, names, asked = set(source.train.labels.unique().tolist()), source.classes, set[int | None]()
     for label in settings.forget_classes:
-        if label not in held:
-            allowed = f"0..{source.class_count - 1}" if len(held) == source.class_count else str(sorted(held))
+        try:
+            index = names.index(label)
+        except InvalidRequestError:
+            index = None
+        asked.add(index)
+        if index not in held:
+            allowed = names.allowed() if len(held) == source.class_count else names.listed(sorted(held))
             raise InvalidDataError(
                 f"--forget-class {label}: is not a class of {quoted(settings.dataset)}; expected one of {allowed}"
             )
-    if held <= set(settings.forget_classes):
+    if held <= asked:
         raise InvalidDataError(
             f"--forget-class: all {len(held)} classes of {quoted(settings.dataset)} were given, which leaves nothing to"
             " keep; expected fewer"

@@ -47,6 +47,7 @@ class MethodBenchSettings:
 
     out: Annotated[Path, Option(metavar="DIR", help="Folder for bench.json and figures, new or empty.")]
     dataset: Annotated[str, Option(help="As fed-unlearn sources lists, or package.module:callable.")] = "digits"
+    label: Annotated[str | None, Option(help="The column of labels, where a data set has several.")] = None
     model: Annotated[str, Option(help="small-cnn, all-cnn, torchvision:NAME or package.module:callable.")] = "small-cnn"
     model_parameters: Annotated[
         tuple[str, ...],
@@ -66,7 +67,8 @@ class MethodBenchSettings:
     batch_size: Annotated[int, Option(min=1, help="Of training.")] = 32
     augment: Annotated[bool, Option("--augment/--no-augment", help="Train with random flips and shifts.")] = False
     forget_classes: Annotated[
-        tuple[int, ...], Option("--forget-class", help="A class to forget; may be repeated.")
+        tuple[int | str, ...],
+        Option("--forget-class", metavar="LABEL", help="A class to forget, by its label or name; may be repeated."),
     ] = ()
     forget_samples: Annotated[
         int | None,

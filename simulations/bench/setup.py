@@ -103,7 +103,7 @@ def prepare_bench(settings: MethodBenchSettings) -> BenchParts:
     device = chosen_device(settings.device)
     training = training_settings(settings)
     methods = chosen_methods(settings)
-    source = load_source(settings.dataset)
+    source = load_source(settings.dataset, label=settings.label)
     repair = repair_settings(settings, source)
     check_forget(settings, source)
     test, unseen = _without_unseen(settings, source.test, any(method.reads_unseen for method in methods.values()))
@@ -140,9 +140,9 @@ def split_samples(parts: BenchParts, model: nn.Module) -> ForgetSplit:
         If the model classifies too few samples correctly.
     """
     train, count = parts.source.train, parts.settings.forget_samples
+    classes = frozenset(parts.source.classes.indices(parts.settings.forget_classes))
     if count is None:
-        classes = torch.tensor(sorted(set(parts.settings.forget_classes)))
-        chosen = torch.isin(train.labels, classes)
+        chosen = torch.isin(train.labels, torch.tensor(sorted(classes)))
     else:
         right = (predict_logits(model, train).argmax(dim=1) == train.labels).nonzero().flatten()
         if count > len(right):
@@ -155,7 +155,7 @@ def split_samples(parts: BenchParts, model: nn.Module) -> ForgetSplit:
     return ForgetSplit(
         forget=train.subset(chosen.nonzero().flatten()),
         retain=train.subset((~chosen).nonzero().flatten()),
-        classes=frozenset(parts.settings.forget_classes),
+        classes=classes,
     )
 
 

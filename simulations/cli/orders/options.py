@@ -37,7 +37,8 @@ def with_options(command: Callable[..., Result]) -> Callable[..., Result]:
     A parameter whose type is a dataclass becomes one option for each field. Other parameters stay. These types are
     translated, in parameters and in fields:
 
-    - ``tuple[T, ...]`` is an option that may be repeated, unless its ``typer.Option`` has a ``parser``;
+    - ``tuple[T, ...]`` is an option that may be repeated, unless its ``typer.Option`` has a ``parser``; it takes text
+      where T is ``int | str``;
     - ``Literal`` is a choice;
     - a dataclass or None is a flag ``--NAME/--no-NAME``, and an option ``--NAME-FIELD`` for each field.
 
@@ -107,8 +108,8 @@ def _fields(settings: Any) -> list[tuple[str, Any, object]]:
 
 def _typer_type(kind: Any) -> Any:
     origin, inner = get_origin(kind), get_args(kind)
-    if origin is tuple:
-        return GenericAlias(list, inner[0]) | None
+    if origin is tuple:  # a label is text as it was typed, be it a number or not
+        return GenericAlias(list, str if inner[0] == int | str else inner[0]) | None
     if origin is Literal:
         return StrEnum("Choice", {value.upper(): value for value in inner})
     if origin in (Union, UnionType):

@@ -1,7 +1,7 @@
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -19,6 +19,7 @@ from torch.nn import functional
 from fed_unlearn import methods
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import ImageSource, load_source
+from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.holder import Guard, guard_retained
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods import available, create, register
@@ -26,6 +27,7 @@ from fed_unlearn.methods.base import Applied, Method, Workspace
 from fed_unlearn.models import build_model, load_checkpoint, save_checkpoint
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.bench import methods as method_bench
+from fed_unlearn.simulations.bench.checks import check_forget
 from fed_unlearn.simulations.bench.figure import write_method_figure
 from fed_unlearn.simulations.bench.results import MethodBenchReport, MethodRow
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
@@ -485,3 +487,18 @@ def test_without_figures_there_is_nothing_to_draw(tmp_path: Path) -> None:
 def test_counts_are_short() -> None:
     written = {0: "0", 998: "998", 1000: "1.00k", 9_996: "10.0k", 99_960: "100k", 999_600: "1.00M", 22_500_000: "22.5M"}
     assert {count: short_count(count) for count in written} == written
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "index"),
+    [(("1", "2", "3"), 1, 0), (("cat", "deer", "fox"), "deer", 1), (("5", "6", "7"), "7", 2)],
+)
+def test_a_class_to_forget_is_named_by_its_label(names: tuple[str, ...], label: int | str, index: int) -> None:
+    source = load_source("digits")
+    kept = source.train.of_classes({0, 1, 2})
+    few = ImageSource(kept, source.test, names, "f" * 64)
+    settings = MethodBenchSettings(forget_classes=(label,), out=Path("out"))
+    check_forget(settings, few)
+    assert few.classes.indices(settings.forget_classes) == (index,)
+    with pytest.raises(InvalidDataError, match=r"--forget-class 9: is not a class of 'digits'; expected one of "):
+        check_forget(replace(settings, forget_classes=(9,)), few)
