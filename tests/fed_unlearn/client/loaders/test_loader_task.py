@@ -1,0 +1,277 @@
+"""An app's own loaders and training function as a task."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+import torch
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+from torchvision.datasets import FakeData
+from torchvision.transforms import Compose, Normalize, RandomHorizontalFlip, ToTensor
+
+from fed_unlearn.client import LoaderTask, install, retained
+from fed_unlearn.client.loaders.batches import BatchKeys
+from fed_unlearn.client.loaders.training_loader import training_loader
+from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
+from fed_unlearn.data.joined import concatenate
+from fed_unlearn.errors import FedUnlearnError, InvalidDataError, InvalidParameterError
+from fed_unlearn.simulations.inprocess import InProcessGrid
+
+LABELS = torch.arange(3).repeat(8)
+
+
+def context_of(folder: Path | None = None, client: int = 0) -> Context:
+    config: dict[str, Any] = {"partition-id": client, "num-partitions": 2}
+    if folder is not None:
+        config["client-dir"] = str(folder)
+    return Context(run_id=1, node_id=1, node_config=config, state=RecordDict(), run_config={})
+
+
+def images(low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+    made = torch.rand(24, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    return low + (high - low) * made
+
+
+def model() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+
+
+def fit(network: nn.Module, loader: DataLoader[Any], config: ConfigRecord, context: Context) -> None:
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for inputs, labels in loader:
+        optimizer.zero_grad()
+        functional.cross_entropy(network(inputs), labels).backward()
+        optimizer.step()
+
+
+def task_of(*loaders: DataLoader[Any], **options: Any) -> LoaderTask:
+    return LoaderTask(model, lambda context: loaders, fit, 3, **options)
+
+
+def pairs(inputs: torch.Tensor, labels: torch.Tensor = LABELS, **options: Any) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(inputs, labels), batch_size=5, **options)
+
+
+def test_three_loaders_are_training_validation_and_test() -> None:
+    data = task_of(pairs(images()), pairs(images()[:6], LABELS[:6]), pairs(images()[:9], LABELS[:9])).load_data(
+        context_of()
+    )
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [24, 6, 9]
+    inputs, labels = data.train.batch(torch.tensor([4, 2]))
+    assert torch.equal(inputs, images()[[4, 2]]) and labels.tolist() == [1, 2]
+    assert data.train.ids[:3] == ("0", "1", "2") and data.class_count == 3
+
+
+def test_one_held_out_set_is_halved_with_all_classes() -> None:
+    data = task_of(pairs(images()), pairs(images()[:12], LABELS[:12])).load_data(context_of())
+    for part in (data.validation, data.test):
+        assert torch.bincount(part.labels).tolist() == [2, 2, 2]
+    assert not set(data.validation.ids) & set(data.test.ids)
+
+
+def test_without_one_samples_are_set_aside_and_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    task, app = LoaderTask(model, lambda context: pairs(images()), fit, 3), ClientApp()
+    with caplog.at_level(logging.WARNING, "fed_unlearn.client"):
+        data = task.load_data(context_of(tmp_path))
+    assert "5 of its 24 training samples are set aside" in caplog.text
+    parts = [set(part.ids) for part in (data.train, data.validation, data.test)]
+    assert sum(map(len, parts)) == 24
+    assert set.union(*parts) == set(map(str, range(24))) and len(parts[0]) == 19
+
+    install(app, task)
+
+    @app.query("look")
+    def look(message: Message, context: Context) -> Message:
+        kept = retained(pairs(images()), context)
+        numbers = [int((images() == image).all((1, 2, 3)).nonzero()) for inputs, _ in kept for image in inputs]
+        return Message(RecordDict({"seen": MetricRecord({"numbers": numbers})}), reply_to=message)
+
+    [reply] = InProcessGrid(app, 1, node_configs=[{"client-dir": str(tmp_path)}]).send_and_receive(
+        [Message(RecordDict(), 1, "query.look")]
+    )
+    assert {str(number) for number in reply.content["seen"]["numbers"]} == parts[0]
+
+
+@pytest.mark.parametrize(
+    "inputs, options, domain",
+    [
+        (images(), {}, PIXELS),
+        (images(-1, 1), {}, VALUES),
+        (images(-1, 1), {"normalize": (0.5, 0.5)}, InputDomain.normalized(0.5, 0.5)),
+        (torch.rand(24, 7), {}, VALUES),
+        (torch.randint(50, (24, 7)), {}, TOKENS),
+    ],
+)
+def test_what_the_inputs_are(inputs: torch.Tensor, options: dict[str, Any], domain: InputDomain) -> None:
+    assert task_of(pairs(inputs), **options).load_data(context_of()).train.domain == domain
+
+
+def test_a_normalisation_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(InvalidDataError, match="give the mean and std"):
+        task_of(pairs(images(-3, 3)), normalize=(0.5, 0.5)).load_data(context_of())
+
+
+@pytest.mark.parametrize(
+    "loaders, said",
+    [
+        ((), "nothing was given; expected a DataLoader"),
+        ((pairs(images()), "test"), "DataLoader, str was given"),
+        ((pairs(images(), LABELS + 1),), "labels [3] were read; expected 0 to 2"),
+        ((pairs(images()[:0], LABELS[:0]),), "without samples"),
+        ((pairs(images(), LABELS.float()),), "torch.float32"),
+        ((pairs((images() * 255).to(torch.uint8)),), "inputs of uint8"),
+    ],
+)
+def test_loaders_that_cannot_be_used_are_refused_in_one_line(loaders: tuple[Any, ...], said: str) -> None:
+    with pytest.raises(InvalidDataError) as caught:
+        task_of(*loaders).load_data(context_of())
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_cannot_be_called_is_refused() -> None:
+    with pytest.raises(InvalidParameterError, match="train: int was given"):
+        LoaderTask(model, lambda context: (), 3, 3)  # type: ignore[arg-type]
+    with pytest.raises(InvalidParameterError, match="class_count = 1"):
+        LoaderTask(model, lambda context: (), fit, 1)
+
+
+def hub_set(transform: Any) -> datasets.Dataset:
+    rows = {"pixels": images().tolist(), "label": LABELS.tolist(), "file": [f"{index}.png" for index in range(24)]}
+    return datasets.Dataset.from_dict(rows).with_transform(transform)
+
+
+def as_tensors(batch: dict[str, Any]) -> dict[str, Any]:
+    return {**batch, "pixels": [torch.tensor(item) for item in batch["pixels"]]}
+
+
+def test_dictionaries_of_the_hub_keep_their_kind(tmp_path: Path) -> None:
+    loader = DataLoader(hub_set(as_tensors), batch_size=4, shuffle=True)
+    task, app, seen = LoaderTask(model, lambda context: (loader, loader), fit, 3), ClientApp(), {}
+    install(app, task)
+
+    @app.query("look")
+    def look(message: Message, context: Context) -> Message:
+        kept = retained(loader, context)
+        seen.update(kind=type(kept.dataset), count=len(kept.dataset), keys=set(next(iter(kept))))
+        return Message(RecordDict(), reply_to=message)
+
+    InProcessGrid(app, 1, node_configs=[{"client-dir": str(tmp_path)}]).send_and_receive(
+        [Message(RecordDict(), 1, "query.look")]
+    )
+    assert seen == {"kind": datasets.Dataset, "count": 24, "keys": {"pixels", "label", "file"}}
+
+
+def test_repair_reads_the_apps_own_items_under_the_labels_that_it_is_given() -> None:
+    loader = DataLoader(hub_set(as_tensors), batch_size=4, shuffle=True)
+    samples = LoaderTask(model, lambda context: (loader, loader), fit, 3).load_data(context_of()).train
+    guarded = samples.only(["3", "4"])
+    mixed = concatenate(samples.only(["8", "9", "10"]), guarded.relabelled(torch.tensor([1, 2])), guarded)
+    made = training_loader(loader, BatchKeys("pixels", "label"), mixed, torch.Generator().manual_seed(0))
+    read = [row for batch in made for row in zip(batch["file"], batch["label"].tolist(), strict=True)]
+    assert sorted(read) == sorted(
+        [("8.png", 2), ("9.png", 0), ("10.png", 1), ("3.png", 1), ("4.png", 2), ("3.png", 0), ("4.png", 1)]
+    )
+    assert [len(batch["file"]) for batch in made] == [4, 3]
+
+
+def test_audits_read_without_augmentation_and_repair_with_it() -> None:
+    normal = Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    augmented = FakeData(12, (3, 8, 8), 3, transform=Compose([RandomHorizontalFlip(1.0), ToTensor(), normal]))
+    plain = Compose([ToTensor(), normal])
+    loader = DataLoader(augmented, batch_size=4)
+    samples = task_of(loader, loader, evaluate_transform=plain).load_data(context_of()).train
+    expected = torch.stack([image for image, _ in FakeData(12, (3, 8, 8), 3, transform=plain)])
+    assert torch.equal(samples.evaluated().batch()[0], expected)
+    assert torch.equal(samples.batch()[0], expected.flip(-1))
+    made = training_loader(loader, BatchKeys(0, 1), samples, torch.Generator())
+    assert torch.equal(torch.cat([inputs for inputs, _ in made]), expected.flip(-1))
+
+
+class Flickering(Dataset[tuple[torch.Tensor, int]]):
+    """Its images differ at each reading."""
+
+    def __len__(self) -> int:
+        return 24
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return torch.rand(1, 4, 4), int(LABELS[index])
+
+
+def test_inputs_that_change_are_read_anew_and_others_once() -> None:
+    changing = task_of(DataLoader(Flickering(), batch_size=5)).load_data(context_of()).train
+    assert not torch.equal(changing.batch()[0], changing.batch()[0])
+    counted: list[int] = []
+
+    class Counting(TensorDataset):
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+            counted.append(index)
+            return super().__getitem__(index)
+
+    loader = DataLoader(Counting(images(), LABELS), batch_size=5)
+    samples = task_of(loader, pairs(images())).load_data(context_of()).train
+    before = len(counted)
+    assert torch.equal(samples.batch()[0], images()) and len(counted) == before
+
+
+def test_the_fingerprint_is_that_of_the_data() -> None:
+    other = images()
+    other[0] += 0.001
+    prints = [
+        task_of(pairs(inputs, labels), pairs(images())).load_data(context_of()).fingerprint
+        for inputs, labels in (
+            (images(), LABELS),
+            (images(), LABELS),
+            (other.clamp(0, 1), LABELS),
+            (images(), LABELS.flip(0)),
+        )
+    ]
+    assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_stores_lie_in_the_nodes_folder_or_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FED_UNLEARN_HOME", str(tmp_path))
+    task = task_of(pairs(images()))
+    assert task.store_folder(context_of(tmp_path / "node")) == tmp_path / "node"
+    ours = task.store_folder(context_of())
+    assert (
+        ours.is_relative_to(tmp_path / "stores") and ours.name == "0-of-2" and ours == task.store_folder(context_of())
+    )
+    assert (
+        task_of(pairs(images()), folder=tmp_path / "own").store_folder(context_of(client=1))
+        == tmp_path / "own" / "1-of-2"
+    )
+
+
+def test_a_task_travels_to_workers_without_its_samples() -> None:
+    task = LoaderTask(model, held_out, fit, 3)
+    task.load_data(context_of())
+    copied = pickle.loads(pickle.dumps(task))
+    assert copied._of_client == {} and len(copied.load_data(context_of()).train) == 24
+    assert len(pickle.dumps(task)) < 2000
+
+
+def held_out(context: Context) -> list[DataLoader[Any]]:
+    return [pairs(images()), pairs(images())]
+
+
+def test_ids_of_the_data_set_are_the_samples_ids() -> None:
+    named = TensorDataset(images(), LABELS)
+    named.ids = [f"patient-{index}" for index in range(24)]  # type: ignore[attr-defined]
+    loader = DataLoader(named, batch_size=5)
+    assert task_of(loader, loader).load_data(context_of()).train.ids[2] == "patient-2"
+    part = DataLoader(Subset(named, [5, 7]), batch_size=2)
+    assert task_of(part, loader).load_data(context_of()).train.ids == ("0", "1")
+
+
+def test_without_a_session_there_is_advice() -> None:
+    with pytest.raises(FedUnlearnError, match="install"):
+        retained(pairs(images()), context_of())
