@@ -20,7 +20,7 @@ from fed_unlearn.records import decode, encode, joined, split
 from fed_unlearn.strategies.clients.messages.exchange import Traffic
 from fed_unlearn.strategies.durable_records import ExperienceRecord, InnerRecord, ServedRecord, TrainingRecord
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
-from fed_unlearn.strategies.inner.state import restore_server_state, server_state
+from fed_unlearn.strategies.inner.state import note_settings, restore_server_state, server_state
 from fed_unlearn.strategies.outcomes import RequestProgress
 from fed_unlearn.strategies.state import (
     Experience,
@@ -67,6 +67,7 @@ class DurableState:
         self._ledger = ledger
         self._checkpoints = checkpoints
         self._inner = inner
+        self._has_served = False
         account = ledger.state("privacy")
         self.accountant = PrivacyAccountant.from_json(str(account)) if account is not None else PrivacyAccountant()
 
@@ -92,6 +93,9 @@ class DurableState:
         InvalidModelError
             If the ledger's model has other arrays than the given one, or an array is of a type that cannot be averaged.
         """
+        if not self._has_served:  # what the user has set by now is no state of an earlier process
+            note_settings(self._inner)
+            self._has_served = True
         served = self.load_served()
         if served is not None:
             if initial_arrays is not None:

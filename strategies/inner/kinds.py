@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fed_unlearn import protocol
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.strategies.inner.own_start import why_start_refused
+from fed_unlearn.strategies.inner.own_start import has_own_start, why_start_refused
 from fed_unlearn.strategies.inner.state import layers, remember_construction
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -74,6 +74,12 @@ def check_kind(inner: Strategy) -> None:
         raise InvalidParameterError(f"strategy {type(inner).__name__} cannot be wrapped: {reason}")
     for layer in layers(inner):
         _say_how_treated(layer)
+        if layer is not inner and has_own_start(layer):
+            logger.warning(
+                "start() of %s does not run: %s is around it, and Flower runs that one's alone",
+                type(layer).__name__,
+                type(inner).__name__,
+            )
 
 
 def innermost(inner: Strategy) -> Strategy:

@@ -57,6 +57,10 @@ def why_start_refused(inner: Strategy) -> str | None:
     A ``start()`` is called with the parameters of Flower's that it has. It needs the first three, and what else it has
     must have a default.
     """
+    try:
+        _with_hooks(inner, inner)
+    except Exception as error:  # what a class of the user's own raises when a class is derived from it
+        return f"{_LOST}: no class can be derived from its class: {type(error).__name__}: {error}"
     if not has_own_start(inner):
         return None
     own = vars(inner).get("start")
@@ -117,7 +121,8 @@ def _by_name(parameters: Mapping[str, inspect.Parameter], name: str) -> bool:
 def _with_hooks(inner: Strategy, hooks: Hooks) -> Strategy:
     """The same strategy under other hooks: of a subclass of its class, with the very attributes that it has.
 
-    ``super().configure_train`` in a method of the user's own is the strategy's own all the same.
+    ``super().configure_train`` in a method of the user's own is the strategy's own all the same, and copies are of the
+    strategy itself.
     """
     kind = type(inner)
 
@@ -127,6 +132,7 @@ def _with_hooks(inner: Strategy, hooks: Hooks) -> Strategy:
     def fill(namespace: dict[str, Any]) -> None:
         namespace |= {
             "__getattribute__": find,
+            "__reduce_ex__": lambda self, protocol: (_itself, (inner,)),
             "__module__": kind.__module__,
             "__qualname__": kind.__qualname__,
             "__doc__": kind.__doc__,
@@ -135,6 +141,11 @@ def _with_hooks(inner: Strategy, hooks: Hooks) -> Strategy:
     shown: Strategy = object.__new__(new_class(kind.__name__, (kind,), exec_body=fill))
     object.__setattr__(shown, "__dict__", vars(inner))
     return shown
+
+
+def _itself(strategy: Strategy) -> Strategy:
+    """What copies and pickles of a strategy under other hooks are made by."""
+    return strategy
 
 
 @contextmanager

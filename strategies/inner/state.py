@@ -80,6 +80,13 @@ def remember_construction(inner: Strategy) -> None:
     _remember(layers(inner))
 
 
+def note_settings(inner: Strategy) -> None:
+    """Count numbers and texts that were set on a strategy since its construction as set at it: they are the user's."""
+    for layer in layers(inner):
+        settings = vars(layer).keys() - kept_numbers(layer)
+        vars(layer)[_AT_CONSTRUCTION] |= {name: vars(layer)[name] for name in settings if _is_scalar(vars(layer)[name])}
+
+
 def _remember(inner_layers: Iterable[Strategy]) -> None:
     for layer in inner_layers:
         if _AT_CONSTRUCTION not in vars(layer):
@@ -198,11 +205,8 @@ def _reset(inner: Strategy, *, everything: bool) -> None:
 
 def kept_numbers(layer: Strategy) -> set[str]:
     """Names of the numbers that no reset changes: parameters of the constructor, and an adaptive clipping norm."""
-    named: set[str] = set()
-    for cls in type(layer).__mro__:
-        if "__init__" in vars(cls):
-            named.update(inspect.signature(vars(cls)["__init__"]).parameters)
-    return named | {"clipping_norm"}
+    constructors = [vars(cls)["__init__"] for cls in type(layer).__mro__ if "__init__" in vars(cls)]
+    return {"clipping_norm"}.union(*(inspect.signature(constructor).parameters for constructor in constructors))
 
 
 def _changed(layer: Strategy) -> Iterator[tuple[str, object]]:

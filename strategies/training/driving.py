@@ -11,7 +11,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricReco
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
-from fed_unlearn.arrays import same_bits, unpack
+from fed_unlearn.arrays import Arrays, same_bits, unpack
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.messages.runtime import RuntimeGrid
@@ -167,7 +167,8 @@ class DrivenStart:
         """Serve what came since the last round, and have the strategy choose who trains."""
 
         def ask() -> Iterable[Message]:
-            self._take_over(arrays)
+            if (made := self._made_by_start(arrays)) is not None:
+                self.experience.training.arrays = made
             self.before_round()
             self._grid.open_round()
             return self.experience.ask(config, self._checked(grid))
@@ -194,7 +195,12 @@ class DrivenStart:
         """Have the strategy choose who evaluates, in the rounds that are evaluated."""
         if not self.experience.is_evaluated:
             return []
-        return self._step(lambda: self.experience.ask_evaluation(config, self._checked(grid)))
+
+        def ask() -> Iterable[Message]:
+            record = self.experience.record if self._made_by_start(arrays) is None else arrays
+            return self.experience.ask_evaluation(record, config, self._checked(grid))
+
+        return self._step(ask)
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """What the strategy makes of the evaluations."""
@@ -217,26 +223,26 @@ class DrivenStart:
             self._raised = error
             raise
 
-    def _take_over(self, arrays: ArrayRecord) -> None:
-        """Go on with the arrays that ``start()`` gives, where they are others than it was given.
+    def _made_by_start(self, arrays: ArrayRecord) -> Arrays | None:
+        """The model that a ``start()`` made by itself; None where it is the library's, or must not be used.
 
         Raises
         ------
         InvalidModelError
-            If they are those of another model.
+            If the arrays are those of another model.
         """
         experience = self.experience
         if arrays is self._given:
-            return
+            return None
         given = unpack(arrays)
         if same_bits(given, experience.model):
-            return
+            return None
         inner = type(experience.context.inner).__name__
         shapes = {name: (value.shape, value.dtype) for name, value in experience.model.items()}
         if {name: (value.shape, value.dtype) for name, value in given.items()} != shapes:
             raise InvalidModelError(
-                f"start() of {inner} gave configure_train {len(given)} arrays that are not those of the model; expected"
-                " what aggregate_train returned, or arrays of the same names, shapes and dtypes"
+                f"start() of {inner} gave a hook {len(given)} arrays that are not those of the model; expected what"
+                " aggregate_train returned, or arrays of the same names, shapes and dtypes"
             )
         if experience.context.ledger.committed():
             logger.warning(
@@ -244,9 +250,8 @@ class DrivenStart:
                 " the library's own is used",
                 inner,
             )
-            return
-        logger.info("start() of %s gave another model than aggregate_train returned; it is trained on", inner)
-        experience.training.arrays = {name: given[name] for name in experience.model}
+            return None
+        return {name: given[name] for name in experience.model}
 
     def _checked(self, grid: Grid) -> Grid:
         """The Grid that clients are sampled from.

@@ -150,13 +150,13 @@ class TrainingExperience:
         self.tell("training-round", f"round {number} of {training.rounds}")
         return outcome.train_metrics
 
-    def ask_evaluation(self, config: ConfigRecord, grid: Grid) -> Sequence[Message]:
-        """The messages that have clients evaluate the model; with them goes which classes are forgotten."""
+    def ask_evaluation(self, record: ArrayRecord, config: ConfigRecord, grid: Grid) -> Sequence[Message]:
+        """The messages that have clients evaluate a model; with them goes which classes are forgotten."""
         self._asked_at = time.perf_counter()
         self.context.grid.take_traffic()
         config["forgotten-classes"] = sorted(self.context.ledger.forgotten_classes())
         number = self.training.first + self.training.done
-        return self.trainer.ask_evaluation(self.record, number, config, grid)
+        return self.trainer.ask_evaluation(record, number, config, grid)
 
     def take_evaluation(self, replies: Iterable[Message]) -> MetricRecord | None:
         """What the inner strategy aggregates of the evaluations."""

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from federation import Federation, initial_arrays, make_federation, same_bytes
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.serverapp.strategy import FedAvg, Strategy
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import FedAvg, Result, Strategy
 from own_start import Tracking, accuracy, central_accuracy, saved_model
+from staying import FAST
 
 from fed_unlearn.arrays import pack, unpack
 from fed_unlearn.gate import Gate, Thresholds
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, Event, Train, UnlearningPlan
+from fed_unlearn.strategies.staying.stopping import order_stop
 
 PLAN = UnlearningPlan(
     max_request_norm=12.0,
@@ -255,3 +262,78 @@ def test_timelines_and_their_trainings_call_start(folder: Path) -> None:
     assert [entry["round"] for entry in json.loads((folder / "app" / "results.json").read_text())] == [1, 2, 1]
     assert [given["server-round"] for given in inner.given] == [1, 2, 3]
     assert result.inner is not None and result.complete
+
+
+class Careless(Tracking):
+    """Goes on after whatever is raised in its rounds, and pickles itself."""
+
+    def start(self, *given: Any, **named: Any) -> Result:
+        self.copied = [type(pickle.loads(pickle.dumps(self))).__name__]
+        try:
+            return super().start(*given, **named)
+        except Exception:
+            return Result()
+
+
+def test_a_server_that_stays_is_stopped_in_a_round_and_goes_on(folder: Path) -> None:
+    inner = Careless(folder / "app", decay_at=0)
+    served = Served(folder, inner, {})
+    timeline = [Train(rounds=4, train_config=ConfigRecord(CONFIG))]
+
+    def order() -> None:
+        outside = Ledger(served.strategy.ledger.path, create=False)
+        order_stop(outside)
+        outside.close()
+
+    def stop(event: Event) -> None:
+        if event.kind == "training-round" and event.step == 2:
+            order()
+
+    served.strategy.observer = stop
+    served.strategy.serve(served.federation.grid, timeline, initial_arrays(), settings=FAST)
+    assert inner.copied == ["Careless"]
+    open_training = served.strategy.state.load_training()
+    assert open_training is not None and open_training.done == 1, "it was stopped in the second round"
+    served.strategy.observer = None
+    result = served.strategy.serve(served.federation.grid, timeline, settings=FAST, on_turn=lambda result: order())
+    assert [experience.rounds for experience in served.strategy.state.experiences()] == [4]
+    assert [given["server-round"] for given in inner.given] == [1, 2, 2, 3, 4]
+    assert same_bytes(result.arrays, saved_model(folder / "app" / "final.bin"))
+
+
+class BestEvaluated(Tracking):
+    """Has the best model so far evaluated, and not the last."""
+
+    sent: tuple[ArrayRecord, ...] = ()
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        self.sent = (*self.sent, arrays)
+        return super().configure_evaluate(server_round, arrays, config, grid)
+
+    def after_round(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
+        self.configure_evaluate(number, self.first, ConfigRecord(), self.around)
+        return arrays
+
+
+def test_an_older_model_is_not_sent_to_be_evaluated_once_something_is_forgotten(folder: Path) -> None:
+    inner = BestEvaluated(folder / "app", decay_at=0)
+    served = Served(folder, inner, {2: ForgetRequest.for_class(3)})
+    inner.first, inner.around = initial_arrays(), served.federation.grid
+    result = served.strategy.start(served.federation.grid, initial_arrays(), 2)
+    older = [same_bytes(record, initial_arrays()) for record in inner.sent]
+    assert older == [False, True, False, False]
+    assert same_bytes(inner.sent[-1], result.arrays)
+
+
+def test_what_is_set_between_wrapping_and_starting_is_the_users(folder: Path) -> None:
+    first = Served(folder, Tracking(folder / "app", decay_at=0), {})
+    first.inner.run_dir = "monday"  # type: ignore[attr-defined]
+    first.strategy.start(first.federation.grid, initial_arrays(), 1)
+    first.strategy.ledger.close()
+    again = Served(folder, Tracking(folder / "app", decay_at=0), {1: ForgetRequest.for_class(3)})
+    again.inner.run_dir = "tuesday"  # type: ignore[attr-defined]
+    [outcome] = again.strategy.start(again.federation.grid, num_rounds=1).requests
+    assert outcome.status is Status.COMMITTED
+    assert again.inner.run_dir == "tuesday"  # type: ignore[attr-defined]

@@ -10,7 +10,7 @@ import pytest
 from federation import FAST_PLAN, initial_arrays, make_federation, same_bytes
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, Result, Strategy
+from flwr.serverapp.strategy import DifferentialPrivacyServerSideFixedClipping, FedAvg, Result, Strategy
 
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError, InvalidParameterError
 from fed_unlearn.strategies import ContinualUnlearning, UnlearningResult
@@ -93,7 +93,7 @@ class Swallows(Sends):
         (Sends, FedUnlearnError, "sends training messages that self.configure_train did not make"),
         (Pushes, FedUnlearnError, "use grid.send_and_receive"),
         (Aggregates, InvalidParameterError, "no configure_train came before it"),
-        (OtherModel, InvalidModelError, "gave configure_train 2 arrays that are not those of the model"),
+        (OtherModel, InvalidModelError, "gave a hook 2 arrays that are not those of the model"),
         (Swallows, FedUnlearnError, "sends training messages that self.configure_train did not make"),
     ],
 )
@@ -223,3 +223,21 @@ def test_replies_that_came_another_way_are_not_used(tmp_path: Path, caplog: pyte
     result = strategy.start(federation.grid, initial_arrays(), 1)
     assert same_bytes(result.arrays, initial_arrays())
     assert any("4 replies that did not come through its grid" in record.getMessage() for record in caplog.records)
+
+
+class Last(FedAvg):
+    """Forbids classes below it."""
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("Last is final")
+
+
+def test_a_class_that_cannot_be_derived_from_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameterError, match="no class can be derived from its class: TypeError: Last is final"):
+        ContinualUnlearning(Last(**QUIET), ledger=tmp_path / "ledger.db")  # type: ignore[arg-type]
+
+
+def test_a_start_below_a_privacy_wrapper_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    inner = DifferentialPrivacyServerSideFixedClipping(Short(**QUIET), 0.1, 1.0, 4)  # type: ignore[arg-type]
+    ContinualUnlearning(inner, ledger=tmp_path / "ledger.db")
+    assert any("start() of Short does not run: Diff" in record.getMessage() for record in caplog.records)
