@@ -67,8 +67,8 @@ def unlearn(message: Message, context: Context) -> Message:
         metrics["steps"] = outcome.steps
         metrics["converged"] = int(outcome.converged)
         metrics["seconds"] = outcome.seconds
-    if forget:
-        session.renew_personal(unlearned)
+    if forget or (session.sends_whole_model and any(target.scope == "class" for target in instruction.targets)):
+        session.renew_personal(unlearned)  # what this client keeps may know a class of others from the model of all
     answer = protocol.reply(message, metrics, arrays)
     protocol.write_forgotten(answer, counts, refused)
     return answer

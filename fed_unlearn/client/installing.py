@@ -14,10 +14,11 @@ from fed_unlearn.client.actions import ACTIONS
 from fed_unlearn.client.mods import HandlerCheck, Handlers, ThroughMods, mods_of_models
 from fed_unlearn.client.owner_side import hear, out_of_training, tell
 from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
-from fed_unlearn.client.working_model import WorkingModel
+from fed_unlearn.client.working_model import WorkingModel, has_personal
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
 from fed_unlearn.shapes import misfit, shapes_of
 from fed_unlearn.task import Task
+from fed_unlearn.text import quoted
 
 logger = logging.getLogger("fed_unlearn.client")
 
@@ -34,9 +35,10 @@ class _InSession:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._models: dict[str, WorkingModel] = {}
+        self._is_named = False
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_task": self._task, "_models": {}}
+        return {"_task": self._task, "_models": {}, "_is_named": self._is_named}
 
     def __call__(self, message: Message, context: Context, call_next: Handler) -> Message:
         is_bundled = protocol.is_bundled(message.content)
@@ -63,6 +65,7 @@ class _InSession:
                     answer = call_next(told, context)
                     if not is_ours:
                         _check_training(message, answer)
+                        self._look_at_state(context)
             except FedUnlearnError as error:
                 if not is_ours:
                     raise
@@ -78,6 +81,18 @@ class _InSession:
             raise FedUnlearnError(f"{message.metadata.message_type}: {describe(error)}") from None
         finally:
             active_session.reset(token)
+
+    def _look_at_state(self, context: Context) -> None:
+        """Warn, once in a process, of arrays in the client's state that no audit sees."""
+        if self._is_named or not context.state.array_records or has_personal(self._task):
+            return
+        self._is_named = True
+        logger.warning(
+            "client %s keeps arrays in its context.state (%s), which audits do not see and requests do not renew; if"
+            " its model uses them, override Task.personal and Task.forget_personal",
+            self._task.client_id(context),
+            ", ".join(map(quoted, context.state.array_records)),
+        )
 
 
 def _check_versions(message: Message) -> None:

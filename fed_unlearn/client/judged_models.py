@@ -42,7 +42,7 @@ class JudgedModels:
         tuple of two Tensor of shape (n, classes)
         """
         used = self._read(self.used, samples)
-        if self.shared is None:
+        if self.shared is None or not len(samples):
             return used, used
         shared = self._read(self.shared, samples)
         labels = samples.labels.to(used.device)

@@ -159,6 +159,11 @@ class ClientSession:
         personal = self.personal(model)
         return personal, model if personal is not model and self._working.is_whole_in(personal) else None
 
+    @property
+    def sends_whole_model(self) -> bool:
+        """Whether all of the model's state travels."""
+        return not self._working.rest
+
     def sent_shapes(self) -> Shapes:
         """Names and shapes of the arrays that this client's task sends."""
         return shapes_of(sent_arrays(self.task, self._working.model))
