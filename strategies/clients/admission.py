@@ -114,22 +114,26 @@ class Identification:
                 self._keep_away(node, client, LOST_QUARANTINES)
             else:
                 clients[node] = client
-                roster.kept_away.pop(node, None)
-                roster.tombstones[client] = shown.tombstones
                 roster.class_count = class_count
-                roster.class_samples[client] = held
-                roster.excluded_samples[client] = protocol.read_count(reply, "excluded-samples")
-                keep_told_names(roster, client, reply)
-                if node in self.keys:
-                    roster.keys[client] = self.keys[node]
+                self._note(node, shown, held, reply)
         roster.clients = dict(sorted(clients.items(), key=lambda item: client_order(item[1])))
-        if not clients and misfits and only is None:
-            raise ClientsFailedError(
-                f"no client can take part: client {', '.join(misfits)}: {next(iter(misfits.values()))}"
-            )
         if not clients and only is None:
+            if misfits:
+                unfit = next(iter(misfits.values()))
+                raise ClientsFailedError(f"no client can take part: client {', '.join(misfits)}: {unfit}")
             raise NobodyThereError(f"no node could say which client it is: {reason}")
         return set[int]().union(*roster.contested.values())
+
+    def _note(self, node: int, shown: protocol.Stamp, held: tuple[int, ...], reply: Message) -> None:
+        """Write into the roster what a client that takes part says of itself."""
+        roster, client = self.roster, shown.client_id
+        roster.kept_away.pop(node, None)
+        roster.tombstones[client] = shown.tombstones
+        roster.class_samples[client] = held
+        roster.excluded_samples[client] = protocol.read_count(reply, "excluded-samples")
+        keep_told_names(roster, client, reply)
+        if node in self.keys:
+            roster.keys[client] = self.keys[node]
 
     def _misfit_of(self, reply: Message) -> str | None:
         """How the arrays that a client's task sends differ from those of the model that serves, with the remedy."""
