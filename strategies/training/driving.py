@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
+from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, same_bits, unpack
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.strategies.clients.grid import EligibleGrid
@@ -75,7 +76,7 @@ class StartGrid(RuntimeGrid):
         sent = list(messages)
 
         def exchange() -> list[Message]:
-            if not self.is_open and any(message.metadata.message_type == MessageType.TRAIN for message in sent):
+            if not self.is_open and any(message.metadata.message_type == protocol.TRAIN for message in sent):
                 raise FedUnlearnError(
                     "start() sends training messages that self.configure_train did not make; call the hook, so that"
                     " clients that leave are not asked"

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import own_start
 import pytest
 from federation import Federation, initial_arrays, make_federation, same_bytes
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result, Strategy
-from own_start import Tracking, accuracy, central_accuracy, saved_model
+from own_start import Killed, Tracking, accuracy, central_accuracy, five_rounds, saved_model
 from staying import FAST
 
 from fed_unlearn.arrays import pack, unpack
@@ -170,6 +174,22 @@ def test_a_start_that_is_killed_goes_on_with_the_rounds_that_are_left(folder: Pa
     assert {given["learning-rate"] for given in inner.given} == {0.05}, "as it was halved in round 2"
     again.strategy.start(again.federation.grid, total_rounds=5)
     assert len(inner.given) == 3, "all rounds are trained"
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_in_a_start_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        (tmp_path / name / "app").mkdir(parents=True)
+    script = [sys.executable, own_start.__file__, str(tmp_path / "cut")]
+    assert subprocess.run(script, capture_output=True, timeout=120).returncode == -signal.SIGKILL
+    inner = Killed(tmp_path / "cut" / "app")
+    strategy, result = five_rounds(tmp_path / "cut", inner)
+    _, whole = five_rounds(tmp_path / "whole", Killed(tmp_path / "whole" / "app"))
+    assert same_bytes(result.arrays, whole.arrays)
+    assert [str(entry.status) for entry in strategy.ledger.entries()] == ["committed"]
+    assert [given["server-round"] for given in inner.given] == [3, 4, 5]
+    assert sorted(result.train_metrics_clientapp) == [1, 2, 3, 4, 5], "what the killed process did is in the result"
+    assert strategy.ledger.verify().problem is None
 
 
 class Scheduled(Tracking):

@@ -1,19 +1,28 @@
-"""A strategy with a ``start()`` of its own, in the shape that Flower's guide shows: checkpoints, results, a tracker."""
+"""A strategy with a ``start()`` of its own, in the shape that Flower's guide shows: checkpoints, results, a tracker.
+
+``python own_start.py FOLDER`` trains five rounds with one, and is killed by itself after the third.
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from federation import small_model
+from federation import FAST_PLAN, initial_arrays, make_federation, small_model
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 
 from fed_unlearn.data.sources import load_source
+from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies import ContinualUnlearning, Event, UnlearningResult
 
 Evaluate = Callable[[int, ArrayRecord], MetricRecord | None]
 
@@ -136,3 +145,35 @@ def _bytes_of(arrays: ArrayRecord) -> bytes:
 def saved_model(path: Path) -> ArrayRecord:
     """A model that ``start()`` has saved."""
     return ArrayRecord(torch.load(io.BytesIO(path.read_bytes()), weights_only=True))
+
+
+class Killed(Tracking):
+    """May end its process after the third round, as a power cut would."""
+
+    is_killed = False
+
+    def after_round(self, number: int, arrays: ArrayRecord) -> ArrayRecord:
+        if self.is_killed and number == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return arrays
+
+
+def five_rounds(folder: Path, inner: Tracking) -> tuple[ContinualUnlearning, UnlearningResult]:
+    """Train until five rounds are done; a class is asked to be forgotten in the second."""
+    federation = make_federation(folder)
+    plan = replace(FAST_PLAN, durable_seconds=0.0)
+
+    def ask(event: Event) -> None:
+        if event.kind == "training-round" and event.step == 2 and not strategy.ledger.entries():
+            strategy.submit(ForgetRequest.for_class(3))
+
+    strategy = ContinualUnlearning(inner, ledger=folder / "server" / "ledger.db", plan=plan, observer=ask)
+    config = ConfigRecord({"learning-rate": 0.1})
+    return strategy, strategy.start(federation.grid, initial_arrays(), total_rounds=5, train_config=config)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    killed = Killed(Path(sys.argv[1]) / "app")
+    killed.is_killed = True
+    five_rounds(Path(sys.argv[1]), killed)
