@@ -34,8 +34,8 @@ class TrainingSettings:
     momentum, weight_decay : float
         Of SGD. ``momentum`` is in [0, 1), ``weight_decay`` at least 0.
     batch_size : int
-        Samples in one step, at least 1. A last batch of one sample is joined to the one before. A step on one sample
-        leaves the statistics of BatchNorm layers that get one value a channel as they are.
+        Samples in one step, at least 1. A last batch of one sample is joined to the one before. The only sample
+        of a client leaves the statistics of BatchNorm layers that get one value a channel as they are.
     fraction : float
         Share of the samples that are used, in (0, 1]. They are drawn anew in every round.
     batch_norm : {"train", "frozen"}
@@ -149,7 +149,8 @@ def _loss_of(
     if settings.augment:
         inputs = flip_and_shift(inputs, generator)
     inputs, labels = model_inputs(model, inputs.to(device), pack=False), labels.to(device)
-    with single_sample(model) if len(indices) == 1 else nullcontext():
+    is_only = settings.batch_size > 1  # no other sample: a last batch of one is joined to the one before
+    with single_sample(model, is_only=is_only) if len(indices) == 1 else nullcontext():
         logits = model(inputs).float()
     if isinstance(samples, GuardedSet):
         return guarded_cross_entropy(logits, labels, samples.old_labels[indices].to(device), samples.margin)

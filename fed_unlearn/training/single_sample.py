@@ -14,7 +14,7 @@ _BatchHook = Callable[[nn.Module, tuple[Tensor, ...]], None]
 
 
 @contextmanager
-def single_sample(model: nn.Module) -> Iterator[None]:
+def single_sample(model: nn.Module, *, is_only: bool) -> Iterator[None]:
     """Let BatchNorm layers that get one value a channel normalise by their running statistics, which stay as they are.
 
     Such a value has no variance. Layers that get several values of the sample, as in a convolution's maps, train as
@@ -24,16 +24,20 @@ def single_sample(model: nn.Module) -> Iterator[None]:
     ----------
     model : nn.Module
         In training mode. Forward passes inside are of one sample.
+    is_only : bool
+        Whether the client has no other sample. If not, every batch has one sample, and the statistics would never
+        follow them.
 
     Raises
     ------
     InvalidModelError
-        In a forward pass, if such a layer has no running statistics.
+        In a forward pass, if there is such a layer and the client has other samples, or the layer has no running
+        statistics.
     """
     handles = []
     for name, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.training:
-            handles.append(module.register_forward_pre_hook(_frozen_if_single(name)))
+            handles.append(module.register_forward_pre_hook(_frozen_if_single(name, is_only)))
             handles.append(module.register_forward_hook(_thawed))
     try:
         yield
@@ -42,16 +46,15 @@ def single_sample(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def _frozen_if_single(name: str) -> _BatchHook:
+def _frozen_if_single(name: str, is_only: bool) -> _BatchHook:
     def freeze(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0]
         if values.numel() > values.shape[1]:
             return
-        if module.running_mean is None:
+        if not is_only or module.running_mean is None:
             raise InvalidModelError(
-                f"training: layer {name!r} ({type(module).__name__}) normalises over the batch and keeps no running"
-                " statistics, and this batch has one sample; expected at least two: raise the batch size, or give the"
-                " client more samples"
+                f"training: layer {name!r} ({type(module).__name__}) normalises over the batch, and a batch has one"
+                " sample; expected at least two: raise the batch size, give the client more samples, or use GroupNorm"
             )
         module.eval()
 
