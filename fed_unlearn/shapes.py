@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from fed_unlearn.text import printable
+from fed_unlearn.wrapped_names import differ_by_wrappers
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -25,6 +26,12 @@ def shapes_of(arrays: Mapping[str, _Shaped]) -> Shapes:
 
 def misfit(given: Shapes, expected: Shapes) -> str | None:
     """How some arrays differ from the expected ones, such as ``lacks 'fc.weight'``; None where they fit."""
+    if differ_by_wrappers(given, expected):
+        other_name, name = (quoted_name(sorted(names)[0]) for names in (given, expected))
+        return (
+            f"has {other_name} in place of {name} and differs by the prefix of a wrapper alone (send the state of the"
+            " model inside DataParallel or torch.compile, model.module or model._orig_mod)"
+        )
     lacks = [quoted_name(name) for name in expected if name not in given]
     more = [quoted_name(name) for name in given if name not in expected]
     other = [

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.model_wrappers import renamed
+from fed_unlearn.wrapped_names import renamed
 
 
 def save_checkpoint(

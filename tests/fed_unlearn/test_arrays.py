@@ -1,10 +1,14 @@
 """Our packing of models against Flower's own; averages and clipped changes against arithmetic done by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from flwr.app import Array, ArrayRecord
+from numpy.typing import NDArray
 
+from fed_unlearn.array_types import check_array_types
 from fed_unlearn.arrays import (
     add_clipped,
     all_finite,
@@ -18,7 +22,7 @@ from fed_unlearn.arrays import (
     weighted_average,
     with_dtypes_of,
 )
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 
 VALUES = {
     "weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -117,3 +121,39 @@ def test_a_change_that_is_no_longer_than_rounding_is_none(length: float, is_same
     assert hardly_differs({**base, "w": np.array([3.0, 4.0 + 5 * length])}, base) is is_same
     assert hardly_differs({**base, "bn.running_mean": np.array([5 * length])}, base) is is_same
     assert hardly_differs({**base, "counter": np.array(4)}, base)
+
+
+def test_bfloat16_travels_as_float32_and_comes_back_without_loss() -> None:
+    values = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+    record = pack({"weight": values, "scalar": torch.tensor(2.5, dtype=torch.bfloat16)})
+    assert unpack(record)["weight"].dtype == np.float32 and unpack(record)["scalar"].shape == ()
+    model = torch.nn.Linear(5, 3, bias=False).bfloat16()
+    model.load_state_dict({"weight": to_state_dict(record)["weight"]})
+    assert torch.equal(model.weight, values)
+
+
+def test_truth_values_are_averaged_by_majority() -> None:
+    models = [{"mask": np.array([True, True, False])}, {"mask": np.array([True, False, False])}]
+    assert weighted_average(models, [1, 3])["mask"].tolist() == [True, False, False]
+    assert weighted_average(models, [3, 1])["mask"].tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.ones(2, dtype=np.complex64), "array 'x' of the model is of complex64; .*torch.view_as_real"),
+        (np.array(["a"]), "array 'x' of the model is of str.*: convert it to float32"),
+        (np.array(["2020-01-01"], dtype="datetime64[D]"), r"is of datetime64\[D\]"),
+    ],
+)
+def test_arrays_that_cannot_be_averaged_are_refused(values: NDArray[Any], reason: str) -> None:
+    with pytest.raises(InvalidModelError, match=reason):
+        check_array_types(pack({"fine": np.ones(2, dtype=np.float16), "x": values}))
+    check_array_types(pack({"a": np.zeros(0), "b": np.array(True), "c": np.uint8(3), "d": np.float16(1)}))
+
+
+def test_arrays_of_another_library_are_refused_too() -> None:
+    record = ArrayRecord()
+    record["x"] = Array("bfloat16", (1,), "numpy.ndarray", b"")
+    with pytest.raises(InvalidModelError, match="array 'x' of the model is of bfloat16"):
+        check_array_types(record)

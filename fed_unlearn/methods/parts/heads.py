@@ -15,7 +15,8 @@ from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import device_of, evaluation_mode
 from fed_unlearn.methods.parts.checks import class_count_of
 from fed_unlearn.model_inputs import model_inputs
-from fed_unlearn.model_wrappers import bare_name, unwrapped
+from fed_unlearn.model_wrappers import unwrapped
+from fed_unlearn.wrapped_names import bare_name
 
 OutputLayer = nn.Linear | nn.Conv2d
 
