@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from flwr.app import ArrayRecord, Context, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 from pages import REPOSITORY, block, blocks
+from torch.utils.data import DataLoader
 
 from fed_unlearn import ForgetRequest, methods
 from fed_unlearn.audits.base import AUDITS
@@ -65,18 +67,29 @@ def test_readme(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], digits_model: Names
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    guide: Names = {}
-    exec(block("flower.md", CLIENT), guide)
-    names = {**digits_model, "task": guide["task"]}
+    monkeypatch.syspath_prepend(REPOSITORY / "tests" / "apps" / "quickstart")
+    own = importlib.import_module("quickstart.task")
+    names = {**digits_model, "Net": own.Net}
+    names["load_data"] = lambda client, clients: own.load_data(client, clients, 32)
+    names["train_model"] = lambda model, loader: own.train(model, loader, 2, 0.1, "cpu")
+
+    def my_training(message: Message, context: Context, loader: DataLoader[Any]) -> Message:
+        model = own.Net()
+        model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+        names["train_model"](model, loader)
+        metrics = MetricRecord({"num-examples": len(loader.dataset)})
+        return Message(RecordDict({"arrays": ArrayRecord(model.state_dict()), "metrics": metrics}), reply_to=message)
 
     def client(text: str) -> None:
-        names["app"] = ClientApp()
-        names["my_training"] = lambda message, context, samples: guide["train"](message, context)
+        names.update(app=ClientApp(), my_training=my_training)
         exec(text, names)
 
     def server(text: str) -> None:
-        arrays = ArrayRecord(guide["task"].build_model(None).state_dict())
-        exec(text, names | {"FedAvg": FedAvg, "grid": federation(names["app"], tmp_path), "arrays": arrays})
+        arrays = ArrayRecord(own.Net().state_dict())
+        with isolated_random(0):
+            done = names | {"FedAvg": FedAvg, "grid": federation(names["app"], tmp_path), "arrays": arrays}
+            exec(text, done)
+        assert str(done["result"].requests[0].status) == "committed"
 
     def avalanche(text: str) -> None:
         outcomes = run_avalanche_lines(text)
