@@ -107,7 +107,8 @@ def _is_training(message: Message) -> bool:
 
 def _check_training(message: Message, answer: Message) -> None:
     """Refuse a training reply whose arrays are not those that came: no server could serve a request with them."""
-    if not answer.has_content() or not _is_training(message) or not protocol.ledger_of(message):
+    is_training = message.metadata.message_type == protocol.TRAIN and bool(protocol.ledger_of(message))
+    if not is_training or not answer.has_content():
         return
     sent, made = list(message.content.array_records.values()), list(answer.content.array_records.values())
     problem = misfit(shapes_of(made[0]), shapes_of(sent[0])) if len(sent) == len(made) == 1 else None

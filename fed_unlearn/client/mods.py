@@ -199,8 +199,10 @@ def _mods_of(handler: object) -> Iterator[Mod]:
     """The mods that Flower has wrapped around a handler, outermost first."""
     while isinstance(handler, FunctionType) and handler.__qualname__.endswith(_REGISTERED):
         around = inspect.getclosurevars(handler).nonlocals
+        if "_mod" not in around:
+            return
         yield around["_mod"]
-        handler = around["_ffn"]
+        handler = around.get("_ffn")
 
 
 def _privacy_mods_in(mod: object, depth: int = 0) -> Iterator[object]:

@@ -7,6 +7,7 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 from federation import CLIENTS, FAST_PLAN, DigitsTask, digits_of, initial_arrays, small_model
@@ -251,6 +252,12 @@ def test_the_list_of_mods_of_the_user_stays_as_it_is() -> None:
     app = ClientApp(mods=mods)
     install(app, DigitsTask())
     assert mods == [message_size_mod]
+
+
+def test_an_app_with_mods_is_copied_to_workers_as_ray_does(tmp_path: Path) -> None:
+    copied = cloudpickle.loads(cloudpickle.dumps(app_with([CountingDp()], handler=[message_size_mod])))
+    result, _ = served(copied, tmp_path, REQUESTS["class"])
+    assert result.requests[0].status == "committed", result.requests[0].reason
 
 
 def test_clipping_by_a_norm_of_the_configuration_acts_on_unlearning(tmp_path: Path) -> None:
