@@ -36,11 +36,10 @@ from fed_unlearn.strategies.state import OpenTraining, ServedModel
 from fed_unlearn.strategies.staying.calls import StayingCalls
 from fed_unlearn.strategies.timeline import Forget, Train, due_part
 from fed_unlearn.strategies.timeline_run import TimelineRun
-from fed_unlearn.strategies.training.experience import TrainingExperience
 from fed_unlearn.strategies.training.history import HistoryStore
 from fed_unlearn.strategies.training.oracle import OracleCalls
 from fed_unlearn.strategies.training.trainer import EvaluateFunction
-from fed_unlearn.strategies.training.trainers import serving_trainer
+from fed_unlearn.strategies.training.trainers import experience_of
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -51,7 +50,7 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
     Parameters
     ----------
     inner : Strategy
-        Any of Flower's that trains one torch model: it trains as it always did, on retained data only.
+        Any of Flower's that trains one torch model, or your own: it trains as it always did, on retained data only.
     ledger : str, Path or Ledger
         Where requests and accepted models are recorded; made if it is not there. Its served model wins over
         ``initial_arrays``.
@@ -142,7 +141,7 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
         *,
         total_rounds: int | None = None,
     ) -> UnlearningResult:
-        """Train for some rounds, and serve whatever is queued before, between and after them.
+        """Train for some rounds of the inner strategy's ``start()``, and serve what is queued before, in and after.
 
         Parameters
         ----------
@@ -165,7 +164,7 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
         Returns
         -------
         UnlearningResult
-            Its arrays are the last accepted model.
+            Its arrays are the last accepted model, and ``inner`` is what the inner strategy's ``start()`` returned.
 
         Raises
         ------
@@ -186,11 +185,8 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
                     service.serve_pending()
                 if num_rounds or open_training is not None:
                     training = open_training or OpenTraining.after(self.state.experiences(), num_rounds, train_config)
-                    config, trainer = evaluate_config or ConfigRecord(), serving_trainer(context)
-                    experience = TrainingExperience(
-                        context, trainer, training, config, self.evaluate_every, evaluate_fn
-                    )
-                    Learning(context, service).run(experience)
+                    given = evaluate_config or ConfigRecord(), self.evaluate_every, evaluate_fn
+                    Learning(context, service).run(experience_of(context, training, *given))
                 Debts(context, service).settle(waits=self.waits_for_debts)
             except BaseException:
                 self.served = None  # half-changed; the next call goes on from what is written down

@@ -104,12 +104,13 @@ class Learning:
                 self._serve_between(experience)
         elif not experience.failures():
             experience.keep()
-            try:
-                with own_attributes_kept(self.context.inner, lambda: experience.record):
+            with own_attributes_kept(self.context.inner, lambda: experience.record):
+                try:
                     self._accept(experience)
+                except NobodyAnsweredError as error:
+                    experience.unjudged = error
+                else:
                     self.service.serve_pending()
-            except NobodyAnsweredError as error:
-                experience.unjudged = error
 
     def _serve_between(self, experience: TrainingExperience) -> None:
         """Serve what is pending, where the gate has seen the model of the rounds so far."""

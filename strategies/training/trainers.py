@@ -1,14 +1,17 @@
-"""The trainers of a call: that of ordinary rounds, and one that knows nothing of earlier rounds."""
+"""What a call trains with: ordinary rounds of an experience, and a trainer that knows nothing of earlier rounds."""
 
 from __future__ import annotations
 
+from flwr.app import ConfigRecord
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.state import fresh_copy
+from fed_unlearn.strategies.state import OpenTraining
+from fed_unlearn.strategies.training.experience import TrainingExperience
 from fed_unlearn.strategies.training.history import HistoryStore
-from fed_unlearn.strategies.training.trainer import Trainer
+from fed_unlearn.strategies.training.trainer import EvaluateFunction, Trainer
 
 
 def fresh_trainer(context: CallContext, *, accountant: PrivacyAccountant | None = None) -> Trainer:
@@ -24,9 +27,16 @@ def fresh_trainer(context: CallContext, *, accountant: PrivacyAccountant | None 
     return _trainer(context, fresh_copy(context.inner), accountant, None)
 
 
-def serving_trainer(context: CallContext) -> Trainer:
-    """The trainer of ordinary rounds, around the wrapped strategy itself."""
-    return _trainer(context, context.inner, context.state.accountant, context.history)
+def experience_of(
+    context: CallContext,
+    training: OpenTraining,
+    evaluate_config: ConfigRecord,
+    evaluate_every: int,
+    evaluate_fn: EvaluateFunction | None,
+) -> TrainingExperience:
+    """An experience that the wrapped strategy itself trains; parameters as :class:`TrainingExperience` has them."""
+    trainer = _trainer(context, context.inner, context.state.accountant, context.history)
+    return TrainingExperience(context, trainer, training, evaluate_config, evaluate_every, evaluate_fn)
 
 
 def _trainer(
