@@ -53,10 +53,13 @@ class JoinedSet(SampleSet):
 
     def batch(self, indices: Indices = slice(None)) -> tuple[Tensor, Tensor]:
         """Inputs (n, ...) and labels (n,) at some positions."""
-        return next(self.batches([indices]))
+        return next(self._read([indices]))
 
     def batches(self, positions: Iterable[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the :meth:`batch` of each set of positions. Every part reads ahead as it does alone."""
+        return self._read(positions)
+
+    def _read(self, positions: Iterable[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
         plan = [each if isinstance(each, slice) else each.cpu() for each in positions]
         readers = [self._reader(number, plan) for number in range(len(self._parts))]
         for chosen in plan:

@@ -112,7 +112,7 @@ class LazySet(SampleSet):
 
     def batch(self, indices: Indices = slice(None)) -> tuple[Tensor, Tensor]:
         """Inputs (n, ...), float32 or int64, and labels (n,) at some positions."""
-        return next(self.batches([indices]))
+        return next(self._read([indices]))
 
     def batches(self, positions: Iterable[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the :meth:`batch` of each set of positions. The workers read ahead.
@@ -122,6 +122,9 @@ class LazySet(SampleSet):
         InvalidDataError
             If what is read is no tensor of inputs, or the inputs differ in shape.
         """
+        return self._read(positions)
+
+    def _read(self, positions: Iterable[Indices]) -> Iterator[tuple[Tensor, Tensor]]:
         plan = [each if isinstance(each, slice) else each.to(self.labels.device) for each in positions]
         chosen = [self._positions[each if isinstance(each, slice) else each.cpu()] for each in plan]
         filled = self._source.read([each.tolist() for each in chosen if len(each)], self.domain)

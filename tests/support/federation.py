@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,8 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from torch import nn
 
 from fed_unlearn.client import current_session, install, retained
-from fed_unlearn.data.images import ClientData, ImageSet
+from fed_unlearn.data.images import ClientData
+from fed_unlearn.data.sample_set import Indices, SampleSet
 from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.methods.base import PassCounter
@@ -60,6 +61,7 @@ class DigitsTask(Task):
 
     data_of: Callable[[int], ClientData] = digits_of
     model_of: Callable[[], nn.Module] = small_model
+    settings: TrainingSettings = SETTINGS
     trained_ids: list[frozenset[str]] = field(default_factory=list)
     _data: dict[int, ClientData] = field(default_factory=dict)
 
@@ -73,12 +75,12 @@ class DigitsTask(Task):
         return self._data[client]
 
     def train(
-        self, model: nn.Module, samples: ImageSet, config: ConfigRecord, generator: torch.Generator
+        self, model: nn.Module, samples: SampleSet, config: ConfigRecord, generator: torch.Generator
     ) -> PassCounter:
-        return train_locally(model, recording(samples, self), SETTINGS, generator)
+        return train_locally(model, recording(samples, self), self.settings, generator)
 
 
-def recording(samples: ImageSet, task: DigitsTask) -> ImageSet:
+def recording(samples: SampleSet, task: DigitsTask) -> SampleSet:
     """The same samples, of the same class, that tell which ids each batch was made of."""
 
     class Recording(type(samples)):  # type: ignore[misc]
@@ -87,6 +89,9 @@ def recording(samples: ImageSet, task: DigitsTask) -> ImageSet:
             task.trained_ids.append(frozenset(self.ids[index] for index in chosen))
             batch: tuple[torch.Tensor, torch.Tensor] = super().batch(indices)
             return batch
+
+        def batches(self, positions: Iterable[Indices]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            return (self.batch(indices) for indices in positions)
 
     recorded = copy.copy(samples)
     recorded.__class__ = Recording
