@@ -151,8 +151,5 @@ def concatenate(*parts: SampleSet) -> SampleSet:
     ids: list[str] | None = [sample_id for part in filled for sample_id in part.ids]
     if ids is not None and len(set(ids)) < len(ids):
         ids = None
-    if len({(part.input_shape, part.domain) for part in filled}) == 1:
-        merged = filled[0].merged_with(filled[1:], ids)
-        if merged is not None:
-            return merged
-    return JoinedSet(filled, ids)
+    merged = filled[0].merged_with(filled[1:], ids)
+    return merged if merged is not None else JoinedSet(filled, ids)

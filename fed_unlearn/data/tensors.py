@@ -81,7 +81,7 @@ class TensorSet(SampleSet):
     def merged_with(self, others: Sequence[SampleSet], ids: Sequence[str] | None) -> SampleSet | None:
         """One set in memory, if all are; see :meth:`SampleSet.merged_with`."""
         parts = [self, *(other for other in others if isinstance(other, TensorSet))]
-        if len(parts) <= len(others) or any(type(part) is not type(self) for part in parts):
+        if len(parts) <= len(others) or len({(type(part), part.input_shape, part.domain) for part in parts}) > 1:
             return None
         one_kind = len({part.inputs.dtype for part in parts}) == 1
         inputs = torch.cat([part.inputs if one_kind else part.batch()[0] for part in parts])

@@ -210,9 +210,10 @@ class Method(ABC):
         return class_count
 
     def _unsuitable(self, kind: str) -> str:
-        others = METHODS.available()
-        working = [name for name, method in others.items() if method.inputs != "images" and not method.is_control]
-        return (
-            f"{self.name}: it attacks inputs by their gradients, and these samples are {kind}; expected images: use a"
-            f" method that works on any inputs, such as {', '.join(sorted(working))}"
-        )
+        """Why samples of a kind are refused, and the methods for any inputs that serve the same requests."""
+        working = [
+            name
+            for name, method in METHODS.available().items()
+            if method.inputs != "images" and not method.is_control and set(self.scopes) <= set(method.scopes)
+        ]
+        return f"{self.name}: needs images to attack, not {kind}; use {', '.join(working)}"
