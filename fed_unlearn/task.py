@@ -123,6 +123,11 @@ class Task(ABC):
         """
         return model
 
+    @property
+    def has_personal(self) -> bool:
+        """Whether clients use a model of their own: whether :meth:`personal` is overridden."""
+        return type(self).personal is not Task.personal
+
     def keep_personal(self, model: nn.Module, context: Context) -> None:  # noqa: B027 - most tasks keep nothing
         """Keep what does not travel of a model that unlearning or repair has just made, as the app's training does."""
 

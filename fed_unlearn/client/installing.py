@@ -14,7 +14,7 @@ from fed_unlearn.client.actions import ACTIONS
 from fed_unlearn.client.mods import HandlerCheck, Handlers, ThroughMods, mods_of_models
 from fed_unlearn.client.owner_side import hear, out_of_training, tell
 from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
-from fed_unlearn.client.working_model import WorkingModel, has_personal
+from fed_unlearn.client.working_model import WorkingModel
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
 from fed_unlearn.shapes import misfit, shapes_of
 from fed_unlearn.task import Task
@@ -84,7 +84,7 @@ class _InSession:
 
     def _look_at_state(self, context: Context) -> None:
         """Warn, once in a process, of arrays in the client's state that no audit sees."""
-        if self._is_named or not context.state.array_records or has_personal(self._task):
+        if self._is_named or not context.state.array_records or self._task.has_personal:
             return
         self._is_named = True
         logger.warning(

@@ -79,11 +79,6 @@ def sent_arrays(task: Task, model: nn.Module) -> Mapping[str, Tensor]:
     return arrays
 
 
-def has_personal(task: Task) -> bool:
-    """Whether a task says that clients use a model of their own."""
-    return type(task).personal is not Task.personal
-
-
 def personal_model(task: Task, model: nn.Module, context: Context) -> nn.Module:
     """What the client uses in place of a model, which stays as it is; the model itself where that is the same.
 
@@ -92,7 +87,7 @@ def personal_model(task: Task, model: nn.Module, context: Context) -> nn.Module:
     FedUnlearnError
         If the task gives something else than a module.
     """
-    if not has_personal(task):
+    if not task.has_personal:
         return model
     personal = task.personal(copied(model), context)
     if not isinstance(personal, nn.Module):

@@ -167,6 +167,11 @@ class LoaderTask(Task):
         """What of a model travels; all of its state unless the app said otherwise."""
         return super().arrays_of(model) if self._arrays_of is None else self._arrays_of(model)
 
+    @property
+    def has_personal(self) -> bool:
+        """Whether the app said how a client's own model is made."""
+        return self._personal is not None
+
     def personal(self, model: nn.Module, context: Context) -> nn.Module:
         """The model with what the client keeps for itself, if it does."""
         made = None if self._personal is None else self._personal(model, context)
