@@ -21,6 +21,7 @@ from fed_unlearn.arrays import as_array
 from fed_unlearn.batch_plan import split_into_batches
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
+from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.run.assembly import new_inner_strategy
 from fed_unlearn.simulations.run.driver import frozen_objects, in_process_grid, prepare, write_scenario
@@ -197,7 +198,8 @@ def _descend(model: nn.Module, samples: SampleSet, settings: TrainingSection, ge
         for batch in split_into_batches(order, settings.batch_size):
             optimizer.zero_grad(set_to_none=True)
             images, labels = samples.batch(batch)
-            functional.cross_entropy(model(images), labels).backward()
+            logits = model(model_inputs(model, images, pack=False)).float()
+            functional.cross_entropy(logits, labels).backward()
             optimizer.step()
 
 

@@ -83,15 +83,7 @@ def find_head(user: str, model: nn.Module, samples: SampleSet, name: str | None 
             f"{user}: {kind} goes through no nn.Linear and no 1x1 nn.Conv2d; one that puts out the logits was expected:"
             " use a method or audit that needs no such layer"
         )
-    if name is None:
-        call = _feeding(user, kind, logits, calls, class_count)
-    else:
-        call = next((call for call in reversed(calls) if call.name in (name, bare_name(name))), None)
-        if call is None:
-            raise InvalidModelError(
-                f"{user}: head = {name!r} was given; expected one of the linear layers and 1x1 convolutions that"
-                f" {kind} goes through: {_listed(calls)}"
-            )
+    call = _feeding(user, kind, logits, calls, class_count) if name is None else _named(user, kind, calls, name)
     layer = layers[call.name]
     if len(layer.weight) != class_count:
         raise InvalidModelError(
@@ -144,10 +136,21 @@ def _recorded(layers: dict[str, OutputLayer], calls: list[_Call]) -> Iterator[No
             handle.remove()
 
 
+def _named(user: str, kind: str, calls: Sequence[_Call], name: str) -> _Call:
+    """The last call of the layer that a user named, with or without wrappers."""
+    for call in reversed(calls):
+        if call.name in (name, bare_name(name)):
+            return call
+    raise InvalidModelError(
+        f"{user}: head = {name!r} was given; expected one of the linear layers and 1x1 convolutions that"
+        f" {kind} goes through: {_listed(calls)}"
+    )
+
+
 def _feeding(user: str, kind: str, logits: Tensor, calls: Sequence[_Call], class_count: int) -> _Call:
     """The call whose outputs become the logits, each its own."""
     total = logits.float().sum()
-    reached = [None] * len(calls)
+    reached: Sequence[Tensor | None] = [None] * len(calls)
     if total.requires_grad:
         reached = torch.autograd.grad(total, [call.outputs for call in calls], retain_graph=True, allow_unused=True)
     last = [call for call, gradient in zip(calls, reached, strict=True) if gradient is not None]
@@ -196,4 +199,4 @@ def _shares_memory(first: Tensor, second: Tensor) -> bool:
 
 
 def _listed(calls: Sequence[_Call]) -> str:
-    return ", ".join(dict.fromkeys(call.name for call in calls)) or "it has none"
+    return ", ".join(dict.fromkeys(call.name for call in calls))
