@@ -11,6 +11,7 @@ from fed_unlearn import protocol
 from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
 from fed_unlearn.audits.attack import MembershipAttack
 from fed_unlearn.audits.counts import ClientCounts, RequestCounts
+from fed_unlearn.class_names import ClassNames
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
 from fed_unlearn.strategies.clients.bounds.shares import bounded_parts, scaled_counts, scaled_hits
@@ -192,7 +193,8 @@ def _check_parts(reply: ClientCounts, roster: Roster, client: str, retain_limit:
     most = min(most, retain_limit) if retain_limit else most
     for index, (count, largest) in enumerate(zip(retain.total, classes, strict=True)):
         if count > largest:
-            raise ProtocolError(f"it counts {count} retained samples of class {index}, and has at most {largest}")
+            shown = ClassNames(roster.class_names.get(client, ())).shown(index)
+            raise ProtocolError(f"it counts {count} retained samples of class {shown}, and has at most {largest}")
     if sum(retain.total) > most:
         raise ProtocolError(f"it counts {sum(retain.total)} retained samples, and has at most {most}")
 

@@ -58,7 +58,7 @@ def note_class_names(ledger: Ledger, roster: Roster) -> None:
 def _hold_what_came_before(ledger: Ledger, names: ClassNames) -> None:
     """Say what the classes are called, and hold requests that may have meant labels by their numbers."""
     renumbering = names.renumbering()
-    logger.info("classes: %s", renumbering or names.listed(range(len(names.names))))
+    logger.info("classes: %s", renumbering or names.allowed())
     for entry in ledger.pending() if renumbering is not None else ():
         classes = classes_named(entry.request.scope)
         if not classes or entry.status is not Status.RECEIVED or entry.attempt or entry.approved:

@@ -146,8 +146,11 @@ def _read_all(
 
 def _check_depth(pixels: Sequence[Pixels], names: Sequence[str], where: str) -> None:
     """Refuse colours of sixteen bits that do not use the upper bits, which alone are read."""
-    cut = [(name, image) for name, image in zip(names, pixels, strict=True) if image.is_cut and not image.is_deep]
-    if cut and max(int(image.values.max()) for _, image in cut) <= _HALF:
+    cut = [(name, image) for name, image in zip(names, pixels, strict=True) if image.is_cut]
+    if not cut:
+        return
+    logger.info("%s: %d images have colours of 16 bits; the upper 8 are read", where, len(cut))
+    if max(int(image.values.max()) for _, image in cut) <= _HALF:
         raise InvalidDataError(
             f"{where}: {cut[0][0]} has colours of 16 bits, and no image uses the upper ones; they cannot be read"
             " without loss: scale the images to the whole range, or to 8 bits"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -49,8 +48,13 @@ class HuggingFace(Source):
         image_column = _image_column(first, where)
         columns = Columns(image_column, label_column(first, self.label, image_column, where), where, path)
         train = columns.read(first, train_name, is_train=True)
-        test = next((part for name in held_out if (part := _held_out(columns, splits[name], name)) is not None), None)
-        _tell_unused(where, splits, (train_name, *held_out))
+        used, test = [train_name], None
+        for name in held_out:
+            if (test := _held_out(columns, splits[name], name)) is not None:
+                used.append(name)
+                break
+        if unused := [name for name in splits if name not in used]:
+            logger.info("%s: not used of its splits: %s", where, ", ".join(unused))
         names = getattr(first.features[columns.label], "names", None)
         return decoded_source([train] if test is None else [train, test], self, where, names)
 
@@ -94,9 +98,3 @@ def _held_out(columns: Columns, split: Dataset, name: str) -> Encoded | None:
         logger.warning("%s: split %r has no labels, and is not used", columns.where, name)
         return None
     return columns.read(split, name, is_train=False)
-
-
-def _tell_unused(where: str, splits: Iterable[str], known: Sequence[str]) -> None:
-    for name in splits:
-        if name not in known[:2]:
-            logger.info("%s: split %r is not used", where, name)

@@ -2,6 +2,8 @@
 
 import io
 import logging
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,38 @@ def test_a_camera_that_was_turned_is_turned_back(kind: str, orientation: int) ->
     image = decoded(encoded(np.ascontiguousarray(held), kind, **options))[0]
     assert image.shape == (3, 16, 24)
     assert np.abs(image[0].numpy().astype(int) - upright[:, :, 0]).mean() < 10
+
+
+def deep_colours(values: NDArray[np.uint16]) -> bytes:
+    """A PNG file of 16 bits a colour, which Pillow reads and does not write."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    chunks = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+def test_the_upper_bits_of_deep_colours_are_read(caplog: pytest.LogCaptureFixture) -> None:
+    values = (ramp().astype(np.uint16) * 257)[:, :, None].repeat(3, axis=2)
+    with caplog.at_level(logging.INFO, "fed_unlearn.data"):
+        images = decoded(deep_colours(values))
+    assert images[0, 0].tolist() == ramp().tolist() and images.dtype == torch.uint8
+    assert "1 images have colours of 16 bits; the upper 8 are read" in caplog.text
+
+
+@pytest.mark.parametrize("bits", [8, 12, 14])
+def test_deep_colours_that_use_the_lower_bits_alone_are_refused(bits: int) -> None:
+    values = (ramp().astype(np.uint16) << (bits - 8))[:, :, None].repeat(3, axis=2)
+    with pytest.raises(
+        InvalidDataError, match=r"here: image 0 has colours of 16 bits, and no image uses the upper ones"
+    ):
+        decoded(deep_colours(values), deep_colours(values))
 
 
 def test_images_that_show_nothing_are_refused(tmp_path: Path) -> None:
