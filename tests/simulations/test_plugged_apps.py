@@ -25,7 +25,8 @@ def test_ten_lines_are_enough(app: str) -> None:
 def test_a_class_samples_and_a_client_are_forgotten(app: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FED_UNLEARN_HOME", str(tmp_path / "home"))
     torch.manual_seed(0)
-    with loaded(app, plugged(app, tmp_path)) as running:
+    plugged(app, tmp_path)
+    with loaded(app, tmp_path) as running:
         running.run()
         before = running.accuracy_by_class()
         assert min(before) > 0.5 and before[FORGOTTEN] > 0.8

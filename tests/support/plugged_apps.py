@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from fed_unlearn.simulations.inprocess import InProcessGrid
 
 APPS = ("quickstart", "hub_images", "private_head", "adapters", "local_privacy")
 CLIENTS = 4
-CONFIG = {"num-server-rounds": 8, "local-epochs": 2, "learning-rate": 0.1, "batch-size": 32}
+BATCH_SIZE = 32
 
 
 def difference(app: str) -> str:
@@ -49,17 +50,12 @@ def plugged(app: str, folder: Path) -> Path:
 
 
 class PluggedApp:
-    """An app that runs in this process, from a folder of its own.
-
-    Parameters
-    ----------
-    app : str
-    folder : Path
-        Its modules are found there, and it is the working directory.
-    """
+    """An app that runs in this process, and works in the folder that its own folder is in."""
 
     def __init__(self, app: str, folder: Path) -> None:
         self.folder = folder
+        told = tomllib.loads((folder / app / "pyproject.toml").read_text())
+        self._config = told["tool"]["flwr"]["app"]["config"]
         self.client, self.server, self.task = (self._module(app, name) for name in ("client_app", "server_app", "task"))
 
     @staticmethod
@@ -68,7 +64,7 @@ class PluggedApp:
 
     def run(self, **config: int) -> None:
         """Run the ServerApp once."""
-        whole: dict[str, Any] = {**CONFIG, **{key.replace("_", "-"): value for key, value in config.items()}}
+        whole: dict[str, Any] = {**self._config, **{key.replace("_", "-"): value for key, value in config.items()}}
         grid = InProcessGrid(self.client.app, CLIENTS, run_config=whole)
         state = RecordDict()
         self.server.app(grid, Context(run_id=1, node_id=0, node_config={}, state=state, run_config=whole))
@@ -101,7 +97,7 @@ def accuracy_by_class(task: ModuleType, weights: Path) -> list[float]:
     model.eval()
     right, seen = [0] * 10, [0] * 10
     for client in range(CLIENTS):
-        _, held_out = task.load_data(client, CLIENTS, CONFIG["batch-size"])
+        _, held_out = task.load_data(client, CLIENTS, BATCH_SIZE)
         for batch in held_out:
             images, labels = (batch["img"], batch["label"]) if isinstance(batch, dict) else batch
             with torch.no_grad():
@@ -117,7 +113,7 @@ def loaded(app: str, folder: Path) -> Iterator[PluggedApp]:
     """The plugged app with its modules importable; they are gone again at the end."""
     before, paths = Path.cwd(), list(sys.path)
     os.chdir(folder)
-    sys.path.insert(0, str(folder))
+    sys.path.insert(0, str(folder / app))
     try:
         yield PluggedApp(app, folder)
     finally:

@@ -54,7 +54,7 @@ def load_data(partition_id, num_partitions, batch_size):
 def train(net, trainloader, epochs, lr, device):
     net.to(device)
     net.train()
-    optimizer = torch.optim.SGD([item for item in net.parameters() if item.requires_grad], lr=lr, momentum=0.9)
+    optimizer = torch.optim.AdamW([item for item in net.parameters() if item.requires_grad], lr=lr)
     running_loss = 0.0
     for _ in range(epochs):
         for images, labels in trainloader:
