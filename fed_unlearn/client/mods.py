@@ -22,7 +22,7 @@ logger = logging.getLogger("fed_unlearn.client")
 _PRIVACY_MODS = frozenset({"LocalDpMod", "fixedclipping_mod", "adaptiveclipping_mod"})
 _SIZE_MODS = frozenset({"message_size_mod", "arrays_size_mod"})
 _REGISTERED = "make_ffn.<locals>.wrap_ffn.<locals>.new_ffn"
-_DEEPEST = 8
+_DEEPEST = 4
 _LEAST_STEP = 1e-6
 
 
@@ -205,26 +205,29 @@ def _mods_of(handler: object) -> Iterator[Mod]:
         handler = around.get("_ffn")
 
 
-def _privacy_mods_in(mod: object, depth: int = 0) -> Iterator[object]:
+def _privacy_mods_in(mod: object) -> Iterator[object]:
     """The mods known to clip or noise models: the mod itself, or those that it is made of, calls or holds."""
-    if _is_of(mod, _PRIVACY_MODS):
-        yield mod
-        return
-    if depth >= _DEEPEST:
-        return
-    inner: list[object] = []
+    level, seen = [mod], {id(mod)}
+    for _ in range(_DEEPEST):
+        yield from (part for part in level if _is_of(part, _PRIVACY_MODS))
+        inner = [found for part in level if not _is_of(part, _PRIVACY_MODS) for found in _parts_of(part)]
+        level = []
+        for part in inner:
+            if callable(part) and not inspect.isclass(part) and id(part) not in seen:
+                seen.add(id(part))
+                level.append(part)
+
+
+def _parts_of(mod: object) -> list[object]:
+    """What a mod is made of, calls or holds."""
     if isinstance(mod, partial):
-        inner = [mod.func, *mod.args, *mod.keywords.values()]
-    elif inspect.ismethod(mod):
-        inner = [mod.__self__, mod.__func__]
-    elif isinstance(mod, FunctionType):
+        return [mod.func, *mod.args, *mod.keywords.values()]
+    if inspect.ismethod(mod):
+        return [mod.__self__, mod.__func__]
+    if isinstance(mod, FunctionType):
         used = inspect.getclosurevars(mod)
-        inner = [*used.nonlocals.values(), *used.globals.values()]
-    elif callable(mod) and not inspect.isclass(mod):
-        inner = list(getattr(mod, "__dict__", {}).values())
-    for part in inner:
-        if callable(part) and not inspect.isclass(part):
-            yield from _privacy_mods_in(part, depth + 1)
+        return [*used.nonlocals.values(), *used.globals.values()]
+    return list(getattr(mod, "__dict__", {}).values())
 
 
 def _is_of(mod: object, names: frozenset[str]) -> bool:
