@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
 from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES
+from fed_unlearn.data.held import HeldSet
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.joined import JoinedSet, concatenate
 from fed_unlearn.data.lazy import LazySet
@@ -66,6 +67,7 @@ KINDS: dict[str, tuple[Callable[[], SampleSet], Tensor]] = {
     "lazy rows": (lazy_rows, ROWS),
     "lazy texts": (lambda: LazySet(Records(TEXTS), LABELS, IDS, input_of=text_of, domain=TOKENS), TEXTS),
     "read by workers": (lambda: lazy_rows(workers=2), ROWS),
+    "held": (lambda: HeldSet(TensorSet(ROWS, LABELS, IDS), lazy_rows()), ROWS),
     "joined": (joined, ROWS),
     "guarded": (guarded, ROWS),
 }
