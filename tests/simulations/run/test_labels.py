@@ -81,9 +81,9 @@ def accuracies(out: Path, source: ImageSource) -> dict[str, float]:
     ("names", "asked", "gone"),
     [
         (("1", "2", "3", "4"), "1", "1"),
-        (("10", "20", "30", "40"), "20", "20"),
+        pytest.param(("10", "20", "30", "40"), "20", "20", marks=pytest.mark.slow),
         (("cat", "deer", "fox", "owl"), '"deer"', "deer"),
-        (("cat", "deer", "fox", "owl"), "2", "fox"),
+        pytest.param(("cat", "deer", "fox", "owl"), "2", "fox", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_forgotten_is_what_the_label_names(
@@ -131,6 +131,7 @@ def test_a_label_that_the_data_do_not_have_is_one_line(
     assert not (folder / "out").exists()
 
 
+@pytest.mark.slow
 def test_several_classes_and_experiences_are_named_by_label(folder: Path) -> None:
     write_digits(folder, ("1", "2", "3", "4"))
     stream = '[stream]\nbenchmark = "class-incremental"\nexperiences = 2\nclass-order = [4, 3, 2, 1]\n'
