@@ -14,12 +14,7 @@ from flwr.serverapp import Grid
 from fed_unlearn import protocol
 from fed_unlearn.plan import Retry
 from fed_unlearn.shapes import Shapes
-from fed_unlearn.strategies.clients.admission import (
-    NEEDS_QUARANTINES,
-    Identification,
-    StampCheck,
-    contested_among,
-)
+from fed_unlearn.strategies.clients.admission import Identification, contested_among
 from fed_unlearn.strategies.clients.book import ClientBook, node_keys
 from fed_unlearn.strategies.clients.claims import bounded_claims
 from fed_unlearn.strategies.clients.messages.exchange import Answers, DeviceUse, Roster, Traffic
@@ -28,6 +23,7 @@ from fed_unlearn.strategies.clients.messages.owners import OwnerPost
 from fed_unlearn.strategies.clients.messages.runtime import wait_for_nodes, with_arrivals, with_ledger
 from fed_unlearn.strategies.clients.naming import NamingGrid
 from fed_unlearn.strategies.clients.returning import ReturningClients
+from fed_unlearn.strategies.clients.stamps import NEEDS_QUARANTINES, StampCheck
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

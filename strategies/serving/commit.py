@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +11,7 @@ from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.gate import Decision, Verdict
 from fed_unlearn.ledger import LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.requests import ForgetRequest, SampleScope
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.rounds import Rounds
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.state import reset_server_state
@@ -21,27 +20,9 @@ from fed_unlearn.strategies.serving.attempts.allowance import RequestBudget
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 from fed_unlearn.strategies.serving.attendance import CommitFailedError, Tombstones
 from fed_unlearn.strategies.serving.judge import Progress
+from fed_unlearn.strategies.serving.reasons import reason_of
 from fed_unlearn.strategies.serving.relapse import RelapseWatch
 from fed_unlearn.strategies.state import OpenCommit, owe_look
-
-NOTHING_TO_DO = "its samples looked unseen before, and no holder's step has changed the model"
-"""Reason of a committed sample request for which nothing was done."""
-
-_DONE_BEFORE = re.compile(r"\d+ of its \d+ samples were forgotten already")
-
-
-def is_own_reason(reason: str) -> bool:
-    """Whether a reason of a committed request is one of this module's, which say nothing of any client."""
-    return all(part == NOTHING_TO_DO or _DONE_BEFORE.fullmatch(part) for part in reason.split("; "))
-
-
-def _reason_of(request: ForgetRequest, progress: RequestProgress, *, has_changed: bool) -> str | None:
-    """What is to be said of a committed request; None for nothing."""
-    parts = [] if has_changed else [NOTHING_TO_DO]
-    if (done := progress.already_forgotten) and isinstance(request.scope, SampleScope):
-        asked = len(request.scope.sample_ids) or request.scope.count
-        parts.append(f"{done} of its {asked} samples were forgotten already")
-    return "; ".join(parts) or None
 
 
 @dataclass(frozen=True)
@@ -162,7 +143,7 @@ class RequestClosing:
                 Status.COMMITTED,
                 method=order.method,
                 attempts=order.number,
-                reason=_reason_of(request, progress[request.id], has_changed=attempt.has_changed(request)),
+                reason=reason_of(request, progress[request.id], has_changed=attempt.has_changed(request)),
             )
             for request in attempt.requests
             if request.id not in decisions

@@ -12,8 +12,8 @@ from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.owner import OwnerAnswer
 from fed_unlearn.owner.records import ENDED, LONGEST_REASON, LONGEST_WORD, MOST_FIGURES, REFUSED
-from fed_unlearn.strategies.serving.commit import is_own_reason
 from fed_unlearn.strategies.serving.owner_book import Known
+from fed_unlearn.strategies.serving.reasons import is_own_reason
 from fed_unlearn.text import printable
 
 logger = logging.getLogger("fed_unlearn.strategies")
