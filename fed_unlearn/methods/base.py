@@ -22,6 +22,7 @@ from fed_unlearn.methods.parts.checks import (
     check_weights,
     class_count_of,
     given_samples,
+    unused_parameters,
 )
 from fed_unlearn.methods.parts.validation import require_fields
 from fed_unlearn.methods.parts.workspace import Applied, Outcome, PassCounter, Workspace
@@ -168,6 +169,9 @@ class Method(ABC):
             except UnlearningDivergedError as error:
                 named = str(error).startswith(self.name)
                 raise error if named else UnlearningDivergedError(f"{self.name}: {error}") from None
+            except RuntimeError:
+                unused_parameters(self.name, work.model, work.forget)  # says so where no gradient leads anywhere
+                raise
         check_weights(self.name, work.model, applied.steps)
         work.model.zero_grad(set_to_none=True)
         return Outcome(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from fed_unlearn.batch_plan import split_into_batches
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.logits import device_of, evaluation_mode, sent
-from fed_unlearn.model_inputs import model_inputs
+from fed_unlearn.logits import sent
+from fed_unlearn.methods.parts.checks import unused_parameters
 
 _PARAMETRIZED = ".parametrizations."
 
@@ -147,7 +147,7 @@ def trained_parameters(
         If there is no such parameter, or no gradient leads to any.
     """
     every = list(model.parameters())
-    unused = _unused(method, model, samples) if samples is not None else frozenset[int]()
+    unused = unused_parameters(method, model, samples) if samples is not None and last_layers else frozenset[str]()
     first = _first_trained(model, last_layers, unused)
     trained = [parameter for parameter in every[first:] if parameter.requires_grad]
     if not trained:
@@ -163,7 +163,7 @@ def trained_parameters(
             parameter.requires_grad_(True)
 
 
-def _first_trained(model: nn.Module, last_layers: int, unused: Collection[int]) -> int:
+def _first_trained(model: nn.Module, last_layers: int, unused: Collection[str]) -> int:
     """Position, among all parameters, of the first one of the last layers, of which unused ones do not count."""
     if last_layers == 0:
         return 0
@@ -173,23 +173,6 @@ def _first_trained(model: nn.Module, last_layers: int, unused: Collection[int]) 
         # A parametrised weight is made of several parameters, which stand in a module of their own.
         owner = name.partition(_PARAMETRIZED)[0] if _PARAMETRIZED in name else name.rpartition(".")[0]
         starts.setdefault(owner, index)
-        if parameter.ndim >= 2 and id(parameter) not in unused and owner not in layers:
+        if parameter.ndim >= 2 and name not in unused and owner not in layers:
             layers.append(owner)
     return starts[layers[-last_layers]] if last_layers <= len(layers) else 0
-
-
-def _unused(method: str, model: nn.Module, samples: SampleSet) -> frozenset[int]:
-    """Ids of the parameters on which the logits of the first sample do not depend."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        return frozenset()
-    inputs, _ = samples.evaluated().subset(torch.tensor([0], device=samples.labels.device)).batch()
-    with evaluation_mode(model), torch.enable_grad():
-        total = model(model_inputs(model, inputs.to(device_of(model)))).float().sum()
-    if not total.requires_grad:
-        raise InvalidModelError(
-            f"{method}: no gradient leads from the logits of {type(model).__name__} to its parameters; expected a"
-            " model that can be trained through its outputs: return the logits, neither detached nor predictions"
-        )
-    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
-    return frozenset(id(parameter) for parameter, slope in zip(parameters, gradients, strict=True) if slope is None)

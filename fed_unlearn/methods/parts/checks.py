@@ -14,7 +14,8 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.data.streamed import StreamedSet
 from fed_unlearn.data.tensors import TensorSet
 from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidModelError, UnlearningDivergedError
-from fed_unlearn.logits import predict_logits
+from fed_unlearn.logits import device_of, evaluation_mode, predict_logits
+from fed_unlearn.model_inputs import model_inputs
 
 _CHECKED_SAMPLES = 16
 _NAMES = {"pixels": "a float32 image", "values": "a float32 input", "tokens": "int64 tokens"}
@@ -70,6 +71,27 @@ def _check_values(samples: SampleSet) -> None:
     else:
         seen = samples.evaluated()
         seen.domain.check(seen.batch(slice(0, _CHECKED_SAMPLES))[0])
+
+
+def unused_parameters(method: str, model: nn.Module, samples: SampleSet) -> frozenset[str]:
+    """Names of the parameters that may be trained and on which the outputs for the first sample do not depend.
+
+    Raises
+    ------
+    InvalidModelError
+        If they depend on none of them.
+    """
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    read = samples.evaluated().subset(torch.tensor([0], device=samples.labels.device))
+    with evaluation_mode(model), torch.enable_grad():
+        total = model(model_inputs(model, read.batch()[0].to(device_of(model)))).float().sum()
+    if named and not total.requires_grad:
+        raise InvalidModelError(
+            f"{method}: no gradient leads from the logits of {type(model).__name__} to its parameters; expected a"
+            " model that can be trained through its outputs: return the logits, neither detached nor predictions"
+        )
+    gradients = torch.autograd.grad(total, list(named.values()), allow_unused=True) if named else ()
+    return frozenset(name for name, gradient in zip(named, gradients, strict=True) if gradient is None)
 
 
 def class_count_of(method: str, model: nn.Module, samples: SampleSet) -> int:
