@@ -221,6 +221,21 @@ def test_models_without_one_head_are_refused_in_a_line(digits: Digits, kind: str
         assert "\n" not in str(raised.value)
 
 
+def test_a_growing_head_of_avalanche_is_served(digits: Digits) -> None:
+    models = pytest.importorskip("avalanche.models")
+    model = Headed(models.IncrementalClassifier(WIDTH, initial_out_features=CLASSES, masking=False), ends_in_the_head)
+    train_locally(
+        model,
+        concatenate(digits.forget, digits.retain),
+        TrainingSettings(local_epochs=4),
+        torch.Generator().manual_seed(0),
+    )
+    assert find_head("test", model, digits.forget).name == "head.classifier"
+    assert accuracy(model, digits.forget) > 0.8
+    for method in (BoundaryExpanding(learning_rate=1e-2, epochs=60, trained_layers=0), create("mask-output")):
+        assert accuracy(method.unlearn(model, digits.forget).model, digits.forget) <= 0.03
+
+
 def test_a_name_chooses_among_several_heads_and_stands_for_the_inner_model(digits: Digits) -> None:
     two = REFUSED["two heads"][0]()
     assert find_head("test", two, digits.forget, "other").layer is two.get_submodule("other")
