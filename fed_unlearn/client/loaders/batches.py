@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,7 +92,8 @@ class BatchKeys:
         new = labels.to(old.dtype) if isinstance(old, Tensor) else labels.tolist()
         if isinstance(batch, Mapping):
             changed = {**batch, self.label: new}
-            return changed if type(batch) is dict else type(batch)(changed)
+            kind: Callable[[Any], Any] = type(batch)
+            return kind(changed)
         items = [new if position == self.label else item for position, item in enumerate(batch)]
         return type(batch)(*items) if hasattr(batch, "_fields") else type(batch)(items)
 

@@ -12,22 +12,23 @@ from fed_unlearn.errors import InvalidDataError
 
 
 class JoiningBatchSampler(BatchSampler):
-    """Batches of which none is left with a single sample: a last one is joined to the one before."""
+    """Batches where the last one, of a single sample, is joined to the one before."""
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield positions, batch by batch."""
-        held: list[int] | None = None
+        held: list[int] = []
         for batch in super().__iter__():
-            if held is not None and len(batch) == 1 and self.batch_size > 1:
-                held, batch = None, [*held, *batch]
-            if held is not None:
+            if held and len(batch) == 1:
+                held = [*held, *batch]
+                continue
+            if held:
                 yield held
             held = batch
-        if held is not None:
+        if held:
             yield held
 
     def __len__(self) -> int:
-        return super().__len__() - _leaves_one(len(self.sampler), self.batch_size, self.drop_last)
+        return super().__len__() - 1
 
 
 def check_loader(loader: DataLoader[Any]) -> None:
@@ -45,9 +46,10 @@ def check_loader(loader: DataLoader[Any]) -> None:
         )
     if loader.batch_sampler is None:
         raise InvalidDataError("a loader without batches was given; expected one with a batch_size")
-    own = type(loader.batch_sampler) not in (BatchSampler, JoiningBatchSampler)
-    sampler = loader.batch_sampler if own else loader.batch_sampler.sampler
-    if own or type(sampler) not in (RandomSampler, SequentialSampler):
+    batches = loader.batch_sampler
+    is_plain = isinstance(batches, BatchSampler) and type(batches) in (BatchSampler, JoiningBatchSampler)
+    sampler: object = batches.sampler if isinstance(batches, BatchSampler) and is_plain else batches
+    if type(sampler) not in (RandomSampler, SequentialSampler):
         raise InvalidDataError(
             f"a loader with a {type(sampler).__name__} was given; its choice would fall on forgotten samples: give one"
             " with shuffle=True or False, over a torch.utils.data.Subset if it is to read a part"
@@ -82,7 +84,9 @@ def same_loader(
     generator : torch.Generator, optional
         Source of the order and of the workers' seeds, on the CPU; the loader's own where none is given.
     """
-    size = len(dataset) if isinstance(dataset, Sized) else 0
+    if not isinstance(dataset, Sized):
+        raise InvalidDataError(f"{type(dataset).__name__} has no length; expected a map-style dataset")
+    size = len(dataset)
     batches = _batch_sampler(loader)
     source = generator if generator is not None else loader.generator
     shuffles = size > 0 and isinstance(batches.sampler, RandomSampler)

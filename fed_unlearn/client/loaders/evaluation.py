@@ -37,8 +37,9 @@ def with_transform(dataset: Dataset[Any], transform: Callable[[Any], Any]) -> Da
             f"evaluate_transform was given for {type(dataset).__name__}, which has no transform; expected a"
             " datasets.Dataset or a data set of torchvision"
         )
-    plain = copy.copy(dataset)
+    plain: Any = copy.copy(dataset)
     plain.transform = transform
     if getattr(plain, "transforms", None) is not None:  # torchvision's pair of transforms, which it applies
         plain.transforms = type(plain.transforms)(transform, plain.target_transform)
-    return plain
+    changed: Dataset[Any] = plain
+    return changed
