@@ -99,6 +99,8 @@ def queued_samples(target: protocol.Target, session: ClientSession) -> SampleSet
         if not len(forget):
             raise InvalidRequestError(f"the samples of request {target.request_id} are all forgotten already")
         return forget
+    if unknown := unknown_ids(request.sample_ids, session):
+        raise InvalidRequestError(f"{len(unknown)} of the samples of request {target.request_id} are not here any more")
     return still_to_forget(target.request_id, request.sample_ids, session)
 
 
@@ -168,8 +170,8 @@ def _looked_for(request: OwnerRequest, session: ClientSession) -> OwnerRequest:
     elif request.kind == "samples" and (unknown := unknown_ids(ids, session)):
         reason = f"{len(unknown)} of its {len(ids)} sample ids are no training samples of this client"
     if reason and not request.is_withdrawn:
-        which = f": {named(unknown)}" if unknown else ""
-        logger.warning("client %s: owner's request %s is refused: %s%s", session.client_id, request.id, reason, which)
+        where = "; fed-unlearn forget --status names them" if unknown else ""
+        logger.warning("client %s: owner's request %s is refused: %s%s", session.client_id, request.id, reason, where)
     found = {
         "sample_ids": () if reason else ids,
         "count": len(ids),

@@ -55,7 +55,7 @@ def outcome_facts(entry: LedgerEntry) -> dict[str, str | None]:
         "evidence": evidence_of(entry),
         "goal": goal_text(goal_of(entry)),
         "witnesses": "1: one client alone says so" if witnesses == 1 else number_text(witnesses),
-        "forgotten before": _count_text(outcome.pop("already_forgotten", None), "of its samples", plural=""),
+        "forgotten": _count_text(outcome.pop("already_forgotten", None), "of its samples before", plural=""),
         "repair": _count_text(outcome.get("repair_rounds"), "round"),
     }
     for name in _MODELS:

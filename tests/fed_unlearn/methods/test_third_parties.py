@@ -83,10 +83,11 @@ def test_methods_of_other_packages_are_listed_and_a_broken_one_stands_in_nobodys
     rows = [line.split() for line in lines]
     for name, distribution in (("patient-forgetting", "patient-methods"), ("sloth", "sloths")):
         start = rows.index([name])
-        assert rows[start + 1 : start + 7] == [
+        assert rows[start + 1 : start + 8] == [
             ["does", "Does", "nothing,", "slowly."],
             ["serves", "class", "requests"],
             ["needs", "forget"],
+            ["inputs", "any"],
             ["paper", "Nobody", "et", "al.,", "2026"],
             ["parameters", "patience,", "precision"],
             ["from", distribution],
