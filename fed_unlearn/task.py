@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from flwr.app import ConfigRecord, Context
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
@@ -35,6 +37,15 @@ class Task(ABC):
         are not trained on.
         """
         return self.load_data(context).train.ids
+
+    def check_dataset(self, dataset: Dataset[Any], context: Context) -> None:  # noqa: B027 - not every task can tell
+        """Raise if a data set without ids, which the app gives to ``retained()``, has other samples than the task's.
+
+        Raises
+        ------
+        FedUnlearnError
+            If it has: positions would name other samples.
+        """
 
     @abstractmethod
     def train(

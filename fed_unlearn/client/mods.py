@@ -65,7 +65,7 @@ class HandlerCheck:
     """
 
     def __init__(self, given: Sequence[Mod], own: Mod) -> None:
-        self._given = {_name_of(found) for mod in given for found in _privacy_mods_in(mod)}
+        self._given = [found for mod in given for found in _privacy_mods_in(mod)]
         self._known = [*given, own]
 
     def __call__(self, name: str, handler: ClientAppCallable) -> None:
@@ -82,12 +82,13 @@ class HandlerCheck:
         if name.partition(".")[0] != MessageType.TRAIN:
             return
         for mod in mods:
-            known = [_name_of(found) for found in _privacy_mods_in(mod)]
-            missing = [found for found in known if found not in self._given]
+            known = list(_privacy_mods_in(mod))
+            missing = [found for found in known if not any(_acts_like(found, given) for given in self._given)]
             if missing:
                 raise FedUnlearnError(
-                    f"{missing[0]} is a mod of the handler {name} alone, and models would leave train.unlearn and"
-                    " train.repair without it: give it to them too, install(app, task, mods=[...])"
+                    f"{_name_of(missing[0])} is a mod of the handler {name} alone, or has other settings there, and"
+                    " models would leave train.unlearn and train.repair without it: give it to them too,"
+                    " install(app, task, mods=[...])"
                 )
             if not known and _name_of(mod) not in _SIZE_MODS:
                 logger.warning(
@@ -238,6 +239,15 @@ def _is_of(mod: object, names: frozenset[str]) -> bool:
         for kind in kinds
         if isinstance(kind, FunctionType | type)
     )
+
+
+def _acts_like(mod: object, other: object) -> bool:
+    """Whether two mods known to clip or noise models are of one kind and have the same settings."""
+    settings = [
+        {name: value for name, value in getattr(each, "__dict__", {}).items() if isinstance(value, int | float)}
+        for each in (mod, other)
+    ]
+    return _name_of(mod) == _name_of(other) and settings[0] == settings[1]
 
 
 def _name_of(mod: object) -> str:

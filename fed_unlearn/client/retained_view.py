@@ -9,6 +9,7 @@ from flwr.app import Context
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fed_unlearn.client.loaders.copies import check_loader, same_loader
+from fed_unlearn.client.loaders.reading import ids_of
 from fed_unlearn.client.session import ClientSession, current_session
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError
@@ -61,14 +62,19 @@ def retained(dataset: Dataset[Any] | DataLoader[Any], context: Context) -> Datas
         return same_loader(dataset, retained(dataset.dataset, context))
     session.took_retained_view = True
     if isinstance(dataset, SampleSet):
-        return dataset.without(session.excluded_ids())
+        return dataset.without(_excluded(session))
     return _at(dataset, _kept(dataset, session))
+
+
+def _excluded(session: ClientSession) -> Collection[str]:
+    """Ids that may not be trained on, with those of the task's data set that its training set has not."""
+    known, train = session.task.dataset_ids(session.context), session.task.load_data(session.context).train.ids
+    return session.excluded_ids() if known is train else {*session.excluded_ids(), *set(known).difference(train)}
 
 
 def _kept(dataset: Dataset[Any], session: ClientSession) -> list[int]:
     """The positions of a data set that may be trained on."""
-    excluded: Collection[str] = session.excluded_ids()
-    ids: Sequence[str] | None = getattr(dataset, "ids", None)
+    ids: Sequence[str] | None = ids_of(dataset)
     if ids is None:
         ids = session.task.dataset_ids(session.context)
         size = len(dataset) if isinstance(dataset, Sized) else "an unknown number of"
@@ -77,8 +83,9 @@ def _kept(dataset: Dataset[Any], session: ClientSession) -> list[int]:
                 f"retained() was given {size} samples without ids; the task's data set has {len(ids)}: give it the"
                 " client's whole training data, or give the data set an `ids` attribute with one id for each sample"
             )
-        excluded = set(ids) - set(session.data.train.ids) | set(excluded)
-    return [index for index, sample_id in enumerate(ids) if str(sample_id) not in excluded]
+        session.task.check_dataset(dataset, session.context)
+    excluded = _excluded(session)
+    return [index for index, sample_id in enumerate(ids) if sample_id not in excluded]
 
 
 def _at(dataset: Dataset[Any], positions: list[int]) -> Dataset[Any]:

@@ -171,10 +171,12 @@ class ClientSession:
     @property
     def _working(self) -> WorkingModel:
         key = f"{self.device} {self.context.run_id} {sorted(self.context.run_config.items())}"
-        working = self._models.get(key)
+        own_key = f"{key} {self.client_id}"
+        working = self._models.get(key) or self._models.get(own_key)
         if working is None:
             self._models.clear()
-            working = self._models[key] = WorkingModel.build(self.task, self.context, self.device)
+            working = WorkingModel.build(self.task, self.context, self.device)
+            self._models[own_key if working.rest else key] = working  # what does not travel may be this client's own
         return working
 
     def stamp(self, answers: str) -> protocol.Stamp:

@@ -14,7 +14,7 @@ from fed_unlearn.data.sample_set import Indices, SampleSet
 from fed_unlearn.data.tensors import TensorSet
 
 _BATCH = 64
-_READ_TWICE = 16
+_READ_TWICE = 512
 
 
 class HeldSet(SampleSet):
@@ -90,7 +90,7 @@ def held_in_memory(samples: LazySet, most_bytes: int) -> tuple[SampleSet, int]:
         return samples, 0
     (first, _) = samples.batch(torch.tensor([0]))
     size = len(samples) * first.numel() * first.element_size()
-    if size > most_bytes or not _is_always_the_same(samples):
+    if size > most_bytes or not is_always_the_same(samples):
         return samples, 0
     inputs = torch.empty(len(samples), *first.shape[1:], dtype=first.dtype)
     plan = torch.arange(len(samples)).split(_BATCH)
@@ -99,8 +99,14 @@ def held_in_memory(samples: LazySet, most_bytes: int) -> tuple[SampleSet, int]:
     return HeldSet(TensorSet(inputs, samples.labels, samples.ids, domain=samples.domain), samples), size
 
 
-def _is_always_the_same(samples: LazySet) -> bool:
-    """Whether some samples, spread over all, are read twice alike."""
-    places = torch.tensor(sorted({index * len(samples) // _READ_TWICE for index in range(_READ_TWICE)}))
-    first, second = (samples.batch(places)[0] for _ in range(2))
-    return torch.equal(first, second)
+def is_always_the_same(samples: SampleSet) -> bool:
+    """Whether up to 512 samples, spread over all, are read twice alike: rare augmentation would show among them."""
+    plan = spread(len(samples), _READ_TWICE).split(_BATCH)
+    pairs = zip(samples.batches(plan), samples.batches(plan), strict=True)
+    return all(torch.equal(first, second) for (first, _), (second, _) in pairs)
+
+
+def spread(size: int, count: int) -> Tensor:
+    """At most ``count`` positions of ``size`` samples, int64, sorted and spread over all."""
+    places = sorted({index * size // count for index in range(count)}) if size > count else range(size)
+    return torch.tensor(list(places), dtype=torch.int64)

@@ -17,6 +17,9 @@ from fed_unlearn.text import quoted
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
+_FEWEST = 2
+"""So many clients must say the same, so that the first one that comes does not name the classes for all."""
+
 
 def keep_told_names(roster: Roster, client: str, reply: Message) -> None:
     """Keep in the roster what a client calls the classes, on its reply to ``query.identify``.
@@ -32,7 +35,7 @@ def keep_told_names(roster: Roster, client: str, reply: Message) -> None:
 
 
 def note_class_names(ledger: Ledger, roster: Roster) -> None:
-    """Write down what the classes are called, once more than half of the clients that are there say the same.
+    """Write down what the classes are called, once more than half of those that are there, and two, say the same.
 
     Names are not needed: without any, classes go by their index. Names that are known stay, and who says others is
     shown.
@@ -41,7 +44,7 @@ def note_class_names(ledger: Ledger, roster: Roster) -> None:
     known = ledger.class_names()
     if not known.names:
         names, count = Counter(told.values()).most_common(1)[0] if told else (None, 0)
-        if names is None or 2 * count <= len(told):
+        if names is None or count < _FEWEST or 2 * count <= len(told):
             return
         known = ClassNames(names)
         ledger.name_classes(names)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from types import CodeType
 from typing import Any
 
@@ -68,6 +70,9 @@ def _normalisations(given: Any, depth: int) -> Iterator[Normalisation]:
     elif hasattr(given, "image_mean") and hasattr(given, "image_std"):
         if getattr(given, "do_normalize", True):
             yield _pair(given.image_mean, given.image_std)
+    elif isinstance(given, functools.partial):
+        for part in (given.func, *given.args, *given.keywords.values()):
+            yield from _normalisations(part, depth - 1)
     elif inspect.isfunction(given) or inspect.ismethod(given):
         for part in _used_by(given):
             yield from _normalisations(part, depth - 1)
@@ -96,7 +101,8 @@ def _used_by(function: Callable[..., Any]) -> Iterator[Any]:
     """The objects that a function's code refers to, in its closure and in its module."""
     function = inspect.unwrap(getattr(function, "__func__", function))
     for cell in getattr(function, "__closure__", None) or ():
-        yield cell.cell_contents
+        with suppress(ValueError):  # an empty cell
+            yield cell.cell_contents
     known = getattr(function, "__globals__", {})
     for name in sorted(_names(function.__code__)):
         value = known.get(name)

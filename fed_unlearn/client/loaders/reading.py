@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence, Sized
+import operator
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +17,15 @@ from fed_unlearn.client.loaders.batches import BatchKeys
 from fed_unlearn.client.loaders.copies import check_loader
 from fed_unlearn.client.loaders.normalisation import found_normalisation
 from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
-from fed_unlearn.data.held import held_in_memory
+from fed_unlearn.data.held import held_in_memory, is_always_the_same, spread
 from fed_unlearn.data.lazy import LazySet
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError
 
 logger = logging.getLogger("fed_unlearn.client")
 
-_LOOKED_AT = 64
-"""So many samples, spread over the data set, say what the inputs are."""
+_LOOKED_AT, _HASHED = 64, 16
+"""So many samples, spread over the data set, say what the inputs are; and so many are part of its fingerprint."""
 
 
 @dataclass
@@ -91,7 +92,7 @@ def samples_of(
     """
     check_loader(loader)
     labels = _labels(loader, keys)
-    ids = getattr(loader.dataset, "ids", None)
+    ids = ids_of(loader.dataset)
     reading: dict[str, Any] = {"workers": loader.num_workers, "worker_init": loader.worker_init_fn, "domain": domain}
     collate = InputCollate(loader, keys)
     if evaluation is None:
@@ -134,17 +135,31 @@ def domain_of(loader: DataLoader[Any], keys: BatchKeys, normalize: tuple[Any, An
         several ways.
     """
     size = _size(loader.dataset)
-    places = sorted({index * size // _LOOKED_AT for index in range(_LOOKED_AT)}) if size > _LOOKED_AT else range(size)
-    inputs = torch.cat([keys.split(batch)[0] for batch in _read(loader, [[index] for index in places])])
+    places = spread(size, _LOOKED_AT).tolist()
+    read = [keys.split(batch)[0] for batch in _read(loader, [[index] for index in places])]
+    shapes = sorted({tuple(inputs.shape[1:]) for inputs in read})
+    if len(shapes) > 1:
+        raise InvalidDataError(
+            f"the loader gives inputs of shapes {', '.join(map(str, shapes[:3]))}; expected one shape: crop images, and"
+            " pad texts to a fixed length in the data set"
+        )
+    inputs = torch.cat(read)
     if inputs.dtype == torch.uint8:
         raise InvalidDataError("the loader gives inputs of uint8; expected floats: convert them in the transform")
     if not inputs.is_floating_point():
         return TOKENS
-    found = normalize or found_normalisation(loader.dataset)
-    if found is not None:
-        domain = InputDomain.normalized(*found)
+    if normalize is not None:
+        domain = InputDomain.normalized(*normalize)
         domain.check(inputs)
         return domain
+    found = found_normalisation(loader.dataset)
+    if found is not None:
+        domain = InputDomain.normalized(*found)
+        try:
+            domain.check(inputs)
+            return domain
+        except InvalidDataError as error:  # a transform after it, or one that overshoots
+            logger.warning("the transforms normalise, but not all they give is in that range: %s", error)
     if inputs.ndim == 4:
         if float(inputs.min()) >= 0 and float(inputs.max()) <= 1:
             return PIXELS
@@ -162,38 +177,52 @@ def fingerprint_of(samples: SampleSet) -> str:
     """A digest of the labels, the ids, and some inputs of samples, if these are the same each time they are read."""
     digest = hashlib.sha256(samples.labels.numpy().tobytes())
     digest.update("\x1f".join(samples.ids).encode())
-    view, size = samples.evaluated(), len(samples)
-    places = torch.tensor(sorted({index * size // 16 for index in range(16)} if size else []), dtype=torch.int64)
-    first, second = (view.batch(places)[0] for _ in range(2))
-    if torch.equal(first, second):
-        digest.update(first.numpy().tobytes())
+    view = samples.evaluated()
+    if is_always_the_same(view):
+        digest.update(view.batch(spread(len(view), _HASHED))[0].numpy().tobytes())
     return digest.hexdigest()
 
 
 def _labels(loader: DataLoader[Any], keys: BatchKeys) -> Tensor:
     """The label of every sample, from the data set's own column where that is what its batches have."""
     size = _size(loader.dataset)
-    column = _column(loader.dataset, keys.label)
+    column = label_column(loader.dataset, keys.label)
     if column is not None and len(column) == size and size:
-        ends = sorted({0, size // 2, size - 1})
-        seen = [int(keys.split(batch)[1]) for batch in _read(loader, [[index] for index in ends])]
-        if seen == [int(column[index]) for index in ends]:
-            return torch.tensor([int(label) for label in column], dtype=torch.int64)
+        first = {label: index for index, label in reversed(list(enumerate(column)))}
+        seen = [int(keys.split(batch)[1]) for batch in _read(loader, [[index] for index in first.values()])]
+        if seen == list(first):
+            return torch.tensor(column, dtype=torch.int64)
     step = loader.batch_size or 64
     plan = [list(range(start, min(start + step, size))) for start in range(0, size, step)]
     found = [keys.split(batch)[1] for batch in _read(loader, plan)]
     return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
 
 
-def _column(dataset: Any, key: int | str) -> Sequence[Any] | None:
-    """Labels that a data set has beside its items: ``targets`` of torchvision, a column of ``datasets.Dataset``."""
+def ids_of(dataset: Any) -> tuple[str, ...] | None:
+    """The ``ids`` of a data set, or of what it is a ``Subset`` of, as text; None if it has none."""
+    ids = getattr(dataset, "ids", None)
+    if ids is None and isinstance(dataset, Subset):
+        whole = ids_of(dataset.dataset)
+        return None if whole is None else tuple(whole[index] for index in dataset.indices)
+    return None if ids is None else tuple(map(str, ids))
+
+
+def label_column(dataset: Any, key: int | str) -> list[int] | None:
+    """Labels that a data set has beside its items: ``targets`` of torchvision, a column of ``datasets.Dataset``.
+
+    They may be others than those of its items. None if it has none, or they are not whole numbers.
+    """
     if isinstance(dataset, Subset):
-        whole = _column(dataset.dataset, key)
+        whole = label_column(dataset.dataset, key)
         return None if whole is None else [whole[index] for index in dataset.indices]
     if key in getattr(dataset, "column_names", ()) and hasattr(dataset, "with_format"):
-        return list(dataset.with_format(None)[key])
-    targets = getattr(dataset, "targets", None)
-    return None if targets is None else list(targets)
+        column = list(dataset.with_format(None)[key])
+    else:
+        column = getattr(dataset, "targets", None)
+    try:
+        return None if column is None else [operator.index(label) for label in column]
+    except TypeError:
+        return None
 
 
 def _read(loader: DataLoader[Any], plan: list[list[int]]) -> Iterator[Any]:

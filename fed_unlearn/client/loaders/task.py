@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from flwr.app import ConfigRecord, Context
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from fed_unlearn.client.loaders.batches import BatchKeys, Key
 from fed_unlearn.client.loaders.evaluation import with_transform
 from fed_unlearn.client.loaders.passes import counted_passes
-from fed_unlearn.client.loaders.reading import Memory, domain_of, fingerprint_of, first_batch, samples_of
+from fed_unlearn.client.loaders.reading import Memory, domain_of, fingerprint_of, first_batch, label_column, samples_of
 from fed_unlearn.client.loaders.training_loader import training_loader
 from fed_unlearn.client.session import current_session
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.errors import FedUnlearnError, InvalidDataError, InvalidParameterError
 from fed_unlearn.holder import halves
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.seeding import seeded_generator
@@ -88,8 +88,8 @@ class LoaderTask(Task):
         Puts what a client keeps for itself, such as a head in ``context.state``, into a model: ``personal(model,
         context)``, in place or as a new model that it returns. Audits look at it.
     forget_personal : callable, optional
-        Drops what a client keeps for itself: ``forget_personal(context)``. By default all of ``context.state`` is
-        dropped where ``personal`` is given.
+        Drops what a client keeps for itself: ``forget_personal(context)``. By default all array records of
+        ``context.state`` are dropped where ``personal`` is given.
 
     Raises
     ------
@@ -152,6 +152,18 @@ class LoaderTask(Task):
         """The ids of the training loader's data set, with those that were set aside."""
         return self._loaded(context).ids
 
+    def check_dataset(self, dataset: Dataset[Any], context: Context) -> None:
+        """Raise if a data set without ids has other samples than the training loader, by parts and labels."""
+        loaded = self._loaded(context)
+        ours = loaded.loader.dataset
+        parts = [list(each.indices) for each in (dataset, ours) if isinstance(each, Subset)]
+        labels = [label_column(each, loaded.keys.label) for each in (dataset, ours)]
+        if (len(parts) == 2 and parts[0] != parts[1]) or (None not in labels and labels[0] != labels[1]):
+            raise FedUnlearnError(
+                "retained() was given other samples than the task's loaders gave; expected the same samples in the same"
+                " order each time: split with a seeded generator, or give the data set an `ids` attribute"
+            )
+
     def train(
         self, model: nn.Module, samples: SampleSet, config: ConfigRecord, generator: torch.Generator
     ) -> PassCounter:
@@ -183,7 +195,7 @@ class LoaderTask(Task):
         if self._forget_personal is not None:
             self._forget_personal(context)
         elif self._personal is not None:
-            for key in list(context.state):
+            for key in list(context.state.array_records):
                 del context.state[key]
 
     def store_folder(self, context: Context) -> Path:

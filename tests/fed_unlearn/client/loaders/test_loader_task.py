@@ -78,8 +78,17 @@ def test_one_held_out_set_is_halved_with_all_classes() -> None:
     assert not set(data.validation.ids) & set(data.test.ids)
 
 
-def test_without_one_samples_are_set_aside_and_not_trained_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    task, app = LoaderTask(model, lambda context: pairs(images()), fit, 3), ClientApp()
+@pytest.mark.parametrize("has_ids", [False, True])
+def test_without_one_samples_are_set_aside_and_not_trained_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, has_ids: bool
+) -> None:
+    def loader() -> DataLoader[Any]:
+        made = pairs(images())
+        if has_ids:
+            made.dataset.ids = [str(index) for index in range(24)]  # type: ignore[attr-defined]
+        return made
+
+    task, app = LoaderTask(model, lambda context: loader(), fit, 3), ClientApp()
     with caplog.at_level(logging.WARNING, "fed_unlearn.client"):
         data = task.load_data(context_of(tmp_path))
     assert "5 of its 24 training samples are set aside" in caplog.text
@@ -91,7 +100,7 @@ def test_without_one_samples_are_set_aside_and_not_trained_on(tmp_path: Path, ca
 
     @app.query("look")
     def look(message: Message, context: Context) -> Message:
-        kept = retained(pairs(images()), context)
+        kept = retained(loader(), context)
         numbers = [int((images() == image).all((1, 2, 3)).nonzero()) for inputs, _ in kept for image in inputs]
         return Message(RecordDict({"seen": MetricRecord({"numbers": numbers})}), reply_to=message)
 
@@ -269,9 +278,73 @@ def test_ids_of_the_data_set_are_the_samples_ids() -> None:
     loader = DataLoader(named, batch_size=5)
     assert task_of(loader, loader).load_data(context_of()).train.ids[2] == "patient-2"
     part = DataLoader(Subset(named, [5, 7]), batch_size=2)
-    assert task_of(part, loader).load_data(context_of()).train.ids == ("0", "1")
+    assert task_of(part, loader).load_data(context_of()).train.ids == ("patient-5", "patient-7")
 
 
 def test_without_a_session_there_is_advice() -> None:
     with pytest.raises(FedUnlearnError, match="install"):
         retained(pairs(images()), context_of())
+
+
+def test_another_split_than_the_tasks_is_refused(tmp_path: Path) -> None:
+    whole = TensorDataset(images(), LABELS)
+    mine, other = Subset(whole, list(range(12))), Subset(whole, list(range(12, 24)))
+    task, app = LoaderTask(model, lambda context: DataLoader(mine, batch_size=4), fit, 3), ClientApp()
+    install(app, task)
+
+    @app.query("look")
+    def look(message: Message, context: Context) -> Message:
+        retained(other, context)
+        return Message(RecordDict(), reply_to=message)
+
+    grid = InProcessGrid(app, 1, node_configs=[{"client-dir": str(tmp_path)}])
+    [reply] = grid.send_and_receive([Message(RecordDict(), 1, "query.look")])
+    assert reply.has_error() and "split with a seeded generator" in reply.error.reason
+
+
+class Retargeted(TensorDataset):
+    """Its items have other labels than its targets, as with torchvision's ``target_transform``."""
+
+    def __init__(self, targets: list[Any]) -> None:
+        super().__init__(images(), LABELS)
+        self.targets = targets
+
+
+@pytest.mark.parametrize("targets", [(LABELS + (LABELS == 2) * 7).tolist(), ["a", "b", "c"] * 8, [[0, 1]] * 24])
+def test_labels_are_those_of_the_items(targets: list[Any]) -> None:
+    loader = DataLoader(Retargeted(targets), batch_size=5)
+    labels = task_of(loader, pairs(images())).load_data(context_of()).train.labels
+    assert labels.tolist() == LABELS.tolist()
+
+
+class Rarely(Dataset[tuple[torch.Tensor, int]]):
+    """One image in fifty differs at a reading."""
+
+    def __len__(self) -> int:
+        return 600
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return torch.full((1, 4, 4), 0.5 if torch.rand(()) < 0.98 else 0.25), index % 3
+
+
+def test_rare_augmentation_does_not_change_the_fingerprint() -> None:
+    prints = set()
+    for seed in range(4):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            prints.add(
+                task_of(DataLoader(Rarely(), batch_size=50), pairs(images())).load_data(context_of()).fingerprint
+            )
+    assert len(prints) == 1
+
+
+def test_texts_of_several_lengths_are_refused_in_one_line() -> None:
+    def padded(items: list[tuple[torch.Tensor, int]]) -> list[torch.Tensor]:
+        longest = max(len(text) for text, _ in items)
+        texts = [functional.pad(text, (0, longest - len(text))) for text, _ in items]
+        return [torch.stack(texts), torch.tensor([label for _, label in items])]
+
+    texts = [(torch.ones(3 + index % 4, dtype=torch.int64), index % 3) for index in range(24)]
+    loader = DataLoader(texts, batch_size=5, collate_fn=padded)  # type: ignore[arg-type]
+    with pytest.raises(InvalidDataError, match="pad texts to a fixed length"):
+        task_of(loader, loader).load_data(context_of())
