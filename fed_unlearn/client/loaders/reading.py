@@ -215,10 +215,8 @@ def label_column(dataset: Any, key: int | str) -> list[int] | None:
     if isinstance(dataset, Subset):
         whole = label_column(dataset.dataset, key)
         return None if whole is None else [whole[index] for index in dataset.indices]
-    if key in getattr(dataset, "column_names", ()) and hasattr(dataset, "with_format"):
-        column = list(dataset.with_format(None)[key])
-    else:
-        column = getattr(dataset, "targets", None)
+    has_column = key in getattr(dataset, "column_names", ()) and hasattr(dataset, "with_format")
+    column: Any = dataset.with_format(None)[key] if has_column else getattr(dataset, "targets", None)
     try:
         return None if column is None else [operator.index(label) for label in column]
     except TypeError:
