@@ -113,11 +113,12 @@ class World:
     _counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     _read: set[str] | None = None
     _quiet: bool = False
+    _is_locked: bool = False
 
     def begin_process(self) -> None:
         """Start counting towards the next power cut; what the last process held open is gone."""
         client_store._opened.clear()
-        self._quiet = False
+        self._quiet = self._is_locked = False
         if self._due is None and self.cuts:
             self._due, self._passed = self.cuts.popleft(), 0
 
@@ -133,8 +134,10 @@ class World:
         self.points += 1
         with self.unseen():
             self.on_point(name)
-            deed = self.deeds.get(self.points) if name != "transaction" else None
-            if deed is not None:
+            deed = self.deeds.get(self.points)
+            if deed is not None and self._is_locked:  # another process waits until the ledger is free
+                self.deeds.setdefault(self.points + 1, deed)
+            elif deed is not None:
                 deed()
         if self._due is not None and self._due.point in (None, name):
             self._passed += 1
@@ -241,9 +244,15 @@ def watched(world: World) -> Iterator[None]:
     def watched_transaction(ledger: Ledger) -> Iterator[None]:
         outermost = not ledger._connection.in_transaction
         with transaction(ledger):
-            yield
             if outermost:
-                world.pass_point("transaction")
+                world._is_locked = not world._quiet
+            try:
+                yield
+                if outermost:
+                    world.pass_point("transaction")
+            finally:
+                if outermost:
+                    world._is_locked = False
         if outermost:
             world.pass_point("committed")
 

@@ -144,6 +144,12 @@ class Life:
         self.federation.run("fed-unlearn", "request", "add", str(self.out), "--id", name, *arguments)
         self.expected[name] = ends
 
+    def refused(self, *arguments: str) -> None:
+        """The operator's request is refused on the command line, in one line."""
+        done = self.federation.run("fed-unlearn", "request", "add", str(self.out), *arguments, check=False)
+        is_one_line = len(done.stderr.splitlines()) == 1
+        self.check(f"{' '.join(arguments)} is refused", done.returncode == 2 and is_one_line, done.stderr.strip())
+
     def owner(self, client: int, *arguments: str, samples: int = 0) -> None:
         """The owner of a client's data asks at its node."""
         given = list(arguments)
@@ -294,7 +300,8 @@ def short_steps(life: Life) -> list[Step]:
         ("an owner asks for 4 samples", lambda: life.owner(0, samples=4)),
         ("a node is killed in the unlearn round of class 3", lambda: life.disturbed("q1", node_1, "--class", "3")),
         ("it is served", lambda: life.served("q1")),
-        ("a class that is not there", lambda: life.operator("q2", "--class", "99", ends=Status.REJECTED)),
+        ("a class that is not there is refused at once", lambda: life.refused("--class", "99")),
+        ("a class that is forgotten", lambda: life.operator("q2", "--class", "3", ends=Status.REJECTED)),
         ("the ServerApp is killed", life.kill_server),
         ("it is refused", lambda: life.served("q2")),
         ("the owner is served", life.owners_served),
@@ -308,7 +315,7 @@ def steps(life: Life) -> list[Step]:
     return [
         ("operator: class 3", lambda: (life.operator("q1", "--class", "3"), life.served("q1"))),
         ("owner of client 0: 4 samples", lambda: life.owner(0, samples=4)),
-        ("operator: a class that is not there", lambda: life.operator("q2", "--class", "99", ends=Status.REJECTED)),
+        ("operator: a class that is forgotten", lambda: life.operator("q2", "--class", "3", ends=Status.REJECTED)),
         ("operator: class 7; SIGKILL of node 1 in its unlearn round",
          lambda: life.disturbed("q3", lambda: kill(1, "supernode"), "--class", "7")),
         ("class 7 is served", lambda: life.served("q3")),
@@ -338,7 +345,7 @@ def steps(life: Life) -> list[Step]:
         ("it writes what it owes", lambda: life.wait(lambda: not owed(life), "nothing is owed")),
         ("owner of client 3: all of it", lambda: life.owner(3, "--all")),
         ("all owners are served", life.owners_served),
-        ("the class that is not there is refused", lambda: life.served("q2")),
+        ("the class that is forgotten is refused", lambda: life.served("q2")),
     ]  # fmt: skip
 
 
