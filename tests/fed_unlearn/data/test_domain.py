@@ -23,7 +23,8 @@ def test_bounds_are_those_of_black_and_white_in_each_channel() -> None:
 
 
 def test_normalised_images_are_those_of_torchvision_and_come_back_as_pixels() -> None:
-    transforms = pytest.importorskip("torchvision.transforms")
+    from torchvision import transforms
+
     pixels = drawn(4, 3, 5, 5)
     normalized = NORMALIZED.from_pixels(pixels)
     assert torch.allclose(normalized, transforms.Normalize(MEAN, STD)(pixels))

@@ -222,8 +222,9 @@ def test_models_without_one_head_are_refused_in_a_line(digits: Digits, kind: str
 
 
 def test_a_growing_head_of_avalanche_is_served(digits: Digits) -> None:
-    models = pytest.importorskip("avalanche.models")
-    model = Headed(models.IncrementalClassifier(WIDTH, initial_out_features=CLASSES, masking=False), ends_in_the_head)
+    from avalanche.models import IncrementalClassifier
+
+    model = Headed(IncrementalClassifier(WIDTH, initial_out_features=CLASSES, masking=False), ends_in_the_head)
     train_locally(
         model,
         concatenate(digits.forget, digits.retain),
