@@ -142,17 +142,18 @@ class Task(ABC):
     def keep_personal(self, model: nn.Module, context: Context) -> None:  # noqa: B027 - most tasks keep nothing
         """Keep what does not travel of a model that unlearning or repair has just made, as the app's training does."""
 
-    def forget_personal(self, context: Context) -> None:
+    def forget_personal(self, context: Context) -> None:  # noqa: B027 - most tasks keep nothing
         """Drop what this client keeps for itself, since samples that it was made with are to be forgotten.
 
         It is called as soon as these samples are out of training, before the request's model is judged, and once more
-        for every further attempt. :meth:`keep_personal` may follow, with a model that has unlearned them. By default
-        it is :meth:`forget_cached_state`.
+        for every further attempt. :meth:`keep_personal` may follow, with a model that has unlearned them.
         """
-        self.forget_cached_state(context)
 
     def forget_cached_state(self, context: Context) -> None:  # noqa: B027 - most tasks cache nothing
-        """Drop cached state of samples that were just forgotten: optimizer state, loaders, replay buffers."""
+        """Drop cached state of samples that were just forgotten: optimizer state, loaders, replay buffers.
+
+        It is called when a request is committed, and not at its attempts: data that are loaded stay for the audits.
+        """
 
     def client_id(self, context: Context) -> str:
         """Name of this client, which is the same after a restart: ``client-id`` or ``partition-id`` of the node config.

@@ -191,7 +191,6 @@ class LoaderTask(Task):
 
     def forget_personal(self, context: Context) -> None:
         """Drop what the client keeps for itself, if it does."""
-        super().forget_personal(context)
         if self._forget_personal is not None:
             self._forget_personal(context)
         elif self._personal is not None:

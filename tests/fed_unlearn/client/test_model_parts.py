@@ -115,6 +115,24 @@ def test_a_model_that_comes_back_after_the_commit_is_found(tmp_path: Path) -> No
     assert figures and max(figures) > 0.5, again.relapse
 
 
+class Caching(PartTask):
+    """Counts how often each client was told to drop what it has cached."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped: list[str] = []
+
+    def forget_cached_state(self, context: Context) -> None:
+        self.dropped.append(self.client_id(context))
+
+
+def test_caches_are_dropped_at_the_commit_and_not_at_the_attempts(tmp_path: Path) -> None:
+    parts = Parts(task := Caching(), tmp_path)
+    outcome, _ = served(parts, ForgetRequest.for_class(3))
+    assert outcome.status == "committed", outcome.reason
+    assert sorted(task.dropped) == sorted(map(str, range(CLIENTS)))
+
+
 def test_the_worse_of_both_models_counts_for_what_is_forgotten() -> None:
     images = torch.eye(4).reshape(4, 1, 2, 2)
     samples = ImageSet(images, torch.tensor([0, 1, 2, 3]), list("abcd"))
