@@ -66,6 +66,8 @@ class Learning:
         else:
             experience.save()
         experience.tell("training-started", f"{training.name}: {training.rounds} rounds")
+        if experience.lacks_evaluation:
+            self._make_up(experience)
         if experience.has_rounds_left:
             start = DrivenStart(
                 experience, lambda: self._before_round(experience), lambda: self._after_round(experience)
@@ -80,6 +82,12 @@ class Learning:
                 "%s has all its rounds, and start() of %s is not called again", training.name, _name(self.context)
             )
         return self._finish(experience)
+
+    def _make_up(self, experience: TrainingExperience) -> None:
+        """Do what follows a round, where an earlier process ended between the round and its evaluation."""
+        self._after_round(experience)
+        if experience.unjudged is None and not experience.failures():
+            experience.evaluate()
 
     def _before_round(self, experience: TrainingExperience) -> None:
         """Write down what was done, serve what came since, and wait until a client is there.

@@ -101,6 +101,12 @@ class TrainingExperience:
         done = self.training.done
         return not self.has_rounds_left or done % self.evaluate_every == 0
 
+    @property
+    def lacks_evaluation(self) -> bool:
+        """Whether the round that was done last is one to evaluate, and no evaluation of it was written down."""
+        done = self.training.done
+        return done > 0 and self.is_evaluated and done not in self.training.figures.evaluate_metrics
+
     def ask(self, config: ConfigRecord, grid: Grid) -> Sequence[Message]:
         """The messages of the next round.
 
@@ -165,6 +171,13 @@ class TrainingExperience:
         training.figures.note_metrics(training.done, None, metrics, None)
         self._note_cost()
         return metrics
+
+    def evaluate(self) -> None:
+        """Evaluate the round that was done last, outside of ``start()``."""
+        grid = self.trainer.grid
+        messages = self.ask_evaluation(self.record, ConfigRecord(dict(self.evaluate_config)), grid)
+        self.take_evaluation(grid.send_and_receive(messages, timeout=self.context.timeout))
+        self.evaluate_centrally(self.training.done, self.record)
 
     def evaluate_centrally(self, number: int, arrays: ArrayRecord) -> MetricRecord | None:
         """What the user's own evaluation on the server gives.

@@ -27,7 +27,7 @@ from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import ContinualUnlearning, Event, Train, UnlearningPlan
+from fed_unlearn.strategies import ContinualUnlearning, Event, Train, UnlearningPlan, UnlearningResult
 from fed_unlearn.strategies.staying.stopping import order_stop
 
 PLAN = UnlearningPlan(
@@ -174,6 +174,53 @@ def test_a_start_that_is_killed_goes_on_with_the_rounds_that_are_left(folder: Pa
     assert {given["learning-rate"] for given in inner.given} == {0.05}, "as it was halved in round 2"
     again.strategy.start(again.federation.grid, total_rounds=5)
     assert len(inner.given) == 3, "all rounds are trained"
+
+
+class Evaluated(FedAvg):
+    """Flower's ``start()``, with an evaluation of every round; the process may end before one of them."""
+
+    killed_in = 0
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        if server_round == self.killed_in:
+            raise KilledError
+        return super().configure_evaluate(server_round, arrays, config, grid)
+
+
+@pytest.mark.parametrize("killed_in", [2, 3])
+def test_an_evaluation_that_a_killed_process_did_not_come_to_is_made_up_for(folder: Path, killed_in: int) -> None:
+    def start(name: str, inner: Evaluated, due: dict[int, ForgetRequest]) -> UnlearningResult:
+        served = Served(folder / name, inner, due)
+        served.federation.app.evaluate()(counted)
+        try:
+            return served.strategy.start(
+                served.federation.grid, initial_arrays(), total_rounds=3, evaluate_fn=central_accuracy
+            )
+        finally:
+            served.strategy.ledger.close()
+
+    def counted(message: Message, context: Context) -> Message:
+        values = MetricRecord({"accuracy": accuracy(message.content.array_records["arrays"]), "num-examples": 1})
+        return Message(RecordDict({"metrics": values}), reply_to=message)
+
+    due = {2: ForgetRequest.for_class(3), 3: ForgetRequest.for_class(5)}
+    whole = start("whole", Evaluated(min_available_nodes=2), due)
+    killed = Evaluated(min_available_nodes=2)
+    killed.killed_in = killed_in
+    with pytest.raises(KilledError):
+        start("cut", killed, due)
+    left = {number: request for number, request in due.items() if number > killed_in}
+    again = start("cut", Evaluated(min_available_nodes=2), left)
+    assert same_bytes(again.arrays, whole.arrays)
+    for made, expected in (
+        (again.evaluate_metrics_clientapp, whole.evaluate_metrics_clientapp),
+        (again.evaluate_metrics_serverapp, whole.evaluate_metrics_serverapp),
+    ):
+        made = {number: dict(metrics) for number, metrics in made.items() if number}
+        assert made == {number: dict(metrics) for number, metrics in expected.items() if number}
+        assert sorted(made) == [1, 2, 3]
 
 
 @pytest.mark.slow
