@@ -175,6 +175,7 @@ class DurableState:
             figures=record.figures,
             longest=record.longest,
             changed_configs=dict(record.changed_configs),
+            evaluated=record.done if record.evaluated is None else record.evaluated,
         )
 
     def save_training(self, training: OpenTraining, served: ServedModel) -> None:
@@ -189,6 +190,7 @@ class DurableState:
             figures=training.figures,
             longest=training.longest,
             changed_configs=training.changed_configs,
+            evaluated=training.evaluated,
         )
         with self._ledger.transaction():
             self.save_inner()

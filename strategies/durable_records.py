@@ -35,6 +35,7 @@ class TrainingRecord:
     figures: TrainingFigures = field(default_factory=TrainingFigures)
     longest: float = 0.0
     changed_configs: Mapping[int, StoredConfig] = field(default_factory=dict)
+    evaluated: int | None = None
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ class Learning:
         TrainingStopped
             If none comes.
         """
+        experience.note_evaluation()
         experience.keep()
         if experience.training.done and self.service.has_work():
             self._serve_between(experience)
@@ -147,6 +148,7 @@ class Learning:
     def _finish(self, experience: TrainingExperience) -> bool:
         """End the experience; False where nobody audits its model, so that it stays open."""
         training = experience.training
+        experience.note_evaluation()
         if failures := experience.failures():
             experience.start_again()
             self._stay_open(experience, "no client has trained")

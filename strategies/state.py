@@ -72,6 +72,8 @@ class OpenTraining:
         The longest change of a client in its rounds so far that is not the longest of its round.
     changed_configs : dict of int to ConfigRecord
         By number of the round from which on it holds, counted from 1, what became of the configuration.
+    evaluated : int
+        Number of its rounds whose evaluation is over.
     """
 
     name: str
@@ -83,6 +85,7 @@ class OpenTraining:
     figures: TrainingFigures = field(default_factory=TrainingFigures)
     longest: float = 0.0
     changed_configs: dict[int, ConfigRecord] = field(default_factory=dict)
+    evaluated: int = 0
 
     def note_config(self, number: int, given: Mapping[str, Any]) -> None:
         """Record what a round is configured with, where that is not what the round before was.

@@ -79,7 +79,8 @@ class TrainingExperience:
 
     def start_again(self) -> None:
         """Go back before the first round: none has made anything of the model, and none counts for the next ones."""
-        self.training.done, self.training.arrays, self.training.longest = 0, None, 0.0
+        self.training.done, self.training.evaluated = 0, 0
+        self.training.arrays, self.training.longest = None, 0.0
         self.training.figures, self.training.changed_configs = TrainingFigures(), {}
         self._failed.clear()
 
@@ -103,9 +104,12 @@ class TrainingExperience:
 
     @property
     def lacks_evaluation(self) -> bool:
-        """Whether the round that was done last is one to evaluate, and no evaluation of it was written down."""
-        done = self.training.done
-        return done > 0 and self.is_evaluated and done not in self.training.figures.evaluate_metrics
+        """Whether the round that was done last is one to evaluate, and the process ended before that was over."""
+        return self.training.evaluated < self.training.done and self.is_evaluated
+
+    def note_evaluation(self) -> None:
+        """Record that the evaluation of the round that was done last is over."""
+        self.training.evaluated = self.training.done
 
     def ask(self, config: ConfigRecord, grid: Grid) -> Sequence[Message]:
         """The messages of the next round.
@@ -178,6 +182,7 @@ class TrainingExperience:
         messages = self.ask_evaluation(self.record, ConfigRecord(dict(self.evaluate_config)), grid)
         self.take_evaluation(grid.send_and_receive(messages, timeout=self.context.timeout))
         self.evaluate_centrally(self.training.done, self.record)
+        self.note_evaluation()
 
     def evaluate_centrally(self, number: int, arrays: ArrayRecord) -> MetricRecord | None:
         """What the user's own evaluation on the server gives.
