@@ -182,7 +182,6 @@ class TrainingExperience:
         messages = self.ask_evaluation(self.record, ConfigRecord(dict(self.evaluate_config)), grid)
         self.take_evaluation(grid.send_and_receive(messages, timeout=self.context.timeout))
         self.evaluate_centrally(self.training.done, self.record)
-        self.note_evaluation()
 
     def evaluate_centrally(self, number: int, arrays: ArrayRecord) -> MetricRecord | None:
         """What the user's own evaluation on the server gives.
