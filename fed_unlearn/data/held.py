@@ -11,7 +11,6 @@ from torch.utils.data import Dataset
 
 from fed_unlearn.data.lazy import LazySet
 from fed_unlearn.data.sample_set import Indices, SampleSet
-from fed_unlearn.data.tensors import TensorSet
 
 _BATCH = 64
 _READ_TWICE = 512
@@ -20,38 +19,46 @@ _READ_TWICE = 512
 class HeldSet(SampleSet):
     """Samples that are read from memory, and that know where in their data set they come from.
 
+    Subsets and other labels share one tensor of inputs.
+
     Parameters
     ----------
-    held : TensorSet
-        The inputs in memory.
+    inputs : Tensor of shape (m, ...), float32 or int64
+        The inputs in memory, as the model reads them.
     source : LazySet
-        The same samples in the same order.
+        The samples of this set as they are read from their data set.
+    places : Tensor of shape (n,), int64
+        Where the input of each sample stands in ``inputs``.
     """
 
-    def __init__(self, held: TensorSet, source: LazySet) -> None:
-        self._held, self._source = held, source
-        self.labels, self.ids, self.domain = held.labels, held.ids, held.domain
+    def __init__(self, inputs: Tensor, source: LazySet, places: Tensor) -> None:
+        self._inputs, self._source, self._places = inputs, source, places
+        self.labels, self.ids, self.domain = source.labels, source.ids, source.domain
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input."""
-        return self._held.input_shape
+        return tuple(self._inputs.shape[1:])
 
     def batch(self, indices: Indices = slice(None)) -> tuple[Tensor, Tensor]:
         """Inputs (n, ...) and labels (n,) at some positions."""
-        return self._held.batch(indices)
+        chosen = indices if isinstance(indices, slice) else indices.to(self._places.device)
+        return self._inputs[self._places[chosen]], self.labels[chosen]
 
     def subset(self, indices: Tensor) -> Self:
         """The samples at ``indices`` (int64), in that order, with their ids."""
-        return self._like(self._held.subset(indices), self._source.subset(indices))
+        return self._like(self._source.subset(indices), self._places[indices.to(self._places.device)])
 
     def relabelled(self, labels: Tensor) -> Self:
         """The same inputs and ids under other labels."""
-        return self._like(self._held.relabelled(labels), self._source.relabelled(labels))
+        return self._like(self._source.relabelled(labels), self._places)
 
     def to(self, device: torch.device) -> Self:
-        """The same samples, with batches and labels on a device."""
-        return self._like(self._held.to(device), self._source.to(device))
+        """The same samples, with batches and labels on a device. The inputs of these samples alone are copied."""
+        if self._inputs.device == device:
+            return self._like(self._source.to(device), self._places)
+        places = torch.arange(len(self), device=device)
+        return type(self)(self._inputs[self._places].to(device), self._source.to(device), places)
 
     def located(self) -> list[tuple[Dataset[Any], int]]:
         """The data set, and each sample's position in it."""
@@ -59,17 +66,19 @@ class HeldSet(SampleSet):
 
     def merged_with(self, others: Sequence[SampleSet], ids: Sequence[str] | None) -> SampleSet | None:
         """One set, if all are of the same data set; see :meth:`SampleSet.merged_with`."""
-        parts = [other for other in others if isinstance(other, HeldSet)]
-        if len(parts) < len(others):
+        parts = [self, *(other for other in others if isinstance(other, HeldSet))]
+        if len(parts) <= len(others):
             return None
-        held = self._held.merged_with([part._held for part in parts], ids)
-        source = self._source.merged_with([part._source for part in parts], ids)
-        if not isinstance(held, TensorSet) or not isinstance(source, LazySet):
+        source = self._source.merged_with([part._source for part in parts[1:]], ids)
+        if not isinstance(source, LazySet):
             return None
-        return self._like(held, source)
+        if all(part._inputs is self._inputs for part in parts):
+            return self._like(source, torch.cat([part._places for part in parts]))
+        inputs = torch.cat([part._inputs[part._places] for part in parts])
+        return type(self)(inputs, source, torch.arange(len(inputs), device=inputs.device))
 
-    def _like(self, held: TensorSet, source: LazySet) -> Self:
-        return type(self)(held, source)
+    def _like(self, source: LazySet, places: Tensor) -> Self:
+        return type(self)(self._inputs, source, places)
 
 
 def held_in_memory(samples: LazySet, most_bytes: int) -> tuple[SampleSet, int]:
@@ -96,7 +105,8 @@ def held_in_memory(samples: LazySet, most_bytes: int) -> tuple[SampleSet, int]:
     plan = torch.arange(len(samples)).split(_BATCH)
     for indices, (batch, _) in zip(plan, samples.batches(plan), strict=True):
         inputs[indices] = batch
-    return HeldSet(TensorSet(inputs, samples.labels, samples.ids, domain=samples.domain), samples), size
+    samples.domain.check(inputs)
+    return HeldSet(inputs, samples, torch.arange(len(samples))), size
 
 
 def is_always_the_same(samples: SampleSet) -> bool:

@@ -8,12 +8,12 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
 from fed_unlearn.data.domain import PIXELS, InputDomain
+from fed_unlearn.data.planned import planned_loader
 from fed_unlearn.data.sample_set import Indices, SampleSet, checked_ids
 from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidParameterError
-from fed_unlearn.seeding import derive_seed
 
 InputOf = Callable[[Any], Tensor]
 """Gives the input of an item of a data set."""
@@ -201,16 +201,8 @@ class _Source:
         """Yield the inputs at each list of positions."""
         if not plan:
             return
-        planned: DataLoader[Any] = DataLoader(
-            self.dataset,
-            batch_sampler=plan,
-            # Starting a worker takes longer than reading a single batch.
-            num_workers=self.workers if len(plan) > 1 else 0,
-            collate_fn=self.collate,
-            worker_init_fn=self.worker_init,
-            # Without a generator, a loader draws its base seed from the global one. Another order of samples is
-            # another seed, so that augmentation in workers differs between epochs.
-            generator=torch.Generator().manual_seed(derive_seed("read", len(plan), *plan[0])),
+        planned = planned_loader(
+            self.dataset, plan, collate=self.collate, workers=self.workers, worker_init=self.worker_init
         )
         for inputs in planned:
             yield self._checked(inputs, domain)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import operator
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from fed_unlearn.client.loaders.batches import BatchKeys
+from fed_unlearn.client.loaders.columns import ids_of, label_column
 from fed_unlearn.client.loaders.copies import check_loader
 from fed_unlearn.client.loaders.normalisation import found_normalisation
 from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
 from fed_unlearn.data.held import held_in_memory, is_always_the_same, spread
 from fed_unlearn.data.lazy import LazySet
+from fed_unlearn.data.planned import planned_loader
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError
 
@@ -198,41 +199,13 @@ def _labels(loader: DataLoader[Any], keys: BatchKeys) -> Tensor:
     return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
 
 
-def ids_of(dataset: Any) -> tuple[str, ...] | None:
-    """The ``ids`` of a data set, or of what it is a ``Subset`` of, as text; None if it has none."""
-    ids = getattr(dataset, "ids", None)
-    if ids is None and isinstance(dataset, Subset):
-        whole = ids_of(dataset.dataset)
-        return None if whole is None else tuple(whole[index] for index in dataset.indices)
-    return None if ids is None else tuple(map(str, ids))
-
-
-def label_column(dataset: Any, key: int | str) -> list[int] | None:
-    """Labels that a data set has beside its items: ``targets`` of torchvision, a column of ``datasets.Dataset``.
-
-    They may be others than those of its items. None if it has none, or they are not whole numbers.
-    """
-    if isinstance(dataset, Subset):
-        whole = label_column(dataset.dataset, key)
-        return None if whole is None else [whole[index] for index in dataset.indices]
-    has_column = key in getattr(dataset, "column_names", ()) and hasattr(dataset, "with_format")
-    column: Any = dataset.with_format(None)[key] if has_column else getattr(dataset, "targets", None)
-    try:
-        return None if column is None else [operator.index(label) for label in column]
-    except TypeError:
-        return None
-
-
 def _read(loader: DataLoader[Any], plan: list[list[int]]) -> Iterator[Any]:
-    planned: DataLoader[Any] = DataLoader(
-        loader.dataset,
-        batch_sampler=plan,
-        num_workers=loader.num_workers if len(plan) > _LOOKED_AT else 0,
-        collate_fn=loader.collate_fn,
-        worker_init_fn=loader.worker_init_fn,
-        generator=torch.Generator().manual_seed(0),
+    workers = loader.num_workers if len(plan) > _LOOKED_AT else 0
+    return iter(
+        planned_loader(
+            loader.dataset, plan, collate=loader.collate_fn, workers=workers, worker_init=loader.worker_init_fn
+        )
     )
-    return iter(planned)
 
 
 def _size(dataset: Dataset[Any]) -> int:

@@ -67,7 +67,7 @@ KINDS: dict[str, tuple[Callable[[], SampleSet], Tensor]] = {
     "lazy rows": (lazy_rows, ROWS),
     "lazy texts": (lambda: LazySet(Records(TEXTS), LABELS, IDS, input_of=text_of, domain=TOKENS), TEXTS),
     "read by workers": (lambda: lazy_rows(workers=2), ROWS),
-    "held": (lambda: HeldSet(TensorSet(ROWS, LABELS, IDS), lazy_rows()), ROWS),
+    "held": (lambda: HeldSet(ROWS, lazy_rows(), torch.arange(len(ROWS))), ROWS),
     "joined": (joined, ROWS),
     "guarded": (guarded, ROWS),
 }
@@ -103,6 +103,17 @@ def test_parts_keep_labels_ids_and_inputs_together(kind: str) -> None:
         assert torch.equal(part.labels, LABELS[expected])
         assert torch.equal(part.batch()[0], inputs[expected])
         assert part.domain == samples.domain and part.input_shape == samples.input_shape
+
+
+def test_parts_of_held_samples_share_their_inputs() -> None:
+    inputs = ROWS.clone()
+    held = HeldSet(inputs, lazy_rows(), torch.arange(COUNT))
+    parts = [held.subset(torch.tensor([3, 1])), held.relabelled(LABELS.flip(0)), held.without(IDS[:4])]
+    joined_again = parts[0].merged_with([parts[2]], None)
+    inputs += 100
+    for part, places in zip(parts, ([3, 1], list(range(COUNT)), list(range(4, COUNT))), strict=True):
+        assert torch.equal(part.batch()[0], ROWS[places] + 100)
+    assert joined_again is not None and torch.equal(joined_again.batch()[0], ROWS[[3, 1, *range(4, COUNT)]] + 100)
 
 
 @every_kind
