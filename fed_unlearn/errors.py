@@ -33,6 +33,10 @@ class EmptySetError(FedUnlearnError, ValueError):
     """A set of samples is empty that must not be empty."""
 
 
+class NothingRetainedError(EmptySetError):
+    """A client has no sample left that it may train on. It takes part in no training."""
+
+
 class InvalidDataError(FedUnlearnError, ValueError):
     """A data set that is missing, unreadable, or different from what was said of it."""
 
@@ -43,6 +47,10 @@ class UnsuitableInputsError(InvalidDataError):
 
 class InvalidModelError(FedUnlearnError, ValueError):
     """A model or checkpoint that does not fit its use."""
+
+
+class UnsuitableModelError(InvalidModelError):
+    """A model that does not answer with logits. The message holds no data."""
 
 
 class InvalidParameterError(FedUnlearnError, ValueError):

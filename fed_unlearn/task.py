@@ -71,6 +71,17 @@ class Task(ABC):
             Number of samples in forward and backward passes.
         """
 
+    def check_config(self, config: ConfigRecord, context: Context) -> None:  # noqa: B027 - most tasks need nothing of it
+        """Raise if a training message's configuration lacks what :meth:`train` needs.
+
+        It is called at every training message, so that this is seen before the first request and not in its repair.
+
+        Raises
+        ------
+        FedUnlearnError
+            If it does.
+        """
+
     def arrays_of(self, model: nn.Module) -> Mapping[str, Tensor]:
         """What of a model travels between clients and server: all of its state, where this is not overridden.
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from flwr.app import Context, Message, MessageType
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 
 from fed_unlearn import protocol
 from fed_unlearn.client.actions import ACTIONS
 from fed_unlearn.client.mods import HandlerCheck, Handlers, ThroughMods, mods_of_models
-from fed_unlearn.client.owner_side import hear, out_of_training, tell
+from fed_unlearn.client.owner_side import OWNER_ASKS, hear, out_of_training, tell
 from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
 from fed_unlearn.client.working_model import WorkingModel
-from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError
+from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, NothingRetainedError, ProtocolError
 from fed_unlearn.shapes import misfit, shapes_of
 from fed_unlearn.task import Task
 from fed_unlearn.text import quoted
@@ -59,13 +59,17 @@ class _InSession:
                 heard = hear(message, session)
                 # An app's own handlers, and the mods of Flower, count the records of a message.
                 told = message if is_ours else protocol.without_records(message, *_OWN_RECORDS)
-                if not is_ours and session.is_out_of_training and _is_training(message):
-                    answer = out_of_training(message, session)
+                if not is_ours and session.is_out_of_training and session.is_training:
+                    answer = out_of_training(message, session, OWNER_ASKS)
                 else:
+                    if message.metadata.message_type == protocol.TRAIN:
+                        self._task.check_config(protocol.config_of(message), context)
                     answer = call_next(told, context)
                     if not is_ours:
                         _check_training(message, answer)
                         self._look_at_state(context)
+            except NothingRetainedError as error:
+                answer = out_of_training(message, session, f"{error}; it takes part in no training")
             except FedUnlearnError as error:
                 if not is_ours:
                     raise
@@ -99,10 +103,6 @@ def _check_versions(message: Message) -> None:
     problem = protocol.Versions.own().problem_with(protocol.Versions.of_server(message))
     if problem is not None:
         raise ProtocolError(f"the server cannot be understood: {problem}")
-
-
-def _is_training(message: Message) -> bool:
-    return message.metadata.message_type.partition(".")[0] == MessageType.TRAIN
 
 
 def _check_training(message: Message, answer: Message) -> None:

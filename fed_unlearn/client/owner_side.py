@@ -18,6 +18,9 @@ logger = logging.getLogger("fed_unlearn.client")
 
 _MOST_NAMED = 10
 
+OWNER_ASKS = "its owner asks that all of this client is forgotten; it takes part in no training"
+"""Why a client whose owner asks for it is out of training."""
+
 _ASKS_ALL = frozenset({protocol.IDENTIFY, protocol.REQUESTS})
 """Messages whose replies tell of every request that has not ended: the server may have an older copy of its ledger."""
 
@@ -52,17 +55,23 @@ def tell(answer: Message, session: ClientSession, heard: list[str]) -> None:
         protocol.write_owner_note(answer, protocol.OwnerNote(queued=queued, heard=tuple(heard)))
 
 
-def out_of_training(message: Message, session: ClientSession) -> Message:
-    """The reply to a training message where the owner asks that all of this client is forgotten: it has no model.
+def out_of_training(message: Message, session: ClientSession, reason: str) -> Message:
+    """The reply to a training message of a client that has no model to give.
 
-    A server with a ledger leaves such a client out of the round, and reads on the reply what the owner asks for.
+    A server with a ledger leaves such a client out of the round, and reads on the reply what its owner asks for.
+
+    Parameters
+    ----------
+    message : Message
+    session : ClientSession
+    reason : str
+        Why it takes part in no training.
 
     Raises
     ------
     FedUnlearnError
         If the server has none. It takes a reply for a trained model, and has to get an error.
     """
-    reason = "its owner asks that all of this client is forgotten; it takes part in no training"
     if not session.ledger:
         raise FedUnlearnError(reason)
     logger.info("client %s: %s", session.client_id, reason)

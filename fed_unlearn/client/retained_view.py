@@ -8,11 +8,11 @@ from typing import Any, TypeVar, overload
 from flwr.app import Context
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from fed_unlearn.client.loaders.columns import ids_of
 from fed_unlearn.client.loaders.copies import check_loader, same_loader
-from fed_unlearn.client.loaders.reading import ids_of
 from fed_unlearn.client.session import ClientSession, current_session
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.errors import FedUnlearnError, NothingRetainedError
 
 Samples = TypeVar("Samples", bound=SampleSet)
 Loader = TypeVar("Loader", bound=DataLoader[Any])
@@ -46,6 +46,9 @@ def retained(dataset: Dataset[Any] | DataLoader[Any], context: Context) -> Datas
 
     Raises
     ------
+    NothingRetainedError
+        If a loader, or a data set that is no SampleSet, has no sample left for training. The handler ends there, and
+        the server leaves the client out of the round.
     FedUnlearnError
         If no message is being handled, the context is another client's, the samples' ids cannot be determined, or a
         loader chooses samples by itself.
@@ -63,7 +66,10 @@ def retained(dataset: Dataset[Any] | DataLoader[Any], context: Context) -> Datas
     session.took_retained_view = True
     if isinstance(dataset, SampleSet):
         return dataset.without(_excluded(session))
-    return _at(dataset, _kept(dataset, session))
+    kept = _kept(dataset, session)
+    if not kept and session.is_training:
+        raise NothingRetainedError(f"client {session.client_id} has no sample left that it may train on")
+    return _at(dataset, kept)
 
 
 def _excluded(session: ClientSession) -> Collection[str]:

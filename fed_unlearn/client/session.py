@@ -8,17 +8,25 @@ from contextvars import ContextVar
 from functools import cached_property
 
 import torch
-from flwr.app import ArrayRecord, Context, Message
+from flwr.app import ArrayRecord, Context, Message, MessageType
 from torch import nn
 
 import fed_unlearn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
+from fed_unlearn.client.model_check import check_logits
 from fed_unlearn.client.store import ClientStore
 from fed_unlearn.client.working_model import WorkingModel, personal_model, sent_arrays
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, ProtocolError, UnsuitableInputsError
+from fed_unlearn.errors import (
+    FedUnlearnError,
+    InvalidRequestError,
+    NothingRetainedError,
+    ProtocolError,
+    UnsuitableInputsError,
+    UnsuitableModelError,
+)
 from fed_unlearn.owner import OwnerQueue
 from fed_unlearn.protocol.faults import told_of
 from fed_unlearn.protocol.instructions import arriving
@@ -104,6 +112,12 @@ class ClientSession:
         return self.task.client_id(self.context)
 
     @property
+    def is_training(self) -> bool:
+        """Whether the message asks for a trained model."""
+        kind = "" if self._message is None else self._message.metadata.message_type
+        return kind.partition(".")[0] == MessageType.TRAIN
+
+    @property
     def is_out_of_training(self) -> bool:
         """Whether this client takes part in no training: its owner asks that all of it is forgotten."""
         return self.owner.is_used and self.owner.excludes_all
@@ -165,7 +179,14 @@ class ClientSession:
         return not self._working.rest
 
     def sent_shapes(self) -> Shapes:
-        """Names and shapes of the arrays that this client's task sends."""
+        """Names and shapes of the arrays that this client's task sends.
+
+        Raises
+        ------
+        UnsuitableModelError
+            If the model does not answer with logits.
+        """
+        check_logits(self._working.model, self._loaded)
         return shapes_of(sent_arrays(self.task, self._working.model))
 
     @property
@@ -193,12 +214,23 @@ class ClientSession:
         )
 
 
+_SPEAKING = (
+    FedUnlearnError,
+    InvalidRequestError,
+    NothingRetainedError,
+    ProtocolError,
+    UnsuitableInputsError,
+    UnsuitableModelError,
+)
+"""Errors whose text holds no data."""
+
+
 def describe(error: Exception) -> str:
     """The text of an error that the server may read: its message if that holds no data, else its class only.
 
     The names of a missing module, variable or attribute are no data, and of such an error's text they alone are told.
     """
-    if type(error) in (FedUnlearnError, InvalidRequestError, ProtocolError, UnsuitableInputsError):
+    if type(error) in _SPEAKING:
         return str(error)
     if isinstance(error, ImportError | NameError | AttributeError):
         return told_of(type(error).__name__, str(error))

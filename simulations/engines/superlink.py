@@ -38,6 +38,8 @@ class LocalSuperLink:
     ----------
     log_file : Path
         The file that the SuperLink's output is written to.
+    folder : Path, optional
+        Where ServerApps run. By default it is the temporary Flower home.
 
     Attributes
     ----------
@@ -47,8 +49,8 @@ class LocalSuperLink:
 
     commands: FlowerCommands
 
-    def __init__(self, log_file: Path) -> None:
-        self._log_file = log_file
+    def __init__(self, log_file: Path, folder: Path | None = None) -> None:
+        self._log_file, self._folder = log_file, folder
         self._home = Path()
         self._environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -76,7 +78,7 @@ class LocalSuperLink:
         options = ("--insecure", "--simulation", "--disable-runtime-dependency-installation")
         with self._log_file.open("wb") as log:
             self._process = subprocess.Popen(
-                [script("flower-superlink"), *options, *address], env=self._environment, cwd=self._home,
+                [script("flower-superlink"), *options, *address], env=self._environment, cwd=self._folder or self._home,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + _START_SECONDS

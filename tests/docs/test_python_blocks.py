@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 from collections.abc import Callable, Mapping
@@ -70,13 +71,13 @@ def test_readme(
     monkeypatch.syspath_prepend(REPOSITORY / "tests" / "apps" / "quickstart")
     own = importlib.import_module("quickstart.task")
     names = {**digits_model, "Net": own.Net}
-    names["load_data"] = lambda client, clients: own.load_data(client, clients, 32)
-    names["train_model"] = lambda model, loader: own.train(model, loader, 2, 0.1, "cpu")
+    names["load_data"] = functools.partial(own.load_data, batch_size=32)
+    names["train_fn"] = functools.partial(own.train, epochs=2, lr=0.1)
 
     def my_training(message: Message, context: Context, loader: DataLoader[Any]) -> Message:
         model = own.Net()
         model.load_state_dict(message.content["arrays"].to_torch_state_dict())
-        names["train_model"](model, loader)
+        names["train_fn"](model, loader, device="cpu")
         metrics = MetricRecord({"num-examples": len(loader.dataset)})
         return Message(RecordDict({"arrays": ArrayRecord(model.state_dict()), "metrics": metrics}), reply_to=message)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ from pages import REPOSITORY, blocks
 
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.simulations.engines.app_run import run_app
+from fed_unlearn.simulations.engines.commands import FlowerCommands
+from fed_unlearn.simulations.engines.superlink import LocalSuperLink
 from fed_unlearn.simulations.inprocess import InProcessGrid
 
 APPS = ("quickstart", "hub_images", "private_head", "adapters", "local_privacy")
@@ -33,11 +37,11 @@ def difference(app: str) -> str:
     return found
 
 
-def changed_lines(app: str) -> int:
-    """Lines of an app that are new or changed, but for empty ones."""
-    return sum(
-        line.startswith("+") and not line.startswith("+++") and line != "+" for line in difference(app).split("\n")
-    )
+def changed_lines(app: str) -> tuple[int, int]:
+    """New and changed lines of an app, and among them those that are not empty."""
+    lines = [line for line in difference(app).split("\n") if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    lines = [line for line in lines if line]
+    return len(lines), sum(bool(line[1:].strip()) for line in lines)
 
 
 def plugged(app: str, folder: Path) -> Path:
@@ -49,25 +53,16 @@ def plugged(app: str, folder: Path) -> Path:
     return made
 
 
-class PluggedApp:
-    """An app that runs in this process, and works in the folder that its own folder is in."""
+class PluggedApp(ABC):
+    """A plugged app that works in the folder that its own folder is in."""
 
     def __init__(self, app: str, folder: Path) -> None:
-        self.folder = folder
-        told = tomllib.loads((folder / app / "pyproject.toml").read_text())
-        self._config = told["tool"]["flwr"]["app"]["config"]
-        self.client, self.server, self.task = (self._module(app, name) for name in ("client_app", "server_app", "task"))
+        self.app, self.folder = folder / app, folder
+        self.task = importlib.import_module(f"{app}.task")
 
-    @staticmethod
-    def _module(app: str, name: str) -> ModuleType:
-        return importlib.import_module(f"{app}.{name}")
-
+    @abstractmethod
     def run(self, **config: int) -> None:
         """Run the ServerApp once."""
-        whole: dict[str, Any] = {**self._config, **{key.replace("_", "-"): value for key, value in config.items()}}
-        grid = InProcessGrid(self.client.app, CLIENTS, run_config=whole)
-        state = RecordDict()
-        self.server.app(grid, Context(run_id=1, node_id=0, node_config={}, state=state, run_config=whole))
 
     def ask(self, request: ForgetRequest) -> None:
         with self._ledger() as ledger:
@@ -90,6 +85,35 @@ class PluggedApp:
         return accuracy_by_class(self.task, self.folder / "final_model.pt")
 
 
+class InProcess(PluggedApp):
+    """It runs in this process."""
+
+    def __init__(self, app: str, folder: Path) -> None:
+        super().__init__(app, folder)
+        told = tomllib.loads((self.app / "pyproject.toml").read_text())
+        self._config = told["tool"]["flwr"]["app"]["config"]
+        self.client, self.server = (importlib.import_module(f"{app}.{name}") for name in ("client_app", "server_app"))
+
+    def run(self, **config: int) -> None:
+        whole: dict[str, Any] = {**self._config, **{key.replace("_", "-"): value for key, value in config.items()}}
+        grid = InProcessGrid(self.client.app, CLIENTS, run_config=whole)
+        self.server.app(grid, Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config=whole))
+
+
+class FlwrRun(PluggedApp):
+    """It is run by ``flwr run`` on Flower's simulation runtime."""
+
+    def __init__(self, app: str, folder: Path, commands: FlowerCommands) -> None:
+        super().__init__(app, folder)
+        self._commands = commands
+
+    def run(self, **config: int) -> None:
+        settings = {key.replace("_", "-"): value for key, value in config.items()}
+        federation = {"num-supernodes": CLIENTS, "client-resources-num-cpus": 1, "init-args-num-cpus": 1}
+        ended = run_app(self._commands, self.app, settings, federation=federation)
+        assert ended.completed, "\n".join(ended.last_lines)
+
+
 def accuracy_by_class(task: ModuleType, weights: Path) -> list[float]:
     torch.manual_seed(0)
     model = task.Net()
@@ -109,13 +133,17 @@ def accuracy_by_class(task: ModuleType, weights: Path) -> list[float]:
 
 
 @contextmanager
-def loaded(app: str, folder: Path) -> Iterator[PluggedApp]:
+def loaded(app: str, folder: Path, engine: str) -> Iterator[PluggedApp]:
     """The plugged app with its modules importable; they are gone again at the end."""
     before, paths = Path.cwd(), list(sys.path)
     os.chdir(folder)
     sys.path.insert(0, str(folder / app))
     try:
-        yield PluggedApp(app, folder)
+        if engine == "in process":
+            yield InProcess(app, folder)
+        else:
+            with LocalSuperLink(folder / "superlink.log", folder) as superlink:
+                yield FlwrRun(app, folder, superlink.commands)
     finally:
         os.chdir(before)
         sys.path[:] = paths

@@ -94,7 +94,7 @@ def same_loader(
     if _leaves_one(size, batches.batch_size, batches.drop_last):
         sampler = RandomSampler(dataset, generator=source) if shuffles else SequentialSampler(dataset)
         batching = {"batch_sampler": JoiningBatchSampler(sampler, batches.batch_size, batches.drop_last)}
-    return DataLoader(
+    copied: DataLoader[Any] = DataLoader(
         dataset,
         **batching,
         num_workers=loader.num_workers,
@@ -107,6 +107,9 @@ def same_loader(
         prefetch_factor=loader.prefetch_factor,
         persistent_workers=loader.persistent_workers,
     )
+    if copied.batch_size is None:  # with a batch sampler, and training functions ask for it
+        object.__setattr__(copied, "batch_size", batches.batch_size)
+    return copied
 
 
 def _batch_sampler(loader: DataLoader[Any]) -> BatchSampler:

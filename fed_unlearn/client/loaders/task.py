@@ -1,74 +1,65 @@
-"""An app's own DataLoaders and training function as a task."""
+"""An app's own model, DataLoaders and training function as a task."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from flwr.app import ConfigRecord, Context
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 
-from fed_unlearn.client.loaders.batches import BatchKeys, Key
-from fed_unlearn.client.loaders.evaluation import with_transform
+from fed_unlearn.client.loaders.arguments import NamedArguments, Settings
+from fed_unlearn.client.loaders.batches import Key
+from fed_unlearn.client.loaders.columns import label_column
+from fed_unlearn.client.loaders.loaded import LoadedClient, Reading, read_loaders
 from fed_unlearn.client.loaders.passes import counted_passes
-from fed_unlearn.client.loaders.reading import Memory, domain_of, fingerprint_of, first_batch, label_column, samples_of
+from fed_unlearn.client.loaders.reading import Memory
 from fed_unlearn.client.loaders.training_loader import training_loader
 from fed_unlearn.client.session import current_session
+from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import FedUnlearnError, InvalidDataError, InvalidParameterError
-from fed_unlearn.holder import halves
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.methods.base import PassCounter
-from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.task import Task
 
-logger = logging.getLogger("fed_unlearn.client")
+owner_log = logging.getLogger("flwr")
+"""Flower's own log, which the owner of an app sees."""
 
-Loaders = DataLoader[Any] | Sequence[DataLoader[Any]]
-MakeLoaders = Callable[[Context], Loaders]
-"""Gives a client's loader of training samples; with it one of held-out samples, or one each for validation and test."""
-
-Fit = Callable[[nn.Module, DataLoader[Any], ConfigRecord, Context], object]
-"""Trains a model in place for one round, given the loader, the configuration of the message, and the context."""
-
-_CUT_OFF = 0.2
-"""Share of the training samples that is set aside where an app holds none out."""
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """What is kept of one client: its training loader, its samples, and the ids of all that its training loader has."""
-
-    loader: DataLoader[Any]
-    keys: BatchKeys
-    data: ClientData
-    ids: tuple[str, ...]
+_LEADING = ("the model", "the loader")
 
 
 class LoaderTask(Task):
     """The task of an app that has DataLoaders and a training function.
 
-    The app's loaders, batches, transforms and training function are used as they are, in repair too. A sample's id is
-    the ``ids`` entry of the data set, or else its position in the training loader's data set: the same client must
-    get the same samples in the same order each time.
+    The app's model, loaders, batches, transforms and training function are used as they are, in repair too. The three
+    functions are called with arguments by the names of their parameters: ``context``, ``node_config``, ``run_config``
+    and ``client_id``; and values of the node's and the run's configuration, where ``batch_size`` is ``batch-size``.
+    What no configuration has can be bound by ``functools.partial``.
+
+    A sample's id is the ``ids`` entry of the data set, or else its position in the training loader's data set: the
+    same client must get the same samples in the same order each time. The names of classes are those of a
+    ``ClassLabel`` of Hugging Face, or ``classes`` of a data set of torchvision.
 
     Parameters
     ----------
     model : callable
-        Makes the model, on the CPU. Its class, where that takes no argument.
+        Makes the model, on the CPU: its class, or a function. Parameters with a default keep it.
     loaders : callable
-        Gives the client's loaders for a context: the one for training alone, or with one of held-out samples, or with
-        one for validation and one for test. A single held-out set is halved for the two. Where none is held out, a
-        fifth of the training samples is set aside, with a warning. Batches are pairs ``(inputs, labels)`` or mappings.
+        Gives the client's loaders: the one for training alone, or with one of held-out samples, or with one for
+        validation and one for test. A single held-out set is halved for the two. Where none is held out, a fifth of the
+        training samples is set aside, with a warning. Batches are pairs ``(inputs, labels)`` or mappings.
     train : callable
-        Trains a model in place for one round: ``train(model, loader, config, context)``. The model is on the task's
-        device. Samples that went through it are counted by the library.
+        Trains a model in place for one round. Its first argument is the model, which is on the task's device, the
+        second a loader like the app's own. By name it gets also ``device``, ``config``, the ConfigRecord of the
+        message, and each value of that. ``epochs`` may be ``local-epochs`` in a configuration, and ``lr``
+        ``learning-rate``. Samples that went through the model are counted by the library.
     class_count : int
         Number of classes of the whole task. Labels are 0 to ``class_count - 1``.
     normalize : tuple, optional
@@ -94,18 +85,20 @@ class LoaderTask(Task):
     Raises
     ------
     InvalidParameterError
-        If ``class_count`` is below 2, or something that is to be called cannot be.
+        If ``class_count`` is below 2, something that is to be called cannot be, or the normalisation is none.
 
     Examples
     --------
-    >>> install(app, LoaderTask(Net, loaders, fit, class_count=10))  # doctest: +SKIP
+    >>> def load_data(partition_id, num_partitions, batch_size): ...
+    >>> def train(net, trainloader, epochs, lr, device): ...
+    >>> install(app, LoaderTask(Net, load_data, train, class_count=10))  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        model: Callable[[], nn.Module],
-        loaders: MakeLoaders,
-        train: Fit,
+        model: Callable[..., nn.Module],
+        loaders: Callable[..., object],
+        train: Callable[..., object],
         class_count: int,
         *,
         normalize: tuple[Any, Any] | None = None,
@@ -122,12 +115,14 @@ class LoaderTask(Task):
                 raise InvalidParameterError(f"{name}: {type(given).__name__} was given; expected something to call")
         if class_count < 2:
             raise InvalidParameterError(f"class_count = {class_count} was given; expected at least 2")
-        self._make, self._loaders, self._fit = model, loaders, train
-        self._class_count, self._normalize = class_count, normalize
-        self._input_key, self._label_key = input_key, label_key
-        self._evaluate_transform, self._folder = evaluate_transform, folder
+        _check_normalisation(normalize)
+        self._make = NamedArguments.of(model, "model").required
+        self._loaders = NamedArguments.of(loaders, "loaders")
+        self._fit = NamedArguments.of(train, "train", leading=_LEADING)
+        self._reading = Reading(class_count, normalize, input_key, label_key, evaluate_transform)
+        self._folder = folder
         self._arrays_of, self._personal, self._forget_personal = arrays_of, personal, forget_personal
-        self._of_client: dict[str, _Loaded] = {}
+        self._of_client: dict[str, tuple[str, LoadedClient]] = {}
         self._memory = Memory()
 
     def __getstate__(self) -> dict[str, object]:
@@ -136,7 +131,8 @@ class LoaderTask(Task):
 
     def build_model(self, context: Context) -> nn.Module:
         """The app's model."""
-        return self._make()
+        model: nn.Module = self._make.call((), self._make.found(self._known(context), _configs(context)))
+        return model
 
     def load_data(self, context: Context) -> ClientData:
         """The samples of the app's loaders.
@@ -171,9 +167,21 @@ class LoaderTask(Task):
         context = current_session().context
         loaded = self._loaded(context)
         loader = training_loader(loaded.loader, loaded.keys, samples, generator)
+        arguments = self._arguments_of_train(config, context)
         with counted_passes(model) as passes:
-            self._fit(model, loader, config, context)
+            self._fit.call((model, loader), arguments)
         return passes
+
+    def check_config(self, config: ConfigRecord, context: Context) -> None:
+        """Raise if an argument of the app's training function is in no configuration."""
+        self._arguments_of_train(config, context)
+
+    def _arguments_of_train(self, config: ConfigRecord, context: Context) -> dict[str, Any]:
+        known = {**self._known(context), "config": config, "device": self.device()}
+        configs = [Settings("message's config", config), *_configs(context)]
+        if described := self._fit.described(known, configs):
+            _say_once(described)
+        return self._fit.found(known, configs)
 
     def arrays_of(self, model: nn.Module) -> Mapping[str, Tensor]:
         """What of a model travels; all of its state unless the app said otherwise."""
@@ -208,60 +216,59 @@ class LoaderTask(Task):
         if self._folder is not None:
             return Path(self._folder).expanduser().absolute()
         home = os.environ.get("FED_UNLEARN_HOME")
-        app = getattr(self._loaders, "__module__", None) or "app"
+        app = self._loaders.module or "app"
         return (Path(home) if home else Path.home() / ".fed_unlearn") / "stores" / app.partition(".")[0]
 
-    def _loaded(self, context: Context) -> _Loaded:
-        client = self.client_id(context)
+    def _known(self, context: Context) -> dict[str, Any]:
+        return {
+            "context": context,
+            "client_id": self.client_id(context),
+            "node_config": context.node_config,
+            "run_config": context.run_config,
+        }
+
+    def _loaded(self, context: Context) -> LoadedClient:
+        """The client's samples, which are read anew where the arguments of the app's function are others."""
+        known, configs = self._known(context), _configs(context)
+        arguments = self._loaders.found(known, configs)
+        # A function that gets a whole configuration may use all of it.
+        settings = context.run_config if self._loaders.uses("context") or self._loaders.uses("run_config") else {}
+        own = [(name, value) for name, value in arguments.items() if name not in known]
+        client, key = known["client_id"], repr((sorted(own), sorted(settings.items())))
+        if client in self._of_client and self._of_client[client][0] != key:
+            self._memory.left += self._of_client.pop(client)[1].held_bytes
         if client not in self._of_client:
-            self._of_client[client] = self._load(context)
-            if not context.node_config.get("client-dir"):
-                logger.info("client %s keeps its store in %s", client, self.store_folder(context))
-        return self._of_client[client]
+            given = self._loaders.call((), arguments)
+            self._of_client[client] = (key, read_loaders(given, self._reading, client, self._memory))
+            self._tell(context, self._loaders.described(known, configs))
+        return self._of_client[client][1]
 
-    def _load(self, context: Context) -> _Loaded:
-        given = self._loaders(context)
-        parts = [given] if isinstance(given, DataLoader) else list(given)
-        if not 1 <= len(parts) <= 3 or not all(isinstance(part, DataLoader) for part in parts):
-            kinds = ", ".join(type(part).__name__ for part in parts)
-            raise InvalidDataError(
-                f"the task's loaders: {kinds or 'nothing'} was given; expected a DataLoader of training samples, and"
-                " if there are some one of held-out samples, or one for validation and one for test"
-            )
-        loader = parts[0]
-        keys = BatchKeys.of(first_batch(loader), input_key=self._input_key, label_key=self._label_key)
-        domain = domain_of(loader, keys, self._normalize)
-        plain = None
-        if self._evaluate_transform is not None:
-            plain = with_transform(loader.dataset, self._evaluate_transform)
-        samples: SampleSet = samples_of(loader, keys, domain, evaluation=plain, memory=self._memory)
-        ids = samples.ids
-        held: list[SampleSet] = [samples_of(part, keys, domain, memory=self._memory) for part in parts[1:]]
-        self._check_labels([samples, *held])
-        fingerprint = fingerprint_of(samples)
-        if not held:
-            samples, aside = self._cut(samples, self.client_id(context))
-            held = [aside]
-        validation, test = held if len(held) == 2 else halves(held[0])
-        return _Loaded(loader, keys, ClientData(samples, validation, test, self._class_count, fingerprint), ids)
+    def _tell(self, context: Context, described: str) -> None:
+        """Tell the app's owner what its function is called with, and where the stores are."""
+        if described:
+            _say_once(described)
+        if not context.node_config.get("client-dir"):
+            _say_once(f"each client keeps its store in a folder below {self._store_parent()}")
 
-    def _cut(self, samples: SampleSet, client: str) -> tuple[SampleSet, SampleSet]:
-        order = torch.randperm(len(samples), generator=seeded_generator("set aside", client))
-        count = round(_CUT_OFF * len(samples))
-        logger.warning(
-            "client %s holds no samples out; %d of its %d training samples are set aside for validation and test, and"
-            " are not trained on: give a loader of held-out samples to train on all",
-            client,
-            count,
-            len(samples),
-        )
-        return samples.subset(order[count:].sort().values), samples.subset(order[:count].sort().values)
 
-    def _check_labels(self, parts: Sequence[SampleSet]) -> None:
-        for part in parts:
-            outside = sorted({int(label) for label in part.labels.unique() if not 0 <= label < self._class_count})
-            if outside:
-                raise InvalidDataError(
-                    f"the task's loaders: labels {outside[:5]} were read; expected 0 to {self._class_count - 1}, as"
-                    f" class_count = {self._class_count} says"
-                )
+def _configs(context: Context) -> list[Settings]:
+    return [Settings("node config", context.node_config), Settings("run config", context.run_config)]
+
+
+def _check_normalisation(normalize: Any) -> None:
+    if normalize is None:
+        return
+    try:
+        mean, std = normalize
+        InputDomain.normalized(mean, std)
+    except (TypeError, ValueError) as error:
+        raise InvalidParameterError(
+            f"normalize = {normalize!r} was given ({error}); expected mean and standard deviation, each a number or one"
+            " for each channel, as in ((0.5,), (0.5,))"
+        ) from None
+
+
+@cache
+def _say_once(text: str) -> None:
+    """Write a line to Flower's log, once in a process: Ray copies the task to its workers for every message."""
+    owner_log.info("fed_unlearn: %s", text)

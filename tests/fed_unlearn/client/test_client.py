@@ -181,7 +181,7 @@ def test_a_second_install_is_refused_and_harmless(folder: Path) -> None:
     install(app, DigitsTask(data_of=data_of))
     with pytest.raises(FedUnlearnError, match="installed in this ClientApp already; install them once"):
         install(app, DigitsTask(data_of=data_of))
-    reply = ask(app, folder, "query.identify")
+    reply = ask(app, folder, "query.requests")
     stamp = protocol.read_stamp(reply)
     assert stamp is not None and stamp.client_id == "0"
 

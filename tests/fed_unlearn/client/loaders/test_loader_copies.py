@@ -36,6 +36,7 @@ def test_every_sample_once_and_no_batch_of_one(count: int, sizes: list[int], shu
         assert [len(batch) for batch in batches] == sizes and len(loader) == len(sizes)
         assert sorted(index for batch in batches for index in batch) == list(range(count))
     check_loader(loader)
+    assert loader.batch_size == 4
     assert [len(batch) for batch in batches_of(same_loader(loader, numbers(9)))] == [4, 5]
 
 

@@ -110,6 +110,18 @@ def test_without_one_samples_are_set_aside_and_not_trained_on(
     assert {str(number) for number in reply.content["seen"]["numbers"]} == parts[0]
 
 
+def test_a_held_out_loader_without_samples_counts_as_none(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "fed_unlearn.client"):
+        data = task_of(pairs(images()), pairs(images()[:0], LABELS[:0])).load_data(context_of())
+    assert len(data.train) == 19 and "client 0 holds no samples out" in caplog.text
+
+
+@pytest.mark.parametrize("normalize", [0.5, (0.5,), (0.5, 0.0), ("a", "b"), ((0.5, 0.5), (0.5,))])
+def test_a_normalisation_that_is_none_is_refused_when_the_task_is_made(normalize: Any) -> None:
+    with pytest.raises(InvalidParameterError, match=r"expected mean and standard deviation"):
+        task_of(pairs(images()), normalize=normalize)
+
+
 @pytest.mark.parametrize(
     "inputs, options, domain",
     [
@@ -348,3 +360,61 @@ def test_texts_of_several_lengths_are_refused_in_one_line() -> None:
     loader = DataLoader(texts, batch_size=5, collate_fn=padded)  # type: ignore[arg-type]
     with pytest.raises(InvalidDataError, match="pad texts to a fixed length"):
         task_of(loader, loader).load_data(context_of())
+
+
+def test_functions_of_the_app_get_their_arguments_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    given: list[tuple[object, ...]] = []
+
+    def load_data(partition_id: int, num_partitions: int, batch_size: int) -> list[DataLoader[Any]]:
+        given.append((partition_id, num_partitions, batch_size))
+        return [DataLoader(TensorDataset(images(), LABELS), batch_size), pairs(images())]
+
+    def train(net: nn.Module, trainloader: DataLoader[Any], epochs: int, lr: float, device: torch.device) -> None:
+        given.append((epochs, lr, device, trainloader.batch_size))
+
+    task, app = LoaderTask(model, load_data, train, 3), ClientApp()
+    install(app, task)
+    run: dict[str, Any] = {"batch-size": 4, "local-epochs": 2, "num-server-rounds": 3}
+
+    @app.query("look")
+    def look(message: Message, context: Context) -> Message:
+        config = ConfigRecord({"lr": 0.25})
+        task.train(task.build_model(context), task.load_data(context).train, config, torch.Generator())
+        return Message(RecordDict(), reply_to=message)
+
+    with caplog.at_level(logging.INFO, "flwr"):
+        for changed in ({}, {"num-server-rounds": 9}, {"batch-size": 6}):
+            grid = InProcessGrid(app, 1, node_configs=[{"client-dir": str(tmp_path)}], run_config={**run, **changed})
+            [reply] = grid.send_and_receive([Message(RecordDict(), 1, "query.look")])
+            assert reply.has_content(), reply
+    trained = [(2, 0.25, task.device(), size) for size in (4, 4, 6)]
+    assert given == [(0, 1, 4), trained[0], trained[1], (0, 1, 6), trained[2]]  # data are read anew for other arguments
+    assert "train(): epochs is 'local-epochs' of the run config" in caplog.text.replace('"', "'")
+
+
+def test_memory_of_data_that_are_read_anew_is_given_back() -> None:
+    task, left = task_of(pairs(images()), pairs(images())), []
+    for size in (1, 2, 3):
+        context = context_of()
+        context.run_config["batch-size"] = size
+        task.load_data(context)
+        left.append(task._memory.left)
+    assert left == [2**30 - 2 * images().numel() * 4] * 3
+
+
+def test_names_of_classes_are_those_of_the_data_set(caplog: pytest.LogCaptureFixture) -> None:
+    features = datasets.Features({"label": datasets.ClassLabel(names=["cat", "deer", "dog"]), "x": _row()})
+    hub = datasets.Dataset.from_dict({"label": [0, 1, 2, 0], "x": [[0.0, 1.0]] * 4}, features=features)
+    loaders = [DataLoader(hub.with_format("torch"), batch_size=2)] * 2
+    assert task_of(*loaders).load_data(context_of()).class_names == ("cat", "deer", "dog")
+    vision = FakeData(6, (1, 4, 4), 3, ToTensor())
+    vision.classes = ["a", "b", "c"]  # type: ignore[attr-defined]
+    parts = [DataLoader(Subset(vision, [0, 1, 2, 3]), batch_size=2)] * 2
+    assert task_of(*parts).load_data(context_of()).class_names == ("a", "b", "c")
+    vision.classes = ["a", "b"]  # type: ignore[attr-defined]
+    assert task_of(*parts).load_data(context_of()).class_names is None
+    assert "2 names for 3 classes" in caplog.text
+
+
+def _row() -> Any:
+    return datasets.Sequence(datasets.Value("float32"), length=2)
