@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset, Subset
 
+from fed_unlearn.client import LoaderTask, install, retained
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.lazy import LazySet
 from fed_unlearn.seeding import isolated_random
+from fed_unlearn.simulations.inprocess import InProcessGrid
 
 CLASSES, SIDE = 5, 224
 BYTES = 3 * SIDE * SIDE * 4  # of one image, as a model reads it
@@ -56,6 +63,42 @@ def images_of(client: int, clients: int, count: int) -> ClientData:
     ends = [count * 18 // 20, count * 19 // 20]
     train, validation, test = (every.subset(part) for part in torch.arange(count).tensor_split(ends))
     return ClientData(train, validation, test, CLASSES, f"made images, {count} at client {client} of {clients}")
+
+
+def loader_grid(folder: Path, *counts: int) -> InProcessGrid:
+    """Clients of an app with DataLoaders and a training function, with so many images each."""
+
+    def load_data(partition_id: int) -> list[DataLoader[Any]]:
+        count = counts[partition_id]
+        parts = torch.arange(count).tensor_split([count * 18 // 20, count * 19 // 20])
+        return [
+            DataLoader(Subset(MadeImages(count), part.tolist()), batch_size=32, shuffle=index == 0)
+            for index, part in enumerate(parts)
+        ]
+
+    def fit(net: nn.Module, loader: DataLoader[Any]) -> int:
+        net.train()
+        optimizer, seen = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9), 0
+        for images, labels in loader:
+            optimizer.zero_grad()
+            functional.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+            seen += len(labels)
+        return seen
+
+    app = ClientApp()
+    install(app, LoaderTask(pooling_model, load_data, fit, class_count=CLASSES))
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        model = pooling_model()
+        model.load_state_dict(message.content["arrays"].to_torch_state_dict())
+        seen = fit(model, retained(load_data(int(context.node_config["partition-id"]))[0], context))
+        records = {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord({"num-examples": seen})}
+        return Message(RecordDict(records), reply_to=message)
+
+    stores = [{"client-dir": str(folder / "loaders" / str(client))} for client in range(len(counts))]
+    return InProcessGrid(app, len(counts), node_configs=stores)
 
 
 def pooling_model() -> nn.Module:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import resource
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 import torch
 from federation import DigitsTask, make_federation
 from flwr.app import ArrayRecord
-from made_images import BYTES, CLASSES, images_of, pooling_model
+from made_images import BYTES, CLASSES, images_of, loader_grid, pooling_model
 
 from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.data.images import ClientData
@@ -64,8 +63,14 @@ class Peak:
     seconds: float
 
 
-def peak_of(count: int, rounds: int, folder: Path) -> Peak:
-    """Train, forget a class and audit with one client of ``count`` images and a small one."""
+def peak_of(count: int, rounds: int, folder: Path, *, by_loaders: bool) -> Peak:
+    """Train, forget a class and audit with one client of ``count`` images and a small one.
+
+    Parameters
+    ----------
+    by_loaders : bool
+        Whether the clients are an app of DataLoaders with a training function, instead of a task of their own.
+    """
 
     @cache
     def data_of(client: int) -> ClientData:
@@ -76,18 +81,18 @@ def peak_of(count: int, rounds: int, folder: Path) -> Peak:
         model.load_state_dict(to_state_dict(arrays))
         return [_share_right(model, data_of(0).test.of_classes([label])) for label in range(CLASSES)]
 
-    task = DigitsTask(data_of, pooling_model, SETTINGS)
-    federation = make_federation(folder, clients=2, task=task)
+    federation = make_federation(folder, clients=2, task=DigitsTask(data_of, pooling_model, SETTINGS))
+    grid = loader_grid(folder, count, SMALL) if by_loaders else federation.grid
     strategy = federation.strategy(plan=PLAN)
-    start_bytes, started = _peak_bytes(), time.monotonic()
-    trained = strategy.start(federation.grid, ArrayRecord(pooling_model().state_dict()), num_rounds=rounds)
+    start_bytes, started = peak_bytes(), time.monotonic()
+    trained = strategy.start(grid, ArrayRecord(pooling_model().state_dict()), num_rounds=rounds)
     strategy.submit(ForgetRequest.for_class(FORGOTTEN))
-    result = strategy.start(federation.grid, num_rounds=0)
+    result = strategy.start(grid, num_rounds=0)
     seconds = time.monotonic() - started
     return Peak(
         count * BYTES,
         start_bytes,
-        _peak_bytes(),
+        peak_bytes(),
         str(result.requests[0].status),
         right(trained.arrays),
         right(result.arrays),
@@ -99,8 +104,15 @@ def _share_right(model: torch.nn.Module, samples: SampleSet) -> float:
     return float((predict_logits(model, samples).argmax(1) == samples.labels).float().mean())
 
 
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak_bytes() -> int:
+    """The most resident memory of this process so far.
+
+    The counter of ``getrusage`` begins with that of the process by which this one was started.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status has no VmHWM; expected a Linux of its own memory")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,10 +121,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--gigabytes", type=float, default=20.0, help="of the large client's images")
     parser.add_argument("--most-gigabytes", type=float, default=2.0, help="of resident memory")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--loaders", action="store_true", help="by LoaderTask, with DataLoaders and a training function"
+    )
     given = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        peak = peak_of(round(given.gigabytes * 1e9 / BYTES), given.rounds, Path(folder))
+        peak = peak_of(round(given.gigabytes * 1e9 / BYTES), given.rounds, Path(folder), by_loaders=given.loaders)
     print(
         f"{peak.data_bytes / 1e9:.1f} GB of images: at most {peak.peak_bytes / 1e9:.2f} GB resident,"
         f" {(peak.peak_bytes - peak.start_bytes) / 1e9:.2f} GB above the start; request {peak.status};"

@@ -39,7 +39,7 @@ class Memory:
         How many of them are left.
     """
 
-    left: int = 2**30
+    left: int = 3 * 2**28  # all of CIFAR-10 as floats
 
     def hold(self, samples: LazySet) -> SampleSet:
         """The samples with their inputs in memory, where they fit and are the same each time they are read."""
