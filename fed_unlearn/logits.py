@@ -80,12 +80,16 @@ def predict_logits(model: nn.Module, samples: SampleSet) -> Tensor:
     if len(samples) == 0:
         return torch.empty(0, 0)
     device, read = device_of(model), samples.evaluated()
+    logits = torch.empty(0, 0)
     with evaluation_mode(model), torch.inference_mode():
-        logits = [
-            model(model_inputs(model, inputs.to(device, memory_format=memory_layout(model)))).float()
-            for inputs, _ in read.batches(batch_slices(read, device))
-        ]
-    return torch.cat(logits).cpu()
+        plan = list(batch_slices(read, device))
+        # One tensor for all: a small one that outlives each large batch would keep the memory of all from being reused.
+        for places, (inputs, _) in zip(plan, read.batches(plan), strict=True):
+            answers = model(model_inputs(model, inputs.to(device, memory_format=memory_layout(model)))).float()
+            if not logits.numel():
+                logits = answers.new_empty(len(read), *answers.shape[1:])
+            logits[places] = answers
+    return logits.cpu().clone()  # a tensor of inference mode could take part in no gradient
 
 
 def confidence(logits: Tensor, labels: Tensor) -> Tensor:

@@ -195,8 +195,11 @@ def _labels(loader: DataLoader[Any], keys: BatchKeys) -> Tensor:
             return torch.tensor(column, dtype=torch.int64)
     step = loader.batch_size or 64
     plan = [list(range(start, min(start + step, size))) for start in range(0, size, step)]
-    found = [keys.split(batch)[1] for batch in _read(loader, plan)]
-    return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+    labels = torch.empty(size, dtype=torch.int64)
+    # A small tensor that outlives each large batch would keep the memory of all of them from being used again.
+    for places, batch in zip(plan, _read(loader, plan), strict=True):
+        labels[places] = keys.split(batch)[1]
+    return labels
 
 
 def _read(loader: DataLoader[Any], plan: list[list[int]]) -> Iterator[Any]:
