@@ -19,6 +19,8 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.records import decode, encode, joined, split
 from fed_unlearn.strategies.clients.messages.exchange import Traffic
 from fed_unlearn.strategies.durable_records import ExperienceRecord, InnerRecord, ServedRecord, TrainingRecord
+from fed_unlearn.strategies.inner.kept_models import note_given_models
+from fed_unlearn.strategies.inner.known_models import known_models
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.state import note_settings, restore_server_state, server_state
 from fed_unlearn.strategies.outcomes import RequestProgress
@@ -101,17 +103,24 @@ class DurableState:
             if initial_arrays is not None:
                 logger.info("the ledger's model is served; initial_arrays are not used")
                 served.arrays = ordered(served.arrays, initial_arrays, self._ledger.path)
+                known_models(self._inner).note(unpack(initial_arrays))
+            self._note_models(served)
             self.load_inner()
             return served
         if initial_arrays is None:
             raise FedUnlearnError("there is no model to start from: give initial_arrays, or a ledger that has a model")
         check_array_types(initial_arrays)
         served = ServedModel(unpack(initial_arrays))
+        self._note_models(served)
         digest = self._checkpoints.save(served.arrays)
         with self._ledger.transaction():
             self._ledger.accept_model(digest, "initial")
             self.save_initial(digest)
         return served
+
+    def _note_models(self, served: ServedModel) -> None:
+        known_models(self._inner).note_served(served.arrays)
+        note_given_models(self._inner)
 
     def save_served(self, served: ServedModel) -> None:
         """Write what is known of the served model; the ledger itself says which model it is."""

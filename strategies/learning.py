@@ -15,8 +15,8 @@ from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.clients.bounds.plausibility import Deviation, deviations, doubted_clients
 from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
-from fed_unlearn.strategies.inner.own_start import has_own_start, own_attributes_kept
-from fed_unlearn.strategies.inner.state import reset_server_state
+from fed_unlearn.strategies.inner.kept_models import reset_to
+from fed_unlearn.strategies.inner.own_start import has_own_start
 from fed_unlearn.strategies.serving.attempts.allowance import RequestBudget
 from fed_unlearn.strategies.serving.service import RequestService
 from fed_unlearn.strategies.state import owe_look
@@ -113,19 +113,17 @@ class Learning:
                 self._serve_between(experience)
         elif not experience.failures():
             experience.keep()
-            with own_attributes_kept(self.context.inner, lambda: experience.record):
-                try:
-                    self._accept(experience)
-                except NobodyAnsweredError as error:
-                    experience.unjudged = error
-                else:
-                    self.service.serve_pending()
+            try:
+                self._accept(experience)
+            except NobodyAnsweredError as error:
+                experience.unjudged = error
+            else:
+                self.service.serve_pending()
 
     def _serve_between(self, experience: TrainingExperience) -> None:
         """Serve what is pending, where the gate has seen the model of the rounds so far."""
-        with own_attributes_kept(self.context.inner, lambda: experience.record):
-            if self._is_accepted(experience):
-                self.service.serve_pending()
+        if self._is_accepted(experience):
+            self.service.serve_pending()
 
     def _check_rounds(self, experience: TrainingExperience) -> None:
         """See what a ``start()`` has done; one may end before the last round.
@@ -289,7 +287,7 @@ class Learning:
         logger.warning("%s", text)
         experience.tell("training-refused", text)
         training.arrays = None
-        reset_server_state(context.inner)
+        reset_to(context.inner, context.served.arrays, "since the trained model is not served")
         with context.ledger.transaction():
             context.ledger.note("training-refused", {"experience": training.name})
             experience.save()

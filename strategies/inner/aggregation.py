@@ -22,6 +22,7 @@ from fed_unlearn.strategies.inner.kinds import (
     privacy_wrapper,
     weight_key,
 )
+from fed_unlearn.strategies.inner.known_models import known_models
 from fed_unlearn.strategies.inner.privacy import (
     PrivacyAccountant,
     digest_of,
@@ -161,12 +162,26 @@ def aggregate_replies(
     """
     wrapper = privacy_wrapper(inner)
     if wrapper is not None and replies:
-        return _aggregate_privately(inner, wrapper, base, replies, number, seed, purpose, accountant)
+        made = _aggregate_privately(inner, wrapper, base, replies, number, seed, purpose, accountant)
+    else:
+        made = _aggregate(inner, base, replies, number, derive_seed(seed, "aggregate", purpose, number))
+    if made[0] is not None:
+        known_models(inner).note(made[0])
+    return made
+
+
+def _aggregate(
+    inner: Strategy, base: Arrays, replies: Sequence[Message], number: int, seed: int
+) -> tuple[Arrays | None, MetricRecord | None]:
     view = FloatingView(base) if any(isinstance(layer, _SCALES_IN_PLACE) for layer in layers(inner)) else None
     shown = replies if view is None else [_with_models(reply, view.of) for reply in replies]
-    with _seen_by(inner, view), isolated_numpy(derive_seed(seed, "aggregate", purpose, number)):
+    with _seen_by(inner, view), isolated_numpy(seed):
         aggregated, metrics = inner.aggregate_train(number, shown)
-    return None if aggregated is None else _like(base, unpack(aggregated), view), metrics
+    if aggregated is None:
+        return None, metrics
+    as_made = unpack(aggregated)
+    known_models(inner).note(as_made)  # a strategy may keep it before integers are integers again
+    return _like(base, as_made, view), metrics
 
 
 def _aggregate_privately(

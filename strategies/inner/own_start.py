@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from types import MethodType, new_class
 from typing import Any, Final, Protocol
 
@@ -14,9 +12,6 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.strategies.inner.state import kept_numbers, layers
-
-logger = logging.getLogger("fed_unlearn.strategies")
 
 _HOOKS: Final = ("configure_train", "aggregate_train", "configure_evaluate", "aggregate_evaluate")
 _NEEDED: Final = ("grid", "initial_arrays", "num_rounds")
@@ -146,36 +141,3 @@ def _with_hooks(inner: Strategy, hooks: Hooks) -> Strategy:
 def _itself(strategy: Strategy) -> Strategy:
     """What copies and pickles of a strategy under other hooks are made by."""
     return strategy
-
-
-@contextmanager
-def own_attributes_kept(inner: Strategy, served: Callable[[], ArrayRecord]) -> Iterator[None]:
-    """Let what a ``start()`` of the user's own counts survive a commit, which resets what strategies carry.
-
-    Numbers and texts of the strategy, such as the best accuracy so far, are as before afterwards. A model that it kept
-    as an ArrayRecord still carries what was forgotten: the served one takes its place.
-
-    Parameters
-    ----------
-    inner : Strategy
-    served : callable
-        Gives the model that serves, afterwards.
-    """
-    if not has_own_start(inner):
-        yield
-        return
-    before = {id(layer): dict(vars(layer)) for layer in layers(inner)}
-    yield
-    for layer in list(layers(inner)):
-        now, own = vars(layer), kept_numbers(layer)
-        for name, value in before.get(id(layer), {}).items():
-            if name in own or (name in now and now[name] is value):
-                continue
-            if value is None or type(value) in (bool, int, float, str):
-                now[name] = value
-            elif isinstance(value, ArrayRecord) and value.keys() == served().keys() and not now.get(name):
-                now[name] = served()
-            elif name not in now:
-                logger.warning(
-                    "%s.%s was reset at a commit: it may carry what was forgotten", type(layer).__name__, name
-                )

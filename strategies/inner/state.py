@@ -10,27 +10,34 @@ import copy
 import inspect
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from enum import Enum, auto
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from flwr.app import ArrayRecord
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.fedopt import FedOpt
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from fed_unlearn.arrays import Arrays, pack, unpack
-from fed_unlearn.errors import InvalidModelError
+from fed_unlearn.arrays import Arrays
+from fed_unlearn.strategies.inner.known_models import PREFIX, known_models
+from fed_unlearn.strategies.inner.values import (
+    Layout,
+    is_number,
+    is_record_of_numbers,
+    is_same,
+    is_scalar,
+    is_state,
+    put_together,
+    taken_apart,
+)
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
 StateScalar = bool | int | float | str | None
 """What JSON has besides lists and objects."""
 
-_AT_CONSTRUCTION = "_fed_unlearn_at_construction"
+_AT_CONSTRUCTION = f"{PREFIX}at_construction"
 _CLASS = "class"
 _LAYOUT = ":layout"
 _ACCOUNTANT = "accountant:state"
@@ -50,15 +57,6 @@ class _Marker(Enum):
 
     NO_STATE = auto()
     ABSENT = auto()
-
-
-class _Layout(BaseModel):
-    """How arrays that belong to one attribute are put together again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["array", "list", "tuple", "dict", "record"]
-    names: tuple[int | str, ...]
 
 
 def layers(inner: Strategy) -> Iterator[Strategy]:
@@ -84,20 +82,30 @@ def note_settings(inner: Strategy) -> None:
     """Count numbers and texts that were set on a strategy since its construction as set at it: they are the user's."""
     for layer in layers(inner):
         settings = vars(layer).keys() - kept_numbers(layer)
-        vars(layer)[_AT_CONSTRUCTION] |= {name: vars(layer)[name] for name in settings if _is_scalar(vars(layer)[name])}
+        vars(layer)[_AT_CONSTRUCTION] |= {name: vars(layer)[name] for name in settings if is_scalar(vars(layer)[name])}
 
 
 def _remember(inner_layers: Iterable[Strategy]) -> None:
     for layer in inner_layers:
         if _AT_CONSTRUCTION not in vars(layer):
             held = {
-                name: copy.deepcopy(value) if _is_state(value) else _Marker.NO_STATE
+                name: copy.deepcopy(value) if is_state(value) else _Marker.NO_STATE
                 for name, value in vars(layer).items()
             }
             for cls, empty in _EMPTY:
                 if isinstance(layer, cls):
                     held.update(empty)
             vars(layer)[_AT_CONSTRUCTION] = held
+
+
+def flowers_state(layer: Strategy) -> set[str]:
+    """Names of the attributes in which Flower's own classes carry something from round to round."""
+    return {name for cls, empty in _EMPTY if isinstance(layer, cls) for name in empty}
+
+
+def own_attributes(layer: Strategy) -> dict[str, object]:
+    """A strategy's attributes, without those that the library has put on it."""
+    return {name: value for name, value in vars(layer).items() if not name.startswith(PREFIX)}
 
 
 def server_state(inner: Strategy) -> tuple[dict[str, Arrays], dict[str, StateScalar]]:
@@ -119,16 +127,18 @@ def server_state(inner: Strategy) -> tuple[dict[str, Arrays], dict[str, StateSca
         put together. Both are copies.
     """
     remember_construction(inner)
+    known = known_models(inner)
     arrays: dict[str, Arrays] = {}
     scalars: dict[str, StateScalar] = {_CLASS: _class_of(inner)}
     for prefix, layer in paths(inner).items():
         for name, value in _changed(layer):
             path = prefix + name
-            if _is_scalar(value):
+            if is_scalar(value):
                 scalars[path] = value  # type: ignore[assignment]
             else:
-                layout, arrays[path] = _taken_apart(value)
-                scalars[path + _LAYOUT] = layout.model_dump_json()
+                layout, arrays[path] = taken_apart(value)
+                is_model = name not in flowers_state(layer) and known.is_model(value)
+                scalars[path + _LAYOUT] = layout.model_copy(update={"is_model": is_model}).model_dump_json()
         accountant = _accountant_of(layer)
         if accountant is not None:
             scalars[prefix + _ACCOUNTANT] = json.dumps(accountant.state_dict())
@@ -138,7 +148,9 @@ def server_state(inner: Strategy) -> tuple[dict[str, Arrays], dict[str, StateSca
 def restore_server_state(inner: Strategy, arrays: Mapping[str, Arrays], scalars: Mapping[str, object]) -> None:
     """Put a strategy into the state that :func:`server_state` read, whatever it is in now.
 
-    What Flower's own privacy accountant has counted never goes back: a release that was rolled back was seen.
+    Attributes that are so already stay the objects that they are. A model that the strategy keeps is known as one from
+    then on, in a new process too. What Flower's own privacy accountant has counted never goes back: a release that was
+    rolled back was seen.
 
     Parameters
     ----------
@@ -154,11 +166,13 @@ def restore_server_state(inner: Strategy, arrays: Mapping[str, Arrays], scalars:
         If arrays are missing.
     """
     remember_construction(inner)
-    _reset(inner, everything=True)
     if scalars.get(_CLASS, _class_of(inner)) != _class_of(inner):
+        _reset(inner, everything=True)
         logger.warning("the stored state is of strategy %s; %s begins anew", scalars[_CLASS], _class_of(inner))
         return
+    known = known_models(inner)
     for prefix, layer in paths(inner).items():
+        stored: dict[str, object] = {}
         for path, value in scalars.items():
             name = path.removeprefix(prefix)
             if not path.startswith(prefix) or "." in name or path == _CLASS:
@@ -166,9 +180,18 @@ def restore_server_state(inner: Strategy, arrays: Mapping[str, Arrays], scalars:
             if path == prefix + _ACCOUNTANT:
                 _restore_accountant(layer, str(value))
             elif name.endswith(_LAYOUT):
-                attribute = name.removesuffix(_LAYOUT)
-                vars(layer)[attribute] = _put_together(str(value), arrays.get(prefix + attribute, {}), attribute)
+                name = name.removesuffix(_LAYOUT)
+                layout = Layout.model_validate_json(str(value))
+                stored[name] = put_together(layout, arrays.get(prefix + name, {}), name)
+                # Earlier versions did not write which of the records were models; they took all of them for some.
+                if layout.is_model or (layout.is_model is None and layout.kind == "record"):
+                    known.note_kept(stored[name])
             else:
+                stored[name] = value
+        _reset_layer(layer, everything=True, besides=stored)
+        for name, value in stored.items():
+            now = vars(layer).get(name, _Marker.ABSENT)
+            if not (is_state(now) and is_same(now, value)):
                 vars(layer)[name] = value
 
 
@@ -177,7 +200,7 @@ def reset_server_state(inner: Strategy) -> None:
 
     Kept are numbers that are named as a parameter of a constructor, such as a learning rate with a schedule, and the
     norm of adaptive clipping: it is one number, itself released with noise, and going back to the first one would cost
-    every later round for nothing.
+    every later round for nothing. Kept are lists and dictionaries of numbers too, such as the accuracy of each round.
     """
     remember_construction(inner)
     _reset(inner, everything=False)
@@ -193,14 +216,19 @@ def fresh_copy(inner: Strategy) -> Strategy:
 
 def _reset(inner: Strategy, *, everything: bool) -> None:
     for layer in layers(inner):
-        at_construction: dict[str, object] = vars(layer)[_AT_CONSTRUCTION]
-        for name, value in list(_changed(layer)):
-            if not everything and _is_scalar(value) and name in kept_numbers(layer):
-                continue
-            if name in at_construction:
-                vars(layer)[name] = copy.deepcopy(at_construction[name])
-            else:
-                del vars(layer)[name]
+        _reset_layer(layer, everything=everything)
+
+
+def _reset_layer(layer: Strategy, *, everything: bool, besides: Collection[str] = ()) -> None:
+    at_construction: dict[str, object] = vars(layer)[_AT_CONSTRUCTION]
+    for name, value in list(_changed(layer)):
+        is_kept = is_record_of_numbers(value) or (is_number(value) and name in kept_numbers(layer))
+        if name in besides or (is_kept and not everything):
+            continue
+        if name in at_construction:
+            vars(layer)[name] = copy.deepcopy(at_construction[name])
+        else:
+            del vars(layer)[name]
 
 
 def kept_numbers(layer: Strategy) -> set[str]:
@@ -213,78 +241,14 @@ def _changed(layer: Strategy) -> Iterator[tuple[str, object]]:
     at_construction: dict[str, object] = vars(layer)[_AT_CONSTRUCTION]
     for name, value in vars(layer).items():
         before = at_construction.get(name, _Marker.ABSENT)
-        if name == _AT_CONSTRUCTION or before is _Marker.NO_STATE or not _is_state(value):
+        if name == _AT_CONSTRUCTION or before is _Marker.NO_STATE or not is_state(value):
             continue
-        if before is _Marker.ABSENT or not _same(value, before):
+        if before is _Marker.ABSENT or not is_same(value, before):
             yield name, value
 
 
 def _class_of(inner: Strategy) -> str:
     return "/".join(type(layer).__name__ for layer in layers(inner))
-
-
-def _is_scalar(value: object) -> bool:
-    return value is None or type(value) in (bool, int, float, str)
-
-
-def _is_array(value: object) -> bool:
-    return isinstance(value, np.ndarray | np.generic) and value.dtype != object
-
-
-def _is_state(value: object) -> bool:
-    match value:
-        case ArrayRecord():
-            return True
-        case list() | tuple():
-            return all(_is_array(item) for item in value)
-        case dict():
-            return all(isinstance(key, int | str) and _is_array(item) for key, item in value.items())
-    return _is_scalar(value) or _is_array(value)
-
-
-def _same(value: object, other: object) -> bool:
-    if _is_scalar(value) or _is_scalar(other):
-        return type(value) is type(other) and value == other
-    (layout, arrays), (other_layout, others) = _taken_apart(value), _taken_apart(other)
-    return layout == other_layout and all(_same_bytes(arrays[name], others[name]) for name in arrays)
-
-
-def _same_bytes(value: NDArray[Any], other: NDArray[Any]) -> bool:
-    return (value.dtype, value.shape, value.tobytes()) == (other.dtype, other.shape, other.tobytes())
-
-
-def _taken_apart(value: Any) -> tuple[_Layout, Arrays]:
-    match value:
-        case ArrayRecord():
-            return _Layout(kind="record", names=tuple(value)), unpack(value)
-        case list() | tuple():
-            kind: Literal["list", "tuple"] = "list" if isinstance(value, list) else "tuple"
-            return _Layout(kind=kind, names=tuple(range(len(value)))), _copies(enumerate(value))
-        case dict():
-            return _Layout(kind="dict", names=tuple(value)), _copies(value.items())
-    return _Layout(kind="array", names=(0,)), _copies([(0, value)])
-
-
-def _copies(items: Any) -> Arrays:
-    return {str(name): np.array(value, order="C") for name, value in items}
-
-
-def _put_together(text: str, arrays: Arrays, attribute: str) -> object:
-    layout = _Layout.model_validate_json(text)
-    missing = [name for name in layout.names if str(name) not in arrays]
-    if missing:
-        raise InvalidModelError(f"the stored state of {attribute} lacks array {missing[0]!r}; restore its file")
-    values = {name: np.array(arrays[str(name)]) for name in layout.names}
-    match layout.kind:
-        case "record":
-            return pack({str(name): value for name, value in values.items()})
-        case "list":
-            return list(values.values())
-        case "tuple":
-            return tuple(values.values())
-        case "dict":
-            return values
-    return values[0]
 
 
 def _accountant_of(layer: Strategy) -> Any:

@@ -14,7 +14,7 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.rounds import Rounds
 from fed_unlearn.strategies.context import CallContext
-from fed_unlearn.strategies.inner.state import reset_server_state
+from fed_unlearn.strategies.inner.kept_models import replace_kept_models
 from fed_unlearn.strategies.outcomes import RequestOutcome, RequestProgress
 from fed_unlearn.strategies.serving.attempts.allowance import RequestBudget
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt
@@ -216,7 +216,7 @@ class RequestClosing:
         served.arrays = self.context.checkpoints.load(commit.committing)
         served.audit = commit.audit
         served.repair_rounds, served.update_norm = commit.repair_rounds, commit.update_norm
-        reset_server_state(self.context.inner)
+        replace_kept_models(self.context.inner, served.arrays)
 
     def _with_cost(self, outcomes: list[RequestOutcome], seconds: float) -> list[RequestOutcome]:
         """The outcomes, with time and traffic of the commit divided among them."""

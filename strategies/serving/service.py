@@ -14,7 +14,7 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClientScope
 from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
-from fed_unlearn.strategies.inner.state import restore_server_state, server_state
+from fed_unlearn.strategies.inner.rollback import StrategyBefore
 from fed_unlearn.strategies.plan import is_server_method
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt, Order
 from fed_unlearn.strategies.serving.attempts.failures import (
@@ -166,7 +166,7 @@ class RequestService:
         order = self._begin(batch)
         if order is None:
             return
-        inner_state = server_state(context.inner)
+        before = StrategyBefore(context.inner, whole=not context.kind.trusts_clients)
         attempt = (ServerAttempt if is_server_method(order.method) else HolderAttempt)(context, order)
         progress = {name: context.state.progress(name) for name in order.ids}
         for request in order.requests:
@@ -179,7 +179,7 @@ class RequestService:
         except RequestRejectedError:
             pass
         except (HoldersAwayError, NobodyAnsweredError) as error:
-            restore_server_state(context.inner, *inner_state)
+            before.put_back()
             self._account(attempt, progress, started)
             waiting = error.requests if isinstance(error, HoldersAwayError) else order.ids
             self._deferred.update(waiting)
@@ -192,7 +192,7 @@ class RequestService:
             conclusion = self._after_failure(attempt, error)
         self._account(attempt, progress, started)
         if conclusion.accepted is None:
-            restore_server_state(context.inner, *inner_state)
+            before.put_back()
         self._closing.conclude(attempt, conclusion, progress)
 
     def _begin(self, batch: Batch) -> Order | None:

@@ -15,6 +15,7 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.strategies.clients.bounds.faults import NO_ANSWER
 from fed_unlearn.strategies.clients.messages.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext, Event, EventKind
+from fed_unlearn.strategies.inner.known_models import known_models
 from fed_unlearn.strategies.state import OpenTraining
 from fed_unlearn.strategies.training.figures import TrainingFigures
 from fed_unlearn.strategies.training.rounds import AskedRound
@@ -93,6 +94,7 @@ class TrainingExperience:
     def record(self) -> ArrayRecord:
         """The same, as it goes over the wire."""
         if self._packed is None or self._packed[0] is not self.model:
+            known_models(self.context.inner).note(self.model)
             self._packed = self.model, pack(self.model)
         return self._packed[1]
 

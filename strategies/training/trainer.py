@@ -20,10 +20,10 @@ from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply
 from fed_unlearn.strategies.clients.weights import bounded_weights, training_weights
 from fed_unlearn.strategies.inner.aggregation import aggregate_replies, undone_on_error
+from fed_unlearn.strategies.inner.kept_models import reset_to
 from fed_unlearn.strategies.inner.kinds import needed_metric, weight_key
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
 from fed_unlearn.strategies.inner.sampling import minima_within, seeded_sampling
-from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.training.bounds import bounded_replies
 from fed_unlearn.strategies.training.history import HistoryStore
 from fed_unlearn.strategies.training.rounds import AskedRound, TrainingRound
@@ -246,7 +246,7 @@ class Trainer:
             )
         elif not all_finite(candidate):
             logger.warning("training round %d: the aggregate is not finite; the model stays as it was", number)
-            reset_server_state(self.inner)
+            reset_to(self.inner, arrays, "since the aggregate is not finite")
             return None, metrics
         return candidate, metrics
 
