@@ -13,7 +13,9 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from federation import FAST_PLAN, initial_arrays, make_federation, small_model
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -145,6 +147,57 @@ def _bytes_of(arrays: ArrayRecord) -> bytes:
 def saved_model(path: Path) -> ArrayRecord:
     """A model that ``start()`` has saved."""
     return ArrayRecord(torch.load(io.BytesIO(path.read_bytes()), weights_only=True))
+
+
+class KeepingBest(Tracking):
+    """Keeps its best models in memory, in several forms, and the accuracy of every round."""
+
+    def start(self, *given: Any, **named: Any) -> Result:
+        self.accuracies: list[np.floating[Any]] = []
+        self.best: dict[str, torch.Tensor] = {}
+        self.ranking: list[tuple[float, dict[str, torch.Tensor]]] = []
+        self.record = ArrayRecord()
+        return super().start(*given, **named)
+
+    def keep_best(self, number: int, now: float, arrays: ArrayRecord) -> None:
+        super().keep_best(number, now, arrays)
+        self.accuracies.append(np.float64(now))
+        self.best = arrays.to_torch_state_dict()
+        self.ranking.append((now, arrays.to_torch_state_dict()))
+        self.record = arrays
+
+    def kept(self) -> list[ArrayRecord]:
+        """Every model that it keeps."""
+        return [ArrayRecord(self.best), *(ArrayRecord(state) for _, state in self.ranking), self.record]
+
+
+class KeepingAggregates(FedAvg):
+    """Has Flower's ``start()``, and keeps what each of its rounds made, and the metrics of each."""
+
+    aggregates_repair = False
+
+    def __init__(self) -> None:
+        super().__init__(min_available_nodes=2, fraction_evaluate=0.0)
+        self.best: dict[str, torch.Tensor] | None = None
+        self.ranking: dict[int, tuple[int, dict[str, torch.Tensor]]] = {}
+        self.record: ArrayRecord | None = None
+        self.accuracies: list[np.floating[Any]] = []
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        aggregated, metrics = super().aggregate_train(server_round, replies)
+        if aggregated is not None:
+            self.best = aggregated.to_torch_state_dict()
+            self.ranking[len(self.ranking)] = server_round, aggregated.to_torch_state_dict()
+            self.record = aggregated
+            self.accuracies.append(np.float64(accuracy(aggregated)))
+        return aggregated, metrics
+
+    def kept(self) -> list[ArrayRecord]:
+        """Every model that it keeps."""
+        assert self.best is not None and self.record is not None
+        return [ArrayRecord(self.best), *(ArrayRecord(state) for _, state in self.ranking.values()), self.record]
 
 
 class Killed(Tracking):
