@@ -17,7 +17,8 @@ from typing import Any, Final
 import numpy as np
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import Strategy
+from numpy.lib.npyio import NpzFile
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
@@ -27,7 +28,7 @@ from fed_unlearn.errors import FedUnlearnError
 _PLAIN: Final = (bool, int, float, complex, str, bytes, type(None))
 _WHOLE: Final = (
     *(ArrayRecord, Tensor, np.ndarray, np.generic, Optimizer, DataLoader, Dataset),
-    *(Strategy, Grid, Message, logging.Logger, logging.Handler, threading.Thread, Enum),
+    *(Strategy, Grid, NpzFile, logging.Logger, logging.Handler, threading.Thread, Enum),
     *(type, ModuleType, FunctionType, BuiltinFunctionType, MethodType, partial),
 )
 _LIBRARIES: Final = sys.stdlib_module_names | {"torch", "numpy", "flwr", "fed_unlearn"}
@@ -49,6 +50,8 @@ def parts(value: Any) -> list[tuple[Any, Any]]:
         return []
     if isinstance(value, nn.Module):
         return list(value.named_children())
+    if isinstance(value, Message):
+        return [("content", value.content)] if value.has_content() else []
     if isinstance(value, Mapping):
         return list(value.items())
     if isinstance(value, list | tuple | deque):
@@ -56,7 +59,7 @@ def parts(value: Any) -> list[tuple[Any, Any]]:
     found: dict[str, Any] = {}
     if is_dataclass(value):
         found |= {field.name: getattr(value, field.name) for field in fields(value) if hasattr(value, field.name)}
-    if is_dataclass(value) or isinstance(value, SimpleNamespace) or _is_own(value):
+    if is_dataclass(value) or isinstance(value, SimpleNamespace) or is_own_class(type(value)):
         found |= getattr(value, "__dict__", {})
     return list(found.items())
 
@@ -122,9 +125,9 @@ class _Walk:
             self.go(part, (*path, key), within | {id(value)})
 
 
-def _is_own(value: object) -> bool:
-    """Whether a value is an object of a class that is neither Python's nor of a library that this one builds on."""
-    return isinstance(value, Result) or type(value).__module__.partition(".")[0] not in _LIBRARIES
+def is_own_class(cls: type) -> bool:
+    """Whether a class is neither Python's nor of a library that this one builds on."""
+    return cls.__module__.partition(".")[0] not in _LIBRARIES
 
 
 def _is_frozen(value: Any) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays
-from fed_unlearn.strategies.inner.contents import MOST_LEVELS, Path, parts, walk, with_parts
+from fed_unlearn.strategies.inner.contents import MOST_LEVELS, Path, is_own_class, parts, walk, with_parts
 from fed_unlearn.strategies.inner.known_models import KnownModels, known_models
 from fed_unlearn.strategies.inner.model_forms import in_form_of, model_digest, read_model
 from fed_unlearn.strategies.inner.own_start import has_own_start
@@ -21,9 +21,13 @@ logger = logging.getLogger("fed_unlearn.strategies")
 
 @dataclass
 class _Attribute:
-    """An attribute of the strategy, or of one that it wraps, and what in it has the names and shapes of the model."""
+    """An attribute of the strategy, or of one that it wraps, and what in it has the names and shapes of the model.
+
+    Its owner is the layer itself, or a class of the user's own: what lies in a class belongs to all its instances.
+    """
 
     layer: Strategy
+    owner: Strategy | type
     path: str
     name: str
     value: object
@@ -33,6 +37,13 @@ class _Attribute:
 
     def __str__(self) -> str:
         return f"{type(self.layer).__name__}.{self.name}"
+
+    def put(self, value: object) -> None:
+        """Give it another value."""
+        if isinstance(self.owner, type):
+            setattr(self.owner, self.name, value)
+        else:
+            vars(self.owner)[self.name] = value
 
     def look(self, known: KnownModels) -> None:
         """Find what has the names and shapes of the model, with its digest."""
@@ -84,7 +95,7 @@ def replace_kept_models(inner: Strategy, served: Arrays) -> None:
         item.has_others = bool(others.keys() - given - older)
         if older:
             exchange.older |= older
-            vars(item.layer)[item.name] = exchange.of(item.value, item.failed)
+            item.put(exchange.of(item.value, item.failed))
             if older & exchange.done:
                 logger.info("%s was replaced by the model that serves", item)
     was_reset = reset_to(inner, served, "at a commit: it may carry what was forgotten")
@@ -179,9 +190,17 @@ class _Exchange:
 
 def _attributes(inner: Strategy, known: KnownModels) -> Iterator[_Attribute]:
     for prefix, layer in paths(inner).items():
-        for name, value in own_attributes(layer).items():
+        owned: dict[str, tuple[Strategy | type, object]] = {
+            name: (cls, value)
+            for cls in reversed(type(layer).__mro__)
+            if is_own_class(cls)
+            for name, value in vars(cls).items()
+            if not name.startswith("__")
+        }
+        owned |= {name: (layer, value) for name, value in own_attributes(layer).items()}
+        for name, (owner, value) in owned.items():
             if name not in flowers_state(layer):
-                item = _Attribute(layer, prefix + name, name, value)
+                item = _Attribute(layer, owner, prefix + name, name, value)
                 item.look(known)
                 yield item
 

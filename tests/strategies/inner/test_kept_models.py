@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -15,14 +13,11 @@ from flwr.app import ArrayRecord
 from flwr.serverapp import strategy as flower
 from inner_strategies import QUIET, HeavyBall
 from kept_models import FORMS, PLACES, Box, Broken, Keeper, Scored, SmallModule, keeper, state_dict
-from made_replies import drawn_model, moved
-from safetensors.numpy import load, save
+from made_replies import drawn_model, moved, replies_of
 
 from fed_unlearn.arrays import Arrays, pack, same_bits, unpack
 from fed_unlearn.strategies.inner.kept_models import replace_kept_models, reset_to
 from fed_unlearn.strategies.inner.kinds import check_supported
-from fed_unlearn.strategies.inner.known_models import known_models
-from fed_unlearn.strategies.inner.state import restore_server_state, server_state
 
 INITIAL = drawn_model(0)
 ROUND, SERVED, OTHER = moved(INITIAL, 1), moved(INITIAL, 2), moved(INITIAL, 3)
@@ -178,6 +173,51 @@ def test_records_of_numbers_survive_and_arrays_do_not() -> None:
     assert numbers["accuracies"] == [0.5, 0.75] and not vars(inner).keys() & arrays.keys()
 
 
+class WithStart(Keeper):
+    """Has a ``start()`` of its own."""
+
+    def start(self, *given: Any, **named: Any) -> Any:
+        return super().start(*given, **named)
+
+
+@pytest.mark.parametrize("number", [0.75, 3, "run-1", np.float64(0.75)])
+def test_a_single_number_stays_with_a_start_of_its_own(number: object) -> None:
+    """Without one it may count the rounds of a momentum, which begins anew."""
+    own, plain = keeper(INITIAL, inner=WithStart(**QUIET), so_far=number), keeper(INITIAL, so_far=number)
+    replace_kept_models(own, SERVED)
+    replace_kept_models(plain, SERVED)
+    assert own.so_far is number and not hasattr(plain, "so_far")
+
+
+def test_a_model_on_the_class_is_replaced() -> None:
+    class Careless(Keeper):
+        seen: ClassVar[list[Any]] = []
+        last: ClassVar[Any] = None
+
+    inner = keeper(INITIAL, ROUND, inner=Careless(**QUIET))
+    Careless.seen.append((0.5, state_dict(ROUND)))
+    Careless.last = (0.5, state_dict(ROUND))
+    replace_kept_models(inner, SERVED)
+    for _, made in (*Careless.seen, Careless.last):
+        assert same_bits(FORMS["state dict"][1](made), SERVED)
+    assert not vars(inner).keys() & {"seen", "last"}
+
+
+def test_replies_that_are_kept_are_named(said: Any) -> None:
+    inner = keeper(INITIAL, ROUND, replies=replies_of([OTHER]), sent=replies_of([ROUND]))
+    replace_kept_models(inner, SERVED)
+    assert [line.split()[0] for line in said(logging.WARNING)] == ["Keeper.replies"]
+    assert same_bits(unpack(inner.sent[0].content["arrays"]), SERVED)
+
+
+def test_an_average_within_a_module_is_named(said: Any) -> None:
+    average = torch.optim.swa_utils.AveragedModel(SmallModule(OTHER))
+    inner = keeper(INITIAL, ROUND, average=average)
+    replace_kept_models(inner, SERVED)
+    assert [line.split()[0] for line in said(logging.WARNING)] == ["Keeper.average"]
+    assert same_bits(FORMS["module"][1](average.module), OTHER)
+
+
 def test_nothing_that_an_object_raises_ends_a_commit(said: Any) -> None:
     class Locked(dict[str, Any]):
         def __setitem__(self, name: str, value: object) -> None:
@@ -207,63 +247,12 @@ def test_nothing_that_an_object_raises_ends_a_commit(said: Any) -> None:
     assert f"Keeper.angry {start} WordlessError" in lines
 
 
-def through_files(state: tuple[dict[str, Arrays], dict[str, Any]], folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The state as a later process reads it."""
-    arrays, scalars = state
-    for name, group in arrays.items():
-        (folder / name).write_bytes(save(group))
-    return {name: load((folder / name).read_bytes()) for name in arrays}, json.loads(json.dumps(scalars))
-
-
-def test_a_kept_model_is_known_as_one_in_a_later_process(tmp_path: Path, said: Any) -> None:
-    first = keeper(INITIAL, ROUND, best=pack(ROUND), listed=list(ROUND.values()), average=pack(OTHER))
-    first.accuracies = [np.float64(0.5)]
-    stored = through_files(server_state(first), tmp_path)
-    later = keeper(SERVED)
-    restore_server_state(later, *stored)
-    assert later.accuracies == [0.5] and type(later.accuracies[0]) is np.float64
-    newest = moved(SERVED, 4)
-    replace_kept_models(later, newest)
-    assert same_bits(unpack(later.best), newest)
-    assert same_bits(FORMS["list of arrays"][1](later.listed), newest)
-    assert later.accuracies == [0.5] and not hasattr(later, "average")
-    assert said(logging.WARNING) == ["Keeper.average was reset at a commit: it may carry what was forgotten"]
-
-
-def test_records_that_an_earlier_version_stored_are_taken_for_models(tmp_path: Path) -> None:
-    """It replaced all records of the model's names and shapes."""
-    first = keeper(INITIAL, ROUND, best=pack(ROUND), listed=list(OTHER.values()))
-    arrays, scalars = through_files(server_state(first), tmp_path)
-    scalars = {
-        name: json.dumps({key: json.loads(str(value))[key] for key in ("kind", "names")})
-        if name.endswith(":layout")
-        else value
-        for name, value in scalars.items()
-    }
-    later = keeper(SERVED)
-    restore_server_state(later, arrays, scalars)
-    newest = moved(SERVED, 4)
-    replace_kept_models(later, newest)
-    assert same_bits(unpack(later.best), newest)
-    assert not hasattr(later, "listed")
-
-
 def test_a_reset_without_a_commit_leaves_alone_what_no_reset_takes() -> None:
     kept = (0.5, state_dict(ROUND))
     inner = keeper(INITIAL, ROUND, best=kept, last=pack(ROUND), average=pack(OTHER))
     reset_to(inner, INITIAL, "since nothing came of it")
     assert inner.best is kept and same_bits(FORMS["state dict"][1](kept[1]), ROUND)
     assert same_bits(unpack(inner.last), INITIAL) and not hasattr(inner, "average")
-
-
-def test_digests_are_bounded_in_number() -> None:
-    inner = keeper(INITIAL)
-    known = known_models(inner)
-    for number in range(10_001):
-        known.note({"weight": np.array([number])})
-    assert not known.is_model(pack(INITIAL)), "the oldest is forgotten"
-    known.note(INITIAL)
-    assert known.is_model(pack(INITIAL))
 
 
 def test_a_strategy_that_was_never_trained_has_nothing_to_replace() -> None:
