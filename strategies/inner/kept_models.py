@@ -23,7 +23,9 @@ logger = logging.getLogger("fed_unlearn.strategies")
 class _Attribute:
     """An attribute of the strategy, or of one that it wraps, and what in it has the names and shapes of the model.
 
-    Its owner is the layer itself, or a class of the user's own: what lies in a class belongs to all its instances.
+    Its owner is the layer itself, or a class of the user's own: what lies in a class belongs to all its instances. Its
+    models are found with the keys that lead to them and their digests; ``older`` are the identities of those that give
+    way to the model that serves.
     """
 
     layer: Strategy
@@ -33,6 +35,7 @@ class _Attribute:
     value: object
     models: list[tuple[Path, object, str]] = field(default_factory=list)
     failed: list[Exception] = field(default_factory=list)
+    older: set[int] = field(default_factory=set)
     has_others: bool = False
 
     def __str__(self) -> str:
@@ -41,7 +44,7 @@ class _Attribute:
     def put(self, value: object) -> None:
         """Give it another value."""
         if isinstance(self.owner, type):
-            setattr(self.owner, self.name, value)
+            type.__setattr__(self.owner, self.name, value)
         else:
             vars(self.owner)[self.name] = value
 
@@ -91,12 +94,13 @@ def replace_kept_models(inner: Strategy, served: Arrays) -> None:
     exchange = _Exchange(served)
     for item in attributes:
         others = {id(value): digest for _, value, digest in item.models if digest != current}
-        older = {key for key, digest in others.items() if key not in given and known.has(digest)}
-        item.has_others = bool(others.keys() - given - older)
-        if older:
-            exchange.older |= older
+        item.older = {key for key, digest in others.items() if key not in given and known.has(digest)}
+        item.has_others = bool(others.keys() - given - item.older)
+        exchange.older |= item.older
+    for item in attributes:
+        if item.older:
             item.put(exchange.of(item.value, item.failed))
-            if older & exchange.done:
+            if item.older & exchange.done:
                 logger.info("%s was replaced by the model that serves", item)
     was_reset = reset_to(inner, served, "at a commit: it may carry what was forgotten")
     for item in attributes:
@@ -146,7 +150,7 @@ def reset_to(inner: Strategy, model: Arrays, why: str) -> set[str]:
             if known.is_given((prefix + name,), digest):
                 now[name] = value
             elif known.has(digest):
-                now[name] = in_form_of(value, model)
+                now[name] = in_form_of(value, {array: model[array] for array in known.shapes})
             elif has_start and is_number(value):
                 now[name] = value
             else:

@@ -16,6 +16,7 @@ from kept_models import FORMS, PLACES, Box, Broken, Keeper, Scored, SmallModule,
 from made_replies import drawn_model, moved, replies_of
 
 from fed_unlearn.arrays import Arrays, pack, same_bits, unpack
+from fed_unlearn.strategies.inner.contents import MOST_LEVELS
 from fed_unlearn.strategies.inner.kept_models import replace_kept_models, reset_to
 from fed_unlearn.strategies.inner.kinds import check_supported
 
@@ -262,3 +263,19 @@ def test_a_strategy_that_was_never_trained_has_nothing_to_replace() -> None:
     kept = inner.best.model
     reset_to(inner, INITIAL, "since nothing came of it")
     assert inner.best.model is kept
+
+
+def test_how_far_is_looked_is_bounded(said: Any) -> None:
+    near: list[Any] = [state_dict(ROUND)]
+    far: list[Any] = [state_dict(ROUND)]
+    for _ in range(MOST_LEVELS - 1):
+        near = [near]
+    for _ in range(MOST_LEVELS):
+        far = [far]
+    inner = keeper(INITIAL, ROUND, near=near, far=far, many=[[] for _ in range(100_001)], best=state_dict(ROUND))
+    replace_kept_models(inner, SERVED)
+    assert [line.split()[0] for line in said(logging.INFO)] == ["Keeper.near", "Keeper.best"]
+    assert said(logging.WARNING) == [
+        "Keeper.many was not wholly looked through at a commit, and it may carry what was forgotten: TooMuchError: more"
+        " than 100000 parts lie in it"
+    ]
