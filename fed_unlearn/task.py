@@ -151,13 +151,27 @@ class Task(ABC):
         return type(self).personal is not Task.personal
 
     def keep_personal(self, model: nn.Module, context: Context) -> None:  # noqa: B027 - most tasks keep nothing
-        """Keep what does not travel of a model that unlearning or repair has just made, as the app's training does."""
+        """Keep what does not travel of a model that unlearning or repair has just made, as the app's training does.
+
+        The request's model may still be refused. Then ``context.state`` gets back what this has changed, see
+        :meth:`forget_personal`.
+        """
+
+    @property
+    def keeps_personal(self) -> bool:
+        """Whether what does not travel is kept: whether :meth:`keep_personal` is overridden."""
+        return type(self).keep_personal is not Task.keep_personal
 
     def forget_personal(self, context: Context) -> None:  # noqa: B027 - most tasks keep nothing
         """Drop what this client keeps for itself, since samples that it was made with are to be forgotten.
 
         It is called as soon as these samples are out of training, before the request's model is judged, and once more
-        for every further attempt. :meth:`keep_personal` may follow, with a model that has unlearned them.
+        for every further attempt. :meth:`keep_personal` may follow, with a model that has unlearned them. Where the
+        whole model travels, it is called at every client for a class.
+
+        The library keeps the records of ``context.state`` that this changes until the attempt is over. If the request
+        fails or waits, they are put back as they were. If it is committed, they are dropped for good. Nothing is put
+        back of what a client keeps elsewhere, such as in a file.
         """
 
     def forget_cached_state(self, context: Context) -> None:  # noqa: B027 - most tasks cache nothing

@@ -67,8 +67,8 @@ def unlearn(message: Message, context: Context) -> Message:
         metrics["steps"] = outcome.steps
         metrics["converged"] = int(outcome.converged)
         metrics["seconds"] = outcome.seconds
-    if forget or (session.sends_whole_model and any(target.scope == "class" for target in instruction.targets)):
-        session.renew_personal(unlearned)  # what this client keeps may know a class of others from the model of all
+    if session.must_renew(instruction.targets, holds=bool(forget)):
+        session.renew_personal(unlearned)
     answer = protocol.reply(message, metrics, arrays)
     protocol.write_forgotten(answer, counts, refused)
     return answer
@@ -164,7 +164,7 @@ def repair(message: Message, context: Context) -> Message:
             protocol.BACKWARD_PASSES: passes.backward,
         }
     )
-    session.task.keep_personal(model, session.context)
+    session.keep_personal(model)
     return protocol.reply(message, metrics, pack(sent_arrays(session.task, model)))
 
 
@@ -172,7 +172,8 @@ def confirm(message: Message, context: Context) -> Message:
     """``train.confirm``: write tombstones of committed requests to disk before the reply.
 
     The reply carries the digest of the earlier tombstones, by which the server sees that none is missing. A client that
-    was offline when a class or client request was served finds its samples now.
+    was offline when a class or client request was served finds its samples now, and renews what it keeps for itself.
+    All of it may come again, since replies are lost and processes end.
     """
     session = current_session()
     instruction = protocol.SettleInstruction.from_message(message)
@@ -182,8 +183,14 @@ def confirm(message: Message, context: Context) -> Message:
             found = forget_set(target, session, 0)
             if len(found):
                 session.store.quarantine(target.request_id, found.ids, target.attempt, target.digest)
-                session.renew_personal(None)
+        holds = session.store.get(target.request_id) is not None
+        if not session.kept.is_renewed(target) and session.must_renew((target,), holds=holds):
+            session.renew_personal(None)
         session.store.confirm(target.request_id, instruction.retention_days)
+        session.kept.confirm(target)
+    for attempt in instruction.others:
+        session.kept.confirm(attempt)
+    session.kept.end_lost()
     session.task.forget_cached_state(session.context)
     answer = protocol.reply(message, MetricRecord())
     protocol.write_earlier_tombstones(answer, earlier)
@@ -191,7 +198,10 @@ def confirm(message: Message, context: Context) -> Message:
 
 
 def discard(message: Message, context: Context) -> Message:
-    """``train.discard``: drop the guard labels of attempts that were rolled back; lift quarantine if released."""
+    """``train.discard``: undo what attempts that were rolled back left here; lift quarantine if released.
+
+    Guard labels are dropped, and what the client kept for itself before the attempts is put back.
+    """
     session = current_session()
     instruction = protocol.SettleInstruction.from_message(message)
     for target in instruction.targets:
@@ -199,6 +209,8 @@ def discard(message: Message, context: Context) -> Message:
         session.store.discard(target.request_id, target.attempt)
         if instruction.release:
             session.store.release(target.request_id)
+    for attempt in (*instruction.targets, *instruction.others):
+        session.kept.discard(attempt)
     return protocol.reply(message, MetricRecord())
 
 

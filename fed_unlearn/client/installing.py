@@ -55,7 +55,11 @@ class _InSession:
                     raise FedUnlearnError(f"the server asks for secure aggregation; {protocol.HIDDEN_REPLIES}")
                 if is_ours:
                     _check_versions(message)
+                session.kept.open()
+                if is_ours:
                     session.load()
+                elif session.is_training and not protocol.attempts_of(message):
+                    session.kept.end_all()
                 heard = hear(message, session)
                 # An app's own handlers, and the mods of Flower, count the records of a message.
                 told = message if is_ours else protocol.without_records(message, *_OWN_RECORDS)
@@ -74,7 +78,10 @@ class _InSession:
                 if not is_ours:
                     raise
                 answer = _refusal(message, session, error)
+            session.kept.put_by_trained()
             if answer.has_content():
+                if session.kept.has_records:
+                    protocol.write_put_by(answer)
                 protocol.write_stamp(answer, session.stamp(answers))
                 tell(answer, session, heard)
                 if is_bundled:
@@ -84,6 +91,7 @@ class _InSession:
             logger.exception("%s failed", message.metadata.message_type)
             raise FedUnlearnError(f"{message.metadata.message_type}: {describe(error)}") from None
         finally:
+            session.kept.close()
             active_session.reset(token)
 
     def _look_at_state(self, context: Context) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from torch import nn
 import fed_unlearn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
+from fed_unlearn.client.kept_state import KeptState
 from fed_unlearn.client.model_check import check_logits
 from fed_unlearn.client.store import ClientStore
 from fed_unlearn.client.working_model import WorkingModel, personal_model, sent_arrays
@@ -58,6 +59,8 @@ class ClientSession:
         Identity of the ledger whose server sent the message. Empty where the message does not say.
     took_retained_view : bool
         Whether the handler has called ``retained()``.
+    kept : KeptState
+        What the client kept for itself before requests that are being attempted.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class ClientSession:
         self.context = context
         self.ledger = protocol.ledger_of(message) if message is not None else ""
         self.took_retained_view = False
+        self.kept = KeptState(context, self.ledger, message, lambda: self.store)
         self._models = models
         self._message = message
 
@@ -159,10 +163,27 @@ class ClientSession:
         return personal_model(self.task, model, self.context)
 
     def renew_personal(self, unlearned: nn.Module | None) -> None:
-        """Drop what the client keeps for itself, and keep that of a model that has unlearned, where there is one."""
-        self.task.forget_personal(self.context)
-        if unlearned is not None:
-            self.task.keep_personal(unlearned, self.context)
+        """Drop what the client keeps for itself, and keep that of a model that has unlearned, where there is one.
+
+        What it was is put by if the message belongs to an attempt.
+        """
+        with self.kept.changes(renews=True):
+            self.task.forget_personal(self.context)
+            if unlearned is not None:
+                self.task.keep_personal(unlearned, self.context)
+
+    def keep_personal(self, model: nn.Module) -> None:
+        """Keep what does not travel of a model that repair has made; what it was is put by, as above."""
+        with self.kept.changes():
+            self.task.keep_personal(model, self.context)
+
+    def must_renew(self, targets: Sequence[protocol.Target], *, holds: bool) -> bool:
+        """Whether requests concern what this client keeps for itself.
+
+        Those of a class do where the whole model travels, whether or not the client holds a sample: what it keeps may
+        know the class from the model of all.
+        """
+        return holds or (self.sends_whole_model and any(target.scope == "class" for target in targets))
 
     def models_to_judge(self, arrays: ArrayRecord) -> tuple[nn.Module, nn.Module | None]:
         """What this client uses, and beside it the model of all where that is another one, and one by itself.

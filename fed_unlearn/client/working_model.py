@@ -107,8 +107,7 @@ def frozen_rest(task: Task, model: nn.Module) -> Iterator[None]:
     sent = sent_arrays(task, model)
     named = dict(model.named_parameters())
     rest = [value for name, value in named.items() if name not in sent and value.requires_grad]
-    keeps = type(task).keep_personal is not Task.keep_personal
-    if keeps or not named.keys() & sent.keys():
+    if task.keeps_personal or not named.keys() & sent.keys():
         rest = []
     for parameter in rest:
         parameter.requires_grad_(False)

@@ -8,6 +8,7 @@ exceptions; names of classes are told where the client's data have some.
 from __future__ import annotations
 
 from fed_unlearn.audits.counts import ALL_PARTS, Part
+from fed_unlearn.protocol.attempts import attempts_of, attempts_record, has_put_by, write_put_by
 from fed_unlearn.protocol.bundles import bundled, is_bundled, unbundled
 from fed_unlearn.protocol.class_names import read_class_names, write_class_names
 from fed_unlearn.protocol.identity import (
@@ -96,13 +97,13 @@ __all__ = [
     "REQUESTS", "SECURE_AGGREGATION_KEY", "SERVER_ROUND", "STAMP_KEY", "TRAIN", "UNLEARN", "WEIGHT",
     "AuditInstruction", "IdentifyInstruction", "Instruction", "OwnerNote", "Part", "Refusal", "RepairInstruction",
     "RequestAttempt", "RequestName", "SettleInstruction", "Stamp", "Target", "UnlearnInstruction", "Versions",
-    "answers_record", "arrays_of", "arrivals_of", "arrivals_record", "asked_digest", "audit_record", "bundled",
-    "changed_arrays", "config_of", "content", "digest_of", "error_of", "id_problem_of", "is_bundled",
-    "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_answers", "read_audit",
-    "read_class_names", "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten", "read_metric",
-    "read_model_arrays", "read_owner_note", "read_stamp", "read_uncounted", "refusal_of", "refuse", "reply",
-    "unbundled", "without_records", "write_class_names", "write_earlier_tombstones", "write_forgotten",
-    "write_model_arrays", "write_owner_note", "write_stamp", "write_uncounted", "write_versions",
+    "answers_record", "arrays_of", "arrivals_of", "arrivals_record", "asked_digest", "attempts_of", "attempts_record",
+    "audit_record", "bundled", "changed_arrays", "config_of", "content", "digest_of", "error_of", "has_put_by",
+    "id_problem_of", "is_bundled", "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_answers",
+    "read_audit", "read_class_names", "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten",
+    "read_metric", "read_model_arrays", "read_owner_note", "read_stamp", "read_uncounted", "refusal_of", "refuse",
+    "reply", "unbundled", "without_records", "write_class_names", "write_earlier_tombstones", "write_forgotten",
+    "write_model_arrays", "write_owner_note", "write_put_by", "write_stamp", "write_uncounted", "write_versions",
 ]  # fmt: skip
 
 TRAIN = "train"

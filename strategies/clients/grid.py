@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from flwr.app import ConfigRecord, Message, RecordDict
@@ -13,6 +14,7 @@ from flwr.serverapp import Grid
 
 from fed_unlearn import protocol
 from fed_unlearn.plan import Retry
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.shapes import Shapes
 from fed_unlearn.strategies.clients.admission import Identification, contested_among
 from fed_unlearn.strategies.clients.book import ClientBook, node_keys
@@ -203,6 +205,15 @@ class EligibleGrid(NamingGrid):
                 barred = client not in self.roster.clients.values()
                 (answers.silent if barred else answers.failed)[client] = f"client {client} is left out: {reason}"
         return again
+
+    @contextmanager
+    def attempting(self, requests: Sequence[ForgetRequest], number: int) -> Iterator[None]:
+        """Say on every message which attempts it belongs to, for the time of a ``with`` block."""
+        self._exchange.attempts = [protocol.RequestAttempt.numbered(request, number) for request in requests]
+        try:
+            yield
+        finally:
+            self._exchange.attempts = ()
 
     def connected(self) -> set[str]:
         """Clients that stay and can be reached."""

@@ -11,10 +11,7 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, pack, weighted_average
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.book import ClientBook
-from fed_unlearn.strategies.clients.bounds.changes import (
-    LONGEST_IN_REPAIR,
-    bounds_by_others,
-)
+from fed_unlearn.strategies.clients.bounds.changes import LONGEST_IN_REPAIR, bounds_by_others
 from fed_unlearn.strategies.clients.claims import credible, what_it_holds
 from fed_unlearn.strategies.clients.messages.exchange import Answers, NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import completed, read_reply
@@ -210,20 +207,25 @@ class Rounds:
         release: bool = False,
         clients: Sequence[str] | None = None,
     ) -> Answers:
-        """``train.confirm`` or ``train.discard``: to every client that may hold something of the requests."""
-        by_client: dict[str, list[protocol.Target]] = {}
+        """``train.confirm`` or ``train.discard``: to every client that may hold something of the requests.
+
+        Where no clients are given, those that have put something by of their own are told too.
+        """
+        by_client, others = dict[str, list[protocol.Target]](), dict[str, list[protocol.RequestAttempt]]()
+        roster, days = self.context.grid.roster, self.context.plan.retention_days
+        put_by = roster.put_by.intersection(roster.clients.values()) if clients is None else set[str]()
         for request in requests:
             target = protocol.Target.of(request, attempts.get(request.id, 0))
-            for client in self._concerned(request, clients):
+            concerned = self._concerned(request, clients)
+            for client in concerned:
                 by_client.setdefault(client, []).append(target)
-        contents = {
-            client: protocol.content(
-                protocol.SettleInstruction(
-                    targets=tuple(targets), retention_days=self.context.plan.retention_days, release=release
-                )
-            )
-            for client, targets in by_client.items()
-        }
+            for client in put_by.difference(concerned):
+                others.setdefault(client, []).append(protocol.RequestAttempt.numbered(request, target.attempt))
+        contents: dict[str, RecordDict] = {}
+        for client in {**by_client, **others}:
+            targets, rest = tuple(by_client.get(client, ())), tuple(others.get(client, ()))
+            told = protocol.SettleInstruction(targets=targets, retention_days=days, release=release, others=rest)
+            contents[client] = protocol.content(told)
         return self.context.grid.ask_each(message_type, contents, self.context.timeout)
 
     def _concerned(self, request: ForgetRequest, clients: Collection[str] | None = None) -> Collection[str]:

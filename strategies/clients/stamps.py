@@ -61,7 +61,9 @@ class StampCheck:
         stamp = protocol.read_stamp(reply)
         if stamp is None or stamp.client_id != client:
             self.leave_out(client, "its reply does not say which client made it")
-        elif reply.metadata.message_type == protocol.CONFIRM and not self._lacks_none(reply, stamp):
+            return False
+        (self.roster.put_by.add if protocol.has_put_by(reply) else self.roster.put_by.discard)(client)
+        if reply.metadata.message_type == protocol.CONFIRM and not self._lacks_none(reply, stamp):
             return False
         elif stamp.tombstones != self.roster.tombstones[client]:
             self.leave_out(client, LOST_TOMBSTONES)

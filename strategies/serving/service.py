@@ -173,9 +173,10 @@ class RequestService:
             progress[request.id].goal = self._judge.goal_of(request)
         conclusion = Conclusion()
         try:
-            attempt.unlearn()
-            note_before(attempt, progress)
-            conclusion = self._mend(attempt, progress)
+            with context.grid.attempting(order.requests, order.number):
+                attempt.unlearn()
+                note_before(attempt, progress)
+                conclusion = self._mend(attempt, progress)
         except RequestRejectedError:
             pass
         except (HoldersAwayError, NobodyAnsweredError) as error:

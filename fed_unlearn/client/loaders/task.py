@@ -78,9 +78,13 @@ class LoaderTask(Task):
     personal : callable, optional
         Puts what a client keeps for itself, such as a head in ``context.state``, into a model: ``personal(model,
         context)``, in place or as a new model that it returns. Audits look at it.
+    keep_personal : callable, optional
+        Keeps what a client has for itself of a model that unlearning or repair has made: ``keep_personal(model,
+        context)``. Needed where a head or BatchNorm does not travel: it would begin anew with each request. If the
+        request is not committed, ``context.state`` gets back what it was before.
     forget_personal : callable, optional
         Drops what a client keeps for itself: ``forget_personal(context)``. By default all array records of
-        ``context.state`` are dropped where ``personal`` is given.
+        ``context.state`` are dropped where ``personal`` is given. They come back if the request is not committed.
 
     Raises
     ------
@@ -108,6 +112,7 @@ class LoaderTask(Task):
         folder: str | Path | None = None,
         arrays_of: Callable[[nn.Module], Mapping[str, Tensor]] | None = None,
         personal: Callable[[nn.Module, Context], nn.Module | None] | None = None,
+        keep_personal: Callable[[nn.Module, Context], object] | None = None,
         forget_personal: Callable[[Context], object] | None = None,
     ) -> None:
         for name, given in (("model", model), ("loaders", loaders), ("train", train)):
@@ -122,6 +127,7 @@ class LoaderTask(Task):
         self._reading = Reading(class_count, normalize, input_key, label_key, evaluate_transform)
         self._folder = folder
         self._arrays_of, self._personal, self._forget_personal = arrays_of, personal, forget_personal
+        self._keep_personal = keep_personal
         self._of_client: dict[str, tuple[str, LoadedClient]] = {}
         self._memory = Memory()
 
@@ -196,6 +202,16 @@ class LoaderTask(Task):
         """The model with what the client keeps for itself, if it does."""
         made = None if self._personal is None else self._personal(model, context)
         return model if made is None else made
+
+    def keep_personal(self, model: nn.Module, context: Context) -> None:
+        """Keep the client's own part of a model, if the app said how."""
+        if self._keep_personal is not None:
+            self._keep_personal(model, context)
+
+    @property
+    def keeps_personal(self) -> bool:
+        """Whether the app said how a client's own part of a model is kept."""
+        return self._keep_personal is not None
 
     def forget_personal(self, context: Context) -> None:
         """Drop what the client keeps for itself, if it does."""

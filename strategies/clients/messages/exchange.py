@@ -163,6 +163,9 @@ class Roster:
     max_share : float
         No client's weight or audit total is a larger share of those of all, see
         :attr:`fed_unlearn.strategies.UnlearningPlan.max_client_share`.
+    put_by : set of str
+        Clients that said in their last reply that they have put by what they keep for themselves: they are told how
+        the attempt ends.
     """
 
     clients: dict[int, str] = field(default_factory=dict)
@@ -182,6 +185,7 @@ class Roster:
     committed: tuple[ForgetRequest, ...] = ()
     holdings: dict[str, dict[str, int]] = field(default_factory=dict)
     max_share: float = 0.5
+    put_by: set[str] = field(default_factory=set)
 
     def name_of(self, node: int) -> str:
         """What a node's client is called in the log."""

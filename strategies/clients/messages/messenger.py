@@ -44,6 +44,8 @@ class Exchange:
         What owners of clients' data ask for and are answered: it travels with these messages.
     server_round : int
         Number of the last training round, which every message of the library's own carries.
+    attempts : sequence of RequestAttempt
+        The attempts that messages belong to, which every message says.
     """
 
     def __init__(self, grid: Grid, name_of: Callable[[int], str], retry: Retry, ledger: str = "") -> None:
@@ -51,6 +53,7 @@ class Exchange:
         self.ledger = ledger
         self.owners = OwnerPost()
         self.server_round = 0
+        self.attempts: Sequence[protocol.RequestAttempt] = ()
         self._bundles = Bundles()
         self.traffic = Traffic()
         self.messages_sent = 0
@@ -81,7 +84,7 @@ class Exchange:
         if not messages:
             return []
         self._note_round(messages)
-        told = with_ledger(with_round(messages, self.server_round), self.ledger)
+        told = with_ledger(with_round(messages, self.server_round), self.ledger, self.attempts)
         questions = self._questions(self.owners.addressed(told))
         if answers_at_once(self.grid):
             heard = self._at_once(questions, timeout)

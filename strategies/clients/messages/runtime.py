@@ -112,7 +112,9 @@ def wait_for_nodes(grid: Grid, min_nodes: int, timeout: float) -> list[int]:
     return nodes
 
 
-def with_ledger(messages: Sequence[Message], ledger: str) -> list[Message]:
+def with_ledger(
+    messages: Sequence[Message], ledger: str, attempts: Sequence[protocol.RequestAttempt] = ()
+) -> list[Message]:
     """The messages, each with its ledger and the server's versions; the contents that came stay as they are.
 
     Parameters
@@ -120,6 +122,8 @@ def with_ledger(messages: Sequence[Message], ledger: str) -> list[Message]:
     messages : sequence of Message
     ledger : str
         Identity of the ledger. Empty to leave it out.
+    attempts : sequence of RequestAttempt
+        The attempts that they belong to.
 
     Raises
     ------
@@ -130,7 +134,8 @@ def with_ledger(messages: Sequence[Message], ledger: str) -> list[Message]:
         raise FedUnlearnError(f"a message of secure aggregation was to be sent; {protocol.HIDDEN_REPLIES}")
     if not ledger:
         return list(messages)
-    record = ConfigRecord({**protocol.ledger_record(ledger), **protocol.Versions.own().to_record()})
+    versions, of_attempts = protocol.Versions.own().to_record(), protocol.attempts_record(attempts)
+    record = ConfigRecord({**protocol.ledger_record(ledger), **versions, **of_attempts})
     contents, told = dict[int, RecordDict](), list[Message]()
     for message in messages:
         known = contents.get(id(message.content))
