@@ -15,9 +15,9 @@ comes, the attempt is over, and nobody has said how it ended:
   back, since nothing is to be forgotten.
 - They are quarantined here, and a later attempt at one of them begins: the earlier one was undone, or a request would
   have tombstones. What was put by is put back, and put by again for the later attempt.
-- Else it is dropped. If a request has tombstones, it was committed. If it is quarantined, its samples are not to be used
-  any more, and the client goes on with what it has renewed. If this client holds none of its samples, nothing here says
-  whether it was committed.
+- Else it is dropped. If a request has tombstones, it was committed. If it is quarantined, its samples are not to be
+  used any more, and the client goes on with what it has renewed. If this client holds none of its samples, nothing here
+  says whether it was committed.
 """
 
 from __future__ import annotations
