@@ -165,11 +165,19 @@ def app_of(task: PartTask) -> ClientApp:
 class Parts:
     """A federation of such an app, trained for some rounds."""
 
-    def __init__(self, task: PartTask, folder: Path, rounds: int = 6, *, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        task: PartTask,
+        folder: Path,
+        rounds: int = 6,
+        *,
+        gate: Gate | None = None,
+        plan: UnlearningPlan = FAST_PLAN,
+    ) -> None:
         self.task, self.folder = task, folder
         stores = [{"client-dir": str(folder / "clients" / str(client))} for client in range(CLIENTS)]
         self.grid = InProcessGrid(app_of(task), CLIENTS, node_configs=stores)
-        self.strategy = self.new_strategy(gate=gate)
+        self.strategy = self.new_strategy(gate=gate, plan=plan)
         arrays = ArrayRecord(dict(task.arrays_of(task.build_model(None))))
         self.result = self.strategy.start(self.grid, arrays, num_rounds=rounds)
 
