@@ -136,6 +136,17 @@ def test_a_later_attempt_begins_where_the_earlier_one_began(node: KeepingNode, f
     assert seen(node.state) == first != once
 
 
+def test_a_later_attempt_at_a_committed_request_puts_nothing_back(node: KeepingNode, first: dict[str, object]) -> None:
+    """The confirmation was lost after its tombstones; the request has relapsed and is tried again."""
+    old = node.state.array_records[HEAD]
+    node.unlearn((SAMPLES, 1))
+    node.store.confirm(SAMPLES.id, retention_days=1.0)
+    node.unlearn((SAMPLES, 2))
+    assert not holds_bytes(node.state, old)
+    node.discard((SAMPLES, 2))
+    assert not holds_bytes(node.state, old) and seen(node.state) != first
+
+
 def test_a_training_round_drops_it_while_the_samples_are_quarantined(
     node: KeepingNode, first: dict[str, object]
 ) -> None:
@@ -152,6 +163,7 @@ def test_a_training_round_puts_it_back_where_nothing_is_quarantined_any_more(
     node: KeepingNode, first: dict[str, object]
 ) -> None:
     node.unlearn((SAMPLES, 1))
+    assert "facts" not in node.state
     node.store.release(SAMPLES.id)
     node.train()
     assert node.state.config_records["facts"]["of"] == "all digits"
