@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from plugged_apps import APPS, changed_lines, loaded, plugged
+from keeping_node import holds_bytes, put_by, seen
+from plugged_apps import APPS, CLIENTS, InProcess, changed_lines, loaded, plugged
 
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
@@ -52,3 +53,43 @@ def test_a_class_samples_and_a_client_are_forgotten(
         if app == "private_head":
             rows = json.loads(Path("rounds.json").read_text())
             assert [row["round"] for row in rows] == [1] and Path("best_model.pt").exists()
+
+
+IMPOSSIBLE = {
+    "class": 'parameters={"boundary-shrink": {"learning_rate": 1e-12}}',
+    "samples": "max_request_norm=1e-6, alternations=1",
+}
+"""What makes a plan by which no request can be served: all steps have no length."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["class", "samples"])
+@pytest.mark.parametrize("is_possible", [False, True])
+def test_a_private_head_comes_back_unless_the_request_is_committed(
+    is_possible: bool, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FED_UNLEARN_HOME", str(tmp_path / "home"))
+    torch.manual_seed(0)
+    server = plugged("private_head", tmp_path) / "private_head" / "server_app.py"
+    if not is_possible:
+        told = server.read_text()
+        assert "max_request_norm=6" in told
+        server.write_text(told.replace("max_request_norm=6", IMPOSSIBLE[name]))
+    asked = {
+        "class": ForgetRequest.for_class(FORGOTTEN, id="class"),
+        "samples": ForgetRequest.for_samples(1, sample_ids=[0, 2, 4, 11], id="samples"),
+    }
+    with loaded("private_head", tmp_path, "in process") as running:
+        assert isinstance(running, InProcess)
+        running.run()
+        states = running.states()
+        before, old = [seen(state) for state in states], [state.array_records["head"] for state in states]
+        running.ask(asked[name])
+        running.run_again(num_server_rounds=0)
+        states = running.states()
+    assert running.entry(name).status is (Status.COMMITTED if is_possible else Status.FAILED)
+    assert not any(put_by(state) for state in states)
+    lost = () if not is_possible else range(CLIENTS) if name == "class" else (1,)
+    for client in range(CLIENTS):
+        assert (seen(states[client]) == before[client]) is (client not in lost)
+        assert holds_bytes(states[client], old[client]) is (client not in lost)

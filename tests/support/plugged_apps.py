@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -95,8 +95,22 @@ class InProcess(PluggedApp):
         self.client, self.server = (importlib.import_module(f"{app}.{name}") for name in ("client_app", "server_app"))
 
     def run(self, **config: int) -> None:
-        whole: dict[str, Any] = {**self._config, **{key.replace("_", "-"): value for key, value in config.items()}}
-        grid = InProcessGrid(self.client.app, CLIENTS, run_config=whole)
+        whole = self._whole(config)
+        self._serve(InProcessGrid(self.client.app, CLIENTS, run_config=whole), whole)
+
+    def run_again(self, **config: int) -> None:
+        """Run the ServerApp once more, with the clients of the last run and what they keep in their state."""
+        self._serve(self._grid, self._whole(config))
+
+    def states(self) -> list[RecordDict]:
+        """The state of each client."""
+        return [self._grid._contexts[client + 1].state for client in range(CLIENTS)]
+
+    def _whole(self, config: Mapping[str, int]) -> dict[str, Any]:
+        return {**self._config, **{key.replace("_", "-"): value for key, value in config.items()}}
+
+    def _serve(self, grid: InProcessGrid, whole: dict[str, Any]) -> None:
+        self._grid = grid
         self.server.app(grid, Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config=whole))
 
 
