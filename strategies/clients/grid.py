@@ -208,8 +208,13 @@ class EligibleGrid(NamingGrid):
 
     @contextmanager
     def attempting(self, requests: Sequence[ForgetRequest], number: int) -> Iterator[None]:
-        """Say on every message which attempts it belongs to, for the time of a ``with`` block."""
-        self._exchange.attempts = [protocol.RequestAttempt.numbered(request, number) for request in requests]
+        """Say on every message which attempts it belongs to, for the time of a ``with`` block.
+
+        Digests of what was asked are left out: a client that does not hold the samples could guess them.
+        """
+        self._exchange.attempts = [
+            protocol.RequestAttempt(request_id=request.id, attempt=number) for request in requests
+        ]
         try:
             yield
         finally:

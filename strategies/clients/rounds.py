@@ -220,7 +220,8 @@ class Rounds:
             for client in concerned:
                 by_client.setdefault(client, []).append(target)
             for client in put_by.difference(concerned):
-                others.setdefault(client, []).append(protocol.RequestAttempt.numbered(request, target.attempt))
+                other = protocol.RequestAttempt(request_id=request.id, attempt=target.attempt)
+                others.setdefault(client, []).append(other)
         contents: dict[str, RecordDict] = {}
         for client in {**by_client, **others}:
             targets, rest = tuple(by_client.get(client, ())), tuple(others.get(client, ()))
