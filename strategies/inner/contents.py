@@ -109,7 +109,11 @@ class _Walk:
         self._visit, self._failed, self._left = visit, failed, _MOST_PARTS
 
     def go(self, value: object, path: Path, within: frozenset[int]) -> None:
-        if type(value) in _PLAIN or id(value) in within or len(within) > MOST_LEVELS:
+        if type(value) in _PLAIN or id(value) in within:
+            return
+        if len(within) > MOST_LEVELS:
+            if parts(value):
+                self._failed.append(TooMuchError(f"things lie in it deeper than {MOST_LEVELS} levels"))
             return
         self._left -= 1
         try:

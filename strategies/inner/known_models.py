@@ -5,8 +5,9 @@ from __future__ import annotations
 from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays
+from fed_unlearn.shapes import Shapes, shapes_of
 from fed_unlearn.strategies.inner.contents import Path
-from fed_unlearn.strategies.inner.model_forms import Shapes, model_digest, read_model, shapes_of
+from fed_unlearn.strategies.inner.model_forms import model_digest, read_model
 
 PREFIX = "_fed_unlearn_"
 """Of attributes that the library puts on a strategy."""

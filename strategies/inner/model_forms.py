@@ -13,13 +13,7 @@ from flwr.app import Array, ArrayRecord
 from torch import Tensor, nn
 
 from fed_unlearn.arrays import Arrays, as_array, as_dtype, decode, pack
-
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-def shapes_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
-    """The shapes of a model's arrays by name, in the model's order."""
-    return {name: tuple(array.shape) for name, array in arrays.items()}
+from fed_unlearn.shapes import Shapes
 
 
 def read_model(value: object, shapes: Shapes) -> Arrays | None:

@@ -38,9 +38,10 @@ def difference(app: str) -> str:
 
 
 def changed_lines(app: str) -> tuple[int, int]:
-    """New and changed lines of an app, and among them those that are not empty."""
+    """New lines of an app, and among them those that are not empty. None of the app's own is changed."""
     lines = [line for line in difference(app).split("\n") if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     lines = [line for line in lines if line]
+    assert all(line.startswith("+") for line in lines)
     return len(lines), sum(bool(line[1:].strip()) for line in lines)
 
 

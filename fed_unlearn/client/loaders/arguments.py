@@ -23,7 +23,7 @@ _ALSO_CALLED: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class NamedConfig:
     """A configuration in which arguments are looked for.
 
     Attributes
@@ -38,7 +38,7 @@ class Settings:
     values: Mapping[str, Any]
 
     def key_of(self, names: Sequence[str]) -> str | None:
-        """Its key for the first of some parameter names that it has."""
+        """Its key for the first of some parameter names that it has; None if it has none of them."""
         spelled = {key.replace("-", "_"): key for key in self.values}
         return next((spelled[name] for name in names if name in spelled), None)
 
@@ -107,16 +107,17 @@ class NamedArguments:
         """Whether the function has a parameter of this name."""
         return any(each.name == name for each in self.parameters)
 
-    def found(self, known: Mapping[str, Any], configs: Sequence[Settings]) -> dict[str, Any]:
+    def found(self, known: Mapping[str, Any], configs: Sequence[NamedConfig]) -> dict[str, Any]:
         """The argument of each parameter, by its name.
 
-        A parameter with a default takes a value of exactly its own name, and keeps its default where there is none.
+        Its own name is looked for in all configurations before its other names are. A parameter with a default takes a
+        value of exactly its own name, and keeps its default where there is none.
 
         Parameters
         ----------
         known : mapping of str to object
             Arguments by name, which go before those of configurations.
-        configs : sequence of Settings
+        configs : sequence of NamedConfig
             The most specific one first.
 
         Raises
@@ -130,13 +131,13 @@ class NamedArguments:
         if missing:
             there = [*known, *(key for config in configs for key in config.values)]
             raise FedUnlearnError(
-                f"LoaderTask's {self.role}: nothing is called {', '.join(map(quoted, missing))}, which"
-                f" {_name_of(self.function)} needs; bind it with functools.partial, or call a parameter as one of"
+                f"LoaderTask's {self.role}: {_name_of(self.function)} needs {' and '.join(map(quoted, missing))}, and"
+                " no configuration has it; bind it with functools.partial, or name the parameter as one of"
                 f" {', '.join(map(quoted, there))}"
             )
         return made
 
-    def described(self, known: Mapping[str, Any], configs: Sequence[Settings]) -> str:
+    def described(self, known: Mapping[str, Any], configs: Sequence[NamedConfig]) -> str:
         """Which arguments come from configurations, for the app's owner; empty where none does."""
         found = self._from(known, configs)
         told = [f"{parameter} is {quoted(key)} of the {config.name}" for parameter, config, key in found]
@@ -148,13 +149,13 @@ class NamedArguments:
         placed = [*leading, *(arguments[name] for name in places if name in arguments)]
         return self.function(*placed, **{name: arguments[name] for name in arguments if name not in places})
 
-    def _from(self, known: Mapping[str, Any], configs: Sequence[Settings]) -> Iterator[tuple[str, Settings, str]]:
+    def _from(self, known: Mapping[str, Any], configs: Sequence[NamedConfig]) -> Iterator[tuple[str, NamedConfig, str]]:
         """Each parameter that a configuration has, with the configuration and its key."""
         for parameter in self.parameters:
             if parameter.name in known:
                 continue
             others = _ALSO_CALLED.get(parameter.name, ()) if parameter.default is parameter.empty else ()
-            pairs = ((config, config.key_of((parameter.name, *others))) for config in configs)
+            pairs = ((config, config.key_of(names)) for names in ((parameter.name,), others) for config in configs)
             found = next(((config, key) for config, key in pairs if key is not None), None)
             if found is not None:
                 yield parameter.name, *found

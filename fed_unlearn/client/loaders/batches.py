@@ -123,7 +123,9 @@ def _only(found: Sequence[Key], what: str, option: str, columns: Mapping[Key, An
     if len(found) == 1:
         return found[0]
     several = f"{_named(found)} may be the {what}" if found else f"none of {_named(columns)} can be the {what}"
-    raise InvalidDataError(f"the loader's batches: {several}; say which, as in {option}={next(iter(columns))!r}")
+    raise InvalidDataError(
+        f"the loader's batches: {several}; say which, as in {option}={next(iter(found or columns))!r}"
+    )
 
 
 def _named(keys: Sequence[Key] | Mapping[Key, Any]) -> str:

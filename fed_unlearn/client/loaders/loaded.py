@@ -14,9 +14,10 @@ from fed_unlearn.client.loaders.batches import BatchKeys, Key
 from fed_unlearn.client.loaders.columns import class_names_of
 from fed_unlearn.client.loaders.evaluation import with_transform
 from fed_unlearn.client.loaders.reading import Memory, domain_of, fingerprint_of, first_batch, samples_of
+from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.holder import halves
 from fed_unlearn.seeding import seeded_generator
 
@@ -28,13 +29,33 @@ _CUT_OFF = 0.2
 
 @dataclass(frozen=True)
 class Reading:
-    """How the loaders of an app are read. The attributes are the parameters of ``LoaderTask``."""
+    """How the loaders of an app are read. The attributes are the parameters of ``LoaderTask``.
+
+    Raises
+    ------
+    InvalidParameterError
+        If ``class_count`` is below 2, or ``normalize`` is not a mean and a standard deviation.
+    """
 
     class_count: int
     normalize: tuple[Any, Any] | None = None
     input_key: Key | None = None
     label_key: Key | None = None
     evaluate_transform: Callable[[Any], Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.class_count < 2:
+            raise InvalidParameterError(f"class_count = {self.class_count} was given; expected at least 2")
+        if self.normalize is None:
+            return
+        try:
+            mean, std = self.normalize
+            InputDomain.normalized(mean, std)
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(
+                f"normalize = {self.normalize!r} was given ({error}); expected mean and standard deviation, each a"
+                " number or one for each channel, as in ((0.5,), (0.5,))"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -135,5 +156,6 @@ def _check_labels(parts: Sequence[SampleSet], class_count: int) -> None:
         if outside:
             raise InvalidDataError(
                 f"the task's loaders: labels {outside[:5]} were read; expected 0 to {class_count - 1}, as class_count ="
-                f" {class_count} says"
+                f" {class_count} says: number the labels from 0, or give a class_count above the largest label, with as"
+                " many outputs of the model"
             )

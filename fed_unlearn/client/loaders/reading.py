@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from fed_unlearn.client.loaders.batches import BatchKeys
 from fed_unlearn.client.loaders.columns import ids_of, label_column
@@ -182,6 +182,36 @@ def fingerprint_of(samples: SampleSet) -> str:
     if is_always_the_same(view):
         digest.update(view.batch(spread(len(view), _HASHED))[0].numpy().tobytes())
     return digest.hexdigest()
+
+
+def has_samples_of(dataset: Dataset[Any], loader: DataLoader[Any], keys: BatchKeys) -> bool:
+    """Whether a data set has the samples of a loader's, in their order, as far as that can be seen.
+
+    The parts and the labels of both are compared where they have some. So are a few samples, spread over both: their
+    labels, and their inputs where these are the same each time they are read.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Map-style, of the same size.
+    loader : DataLoader
+        Whose data set it is compared with, and which makes batches of both.
+    keys : BatchKeys
+    """
+    ours = loader.dataset
+    places = spread(_size(ours), _HASHED).tolist()
+    if dataset is ours or not places:
+        return True
+    parts = [list(each.indices) for each in (dataset, ours) if isinstance(each, Subset)]
+    columns = [label_column(each, keys.label) for each in (dataset, ours)]
+    if (len(parts) == 2 and parts[0] != parts[1]) or (None not in columns and columns[0] != columns[1]):
+        return False
+
+    def read(source: Any) -> tuple[Tensor, Tensor]:
+        return keys.split(loader.collate_fn([source[place] for place in places]))
+
+    (given, given_labels), (inputs, labels), (again, _) = read(dataset), read(ours), read(ours)
+    return torch.equal(given_labels, labels) and (torch.equal(given, inputs) or not torch.equal(inputs, again))
 
 
 def _labels(loader: DataLoader[Any], keys: BatchKeys) -> Tensor:

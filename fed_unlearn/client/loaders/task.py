@@ -12,21 +12,20 @@ from typing import Any
 import torch
 from flwr.app import ConfigRecord, Context
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 
-from fed_unlearn.client.loaders.arguments import NamedArguments, Settings
+from fed_unlearn.client.loaders.arguments import NamedArguments, NamedConfig
 from fed_unlearn.client.loaders.batches import Key
-from fed_unlearn.client.loaders.columns import label_column
 from fed_unlearn.client.loaders.loaded import LoadedClient, Reading, read_loaders
 from fed_unlearn.client.loaders.passes import counted_passes
-from fed_unlearn.client.loaders.reading import Memory
+from fed_unlearn.client.loaders.reading import Memory, has_samples_of
 from fed_unlearn.client.loaders.training_loader import training_loader
 from fed_unlearn.client.session import current_session
-from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.model_copies import copied
 from fed_unlearn.task import Task
 
 owner_log = logging.getLogger("flwr")
@@ -56,10 +55,10 @@ class LoaderTask(Task):
         validation and one for test. A single held-out set is halved for the two. Where none is held out, a fifth of the
         training samples is set aside, with a warning. Batches are pairs ``(inputs, labels)`` or mappings.
     train : callable
-        Trains a model in place for one round. Its first argument is the model, which is on the task's device, the
-        second a loader like the app's own. By name it gets also ``device``, ``config``, the ConfigRecord of the
-        message, and each value of that. ``epochs`` may be ``local-epochs`` in a configuration, and ``lr``
-        ``learning-rate``. Samples that went through the model are counted by the library.
+        Trains a model in place for one round. Its first argument is a model of its own, which is on the task's device,
+        the second a loader like the app's own. By name it gets also ``device``, ``config``, the ConfigRecord of the
+        message, and each value of the message's configuration. ``epochs`` may be ``local-epochs`` in a configuration,
+        and ``lr`` ``learning-rate``. Samples that went through the model are counted by the library.
     class_count : int
         Number of classes of the whole task. Labels are 0 to ``class_count - 1``.
     normalize : tuple, optional
@@ -75,6 +74,9 @@ class LoaderTask(Task):
         ``client-dir``. By default it lies below ``~/.fed_unlearn``, or ``FED_UNLEARN_HOME``, and the log names it.
     arrays_of : callable, optional
         Gives what of a model travels, where that is a part of its state, such as adapters.
+    load_arrays : callable, optional
+        Puts what came into a model in place: ``load_arrays(model, arrays)``. Needed where ``arrays_of`` gives names
+        that the model's state has not, as PEFT does.
     personal : callable, optional
         Puts what a client keeps for itself, such as a head in ``context.state``, into a model: ``personal(model,
         context)``, in place or as a new model that it returns. Audits look at it.
@@ -89,7 +91,8 @@ class LoaderTask(Task):
     Raises
     ------
     InvalidParameterError
-        If ``class_count`` is below 2, something that is to be called cannot be, or the normalisation is none.
+        If ``class_count`` is below 2, ``model``, ``loaders`` or ``train`` cannot be called, or ``normalize`` is not a
+        mean and a standard deviation.
 
     Examples
     --------
@@ -111,6 +114,7 @@ class LoaderTask(Task):
         evaluate_transform: Callable[[Any], Any] | None = None,
         folder: str | Path | None = None,
         arrays_of: Callable[[nn.Module], Mapping[str, Tensor]] | None = None,
+        load_arrays: Callable[[nn.Module, Mapping[str, Tensor]], object] | None = None,
         personal: Callable[[nn.Module, Context], nn.Module | None] | None = None,
         keep_personal: Callable[[nn.Module, Context], object] | None = None,
         forget_personal: Callable[[Context], object] | None = None,
@@ -118,16 +122,13 @@ class LoaderTask(Task):
         for name, given in (("model", model), ("loaders", loaders), ("train", train)):
             if not callable(given):
                 raise InvalidParameterError(f"{name}: {type(given).__name__} was given; expected something to call")
-        if class_count < 2:
-            raise InvalidParameterError(f"class_count = {class_count} was given; expected at least 2")
-        _check_normalisation(normalize)
         self._make = NamedArguments.of(model, "model").required
         self._loaders = NamedArguments.of(loaders, "loaders")
         self._fit = NamedArguments.of(train, "train", leading=_LEADING)
         self._reading = Reading(class_count, normalize, input_key, label_key, evaluate_transform)
         self._folder = folder
-        self._arrays_of, self._personal, self._forget_personal = arrays_of, personal, forget_personal
-        self._keep_personal = keep_personal
+        self._arrays_of, self._load_arrays = arrays_of, load_arrays
+        self._personal, self._keep_personal, self._forget_personal = personal, keep_personal, forget_personal
         self._of_client: dict[str, tuple[str, LoadedClient]] = {}
         self._memory = Memory()
 
@@ -137,7 +138,10 @@ class LoaderTask(Task):
 
     def build_model(self, context: Context) -> nn.Module:
         """The app's model."""
-        model: nn.Module = self._make.call((), self._make.found(self._known(context), _configs(context)))
+        known, configs = self._known(context), _configs(context)
+        if described := self._make.described(known, configs):
+            _say_once(described)
+        model: nn.Module = self._make.call((), self._make.found(known, configs))
         return model
 
     def load_data(self, context: Context) -> ClientData:
@@ -155,27 +159,33 @@ class LoaderTask(Task):
         return self._loaded(context).ids
 
     def check_dataset(self, dataset: Dataset[Any], context: Context) -> None:
-        """Raise if a data set without ids has other samples than the training loader, by parts and labels."""
+        """Raise if a data set without ids has other samples than the training loader, or has them in another order.
+
+        A few samples are compared, spread over both; and the parts and labels of both where they have some.
+        """
         loaded = self._loaded(context)
-        ours = loaded.loader.dataset
-        parts = [list(each.indices) for each in (dataset, ours) if isinstance(each, Subset)]
-        labels = [label_column(each, loaded.keys.label) for each in (dataset, ours)]
-        if (len(parts) == 2 and parts[0] != parts[1]) or (None not in labels and labels[0] != labels[1]):
+        if not has_samples_of(dataset, loaded.loader, loaded.keys):
             raise FedUnlearnError(
                 "retained() was given other samples than the task's loaders gave; expected the same samples in the same"
-                " order each time: split with a seeded generator, or give the data set an `ids` attribute"
+                " order each time: split and shuffle with a seeded generator, or give the data set an `ids` attribute"
             )
 
     def train(
         self, model: nn.Module, samples: SampleSet, config: ConfigRecord, generator: torch.Generator
     ) -> PassCounter:
-        """Train by the app's function, on a loader like the app's own."""
+        """Train by the app's function, on a loader like the app's own.
+
+        The function gets a copy of the model. Layers that it freezes and hooks that it leaves, as Opacus does, would
+        meet the next message otherwise.
+        """
         context = current_session().context
         loaded = self._loaded(context)
         loader = training_loader(loaded.loader, loaded.keys, samples, generator)
-        arguments = self._arguments_of_train(config, context)
-        with counted_passes(model) as passes:
-            self._fit.call((model, loader), arguments)
+        arguments, own = self._arguments_of_train(config, context), copied(model)
+        own.train(model.training)
+        with counted_passes(own) as passes:
+            self._fit.call((own, loader), arguments)
+        model.load_state_dict(own.state_dict())
         return passes
 
     def check_config(self, config: ConfigRecord, context: Context) -> None:
@@ -184,7 +194,7 @@ class LoaderTask(Task):
 
     def _arguments_of_train(self, config: ConfigRecord, context: Context) -> dict[str, Any]:
         known = {**self._known(context), "config": config, "device": self.device()}
-        configs = [Settings("message's config", config), *_configs(context)]
+        configs = [NamedConfig("message's config", config), *_configs(context)]
         if described := self._fit.described(known, configs):
             _say_once(described)
         return self._fit.found(known, configs)
@@ -192,6 +202,13 @@ class LoaderTask(Task):
     def arrays_of(self, model: nn.Module) -> Mapping[str, Tensor]:
         """What of a model travels; all of its state unless the app said otherwise."""
         return super().arrays_of(model) if self._arrays_of is None else self._arrays_of(model)
+
+    def load_arrays(self, model: nn.Module, arrays: Mapping[str, Tensor]) -> None:
+        """Put what came into a model, as the app said or by the names of its state."""
+        if self._load_arrays is None:
+            super().load_arrays(model, arrays)
+        else:
+            self._load_arrays(model, arrays)
 
     @property
     def has_personal(self) -> bool:
@@ -267,21 +284,8 @@ class LoaderTask(Task):
             _say_once(f"each client keeps its store in a folder below {self._store_parent()}")
 
 
-def _configs(context: Context) -> list[Settings]:
-    return [Settings("node config", context.node_config), Settings("run config", context.run_config)]
-
-
-def _check_normalisation(normalize: Any) -> None:
-    if normalize is None:
-        return
-    try:
-        mean, std = normalize
-        InputDomain.normalized(mean, std)
-    except (TypeError, ValueError) as error:
-        raise InvalidParameterError(
-            f"normalize = {normalize!r} was given ({error}); expected mean and standard deviation, each a number or one"
-            " for each channel, as in ((0.5,), (0.5,))"
-        ) from None
+def _configs(context: Context) -> list[NamedConfig]:
+    return [NamedConfig("node config", context.node_config), NamedConfig("run config", context.run_config)]
 
 
 @cache

@@ -276,6 +276,8 @@ def test_how_far_is_looked_is_bounded(said: Any) -> None:
     replace_kept_models(inner, SERVED)
     assert [line.split()[0] for line in said(logging.INFO)] == ["Keeper.near", "Keeper.best"]
     assert said(logging.WARNING) == [
+        "Keeper.far was not wholly looked through at a commit, and it may carry what was forgotten: TooMuchError: things"
+        " lie in it deeper than 8 levels",
         "Keeper.many was not wholly looked through at a commit, and it may carry what was forgotten: TooMuchError: more"
-        " than 100000 parts lie in it"
+        " than 100000 parts lie in it",
     ]

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from fed_unlearn.client.loaders.arguments import NamedArguments, Settings
+from fed_unlearn.client.loaders.arguments import NamedArguments, NamedConfig
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 
 CONFIGS = (
-    Settings("message's config", {"lr": 0.5, "server-round": 3}),
-    Settings("node config", {"partition-id": 2, "num-partitions": 4}),
-    Settings("run config", {"local-epochs": 7, "learning-rate": 0.1, "batch-size": 16, "lr": 0.2}),
+    NamedConfig("message's config", {"lr": 0.5, "server-round": 3}),
+    NamedConfig("node config", {"partition-id": 2, "num-partitions": 4}),
+    NamedConfig("run config", {"local-epochs": 7, "learning-rate": 0.1, "batch-size": 16, "lr": 0.2}),
 )
 LEADING = ("the model", "the loader")
 
@@ -36,6 +36,12 @@ def test_parameters_are_filled_from_what_is_known_and_from_configurations() -> N
     given = arguments.found({"device": "cpu"}, CONFIGS)
     assert given == {"epochs": 7, "lr": 0.5, "device": "cpu"}  # the message's own rate, and the run's local-epochs
     assert arguments.call(("model", "loader"), given) == ("model", "loader", 7, 0.5, "cpu")
+
+
+def test_its_own_name_in_a_farther_configuration_goes_before_another_name_in_a_nearer_one() -> None:
+    def train(net: str, loader: str, learning_rate: float, num_epochs: int) -> None: ...
+
+    assert found(train, leading=LEADING) == {"learning_rate": 0.1, "num_epochs": 7}
 
 
 def test_what_has_a_default_takes_a_value_of_its_own_name_alone() -> None:
@@ -80,7 +86,7 @@ def test_a_missing_argument_is_named_with_what_there_is() -> None:
         NamedArguments.of(load, "loaders").found({"context": None}, CONFIGS)
     text = str(caught.value)
     assert (
-        "nothing is called 'fold', which load() needs" in text.replace('"', "'")
+        "load() needs 'fold', and no configuration has it" in text.replace('"', "'")
         and "partition-id" in text
         and "\n" not in text
     )

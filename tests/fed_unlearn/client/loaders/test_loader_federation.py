@@ -98,8 +98,8 @@ def test_an_argument_that_no_configuration_has_ends_the_first_round(
 ) -> None:
     trained: list[str] = []
     strategy = ContinualUnlearning(FedAvg(fraction_evaluate=0.0), ledger=tmp_path / "ledger.db", plan=FAST_PLAN)
-    with pytest.raises(FedUnlearnError, match=r"client 0: train: LoaderTask.s train: nothing is called"):
+    with pytest.raises(FedUnlearnError, match=r"client 0: train: LoaderTask.s train: train_fn.. needs"):
         strategy.start(grid_of(app_of(trained), tmp_path), initial_arrays(), num_rounds=3)
     assert trained == []
     said = caplog.text.replace('"', "'")
-    assert "LoaderTask's train: nothing is called 'epochs', 'lr', which train_fn() needs" in said
+    assert "LoaderTask's train: train_fn() needs 'epochs' and 'lr', and no configuration has it" in said

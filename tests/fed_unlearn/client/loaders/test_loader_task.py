@@ -118,7 +118,7 @@ def test_a_held_out_loader_without_samples_counts_as_none(caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("normalize", [0.5, (0.5,), (0.5, 0.0), ("a", "b"), ((0.5, 0.5), (0.5,))])
-def test_a_normalisation_that_is_none_is_refused_when_the_task_is_made(normalize: Any) -> None:
+def test_what_is_no_mean_and_deviation_is_refused_when_the_task_is_made(normalize: Any) -> None:
     with pytest.raises(InvalidParameterError, match=r"expected mean and standard deviation"):
         task_of(pairs(images()), normalize=normalize)
 
@@ -312,7 +312,7 @@ def test_another_split_than_the_tasks_is_refused(tmp_path: Path) -> None:
 
     grid = InProcessGrid(app, 1, node_configs=[{"client-dir": str(tmp_path)}])
     [reply] = grid.send_and_receive([Message(RecordDict(), 1, "query.look")])
-    assert reply.has_error() and "split with a seeded generator" in reply.error.reason
+    assert reply.has_error() and "split and shuffle with a seeded generator" in reply.error.reason
 
 
 class Retargeted(TensorDataset):
@@ -408,3 +408,86 @@ def test_classes_are_called_as_the_data_set_calls_them() -> None:
     vision.classes = ["cat", "deer", "dog"]  # type: ignore[attr-defined]
     parts = [DataLoader(Subset(vision, [0, 1, 2, 3]), batch_size=2)] * 2
     assert task_of(*parts).load_data(context_of()).class_names == ("cat", "deer", "dog")
+
+
+@pytest.mark.parametrize("kind", ["other order", "other labels", "other inputs", "the same", "augmented"])
+def test_other_samples_without_columns_are_refused(tmp_path: Path, kind: str) -> None:
+    inputs, shift = images(), 0.0
+
+    def load(order: torch.Tensor) -> DataLoader[Any]:
+        return pairs(inputs[order], LABELS[order])
+
+    class Augmented(TensorDataset):
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+            nonlocal shift
+            shift += 1e-3
+            return (self.tensors[0][index] * 0.5 + shift % 0.5, self.tensors[1][index])
+
+    given = {
+        "other order": load(torch.arange(24).flip(0)),
+        "other labels": pairs(inputs, (LABELS + 1) % 3),
+        "other inputs": pairs(inputs.flip(0)),
+        "the same": load(torch.arange(24)),
+        "augmented": DataLoader(Augmented(inputs, LABELS), batch_size=5),
+    }[kind]
+    own = DataLoader(Augmented(inputs, LABELS), batch_size=5) if kind == "augmented" else load(torch.arange(24))
+    task, app = LoaderTask(model, lambda context: [own, pairs(inputs)], fit, 3), ClientApp()
+    install(app, task)
+    said: list[str] = []
+
+    @app.query("look")
+    def look(message: Message, context: Context) -> Message:
+        try:
+            retained(given, context)
+        except FedUnlearnError as error:
+            said.append(str(error))
+        return Message(RecordDict(), reply_to=message)
+
+    [reply] = InProcessGrid(app, 1, node_configs=[{"client-dir": str(tmp_path)}]).send_and_receive(
+        [Message(RecordDict(), 1, "query.look")]
+    )
+    assert reply.has_content()
+    assert ["seeded generator" in text for text in said] == ([] if kind in ("the same", "augmented") else [True])
+
+
+def test_what_the_training_function_leaves_on_a_model_meets_no_later_message(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def freezing(net: nn.Module, loader: DataLoader[Any]) -> None:
+        assert all(each.requires_grad for each in net.parameters()) and not net[1]._forward_hooks
+        net[1].bias.requires_grad_(False)
+        net[1].register_forward_hook(lambda *_: calls.append(1))
+        fit(net, loader, ConfigRecord(), context_of())
+
+    task, app = LoaderTask(model, lambda context: [pairs(images()), pairs(images())], freezing, 3), ClientApp()
+    install(app, task)
+    changed: list[bool] = []
+
+    @app.query("look")
+    def look(message: Message, context: Context) -> Message:
+        network, before = task.build_model(context), []
+        for _ in range(2):
+            before = [each.clone() for each in network.parameters()]
+            passes = task.train(network, task.load_data(context).train, ConfigRecord(), torch.Generator())
+            assert (passes.forward, passes.backward) == (24, 24)
+            changed.extend(not torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+        network(images())
+        return Message(RecordDict(), reply_to=message)
+
+    [reply] = InProcessGrid(app, 1, node_configs=[{"client-dir": str(tmp_path)}]).send_and_receive(
+        [Message(RecordDict(), 1, "query.look")]
+    )
+    assert reply.has_content() and changed == [True, False] * 2 and len(calls) == 10
+
+
+def test_names_of_an_apps_own_travel_by_a_pair_of_functions() -> None:
+    def arrays_of(network: nn.Module) -> dict[str, torch.Tensor]:
+        return {f"adapter.{name}": value for name, value in network.state_dict().items()}
+
+    def load_arrays(network: nn.Module, arrays: Any) -> None:
+        network.load_state_dict({name.removeprefix("adapter."): value for name, value in arrays.items()})
+
+    task = task_of(pairs(images()), arrays_of=arrays_of, load_arrays=load_arrays)
+    first, second = model(), model()
+    task.load_arrays(second, task.arrays_of(first))
+    assert torch.equal(first[1].weight, second[1].weight)
