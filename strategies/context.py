@@ -135,10 +135,13 @@ class CallContext:
         """What a request asks for, with what the data calls the classes."""
         return scope_words(request.scope, self.ledger.class_names())
 
-    def tell(self, kind: EventKind, text: str, request: ForgetRequest | None = None) -> None:
+    def tell(
+        self, kind: EventKind, text: str, request: ForgetRequest | None = None, *, is_warning: bool = False
+    ) -> None:
         """Say what happens to a request, to the log and to the observer; a request that waits is a warning."""
         if request is not None:
-            logger.log(logging.WARNING if kind == "request-waits" else logging.INFO, "request %s: %s", request.id, text)
+            level = logging.WARNING if is_warning or kind == "request-waits" else logging.INFO
+            logger.log(level, "request %s: %s", request.id, text)
         self.notify(Event(kind, text, request_id=request.id if request is not None else None))
 
     def notify(self, event: Event) -> None:

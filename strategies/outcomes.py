@@ -211,7 +211,7 @@ class OracleOutcome:
     traffic: Traffic
 
 
-@dataclass
+@dataclass(repr=False)  # Flower's own, which does not print the model
 class UnlearningResult(Result):
     """Flower's Result, with the requests served in this call.
 

@@ -15,6 +15,7 @@ from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Judged
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.client.judged_models import JudgedModels, for_classes
+from fed_unlearn.client.retained_view import warn_of_other_ledgers
 from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of, stored_request
 from fed_unlearn.client.session import ClientSession, Handler, current_session, describe
 from fed_unlearn.client.working_model import frozen_rest, sent_arrays
@@ -267,6 +268,7 @@ def identify(message: Message, context: Context) -> Message:
         if instruction.confirmed:
             session.store.claim_all(instruction.confirmed, without)
         protocol.write_earlier_tombstones(answer, session.store.tombstone_digest(without))
+    warn_of_other_ledgers(session)
     return answer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence, Sized
 from typing import Any, TypeVar, overload
 
@@ -13,6 +14,8 @@ from fed_unlearn.client.loaders.copies import check_loader, same_loader
 from fed_unlearn.client.session import ClientSession, current_session
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, NothingRetainedError
+
+logger = logging.getLogger("fed_unlearn.client")
 
 Samples = TypeVar("Samples", bound=SampleSet)
 Loader = TypeVar("Loader", bound=DataLoader[Any])
@@ -70,6 +73,20 @@ def retained(dataset: Dataset[Any] | DataLoader[Any], context: Context) -> Datas
     if not kept and session.is_training:
         raise NothingRetainedError(f"client {session.client_id} has no sample left that it may train on")
     return _at(dataset, kept)
+
+
+def warn_of_other_ledgers(session: ClientSession) -> None:
+    """Warn of samples that stay out of training since another ledger's requests name them: a store outlives a run."""
+    others = (session.store.excluded_ids() - session.store.own_excluded_ids()).intersection(session.data.train.ids)
+    if others:
+        logger.warning(
+            "client %s: %d of its %d training samples stay out of training, as requests of another ledger ask; its"
+            " store is %s: to begin anew, give another folder, or remove this one",
+            session.client_id,
+            len(others),
+            len(session.data.train),
+            session.task.store_folder(session.context),
+        )
 
 
 def _excluded(session: ClientSession) -> Collection[str]:

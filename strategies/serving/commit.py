@@ -286,5 +286,5 @@ class RequestClosing:
         with self.context.ledger.transaction():
             self.context.ledger.finish(request.id, status, attempt=number, reason=reason, outcome=outcome.to_json())
             self.context.state.save_progress(request.id, None)
-        self.context.tell("request-finished", f"{status}: {reason}", request)
+        self.context.tell("request-finished", f"{status}: {reason}", request, is_warning=True)
         self.context.result.requests.append(outcome)

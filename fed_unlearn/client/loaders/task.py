@@ -271,8 +271,12 @@ class LoaderTask(Task):
         if client in self._of_client and self._of_client[client][0] != key:
             self._memory.left += self._of_client.pop(client)[1].held_bytes
         if client not in self._of_client:
-            given = self._loaders.call((), arguments)
-            self._of_client[client] = (key, read_loaders(given, self._reading, client, self._memory))
+            given, left = self._loaders.call((), arguments), self._memory.left
+            try:
+                self._of_client[client] = (key, read_loaders(given, self._reading, client, self._memory))
+            except BaseException:
+                self._memory.left = left  # what was read before the error is kept by nobody
+                raise
             self._tell(context, self._loaders.described(known, configs))
         return self._of_client[client][1]
 

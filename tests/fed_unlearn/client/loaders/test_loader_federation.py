@@ -103,3 +103,23 @@ def test_an_argument_that_no_configuration_has_ends_the_first_round(
     assert trained == []
     said = caplog.text.replace('"', "'")
     assert "LoaderTask's train: train_fn() needs 'epochs' and 'lr', and no configuration has it" in said
+
+
+def test_a_new_ledger_is_told_of_what_another_one_has_forgotten(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    grid, settings = grid_of(app_of([]), tmp_path, local_epochs=2), {"train_config": ConfigRecord({"lr": 0.1})}
+    for name, told in (("first", 0), ("second", 3)):
+        strategy = ContinualUnlearning(FedAvg(fraction_evaluate=0.0), ledger=tmp_path / f"{name}.db", plan=FAST_PLAN)
+        result = strategy.start(grid, initial_arrays(), num_rounds=1, **settings)
+        assert len(repr(result)) < 2000  # Flower's own, without the bytes of the model
+        assert caplog.text.count("as requests of another ledger ask") == told
+        strategy.submit(ForgetRequest.for_class(FORGOTTEN, id="class"))
+        strategy.start(grid, num_rounds=0, **settings)
+    assert "client 2: 46 of its 46 training samples stay out of training" in caplog.text
+    assert str(tmp_path / "2") in caplog.text
+    strategy.submit(ForgetRequest.for_class(FORGOTTEN, id="again"))
+    strategy.start(grid, num_rounds=0, **settings)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any(text.startswith("request again: rejected: class 3 is forgotten already") for text in said)

@@ -480,6 +480,14 @@ def test_what_the_training_function_leaves_on_a_model_meets_no_later_message(tmp
     assert reply.has_content() and changed == [True, False] * 2 and len(calls) == 10
 
 
+def test_memory_of_loaders_that_cannot_be_read_is_given_back() -> None:
+    task = task_of(pairs(images()), pairs(images(), LABELS.float()))
+    for _ in range(3):
+        with pytest.raises(InvalidDataError):
+            task.load_data(context_of())
+        assert task._memory.left == Memory().left
+
+
 def test_names_of_an_apps_own_travel_by_a_pair_of_functions() -> None:
     def arrays_of(network: nn.Module) -> dict[str, torch.Tensor]:
         return {f"adapter.{name}": value for name, value in network.state_dict().items()}
