@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from fed_unlearn.data.images import ClientData
 from fed_unlearn.errors import UnsuitableModelError
 from fed_unlearn.logits import device_of, evaluation_mode
 from fed_unlearn.model_inputs import model_inputs
+from fed_unlearn.text import quoted
 
 logger = logging.getLogger("fed_unlearn.client")
 
@@ -57,3 +60,28 @@ def check_logits(model: nn.Module, data: ClientData) -> None:
         f"the model answers with {problem}; expected logits, floats of shape (n, {data.class_count}): wrap the model in"
         " a module whose forward gives them"
     )
+
+
+def check_columns(model: nn.Module, others: Collection[str]) -> None:
+    """Raise if a model takes columns of a batch beside the inputs, such as an attention mask.
+
+    Unlearning and audits call a model with its inputs alone. They would judge another model than the app's training
+    makes.
+
+    Parameters
+    ----------
+    model : nn.Module
+    others : collection of str
+        Names of the columns beside inputs and labels.
+
+    Raises
+    ------
+    UnsuitableModelError
+        If it does.
+    """
+    taken = sorted(inspect.signature(model.forward).parameters.keys() & set(others))
+    if taken:
+        raise UnsuitableModelError(
+            f"the model takes {', '.join(map(quoted, taken))} beside its inputs, and unlearning and audits give it the"
+            " inputs alone; wrap it in a module that makes them of its inputs, such as a mask of the padding tokens"
+        )

@@ -145,9 +145,10 @@ class NamedArguments:
 
     def call(self, leading: Sequence[Any], arguments: Mapping[str, Any]) -> Any:
         """Call the function with what is given first, by its place, and arguments as :meth:`found` gives them."""
-        places = [each.name for each in self.parameters if each.kind is each.POSITIONAL_ONLY]
-        placed = [*leading, *(arguments[name] for name in places if name in arguments)]
-        return self.function(*placed, **{name: arguments[name] for name in arguments if name not in places})
+        places = [each for each in self.parameters if each.kind is each.POSITIONAL_ONLY]
+        placed = [*leading, *(arguments.get(each.name, each.default) for each in places)]
+        by_place = {each.name for each in places}
+        return self.function(*placed, **{name: arguments[name] for name in arguments if name not in by_place})
 
     def _from(self, known: Mapping[str, Any], configs: Sequence[NamedConfig]) -> Iterator[tuple[str, NamedConfig, str]]:
         """Each parameter that a configuration has, with the configuration and its key."""

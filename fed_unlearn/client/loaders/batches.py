@@ -86,6 +86,11 @@ class BatchKeys:
             )
         return inputs, labels.to(torch.int64)
 
+    def others_in(self, batch: Any) -> frozenset[str]:
+        """Names of what a batch that is a mapping has besides."""
+        others = _columns(batch).keys() - {self.input, self.label}
+        return frozenset(key for key in others if isinstance(key, str))
+
     def with_labels(self, batch: Any, labels: Tensor) -> Any:
         """The batch under other labels, of the type that it has."""
         old = _columns(batch)[self.label]

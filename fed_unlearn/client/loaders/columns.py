@@ -6,9 +6,12 @@ import logging
 import operator
 from typing import Any
 
+import numpy as np
+from torch import Tensor
 from torch.utils.data import Subset
 
 from fed_unlearn.class_names import class_names_problem
+from fed_unlearn.errors import InvalidDataError
 
 logger = logging.getLogger("fed_unlearn.client")
 
@@ -19,7 +22,27 @@ def ids_of(dataset: Any) -> tuple[str, ...] | None:
     if ids is None and isinstance(dataset, Subset):
         whole = ids_of(dataset.dataset)
         return None if whole is None else tuple(whole[index] for index in dataset.indices)
-    return None if ids is None else tuple(map(str, ids))
+    if ids is None or callable(ids):
+        return None
+    return tuple(map(str, ids.tolist() if isinstance(ids, Tensor | np.ndarray) else ids))
+
+
+def check_positions(dataset: Any) -> None:
+    """Raise if a sample without an id of its own is in a ``Subset`` more than once.
+
+    Raises
+    ------
+    InvalidDataError
+        If one is: its other places would go on being trained on.
+    """
+    indices = list(dataset.indices) if isinstance(dataset, Subset) else []
+    repeated = len(indices) - len(set(indices))
+    if repeated:
+        raise InvalidDataError(
+            f"a Subset names {repeated} samples more than once, and they have no ids; expected each once: a request for"
+            " one place would leave the others. Give the data set an `ids` attribute with one id for each place, or"
+            " oversample in the loss"
+        )
 
 
 def label_column(dataset: Any, key: int | str) -> list[int] | None:

@@ -44,6 +44,11 @@ def check_loader(loader: DataLoader[Any]) -> None:
             f"a loader over {type(loader.dataset).__name__}, an iterable-style dataset, was given; expected a map-style"
             " one: samples that are forgotten are left out by their position"
         )
+    if type(loader).__iter__ is not DataLoader.__iter__:
+        raise InvalidDataError(
+            f"a {type(loader).__name__}, a loader with an __iter__ of its own, was given; expected a DataLoader: what"
+            " it makes of batches would be lost. Do it in the collate function"
+        )
     if loader.batch_sampler is None:
         raise InvalidDataError("a loader without batches was given; expected one with a batch_size")
     batches = loader.batch_sampler
@@ -71,7 +76,7 @@ def same_loader(
     """A loader over other samples, with everything else of a given one.
 
     A last batch of one sample is joined to the one before, since a layer that normalises over the batch cannot train on
-    it.
+    it. The one batch of fewer samples than a batch has is not dropped.
 
     Parameters
     ----------
@@ -90,10 +95,11 @@ def same_loader(
     batches = _batch_sampler(loader)
     source = generator if generator is not None else loader.generator
     shuffles = size > 0 and isinstance(batches.sampler, RandomSampler)
-    batching: dict[str, Any] = {"batch_size": batches.batch_size, "drop_last": batches.drop_last, "shuffle": shuffles}
-    if _leaves_one(size, batches.batch_size, batches.drop_last):
+    drops_last = batches.drop_last and size >= batches.batch_size  # else nothing would be left
+    batching: dict[str, Any] = {"batch_size": batches.batch_size, "drop_last": drops_last, "shuffle": shuffles}
+    if _leaves_one(size, batches.batch_size, drops_last):
         sampler = RandomSampler(dataset, generator=source) if shuffles else SequentialSampler(dataset)
-        batching = {"batch_sampler": JoiningBatchSampler(sampler, batches.batch_size, batches.drop_last)}
+        batching = {"batch_sampler": JoiningBatchSampler(sampler, batches.batch_size, drops_last)}
     copied: DataLoader[Any] = DataLoader(
         dataset,
         **batching,

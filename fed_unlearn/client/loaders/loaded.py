@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from fed_unlearn.client.loaders.batches import BatchKeys, Key
 from fed_unlearn.client.loaders.columns import class_names_of
+from fed_unlearn.client.loaders.copies import check_loader
 from fed_unlearn.client.loaders.evaluation import with_transform
 from fed_unlearn.client.loaders.reading import Memory, domain_of, fingerprint_of, first_batch, samples_of
 from fed_unlearn.data.domain import InputDomain
@@ -72,6 +73,8 @@ class LoadedClient:
         Of all samples of the training loader, with those that were set aside.
     held_bytes : int
         Of the inputs that are in memory.
+    other_columns : frozenset of str
+        Names of what else a batch has.
     """
 
     loader: DataLoader[Any]
@@ -79,6 +82,7 @@ class LoadedClient:
     data: ClientData
     ids: tuple[str, ...]
     held_bytes: int
+    other_columns: frozenset[str]
 
 
 def read_loaders(given: object, reading: Reading, client: str, memory: Memory) -> LoadedClient:
@@ -100,8 +104,19 @@ def read_loaders(given: object, reading: Reading, client: str, memory: Memory) -
     InvalidDataError
         If the loaders cannot be read, in one line that says why.
     """
+    left = memory.left
+    try:
+        return _read(given, reading, client, memory)
+    except BaseException:
+        memory.left = left  # nobody keeps what was read before the error
+        raise
+
+
+def _read(given: object, reading: Reading, client: str, memory: Memory) -> LoadedClient:
     loader, held_out = _parts(given)
-    keys = BatchKeys.of(first_batch(loader), input_key=reading.input_key, label_key=reading.label_key)
+    check_loader(loader)
+    batch = first_batch(loader)
+    keys = BatchKeys.of(batch, input_key=reading.input_key, label_key=reading.label_key)
     domain = domain_of(loader, keys, reading.normalize)
     plain = None
     if reading.evaluate_transform is not None:
@@ -117,7 +132,7 @@ def read_loaders(given: object, reading: Reading, client: str, memory: Memory) -
     validation, test = held if len(held) == 2 else halves(held[0])
     names = class_names_of(loader.dataset, keys.label, reading.class_count)
     data = ClientData(samples, validation, test, reading.class_count, fingerprint, class_names=names)
-    return LoadedClient(loader, keys, data, ids, left - memory.left)
+    return LoadedClient(loader, keys, data, ids, left - memory.left, keys.others_in(batch))
 
 
 def _parts(given: object) -> tuple[DataLoader[Any], list[DataLoader[Any]]]:

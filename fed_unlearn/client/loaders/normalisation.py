@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -111,9 +112,10 @@ def _used_by(function: Callable[..., Any]) -> Iterator[Any]:
 
 
 def _names(code: CodeType) -> set[str]:
-    """Names that code refers to, with those of comprehensions and functions inside."""
+    """Global names that code loads, with those of comprehensions and functions inside; no names of attributes."""
+    own = {str(step.argval) for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     inside = [_names(part) for part in code.co_consts if isinstance(part, CodeType)]
-    return set(code.co_names).union(*inside)
+    return own.union(*inside)
 
 
 def _pair(mean: Any, std: Any) -> Normalisation:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fed_unlearn.client.loaders.batches import BatchKeys
-from fed_unlearn.client.loaders.columns import ids_of, label_column
+from fed_unlearn.client.loaders.columns import check_positions, ids_of, label_column
 from fed_unlearn.client.loaders.copies import check_loader
 from fed_unlearn.client.loaders.normalisation import found_normalisation
 from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
@@ -94,6 +94,8 @@ def samples_of(
     check_loader(loader)
     labels = _labels(loader, keys)
     ids = ids_of(loader.dataset)
+    if ids is None:
+        check_positions(loader.dataset)
     reading: dict[str, Any] = {"workers": loader.num_workers, "worker_init": loader.worker_init_fn, "domain": domain}
     collate = InputCollate(loader, keys)
     if evaluation is None:
@@ -220,8 +222,9 @@ def _labels(loader: DataLoader[Any], keys: BatchKeys) -> Tensor:
     column = label_column(loader.dataset, keys.label)
     if column is not None and len(column) == size and size:
         first = {label: index for index, label in reversed(list(enumerate(column)))}
-        seen = [int(keys.split(batch)[1]) for batch in _read(loader, [[index] for index in first.values()])]
-        if seen == list(first):
+        places = sorted({*first.values(), *spread(size, _LOOKED_AT).tolist()})
+        seen = [int(keys.split(batch)[1]) for batch in _read(loader, [[index] for index in places])]
+        if seen == [column[index] for index in places]:
             return torch.tensor(column, dtype=torch.int64)
     step = loader.batch_size or 64
     plan = [list(range(start, min(start + step, size))) for start in range(0, size, step)]

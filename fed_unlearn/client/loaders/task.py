@@ -20,6 +20,7 @@ from fed_unlearn.client.loaders.loaded import LoadedClient, Reading, read_loader
 from fed_unlearn.client.loaders.passes import counted_passes
 from fed_unlearn.client.loaders.reading import Memory, has_samples_of
 from fed_unlearn.client.loaders.training_loader import training_loader
+from fed_unlearn.client.model_check import check_columns
 from fed_unlearn.client.session import current_session
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
@@ -137,11 +138,12 @@ class LoaderTask(Task):
         return {**self.__dict__, "_of_client": {}, "_memory": Memory()}
 
     def build_model(self, context: Context) -> nn.Module:
-        """The app's model."""
+        """The app's model. One that takes other columns of a batch beside the inputs is refused."""
         known, configs = self._known(context), _configs(context)
         if described := self._make.described(known, configs):
             _say_once(described)
         model: nn.Module = self._make.call((), self._make.found(known, configs))
+        check_columns(model, self._loaded(context).other_columns)
         return model
 
     def load_data(self, context: Context) -> ClientData:
@@ -271,12 +273,8 @@ class LoaderTask(Task):
         if client in self._of_client and self._of_client[client][0] != key:
             self._memory.left += self._of_client.pop(client)[1].held_bytes
         if client not in self._of_client:
-            given, left = self._loaders.call((), arguments), self._memory.left
-            try:
-                self._of_client[client] = (key, read_loaders(given, self._reading, client, self._memory))
-            except BaseException:
-                self._memory.left = left  # what was read before the error is kept by nobody
-                raise
+            given = self._loaders.call((), arguments)
+            self._of_client[client] = (key, read_loaders(given, self._reading, client, self._memory))
             self._tell(context, self._loaders.described(known, configs))
         return self._of_client[client][1]
 

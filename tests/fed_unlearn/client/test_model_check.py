@@ -10,9 +10,9 @@ import torch
 from federation import DigitsTask, digits_of, initial_arrays, make_federation
 from torch import Tensor, nn
 
-from fed_unlearn.client.model_check import check_logits
+from fed_unlearn.client.model_check import check_columns, check_logits
 from fed_unlearn.data.images import ClientData
-from fed_unlearn.errors import FedUnlearnError, InvalidModelError
+from fed_unlearn.errors import FedUnlearnError, InvalidModelError, UnsuitableModelError
 
 
 @dataclass
@@ -74,3 +74,15 @@ def test_a_federation_ends_before_its_first_round(tmp_path: Path) -> None:
     with pytest.raises(FedUnlearnError, match="4 outputs for 10 classes"):
         federation.strategy().start(federation.grid, initial_arrays(), num_rounds=1)
     assert task.trained_ids == []
+
+
+class Masked(nn.Module):
+    def forward(self, tokens: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        return tokens
+
+
+def test_a_model_that_takes_a_mask_beside_its_inputs_is_refused() -> None:
+    check_columns(Masked(), {"text", "index"})
+    check_columns(Model(), {"attention_mask"})
+    with pytest.raises(UnsuitableModelError, match=r"takes .attention_mask. beside its inputs"):
+        check_columns(Masked(), {"attention_mask", "index"})

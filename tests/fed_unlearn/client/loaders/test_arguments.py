@@ -67,6 +67,15 @@ def test_positional_only_variable_and_keyword_only_parameters() -> None:
     assert arguments.call(("m", "l"), arguments.found({}, CONFIGS)) == ("m", "l", 0.5, (), 7, {})
 
 
+def test_positional_only_parameters_keep_their_places() -> None:
+    def train(net: str, loader: str, momentum: float = 0.5, lr: float = 0.01, /) -> tuple[object, ...]:
+        return net, loader, momentum, lr
+
+    arguments = NamedArguments.of(train, "train", leading=LEADING)
+    assert arguments.call(("m", "l"), arguments.found({}, CONFIGS)) == ("m", "l", 0.5, 0.5)
+    assert arguments.call(("m", "l"), {}) == ("m", "l", 0.5, 0.01)
+
+
 def test_classes_and_objects_that_are_called() -> None:
     class Net:
         def __init__(self, batch_size: int) -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from fed_unlearn.client.loaders.columns import class_names_of, ids_of, label_column
+from fed_unlearn.client.loaders.columns import check_positions, class_names_of, ids_of, label_column
+from fed_unlearn.errors import InvalidDataError
 
 
 class Vision(Dataset[Any]):
@@ -31,6 +32,17 @@ def test_ids_are_texts_and_follow_parts() -> None:
     assert ids_of(named) == ("5", "6", "7")
     assert ids_of(Subset(Subset(named, [2, 0]), [1])) == ("5",)
     assert ids_of(TensorDataset(torch.zeros(2))) is None and ids_of(Subset(TensorDataset(torch.zeros(2)), [0])) is None
+
+
+def test_ids_of_tensors_are_numbers_and_a_method_is_none() -> None:
+    assert ids_of(Vision(ids=torch.tensor([30, 7]))) == ("30", "7")
+    assert ids_of(Vision(ids=lambda: ["a"])) is None
+
+
+def test_a_sample_without_an_id_is_in_a_part_once() -> None:
+    check_positions(Subset(Vision(), [2, 0, 1]))
+    with pytest.raises(InvalidDataError, match="names 2 samples more than once"):
+        check_positions(Subset(Vision(), [2, 0, 2, 0]))
 
 
 def test_labels_are_whole_numbers_of_the_column_or_targets() -> None:

@@ -81,3 +81,23 @@ def test_loaders_that_choose_by_themselves_are_refused(loader: DataLoader, said:
     with pytest.raises(InvalidDataError) as caught:
         check_loader(loader)
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_only_batch_is_not_dropped() -> None:
+    given = DataLoader(numbers(40), batch_size=4, drop_last=True)
+    assert batches_of(same_loader(given, numbers(3))) == [[0, 1, 2]]
+    assert batches_of(same_loader(given, numbers(1))) == [[0]]
+    assert batches_of(same_loader(given, numbers(6))) == [[0, 1, 2, 3]]
+
+
+def test_a_loader_with_an_iteration_of_its_own_is_refused() -> None:
+    class Halving(DataLoader):
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            return (batch[0] / 2 for batch in super().__iter__())
+
+    class Named(DataLoader):
+        pass
+
+    check_loader(Named(numbers(4)))
+    with pytest.raises(InvalidDataError, match="a Halving, a loader with an __iter__ of its own, was given"):
+        check_loader(Halving(numbers(4)))

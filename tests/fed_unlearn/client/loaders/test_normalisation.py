@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Subset, TensorDataset
 from torchvision.datasets import FakeData
-from torchvision.transforms import Compose, Normalize, RandomApply, ToTensor, v2
+from torchvision.transforms import Compose, Normalize, RandomApply, ToTensor, functional, v2
 
 from fed_unlearn.client.loaders.normalisation import found_normalisation
 from fed_unlearn.errors import InvalidDataError
@@ -48,6 +48,12 @@ class OwnTransform:
 
 
 processor = Processor()
+normalize = Normalize((0.9,), (0.9,))
+
+
+def apply_functional(batch):
+    batch["img"] = [functional.normalize(ToTensor()(image), [0.5], [0.25]) for image in batch["img"]]
+    return batch
 
 
 def apply_processor(batch):
@@ -73,6 +79,7 @@ def hub(transform) -> datasets.Dataset:
         (hub(apply_composed), HALF),
         (hub(apply_through_another), HALF),
         (hub(apply_plain), None),
+        (hub(apply_functional), None),
         (hub(apply_processor), ((0.1, 0.2, 0.3), (0.5, 0.5, 0.5))),
         (hub(None), None),
         (TensorDataset(torch.zeros(2)), None),

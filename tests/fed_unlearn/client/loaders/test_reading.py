@@ -54,6 +54,25 @@ def test_labels_are_read_from_the_items_in_their_order(batch_size: int) -> None:
     assert samples.batch()[0][:, 0].tolist() == [0, 1, 2, 3, 4, 5, 6]
 
 
+class Relabelled(Rows):
+    """Rows with a column of labels, of which the items of a stretch have others."""
+
+    def __init__(self) -> None:
+        self.targets = [index % 4 for index in range(700)]
+
+    def __len__(self) -> int:
+        return 700
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return torch.zeros(3), 3 if 300 <= index < 320 else index % 4
+
+
+def test_a_column_that_differs_from_some_items_is_not_believed() -> None:
+    loader = DataLoader(Relabelled(), batch_size=50)
+    samples = samples_of(loader, BatchKeys.of(first_batch(loader)), VALUES, memory=Memory())
+    assert samples.labels[300:320].tolist() == [3] * 20
+
+
 @pytest.mark.slow
 def test_reading_the_labels_of_large_images_takes_little_memory() -> None:
     """Tensors that outlive each batch once kept as much memory as all images take, in some processes."""
