@@ -34,13 +34,23 @@ class ClientsFailedError(FedUnlearnError):
     @classmethod
     def of(cls, what: str, failed: Mapping[str, str]) -> ClientsFailedError:
         """The error for clients that failed, each with its reason."""
-        reasons = [
-            f"client {client}: {fault_of(reason.removeprefix(f'client {client}: ').removeprefix(f'client {client} '))}"
-            for client, reason in failed.items()
-        ]
-        told = "; ".join(reasons[:_REASONS_TOLD])
-        more = f"; and {len(reasons) - _REASONS_TOLD} more" if len(reasons) > _REASONS_TOLD else ""
-        return cls(f"{what}: {told}{more}; mend the clients and run it again: it goes on where it was")
+        return cls(f"{what}: {told_by_clients(failed)}; mend the clients and run it again: it goes on where it was")
+
+
+def told_by_clients(failed: Mapping[str, str]) -> str:
+    """The reasons of clients that failed, the first few in words.
+
+    Parameters
+    ----------
+    failed : mapping of str to str
+        By client, what it or its runtime said.
+    """
+    reasons = [
+        f"client {client}: {fault_of(reason.removeprefix(f'client {client}: ').removeprefix(f'client {client} '))}"
+        for client, reason in failed.items()
+    ]
+    told = "; ".join(reasons[:_REASONS_TOLD])
+    return f"{told}; and {len(reasons) - _REASONS_TOLD} more" if len(reasons) > _REASONS_TOLD else told
 
 
 @dataclass

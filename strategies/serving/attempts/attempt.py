@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
 from typing import ClassVar
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, hardly_differs
-from fed_unlearn.gate import Decision, Evidence
+from fed_unlearn.gate import Decision, Evidence, Verdict
 from fed_unlearn.requests import ForgetRequest, ParameterValue
+from fed_unlearn.strategies.clients.messages.exchange import told_by_clients
 from fed_unlearn.strategies.clients.rounds import ClientModels, Rounds, client_of, norms_of
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import AggregationFailedError
@@ -91,6 +92,8 @@ class Attempt(ABC):
         Clients whose steps of the method have changed an array of the model, repair aside.
     before : dict of str to Evidence
         By request, what the served model shows of its samples.
+    unrepaired : str
+        Why no client could do the last repair round; empty where one could.
     seconds_before : float
         Wall time of what an earlier process did of the attempt, and is not repeated.
     """
@@ -109,6 +112,7 @@ class Attempt(ABC):
     away: dict[str, str] = field(default_factory=dict, init=False)
     changed_by: set[str] = field(default_factory=set, init=False)
     before: dict[str, Evidence] = field(default_factory=dict, init=False)
+    unrepaired: str = field(default="", init=False)
     seconds_before: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -137,6 +141,7 @@ class Attempt(ABC):
             protocol.RequestAttempt.numbered(asked[request_id], self.order.number) for request_id in self.holders
         )
         models = self.rounds.repair(self.candidate, guarded)
+        self.unrepaired = "" if models.models or not models.failed else told_by_clients(models.failed)
         self.candidate = self._aggregated(self.candidate, models, "repair", self.context.served.repair_rounds)
         self.say(f"repair round {self.repair_rounds}")
         self._after_repair()
@@ -147,8 +152,14 @@ class Attempt(ABC):
     def explained(
         self, decisions: Mapping[str, Decision], progress: Mapping[str, RequestProgress]
     ) -> Mapping[str, Decision]:
-        """The gate's decisions, with what else can be why requests are not accepted; nothing for most methods."""
-        return decisions
+        """The gate's decisions, with what else can be why requests are not accepted: that no client could repair."""
+        told = f"no client could repair the model: {self.unrepaired}" if self.unrepaired else ""
+        return {
+            name: replace(decision, reasons=(*decision.reasons, told))
+            if told and decision.verdict is not Verdict.ACCEPT
+            else decision
+            for name, decision in decisions.items()
+        }
 
     def moved_by_clients(self) -> dict[str, float]:
         """How far the holders of sample requests moved the model, as multiples of the clip norm."""

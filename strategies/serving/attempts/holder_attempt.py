@@ -116,9 +116,9 @@ class HolderAttempt(Attempt):
             If the budget of a client was too small: its request waits for the next training. Requests that shared the
             attempt are tried again, those of the same client each by itself.
         """
-        explained, waiting, reasons = dict(decisions), list[str](), dict[str, None]()
+        explained, waiting, reasons = dict(super().explained(decisions, progress)), list[str](), dict[str, None]()
         for request in self.requests:
-            allowance, decision = self.allowances.get(client_of(request) or ""), decisions.get(request.id)
+            allowance, decision = self.allowances.get(client_of(request) or ""), explained.get(request.id)
             if allowance is None or decision is None or decision.verdict in (Verdict.ACCEPT, Verdict.HOLD):
                 continue
             if allowance.lacks_budget:

@@ -123,3 +123,16 @@ def test_a_new_ledger_is_told_of_what_another_one_has_forgotten(
     strategy.start(grid, num_rounds=0, **settings)
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert any(text.startswith("request again: rejected: class 3 is forgotten already") for text in said)
+
+
+def test_a_training_function_that_fails_in_repair_is_in_the_reason(tmp_path: Path) -> None:
+    def fails(net: nn.Module, loader: DataLoader[Any]) -> None:
+        raise KeyError("momentum")
+
+    grid = grid_of(app_of([], fails), tmp_path)
+    strategy = ContinualUnlearning(FedAvg(fraction_evaluate=0.0), ledger=tmp_path / "ledger.db", plan=FAST_PLAN)
+    strategy.start(grid, initial_arrays(), num_rounds=3)
+    strategy.submit(ForgetRequest.for_class(FORGOTTEN, id="class"))
+    [outcome] = strategy.start(grid, num_rounds=0).requests
+    assert str(outcome.status) == "failed"
+    assert "no client could repair the model: client 0: " in str(outcome.reason) and "KeyError" in str(outcome.reason)
