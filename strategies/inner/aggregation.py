@@ -163,11 +163,10 @@ def aggregate_replies(
     wrapper = privacy_wrapper(inner)
     if wrapper is not None and replies:
         made = _aggregate_privately(inner, wrapper, base, replies, number, seed, purpose, accountant)
-    else:
-        made = _aggregate(inner, base, replies, number, derive_seed(seed, "aggregate", purpose, number))
-    if made[0] is not None:
-        known_models(inner).note(made[0])
-    return made
+        if made[0] is not None:
+            known_models(inner).note(made[0])
+        return made
+    return _aggregate(inner, base, replies, number, derive_seed(seed, "aggregate", purpose, number))
 
 
 def _aggregate(

@@ -114,7 +114,8 @@ def read_loaders(given: object, reading: Reading, client: str, memory: Memory) -
 
 def _read(given: object, reading: Reading, client: str, memory: Memory) -> LoadedClient:
     loader, held_out = _parts(given)
-    check_loader(loader)
+    for part in (loader, *held_out):
+        check_loader(part)
     batch = first_batch(loader)
     keys = BatchKeys.of(batch, input_key=reading.input_key, label_key=reading.label_key)
     domain = domain_of(loader, keys, reading.normalize)

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from fed_unlearn.client.loaders.batches import BatchKeys
 from fed_unlearn.client.loaders.columns import check_positions, ids_of, label_column
-from fed_unlearn.client.loaders.copies import check_loader
 from fed_unlearn.client.loaders.normalisation import found_normalisation
 from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
 from fed_unlearn.data.held import held_in_memory, is_always_the_same, spread
@@ -79,6 +78,7 @@ def samples_of(
     Parameters
     ----------
     loader : DataLoader
+        One that ``check_loader`` takes.
     keys : BatchKeys
     domain : InputDomain
     evaluation : Dataset, optional
@@ -89,9 +89,8 @@ def samples_of(
     Raises
     ------
     InvalidDataError
-        If the loader chooses samples by itself, or its batches are not as the keys say.
+        If its batches are not as the keys say, or a sample without an id is in it twice.
     """
-    check_loader(loader)
     labels = _labels(loader, keys)
     ids = ids_of(loader.dataset)
     if ids is None:
