@@ -6,24 +6,46 @@ import dataclasses
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, ClassVar, Self
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
 
-import torch
-from torch import Tensor, nn
-
-from fed_unlearn.data.sample_set import SampleSet
+from fed_unlearn.audits.figures import Figures, extra_names
+from fed_unlearn.audits.measured import Measured
+from fed_unlearn.audits.observation import Judged, Observation
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.registry import Registry
-from fed_unlearn.requests import ScopeKind
+from fed_unlearn.requests import SCOPES, ScopeKind
 from fed_unlearn.seeding import isolated_random
 from fed_unlearn.text import quoted
 
+__all__ = [
+    "AUDITS",
+    "LARGEST_COUNT",
+    "WITH_FIELDS",
+    "CentralAudit",
+    "Counts",
+    "Figures",
+    "Judged",
+    "Level",
+    "Measured",
+    "Number",
+    "Observation",
+    "RequestAudit",
+    "count_extra",
+    "extra_audits",
+    "extra_names",
+    "is_count",
+    "measured_of",
+]
+
 Number = int | float
-BUILT_IN = frozenset({"forget_accuracy", "membership_auc", "client_confidence"})
-"""Audits whose figures have fields of their own in :class:`~fed_unlearn.audits.pooled.Figures`."""
+
+Level = Literal["default", "full"]
+"""``"default"`` audits run with every request; ``"full"`` ones where they are asked for, since they cost more."""
+
+WITH_FIELDS = frozenset({"forget_accuracy", "membership_auc", "client_confidence"})
+"""Audits whose figures have fields of their own in :class:`~fed_unlearn.audits.figures.Figures`."""
 
 LARGEST_COUNT = 2**63 - 1
 """Counts fit 63 bits."""
@@ -34,129 +56,6 @@ logger = logging.getLogger("fed_unlearn.audits")
 def is_count(value: Number) -> bool:
     """Whether a number is finite, not below 0, and fits 63 bits."""
     return 0 <= value <= LARGEST_COUNT
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figures:
-    """Accuracies as fractions of 1, and the membership attack's AUC; None where there is nothing to measure.
-
-    Attributes
-    ----------
-    forget_accuracy, retain_accuracy : float or None
-        Top-1 on D_f and on D_r (training samples).
-    test_forget_accuracy, test_retain_accuracy : float or None
-        Top-1 on D_ft and on D_rt (test samples); the former only where whole classes are forgotten.
-    membership_auc : float or None
-        0.5 means that D_f cannot be told from unseen samples of the same classes.
-    extra : mapping of str to (float or None)
-        Of other packages' audits, by name; left out of JSON where there are none.
-    client_confidence, staying_confidence : float or None
-        For a client request: how much surer the model is, in mean log-odds, of the client's samples than of validation
-        samples of their classes, and the same of the samples of the clients that stay. Left out of JSON where None.
-    """
-
-    forget_accuracy: float | None
-    retain_accuracy: float | None
-    test_forget_accuracy: float | None
-    test_retain_accuracy: float | None
-    membership_auc: float | None
-    extra: Mapping[str, float | None] = field(default_factory=dict)
-    client_confidence: float | None = None
-    staying_confidence: float | None = None
-
-    def named(self) -> dict[str, float | None]:
-        """All figures by name, those of other packages last."""
-        fields = {name: value for name, value in self.to_json().items() if isinstance(value, float | None)}
-        return {**fields, **self.extra}
-
-    def to_json(self) -> dict[str, object]:
-        """As JSON: the fields by name."""
-        optional = {"extra": bool(self.extra)}
-        optional |= {name: getattr(self, name) is not None for name in ("client_confidence", "staying_confidence")}
-        return {name: value for name, value in vars(self).items() if optional.get(name, True)}
-
-
-def extra_names(several: Iterable[Figures | None]) -> list[str]:
-    """Names of the figures of other packages' audits that some of these have, sorted."""
-    return sorted({name for figures in several if figures is not None for name in figures.extra})
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Samples, and what the model says of them.
-
-    Attributes
-    ----------
-    source : SampleSet
-        Holds the samples.
-    positions : Tensor of shape (n,), int64
-        Of the samples in ``source``.
-    logits : Tensor of shape (n, classes), float32
-    """
-
-    source: SampleSet
-    positions: Tensor
-    logits: Tensor
-
-    @classmethod
-    def whole(cls, samples: SampleSet, logits: Tensor) -> Judged:
-        """All of some samples."""
-        return cls(samples, torch.arange(len(samples)), logits)
-
-    def where(self, chosen: Tensor) -> Judged:
-        """The samples at which ``chosen``, of shape (n,) and bool, is true."""
-        return Judged(self.source, self.positions[chosen], self.logits[chosen])
-
-    def of_classes(self, classes: Tensor) -> Judged:
-        """The samples whose label is one of the classes."""
-        return self.where(torch.isin(self.labels, classes))
-
-    @cached_property
-    def labels(self) -> Tensor:
-        """True classes, of shape (n,), int64."""
-        return self.source.labels[self.positions]
-
-    @cached_property
-    def samples(self) -> SampleSet:
-        """The samples themselves."""
-        return self.source.subset(self.positions)
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Observation:
-    """All that an audit may read of one model for one request.
-
-    Attributes
-    ----------
-    model : nn.Module
-        Never to be changed: an audit that trains works on a copy.
-    scope : str
-        Of the request: ``"class"``, ``"sample"`` or ``"client"``.
-    class_count : int
-    forget : Judged
-        D_f, or the holder's part of it; no sample where the holder has none or may not read them.
-    outsiders : Judged or None
-        Test samples of the classes that the request names, or else of those of ``forget``; None without test samples.
-    unseen : Judged or None
-        For a sample request, validation samples of the same classes that no method reads.
-    validation, retained : Judged or None
-        For a client request, the holder's validation samples, and its retained training samples where it stays.
-    seed : int
-        Of all that the audit draws.
-    """
-
-    model: nn.Module
-    scope: ScopeKind
-    class_count: int
-    forget: Judged
-    outsiders: Judged | None = None
-    unseen: Judged | None = None
-    validation: Judged | None = None
-    retained: Judged | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -210,9 +109,26 @@ class RequestAudit(Counts, ABC):
     """One question asked of a model about one request; an object of it holds what was counted so far.
 
     A subclass is a frozen dataclass in a file of its own. Its fields are the counts; samples never leave a holder.
+
+    Attributes
+    ----------
+    name : str
+        By which it is registered.
+    level : str
+        ``"default"`` or ``"full"``.
+    scopes : tuple of str
+        Scopes of the requests that it can be asked about.
+    cost : str
+        What it costs beyond reading each sample once, in a few words.
+    not_federated : str or None
+        Why holders cannot count it each by themselves; None where their counts add up to the figure.
     """
 
     name: ClassVar[str]
+    level: ClassVar[Level] = "default"
+    scopes: ClassVar[tuple[ScopeKind, ...]] = SCOPES
+    cost: ClassVar[str] = "nothing"
+    not_federated: ClassVar[str | None] = None
 
     @classmethod
     @abstractmethod
@@ -229,43 +145,94 @@ class RequestAudit(Counts, ABC):
     def value(self) -> float | None:
         """The figure; None where there is nothing to measure."""
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the figure; None unless a subclass knows it."""
+        return None
+
+    @property
+    def figures(self) -> Mapping[str, Measured]:
+        """All figures by name; the one figure by the audit's name, unless a subclass has several."""
+        return {self.name: Measured(self.value, self.interval)}
+
+    @property
+    def gate_figures(self) -> Mapping[str, Measured]:
+        """What a gate may look at, by the same names; a subclass that reads test samples leaves them out here."""
+        return self.figures
+
     def fits(self, class_count: int) -> bool:
         """Whether the counts can be those of a federation with so many classes; always, unless a subclass knows."""
         return True
+
+
+@dataclass(frozen=True)
+class CentralAudit(RequestAudit):
+    """An audit that needs the model and all samples in one place: ``seen.central`` is there when it counts."""
+
+    level: ClassVar[Level] = "full"
+    not_federated: ClassVar[str | None] = "it needs the model and all samples in one place"
+
+    def __add__(self, other: Self) -> Self:
+        """Refused: the figures of two places are not that of both.
+
+        Raises
+        ------
+        InvalidParameterError
+            Always.
+        """
+        raise InvalidParameterError(f"audit {self.name!r} cannot be added up over holders: {self.not_federated}")
 
 
 AUDITS: Registry[RequestAudit] = Registry(
     "audit",
     contract="fed_unlearn.audits.base:RequestAudit",
     group="fed_unlearn.audits",
-    built_in=("fed_unlearn.audits.accuracy", "fed_unlearn.audits.attack", "fed_unlearn.audits.confidence"),
+    built_in=(
+        "fed_unlearn.audits.accuracy",
+        "fed_unlearn.audits.attack",
+        "fed_unlearn.audits.confidence",
+    ),
 )
 
 
-def extra_audits() -> tuple[str, ...]:
-    """Names of the audits of other packages; their figures stand beside the built-in ones.
+def extra_audits(scope: ScopeKind | None = None) -> tuple[str, ...]:
+    """Names of the audits that run with every request and have no field of their own in ``Figures``.
+
+    Parameters
+    ----------
+    scope : str, optional
+        Only those that can be asked about requests of this scope.
 
     Raises
     ------
     InvalidParameterError
-        If a name is that of a figure of :class:`~fed_unlearn.audits.pooled.Figures`, or holds a slash.
+        If a name is that of a field of :class:`~fed_unlearn.audits.figures.Figures`, or holds a slash.
     """
-    names = tuple(name for name in AUDITS.available() if name not in BUILT_IN)
+    known = AUDITS.available()
     taken = {field.name for field in dataclasses.fields(Figures)}
-    for name in names:
+    for name in known.keys() - WITH_FIELDS:
         if name in taken or "/" in name:
             raise InvalidParameterError(
                 f"audit {name!r}: expected a name without a slash that is none of {', '.join(sorted(taken))}"
             )
-    return names
+    return tuple(
+        name
+        for name, audit in known.items()
+        if name not in WITH_FIELDS
+        and audit.level == "default"
+        and audit.not_federated is None
+        and (scope is None or scope in audit.scopes)
+    )
 
 
 def count_extra(seen: Observation, names: Collection[str]) -> dict[str, RequestAudit]:
-    """What audits of other packages count, by name; without those that are not installed here, and those that fail."""
+    """What audits without a field count, by name; without those of other scopes, not installed here, or that fail."""
     known, counted = AUDITS.available(), dict[str, RequestAudit]()
     for name in names:
         if name not in known:
             logger.warning("audit %s is not installed here; its figure is left out", name)
+            continue
+        if seen.scope not in known[name].scopes:
             continue
         try:
             with isolated_random(seen.seed):
@@ -275,17 +242,32 @@ def count_extra(seen: Observation, names: Collection[str]) -> dict[str, RequestA
     return counted
 
 
-def values_of(counts: Mapping[str, RequestAudit]) -> dict[str, float | None]:
-    """The figures of audits of other packages, by name; None for one that has none, or fails."""
-    values: dict[str, float | None] = {}
+def measured_of(counts: Mapping[str, RequestAudit], *, for_gate: bool = False) -> dict[str, Measured]:
+    """The figures of counted audits, by name; None for one that has none, or fails.
+
+    Parameters
+    ----------
+    counts : mapping of str to RequestAudit
+        By the audit's name.
+    for_gate : bool
+        Whether figures of test samples are left out.
+    """
+    found: dict[str, Measured] = {}
     for name, counted in counts.items():
-        value = None
         try:
-            value = counted.value
+            figures = counted.gate_figures if for_gate else counted.figures
+            found.update({figure: _finite(measured) for figure, measured in figures.items()})
         except Exception:  # as in count_extra
             logger.exception("audit %s failed; it has no figure", name)
-        values[name] = float(value) if value is not None and math.isfinite(value) else None
-    return values
+            found[name] = Measured(None)
+    return found
+
+
+def _finite(measured: Measured) -> Measured:
+    value, interval = measured.value, measured.interval
+    if value is None or not math.isfinite(value):
+        return Measured(None)
+    return Measured(float(value), interval if interval is not None and all(map(math.isfinite, interval)) else None)
 
 
 def _sum(first: Number | list[Number], second: Number | list[Number]) -> Number | tuple[Number, ...]:

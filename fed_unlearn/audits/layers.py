@@ -73,6 +73,41 @@ def raw_logits(model: nn.Module, layer: OutputLayer) -> Iterator[Callable[[Tenso
         handle.remove()
 
 
+def model_outputs(model: nn.Module, samples: SampleSet, layer: OutputLayer) -> tuple[Tensor, Tensor, Tensor]:
+    """What a model says of every sample, what its output layer says, and what that layer reads; in one pass.
+
+    Parameters
+    ----------
+    model : nn.Module
+    samples : SampleSet
+    layer : nn.Linear or nn.Conv2d
+        From :func:`output_layer`.
+
+    Returns
+    -------
+    tuple of three Tensor, float32, on the CPU
+        Logits of the model (n, classes), outputs of the layer (n, classes) and inputs of the layer (n, features), the
+        latter two averaged over positions if there are several.
+    """
+    seen: list[tuple[Tensor, Tensor]] = []
+    model = unwrapped(model)
+    # A copy of the outputs: whatever masks them may do so in place.
+    handle = layer.register_forward_hook(lambda module, inputs, outputs: seen.append((inputs[0], outputs.clone())))
+    device, read = device_of(model), samples.evaluated()
+    parts: list[tuple[Tensor, ...]] = []
+    try:
+        with evaluation_mode(model), torch.inference_mode():
+            for inputs, _ in read.batches(batch_slices(read, device)):
+                seen.clear()
+                served = model(model_inputs(model, inputs.to(device, memory_format=memory_layout(model))))
+                of_layer = (one_row_a_sample(value, layer) for value in reversed(seen[-1]))
+                parts.append(tuple(value.float().cpu().clone() for value in (served, *of_layer)))
+    finally:
+        handle.remove()
+    served, raw, features = (torch.cat(part) for part in zip(*parts, strict=True))
+    return served, raw, features
+
+
 def penultimate_features(model: nn.Module, samples: SampleSet, layer: OutputLayer) -> Tensor:
     """The inputs of the output layer for every sample, averaged over positions if there are several.
 

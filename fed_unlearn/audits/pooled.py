@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.base import Figures, values_of
+from fed_unlearn.audits.base import Figures, measured_of
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.evidence import Evidence
@@ -149,13 +149,15 @@ def figures_of(
     """
     of_classes = class_test or test
     own, staying = counts.confidence.own, counts.confidence.staying
+    extra = measured_of(counts.extra)
     return Figures(
         forget_accuracy=counts.hits.value,
         retain_accuracy=retain.accuracy(without=left_out) if retain is not None else None,
         test_forget_accuracy=of_classes.accuracy(only=classes) if classes and of_classes is not None else None,
         test_retain_accuracy=test.accuracy(without=left_out) if test is not None else None,
         membership_auc=counts.membership.value,
-        extra=values_of(counts.extra),
+        extra={name: measured.value for name, measured in extra.items()},
+        intervals={name: measured.interval for name, measured in extra.items() if measured.interval is not None},
         client_confidence=own.value if own is not None else None,
         staying_confidence=staying.value if own is not None and staying is not None else None,
     )

@@ -22,7 +22,7 @@ from fed_unlearn.audits.base import (
     RequestAudit,
     count_extra,
     extra_audits,
-    values_of,
+    measured_of,
 )
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.membership import confidence_histogram, membership_auc
@@ -156,8 +156,8 @@ def test_an_audit_that_fails_leaves_the_others_alone(
     counted = count_extra(seen_by(model, samples(20, 0)), ("broken", "of-nobody", NAME))
     assert set(counted) == {NAME}
     assert "audit broken failed" in caplog.text
-    values = values_of({"broken": Broken(), **counted})
-    assert values["broken"] is None and values[NAME] is not None
+    values = measured_of({"broken": Broken(), **counted})
+    assert values["broken"].value is None and values[NAME].value is not None
 
 
 @pytest.mark.parametrize("name", ["retain_accuracy", "my/audit"])

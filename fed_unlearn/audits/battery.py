@@ -1,0 +1,134 @@
+"""Many audits of one model for one request, where models and data are in one place."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from fed_unlearn.audits.base import AUDITS, Level, Measured, RequestAudit, measured_of
+from fed_unlearn.audits.observation import Judged, Observation
+from fed_unlearn.audits.readings import Central, PartName, Readings
+from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.requests import ScopeKind
+from fed_unlearn.seeding import derive_seed, isolated_random
+
+logger = logging.getLogger("fed_unlearn.audits")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditRun:
+    """One audit of one model.
+
+    Attributes
+    ----------
+    figures : mapping of str to Measured
+        By name; empty where the audit failed.
+    forward_passes, backward_passes : int
+        Samples that the audit pushed through models, beside those that were read before.
+    seconds : float
+        Wall time.
+    error : str or None
+        Why there are no figures.
+    """
+
+    figures: Mapping[str, Measured] = field(default_factory=dict)
+    forward_passes: int = 0
+    backward_passes: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+
+def audits_of(level: Level, scope: ScopeKind) -> tuple[str, ...]:
+    """Names of the audits that can be asked about requests of a scope: the default ones, or all with ``"full"``."""
+    known = AUDITS.available()
+    return tuple(name for name, audit in known.items() if scope in audit.scopes and level in ("full", audit.level))
+
+
+def central_observation(
+    readings: Readings,
+    scope: ScopeKind,
+    *,
+    original: Readings | None = None,
+    oracles: tuple[Readings, ...] = (),
+    seed: int = 0,
+) -> Observation:
+    """What audits in one place read of a model.
+
+    Parameters
+    ----------
+    readings : Readings
+        Of the model.
+    scope : str
+        Of the request.
+    original : Readings, optional
+        Of the model before the request.
+    oracles : tuple of Readings
+        Of models retrained without the forget set; the model itself is none of them.
+    seed : int
+        Of all that audits draw: the same for all models that are compared.
+    """
+    data = readings.data
+
+    def judged(part: PartName) -> Judged | None:
+        samples = data.parts[part]
+        return Judged.whole(samples, readings.answers(part).served) if len(samples) else None
+
+    forget = data.parts["forget"]
+    return Observation(
+        model=readings.model,
+        scope=scope,
+        class_count=data.class_count,
+        forget=Judged.whole(forget, readings.answers("forget").served),
+        outsiders=judged("test_forget"),
+        seed=seed,
+        classes=tuple(sorted(data.classes)),
+        test_retain=judged("test_retain"),
+        central=Central(readings=readings, original=original, oracles=oracles),
+    )
+
+
+def run_audits(seen: Observation, names: Collection[str]) -> dict[str, AuditRun]:
+    """Run audits one after another; one that fails has an error in place of figures.
+
+    Parameters
+    ----------
+    seen : Observation
+        From :func:`central_observation`.
+    names : collection of str
+        Of registered audits.
+
+    Returns
+    -------
+    dict of str to AuditRun
+        By the audit's name.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a name is unknown.
+    """
+    return {name: _run(AUDITS.find(name), seen) for name in names}
+
+
+def _run(audit: type[RequestAudit], seen: Observation) -> AuditRun:
+    counter = seen.central.readings.passes if seen.central is not None else None
+    before = (counter.forward, counter.backward) if counter is not None else (0, 0)
+    started, figures, failure = time.perf_counter(), dict[str, Measured](), None
+    try:
+        with isolated_random(derive_seed(seen.seed, "audit", audit.name)):
+            figures = measured_of({audit.name: audit.count(seen)})
+    except FedUnlearnError as error:
+        failure = str(error)
+    except Exception as error:  # another package's audit may raise anything, and must not end a comparison
+        logger.exception("audit %s failed; it has no figure", audit.name)
+        failure = f"{type(error).__name__}: {error}"
+    after = (counter.forward, counter.backward) if counter is not None else (0, 0)
+    return AuditRun(
+        figures=figures,
+        forward_passes=after[0] - before[0],
+        backward_passes=after[1] - before[1],
+        seconds=time.perf_counter() - started,
+        error=failure,
+    )

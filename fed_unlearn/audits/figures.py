@@ -1,0 +1,55 @@
+"""The figures of one model for one request, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """Accuracies as fractions of 1, and the membership attack's AUC; None where there is nothing to measure.
+
+    Attributes
+    ----------
+    forget_accuracy, retain_accuracy : float or None
+        Top-1 on D_f and on D_r (training samples).
+    test_forget_accuracy, test_retain_accuracy : float or None
+        Top-1 on D_ft and on D_rt (test samples); the former only where whole classes are forgotten.
+    membership_auc : float or None
+        0.5 means that D_f cannot be told from unseen samples of the same classes.
+    extra : mapping of str to (float or None)
+        Figures that have no field here, by name, those of other packages included; left out of JSON where there are
+        none.
+    intervals : mapping of str to (float, float)
+        95 % intervals of the figures that have one, by name; left out of JSON where there are none.
+    client_confidence, staying_confidence : float or None
+        For a client request: how much surer the model is, in mean log-odds, of the client's samples than of validation
+        samples of their classes, and the same of the samples of the clients that stay. Left out of JSON where None.
+    """
+
+    forget_accuracy: float | None
+    retain_accuracy: float | None
+    test_forget_accuracy: float | None
+    test_retain_accuracy: float | None
+    membership_auc: float | None
+    extra: Mapping[str, float | None] = field(default_factory=dict)
+    client_confidence: float | None = None
+    staying_confidence: float | None = None
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def named(self) -> dict[str, float | None]:
+        """All figures by name, those without a field last."""
+        fields = {name: value for name, value in self.to_json().items() if isinstance(value, float | None)}
+        return {**fields, **self.extra}
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON: the fields by name."""
+        optional = {"extra": bool(self.extra), "intervals": bool(self.intervals)}
+        optional |= {name: getattr(self, name) is not None for name in ("client_confidence", "staying_confidence")}
+        return {name: value for name, value in vars(self).items() if optional.get(name, True)}
+
+
+def extra_names(several: Iterable[Figures | None]) -> list[str]:
+    """Names of the figures without a field that some of these have, sorted."""
+    return sorted({name for figures in several if figures is not None for name in figures.extra})

@@ -1,0 +1,105 @@
+"""What an audit may read of one model: samples with the model's answers, and in one place much more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from fed_unlearn.audits.readings import Central
+from fed_unlearn.data.sample_set import SampleSet
+from fed_unlearn.requests import ScopeKind
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Samples, and what the model says of them.
+
+    Attributes
+    ----------
+    source : SampleSet
+        Holds the samples.
+    positions : Tensor of shape (n,), int64
+        Of the samples in ``source``.
+    logits : Tensor of shape (n, classes), float32
+    """
+
+    source: SampleSet
+    positions: Tensor
+    logits: Tensor
+
+    @classmethod
+    def whole(cls, samples: SampleSet, logits: Tensor) -> Judged:
+        """All of some samples."""
+        return cls(samples, torch.arange(len(samples)), logits)
+
+    def where(self, chosen: Tensor) -> Judged:
+        """The samples at which ``chosen``, of shape (n,) and bool, is true."""
+        return Judged(self.source, self.positions[chosen], self.logits[chosen])
+
+    def of_classes(self, classes: Tensor) -> Judged:
+        """The samples whose label is one of the classes."""
+        return self.where(torch.isin(self.labels, classes))
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """True classes, of shape (n,), int64."""
+        return self.source.labels[self.positions]
+
+    @cached_property
+    def samples(self) -> SampleSet:
+        """The samples themselves."""
+        return self.source.subset(self.positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """All that an audit may read of one model for one request.
+
+    Attributes
+    ----------
+    model : nn.Module
+        Never to be changed: an audit that trains works on a copy.
+    scope : str
+        Of the request: ``"class"``, ``"sample"`` or ``"client"``.
+    class_count : int
+    forget : Judged
+        D_f, or the holder's part of it; no sample where the holder has none or may not read them.
+    outsiders : Judged or None
+        Test samples of the classes that the request names, or else of those of ``forget``; None without test samples.
+    unseen : Judged or None
+        For a sample request, validation samples of the same classes that no method reads.
+    validation, retained : Judged or None
+        For a client request, the holder's validation samples, and its retained training samples where it stays.
+    seed : int
+        Of all that the audit draws.
+    classes : tuple of int
+        The classes that the request names; empty for other scopes.
+    test_retain : Judged or None
+        Test samples of the classes that are retained, for results alone.
+    held_out, held_out_retain : Judged or None
+        Validation samples of the classes that the request names, and of those that are retained: a gate may judge by
+        them. None where there are none, or they were not read.
+    central : Central or None
+        Where models and data are in one place; None in a federation.
+    """
+
+    model: nn.Module
+    scope: ScopeKind
+    class_count: int
+    forget: Judged
+    outsiders: Judged | None = None
+    unseen: Judged | None = None
+    validation: Judged | None = None
+    retained: Judged | None = None
+    seed: int = 0
+    classes: tuple[int, ...] = ()
+    test_retain: Judged | None = None
+    held_out: Judged | None = None
+    held_out_retain: Judged | None = None
+    central: Central | None = None
