@@ -126,6 +126,7 @@ def observe(
     test: Judged | None = None,
     validation: Judged | None = None,
     retained: Judged | None = None,
+    left_out: Collection[int] = (),
     seed: int = 0,
 ) -> Observation:
     """What the audits of a request read.
@@ -143,6 +144,8 @@ def observe(
         All of them. Half of ``validation`` is what no method reads.
     retained : Judged, optional
         Retained training samples of a holder that stays.
+    left_out : collection of int
+        Further classes that do not stay: forgotten before, asked for beside, or not there yet.
     seed : int
         Of all that audits draw.
     """
@@ -150,6 +153,9 @@ def observe(
     unseen = validation if scope == "sample" and len(forget) else None
     if unseen is not None:
         unseen = unseen.where(~_first_half(unseen.labels))
+    named = tuple(sorted(classes)) if scope == "class" else ()
+    gone = torch.tensor(sorted({*named, *left_out}), dtype=torch.int64)
+    held_out = validation if named else None
     return Observation(
         model=model,
         scope=scope,
@@ -160,6 +166,11 @@ def observe(
         validation=validation if scope == "client" else None,
         retained=retained if scope == "client" and len(forget) == 0 else None,
         seed=seed,
+        classes=named,
+        test_retain=_staying(test, gone) if named else None,
+        held_out=_some(held_out.of_classes(compared)) if held_out is not None else None,
+        held_out_retain=_staying(held_out, gone),
+        left_out=tuple(sorted(left_out)),
     )
 
 
@@ -174,3 +185,12 @@ def _first_half(labels: Tensor) -> Tensor:
     for label in labels.unique():
         first[(labels == label).nonzero().flatten()[::2]] = True
     return first
+
+
+def _staying(judged: Judged | None, gone: Tensor) -> Judged | None:
+    """The samples of the classes that stay; None where there are none."""
+    return _some(judged.where(~torch.isin(judged.labels, gone))) if judged is not None else None
+
+
+def _some(judged: Judged) -> Judged | None:
+    return judged if len(judged) else None

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 from fed_unlearn.audits.figures import Figures, extra_names
 from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.observation import Judged, Observation
+from fed_unlearn.audits.sides import Side
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.registry import Registry
 from fed_unlearn.requests import SCOPES, ScopeKind
@@ -36,6 +37,7 @@ __all__ = [
     "extra_audits",
     "extra_names",
     "is_count",
+    "may_be_asked",
     "measured_of",
 ]
 
@@ -122,6 +124,9 @@ class RequestAudit(Counts, ABC):
         What it costs beyond reading each sample once, in a few words.
     not_federated : str or None
         Why holders cannot count it each by themselves; None where their counts add up to the figure.
+    sides : tuple of Side
+        Which samples the counts are of. A server holds them against what a client has, and scales them down with the
+        client's other counts; what an audit without sides counts at such a client is left out.
     """
 
     name: ClassVar[str]
@@ -129,6 +134,7 @@ class RequestAudit(Counts, ABC):
     scopes: ClassVar[tuple[ScopeKind, ...]] = SCOPES
     cost: ClassVar[str] = "nothing"
     not_federated: ClassVar[str | None] = None
+    sides: ClassVar[tuple[Side, ...]] = ()
 
     @classmethod
     @abstractmethod
@@ -191,6 +197,14 @@ AUDITS: Registry[RequestAudit] = Registry(
         "fed_unlearn.audits.accuracy",
         "fed_unlearn.audits.attack",
         "fed_unlearn.audits.confidence",
+        "fed_unlearn.audits.outputs.logit_ranking",
+        "fed_unlearn.audits.outputs.sureness",
+        "fed_unlearn.audits.outputs.destinations",
+        "fed_unlearn.audits.outputs.destination_distance",
+        "fed_unlearn.audits.outputs.oracle_distance",
+        "fed_unlearn.audits.outputs.tug_of_war",
+        "fed_unlearn.audits.outputs.splits",
+        "fed_unlearn.audits.outputs.population",
     ),
 )
 
@@ -223,6 +237,12 @@ def extra_audits(scope: ScopeKind | None = None) -> tuple[str, ...]:
         and audit.not_federated is None
         and (scope is None or scope in audit.scopes)
     )
+
+
+def may_be_asked(name: str, scope: ScopeKind) -> bool:
+    """Whether an audit can be asked about requests of a scope; also where it is not installed here."""
+    known = AUDITS.available()
+    return name not in known or scope in known[name].scopes
 
 
 def count_extra(seen: Observation, names: Collection[str]) -> dict[str, RequestAudit]:

@@ -10,11 +10,16 @@ from dataclasses import dataclass, field
 from fed_unlearn.audits.base import AUDITS, Level, Measured, RequestAudit, measured_of
 from fed_unlearn.audits.observation import Judged, Observation
 from fed_unlearn.audits.readings import Central, PartName, Readings
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.audits.scores import class_scores, layer_scores
+from fed_unlearn.errors import FedUnlearnError, InvalidModelError
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, isolated_random
 
 logger = logging.getLogger("fed_unlearn.audits")
+
+REPLACED = {"forget_accuracy": "splits", "membership_auc": "population_attack"}
+"""Audits whose figures others give in one place, of the samples themselves and with intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +46,16 @@ class AuditRun:
 
 
 def audits_of(level: Level, scope: ScopeKind) -> tuple[str, ...]:
-    """Names of the audits that can be asked about requests of a scope: the default ones, or all with ``"full"``."""
+    """Names of the audits that can be asked about requests of a scope: the default ones, or all with ``"full"``.
+
+    Of all, those in :data:`REPLACED` are left out.
+    """
     known = AUDITS.available()
-    return tuple(name for name, audit in known.items() if scope in audit.scopes and level in ("full", audit.level))
+    return tuple(
+        name
+        for name, audit in known.items()
+        if scope in audit.scopes and level in ("full", audit.level) and not (level == "full" and name in REPLACED)
+    )
 
 
 def central_observation(
@@ -72,19 +84,20 @@ def central_observation(
     data = readings.data
 
     def judged(part: PartName) -> Judged | None:
-        samples = data.parts[part]
-        return Judged.whole(samples, readings.answers(part).served) if len(samples) else None
+        return _judged(readings, part) if len(data.parts[part]) else None
 
-    forget = data.parts["forget"]
+    forget, outsiders, test_retain = _judged(readings, "forget"), judged("test_forget"), judged("test_retain")
+    if not data.classes and test_retain is not None:
+        outsiders = test_retain.of_classes(forget.labels.unique())
     return Observation(
         model=readings.model,
         scope=scope,
         class_count=data.class_count,
-        forget=Judged.whole(forget, readings.answers("forget").served),
-        outsiders=judged("test_forget"),
+        forget=forget,
+        outsiders=outsiders,
         seed=seed,
         classes=tuple(sorted(data.classes)),
-        test_retain=judged("test_retain"),
+        test_retain=test_retain,
         central=Central(readings=readings, original=original, oracles=oracles),
     )
 
@@ -110,6 +123,18 @@ def run_audits(seen: Observation, names: Collection[str]) -> dict[str, AuditRun]
         If a name is unknown.
     """
     return {name: _run(AUDITS.find(name), seen) for name in names}
+
+
+def _judged(readings: Readings, part: PartName) -> Judged:
+    """One part with the model's answers and the scores; those of the outputs where no layer puts out the logits."""
+    samples = readings.data.parts[part]
+    try:
+        answers, layer = readings.answers(part), readings.layer
+    except InvalidModelError:
+        readings.passes.add(forward=len(samples))
+        logits = predict_logits(readings.model, samples)
+        return Judged.whole(samples, logits, class_scores(logits))
+    return Judged.whole(samples, answers.served, layer_scores(answers.raw, answers.features, layer))
 
 
 def _run(audit: type[RequestAudit], seen: Observation) -> AuditRun:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.audits.readings import Central
+from fed_unlearn.audits.scores import class_scores
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.requests import ScopeKind
 
@@ -24,20 +25,26 @@ class Judged:
     positions : Tensor of shape (n,), int64
         Of the samples in ``source``.
     logits : Tensor of shape (n, classes), float32
+        As whoever uses the model sees them.
+    scores : Tensor of shape (n, classes), float32, or None
+        Log-odds of each class against all others, of the output layer alone and without the class's own bias
+        (:mod:`fed_unlearn.audits.scores`). None where they were not read.
     """
 
     source: SampleSet
     positions: Tensor
     logits: Tensor
+    scores: Tensor | None = None
 
     @classmethod
-    def whole(cls, samples: SampleSet, logits: Tensor) -> Judged:
+    def whole(cls, samples: SampleSet, logits: Tensor, scores: Tensor | None = None) -> Judged:
         """All of some samples."""
-        return cls(samples, torch.arange(len(samples)), logits)
+        return cls(samples, torch.arange(len(samples)), logits, scores)
 
     def where(self, chosen: Tensor) -> Judged:
         """The samples at which ``chosen``, of shape (n,) and bool, is true."""
-        return Judged(self.source, self.positions[chosen], self.logits[chosen])
+        scores = self.scores[chosen] if self.scores is not None else None
+        return Judged(self.source, self.positions[chosen], self.logits[chosen], scores)
 
     def of_classes(self, classes: Tensor) -> Judged:
         """The samples whose label is one of the classes."""
@@ -52,6 +59,11 @@ class Judged:
     def samples(self) -> SampleSet:
         """The samples themselves."""
         return self.source.subset(self.positions)
+
+    @cached_property
+    def class_scores(self) -> Tensor:
+        """The scores; those of the logits where none were read, in which a mask hides what it masks."""
+        return self.scores if self.scores is not None else class_scores(self.logits)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -85,6 +97,8 @@ class Observation:
     held_out, held_out_retain : Judged or None
         Validation samples of the classes that the request names, and of those that are retained: a gate may judge by
         them. None where there are none, or they were not read.
+    left_out : tuple of int
+        Further classes that do not stay: forgotten before, asked for beside, or not there yet.
     central : Central or None
         Where models and data are in one place; None in a federation.
     """
@@ -102,4 +116,11 @@ class Observation:
     test_retain: Judged | None = None
     held_out: Judged | None = None
     held_out_retain: Judged | None = None
+    left_out: tuple[int, ...] = ()
     central: Central | None = None
+
+    @cached_property
+    def staying(self) -> tuple[int, ...]:
+        """The classes that stay, in order."""
+        gone = {*self.classes, *self.left_out}
+        return tuple(index for index in range(self.class_count) if index not in gone)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fed_unlearn import methods, protocol
 from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.base import Judged
+from fed_unlearn.audits.base import Judged, may_be_asked
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.client.judged_models import JudgedModels, for_classes
 from fed_unlearn.client.retained_view import warn_of_other_ledgers
@@ -226,18 +226,24 @@ def audit(message: Message, context: Context) -> Message:
     read: dict[Part, Judged] = {}
     for part in instruction.parts:
         samples = samples_of(part, session, instruction)
-        used, surest = judged.logits(samples)
-        parts[part] = ClassCounts.of(for_classes(forgotten, samples.labels, surest, used), samples.labels, class_count)
-        read[part] = Judged.whole(samples, surest)
+        used, surest = judged.read(samples, scored=bool(instruction.audits) and part != "retain")
+        logits = for_classes(forgotten, samples.labels, surest.logits, used)
+        parts[part] = ClassCounts.of(logits, samples.labels, class_count)
+        read[part] = surest
     targets = {
         target.request_id: RequestCounts.of(
-            observed(target, session, judged, read, instruction.seed), instruction.audits
+            observed(target, session, judged, read, instruction), instruction.audits_of(target)
         )
         for target in instruction.targets
     }
     passes = judged.passes
     answer = protocol.reply(message, protocol.audit_record(ClientCounts(parts, targets, passes)))
-    uncounted = {name for name in instruction.audits for counts in targets.values() if name not in counts.extra}
+    uncounted = {
+        name
+        for target in instruction.targets
+        for name in instruction.audits_of(target)
+        if name not in targets[target.request_id].extra and may_be_asked(name, target.scope)
+    }
     if uncounted:
         protocol.write_uncounted(answer, sorted(uncounted))
     return answer

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from fed_unlearn.audits.base import Judged
+from fed_unlearn.audits.scores import scored_logits
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.logits import predict_logits
 
@@ -34,24 +36,32 @@ class JudgedModels:
     shared: nn.Module | None
     passes: int = field(default=0, init=False)
 
-    def logits(self, samples: SampleSet) -> tuple[Tensor, Tensor]:
+    def read(self, samples: SampleSet, *, scored: bool = False) -> tuple[Tensor, Judged]:
         """What the client's model says of samples, and for each the answer that counts against forgetting.
+
+        Parameters
+        ----------
+        samples : SampleSet
+        scored : bool
+            Whether the scores of classes are read in the same pass; of each sample from the model that counts.
 
         Returns
         -------
-        tuple of two Tensor of shape (n, classes)
+        tuple of Tensor of shape (n, classes) and Judged
         """
-        used = self._read(self.used, samples)
+        used, own_scores = self._read(self.used, samples, scored)
         if self.shared is None or not len(samples):
-            return used, used
-        shared = self._read(self.shared, samples)
+            return used, Judged.whole(samples, used, own_scores)
+        shared, scores = self._read(self.shared, samples, scored)
         labels = samples.labels.to(used.device)
-        is_surer = _surety(shared, labels) > _surety(used, labels)
-        return used, torch.where(is_surer[:, None], shared, used)
+        is_surer = (_surety(shared, labels) > _surety(used, labels))[:, None]
+        if scores is not None and own_scores is not None:
+            scores = torch.where(is_surer, scores, own_scores)
+        return used, Judged.whole(samples, torch.where(is_surer, shared, used), scores)
 
-    def _read(self, model: nn.Module, samples: SampleSet) -> Tensor:
+    def _read(self, model: nn.Module, samples: SampleSet, scored: bool) -> tuple[Tensor, Tensor | None]:
         self.passes += len(samples)
-        return predict_logits(model, samples)
+        return scored_logits(model, samples) if scored else (predict_logits(model, samples), None)
 
 
 def for_classes(classes: Collection[int], labels: Tensor, theirs: Tensor, others: Tensor) -> Tensor:

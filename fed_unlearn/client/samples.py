@@ -158,7 +158,7 @@ def observed(
     session: ClientSession,
     judged: JudgedModels,
     read: Mapping[Part, Judged],
-    seed: int,
+    instruction: protocol.AuditInstruction,
 ) -> Observation:
     """What the audits of a request read at this client.
 
@@ -170,8 +170,8 @@ def observed(
         They read further samples.
     read : mapping of part to Judged
         Parts that were read already.
-    seed : int
-        Of the audit.
+    instruction : AuditInstruction
+        What the server asks.
     """
     stored = stored_request(target, session)
     forget = session.data.train.subset(torch.empty(0, dtype=torch.int64))
@@ -181,10 +181,11 @@ def observed(
         judged.used,
         target.scope,
         target.classes,
-        Judged.whole(forget, judged.logits(forget)[1]),
+        judged.read(forget, scored=bool(instruction.audits_of(target)))[1],
         session.data.class_count,
         test=read.get("test"),
         validation=read.get("validation"),
         retained=read.get("retain"),
-        seed=derive_seed(seed, "audit", target.request_id, session.client_id),
+        left_out=instruction.left_out_beside(target),
+        seed=derive_seed(instruction.seed, "audit", target.request_id, session.client_id),
     )

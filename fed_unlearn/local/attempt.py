@@ -14,6 +14,7 @@ from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures, Judged, extra_audits
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.pooled import evidence_of, figures_of
+from fed_unlearn.audits.scores import scored_logits
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
@@ -251,21 +252,25 @@ class LocalAttempt:
         return ClassCounts.of(self._logits(model, samples), samples.labels, self._class_count)
 
     def _counts(self, model: nn.Module, audits: Collection[str] = ()) -> RequestCounts:
-        validation, test = self.samples.validation, self.samples.test
+        validation, test, scored = self.samples.validation, self.samples.test, bool(audits)
         seen = observe(
             model,
             self.request.scope.kind,
             self._classes,
-            self._judged(model, self.samples.forget),
+            self._judged(model, self.samples.forget, scored),
             self._class_count,
-            test=None if test is None else self._judged(model, test),
-            validation=self._judged(model, validation) if len(validation) else None,
+            test=None if test is None else self._judged(model, test, scored),
+            validation=self._judged(model, validation, scored) if len(validation) else None,
+            left_out=self.left_out.difference(self._classes),
             seed=derive_seed(self.seed, "audit", self.request.id, self.client),
         )
         return RequestCounts.of(seen, audits)
 
-    def _judged(self, model: nn.Module, samples: SampleSet) -> Judged:
-        return Judged.whole(samples, self._logits(model, samples))
+    def _judged(self, model: nn.Module, samples: SampleSet, scored: bool) -> Judged:
+        if not scored:
+            return Judged.whole(samples, self._logits(model, samples))
+        self.passes.add(forward=len(samples))
+        return Judged.whole(samples, *scored_logits(model, samples))
 
     def _logits(self, model: nn.Module, samples: SampleSet) -> Tensor:
         self.passes.add(forward=len(samples))

@@ -145,6 +145,9 @@ class IdentifyInstruction(Instruction):
     """The digest that the client confirmed. A store of version 1 whose tombstones have it belongs to this ledger."""
 
 
+_BESIDE_KEY, _BESIDE = "beside", {"audited", "left_out"}
+
+
 class AuditInstruction(Instruction):
     """``evaluate.audit``: count what this model gets right, on these parts and for these requests."""
 
@@ -155,11 +158,43 @@ class AuditInstruction(Instruction):
     seed: int
     arrived: int = 0
     audits: tuple[str, ...] = ()
-    """Audits of other packages that are to be counted for the requests, by name."""
+    """Audits without a field of their own that are to be counted for the requests, by name."""
+    audited: tuple[str, ...] | None = None
+    """Ids of the requests that ``audits`` are counted for; None for all."""
+    left_out: tuple[int, ...] = ()
+    """Classes that do not stay, beside those that the requests name: forgotten before, or not there yet."""
 
     def to_record(self) -> ConfigRecord:
-        """The record that carries the instruction; without ``audits`` where there are none."""
-        return ConfigRecord({INSTRUCTION_KEY: self.model_dump_json(exclude=None if self.audits else {"audits"})})
+        """The record that carries the instruction; without ``audits`` where there are none.
+
+        What clients of older versions do not know, and can do without, stands beside the instruction, where they do not
+        look: they count ``audits`` for all requests.
+        """
+        older = self.model_dump_json(exclude={*_BESIDE, *(() if self.audits else ("audits",))})
+        beside = {_BESIDE_KEY: self.model_dump_json(include=_BESIDE)} if self.audits else {}
+        return ConfigRecord({INSTRUCTION_KEY: older, **beside})
+
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        """As :meth:`Instruction.from_message`, with what stands beside."""
+        instruction, record = super().from_message(message), message.content[INSTRUCTION_KEY]
+        beside = record.get(_BESIDE_KEY) if isinstance(record, ConfigRecord) else None
+        if beside is None:
+            return instruction
+        try:
+            body = json.loads(str(beside))
+            return cls.model_validate({**instruction.model_dump(), **{name: body[name] for name in _BESIDE}})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProtocolError(f"a {message.metadata.message_type} message with a malformed instruction") from error
+
+    def audits_of(self, target: Target) -> tuple[str, ...]:
+        """The audits that are counted for one request."""
+        return self.audits if self.audited is None or target.request_id in self.audited else ()
+
+    def left_out_beside(self, target: Target) -> frozenset[int]:
+        """The classes that neither stay nor are those of a request, which other requests name, too."""
+        named = {index for other in self.targets if other.scope == "class" for index in other.classes}
+        return frozenset({*self.left_out, *named} - set(target.classes))
 
 
 ARRIVALS_KEY = "arrivals"

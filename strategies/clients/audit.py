@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flwr.app import Message
@@ -42,7 +42,7 @@ class Auditor:
         NobodyAnsweredError
             If no client answers.
         """
-        return self.audit(arrays, [entry.request for entry in self.context.ledger.committed()])
+        return self.audit(arrays, [entry.request for entry in self.context.ledger.committed()], audited=())
 
     def keep_comparable(self, audit: Audit) -> None:
         """Audit the served model anew where nothing could be compared with its audit.
@@ -68,6 +68,7 @@ class Auditor:
         parts: tuple[Part, ...] = ALL_PARTS,
         *,
         arrived: int | None = None,
+        audited: Collection[ForgetRequest] | None = None,
     ) -> Audit:
         """Counts of a model.
 
@@ -81,19 +82,24 @@ class Auditor:
             Which of ``"retain"``, ``"validation"`` and ``"test"``.
         arrived : int, optional
             Number of training experiences whose samples are there already; that of the served model by default.
+        audited : collection of ForgetRequest, optional
+            Those of the requests for which audits without a field of their own are counted; all by default.
 
         Raises
         ------
         NobodyAnsweredError
             If no client answers.
         """
+        served = requests if audited is None else audited
         instruction = protocol.AuditInstruction(
             parts=parts,
             targets=tuple(protocol.Target.of(request) for request in requests),
             retain_limit=self.context.plan.retain_limit,
             seed=self.context.seed,
             arrived=self.context.arrived if arrived is None else arrived,
-            audits=extra_audits() if requests else (),
+            audits=tuple(sorted({name for request in served for name in extra_audits(request.scope.kind)})),
+            audited=tuple(request.id for request in served),
+            left_out=self._left_out(),
         )
         content = protocol.content(instruction, pack(arrays))
         answers = self.context.grid.ask(protocol.AUDIT, content, self.context.timeout)
@@ -113,6 +119,12 @@ class Auditor:
         validation = self.context.gate.validation
         server = validation.count(arrays) if validation is not None and "validation" in parts else None
         return Audit(replies, failed, answers.silent, server)
+
+    def _left_out(self) -> tuple[int, ...]:
+        """Classes that were forgotten before, and those that nobody could train on at the served model's audit."""
+        known = self.context.served.audit
+        absent = known.absent_classes if known is not None else frozenset[int]()
+        return tuple(sorted(self.context.ledger.forgotten_classes() | absent))
 
     def _read(
         self,

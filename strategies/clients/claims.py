@@ -14,6 +14,7 @@ from fed_unlearn.audits.counts import ClientCounts, RequestCounts
 from fed_unlearn.class_names import ClassNames
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
+from fed_unlearn.strategies.clients.bounds.audited import bounded_extra, check_sides, counts_forget_set
 from fed_unlearn.strategies.clients.bounds.shares import bounded_parts, scaled_counts, scaled_hits
 from fed_unlearn.strategies.clients.bounds.sureness import check_sums, fewer_sums
 from fed_unlearn.strategies.clients.messages.exchange import Roster
@@ -178,6 +179,7 @@ def check_audit(
         member = counts.membership
         if sum(member.outsider_histogram) > outsiders or sum(member.unseen_histogram) > unseen:
             raise ProtocolError(f"it compares request {request.id} with more unseen samples than it has")
+        check_sides(counts, reply, request)
     kept = {name: counts for name, counts in reply.targets.items() if name not in foreign}
     return (replace(reply, targets=kept) if foreign else reply), foreign
 
@@ -203,7 +205,7 @@ def _speaks(counts: RequestCounts, request: ForgetRequest) -> bool:
     """Whether counts say anything that only a holder can: others count unseen samples of the classes that are named."""
     member = counts.membership
     told = counts.hits.total or any(counts.hits.class_totals) or any(member.member_histogram)
-    told = told or any(counts.confidence.own_total)
+    told = told or any(counts.confidence.own_total) or counts_forget_set(counts)
     if isinstance(request.scope, ClassScope):
         return bool(told)
     return bool(told) or any(member.outsider_histogram) or any(member.unseen_histogram)
@@ -283,4 +285,8 @@ def _bounded_targets(targets: Mapping[str, RequestCounts], share: float) -> dict
         )
         fewer = replace(fewer, confidence=fewer_sums(counts.confidence, sure_unseen[client], staying[client]))
         bounded[client] = counts if fewer == counts else fewer
-    return bounded
+    extra = bounded_extra(targets, share, {client: bounded[client] is not targets[client] for client in targets})
+    return {
+        client: counts if extra[client] == counts.extra else replace(counts, extra=extra[client])
+        for client, counts in bounded.items()
+    }

@@ -82,7 +82,7 @@ def audit_candidate(attempt: Attempt) -> Audit:
     context.tell("audit", "audit of the candidate", order.requests[0])
     earlier = [entry.request for entry in context.ledger.committed() if entry.id not in order.ids]
     auditor = Auditor(context)
-    audit = auditor.audit(attempt.candidate, [*earlier, *attempt.requests])
+    audit = auditor.audit(attempt.candidate, [*earlier, *attempt.requests], audited=attempt.requests)
     auditor.keep_comparable(audit)
     attempt.check_audited(audit.replies, audit.failed, audit.silent)
     return audit

@@ -123,10 +123,12 @@ def test_counts_that_cannot_be_are_refused(numbers: dict[str, object]) -> None:
 def test_counts_of_a_request_hold_audits_of_other_packages_by_name(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert extra_audits() == ()
+    assert extra_audits("sample") == ()
     install(monkeypatch)
-    assert extra_audits() == (NAME,)
+    assert extra_audits("sample") == (NAME,)
+    assert extra_audits("class") == ("destinations", "logit_ranking", NAME, "sureness") == extra_audits()
     counts = RequestCounts.of(seen_by(model, samples(20, 0)), extra_audits())
+    assert set(counts.extra) == {NAME}
     assert {f"{NAME}/probability", f"{NAME}/samples", "correct"} <= set(counts.to_numbers())
     assert RequestCounts.from_numbers(counts.to_numbers()) == counts
     assert (counts + counts).extra[NAME].value == pytest.approx(counts.extra[NAME].value)

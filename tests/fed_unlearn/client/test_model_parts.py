@@ -143,12 +143,13 @@ def test_the_worse_of_both_models_counts_for_what_is_forgotten() -> None:
         weights[0, [index for index in range(4) if index not in right]] = 1.0
         model[1].weight.data, model[1].bias.data = weights, torch.zeros(4)
     judged = JudgedModels(used, shared)
-    own, surest = judged.logits(samples)
+    own, counted = judged.read(samples)
+    surest = counted.logits
     assert (own.argmax(1) == samples.labels).tolist() == [True, True, False, False]
     assert (surest.argmax(1) == samples.labels).tolist() == [True, True, True, False]
     assert judged.passes == 8 and torch.equal(surest[1], shared(images)[1]), "it is surer"
     empty = samples.subset(torch.empty(0, dtype=torch.int64))
-    assert all(len(logits) == 0 for logits in judged.logits(empty))
+    assert all(len(answers) == 0 for answers in judged.read(empty))
 
 
 def initial(task: PartTask, *, whole: bool) -> ArrayRecord:

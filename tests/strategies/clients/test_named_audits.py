@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from confidence_audit import NAME, install
-from fault_trials import CLASS, few_digits, trained
+from fault_trials import CLASS, SAMPLES, few_digits, trained
 from faulty_grid import metric
 from flwr.app import Message, MetricRecord
 
@@ -35,8 +35,8 @@ def test_the_figure_is_that_of_all_holders_together(tmp_path: Path, monkeypatch:
     result = trial.serve(CLASS)
     [outcome] = result.requests
     assert outcome.status is Status.COMMITTED and outcome.before is not None and outcome.after is not None
-    assert outcome.before.extra == {NAME: pytest.approx(confidence_of(before, (0, 1, 2, 3)), abs=1e-5)}
-    assert outcome.after.extra == {NAME: pytest.approx(confidence_of(unpack(result.arrays), (0, 1, 2, 3)), abs=1e-5)}
+    assert outcome.before.extra[NAME] == pytest.approx(confidence_of(before, (0, 1, 2, 3)), abs=1e-5)
+    assert outcome.after.extra[NAME] == pytest.approx(confidence_of(unpack(result.arrays), (0, 1, 2, 3)), abs=1e-5)
     facts = [event.facts for event in trial.strategy.ledger.events() if NAME in event.facts]
     assert [event[NAME] for event in facts] == [outcome.after.extra[NAME]]
 
@@ -45,7 +45,7 @@ def test_clients_without_the_audit_say_so_and_are_no_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     install(monkeypatch)
-    monkeypatch.setattr(audit, "extra_audits", lambda: (NAME, "of-nobody"))
+    monkeypatch.setattr(audit, "extra_audits", lambda scope: (NAME, "of-nobody"))
     [outcome] = trained(tmp_path).serve(CLASS).requests
     assert outcome.status is Status.COMMITTED and outcome.after is not None
     assert set(outcome.after.extra) == {NAME}
@@ -62,10 +62,10 @@ def test_counts_that_cannot_be_leave_the_client_out(
     result = trial.serve(CLASS)
     [outcome] = result.requests
     assert outcome.status is Status.COMMITTED and outcome.after is not None
-    assert outcome.after.extra == {NAME: pytest.approx(confidence_of(unpack(result.arrays), (0, 1, 3)), abs=1e-5)}
+    assert outcome.after.extra[NAME] == pytest.approx(confidence_of(unpack(result.arrays), (0, 1, 3)), abs=1e-5)
 
 
-def test_without_such_an_audit_messages_are_as_ever(tmp_path: Path) -> None:
+def test_requests_that_no_such_audit_is_about_have_messages_as_ever(tmp_path: Path) -> None:
     trial = trained(tmp_path)
     keys: set[str] = set()
 
@@ -76,7 +76,7 @@ def test_without_such_an_audit_messages_are_as_ever(tmp_path: Path) -> None:
         keys.update(key.split("/")[0] for key in record)
 
     trial.grid.watch(protocol.AUDIT, note)
-    trial.serve(CLASS)
+    trial.serve(SAMPLES)
     assert keys == {"retain", "validation", "test", "target", "forward-passes"}
     instruction = protocol.AuditInstruction(parts=(), targets=(), retain_limit=0, seed=0)
     assert "audits" not in str(instruction.to_record())
