@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.oracles.prediction import assumed_deviation
+from fed_unlearn.audits.oracles.student import upper_tail
 
 Numbers = NDArray[np.float64]
 
@@ -117,14 +118,13 @@ def _standardised(value: Numbers, others: Numbers, units: Numbers) -> Numbers:
     prior = float(np.mean(np.minimum(variances, np.median(variances) * 4 + 1e-12)))
     shrunk = (freedom * variances + PRIOR_FREEDOM * max(prior, 1e-3)) / (freedom + PRIOR_FREEDOM)
     scale = units * np.sqrt(shrunk * (1 + 1 / len(others)))
-    return np.clip((value - others.mean(axis=0)) / scale, -FURTHEST, FURTHEST)
+    differences: Numbers = np.clip((value - others.mean(axis=0)) / scale, -FURTHEST, FURTHEST)
+    return differences
 
 
 def _upper_tail(own: float, others: Sequence[float]) -> float:
     """Probability that one more distance is at least so large, by Student's t on logarithms."""
-    from scipy import special  # importing this module stays cheap
-
     logarithms = np.log(np.maximum(others, 1e-12))
     deviation = float(logarithms.std(ddof=1)) * math.sqrt(1 + 1 / len(others))
     statistic = (math.log(max(own, 1e-12)) - float(logarithms.mean())) / max(deviation, 1e-9)
-    return float(special.stdtr(len(others) - 1, -statistic))
+    return upper_tail(statistic, len(others) - 1)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fed_unlearn.audits.measured import Measured
+from fed_unlearn.audits.oracles.student import upper_quantile
 
 Verdict = Literal["inside", "above", "below"]
 
@@ -140,9 +141,7 @@ def assumed_deviation(mean: float) -> float:
 
 
 def _factor(count: int) -> float:
-    from scipy import special  # importing this module stays cheap
-
-    return float(special.stdtrit(count - 1, (1 + LEVEL) / 2)) * math.sqrt(1 + 1 / count)
+    return upper_quantile((1 - LEVEL) / 2, count - 1) * math.sqrt(1 + 1 / count)
 
 
 def _mean(values: Sequence[float]) -> float:
