@@ -33,6 +33,7 @@ __all__ = [
     "Number",
     "Observation",
     "RequestAudit",
+    "built_in_figures",
     "count_extra",
     "extra_audits",
     "extra_names",
@@ -237,6 +238,13 @@ def extra_audits(scope: ScopeKind | None = None) -> tuple[str, ...]:
         and audit.not_federated is None
         and (scope is None or scope in audit.scopes)
     )
+
+
+def built_in_figures() -> frozenset[str]:
+    """Names of the figures that audits of this package have with every request, beside the fields of ``Figures``."""
+    known, package = AUDITS.available(), __name__.rpartition(".")[0]
+    own = {name: known[name]() for name in extra_audits() if known[name].__module__.startswith(f"{package}.")}
+    return frozenset(measured_of(own))
 
 
 def may_be_asked(name: str, scope: ScopeKind) -> bool:

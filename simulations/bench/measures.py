@@ -18,6 +18,7 @@ from fed_unlearn.audits.base import Figures, Judged, Observation, count_extra, e
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.membership import exact_membership_auc, membership_auc_interval, sample_losses
 from fed_unlearn.audits.pooled import figures_of
+from fed_unlearn.audits.scores import scored_logits
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.seeding import derive_seed
@@ -90,8 +91,8 @@ class Measures:
         UnlearningDivergedError
             If its outputs are not finite numbers.
         """
-        parts = (self._forget, self._retain, self._test)
-        forget, retain, test = (Judged.whole(part, predict_logits(model, part)) for part in parts)
+        forget, test = (Judged.whole(part, *scored_logits(model, part)) for part in (self._forget, self._test))
+        retain = Judged.whole(self._retain, predict_logits(model, self._retain))
         if not all(bool(torch.isfinite(part.logits).all()) for part in (forget, retain, test)):
             raise UnlearningDivergedError(f"{name}: the model's outputs are not finite; try a smaller learning rate")
         outsiders = test.where(self._outsiders)
@@ -102,6 +103,8 @@ class Measures:
             forget=forget,
             outsiders=outsiders,
             seed=derive_seed(self._seed, "bench", "audit"),
+            classes=tuple(sorted(self._classes)),
+            test_retain=test.where(~self._outsiders) if self._classes else None,
         )
         figures = figures_of(
             RequestCounts(hits=ForgetAccuracy.count(seen), extra=count_extra(seen, extra_audits())),

@@ -43,7 +43,7 @@ class MethodRow:
     error : str or None
         Why there are no figures.
     extra : mapping of str to (float or None)
-        Figures of other packages' audits, by name; left out of ``bench.json`` where there are none.
+        Figures of audits without a field here, by name; left out of ``bench.json`` where there are none.
     """
 
     method: str

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from fed_unlearn.simulations.bench.results import REPAIR, MethodBenchReport, MethodRow
-from fed_unlearn.simulations.report.layout import heading_of, plain_table, plain_text, print_line
+from fed_unlearn.simulations.report.layout import plain_table, plain_text, print_line
+from fed_unlearn.simulations.report.shown import headings_of, shown_of
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.bench.overhead import OverheadReport
@@ -64,8 +65,8 @@ def bench_table(report: MethodBenchReport) -> Table:
         padding=0,
     )
     table.add_column("method", overflow="fold")
-    extra = sorted({name for row in report.rows for name in row.extra})
-    for heading in (*_HEADINGS, *map(heading_of, extra)):
+    extra = shown_of(name for row in report.rows for name in row.extra)
+    for heading in (*_HEADINGS, *headings_of(extra)):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report.rows:
         figures = [_number(row.extra.get(name)) for name in extra if row.error is None]

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fed_unlearn.audits.base import Figures, extra_names
+from fed_unlearn.audits.base import Figures
 from fed_unlearn.simulations.report.client_lines import client_lines
-from fed_unlearn.simulations.report.layout import heading_of, plain_text, print_line
+from fed_unlearn.simulations.report.layout import plain_text, print_line
 from fed_unlearn.simulations.report.outcome_facts import goal_text
+from fed_unlearn.simulations.report.shown import headings_of, shown_names
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 from fed_unlearn.text import printable, quoted
 
@@ -45,8 +46,8 @@ def closing_table(results: RunResults) -> Table:
     table = Table(title=title, box=box.HORIZONTALS, show_lines=True, pad_edge=False)
     table.add_column("request", overflow="fold")
     table.add_column("model", no_wrap=True)
-    extra = extra_names(getattr(request, name) for request in results.requests for name in _MODELS)
-    for heading in (*_HEADINGS, *map(heading_of, extra)):
+    extra = shown_names(getattr(request, name) for request in results.requests for name in _MODELS)
+    for heading in (*_HEADINGS, *headings_of(extra)):
         table.add_column(heading, justify="right", no_wrap=True)
     for request in results.requests:
         models = [(name, figures) for name in _MODELS if (figures := getattr(request, name)) is not None]
@@ -89,7 +90,7 @@ def plain_lines(results: RunResults) -> list[str]:
             parts.append(_change("test forget", request, "test_forget_accuracy"))
             parts.append(_change("test retain", request, "test_retain_accuracy"))
             parts.append(_change("attack AUC", request, "membership_auc"))
-            parts += [_change(name, request, name) for name in extra_names((request.before, request.after))]
+            parts += [_change(name, request, name) for name in shown_names((request.before, request.after))]
         costs = (f"{request.seconds:.2f} s", *_savings(request), _attempts(request))
         parts.append(", ".join(cost for cost in costs if cost))
         if request.reason:

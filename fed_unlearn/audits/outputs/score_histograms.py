@@ -13,7 +13,7 @@ from fed_unlearn.audits.intervals import wilson_interval
 from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.membership import membership_auc, membership_interval
 
-BIN_COUNT = 512
+BIN_COUNT = 1024
 EDGE = 10.24
 """Bins are uniform in the inverse hyperbolic sine of the score, from minus to plus this: fine where scores are small,
 and up to scores of 14,000."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn import methods
+from fed_unlearn.audits.base import built_in_figures
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.errors import InvalidDataError
@@ -142,7 +143,7 @@ def test_rows_are_what_the_library_and_scikit_learn_give(
 
     model = given_model(checkpoint)
     assert_measured(rows["original"], model, digits)
-    assert not any("extra" in row for row in rows.values())
+    assert all(set(row["extra"]) == built_in_figures() for row in rows.values())
     assert rows["original"]["seconds"] is None and rows["original"]["converged"] is None
 
     forget, retain = digits.train.of_classes([CLASS]), without_class(digits.train)
@@ -189,8 +190,8 @@ def test_audits_of_other_packages_have_a_figure_in_every_row(
     body = bench("--checkpoint", checkpoint, "--forget-class", CLASS, "--unseen", 0, *QUICK)
     forget = digits.train.of_classes([CLASS])
     by_hand = predict_logits(given_model(checkpoint), forget).double().softmax(1)[:, CLASS].mean()
-    assert body["rows"][0]["extra"] == {NAME: pytest.approx(float(by_hand), abs=1e-9)}
-    assert all(set(row["extra"]) == {NAME} for row in body["rows"])
+    assert body["rows"][0]["extra"][NAME] == pytest.approx(float(by_hand), abs=1e-9)
+    assert all(set(row["extra"]) == {NAME, *built_in_figures()} for row in body["rows"])
     assert "confidence" in capsys.readouterr().out
 
 

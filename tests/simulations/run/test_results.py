@@ -56,6 +56,21 @@ def test_figures_of_other_packages_audits_are_there_by_name(tmp_path: Path) -> N
     assert "confidence" in text and "0.125" in text
 
 
+def test_of_built_in_audits_tables_show_the_logit_auc_and_the_file_holds_all(tmp_path: Path) -> None:
+    values = {"logit_auc": 0.875, "recall_at_5": 0.625, "confidence_gap": -0.125, "destination_top": 0.5}
+    figures = replace(REQUEST.after, extra=values, intervals={"logit_auc": (0.75, 0.9375)})  # type: ignore[type-var]
+    more = replace(RESULTS, requests=(replace(REQUEST, after=figures, oracle=figures), SAMPLES))
+    more.save(tmp_path)
+    body = json.loads((tmp_path / "results.json").read_text())["requests"][0]["after"]
+    assert (body["extra"], body["intervals"]) == (values, {"logit_auc": [0.75, 0.9375]})
+    assert RunResults.load(tmp_path).requests[0].after.extra == values  # type: ignore[union-attr]
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_results(more, console)
+    text = console.export_text()
+    assert text.count("0.875") == 2 and "0.625" not in text and max(map(len, text.splitlines())) <= 80
+    assert "logit_auc - -> 0.875 (oracle 0.875)" in plain_lines(more)[1] and "recall" not in plain_lines(more)[1]
+
+
 def test_only_a_complete_run_without_failures_is_all_committed() -> None:
     assert not RESULTS.all_committed
     committed = replace(RESULTS, requests=(REQUEST,))
