@@ -98,6 +98,7 @@ def central_observation(
         seed=seed,
         classes=tuple(sorted(data.classes)),
         test_retain=test_retain,
+        left_out=tuple(sorted(data.left_out)),
         central=Central(readings=readings, original=original, oracles=oracles),
     )
 

@@ -38,6 +38,10 @@ class Figures:
     staying_confidence: float | None = None
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # JSON has lists in place of pairs.
+        object.__setattr__(self, "intervals", {name: (low, high) for name, (low, high) in self.intervals.items()})
+
     def named(self) -> dict[str, float | None]:
         """All figures by name, those without a field last."""
         fields = {name: value for name, value in self.to_json().items() if isinstance(value, float | None)}

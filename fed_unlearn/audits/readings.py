@@ -55,17 +55,21 @@ class RequestData:
     class_count : int
     head : str or None
         Name of the layer that gives the logits, where a model has several.
+    left_out : frozenset of int
+        Further classes that do not stay: forgotten before, or not there yet.
     """
 
     parts: Mapping[PartName, SampleSet]
     classes: frozenset[int]
     class_count: int
     head: str | None = None
+    left_out: frozenset[int] = frozenset()
 
     @cached_property
     def staying(self) -> tuple[int, ...]:
         """Classes that are not forgotten."""
-        return tuple(index for index in range(self.class_count) if index not in self.classes)
+        gone = self.classes | self.left_out
+        return tuple(index for index in range(self.class_count) if index not in gone)
 
 
 @dataclass(eq=False)

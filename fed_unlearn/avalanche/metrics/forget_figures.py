@@ -11,11 +11,12 @@ from torch import nn
 from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
 from fed_unlearn.audits.base import Figures, Judged, count_extra, extra_audits
 from fed_unlearn.audits.counts import RequestCounts
+from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.membership import exact_membership_auc, sample_losses
 from fed_unlearn.audits.pooled import figures_of
+from fed_unlearn.audits.scores import scored_logits
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.holder import observe
-from fed_unlearn.logits import predict_logits
 from fed_unlearn.requests import ScopeKind
 
 
@@ -63,6 +64,8 @@ class StreamFigures:
         requests do not count either, since they are not trained on again.
     relapse : mapping of int to float
         Forget accuracy of each request minus that right after it, by its number.
+    audits : mapping of int to mapping of str to Measured
+        Figures of full audits, by the number of a request that has just been served; empty where none were asked for.
     """
 
     requests: Mapping[int, Figures]
@@ -70,6 +73,7 @@ class StreamFigures:
     test_forget_accuracy: float | None = None
     retain_accuracy: float | None = None
     relapse: Mapping[int, float] = field(default_factory=dict)
+    audits: Mapping[int, Mapping[str, Measured]] = field(default_factory=dict)
 
 
 def measure(
@@ -101,9 +105,9 @@ def measure(
     Returns
     -------
     StreamFigures
-        Without ``relapse``.
+        Without ``relapse`` and ``audits``.
     """
-    judged = Judged.whole(test, predict_logits(model, test)) if test is not None and len(test) else None
+    judged = Judged.whole(test, *scored_logits(model, test)) if test is not None and len(test) else None
     class_count = judged.logits.shape[1] if judged is not None else 0
     counts = ClassCounts.of(judged.logits, judged.labels, class_count) if judged is not None else None
     named = {label for request in served for label in request.classes}
@@ -114,9 +118,10 @@ def measure(
     for request in served:
         counted, attack = RequestCounts(), None
         if request.samples is not None and len(request.samples) > 0:
-            forget = Judged.whole(request.samples, predict_logits(model, request.samples))
+            forget = Judged.whole(request.samples, *scored_logits(model, request.samples))
             scope: ScopeKind = "class" if request.classes else "sample"
-            seen = observe(model, scope, request.classes, forget, forget.logits.shape[1], test=judged)
+            others = left_out.difference(request.classes)
+            seen = observe(model, scope, request.classes, forget, forget.logits.shape[1], test=judged, left_out=others)
             counted = RequestCounts(hits=ForgetAccuracy.count(seen), extra=count_extra(seen, extra_audits()))
             attack = _attack(forget, judged) if membership and judged is not None else None
             if request.id in committed:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.pooled import classes_of
 from fed_unlearn.avalanche.metrics.forget_figures import ServedRequest, StreamFigures, measure
+from fed_unlearn.avalanche.metrics.full_audits import full_figures, retained_of
 from fed_unlearn.avalanche.metrics.relapse_matrix import RelapseEvent, RelapseMatrix
 from fed_unlearn.avalanche.streams import ForgetExperience
-from fed_unlearn.avalanche.streams.samples import as_images
+from fed_unlearn.avalanche.streams.samples import as_images, sample_ids
 from fed_unlearn.data.images import ImageSet, concatenate
 
 
@@ -24,6 +26,8 @@ class ForgetWatch:
     ----------
     membership : bool
         Whether to run the membership attack.
+    full : bool
+        Whether to run all audits that need no oracle, right after each request.
 
     Attributes
     ----------
@@ -44,8 +48,8 @@ class ForgetWatch:
         every measurement.
     """
 
-    def __init__(self, *, membership: bool = True) -> None:
-        self._membership = membership
+    def __init__(self, *, membership: bool = True, full: bool = False) -> None:
+        self._membership, self._full = membership, full
         self.readable: Callable[[str], bool] = lambda request_id: True
         self.reset()
 
@@ -67,8 +71,10 @@ class ForgetWatch:
     def after_unlearning(self, strategy: Any, reader: object) -> StreamFigures | None:
         """Return the figures after the request of ``strategy.experience``. The first reader has them measured."""
         if self._is_new_event(reader):
-            self.serve(strategy.experience)
+            request = self.serve(strategy.experience)
             self.latest = self._measure(strategy, "+".join(self._since))
+            if self._full:
+                self.latest = replace(self.latest, audits={request.number: self._audited(strategy, request)})
         return self.latest
 
     def after_training(self, strategy: Any, reader: object) -> StreamFigures | None:
@@ -168,6 +174,23 @@ class ForgetWatch:
         self.events.append(RelapseEvent(after, accuracies))
         self._since = []
         return replace(figures, relapse=relapse)
+
+    def _audited(self, strategy: Any, request: ServedRequest) -> Mapping[str, Measured]:
+        """Return the figures of all audits of a request that was served last."""
+        if request.samples is None:
+            return {}
+        experience = strategy.experience
+        trained = list(experience.origin_stream.benchmark.streams["train"])[: experience.after]
+        named = [item for item in experience.origin_stream if int(item.current_experience) in self.served]
+        staying = self._arrived - {label for item in self.served.values() for label in item.classes}
+        retained = retained_of(
+            [item.dataset for item in trained],
+            request.samples,
+            staying=staying,
+            without={name for item in named for name in sample_ids(item.dataset)},
+            seed=request.id,
+        )
+        return full_figures(strategy.model, request, retained, self._test, staying)
 
     def _is_new_event(self, reader: object) -> bool:
         """Return whether a new event has begun: nobody has read the last one yet, or this reader has."""

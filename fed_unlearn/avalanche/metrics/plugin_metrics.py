@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from avalanche.evaluation import PluginMetric
 from avalanche.evaluation.metric_results import MetricValue
 from avalanche.evaluation.metric_utils import EVAL, default_metric_name_template, generic_get_metric_name
 
-from fed_unlearn.audits.base import extra_audits
+from fed_unlearn.audits.base import AUDITS, Level, extra_audits, measured_of
 from fed_unlearn.avalanche.metrics.forget_figures import StreamFigures
 from fed_unlearn.avalanche.metrics.forget_watch import ForgetWatch
 from fed_unlearn.avalanche.streams import ForgetExperience
+from fed_unlearn.errors import InvalidParameterError
 
 Values = Mapping[Any, Any]
 """Values by the number of a request, as an int. The key None stands for the whole stream."""
@@ -59,25 +60,55 @@ class ForgetMetric(PluginMetric):
         self.watch.reset()
 
     def _emitted(self, strategy: Any, figures: StreamFigures | None) -> list[Any]:
-        emitted = []
-        for number, value in {} if figures is None else self._values(figures).items():
-            info = {
-                "metric_name": str(self),
-                "phase_name": EVAL,
-                "stream_name": self._stream,
-                "task_label": self.watch.task_label(number, self._stream),
-                "experience_id": number,
-            }
-            name = generic_get_metric_name(default_metric_name_template, info)
-            emitted.append(MetricValue(self, name, value, strategy.clock.train_iterations))
-        return emitted
+        values = {} if figures is None else self._values(figures)
+        return [self._value(strategy, str(self), number, value) for number, value in values.items()]
+
+    def _value(self, strategy: Any, metric: str, number: Any, value: Any) -> MetricValue:
+        info = {
+            "metric_name": metric,
+            "phase_name": EVAL,
+            "stream_name": self._stream,
+            "task_label": self.watch.task_label(number, self._stream),
+            "experience_id": number,
+        }
+        name = generic_get_metric_name(default_metric_name_template, info)
+        return MetricValue(self, name, value, strategy.clock.train_iterations)
 
     def __str__(self) -> str:
         return self._name
 
 
+class AuditMetric(ForgetMetric):
+    """All figures of the full audits of a request, each under its own name; emitted right after the request alone."""
+
+    def __init__(self, watch: ForgetWatch) -> None:
+        super().__init__("Audits_Exp", watch, lambda now: now.audits)
+
+    def after_training_exp(self, strategy: Any) -> list[Any]:
+        """Emit nothing."""
+        super().after_training_exp(strategy)
+        return []
+
+    def _emitted(self, strategy: Any, figures: StreamFigures | None) -> list[Any]:
+        return [
+            self._value(strategy, metric_name(name), number, measured.value)
+            for number, found in ({} if figures is None else figures.audits).items()
+            for name, measured in found.items()
+        ]
+
+
+def metric_name(figure: str) -> str:
+    """Return the first part of a metric's name for a figure, such as ``Logit_AUC_Exp`` for ``logit_auc``."""
+    return f"{figure.replace('-', '_').title().replace('Auc', 'AUC')}_Exp"
+
+
 def forget_metrics(
-    *, request: bool = True, stream: bool = True, relapse: bool = True, membership: bool = True
+    *,
+    request: bool = True,
+    stream: bool = True,
+    relapse: bool = True,
+    membership: bool = True,
+    audit: Level = "default",
 ) -> list[PluginMetric]:
     """Return metrics of forgetting for an ``EvaluationPlugin``, named like Avalanche's own.
 
@@ -100,6 +131,10 @@ def forget_metrics(
                                                             and that no class request named, committed or failed
     ``Membership_AUC_Exp/eval_phase/forget_stream/Exp000``  loss-threshold attack (Yeom et al., 2018) of D_f against
                                                             test samples of the same classes; the aim is 0.5
+    ``Logit_AUC_Exp/eval_phase/forget_stream/Exp000``       how well the class's own score still ranks its test samples
+                                                            above those of staying classes; so are ``Recall_At_5_Exp``,
+                                                            ``Confidence_Gap_Exp``, ``Entropy_Gap_Exp``,
+                                                            ``Destination_Entropy_Exp`` and ``Destination_Top_Exp``
     ``Relapse_Exp/eval_phase/forget_stream/Exp000``         forget accuracy now minus that right after the request
     ``Relapse_Matrix/eval_phase/forget_stream``             forget accuracy of each request (columns) after each event
                                                             (rows): a figure, a tensor, or a table of text
@@ -108,32 +143,42 @@ def forget_metrics(
     Parameters
     ----------
     request : bool
-        Whether to include the two ``Acc_Exp``, and one metric for each audit of another package, such as
-        ``Mean_Margin_Exp`` for the audit ``mean-margin``.
+        Whether to include the two ``Acc_Exp``, and one metric for each figure of the audits that run by default: those
+        of class requests above, and those of other packages, such as ``Mean_Margin_Exp`` for ``mean-margin``.
     stream : bool
         Whether to include the three ``Acc_Stream``.
     relapse : bool
         Whether to include ``Relapse_Exp`` and ``Relapse_Matrix``.
     membership : bool
         Whether to include ``Membership_AUC_Exp``.
+    audit : str, default "default"
+        ``"full"`` runs all audits of :data:`~fed_unlearn.audits.base.AUDITS` that need no oracle, once, right after
+        each request, on D_f, the test samples and at most 2,000 retained training samples. Each figure is a metric,
+        such as ``Membership_Confidence_AUC_Exp``. Each audit costs what its ``cost`` says, beside reading these samples
+        once; no figure is emitted where an audit has none.
 
     Returns
     -------
     list of PluginMetric
         Pass all of them to one ``EvaluationPlugin``, since they share what they measure. Models are called with images
         alone: models that need a task label are not supported.
+
+    Raises
+    ------
+    InvalidParameterError
+        If ``audit`` is no level.
     """
-    watch = ForgetWatch(membership=membership)
+    if audit not in get_args(Level):
+        raise InvalidParameterError(f"audit = {audit!r} was given; expected one of {', '.join(get_args(Level))}")
+    watch = ForgetWatch(membership=membership, full=audit == "full")
     metrics: list[PluginMetric] = []
     if request:
         metrics += [
             ForgetMetric("Forget_Acc_Exp", watch, _of_requests("forget_accuracy")),
             ForgetMetric("Test_Forget_Acc_Exp", watch, _of_requests("test_forget_accuracy")),
         ]
-        metrics += [
-            ForgetMetric(f"{audit.replace('-', '_').title()}_Exp", watch, _of_requests(audit))
-            for audit in extra_audits()
-        ]
+        empty = {name: AUDITS.find(name)() for name in extra_audits()}
+        metrics += [ForgetMetric(metric_name(figure), watch, _of_requests(figure)) for figure in measured_of(empty)]
     if stream:
         metrics += [
             ForgetMetric("Forget_Acc_Stream", watch, lambda now: _of_stream(now.forget_accuracy)),
@@ -147,6 +192,8 @@ def forget_metrics(
             ForgetMetric("Relapse_Exp", watch, lambda now: now.relapse),
             ForgetMetric("Relapse_Matrix", watch, lambda now: {None: watch.matrix()}),
         ]
+    if audit == "full":
+        metrics.append(AuditMetric(watch))
     return metrics
 
 

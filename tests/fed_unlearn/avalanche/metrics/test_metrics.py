@@ -40,6 +40,9 @@ from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, labels_o
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.requests import ClassScope, ForgetRequest
 
+DESTINATIONS = {"Destination_Entropy_Exp", "Destination_Top_Exp"}
+OUTPUT_FIGURES = {"Logit_AUC_Exp", "Recall_At_5_Exp", "Confidence_Gap_Exp", "Entropy_Gap_Exp", *DESTINATIONS}
+"""Of class requests, by audits that run with every request."""
 ITERATIONS = 15  # of an experience: three epochs over forty samples in batches of eight
 
 
@@ -124,6 +127,9 @@ def test_names_and_steps_are_those_of_avalanche() -> None:
         "Test_Forget_Acc_Stream/eval_phase/forget_stream": thrice,
         "Retain_Acc_Stream/eval_phase/test_stream": thrice,
         "Relapse_Matrix/eval_phase/forget_stream": always,
+        **{f"{name}/{a}": always for name in OUTPUT_FIGURES - DESTINATIONS},
+        **{f"{name}/{a}": thrice[1:] for name in DESTINATIONS},  # one class alone stays at first
+        **{f"{name}/{c}": once for name in OUTPUT_FIGURES},
     }
     assert strategy.clock.train_iterations == 2 * ITERATIONS
 
@@ -143,7 +149,7 @@ def test_a_benchmark_with_task_labels_has_them_in_the_names() -> None:
 @pytest.mark.parametrize(
     ("left_out", "gone"),
     [
-        ("request", {"Forget_Acc_Exp", "Test_Forget_Acc_Exp"}),
+        ("request", {"Forget_Acc_Exp", "Test_Forget_Acc_Exp", *OUTPUT_FIGURES}),
         ("stream", {"Forget_Acc_Stream", "Test_Forget_Acc_Stream", "Retain_Acc_Stream"}),
         ("relapse", {"Relapse_Exp", "Relapse_Matrix"}),
         ("membership", {"Membership_AUC_Exp"}),
@@ -154,7 +160,7 @@ def test_metrics_can_be_left_out(left_out: str, gone: set[str]) -> None:
     chosen = forget_metrics(**{left_out: False})
     assert everything - {str(metric) for metric in chosen} == gone
     strategy = strategy_with(metrics=chosen)
-    tell_served(strategy, stream(REQUESTS).forget_stream[0])
+    tell_served(strategy, stream(REQUESTS).forget_stream[2])
     assert {name.split("/")[0] for name in strategy.evaluator.get_last_metrics()} == everything - gone
 
 
