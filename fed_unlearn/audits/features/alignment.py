@@ -21,8 +21,8 @@ FEWEST_SAMPLES = 30
 """The figure of fewer samples is near 1 for any two models: it is left out."""
 
 _MOST_SIDE = 8
-_GROUPS = 10
-_STUDENT_OF_GROUPS = 2.2621571628540993  # 97.5 % quantile with 9 degrees of freedom
+GROUPS = 10
+STUDENT_OF_GROUPS = 2.262157162798205  # 97.5 % quantile with 9 degrees of freedom
 
 
 @AUDITS.register("alignment")
@@ -76,7 +76,7 @@ class Alignment(CentralAudit):
 
         None where there is no oracle.
         """
-        rows = [self.layers[start : start + _GROUPS + 1] for start in range(0, len(self.layers), _GROUPS + 1)]
+        rows = [self.layers[start : start + GROUPS + 1] for start in range(0, len(self.layers), GROUPS + 1)]
         hidden = {f"cka_{depth}": _measured(row) for depth, row in enumerate(rows[:-1], 1)}
         return hidden | {
             "cka_features": _measured(rows[-1] if rows else ()),
@@ -136,9 +136,9 @@ def _gram(features: Tensor) -> Tensor:
 def _with_tenths_left_out(grams: Sequence[Tensor]) -> tuple[float, ...]:
     """Mean CKA of the first with the others; then the same without each tenth of the samples."""
     count = len(grams[0])
-    left_out = torch.arange(count) * _GROUPS // count
+    left_out = torch.arange(count) * GROUPS // count
     found = []
-    for group in range(-1, _GROUPS):
+    for group in range(-1, GROUPS):
         kept = (left_out != group).nonzero().flatten()
         mine, *others = (gram[kept][:, kept] for gram in grams)
         found.append(sum(linear_cka(mine, other) for other in others) / len(others))
@@ -150,7 +150,7 @@ def _measured(row: Sequence[float]) -> Measured:
     if not row:
         return Measured(None)
     value, *tenths = row
-    mean = sum(tenths) / _GROUPS
-    variance = (_GROUPS - 1) / _GROUPS * sum((tenth - mean) ** 2 for tenth in tenths)
-    half = _STUDENT_OF_GROUPS * math.sqrt(variance)
+    mean = sum(tenths) / GROUPS
+    variance = (GROUPS - 1) / GROUPS * sum((tenth - mean) ** 2 for tenth in tenths)
+    half = STUDENT_OF_GROUPS * math.sqrt(variance)
     return Measured(value, (max(0.0, value - half), min(1.0, value + half)))

@@ -26,7 +26,9 @@ class Critic(nn.Module):
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.embedding = nn.Sequential(nn.Linear(width, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, EMBEDDED))
+        # Without the weights that layers draw from torch's own generator.
+        layers = [nn.utils.skip_init(nn.Linear, *shape) for shape in ((width, HIDDEN), (HIDDEN, EMBEDDED))]
+        self.embedding = nn.Sequential(layers[0], nn.ReLU(), layers[1])
         self.labels = nn.Parameter(torch.empty(2, EMBEDDED))
         for parameter in self.parameters():
             bound = 1 / math.sqrt(parameter.shape[-1]) if parameter.ndim > 1 else 0.0

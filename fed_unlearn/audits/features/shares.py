@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fed_unlearn.audits.measured import Measured
 
 _NORMAL = 1.959963984540054
-_STUDENT_OF_DRAWS = 2.093024054408263  # 97.5 % quantile with 19 degrees of freedom, for 20 draws
+STUDENT_OF_DRAWS = 2.093024054408263  # 97.5 % quantile with 19 degrees of freedom, for 20 draws
 
 
 def recall(found: Sequence[int], total: int) -> Measured:
@@ -80,4 +80,4 @@ def _error(values: Sequence[float]) -> float:
         return 0.0
     mean = sum(values) / count
     variance = sum((value - mean) ** 2 for value in values) / (count - 1)
-    return _STUDENT_OF_DRAWS * math.sqrt(variance / count)
+    return STUDENT_OF_DRAWS * math.sqrt(variance / count)
