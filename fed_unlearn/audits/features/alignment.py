@@ -13,6 +13,7 @@ from torch import Tensor
 from fed_unlearn.audits.base import AUDITS, CentralAudit, Measured, Observation
 from fed_unlearn.audits.features.activations import layer_inputs
 from fed_unlearn.audits.features.frozen import central_of, drawn, frozen
+from fed_unlearn.audits.oracles.student import upper_quantile
 from fed_unlearn.audits.readings import PartName, Readings
 from fed_unlearn.requests import ScopeKind
 
@@ -22,7 +23,6 @@ FEWEST_SAMPLES = 30
 
 _MOST_SIDE = 8
 GROUPS = 10
-STUDENT_OF_GROUPS = 2.262157162798205  # 97.5 % quantile with 9 degrees of freedom
 
 
 @AUDITS.register("alignment")
@@ -152,5 +152,5 @@ def _measured(row: Sequence[float]) -> Measured:
     value, *tenths = row
     mean = sum(tenths) / GROUPS
     variance = (GROUPS - 1) / GROUPS * sum((tenth - mean) ** 2 for tenth in tenths)
-    half = STUDENT_OF_GROUPS * math.sqrt(variance)
+    half = upper_quantile(0.025, GROUPS - 1) * math.sqrt(variance)
     return Measured(value, (max(0.0, value - half), min(1.0, value + half)))

@@ -13,6 +13,7 @@ from fed_unlearn.audits.base import AUDITS, CentralAudit, Observation
 from fed_unlearn.audits.features.activations import layer_inputs
 from fed_unlearn.audits.features.critic import judged_information
 from fed_unlearn.audits.features.frozen import central_of, drawn, frozen
+from fed_unlearn.audits.intervals import QUANTILE, RESAMPLES
 from fed_unlearn.audits.readings import PartName, Readings
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, seeded_generator
@@ -24,8 +25,6 @@ HIDDEN_LAYERS = 2
 """So many hidden layers before the penultimate features take part: the last ones."""
 
 _MOST_SIDE = 2
-_RESAMPLES = 1000
-_NORMAL = 1.959963984540054
 _PARTS: tuple[PartName, ...] = ("retain", "forget", "test_retain", "test_forget")
 
 
@@ -131,11 +130,11 @@ def index_of(left: Tensor, whole: Tensor, of_retained: int, *, seed: int) -> tup
     ]
     top, bottom = sum(side.mean(1) for side in pairs) / 2
     error = np.sqrt(sum(side[1].var() / side.shape[1] for side in pairs)) / 2
-    if bottom <= _NORMAL * error:
+    if bottom <= QUANTILE * error:
         return ()
     random = np.random.default_rng(derive_seed(seed, "information difference", "resamples"))
     ratios = []
-    for _ in range(_RESAMPLES):
+    for _ in range(RESAMPLES):
         tops, bottoms = sum(side[:, random.integers(side.shape[1], size=side.shape[1])].mean(1) for side in pairs)
         ratios.append(tops / bottoms)
     low, high = np.quantile(ratios, [0.025, 0.975])

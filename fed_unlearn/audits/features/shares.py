@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from fed_unlearn.audits.intervals import wilson_interval
 from fed_unlearn.audits.measured import Measured
-
-_NORMAL = 1.959963984540054
-STUDENT_OF_DRAWS = 2.093024054408263  # 97.5 % quantile with 19 degrees of freedom, for 20 draws
+from fed_unlearn.audits.oracles.student import upper_quantile
 
 
 def recall(found: Sequence[int], total: int) -> Measured:
@@ -30,7 +29,7 @@ def recall(found: Sequence[int], total: int) -> Measured:
     if not found or not total:
         return Measured(None)
     share = sum(found) / len(found) / total
-    low, high = wilson(share, total)
+    low, high = wilson_interval(share * total, total)
     error = _error([count / total for count in found])
     below, above = math.hypot(share - low, error), math.hypot(high - share, error)
     return Measured(share, (max(0.0, share - below), min(1.0, share + above)))
@@ -57,7 +56,7 @@ def balanced_accuracy(found: Sequence[int], forgotten: int, apart: Sequence[int]
         return Measured(None)
     left, right = sum(found) / len(found) / forgotten, sum(apart) / len(apart) / retained
     value = (left + right) / 2
-    ends = wilson(left, forgotten), wilson(right, retained)
+    ends = wilson_interval(left * forgotten, forgotten), wilson_interval(right * retained, retained)
     below = math.hypot(left - ends[0][0], right - ends[1][0]) / 2
     above = math.hypot(ends[0][1] - left, ends[1][1] - right) / 2
     each = [(one / forgotten + other / retained) / 2 for one, other in zip(found, apart, strict=True)]
@@ -65,19 +64,11 @@ def balanced_accuracy(found: Sequence[int], forgotten: int, apart: Sequence[int]
     return Measured(value, (max(0.0, value - math.hypot(below, error)), min(1.0, value + math.hypot(above, error))))
 
 
-def wilson(share: float, total: int) -> tuple[float, float]:
-    """95 % interval of a share of so many samples (Wilson, 1927)."""
-    square = _NORMAL**2 / total
-    centre = (share + square / 2) / (1 + square)
-    half = _NORMAL / (1 + square) * math.sqrt(share * (1 - share) / total + square / total / 4)
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
-
-
 def _error(values: Sequence[float]) -> float:
-    """Half the width of the 95 % interval of a mean over draws; 0 for one draw."""
+    """Half the width of the 95 % interval of a mean over draws, by Student's t; 0 for one draw."""
     count = len(values)
     if count < 2:
         return 0.0
     mean = sum(values) / count
     variance = sum((value - mean) ** 2 for value in values) / (count - 1)
-    return STUDENT_OF_DRAWS * math.sqrt(variance / count)
+    return upper_quantile(0.025, count - 1) * math.sqrt(variance / count)

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 from audited_digits import data, model, readings, seen
+from scipy.stats import t
 from torch import Tensor
 
 from fed_unlearn.audits.battery import central_observation, run_audits
 from fed_unlearn.audits.features.activations import layer_inputs
-from fed_unlearn.audits.features.alignment import GROUPS, STUDENT_OF_GROUPS, Alignment, linear_cka
+from fed_unlearn.audits.features.alignment import GROUPS, Alignment, linear_cka
 from fed_unlearn.audits.readings import Readings
 
 
@@ -52,7 +53,7 @@ def test_the_interval_is_that_of_the_jackknife() -> None:
             for group in range(GROUPS)
         ]
     )
-    half = STUDENT_OF_GROUPS * np.sqrt((GROUPS - 1) / GROUPS * ((without - without.mean()) ** 2).sum())
+    half = t.ppf(0.975, GROUPS - 1) * np.sqrt((GROUPS - 1) / GROUPS * ((without - without.mean()) ** 2).sum())
     measured = Alignment.count(seen("original")).figures["cka_features"]
     assert measured.value is not None
     assert measured.interval == pytest.approx((measured.value - half, measured.value + half), abs=1e-6)
