@@ -206,6 +206,12 @@ AUDITS: Registry[RequestAudit] = Registry(
         "fed_unlearn.audits.outputs.tug_of_war",
         "fed_unlearn.audits.outputs.splits",
         "fed_unlearn.audits.outputs.population",
+        "fed_unlearn.audits.features.linear_probe",
+        "fed_unlearn.audits.features.nearest_mean",
+        "fed_unlearn.audits.features.prototype",
+        "fed_unlearn.audits.features.alignment",
+        "fed_unlearn.audits.features.information",
+        "fed_unlearn.audits.outputs.streisand",
     ),
 )
 

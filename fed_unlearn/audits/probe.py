@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from fed_unlearn.audits.features.linear_probe import called_forgotten, fitted_probe
 from fed_unlearn.audits.layers import output_layer, penultimate_features
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import EmptySetError
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.seeding import seeded_generator
-
-_MOST_ITERATIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -79,11 +78,6 @@ def probe(
     InvalidParameterError
         If ``max_samples`` is below 2.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import balanced_accuracy_score
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     require("max_samples", "probe", max_samples, int, minimum=2)
     if test is None:
         order = torch.randperm(len(train), generator=seeded_generator(seed, "probe", "halves"))
@@ -91,12 +85,10 @@ def probe(
     train, test = _chosen(train, max_samples, seed, "train"), _chosen(test, max_samples, seed, "test")
     truth = [_is_of(part, classes, name) for part, name in ((train, "training"), (test, "test"))]
     layer = output_layer("probe", model, train, head)
-    features = [penultimate_features(model, part, layer).double().numpy() for part in (train, test)]
-    classifier = make_pipeline(
-        StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=_MOST_ITERATIONS)
-    ).fit(features[0], truth[0].numpy())
-    found = balanced_accuracy_score(truth[1].numpy(), classifier.predict(features[1]))
-    return ProbeResult(float(found), int(truth[1].sum()), int((~truth[1]).sum()))
+    features = [penultimate_features(model, part, layer) for part in (train, test)]
+    found = called_forgotten(fitted_probe(features[0], truth[0]), features[1])
+    shares = [float(right[side].double().mean()) for right, side in ((found, truth[1]), (~found, ~truth[1]))]
+    return ProbeResult(sum(shares) / 2, int(truth[1].sum()), int((~truth[1]).sum()))
 
 
 def _chosen(samples: SampleSet, most: int, seed: int, part: str) -> SampleSet:

@@ -1,0 +1,1 @@
+"""Audits of what a model's features still hold of forgotten classes."""
