@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import EmptySetError
 from fed_unlearn.methods.parts.heads import OutputLayer
 from fed_unlearn.methods.parts.workspace import PassCounter
+
+T = TypeVar("T")
 
 PartName = Literal["forget", "retain", "test_forget", "test_retain"]
 """D_f, (a part of) D_r, D_ft and D_rt."""
@@ -85,6 +87,7 @@ class Readings:
     data: RequestData
     passes: PassCounter = field(default_factory=PassCounter)
     _answers: dict[PartName, Answers] = field(default_factory=dict, init=False)
+    _kept: dict[Hashable, Any] = field(default_factory=dict, init=False)
 
     @cached_property
     def layer(self) -> OutputLayer:
@@ -112,6 +115,21 @@ class Readings:
                 features = torch.empty(0, self.layer.weight.shape[1])
             self._answers[part] = Answers(served, raw, features, samples.labels.cpu())
         return self._answers[part]
+
+    def kept(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What an audit computes of this model alone, computed once: all comparisons read the original and the oracles.
+
+        Parameters
+        ----------
+        key : hashable
+            Names what is computed, the seed included where it draws.
+        compute : callable
+            Gives a small result, which must not be changed later.
+        """
+        if key not in self._kept:
+            self._kept[key] = compute()
+        found: T = self._kept[key]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
