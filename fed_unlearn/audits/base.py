@@ -212,6 +212,7 @@ AUDITS: Registry[RequestAudit] = Registry(
         "fed_unlearn.audits.features.alignment",
         "fed_unlearn.audits.features.information",
         "fed_unlearn.audits.outputs.streisand",
+        "fed_unlearn.audits.relearning_grid",
     ),
 )
 

@@ -45,7 +45,8 @@ class DepthReport:
 
     @property
     def relearn_ratio(self) -> float | None:
-        """The model's steps divided by the oracle's: near 1 is deep, 0 is a mask.
+        """The model's steps divided by the oracle's, both from a fresh row unless the settings say otherwise: near 1 is
+        deep.
 
         A model that did not reach the target counts with ``max_steps``. None if neither reached it, or if the oracle
         needed no step.

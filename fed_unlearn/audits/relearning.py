@@ -1,26 +1,22 @@
-"""How many optimizer steps bring forgotten samples back; samples that were only hidden need none."""
+"""How many optimizer steps bring forgotten samples back; samples that were only hidden need few."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from annotated_types import Interval
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
-from fed_unlearn.audits.layers import output_layer, raw_logits
+from fed_unlearn.audits.relearner import climb, relearner
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import EmptySetError, InvalidParameterError, UnlearningDivergedError
-from fed_unlearn.logits import batch_slices, device_of
+from fed_unlearn.errors import EmptySetError
+from fed_unlearn.logits import device_of
 from fed_unlearn.methods.parts.batches import cycle
-from fed_unlearn.methods.parts.checks import check_samples
-from fed_unlearn.methods.parts.heads import OutputLayer
 from fed_unlearn.methods.parts.validation import require
-from fed_unlearn.model_copies import copied
 from fed_unlearn.settings import AboveZero, FromOne, Settings
 
 
@@ -36,8 +32,11 @@ class RelearnSettings(Settings, prefix="relearn: "):
     max_steps : int
         Bound on the optimizer steps.
     max_measured : int
-        The accuracy is that on at most so many random samples of the forget set. It is measured after every step, or
-        every few steps where measuring reads far more samples than a step does.
+        The accuracy is that on at most so many random samples. It is measured after every step, or every few steps
+        where measuring reads far more samples than a step does.
+    fresh_row : bool
+        Whether the output rows of the classes start as the mean of the others. If not, the models' own rows decide:
+        one that was overwritten looks like deep forgetting, and a large row is trained in few steps.
     """
 
     learning_rate: AboveZero = 3e-3
@@ -45,6 +44,7 @@ class RelearnSettings(Settings, prefix="relearn: "):
     batch_size: FromOne = 64
     max_steps: FromOne = 500
     max_measured: FromOne = 1000
+    fresh_row: bool = True
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ def relearn(
     settings: RelearnSettings | None = None,
     classes: Collection[int] | None = None,
     head: str | None = None,
+    measured: SampleSet | None = None,
 ) -> RelearnResult:
     """Train a copy on nothing but the forget set until it is recognised again.
 
-    Masks are lifted first: SGD climbs an output bias of -10,000 more slowly than it learns anything, so that a mask
-    would look like deep forgetting. Outputs are read directly from the output layer, before a wrapper changes them.
-    The biases of the forgotten classes are set to the median of the others, since a bias says how frequent a class is
-    and nothing of its samples. The weights of the output layer stay. A row that was overwritten therefore looks as deep
-    as boundary unlearning; the probe tells the two apart. Compare the figure with that of a retrain oracle.
+    Every model starts alike. The output rows and biases of the forgotten classes are set to the mean of the others, so
+    that neither a mask nor a row that was overwritten has an effect: a bias says how frequent a class is, and a row can
+    be replaced without a change of any feature. Outputs are read directly from the output layer, before a wrapper
+    changes them. Compare the figure with that of a retrain oracle.
 
     BatchNorm statistics are frozen and dropout is off. Every floating-point parameter is trained, also one that does
     not require a gradient in ``model``.
@@ -100,24 +100,26 @@ def relearn(
     settings : RelearnSettings, optional
         The defaults of :class:`RelearnSettings` if None.
     classes : collection of int, optional
-        Classes whose output biases are reset: the labels of the forget set if None, no class if empty. No bias is reset
-        if these are all classes of the model.
+        Classes whose output rows and biases are reset: the labels of the forget set if None, no class if empty. None is
+        reset if these are all classes of the model.
     head : str, optional
         Name of the layer that gives the logits; the one that is found in a traced call if None.
+    measured : SampleSet, optional
+        Samples on which the accuracy is measured, for instance D_ft; the forget set if None.
 
     Returns
     -------
     RelearnResult
-        With 0 steps if the copy recognises the samples once masks are lifted.
+        With 0 steps if the copy recognises the samples at once, which needs the model's own row.
 
     Raises
     ------
     EmptySetError
-        If the forget set is empty.
+        If the forget set is empty, or the measured samples are.
     InvalidDataError
         If a label is not an output of the model.
     InvalidModelError
-        If the model has no such layer.
+        If the model has no such layer, or its weight cannot be set.
     InvalidParameterError
         If a setting is out of range, or a class is not an output of the model.
     UnlearningDivergedError
@@ -125,56 +127,33 @@ def relearn(
     """
     require("target_accuracy", "relearn", target_accuracy, float, above=0, maximum=1)
     settings = settings or RelearnSettings()
-    if len(forget) == 0:
-        raise EmptySetError("relearn: the forget set has no sample; at least one was expected")
-    student = copied(model).eval()
-    device = device_of(student)
+    judged = forget if measured is None else measured
+    for name, samples in (("forget set", forget), ("set of measured samples", judged)):
+        if len(samples) == 0:
+            raise EmptySetError(f"relearn: the {name} has no sample; at least one was expected")
+    device = device_of(model)
     forget = forget.evaluated().to(device)
-    layer = output_layer("relearn", student, forget, head)
-    check_samples("relearn", "forget", forget, forget.input_shape, layer.weight.shape[0])
-    _lift_masks(layer, forget.labels.unique().tolist() if classes is None else classes)
-    parameters = [parameter.requires_grad_(True) for parameter in student.parameters() if parameter.is_floating_point()]
-    optimizer = torch.optim.SGD(parameters, lr=settings.learning_rate, momentum=settings.momentum)
-    measured = forget
-    if len(forget) > settings.max_measured:
-        measured = forget.subset(torch.randperm(len(forget), generator=generator)[: settings.max_measured].to(device))
+    judged = judged.evaluated().to(device)
+    if len(judged) > settings.max_measured:
+        judged = judged.subset(torch.randperm(len(judged), generator=generator)[: settings.max_measured].to(device))
     # Measuring costs about as much as the steps before it.
-    interval = max(1, math.ceil(len(measured) / (4 * settings.batch_size)))
+    interval = max(1, math.ceil(len(judged) / (4 * settings.batch_size)))
     batches = cycle(forget, settings.batch_size, generator)
-    with raw_logits(student, layer) as logits_of:
-        accuracy, step = _accuracy(logits_of, measured, 0), 0
-        while accuracy < target_accuracy and step < settings.max_steps:
-            step += 1
-            _, images, labels = next(batches)
-            loss = functional.cross_entropy(logits_of(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            if step % interval == 0 or step == settings.max_steps:
-                accuracy = _accuracy(logits_of, measured, step)
-    return RelearnResult(step, accuracy >= target_accuracy, accuracy)
-
-
-def _lift_masks(layer: OutputLayer, classes: Collection[int]) -> None:
-    every = range(layer.weight.shape[0])
-    if unknown := sorted(set(classes).difference(every)):
-        raise InvalidParameterError(f"relearn: classes {unknown} were given; the model has outputs 0 to {every[-1]}")
-    hidden = sorted(set(classes))
-    others = [index for index in every if index not in hidden]
-    if layer.bias is not None and hidden and others:
-        with torch.no_grad():
-            layer.bias[hidden] = layer.bias[others].median()
-
-
-def _accuracy(logits_of: Callable[[Tensor], Tensor], samples: SampleSet, step: int) -> float:
-    right, finite = [], []
-    with torch.inference_mode():
-        for images, labels in samples.batches(batch_slices(samples, samples.labels.device)):
-            logits = logits_of(images)
-            right.append((logits.argmax(dim=1) == labels).sum())
-            finite.append((logits < torch.inf).all())  # minus infinity is the mask of another class
-    if not torch.stack(finite).all():
-        raise UnlearningDivergedError(
-            f"relearn: the outputs are not finite at step {step}; try a smaller learning rate"
+    with relearner(
+        "relearn",
+        model,
+        forget,
+        classes=forget.labels.unique().tolist() if classes is None else classes,
+        fresh_row=settings.fresh_row,
+        learning_rate=settings.learning_rate,
+        momentum=settings.momentum,
+        head=head,
+    ) as copy:
+        found = climb(
+            lambda: copy.train(*next(batches)[1:]),
+            lambda step: copy.recall(judged, step),
+            [target_accuracy],
+            max_steps=settings.max_steps,
+            is_measured=lambda step: step % interval == 0,
         )
-    return int(torch.stack(right).sum()) / len(samples)
+    return RelearnResult(found.steps[0], found.reached[0], found.recall)
