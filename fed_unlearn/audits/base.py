@@ -206,6 +206,8 @@ AUDITS: Registry[RequestAudit] = Registry(
         "fed_unlearn.audits.outputs.tug_of_war",
         "fed_unlearn.audits.outputs.splits",
         "fed_unlearn.audits.outputs.population",
+        "fed_unlearn.audits.samples.lira",
+        "fed_unlearn.audits.samples.ulira",
     ),
 )
 
