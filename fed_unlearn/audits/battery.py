@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from fed_unlearn.audits.base import AUDITS, Level, Measured, RequestAudit, measured_of
 from fed_unlearn.audits.observation import Judged, Observation
 from fed_unlearn.audits.readings import Central, PartName, Readings
+from fed_unlearn.audits.samples.shadows import Shadows
 from fed_unlearn.audits.scores import class_scores, layer_scores
 from fed_unlearn.errors import FedUnlearnError, InvalidModelError
 from fed_unlearn.logits import predict_logits
@@ -64,6 +65,7 @@ def central_observation(
     *,
     original: Readings | None = None,
     oracles: tuple[Readings, ...] = (),
+    shadows: Shadows | None = None,
     seed: int = 0,
 ) -> Observation:
     """What audits in one place read of a model.
@@ -78,6 +80,8 @@ def central_observation(
         Of the model before the request.
     oracles : tuple of Readings
         Of models retrained without the forget set; the model itself is none of them.
+    shadows : Shadows, optional
+        What shadow models say of the same samples.
     seed : int
         Of all that audits draw: the same for all models that are compared.
     """
@@ -99,7 +103,7 @@ def central_observation(
         classes=tuple(sorted(data.classes)),
         test_retain=test_retain,
         left_out=tuple(sorted(data.left_out)),
-        central=Central(readings=readings, original=original, oracles=oracles),
+        central=Central(readings=readings, original=original, oracles=oracles, shadows=shadows),
     )
 
 

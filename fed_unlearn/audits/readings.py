@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.audits.layers import model_outputs, output_layer
+from fed_unlearn.audits.samples.shadows import Shadows
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import EmptySetError
 from fed_unlearn.methods.parts.heads import OutputLayer
@@ -148,11 +149,14 @@ class Central:
         Of the model before the request.
     oracles : tuple of Readings
         Of models retrained without the forget set. The audited model is none of them.
+    shadows : Shadows or None
+        What shadow models say of the same samples.
     """
 
     readings: Readings
     original: Readings | None = None
     oracles: tuple[Readings, ...] = ()
+    shadows: Shadows | None = None
 
     @property
     def data(self) -> RequestData:

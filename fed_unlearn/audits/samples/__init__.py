@@ -1,0 +1,1 @@
+"""Membership of single samples, by shadow models."""
