@@ -206,6 +206,9 @@ AUDITS: Registry[RequestAudit] = Registry(
         "fed_unlearn.audits.outputs.tug_of_war",
         "fed_unlearn.audits.outputs.splits",
         "fed_unlearn.audits.outputs.population",
+        "fed_unlearn.audits.clients.client_membership",
+        "fed_unlearn.audits.clients.backdoor",
+        "fed_unlearn.audits.clients.parameter_difference",
     ),
 )
 
