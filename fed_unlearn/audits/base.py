@@ -209,6 +209,7 @@ AUDITS: Registry[RequestAudit] = Registry(
         "fed_unlearn.audits.clients.client_membership",
         "fed_unlearn.audits.clients.backdoor",
         "fed_unlearn.audits.clients.parameter_difference",
+        "fed_unlearn.audits.clients.loss_rise",
     ),
 )
 

@@ -1,4 +1,4 @@
-"""The loss-threshold membership attack class by class, from histograms of the confidence that holders can add."""
+"""Membership attacks class by class: from histograms that holders can add, or from the scores themselves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fed_unlearn.audits.intervals import QUANTILE
 from fed_unlearn.audits.membership import BIN_COUNT, confidence_histogram, lowest_likely_auc, odds_interval
@@ -57,8 +59,33 @@ def auc_by_class(members: Sequence[int], outsiders: Sequence[int]) -> tuple[floa
     return _measured(sides[0][both], sides[1][both])
 
 
+def exact_auc_by_class(
+    scores: tuple[Tensor, Tensor], labels: tuple[Tensor, Tensor]
+) -> tuple[float | None, tuple[float, float] | None]:
+    """As :func:`auc_by_class`, from any scores themselves, of which those of members are taken to be higher.
+
+    Parameters
+    ----------
+    scores : two Tensor of shape (n,) and (m,)
+        Of members and of outsiders.
+    labels : two Tensor of shape (n,) and (m,), int64
+        Their classes.
+    """
+    classes = [index for index in labels[0].unique().tolist() if bool((labels[1] == index).any())]
+    if not classes:
+        return None, None
+    values = torch.cat(scores).double().numpy()
+    ranks = np.unique(-values, return_inverse=True)[1].reshape(-1)
+    count, sides = int(ranks.max()) + 1, np.split(ranks, [len(scores[0])])
+    counts = [
+        np.stack([np.bincount(side[(of == index).numpy()], minlength=count) for index in classes])
+        for side, of in zip(sides, labels, strict=True)
+    ]
+    return _measured(counts[0], counts[1])
+
+
 def _measured(members: NDArray[np.int64], outsiders: NDArray[np.int64]) -> tuple[float, tuple[float, float]]:
-    """AUC and interval of counts of shape (classes, bins), the most confident bin first."""
+    """AUC and interval of counts of shape (classes, bins), the bin of the likeliest members first."""
     own, others = members.sum(1), outsiders.sum(1)
     weights = own / own.sum()
     won = (others[:, None] - np.cumsum(outsiders, axis=1) + outsiders / 2) / others[:, None]

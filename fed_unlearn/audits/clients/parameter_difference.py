@@ -18,8 +18,8 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.seeding import seeded_generator
 
-MOST_GROUPS = 20
-GROUP_SIZE = 16
+MOST_GROUPS = 40
+GROUP_SIZE = 8
 """Groups of samples of either side, and samples of one; of few samples there are smaller groups."""
 
 THIRDS = ("first", "middle", "last")
@@ -41,7 +41,8 @@ class ParameterDifference(CentralAudit):
     where the change raises that loss; and ``difference_auc``, by which an observer with candidate data tells what was
     forgotten: the chance that this cosine of a group of forgotten samples is above that of a group of unseen samples of
     the same classes in the same shares. 0.5 means that the change does not tell them apart, and far below 0.5 tells as
-    much as above. Its interval is that of :func:`~fed_unlearn.audits.membership.membership_interval`.
+    much as above. An oracle tells something, too: its figure is the aim. The interval is that of
+    :func:`~fed_unlearn.audits.membership.membership_interval`.
 
     Attributes
     ----------
