@@ -127,6 +127,7 @@ def observe(
     validation: Judged | None = None,
     retained: Judged | None = None,
     left_out: Collection[int] = (),
+    triggered: Judged | None = None,
     seed: int = 0,
 ) -> Observation:
     """What the audits of a request read.
@@ -146,6 +147,8 @@ def observe(
         Retained training samples of a holder that stays.
     left_out : collection of int
         Further classes that do not stay: forgotten before, asked for beside, or not there yet.
+    triggered : Judged, optional
+        For a client request, test samples with a planted trigger shown on them, under the trigger's class.
     seed : int
         Of all that audits draw.
     """
@@ -171,6 +174,7 @@ def observe(
         held_out=_some(held_out.of_classes(compared)) if held_out is not None else None,
         held_out_retain=_staying(held_out, gone),
         left_out=tuple(sorted(left_out)),
+        triggered=triggered,
     )
 
 

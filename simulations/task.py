@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,22 @@ from fed_unlearn.data.clients import client_data, set_aside, training_positions
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.data.sources import ImageSource, load_source
-from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.data.trigger import Trigger
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.models import build_model
+from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.carried import carrier
 from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.simulations.scenario.checks import LeavingClients
-from fed_unlearn.simulations.scenario.sections import DataSection, ForgetStep, Scenario, TimelineEntry, TrainingSection
+from fed_unlearn.simulations.scenario.sections import (
+    BackdoorSection,
+    DataSection,
+    ForgetStep,
+    Scenario,
+    TimelineEntry,
+    TrainingSection,
+)
 from fed_unlearn.task import Task
 from fed_unlearn.training import TrainingSettings, train_locally
 
@@ -91,7 +100,9 @@ def _fitted(scenario: Scenario, nodes: int) -> tuple[Scenario, list[str | None]]
             timeline.append(entry)
         elif kept:
             timeline.append(entry.with_requests(tuple(kept)))
-    changed = {"count": nodes}
+    changed: dict[str, object] = {"count": nodes}
+    if (backdoor := scenario.clients.backdoor) is not None:
+        changed["backdoor"] = backdoor.model_copy(update={"client": backdoor.client % nodes})
     update = {"clients": scenario.clients.model_copy(update=changed), "timeline": tuple(timeline)}
     return scenario.model_copy(update=update), left_out
 
@@ -144,12 +155,31 @@ def _data_of(name: str, overrides: tuple[str, ...], nodes: int, client: int) -> 
 def data_of_client(scenario: Scenario, source: ImageSource, client: int) -> ClientData:
     """The data of a client of a scenario. Messages say when its training samples arrive.
 
+    Every client knows the trigger of ``[clients.backdoor]``; one has it in its training samples.
+
     Raises
     ------
-    InvalidParameterError
-        If the data cannot be divided as the scenario asks.
+    InvalidParameterError, InvalidRequestError, InvalidDataError
+        If the data cannot be divided as the scenario asks, or has no such class, or no room for the trigger.
     """
-    return client_data(source, client, scenario.clients.count, **_division(scenario))
+    data = client_data(source, client, scenario.clients.count, **_division(scenario))
+    backdoor = scenario.clients.backdoor
+    if backdoor is None:
+        return data
+    trigger = _trigger_of(backdoor, source)
+    if client != backdoor.client:
+        return replace(data, trigger=trigger)
+    train = trigger.planted(data.train, seeded_generator(scenario.seed, "backdoor", client))
+    return replace(data, train=train, trigger=trigger)
+
+
+def _trigger_of(backdoor: BackdoorSection, source: ImageSource) -> Trigger:
+    target = source.classes.index(backdoor.target)
+    if target >= source.class_count:
+        raise InvalidParameterError(
+            f"backdoor.target: {backdoor.target} is not a class of the data (0..{source.class_count - 1})"
+        )
+    return Trigger(target, backdoor.size, backdoor.value, backdoor.corner, backdoor.fraction)
 
 
 def training_positions_of(scenario: Scenario, source: ImageSource) -> list[Tensor]:

@@ -215,6 +215,10 @@ AUDITS: Registry[RequestAudit] = Registry(
         "fed_unlearn.audits.relearning_grid",
         "fed_unlearn.audits.samples.lira",
         "fed_unlearn.audits.samples.ulira",
+        "fed_unlearn.audits.clients.client_membership",
+        "fed_unlearn.audits.clients.backdoor",
+        "fed_unlearn.audits.clients.parameter_difference",
+        "fed_unlearn.audits.clients.loss_rise",
     ),
 )
 

@@ -75,7 +75,7 @@ def central_observation(
     readings : Readings
         Of the model.
     scope : str
-        Of the request.
+        Of the request. For a client, whose request forgets no class, test samples stand in for validation samples.
     original : Readings, optional
         Of the model before the request.
     oracles : tuple of Readings
@@ -88,11 +88,12 @@ def central_observation(
     data = readings.data
 
     def judged(part: PartName) -> Judged | None:
-        return _judged(readings, part) if len(data.parts[part]) else None
+        return _judged(readings, part) if len(data.parts.get(part, ())) else None
 
     forget, outsiders, test_retain = _judged(readings, "forget"), judged("test_forget"), judged("test_retain")
     if not data.classes and test_retain is not None:
         outsiders = test_retain.of_classes(forget.labels.unique())
+    is_client = scope == "client"
     return Observation(
         model=readings.model,
         scope=scope,
@@ -103,6 +104,9 @@ def central_observation(
         classes=tuple(sorted(data.classes)),
         test_retain=test_retain,
         left_out=tuple(sorted(data.left_out)),
+        validation=test_retain if is_client else None,
+        retained=judged("retain") if is_client else None,
+        triggered=judged("triggered") if is_client else None,
         central=Central(readings=readings, original=original, oracles=oracles, shadows=shadows),
     )
 

@@ -104,13 +104,53 @@ def membership_interval(
     auc = _auc_of_counts(members, outsiders)
     quantile = NormalDist().inv_cdf((1 + confidence) / 2)
     counts = int(members.sum()), int(outsiders.sum())
-    low = _lowest_likely(auc, *counts, quantile)
-    high = 1 - _lowest_likely(1 - auc, *counts, quantile)
+    pairs = counts[0] * counts[1]
+    alone, shared = 1 / pairs, (sum(counts) / 2 - 1) / pairs
+    low = lowest_likely_auc(auc, alone, shared, quantile)
+    high = 1 - lowest_likely_auc(1 - auc, alone, shared, quantile)
     if 0 < auc < 1:
-        spread = quantile * math.sqrt(_delong_variance(members, outsiders, auc)) / (auc * (1 - auc))
-        odds = math.log(auc / (1 - auc))
-        low, high = min(low, _logistic(odds - spread)), max(high, _logistic(odds + spread))
+        least, most = odds_interval(auc, math.sqrt(_delong_variance(members, outsiders, auc)), quantile)
+        low, high = min(low, least), max(high, most)
     return low, high
+
+
+def odds_interval(auc: float, error: float, quantile: float) -> tuple[float, float]:
+    """Interval of an AUC between 0 and 1 that is normal on the scale of its logit.
+
+    Parameters
+    ----------
+    auc, error : float
+        The AUC and its standard error.
+    quantile : float
+        Of the normal distribution.
+    """
+    odds, spread = math.log(auc / (1 - auc)), quantile * error / (auc * (1 - auc))
+    return _logistic(odds - spread), _logistic(odds + spread)
+
+
+def lowest_likely_auc(auc: float, alone: float, shared: float, quantile: float) -> float:
+    """The smallest AUC from which the measured one is at most ``quantile`` standard deviations away.
+
+    Parameters
+    ----------
+    auc : float
+        The measured one.
+    alone, shared : float
+        An AUC ``a`` has the variance ``a (1 - a) (alone + shared ((1 - a) / (2 - a) + a / (1 + a)))``, the same as
+        ``1 - a``, so that the largest likely AUC is one minus that of ``1 - auc``. For m members and n outsiders
+        ``alone`` is 1 / (m n) and ``shared`` is ((m + n) / 2 - 1) / (m n).
+    quantile : float
+        Of the normal distribution.
+    """
+    low, high = 0.0, auc
+    for _ in range(50):  # halves the bracket down to double precision
+        middle = (low + high) / 2
+        shape = (1 - middle) / (2 - middle) + middle / (1 + middle)
+        if auc - middle > quantile * math.sqrt(middle * (1 - middle) * (alone + shared * shape)):
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
@@ -253,23 +293,6 @@ def _delong_variance(members: NDArray[np.int64], outsiders: NDArray[np.int64], a
         squares = float((counts * (components - auc) ** 2).sum())
         variance += squares / ((count - 1) * count) if count > 1 else auc * (1 - auc)
     return variance
-
-
-def _lowest_likely(auc: float, members: int, outsiders: int, quantile: float) -> float:
-    """The smallest AUC from which the measured one is at most ``quantile`` standard deviations away.
-
-    The variance is the same for both ends, ``V(a) = V(1 - a)``, so that the largest is one minus that of ``1 - auc``.
-    """
-    pairs, others = members * outsiders, (members + outsiders) / 2 - 1
-    low, high = 0.0, auc
-    for _ in range(50):  # halves the bracket down to double precision
-        middle = (low + high) / 2
-        shapes = 1 + others * ((1 - middle) / (2 - middle) + middle / (1 + middle))
-        if auc - middle > quantile * math.sqrt(middle * (1 - middle) * shapes / pairs):
-            low = middle
-        else:
-            high = middle
-    return low
 
 
 def _logistic(value: float) -> float:

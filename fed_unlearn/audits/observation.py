@@ -99,6 +99,9 @@ class Observation:
         them. None where there are none, or they were not read.
     left_out : tuple of int
         Further classes that do not stay: forgotten before, asked for beside, or not there yet.
+    triggered : Judged or None
+        For a client request, test samples with a planted trigger shown on them, under the trigger's class; None where
+        no trigger is known.
     central : Central or None
         Where models and data are in one place; None in a federation.
     """
@@ -117,6 +120,7 @@ class Observation:
     held_out: Judged | None = None
     held_out_retain: Judged | None = None
     left_out: tuple[int, ...] = ()
+    triggered: Judged | None = None
     central: Central | None = None
 
     @cached_property

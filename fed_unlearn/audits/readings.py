@@ -19,8 +19,8 @@ from fed_unlearn.methods.parts.workspace import PassCounter
 
 T = TypeVar("T")
 
-PartName = Literal["forget", "retain", "test_forget", "test_retain"]
-"""D_f, (a part of) D_r, D_ft and D_rt."""
+PartName = Literal["forget", "retain", "test_forget", "test_retain", "triggered"]
+"""D_f, (a part of) D_r, D_ft and D_rt, and test samples with a planted trigger shown on them."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class RequestData:
     ----------
     parts : mapping of str to SampleSet
         ``"forget"`` (D_f), ``"retain"`` (a part of D_r), ``"test_forget"`` (D_ft, empty where no class is forgotten)
-        and ``"test_retain"`` (D_rt).
+        and ``"test_retain"`` (D_rt). For a client D_f are the client's training samples, D_r those of the others, and
+        D_rt are the unseen samples that they are compared with; ``"triggered"`` may be given too, from
+        :meth:`fed_unlearn.data.trigger.Trigger.shown`.
     classes : frozenset of int
         The forgotten classes; empty where single samples or a client are forgotten.
     class_count : int

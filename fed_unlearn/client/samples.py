@@ -187,5 +187,16 @@ def observed(
         validation=read.get("validation"),
         retained=read.get("retain"),
         left_out=instruction.left_out_beside(target),
+        triggered=_triggered(target, session, judged, instruction),
         seed=derive_seed(instruction.seed, "audit", target.request_id, session.client_id),
     )
+
+
+def _triggered(
+    target: protocol.Target, session: ClientSession, judged: JudgedModels, instruction: protocol.AuditInstruction
+) -> Judged | None:
+    """Test samples with the data's trigger shown on them, for a client request whose audits read test samples."""
+    trigger = session.data.trigger
+    if trigger is None or target.scope != "client" or "test" not in instruction.parts:
+        return None
+    return judged.read(trigger.shown(session.data.test))[1] if instruction.audits_of(target) else None

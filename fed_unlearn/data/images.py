@@ -15,6 +15,7 @@ from fed_unlearn.data.domain import PIXELS
 from fed_unlearn.data.joined import concatenate
 from fed_unlearn.data.sample_set import Indices, SampleSet, checked_ids
 from fed_unlearn.data.tensors import TensorSet
+from fed_unlearn.data.trigger import Trigger
 from fed_unlearn.errors import EmptySetError, InvalidDataError
 
 __all__ = ["ClientData", "ImageSet", "as_image_set", "concatenate", "require_pixels"]
@@ -134,6 +135,9 @@ class ClientData:
     class_names : tuple of str, optional
         The data's own label or name of each class, in the order of the model's outputs. Requests may name them, and
         tables and logs show them. Without any, classes go by their index.
+    trigger : Trigger, optional
+        A trigger that some client has planted in its training samples, for audits of what a model does with it. It is
+        shown on test samples then, and changes nothing else here.
 
     Raises
     ------
@@ -148,6 +152,7 @@ class ClientData:
     fingerprint: str
     experiences: Tensor | None = None
     class_names: tuple[str, ...] | None = None
+    trigger: Trigger | None = None
 
     def __post_init__(self) -> None:
         if self.class_names is not None:

@@ -78,6 +78,22 @@ class TensorSet(SampleSet):
         """The same inputs and ids under other labels."""
         return self._like(self.inputs, labels, self.ids)
 
+    def with_inputs(self, inputs: Tensor) -> Self:
+        """Other inputs of the same shape and type, under the same labels and ids.
+
+        Raises
+        ------
+        InvalidDataError
+            If the shape or the type is another, or a value is outside the domain.
+        """
+        if inputs.shape != self.inputs.shape or inputs.dtype != self.inputs.dtype:
+            raise InvalidDataError(
+                f"inputs: a tensor of shape {tuple(inputs.shape)} and {inputs.dtype} was given; expected"
+                f" {tuple(self.inputs.shape)} of {self.inputs.dtype}"
+            )
+        self.domain.check(inputs)
+        return self._like(inputs, self.labels, self.ids)
+
     def merged_with(self, others: Sequence[SampleSet], ids: Sequence[str] | None) -> SampleSet | None:
         """One set in memory, if all are; see :meth:`SampleSet.merged_with`."""
         parts = [self, *(other for other in others if isinstance(other, TensorSet))]

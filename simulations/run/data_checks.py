@@ -206,9 +206,11 @@ def check_clients(scenario: Scenario, source: ImageSource, experiences: Experien
     Raises
     ------
     ScenarioError
-        If the partitioner or one of its parameters is unknown, or a client holds too few samples.
+        If the partitioner or one of its parameters is unknown, a client holds too few samples, or the trigger of a
+        backdoor fits neither the classes nor the images.
     """
-    _data(scenario, source, 0)
+    backdoor = scenario.clients.backdoor
+    _data(scenario, source, 0 if backdoor is None else backdoor.client)
     raise_any(_problems_with_samples(scenario, source, experiences))
 
 

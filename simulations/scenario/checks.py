@@ -53,9 +53,17 @@ class LeavingClients:
 def problems_in(scenario: Scenario) -> Iterator[str]:
     """What is wrong with a scenario whose values are of the right types, a line for each problem."""
     yield from _problems_in_open_sections(scenario)
+    yield from _problems_with_backdoor(scenario)
     yield from _problems_in_stream(scenario)
     yield from _problems_in_timeline(scenario)
     yield from _problems_with_methods(scenario)
+
+
+def _problems_with_backdoor(scenario: Scenario) -> Iterator[str]:
+    backdoor, count = scenario.clients.backdoor, scenario.clients.count
+    if backdoor is not None and backdoor.client >= count:
+        problem = f"{backdoor.client} is not one of the {count} clients (0..{count - 1})"
+        yield problem_at(scenario, ("clients", "backdoor", "client"), problem)
 
 
 def _problems_in_stream(scenario: Scenario) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, cast
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from fed_unlearn.class_names import UNNAMED_CLASSES, ClassNames
+from fed_unlearn.data.trigger import Corner, Trigger
 from fed_unlearn.plan import FederatedPlan, ServeSettings
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope
 from fed_unlearn.simulations.scenario.section_types import (
@@ -29,10 +30,17 @@ from fed_unlearn.simulations.scenario.section_types import (
     like,
 )
 from fed_unlearn.simulations.scenario.strategy_catalogue import StrategyName
-from fed_unlearn.simulations.scenario.timeline_sections import ForgetStep, StreamSection, TimelineEntry, TrainStep
+from fed_unlearn.simulations.scenario.timeline_sections import (
+    ForgetStep,
+    Label,
+    StreamSection,
+    TimelineEntry,
+    TrainStep,
+)
 from fed_unlearn.simulations.scenario.unlearning_sections import GateSection, UnlearningSection
 
 __all__ = [
+    "BackdoorSection",
     "ClientsSection",
     "DataSection",
     "ForgetStep",
@@ -85,11 +93,28 @@ class DataSection(Section):
     server_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
+class BackdoorSection(Section):
+    """``[clients.backdoor]``: a client that plants a trigger in its training samples, to see whether it is forgotten.
+
+    The trigger is a square of ``size`` pixels in a ``corner``, set to ``value`` in every channel. ``fraction`` of the
+    client's samples of other classes get it, with ``target`` as their label. Where a client is forgotten, results have
+    ``backdoor_success``.
+    """
+
+    client: FromZero
+    target: Label
+    fraction: Share = Trigger.fraction
+    size: Positive = Trigger.size
+    value: Annotated[float, Field(ge=0, le=1)] = Trigger.value
+    corner: Corner = Trigger.corner
+
+
 class ClientsSection(OpenSection):
     """``[clients]``: how many, and how the data is divided; further keys are the partitioner's."""
 
     count: Positive
     partition: str = "iid"
+    backdoor: BackdoorSection | None = None
 
 
 class ModelSection(OpenSection):

@@ -1,0 +1,1 @@
+"""Audits of requests that whole clients be forgotten."""
