@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from fed_unlearn.audits.base import AUDITS, Measured, Observation, RequestAudit
+from fed_unlearn.audits.base import AUDITS, Observation, RequestAudit
 from fed_unlearn.audits.intervals import wilson_interval
 from fed_unlearn.audits.sides import Side
 from fed_unlearn.requests import ScopeKind
