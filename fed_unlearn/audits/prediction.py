@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from statistics import NormalDist, fmean, stdev
 
@@ -50,6 +50,22 @@ def share_prediction(shares: Sequence[float], counts: Sequence[int]) -> Measured
         return found if found.value is None else Measured(_NORMAL.cdf(found.value))
     low, high = found.interval
     return Measured(_NORMAL.cdf(found.value), (_NORMAL.cdf(low), _NORMAL.cdf(high)))
+
+
+def predicted_figures(models: Sequence[Mapping[str, Measured]]) -> dict[str, Measured]:
+    """Mean and 95 % prediction interval of each figure that was measured of all of some models, such as oracles.
+
+    Parameters
+    ----------
+    models : sequence of mapping of str to Measured
+        The figures of each model, by name. Of fewer than ``FEWEST`` models there are no intervals.
+    """
+    found: dict[str, Measured] = {}
+    for name in models[0] if models else ():
+        values = [value for figures in models if (value := figures.get(name, Measured(None)).value) is not None]
+        if len(values) == len(models):
+            found[name] = prediction(values)
+    return found
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from fed_unlearn.gate import Bound, Gate, Thresholds
@@ -14,7 +14,6 @@ from fed_unlearn.requests import ScopeKind
 from fed_unlearn.simulations.scenario.section_types import (
     Names,
     NumberOrNone,
-    OpenSection,
     Parameters,
     Positive,
     Scopes,
@@ -123,7 +122,7 @@ class UnlearningSection(Section):
         return {"class": self.method, "sample": self.sample_method, "client": self.client_method}[scope]
 
 
-class ThresholdsSection(OpenSection):
+class ThresholdsSection(Section):
     """What a request must keep to be accepted; a threshold of None (``"none"`` in a file) is not looked at.
 
     ``max-forget-excess`` bounds how far the accuracy on the forget set may lie over that on unseen samples of the same
@@ -135,6 +134,7 @@ class ThresholdsSection(OpenSection):
     after the requests.
     """
 
+    model_config = ConfigDict(extra="allow")
     default_figures: ClassVar[Mapping[str, Bound]] = {}
 
     def thresholds(self) -> Thresholds:
@@ -152,7 +152,7 @@ class ThresholdsSection(OpenSection):
         """The bounds on figures of audits, those of the gate included that the section does not replace."""
         found = dict(self.default_figures)
         ends: dict[str, dict[str, Any]] = {}
-        for key, value in (self.__pydantic_extra__ or {}).items():
+        for key, value in (self.model_extra or {}).items():
             end, _, name = key.partition("-")
             figure = name.replace("-", "_")
             found.pop(figure, None)
