@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+import torch
+from torch.nn import functional
+
 from fed_unlearn.audits.base import AUDITS, Observation, RequestAudit
 from fed_unlearn.audits.intervals import wilson_interval
 from fed_unlearn.audits.sides import Side
@@ -15,7 +18,7 @@ from fed_unlearn.requests import ScopeKind
 @AUDITS.register("recall_without_bias")
 @dataclass(frozen=True)
 class RecallWithoutBias(RequestAudit):
-    """Samples of D_f to which the output layer gives more than even odds of their class, without the class's bias.
+    """Samples of D_f whose class the output layer puts first where all biases are set aside, and any mask behind it.
 
     0 for a retrained model: no step has taught the row to name the class. A class that was hidden by one constant, on
     its bias or behind the output layer, keeps the recall that it had before. The figure cannot see a row that was
@@ -38,8 +41,11 @@ class RecallWithoutBias(RequestAudit):
         """The samples of one holder."""
         if not len(seen.forget):
             return cls()
-        own = seen.forget.class_scores.gather(1, seen.forget.labels[:, None])
-        return cls(int((own > 0).sum()), len(own))
+        scores, labels = seen.forget.class_scores.double(), seen.forget.labels[:, None]
+        # Logits of the others' probabilities without biases, up to a constant a sample; their largest share of all.
+        others = functional.logsigmoid(scores).scatter(1, labels, -torch.inf)
+        largest = others.amax(1) - others.logsumexp(1)
+        return cls(int((scores.gather(1, labels)[:, 0] > largest).sum()), len(labels))
 
     @property
     def value(self) -> float | None:

@@ -38,7 +38,7 @@ def test_a_resolved_file_has_the_same_bounds(tmp_path: Path) -> None:
     [
         ("class.max-logit-auk=0.9", "max-logit-auk: logit_auk is no figure of an audit; did you mean logit_auc?"),
         ("class.max-logit-auc=1.5", "max-logit-auc: logit_auc 1.5 was given; expected a number from 0 to 1"),
-        ("class.max-logit-auc=true", "max-logit-auc: true was given; expected a number or 'reset-rows' or 'none'"),
+        ("class.max-logit-auc=true", "max-logit-auc: True was given; expected a number or 'reset-rows' or 'none'"),
         ("class.min-logit-auc=nan", "min-logit-auc: "),
         ("class.max-tug-of-war=0.9", "comes from audit 'tug_of_war', which no gate can ask for"),
         ("client.max-logit-auc=0.9", "is measured of class requests; expected a figure of client requests"),
@@ -56,5 +56,5 @@ def test_what_cannot_be_is_told_in_one_line(override: str, problem: str) -> None
 
 
 def test_ends_that_exclude_each_other_are_told() -> None:
-    with pytest.raises(ScenarioError, match="0.9 is over max-logit-auc = 0.8; expected at most as much"):
+    with pytest.raises(ScenarioError, match=r"0\.9 is over max-logit-auc = 0\.8; expected at most as much"):
         load_scenario("digits", ["gate.class.min-logit-auc=0.9", "gate.class.max-logit-auc=0.8"])

@@ -9,12 +9,12 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
-from trained_digits import FORGOTTEN
 
-from fed_unlearn.audits.observation import Observation
+from fed_unlearn.audits.observation import Judged, Observation
 from fed_unlearn.audits.outputs.recall_without_bias import RecallWithoutBias
 from fed_unlearn.audits.outputs.reset_rows import BIN_COUNT, ResetRows, chosen_classes, reset_scores
 from fed_unlearn.audits.scores import class_scores
+from fed_unlearn.data.tensors import TensorSet
 
 Seen = Callable[..., Observation]
 
@@ -64,11 +64,15 @@ def test_an_overwritten_row_is_not_seen(seen: Seen) -> None:
     assert RecallWithoutBias.count(seen("row overwritten")).value == 0.0
 
 
-def test_the_recall_counts_the_samples_of_more_than_even_odds(seen: Seen) -> None:
-    forget = seen("original").forget
-    counts = RecallWithoutBias.count(seen("original"))
-    assert counts.recognised == int((forget.class_scores[:, FORGOTTEN] > 0).sum())
-    assert (counts.total, RecallWithoutBias().value) == (len(forget), None)
+def test_the_recall_is_that_of_a_layer_without_biases(seen: Seen) -> None:
+    generator = torch.Generator().manual_seed(1)
+    logits, labels = torch.randn(400, 6, generator=generator), torch.full((400,), 2)
+    hidden = logits.clone()
+    hidden[:, 2] -= 10_000
+    forget = Judged(TensorSet(torch.zeros(400, 1), labels), torch.arange(400), hidden, class_scores(hidden, logits))
+    counts = RecallWithoutBias.count(replace(seen("original"), forget=forget))
+    assert counts == RecallWithoutBias(int((logits.argmax(1) == 2).sum()), 400)
+    assert 0 < counts.recognised < 400 and RecallWithoutBias().value is None
 
 
 def test_counts_that_cannot_be() -> None:
