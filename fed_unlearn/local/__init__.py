@@ -15,7 +15,7 @@ from torch import nn
 
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures
-from fed_unlearn.audits.prediction import FEWEST
+from fed_unlearn.audits.predicted import FEWEST
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, HowKnown, Verdict
 from fed_unlearn.local.attempt import LocalAttempt, LocalSamples

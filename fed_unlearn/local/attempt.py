@@ -14,7 +14,7 @@ from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures, Judged, Measured, extra_audits, measured_of
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.pooled import evidence_of, figures_of
-from fed_unlearn.audits.prediction import predicted_figures
+from fed_unlearn.audits.predicted import predicted_figures
 from fed_unlearn.audits.scores import scored_logits
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import UnlearningDivergedError

@@ -13,7 +13,7 @@ from torch.nn import functional
 from fed_unlearn.audits.base import AUDITS, Measured, Observation, RequestAudit
 from fed_unlearn.audits.membership import membership_auc
 from fed_unlearn.audits.outputs.score_histograms import recall_where_few_are_called
-from fed_unlearn.audits.prediction import FEWEST, share_prediction
+from fed_unlearn.audits.predicted import FEWEST, share_prediction
 from fed_unlearn.audits.reset_names import reset_name
 from fed_unlearn.audits.sides import Side
 from fed_unlearn.requests import ScopeKind

@@ -8,12 +8,7 @@ import pytest
 from scipy.stats import norm, t
 
 from fed_unlearn.audits.measured import Measured
-from fed_unlearn.audits.prediction import predicted_figures, prediction, share_prediction, student_quantile
-
-
-@pytest.mark.parametrize("degrees", [1, 2, 3, 8, 30, 200])
-def test_the_quantile_is_students(degrees: int) -> None:
-    assert student_quantile(degrees) == pytest.approx(t.ppf(0.975, degrees), rel=1e-6)
+from fed_unlearn.audits.predicted import predicted_figures, prediction, share_prediction
 
 
 def test_the_interval_is_the_mean_and_what_one_more_value_scatters() -> None:

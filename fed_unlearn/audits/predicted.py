@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from functools import cache
-from statistics import NormalDist, fmean, stdev
-
-import numpy as np
+from statistics import NormalDist, fmean
 
 from fed_unlearn.audits.measured import Measured
+from fed_unlearn.audits.oracles.prediction import prediction_interval
 
 FEWEST = 3
 """Fewer values say nothing of how they scatter."""
 
-_STEPS = 200_000
 _NORMAL = NormalDist()
 
 
@@ -28,11 +24,7 @@ def prediction(values: Sequence[float]) -> Measured:
     """
     if not values:
         return Measured(None)
-    mean = fmean(values)
-    if len(values) < FEWEST:
-        return Measured(mean)
-    half = student_quantile(len(values) - 1) * stdev(values) * math.sqrt(1 + 1 / len(values))
-    return Measured(mean, (mean - half, mean + half))
+    return Measured(fmean(values), prediction_interval(values) if len(values) >= FEWEST else None)
 
 
 def share_prediction(shares: Sequence[float], counts: Sequence[int]) -> Measured:
@@ -66,20 +58,3 @@ def predicted_figures(models: Sequence[Mapping[str, Measured]]) -> dict[str, Mea
         if len(values) == len(models):
             found[name] = prediction(values)
     return found
-
-
-@cache
-def student_quantile(degrees: int) -> float:
-    """The 0.975 quantile of Student's t.
-
-    With x = sqrt(degrees) tan(angle) its density is proportional to cos(angle) ** (degrees - 1).
-
-    Parameters
-    ----------
-    degrees : int
-        Of freedom, at least 1.
-    """
-    angles = np.linspace(0, math.pi / 2, _STEPS + 1)
-    density = np.cos(angles) ** (degrees - 1)
-    inside = np.concatenate(([0.0], np.cumsum(density[1:] + density[:-1])))
-    return math.sqrt(degrees) * math.tan(float(np.interp(0.95, inside / inside[-1], angles)))
