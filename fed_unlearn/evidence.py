@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from fed_unlearn.audits.measured import Measured
 
 
 class HowKnown(StrEnum):
@@ -66,6 +69,12 @@ class Evidence:
         Whether a step of the method has changed the model by more than rounding, repair aside.
     forget_samples : int or None
         Samples of D_f that were read; None where nobody says.
+    figures : mapping of str to Measured
+        Figures of audits by name, none of test samples.
+    oracle_figures : mapping of str to Measured
+        The same of retrain oracles that were trained before: their mean, and their 95 % prediction interval.
+    is_retrained : bool
+        Whether the candidate was trained anew without the samples: it is held beside no other model.
     """
 
     forget_accuracy: float | None
@@ -82,6 +91,9 @@ class Evidence:
     staying_confidence: float | None = None
     changed: bool = True
     forget_samples: int | None = None
+    figures: Mapping[str, Measured] = field(default_factory=dict)
+    oracle_figures: Mapping[str, Measured] = field(default_factory=dict)
+    is_retrained: bool = False
 
     def as_later_read(self, later: Evidence) -> Evidence:
         """What is known of the samples that are still read for later evidence, whichever of them these are.
@@ -92,7 +104,7 @@ class Evidence:
         if count is None or not left or left >= count or accuracy is None:
             return self
         right = max(0.0, accuracy * count - (count - left))
-        return replace(self, forget_accuracy=right / left, membership_interval=None, confidence=None)
+        return replace(self, forget_accuracy=right / left, membership_interval=None, confidence=None, figures={})
 
     def is_as_sure_as(self, earlier: Evidence, share: float | None) -> bool:
         """Whether the model is still surer of a client's samples than it may be, whatever chance explains.

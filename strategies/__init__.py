@@ -1,7 +1,7 @@
 """What runs in a Flower ServerApp: strategies that make a federation forget."""
 
 from fed_unlearn.audits.validation import ServerValidation
-from fed_unlearn.gate import Gate, Thresholds
+from fed_unlearn.gate import Bound, Gate, Thresholds
 from fed_unlearn.plan import ServeSettings
 from fed_unlearn.strategies.context import Event, Observer
 from fed_unlearn.strategies.continual import ContinualUnlearning
@@ -19,6 +19,7 @@ from fed_unlearn.strategies.plan import (
 from fed_unlearn.strategies.timeline import Forget, Train
 
 __all__ = [
+    "Bound",
     "ContinualUnlearning",
     "Event",
     "Forget",

@@ -13,7 +13,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import pack
 from fed_unlearn.checkpoints import CheckpointStore
-from fed_unlearn.errors import problems_of
+from fed_unlearn.errors import InvalidParameterError, problems_of
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.locks import ledger_lock
@@ -78,7 +78,8 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
     Raises
     ------
     InvalidParameterError
-        If the inner strategy cannot be wrapped, or a sample of a client arrives twice.
+        If the inner strategy cannot be wrapped, the gate has a bound on a figure that there is not, or a sample of a
+        client arrives twice.
 
     Examples
     --------
@@ -111,6 +112,8 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
         if class_names is not None:
             self.ledger.name_classes(class_names)
         self.gate = gate or Gate()
+        if problems := self.gate.problems_in_federation():
+            raise InvalidParameterError(*problems)
         self.plan = plan or UnlearningPlan()
         self.checkpoints = CheckpointStore(checkpoints or self.ledger.path.parent / "checkpoints")
         self.seed = seed
@@ -123,7 +126,7 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
 
     def validate(self) -> list[str]:
         """Everything that is wrong with the wrapped strategy, the gate and the plan, one line each."""
-        return [*problems_of(check_supported, self.inner), *self.gate.validate(), *self.plan.validate()]
+        return [*problems_of(check_supported, self.inner), *self.gate.problems_in_federation(), *self.plan.validate()]
 
     def submit(self, request: ForgetRequest) -> str:
         """Write a request into the ledger, and return its id; it is served before the next training round."""

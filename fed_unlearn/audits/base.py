@@ -128,6 +128,8 @@ class RequestAudit(Counts, ABC):
     sides : tuple of Side
         Which samples the counts are of. A server holds them against what a client has, and scales them down with the
         client's other counts; what an audit without sides counts at such a client is left out.
+    ranges : mapping of str to (float, float)
+        The least and the largest that a figure can be, by name, where that is known: bounds of a gate are within it.
     """
 
     name: ClassVar[str]
@@ -136,6 +138,7 @@ class RequestAudit(Counts, ABC):
     cost: ClassVar[str] = "nothing"
     not_federated: ClassVar[str | None] = None
     sides: ClassVar[tuple[Side, ...]] = ()
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
 
     @classmethod
     @abstractmethod
@@ -199,6 +202,8 @@ AUDITS: Registry[RequestAudit] = Registry(
         "fed_unlearn.audits.attack",
         "fed_unlearn.audits.confidence",
         "fed_unlearn.audits.outputs.logit_ranking",
+        "fed_unlearn.audits.outputs.recall_without_bias",
+        "fed_unlearn.audits.outputs.reset_rows",
         "fed_unlearn.audits.outputs.sureness",
         "fed_unlearn.audits.outputs.destinations",
         "fed_unlearn.audits.outputs.destination_distance",

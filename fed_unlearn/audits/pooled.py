@@ -235,6 +235,7 @@ def evidence_of(
         confidence=counts.confidence.own,
         staying_confidence=staying.value if staying is not None else None,
         forget_samples=counts.hits.total,
+        figures=measured_of(counts.extra, for_gate=True),
     )
 
 

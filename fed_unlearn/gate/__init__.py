@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from fed_unlearn.evidence import Difference, Evidence, HowKnown
-from fed_unlearn.gate.gate import Decision, Gate, Verdict
+from fed_unlearn.gate.bounds import Bound
+from fed_unlearn.gate.decision import Decision, Verdict
+from fed_unlearn.gate.gate import Gate
 from fed_unlearn.gate.thresholds import Thresholds
 
-__all__ = ["Decision", "Difference", "Evidence", "Gate", "HowKnown", "Thresholds", "Verdict"]
+__all__ = ["Bound", "Decision", "Difference", "Evidence", "Gate", "HowKnown", "Thresholds", "Verdict"]

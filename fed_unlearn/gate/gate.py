@@ -3,51 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from enum import Enum
 
 from fed_unlearn.audits.validation import ServerValidation
 from fed_unlearn.evidence import Evidence, HowKnown
+from fed_unlearn.gate.bounds import Bound
+from fed_unlearn.gate.decision import Decision, Verdict
+from fed_unlearn.gate.failures import confidence_failures, drop_failures, figure_failures, not_measured
+from fed_unlearn.gate.figure_names import NO_ORACLE_YET, audits_behind, figure_sources, problem_with
 from fed_unlearn.gate.thresholds import Thresholds
-from fed_unlearn.requests import ScopeKind
+from fed_unlearn.requests import SCOPES, ScopeKind
 from fed_unlearn.settings import Fraction, FromOne, FromZero, Settings
 
-
-class Verdict(Enum):
-    """What is done with a candidate model."""
-
-    ACCEPT = "accept"
-    REPAIR = "repair more"
-    RETRY = "try again with a stronger setting"
-    ESCALATE = "try another method"
-    ROLL_BACK = "roll back"
-    HOLD = "hold"
-    """The verdict rests on one client's figures alone, and they are implausible: a person decides."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A verdict and its reasons.
-
-    Attributes
-    ----------
-    verdict : Verdict
-    reasons : tuple of str
-        In words, what the candidate failed; empty where it failed nothing.
-    doubted : tuple of str
-        Clients whose figures are implausible, where the verdict is ``HOLD``.
-    known : HowKnown or None
-        How the forgetting is known, where the verdict is ``ACCEPT``.
-    """
-
-    verdict: Verdict
-    reasons: tuple[str, ...] = ()
-    doubted: tuple[str, ...] = ()
-    known: HowKnown | None = None
-
-    @property
-    def reason(self) -> str | None:
-        """All reasons in one line."""
-        return "; ".join(self.reasons) or None
+CLASS_FIGURES = {
+    "recall_at_5": Bound(beside="reset-rows", needed=False),
+    "recall_without_bias": Bound(maximum=0.05, needed=False),
+}
+"""Bounds on figures of class requests; they are looked at where they can be measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +41,9 @@ class Gate(Settings, prefix="gate: "):
     """
 
     class_thresholds: Thresholds = field(
-        default_factory=lambda: Thresholds(max_forget_accuracy=0.05, max_retain_drop=0.02, max_total_retain_drop=0.05)
+        default_factory=lambda: Thresholds(
+            max_forget_accuracy=0.05, max_retain_drop=0.02, max_total_retain_drop=0.05, figures=CLASS_FIGURES
+        )
     )
     sample_thresholds: Thresholds = field(
         default_factory=lambda: Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.05, max_total_retain_drop=0.10)
@@ -99,6 +72,37 @@ class Gate(Settings, prefix="gate: "):
         if scope == "sample":
             return self.indistinguishable_thresholds if goal == "indistinguishable" else self.sample_thresholds
         return self.class_thresholds if scope == "class" else self.client_thresholds
+
+    def all_thresholds(self) -> dict[str, tuple[ScopeKind, Thresholds]]:
+        """Every group of thresholds by the name of its field, with the scope of its requests."""
+        of_scopes: dict[str, tuple[ScopeKind, Thresholds]] = {
+            f"{scope}_thresholds": (scope, self.thresholds(scope)) for scope in SCOPES
+        }
+        return {**of_scopes, "indistinguishable_thresholds": ("sample", self.indistinguishable_thresholds)}
+
+    def audits(self, scope: ScopeKind) -> tuple[str, ...]:
+        """Names of the audits behind the figures of a scope's requests that have bounds: holders must count them."""
+        groups = (thresholds for of, thresholds in self.all_thresholds().values() if of == scope)
+        return tuple(sorted({name for thresholds in groups for name in audits_behind(thresholds.figures, scope)}))
+
+    def validate(self) -> list[str]:
+        """Everything that is wrong with the gate, one line each; figures that there are not included."""
+        problems, sources = super().validate(), figure_sources()
+        return problems + [
+            f"gate: {group}.figures[{name!r}]: {name} {problem}"
+            for group, (scope, thresholds) in self.all_thresholds().items()
+            for name, bound in thresholds.figures.items()
+            if bound.needed and (problem := problem_with(name, bound, scope, sources)) is not None
+        ]
+
+    def problems_in_federation(self) -> list[str]:
+        """Everything that is wrong with the gate of a federation, one line each: bounds beside oracles included."""
+        return self.validate() + [
+            f"gate: {group}.figures[{name!r}]: beside = 'oracle' was given; {NO_ORACLE_YET}"
+            for group, (_, thresholds) in self.all_thresholds().items()
+            for name, bound in thresholds.figures.items()
+            if bound.beside == "oracle"
+        ]
 
     def decide(
         self,
@@ -130,7 +134,8 @@ class Gate(Settings, prefix="gate: "):
         reasons = self.kept_too_little(scope, evidence, goal)
         excused = is_retrained and (scope == "client" or goal == "indistinguishable")
         if evidence.finite and not excused:
-            too_little = self.forgot_too_little(scope, evidence, goal) or self._still_knows(scope, before, evidence)
+            judged = replace(evidence, is_retrained=is_retrained)
+            too_little = self.forgot_too_little(scope, judged, goal) or self._still_knows(scope, before, evidence)
             reasons = (*too_little, *reasons)
         return self.proven(
             scope,
@@ -172,7 +177,8 @@ class Gate(Settings, prefix="gate: "):
         """Whether a model shows that it knows the samples of a request: they were read, and are out of bounds."""
         if evidence is None or evidence.forget_accuracy is None:
             return False
-        return bool(self.forgot_too_little(scope, evidence, goal))
+        missing = not_measured(evidence, self.thresholds(scope, goal))
+        return any(reason not in missing for reason in self.forgot_too_little(scope, evidence, goal))
 
     def how_known(
         self,
@@ -217,7 +223,7 @@ class Gate(Settings, prefix="gate: "):
         share, own = self.thresholds(scope).max_confidence_share, after.confidence
         if scope != "client" or share is None or own is None or before is None or before.confidence is None:
             return ()
-        if not _confidence_failures(before, share) or not after.is_as_sure_as(before, share):
+        if not confidence_failures(before, share) or not after.is_as_sure_as(before, share):
             return ()
         return (
             f"log-odds of the client's samples lie {own.value:.2f} over those of unseen ones, and lay"
@@ -240,20 +246,20 @@ class Gate(Settings, prefix="gate: "):
         thresholds = self.thresholds(scope, goal)
         reasons: list[str] = []
         accuracy, unseen, interval = evidence.forget_accuracy, evidence.unseen_accuracy, evidence.membership_interval
-        looks = (thresholds.max_forget_accuracy, thresholds.max_forget_excess)
+        bound, excess = thresholds.max_forget_accuracy, thresholds.max_forget_excess
         if accuracy is None:
-            looked_at = thresholds.membership_contains_half or any(bound is not None for bound in looks)
+            needed = any(figure.needed for figure in thresholds.figures.values())
+            looked_at = needed or thresholds.membership_contains_half or bound is not None or excess is not None
             # A client that has left has taken its samples along: nobody can read them.
             return ("no sample of the forget set could be read",) if looked_at and scope != "client" else ()
-        bound, excess = looks
         if bound is not None and accuracy > bound:
             reasons.append(f"forget accuracy {accuracy:.3f} is over {bound:.3f}")
         if excess is not None and unseen is not None and accuracy - unseen > excess:
             reasons.append(f"forget accuracy {accuracy:.3f} is over {excess:.3f} above {unseen:.3f} of unseen samples")
         if thresholds.membership_contains_half and interval is not None and not interval[0] <= 0.5 <= interval[1]:
             reasons.append(f"the membership attack's AUC is within [{interval[0]:.3f}, {interval[1]:.3f}], without 0.5")
-        reasons.extend(_confidence_failures(evidence, thresholds.max_confidence_share))
-        return tuple(reasons)
+        reasons.extend(confidence_failures(evidence, thresholds.max_confidence_share))
+        return (*reasons, *figure_failures(evidence, thresholds), *not_measured(evidence, thresholds))
 
     def kept_too_little(self, scope: ScopeKind, evidence: Evidence, goal: str | None = None) -> tuple[str, ...]:
         """In words, what the candidate has lost on retained data; empty where it has kept enough."""
@@ -265,30 +271,12 @@ class Gate(Settings, prefix="gate: "):
             ("the last accepted model", evidence.accepted_retain_accuracy, thresholds.max_retain_drop),
             ("the model before the first request", evidence.first_retain_accuracy, thresholds.max_total_retain_drop),
         ):
-            reasons.extend(_drop_failures(against, evidence.retain_accuracy, reference, allowed))
+            reasons.extend(drop_failures(against, evidence.retain_accuracy, reference, allowed))
         return tuple(reasons)
 
     def decide_training(self, *, finite: bool, retain_accuracy: float | None, accepted: float | None) -> Decision:
         """Judge the result of a training experience: serve it, or go on serving the last accepted model."""
         if not finite:
             return Decision(Verdict.ROLL_BACK, ("a parameter is not finite",))
-        reasons = _drop_failures("the last accepted model", retain_accuracy, accepted, self.max_training_drop)
+        reasons = drop_failures("the last accepted model", retain_accuracy, accepted, self.max_training_drop)
         return Decision(Verdict.ROLL_BACK if reasons else Verdict.ACCEPT, reasons)
-
-
-def _confidence_failures(evidence: Evidence, share: float | None) -> tuple[str, ...]:
-    own, staying = evidence.confidence, evidence.staying_confidence
-    if share is None or own is None or staying is None or not own.is_over(share * max(staying, 0.0)):
-        return ()
-    return (
-        f"log-odds of the client's samples lie {own.value:.2f} over those of unseen ones, with an error of"
-        f" {own.error:.2f}; expected at most {share:g} of the {staying:.2f} of clients that stay",
-    )
-
-
-def _drop_failures(
-    against: str, accuracy: float | None, reference: float | None, allowed: float | None
-) -> tuple[str, ...]:
-    if accuracy is None or reference is None or allowed is None or reference - accuracy <= allowed:
-        return ()
-    return (f"retained validation accuracy {accuracy:.3f} is over {allowed:.3f} under {reference:.3f} of {against}",)

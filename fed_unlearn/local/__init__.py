@@ -7,6 +7,7 @@ by the same settings and seed.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import nn
 
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures
+from fed_unlearn.audits.predicted import FEWEST
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, HowKnown, Verdict
 from fed_unlearn.local.attempt import LocalAttempt, LocalSamples
 from fed_unlearn.local.plan import LocalPlan
@@ -84,6 +87,8 @@ class LocalUnlearning:
     def __init__(self, plan: LocalPlan | None = None, gate: Gate | None = None, seed: int = 0) -> None:
         self.plan = plan or LocalPlan()
         self.gate = gate or Gate()
+        if problems := self.gate.validate():
+            raise InvalidParameterError(*problems)
         self.seed = seed
         self.forgotten_classes: frozenset[int] = frozenset()
         self._first: ClassCounts | None = None
@@ -93,7 +98,9 @@ class LocalUnlearning:
         """The model was trained: what it may lose over all requests counts from here."""
         self._first = None
 
-    def serve(self, model: nn.Module, request: ForgetRequest, samples: LocalSamples) -> LocalOutcome:
+    def serve(
+        self, model: nn.Module, request: ForgetRequest, samples: LocalSamples, *, oracles: Sequence[nn.Module] = ()
+    ) -> LocalOutcome:
         """Unlearn, repair and judge, until the gate accepts or gives up.
 
         Parameters
@@ -103,15 +110,19 @@ class LocalUnlearning:
         request : ForgetRequest
             With an id: it is part of the seed.
         samples : LocalSamples
+        oracles : sequence of nn.Module
+            Models retrained without the samples, at least three for bounds of the gate that are ``beside="oracle"``.
 
         Raises
         ------
         InvalidParameterError
-            If the request names a method or parameters that cannot be.
+            If the request names a method or parameters that cannot be, or a bound is beside oracles and fewer than
+            three are given.
         InvalidDataError
             If the samples do not fit the model, or the method needs some that are not there.
         """
         started = time.perf_counter()
+        self._check_oracles(request, len(oracles))
         name, method, goal = self.plan.method_of(request)
         classes = request.scope.classes if isinstance(request.scope, ClassScope) else ()
         settings: dict[str, Any] = {
@@ -125,6 +136,7 @@ class LocalUnlearning:
             "left_out": self.forgotten_classes.union(samples.absent_classes, classes),
             "client": getattr(request.scope, "client", CLIENT),
             "seed": self.seed,
+            "oracles": tuple(oracles),
         }
         passes = PassCounter()
         for number in range(1, self.gate.max_attempts + 1):
@@ -154,3 +166,13 @@ class LocalUnlearning:
             evidence=decision.known,
             goal=attempt.stated_goal,
         )
+
+    def _check_oracles(self, request: ForgetRequest, given: int) -> None:
+        scope = request.scope.kind
+        groups = (thresholds for of, thresholds in self.gate.all_thresholds().values() if of == scope)
+        beside = [name for group in groups for name, bound in group.figures.items() if bound.beside == "oracle"]
+        if beside and given < FEWEST:
+            raise InvalidParameterError(
+                f"gate: {', '.join(beside)} beside oracles, and {given} were given; expected at least {FEWEST}: pass"
+                " oracles=(...) to serve, or give numbers as bounds"
+            )

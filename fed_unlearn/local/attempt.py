@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from fed_unlearn.arrays import Arrays, add_clipped, all_finite, as_array, difference, hardly_differs, norm
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.base import Figures, Judged, extra_audits
+from fed_unlearn.audits.base import Figures, Judged, Measured, extra_audits, measured_of
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.pooled import evidence_of, figures_of
+from fed_unlearn.audits.predicted import predicted_figures
 from fed_unlearn.audits.scores import scored_logits
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import UnlearningDivergedError
@@ -74,6 +75,8 @@ class LocalAttempt:
     method : Method
     repairs_before : int
         Repair rounds of attempts before this one: they are numbered through, as parts of the seed.
+    oracles : tuple of nn.Module
+        Models retrained without the samples, for bounds beside them.
     """
 
     plan: LocalPlan
@@ -89,6 +92,7 @@ class LocalAttempt:
     number: int
     method: Method
     repairs_before: int
+    oracles: tuple[nn.Module, ...] = ()
     repair_rounds: int = 0
     changed: bool = False
     passes: PassCounter = field(default_factory=PassCounter)
@@ -115,7 +119,7 @@ class LocalAttempt:
     def figures(self, model: nn.Module) -> Figures:
         """The figures of a model for this request."""
         return figures_of(
-            self._original_counts if model is self.original else self._counts(model, extra_audits()),
+            self._original_counts if model is self.original else self._counts(model, self._all_audits),
             self._classes,
             left_out=self.left_out,
             retain=self._class_counts(model, self.samples.retained),
@@ -207,10 +211,10 @@ class LocalAttempt:
             changed=self.changed and (is_sample or not hardly_differs(arrays, _arrays(self.original.state_dict()))),
         )
         scope = self.request.scope.kind
-        evidence = evidence_of(kept, scope, self._counts(self.candidate), validation)
+        evidence = evidence_of(kept, scope, self._counts(self.candidate, self.gate.audits(scope)), validation)
         return self.gate.decide(
             scope,
-            evidence,
+            replace(evidence, oracle_figures=self.oracle_figures),
             self.goal,
             before=self.evidence_before,
             require_measured=scope in self.plan.require_measured,
@@ -231,13 +235,29 @@ class LocalAttempt:
         return evidence_of(kept, self.request.scope.kind, self._original_counts, self.counts_before)
 
     @cached_property
+    def oracle_figures(self) -> dict[str, Measured]:
+        """Mean and 95 % prediction interval of what oracles show of the samples; read at no attempt's cost."""
+        passes, self.passes = self.passes, PassCounter()
+        audits = self.gate.audits(self.request.scope.kind)
+        try:
+            return predicted_figures(
+                [measured_of(self._counts(oracle, audits).extra, for_gate=True) for oracle in self.oracles]
+            )
+        finally:
+            self.passes = passes
+
+    @cached_property
     def _original_counts(self) -> RequestCounts:
         """What the model before this request shows of its samples; counted once, and at no attempt's cost."""
         passes, self.passes = self.passes, PassCounter()
         try:
-            return self._counts(self.original, extra_audits())
+            return self._counts(self.original, self._all_audits)
         finally:
             self.passes = passes
+
+    @property
+    def _all_audits(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*extra_audits(), *self.gate.audits(self.request.scope.kind)]))
 
     @property
     def _judged_by(self) -> SampleSet:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from fed_unlearn.errors import InvalidParameterError, problems_of
 from fed_unlearn.requests import SCOPES, ScopeKind
 from fed_unlearn.simulations.scenario.errors import Place, problem_at
+from fed_unlearn.simulations.scenario.gate_checks import problems_with_figures
 from fed_unlearn.simulations.scenario.section_types import kebab
 from fed_unlearn.simulations.scenario.sections import ForgetStep, OpenSection, Scenario, TimelineEntry, TrainStep
 from fed_unlearn.text import quoted
@@ -57,6 +58,7 @@ def problems_in(scenario: Scenario) -> Iterator[str]:
     yield from _problems_in_stream(scenario)
     yield from _problems_in_timeline(scenario)
     yield from _problems_with_methods(scenario)
+    yield from problems_with_figures(scenario)
 
 
 def _problems_with_backdoor(scenario: Scenario) -> Iterator[str]:

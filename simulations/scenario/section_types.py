@@ -92,12 +92,16 @@ def like(settings: Settings | type[Settings], name: str, **narrower: Any) -> Any
     return Field(default=getattr(settings, name), **{**(bounds.limits if bounds is not None else {}), **narrower})
 
 
-def filled_from(settings: Settings) -> Callable[[type[SectionType]], type[SectionType]]:
-    """Give a section every field of some settings, with their values as defaults and ``"none"`` for None."""
+def filled_from(
+    settings: Settings, *, without: tuple[str, ...] = ()
+) -> Callable[[type[SectionType]], type[SectionType]]:
+    """Give a section every field of some settings but some, with their values as defaults and ``"none"`` for None."""
 
     def filled(section: type[SectionType]) -> type[SectionType]:
         own: dict[str, Any] = {}
         for item in fields(settings):
+            if item.name in without:
+                continue
             kind = get_type_hints(type(settings))[item.name]
             own[item.name] = (NumberOrNone if kind == float | None else kind, like(settings, item.name))
         return create_model(section.__name__, __base__=section, __doc__=section.__doc__, **own)

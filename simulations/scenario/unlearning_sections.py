@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from fed_unlearn.gate import Gate, Thresholds
+from fed_unlearn.gate import Bound, Gate, Thresholds
 from fed_unlearn.plan import MEBIBYTE, FederatedPlan, History, Holds, OwnerLimits, Repair, RequestBound
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.simulations.scenario.section_types import (
@@ -23,6 +24,7 @@ from fed_unlearn.simulations.scenario.section_types import (
 )
 
 _GATE = Gate()
+_ENDS = {"min": "minimum", "max": "maximum"}
 
 
 def _retention(value: object) -> object:
@@ -125,24 +127,55 @@ class ThresholdsSection(Section):
 
     ``max-forget-excess`` bounds how far the accuracy on the forget set may lie over that on unseen samples of the same
     classes; with ``membership-contains-half`` the 95 % interval of the membership attack's AUC must contain 0.5.
+
+    Further keys are bounds on figures of audits: ``max-`` or ``min-`` and the figure's name, such as
+    ``max-logit-auc``. Their value is a number, ``"none"``, or with ``max-`` also ``"reset-rows"``:
+    :class:`~fed_unlearn.gate.Bound` says what that is. ``beside = "oracle"`` is refused, since a run trains its oracles
+    after the requests.
     """
 
+    model_config = ConfigDict(extra="allow")
+    default_figures: ClassVar[Mapping[str, Bound]] = {}
+
     def thresholds(self) -> Thresholds:
-        """The section as the gate takes it."""
-        return Thresholds(**self.model_dump())
+        """The section as the gate takes it.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a further key is no bound on a figure; a scenario that has one is refused when it is read.
+        """
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return Thresholds(**fields, figures=self.figures())
+
+    def figures(self) -> dict[str, Bound]:
+        """The bounds on figures of audits, those of the gate included that the section does not replace."""
+        found = dict(self.default_figures)
+        ends: dict[str, dict[str, Any]] = {}
+        for key, value in (self.model_extra or {}).items():
+            end, _, name = key.partition("-")
+            figure = name.replace("-", "_")
+            found.pop(figure, None)
+            if value == "none":
+                continue
+            given = ends.setdefault(figure, {})
+            given |= {"beside": value} if isinstance(value, str) else {_ENDS[end]: value}
+        return {**found, **{figure: Bound(**given) for figure, given in ends.items()}}
 
 
-@filled_from(_GATE.class_thresholds)
+@filled_from(_GATE.class_thresholds, without=("figures",))
 class ClassGate(ThresholdsSection):
     """``[gate.class]``."""
 
+    default_figures: ClassVar[Mapping[str, Bound]] = _GATE.class_thresholds.figures
 
-@filled_from(_GATE.sample_thresholds)
+
+@filled_from(_GATE.sample_thresholds, without=("figures",))
 class SampleGate(ThresholdsSection):
     """``[gate.sample]``."""
 
 
-@filled_from(_GATE.client_thresholds)
+@filled_from(_GATE.client_thresholds, without=("figures",))
 class ClientGate(ThresholdsSection):
     """``[gate.client]``.
 
@@ -151,7 +184,7 @@ class ClientGate(ThresholdsSection):
     """
 
 
-@filled_from(_GATE.indistinguishable_thresholds)
+@filled_from(_GATE.indistinguishable_thresholds, without=("figures",))
 class IndistinguishableGate(ThresholdsSection):
     """``[gate.indistinguishable]``: sample requests with that goal.
 

@@ -97,7 +97,7 @@ class Auditor:
             retain_limit=self.context.plan.retain_limit,
             seed=self.context.seed,
             arrived=self.context.arrived if arrived is None else arrived,
-            audits=tuple(sorted({name for request in served for name in extra_audits(request.scope.kind)})),
+            audits=self._audits_of(served),
             audited=tuple(request.id for request in served),
             left_out=self._left_out(),
         )
@@ -125,6 +125,12 @@ class Auditor:
         known = self.context.served.audit
         absent = known.absent_classes if known is not None else frozenset[int]()
         return tuple(sorted(self.context.ledger.forgotten_classes() | absent))
+
+    def _audits_of(self, requests: Collection[ForgetRequest]) -> tuple[str, ...]:
+        """Audits without a field of their own that some requests are counted for, those behind the gate's included."""
+        scopes = {request.scope.kind for request in requests}
+        behind = self.context.gate.audits
+        return tuple(sorted({name for scope in scopes for name in (*extra_audits(scope), *behind(scope))}))
 
     def _read(
         self,

@@ -5,6 +5,7 @@ import pytest
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Difference, Evidence, Gate, HowKnown, Thresholds, Verdict
+from fed_unlearn.gate.gate import CLASS_FIGURES
 from fed_unlearn.requests import ScopeKind
 
 GATE = Gate(
@@ -119,6 +120,7 @@ def test_each_scope_has_thresholds_of_its_own(
         max_total_retain_drop=total,
         max_forget_excess=0.1 if scope == "client" else None,
         max_confidence_share=0.5 if scope == "client" else None,
+        figures=CLASS_FIGURES if scope == "class" else {},
     )
     fine = replace(GOOD, forget_accuracy=forget, retain_accuracy=1.0)
     assert gate.decide(scope, fine).verdict is Verdict.ACCEPT

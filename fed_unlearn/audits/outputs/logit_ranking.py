@@ -39,6 +39,7 @@ class LogitRanking(RequestAudit):
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("class",)
+    ranges: ClassVar[Mapping[str, tuple[float, float]]] = {"logit_auc": (0.0, 1.0), "recall_at_5": (0.0, 1.0)}
     sides: ClassVar[tuple[Side, ...]] = (
         Side("test_forget", "test_class"),
         Side("test_retain", "test_staying"),

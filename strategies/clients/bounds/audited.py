@@ -113,6 +113,12 @@ def _fewer(audit: RequestAudit, side: Side, total: int) -> RequestAudit:
     if total >= before:
         return audit
     counted = getattr(audit, side.count)
-    fields: dict[str, object] = {name: getattr(audit, name) * total // before for name in side.sums}
+    fields: dict[str, object] = {name: _scaled(getattr(audit, name), total, before) for name in side.sums}
     fields[side.count] = scaled_counts(counted, total) if isinstance(counted, tuple) else total
     return replace(audit, **fields)
+
+
+def _scaled(summed: int | tuple[int, ...], total: int, before: int) -> int | tuple[int, ...]:
+    if isinstance(summed, tuple):
+        return tuple(item * total // before for item in summed)
+    return summed * total // before
