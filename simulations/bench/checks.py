@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from fed_unlearn.audits.base import AUDITS
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.methods import Method, available, create, method_class
@@ -30,13 +31,16 @@ def check_options(settings: MethodBenchSettings) -> None:
     if by_class == by_sample:
         given = "both were given" if by_class else "neither was given"
         raise InvalidParameterError(f"--forget-class and --forget-samples: {given}; expected exactly one of them")
-    if settings.oracle and settings.oracle_checkpoint is not None:
-        raise InvalidParameterError("--oracle and --oracle-checkpoint: both were given; expected at most one of them")
-    if settings.oracle and settings.checkpoint is not None and settings.epochs is None:
+    if settings.trained_oracles and settings.checkpoint is not None and settings.epochs is None:
+        option = "--oracle" if settings.oracles is None else "--oracles"
         raise InvalidParameterError(
-            "--oracle with --checkpoint: the model was trained elsewhere; expected --epochs, and whatever else the"
+            f"{option} with --checkpoint: the model was trained elsewhere; expected --epochs, and whatever else the"
             " oracle must be trained with to be its equal, or --oracle-checkpoint"
         )
+    known = AUDITS.available()
+    for name in settings.skip_audits:
+        if name not in known:
+            raise InvalidParameterError(f"--skip-audits {name}: is unknown; expected some of {', '.join(known)}")
 
 
 def chosen_device(name: str | None) -> torch.device:
@@ -122,6 +126,8 @@ def chosen_methods(settings: MethodBenchSettings) -> dict[str, Method]:
                 f" expected some of {fitting}"
             )
     names = names or _fitting(scope)
+    if settings.controls:
+        names += [name for name in _fitting(scope, controls=True) if name not in names]
     parameters: dict[str, dict[str, object]] = {name: {} for name in names}
     for override in settings.overrides:
         key, separator, text = override.partition("=")
@@ -138,8 +144,8 @@ def chosen_methods(settings: MethodBenchSettings) -> dict[str, Method]:
     return {name: create(name, **values) for name, values in parameters.items()}
 
 
-def _fitting(scope: str) -> list[str]:
-    return [name for name, cls in available().items() if scope in cls.scopes and not cls.is_control]
+def _fitting(scope: str, *, controls: bool = False) -> list[str]:
+    return [name for name, cls in available().items() if scope in cls.scopes and cls.is_control is controls]
 
 
 def check_forget(settings: MethodBenchSettings, source: ImageSource) -> None:

@@ -69,11 +69,11 @@ def _draw(report: MethodBenchReport, rows: Sequence[MethodRow]) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     looks = _looks(rows)
-    sizes = _Sizes([row.passes for row in rows if row.method not in _MARKED])
+    sizes = _Sizes([row.passes for row in rows if _base(row) not in _MARKED])
     for row in sorted(rows, key=lambda row: -_area(row, sizes)):  # small markers are drawn last, on top
         colour, marker = looks[_base(row)]
-        is_open = not row.is_repaired and row.method not in (*_MARKED, REPAIR)
-        fill = "none" if is_open else to_rgba(colour, 1.0 if row.method in _MARKED else 0.4)
+        is_open = not row.is_repaired and _base(row) not in (*_MARKED, REPAIR)
+        fill = "none" if is_open else to_rgba(colour, 1.0 if _base(row) in _MARKED else 0.4)
         axes.scatter(*_place(row), s=_area(row, sizes), marker=marker, facecolors=fill, edgecolors=colour,
                      linewidths=1.5, zorder=3, clip_on=False)  # fmt: skip
     _join(axes, rows, looks)
@@ -111,11 +111,11 @@ class _Sizes:
 
 
 def _base(row: MethodRow) -> str:
-    return row.method.removesuffix(REPAIRED_SUFFIX)
+    return ORACLE if row.is_oracle else row.method.removesuffix(REPAIRED_SUFFIX)
 
 
 def _area(row: MethodRow, sizes: _Sizes) -> float:
-    return _MARKED[row.method][2] if row.method in _MARKED else sizes.area(row.passes)
+    return _MARKED[_base(row)][2] if _base(row) in _MARKED else sizes.area(row.passes)
 
 
 def _place(row: MethodRow) -> tuple[float, float]:
@@ -168,12 +168,13 @@ def _label(
         Bbox.from_extents(x - reach * scale, y - reach * scale, x + reach * scale, y + reach * scale)
         for (x, y), reach in zip(centres, reaches, strict=True)
     ]
-    frame = axes.get_window_extent()
+    frame, oracle_is_named = axes.get_window_extent(), False
     for row, reach, (x, y) in zip(rows, reaches, centres, strict=True):
-        if row.is_repaired:
+        if row.is_repaired or (row.is_oracle and oracle_is_named):
             continue
-        colour = looks[row.method][0]
-        text = axes.annotate(row.method, _place(row), xytext=(0, 0), textcoords="offset points", fontsize=9,
+        oracle_is_named |= row.is_oracle
+        colour = looks[_base(row)][0]
+        text = axes.annotate(_base(row), _place(row), xytext=(0, 0), textcoords="offset points", fontsize=9,
                              color=colour, ha="center", va="center", zorder=5,
                              path_effects=[withStroke(linewidth=2.5, foreground="white")])  # fmt: skip
         width, height = text.get_window_extent().width + 4, text.get_window_extent().height + 2

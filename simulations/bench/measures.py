@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
-from fed_unlearn.audits.base import Figures, Judged, Observation, count_extra, extra_audits
-from fed_unlearn.audits.counts import RequestCounts
-from fed_unlearn.audits.membership import exact_membership_auc, membership_auc_interval, sample_losses
-from fed_unlearn.audits.pooled import figures_of
-from fed_unlearn.audits.scores import scored_logits
-from fed_unlearn.errors import UnlearningDivergedError
+from fed_unlearn.audits.base import AUDITS, Observation
+from fed_unlearn.audits.battery import REPLACED, AuditRun, audits_of, central_observation, run_audits
+from fed_unlearn.audits.measured import Measured
+from fed_unlearn.audits.outputs.splits import Splits
+from fed_unlearn.audits.readings import Readings, RequestData
+from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import InvalidModelError, UnlearningDivergedError
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.seeding import derive_seed
+from fed_unlearn.simulations.bench.audited import READING, AuditCost, RowAudits, RowFigure
 from fed_unlearn.simulations.bench.results import MethodRow
 from fed_unlearn.simulations.bench.setup import BenchParts, ForgetSplit, drawn
+
+_ACCURACIES, _ATTACK = "splits", "population_attack"
+"""Audits that give a row its accuracies and its attack, whatever the level."""
 
 
 @dataclass
@@ -59,76 +61,152 @@ def timed(device: torch.device, cost: Cost) -> Iterator[None]:
 
 
 class Measures:
-    """Measures models, all on the same samples."""
+    """Measures models, all on the same samples and with the same draws."""
 
     def __init__(self, parts: BenchParts, split: ForgetSplit) -> None:
-        self._seed, self._classes = parts.settings.seed, split.classes
-        kept = drawn(torch.arange(len(split.retain)), parts.settings.retain_samples, self._seed, "retain")
-        same = torch.isin(parts.test.labels, split.forget.labels.unique())
-        self._forget, self._retain, self._test = split.forget, split.retain.subset(kept), parts.test
-        self._outsiders, self._parts, self._retained = same, parts, len(split.retain)
+        self._parts, self._split, settings = parts, split, parts.settings
+        self._seed = derive_seed(settings.seed, "bench", "audit")
+        in_classes = torch.isin(parts.test.labels, torch.tensor(sorted(split.classes), dtype=torch.int64))
+        most = settings.audit_test_samples
+
+        def some(samples: ImageSet, positions: torch.Tensor, count: int, purpose: str) -> ImageSet:
+            return samples.subset(drawn(positions, count, settings.seed, purpose))
+
+        self._data = RequestData(
+            parts={
+                "forget": some(split.forget, torch.arange(len(split.forget)), settings.audit_forget_samples, "audit"),
+                "retain": some(split.retain, torch.arange(len(split.retain)), settings.retain_samples, "retain"),
+                "test_forget": some(parts.test, in_classes.nonzero().flatten(), most, "test-forget"),
+                "test_retain": some(parts.test, (~in_classes).nonzero().flatten(), most, "test-retain"),
+            },
+            classes=split.classes,
+            class_count=parts.source.class_count,
+        )
+        skipped = {*settings.skip_audits, *REPLACED, _ACCURACIES}
+        names = dict.fromkeys((_ATTACK, *audits_of(settings.audit, settings.scope)))
+        self._names = tuple(name for name in names if name not in skipped)
 
     def described(self) -> dict[str, object]:
         """Describe the sets that are measured on."""
+        forget, read = self._split.forget, {part: len(samples) for part, samples in self._data.parts.items()}
+        test = self._data.parts["test_forget" if self._split.classes else "test_retain"]
         return {
             "fingerprint": self._parts.source.fingerprint,
             "class_names": self._parts.source.class_names,
-            "forget_classes": sorted(self._classes),
-            "forget_sample_ids": [] if self._classes else self._forget.ids,
-            "forget_samples": len(self._forget),
-            "retain_samples": self._retained,
-            "retain_samples_measured": len(self._retain),
-            "test_samples": len(self._test),
-            "outsiders": int(self._outsiders.sum()),
+            "forget_classes": sorted(self._split.classes),
+            "forget_sample_ids": [] if self._split.classes else forget.ids,
+            "forget_samples": len(forget),
+            "forget_samples_measured": read["forget"],
+            "retain_samples": len(self._split.retain),
+            "retain_samples_measured": read["retain"],
+            "test_samples": len(self._parts.test),
+            "test_samples_measured": read["test_forget"] + read["test_retain"],
+            "outsiders": int(torch.isin(test.labels, forget.labels.unique()).sum()),
             "unseen_samples": 0 if self._parts.unseen is None else len(self._parts.unseen),
+            "audits": [_ACCURACIES, *self._names],
         }
 
-    def row(self, name: str, model: nn.Module, cost: Cost, converged: bool | None) -> MethodRow:
+    def readings(self, model: nn.Module) -> Readings:
+        """What is read of a model; every sample once, when it is first asked for."""
+        return Readings(model, self._data)
+
+    def row(
+        self,
+        name: str,
+        readings: Readings,
+        cost: Cost,
+        converged: bool | None = None,
+        *,
+        original: Readings | None = None,
+        oracles: tuple[Readings, ...] = (),
+        from_cache: bool = False,
+    ) -> MethodRow:
         """Measure a model.
+
+        Parameters
+        ----------
+        name : str
+        readings : Readings
+            Of the model.
+        cost : Cost
+        converged : bool or None
+        original : Readings, optional
+            Of the model before the request.
+        oracles : tuple of Readings
+            Of the oracles; of the others, if the model is one.
+        from_cache : bool
 
         Raises
         ------
         UnlearningDivergedError
             If its outputs are not finite numbers.
         """
-        forget, test = (Judged.whole(part, *scored_logits(model, part)) for part in (self._forget, self._test))
-        retain = Judged.whole(self._retain, predict_logits(model, self._retain))
-        if not all(bool(torch.isfinite(part.logits).all()) for part in (forget, retain, test)):
-            raise UnlearningDivergedError(f"{name}: the model's outputs are not finite; try a smaller learning rate")
-        outsiders = test.where(self._outsiders)
-        seen = Observation(
-            model=model,
-            scope="class" if self._classes else "sample",
-            class_count=test.logits.shape[1],
-            forget=forget,
-            outsiders=outsiders,
-            seed=derive_seed(self._seed, "bench", "audit"),
-            classes=tuple(sorted(self._classes)),
-            test_retain=test.where(~self._outsiders) if self._classes else None,
+        started = time.perf_counter()
+        seen = central_observation(
+            readings, self._parts.settings.scope, original=original, oracles=oracles, seed=self._seed
         )
-        figures = figures_of(
-            RequestCounts(hits=ForgetAccuracy.count(seen), extra=count_extra(seen, extra_audits())),
-            self._classes,
-            left_out=self._classes,
-            retain=ClassCounts.of(retain.logits, retain.labels, seen.class_count),
-            test=ClassCounts.of(test.logits, test.labels, seen.class_count),
-        )
-        auc, interval = None, None
-        if len(outsiders):
-            members, others = (sample_losses(side.logits, side.labels) for side in (forget, outsiders))
-            auc = exact_membership_auc(members, others)
-            random = np.random.default_rng(derive_seed(self._seed, "bench", "bootstrap"))
-            interval = membership_auc_interval(members, others, random)
+        splits = _splits(name, seen, readings)
+        reading = AuditCost(forward_passes=readings.passes.forward, seconds=time.perf_counter() - started)
+        runs = {_ACCURACIES: AuditRun(figures=splits.figures), **run_audits(seen, self._names)}
+        figures = _figures(runs)
+        values = {key: figure.measured.value for key, figure in figures.items()}
+        attack = figures.get("membership_auc", RowFigure(audit=_ATTACK, measured=Measured(None))).measured
         return MethodRow(
             method=name,
-            **{**_fields_of_row(figures), "membership_auc": auc},
-            membership_auc_interval=interval,
+            forget_accuracy=values.get("forget_accuracy"),
+            retain_accuracy=values.get("retain_accuracy"),
+            test_forget_accuracy=values.get("test_forget_accuracy"),
+            test_retain_accuracy=values.get("test_retain_accuracy"),
+            membership_auc=attack.value,
+            membership_auc_interval=attack.interval,
             converged=converged,
+            extra={key: values[key] for key, figure in figures.items() if _is_foreign(figure.audit)},
+            audits=RowAudits(figures=figures, costs={READING: reading, **_costs(runs)}),
+            from_cache=from_cache,
             **dataclasses.asdict(cost),
         )
 
 
-def _fields_of_row(figures: Figures) -> dict[str, Any]:
-    """The figures that a row has; those of client requests are none of them."""
-    names = {field.name for field in dataclasses.fields(MethodRow)}
-    return {name: value for name, value in vars(figures).items() if name in names}
+def _splits(name: str, seen: Observation, readings: Readings) -> Splits:
+    """Accuracies of a model, whose outputs must be finite."""
+    try:
+        retain = readings.answers("retain").served
+    except InvalidModelError:  # no layer puts out the logits
+        retain = predict_logits(readings.model, readings.data.parts["retain"])
+        readings.passes.add(forward=len(retain))
+    forgotten = seen.outsiders if seen.classes else None
+    sides = [
+        (side.logits, side.labels) if side is not None else (retain[:0], torch.empty(0, dtype=torch.int64))
+        for side in (seen.forget, forgotten, seen.test_retain)
+    ]
+    sides.insert(1, (retain, readings.data.parts["retain"].labels.cpu()))
+    if not all(bool(torch.isfinite(logits).all()) for logits, _ in sides):
+        raise UnlearningDivergedError(f"{name}: the model's outputs are not finite; try a smaller learning rate")
+    hits = (int((logits.argmax(1) == labels).sum()) for logits, labels in sides)
+    return Splits(tuple(hits), tuple(len(labels) for _, labels in sides))
+
+
+def _figures(runs: Mapping[str, AuditRun]) -> dict[str, RowFigure]:
+    """All figures by name; a name that an earlier audit has gets that of its audit before it."""
+    figures = dict[str, RowFigure]()
+    for audit, run in runs.items():
+        for name, measured in run.figures.items():
+            figures[f"{audit}.{name}" if name in figures else name] = RowFigure(audit=audit, measured=measured)
+    return figures
+
+
+def _costs(runs: Mapping[str, AuditRun]) -> dict[str, AuditCost]:
+    return {
+        audit: AuditCost(
+            forward_passes=run.forward_passes,
+            backward_passes=run.backward_passes,
+            seconds=run.seconds,
+            error=run.error,
+        )
+        for audit, run in runs.items()
+        if audit != _ACCURACIES  # it costs nothing beside reading
+    }
+
+
+def _is_foreign(audit: str) -> bool:
+    return not AUDITS.find(audit).__module__.startswith("fed_unlearn.")

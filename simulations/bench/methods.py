@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from fed_unlearn.batch_plan import batch_count
-from fed_unlearn.data.images import ImageSet
-from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, UnlearningDivergedError
-from fed_unlearn.holder import Guard, guard_retained
-from fed_unlearn.logits import predict_logits
+from fed_unlearn.audits.readings import Readings
+from fed_unlearn.errors import FedUnlearnError, UnlearningDivergedError
 from fed_unlearn.methods import Method
-from fed_unlearn.methods.parts.labels import guard_labels_of, nearest_allowed
-from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.bench.figure import write_method_figure
-from fed_unlearn.simulations.bench.measures import Cost, Measures, timed
+from fed_unlearn.simulations.bench.full_table import write_full_table
+from fed_unlearn.simulations.bench.kept_models import MadeModel
+from fed_unlearn.simulations.bench.making import ModelMaker
+from fed_unlearn.simulations.bench.measures import Measures
 from fed_unlearn.simulations.bench.results import (
     FILE_NAME,
     ORACLE,
@@ -37,13 +32,12 @@ from fed_unlearn.simulations.bench.setup import BenchParts, prepare_bench, split
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.run.folders import make_folder, usable_folder
 from fed_unlearn.simulations.run.results import installed_versions
-from fed_unlearn.training import TrainingSettings, train_locally
 
 
 def run_method_bench(
     settings: MethodBenchSettings, on_progress: Callable[[str], None] = lambda text: None
 ) -> MethodBenchReport:
-    """Compare methods. ``bench.json`` is written after every row, and the figure at the end.
+    """Compare methods. ``bench.json`` is written after every row, the full table and the figure at the end.
 
     Parameters
     ----------
@@ -81,11 +75,17 @@ def run_method_bench(
 
 
 class _Bench:
-    """One comparison. It makes and measures one model after another, and saves the report after each."""
+    """One comparison. It makes and measures one model after another, and saves the report after each.
+
+    Oracles are measured first, since other models are judged beside them; their rows stand last.
+    """
 
     def __init__(self, parts: BenchParts, out: Path, on_progress: Callable[[str], None]) -> None:
         self._parts, self._out, self._on_progress = parts, out, on_progress
         self._settings = parts.settings
+        self._maker = ModelMaker(parts, on_progress)
+        self._rows, self._oracle_rows = list[MethodRow](), list[MethodRow]()
+        self._oracles: tuple[Readings, ...] = ()
         device = parts.device
         name = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
         self._report = MethodBenchReport(
@@ -98,116 +98,85 @@ class _Bench:
             versions=installed_versions(),
         )
 
-    def _warm_up(self) -> None:
-        """Train for one step that is not measured. The first step on a device includes its set-up."""
-        model, train = self._parts.fresh_model(), self._parts.source.train
-        samples = train.subset(torch.arange(min(64, len(train))))
-        train_locally(model, samples, TrainingSettings(), torch.Generator().manual_seed(0))
-
     def run(self) -> MethodBenchReport:
-        self._warm_up()
-        model, cost = self._original()
-        self._split = split_samples(self._parts, model)
+        self._maker.warm_up()
+        try:
+            original = self._maker.original()
+        except UnlearningDivergedError as error:
+            raise RunFailedError(str(error)) from error
+        self._split = split_samples(self._parts, original.model)
         self._measures = Measures(self._parts, self._split)
         self._report = replace(self._report, data=self._measures.described())
-        self._add(ORIGINAL, lambda: (model, cost, None))
+        self._original = self._measures.readings(original.model)
+        self._add_oracles()
+        self._add(ORIGINAL, lambda: original)
         if self._parts.repair is not None:
-            self._add(REPAIR, lambda: self._repaired_alone(model))
+            self._add(REPAIR, lambda: self._maker.repaired_alone(original.model, self._split))
         for name, method in self._parts.methods.items():
-            self._compare(name, method, model)
-        if self._parts.oracle is not None:
-            oracle = self._parts.oracle
-            self._add(ORACLE, lambda: (oracle, Cost(), None))
-        elif self._settings.oracle:
-            self._on_progress("training the oracle, without the forget set")
-            self._add(ORACLE, lambda: (*self._trained(self._split.retain), None))
+            self._compare(name, method, original)
         self._report = replace(self._report, complete=True)
         self._report.save(self._out)
+        write_full_table(self._report, self._out)
         write_method_figure(self._report, self._out / "figures")
         return self._report
 
-    def _original(self) -> tuple[nn.Module, Cost]:
-        if self._settings.checkpoint is not None:
-            return self._parts.model, Cost()
-        train = self._parts.source.train
-        self._on_progress(f"training {self._settings.model} on {len(train)} samples")
+    def _add_oracles(self) -> None:
+        """Make and measure the oracles, each beside the others."""
         try:
-            return self._trained(train)
-        except UnlearningDivergedError as error:
-            raise RunFailedError(str(error)) from error
+            oracles = self._maker.oracles(self._split)
+        except FedUnlearnError as error:
+            self._put(MethodRow(method=ORACLE, error=str(error)))
+            return
+        names = [ORACLE] if len(oracles) == 1 else [f"{ORACLE} {number}" for number in range(1, len(oracles) + 1)]
+        self._oracles = tuple(self._measures.readings(oracle.model) for oracle in oracles)
+        for name, oracle, readings in zip(names, oracles, self._oracles, strict=True):
+            others = tuple(each for each in self._oracles if each is not readings)
+            try:
+                self._put(self._row(name, oracle, readings, others))
+            except FedUnlearnError as error:
+                self._put(MethodRow(method=name, error=str(error)))
 
-    def _trained(self, samples: ImageSet) -> tuple[nn.Module, Cost]:
-        model = self._parts.fresh_model()
-        return model, self._train(model, samples, self._parts.training, "train")
-
-    def _train(self, model: nn.Module, samples: SampleSet, training: TrainingSettings, purpose: str) -> Cost:
-        """Train in place. Every model sees the same random draws."""
-        cost = Cost()
-        with timed(self._parts.device, cost):
-            passes = train_locally(model, samples, training, seeded_generator(self._settings.seed, "bench", purpose))
-        cost.forward_passes, cost.backward_passes = passes.forward, passes.backward
-        epoch = batch_count(passes.backward // training.local_epochs, training.batch_size)
-        cost.steps = training.local_epochs * epoch
-        return cost
-
-    def _compare(self, name: str, method: Method, model: nn.Module) -> None:
+    def _compare(self, name: str, method: Method, original: MadeModel) -> None:
         """Add the row of one method, and the row with guarded repair if that is asked for."""
         self._on_progress(f"{name} ...")
-        split, cost = self._split, Cost()
-        given_retain = self._settings.with_retain or method.requires_retain
         try:
-            with timed(self._parts.device, cost):
-                outcome = method.unlearn(
-                    model,
-                    split.forget,
-                    split.retain if given_retain else None,
-                    excluded_classes=split.classes,
-                    generator=seeded_generator(self._settings.seed, "bench", "unlearn", name),
-                    unseen=self._parts.unseen,
-                )
+            made = self._maker.unlearned(name, method, original.model, self._split)
         except Exception as error:  # a method of another package may raise anything, and a device may lack memory
             own = isinstance(error, FedUnlearnError)
             self._put(MethodRow(method=name, error=str(error) if own else f"{type(error).__name__}: {error}"))
             return
-        cost.forward_passes, cost.backward_passes = outcome.forward_passes, outcome.backward_passes
-        cost.steps = outcome.steps
-        self._add(name, lambda: (outcome.model, cost, outcome.converged))
+        self._add(name, lambda: made)
         if self._parts.repair is not None:
-            guarding = Cost()
-            with timed(self._parts.device, guarding):
-                labels = guard_labels_of(outcome, split.forget, split.classes)
-            guarding.forward_passes = 0 if outcome.guard_labels is not None else len(split.forget)
-            before = cost.plus(guarding)
-            self._add(
-                name + REPAIRED_SUFFIX, lambda: (*self._repaired(outcome.model, labels, before), outcome.converged)
-            )
+            self._add(name + REPAIRED_SUFFIX, lambda: self._maker.repaired(made, self._split))
 
-    def _repaired_alone(self, model: nn.Module) -> tuple[nn.Module, Cost, None]:
-        """Repair the given model. The guard labels are its own best answers among the classes that stay."""
-        forget, cost = self._split.forget, Cost(forward_passes=len(self._split.forget))
-        with timed(self._parts.device, cost):
-            labels = nearest_allowed(predict_logits(model, forget), forget.labels, self._split.classes)
-        return *self._repaired(model, labels, cost), None
-
-    def _repaired(self, model: nn.Module, labels: Tensor, before: Cost) -> tuple[nn.Module, Cost]:
-        training, repair = self._parts.repair, self._settings.repair
-        if training is None or repair is None:
-            raise InvalidParameterError("no settings for repair were given; give the bench both training and repair")
-        guard = Guard(self._split.forget, labels.cpu())
-        mixed = guard_retained(self._split.retain, [guard], weight=repair.weight, margin=repair.margin)
-        model = copy.deepcopy(model)
-        return model, before.plus(self._train(model, mixed, training, "repair"))
-
-    def _add(self, name: str, make: Callable[[], tuple[nn.Module, Cost, bool | None]]) -> None:
+    def _add(self, name: str, make: Callable[[], MadeModel]) -> None:
         """Make a model and add its row. An error of the library becomes a row with ``error``."""
         try:
-            model, cost, converged = make()
-            self._put(self._measures.row(name, model, cost, converged))
+            made = make()
+            readings = self._original if name == ORIGINAL else self._measures.readings(made.model)
+            self._put(self._row(name, made, readings, self._oracles))
         except FedUnlearnError as error:
             self._put(MethodRow(method=name, error=str(error)))
 
+    def _row(self, name: str, made: MadeModel, readings: Readings, oracles: tuple[Readings, ...]) -> MethodRow:
+        return self._measures.row(
+            name,
+            readings,
+            made.cost,
+            made.converged,
+            original=self._original,
+            oracles=oracles,
+            from_cache=made.from_cache,
+        )
+
     def _put(self, row: MethodRow) -> None:
-        self._report = replace(self._report, rows=(*self._report.rows, row))
+        if row.is_oracle:
+            found = [*self._oracle_rows, row]
+            self._oracle_rows = [each.beside(found) for each in found]
+        else:
+            row = row.beside(self._oracle_rows)
+            self._rows.append(row)
+        self._report = replace(self._report, rows=(*self._rows, *self._oracle_rows))
         self._report.save(self._out)
         self._on_progress(_sentence(row))
 
@@ -235,4 +204,8 @@ def _sentence(row: MethodRow) -> str:
         )
         if value is not None
     )
-    return f"{row.method}: {figures}" + ("" if row.seconds is None else f", {row.seconds:.1f} s")
+    outside = None if row.audits is None else row.audits.outside
+    flagged = "" if outside is None else f"; {outside.figures} of {outside.judged_figures} figures outside"
+    kept = " (kept)" if row.from_cache else ""
+    seconds = "" if row.seconds is None else f", {row.seconds:.1f} s{kept}"
+    return f"{row.method}: {figures}{seconds}{flagged}"

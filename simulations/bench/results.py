@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fed_unlearn.checkpoints import write_atomically
+from fed_unlearn.simulations.bench.audited import Outside, RowAudits, left_out_share
 
 FILE_NAME = "bench.json"
 ORIGINAL, ORACLE, REPAIR = "original", "oracle", "guarded repair"
@@ -22,7 +22,8 @@ class MethodRow:
     Attributes
     ----------
     method : str
-        ``original``, ``oracle``, ``guarded repair``, a method's name, or a method's name and ``+ guarded repair``.
+        ``original``, ``guarded repair``, a method's name, or a method's name and ``+ guarded repair``; ``oracle``, or
+        ``oracle 1``, ``oracle 2`` and so on where there are several.
     forget_accuracy, retain_accuracy : float or None
         Top-1 accuracy on training samples: on the forget set, and on the retain set or a part of it.
     test_forget_accuracy, test_retain_accuracy : float or None
@@ -43,7 +44,13 @@ class MethodRow:
     error : str or None
         Why there are no figures.
     extra : mapping of str to (float or None)
-        Figures of audits without a field here, by name; left out of ``bench.json`` where there are none.
+        Figures of other packages' audits, by name; left out of ``bench.json`` where there are none.
+    audits : RowAudits or None
+        All figures with intervals, costs and verdicts, which stand beside the other fields in ``bench.json``. None
+        where there are no figures.
+    from_cache : bool
+        Whether the model was made by an earlier comparison, which its seconds and passes are of; left out of
+        ``bench.json`` where it is False.
     """
 
     method: str
@@ -60,6 +67,13 @@ class MethodRow:
     converged: bool | None = None
     error: str | None = None
     extra: Mapping[str, float | None] = field(default_factory=dict)
+    audits: RowAudits | None = None
+    from_cache: bool = False
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether it is an oracle's."""
+        return self.method == ORACLE or self.method.startswith(f"{ORACLE} ")
 
     @property
     def passes(self) -> int | None:
@@ -72,6 +86,25 @@ class MethodRow:
     def is_repaired(self) -> bool:
         """Whether guarded repair came after a method."""
         return self.method.endswith(REPAIRED_SUFFIX)
+
+    def beside(self, oracles: Sequence[MethodRow]) -> MethodRow:
+        """The same row with verdicts. An oracle is judged by the others.
+
+        Parameters
+        ----------
+        oracles : sequence of MethodRow
+            The rows of the oracles. If this row is one of them, it does not count.
+        """
+        if self.audits is None:
+            return self
+        others = [row.audits for row in oracles if row.method != self.method and row.audits is not None]
+        return replace(self, audits=self.audits.beside(others))
+
+    def to_json(self) -> dict[str, object]:
+        """As JSON."""
+        optional = {"extra": bool(self.extra), "from_cache": self.from_cache, "audits": False}
+        body = {name: value for name, value in vars(self).items() if optional.get(name, True)}
+        return {**body, **(self.audits.to_json() if self.audits is not None else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +149,19 @@ class MethodBenchReport:
         """Whether some row has no figures."""
         return any(row.error is not None for row in self.rows)
 
+    @property
+    def oracles(self) -> tuple[MethodRow, ...]:
+        """The rows of oracles that were measured."""
+        return tuple(row for row in self.rows if row.is_oracle and row.audits is not None)
+
+    @property
+    def left_out(self) -> Outside | None:
+        """Figures of oracles that the other oracles do not allow; None with fewer than three."""
+        return left_out_share([row.audits for row in self.oracles if row.audits is not None])
+
     def save(self, folder: Path) -> None:
         """Write ``bench.json`` in one step. A reader sees the old file or the new one, never a part."""
-        body = dataclasses.asdict(self)
-        for row in body["rows"]:
-            if not row["extra"]:
-                del row["extra"]
+        body = {**vars(self), "rows": [row.to_json() for row in self.rows]}
+        if self.left_out is not None:
+            body["left_out_oracles"] = vars(self.left_out)
         write_atomically(folder / FILE_NAME, (json.dumps(body, indent=1, allow_nan=False, default=str) + "\n").encode())

@@ -86,6 +86,9 @@ class MethodBenchSettings:
             help="By name.  [default: all that serve the request and are no controls]",
         ),
     ] = ()
+    controls: Annotated[
+        bool, Option("--controls", help="Compare controls too, which only look as if they forget: audits must see it.")
+    ] = False
     overrides: Annotated[
         tuple[str, ...],
         Option("--set", metavar="METHOD.PARAMETER=VALUE", help="A hyper-parameter; may be repeated."),
@@ -97,6 +100,22 @@ class MethodBenchSettings:
     retain_samples: Annotated[
         int, Option(min=1, help="Most training samples that retain_accuracy is measured on, drawn by the seed.")
     ] = 9000
+    audit_forget_samples: Annotated[
+        int, Option(min=1, help="Most samples of the forget set that figures are measured on, drawn by the seed.")
+    ] = 5000
+    audit_test_samples: Annotated[
+        int, Option(min=1, help="The same of the forgotten classes' test samples, and of those of the other classes.")
+    ] = 10_000
+    audit: Annotated[
+        Literal["default", "full"],
+        Option(help="Which audits: those that run with every request, or all, of which some train models."),
+    ] = "default"
+    skip_audits: Annotated[
+        tuple[str, ...], Option(parser=_names, metavar="A,B", help="Audits to leave out, as fed-unlearn audits lists.")
+    ] = ()
+    table: Annotated[
+        Literal["short", "full"], Option(help="What is printed. audits.md holds the full table in any case.")
+    ] = "short"
     unseen: Annotated[
         int | None,
         Option(
@@ -109,10 +128,24 @@ class MethodBenchSettings:
         RepairSettings | None,
         Option("--repair/--no-repair", help="Add guarded repair: alone, and after every method."),
     ] = None
-    oracle: Annotated[bool, Option("--oracle", help="Train the oracle: from scratch, without the forget set.")] = False
-    oracle_checkpoint: Annotated[Path | None, Option(help="The oracle, trained already: a safetensors file.")] = None
+    oracle: Annotated[bool, Option("--oracle", help="Train one oracle: from scratch, without the forget set.")] = False
+    oracles: Annotated[
+        int | None, Option(min=1, metavar="N", help="Train so many, in parallel. A claim beside oracles needs 3.")
+    ] = None
+    oracle_checkpoint: Annotated[
+        tuple[Path, ...], Option(metavar="FILE", help="An oracle that is trained already; may be repeated.")
+    ] = ()
+    cache: Annotated[
+        Path | None,
+        Option(metavar="DIR", help="Keep models there that are made here, and take what an earlier comparison kept."),
+    ] = None
     seed: Annotated[int, Option(min=0)] = 0
     device: Annotated[str | None, Option(help="cpu, or cuda.  [default: cuda where there is one]")] = None
+
+    @property
+    def trained_oracles(self) -> int:
+        """Number of oracles to train."""
+        return self.oracles or int(self.oracle)
 
     @property
     def scope(self) -> Literal["class", "sample"]:

@@ -47,8 +47,8 @@ class BenchParts:
         Test samples that only methods may read.
     model : nn.Module
         The model of the checkpoint, or one with fresh weights.
-    oracle : nn.Module or None
-        The model of the oracle's checkpoint.
+    oracles : tuple of nn.Module
+        The models of the oracles' checkpoints.
     training : TrainingSettings
         How the model and the oracle are trained, if they are.
     repair : TrainingSettings or None
@@ -64,7 +64,7 @@ class BenchParts:
     test: ImageSet
     unseen: ImageSet | None
     model: nn.Module
-    oracle: nn.Module | None
+    oracles: tuple[nn.Module, ...]
     training: TrainingSettings
     repair: TrainingSettings | None
     model_parameters: Mapping[str, object]
@@ -82,12 +82,15 @@ class ForgetSplit:
     Attributes
     ----------
     forget, retain : ImageSet
+    kept : Tensor of shape (n,), int64
+        Positions of ``retain`` among the training samples.
     classes : frozenset of int
         The forgotten classes. Empty if single samples are forgotten.
     """
 
     forget: ImageSet
     retain: ImageSet
+    kept: Tensor
     classes: frozenset[int]
 
 
@@ -107,12 +110,13 @@ def prepare_bench(settings: MethodBenchSettings) -> BenchParts:
     repair = repair_settings(settings, source)
     check_forget(settings, source)
     test, unseen = _without_unseen(settings, source.test, any(method.reads_unseen for method in methods.values()))
-    parameters = _model_parameters(settings, settings.checkpoint or settings.oracle_checkpoint)
+    first = next(iter(settings.oracle_checkpoint), None)
+    parameters = _model_parameters(settings, settings.checkpoint or first)
     model = _model(settings, source, parameters, settings.checkpoint).to(device)
-    oracle = None
-    if settings.oracle_checkpoint is not None:
-        its_own = _model_parameters(settings, settings.oracle_checkpoint)
-        oracle = _model(settings, source, its_own, settings.oracle_checkpoint).to(device)
+    oracles = tuple(
+        _model(settings, source, _model_parameters(settings, path), path).to(device)
+        for path in settings.oracle_checkpoint
+    )
     return BenchParts(
         settings=settings,
         methods=methods,
@@ -120,7 +124,7 @@ def prepare_bench(settings: MethodBenchSettings) -> BenchParts:
         test=test,
         unseen=unseen,
         model=model,
-        oracle=oracle,
+        oracles=oracles,
         training=training,
         repair=repair,
         model_parameters=parameters,
@@ -152,9 +156,11 @@ def split_samples(parts: BenchParts, model: nn.Module) -> ForgetSplit:
             )
         chosen = torch.zeros(len(train), dtype=torch.bool)
         chosen[drawn(right, count, parts.settings.seed, "forget")] = True
+    kept = (~chosen).nonzero().flatten()
     return ForgetSplit(
         forget=train.subset(chosen.nonzero().flatten()),
-        retain=train.subset((~chosen).nonzero().flatten()),
+        retain=train.subset(kept),
+        kept=kept,
         classes=classes,
     )
 

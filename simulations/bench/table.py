@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,15 +10,28 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fed_unlearn.audits.oracles.prediction import FEWEST_FOR_CLAIMS
 from fed_unlearn.simulations.bench.results import REPAIR, MethodBenchReport, MethodRow
-from fed_unlearn.simulations.report.layout import plain_table, plain_text, print_line
-from fed_unlearn.simulations.report.shown import headings_of, shown_of
+from fed_unlearn.simulations.report.layout import heading_of, plain_table, plain_text, print_line
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.bench.overhead import OverheadReport
 
-_ACCURACIES = ("\nforget", "\nretain", "test\nforget", "test\nretain")
-_HEADINGS = (*_ACCURACIES, "attack\nAUC", "seconds\nsteps", "forward\nbackward")
+MARKS = {"above": "↑", "below": "↓", "inside": ""}
+"""What stands behind a figure, by verdict."""
+
+_ACCURACIES = {
+    "forget_accuracy": "\nforget",
+    "retain_accuracy": "\nretain",
+    "test_forget_accuracy": "test\nforget",
+    "test_retain_accuracy": "test\nretain",
+}
+_AUDITS = {
+    "logit_auc": "logit\nAUC",
+    "probe_accuracy": "\nprobe",
+    "relearn_ratio": "relearn\nratio",
+}
+"""Columns that are left out where no model has the figure."""
 
 
 def print_bench(report: MethodBenchReport, folder: Path, console: Console) -> None:
@@ -32,9 +45,15 @@ def print_bench(report: MethodBenchReport, folder: Path, console: Console) -> No
     console : Console
         A console of rich, at least 80 columns wide.
     """
-    console.print(bench_table(report))
+    if report.settings.get("table") == "full":
+        from fed_unlearn.simulations.bench.full_table import full_table
+
+        for line in full_table(report).splitlines():
+            print_line(console, line)
+    else:
+        console.print(bench_table(report))
     lines = [f"{row.method} failed: {row.error}" for row in report.rows if row.error is not None]
-    for line in (*lines, f"results in {folder}"):
+    for line in (*lines, *_failed_audits(report), oracle_sentence(report), f"results in {folder}"):
         print_line(console, line)
 
 
@@ -55,22 +74,25 @@ def print_overhead(report: OverheadReport) -> None:
 
 
 def bench_table(report: MethodBenchReport) -> Table:
-    """A table with a row for each model: accuracies, the membership attack with its interval, and costs."""
+    """A table with a row for each model: accuracies, audits with verdicts, the attack with its interval, and costs."""
     table = Table(
         title=plain_text(bench_title(report), "table.title"),
-        caption="below each AUC its 95 % interval; passes are samples pushed through a model",
+        caption=plain_text(_caption(report), "table.caption"),
         box=box.HORIZONTALS,
         show_lines=True,
         show_edge=False,
         padding=0,
     )
     table.add_column("method", overflow="fold")
-    extra = shown_of(name for row in report.rows for name in row.extra)
-    for heading in (*_HEADINGS, *headings_of(extra)):
+    columns = _columns(report)
+    extra = sorted({name for row in report.rows for name in row.extra})
+    is_judged = any(row.audits is not None and row.audits.outside is not None for row in report.rows)
+    headings = [*columns.values(), "attack\nAUC", "seconds\nsteps", "forward\nbackward", *map(heading_of, extra)]
+    for heading in [*headings, "figures\naudits\noutside"] if is_judged else headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report.rows:
-        figures = [_number(row.extra.get(name)) for name in extra if row.error is None]
-        table.add_row(*map(plain_text, _cells(row)), *figures)
+        cells = _cells(row, columns, extra)
+        table.add_row(*map(plain_text, [*cells, _outside(row)] if is_judged and row.error is None else cells))
     return table
 
 
@@ -97,22 +119,83 @@ def _target_words(report: MethodBenchReport) -> str:
     return ("class " if len(classes) == 1 else "classes ") + ", ".join(named)
 
 
-def _cells(row: MethodRow) -> list[str]:
+def _columns(report: MethodBenchReport) -> dict[str, str]:
+    """Headings of the figures that have a column, by name."""
+    known = {name for row in report.rows if row.audits is not None for name in row.audits.figures}
+    return {**_ACCURACIES, **{name: heading for name, heading in _AUDITS.items() if name in known}}
+
+
+def _caption(report: MethodBenchReport) -> str:
+    lines = ["below each AUC its 95 % interval; passes are samples pushed through a model"]
+    if len(report.oracles) > 1:
+        lines.append(f"{MARKS['above']} above and {MARKS['below']} below what the oracles allow, which are both traces")
+    if any(row.from_cache for row in report.rows):
+        lines.append("seconds and passes with * are those of an earlier comparison that kept the model")
+    return "\n".join(lines)
+
+
+def oracle_sentence(report: MethodBenchReport) -> str:
+    """Say how many oracles the verdicts are by, what they are too few for, and how often they flag each other."""
+    count, left_out = len(report.oracles), report.left_out
+    if count < 2:
+        return f"{count or 'no'} oracle: a verdict needs 2, and a claim {FEWEST_FOR_CLAIMS} or more (--oracles N)"
+    if left_out is None:
+        return f"{count} oracles: too few for a claim, which needs {FEWEST_FOR_CLAIMS} or more"
+    share = 100 * left_out.figures / left_out.judged_figures
+    return (
+        f"{count} oracles: each, left out and judged by the others, has {left_out.figures} of"
+        f" {left_out.judged_figures} figures outside in all ({share:.1f} %)"
+    )
+
+
+def _cells(row: MethodRow, columns: Collection[str], extra: Sequence[str]) -> list[str]:
     name = f"+ {REPAIR}" if row.is_repaired else row.method
     if row.error is not None:
         return [f"{name}\nfailed"]
     if row.converged is not None and not row.is_repaired:
         name += "\nconverged" if row.converged else "\nnot converged"
-    accuracies = (row.forget_accuracy, row.retain_accuracy, row.test_forget_accuracy, row.test_retain_accuracy)
     interval = row.membership_auc_interval
     between = "" if interval is None else f"\n{interval[0]:.2f}-{interval[1]:.2f}"
     seconds = "-" if row.seconds is None else f"{row.seconds:.2f}" if row.seconds < 100 else f"{row.seconds:.0f}"
     steps, forward, backward = (
         "-" if count is None else short_count(count) for count in (row.steps, row.forward_passes, row.backward_passes)
     )
-    auc = _number(row.membership_auc) + between
-    return [name, *map(_number, accuracies), auc, f"{seconds}\n{steps}", f"{forward}\n{backward}"]
+    auc = _marked(row, "membership_auc", row.membership_auc) + between
+    kept = "*" if row.from_cache else ""
+    figures = [_marked(row, name, _value(row, name)) for name in columns]
+    costs = [f"{seconds}{kept}\n{steps}", f"{forward}{kept}\n{backward}"]
+    return [name, *figures, auc, *costs, *(_marked(row, name, row.extra.get(name)) for name in extra)]
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _value(row: MethodRow, name: str) -> float | None:
+    if name in _ACCURACIES:
+        value: float | None = getattr(row, name)
+        return value
+    figure = row.audits.figures.get(name) if row.audits is not None else None
+    return figure.measured.value if figure is not None else None
+
+
+def _marked(row: MethodRow, name: str, value: float | None) -> str:
+    """A number and its verdict."""
+    figure = row.audits.figures.get(name) if row.audits is not None else None
+    judgement = figure.judgement if figure is not None else None
+    return ("-" if value is None else f"{value:.3f}") + (MARKS[judgement.verdict] if judgement is not None else "")
+
+
+def _outside(row: MethodRow) -> str:
+    outside = row.audits.outside if row.audits is not None else None
+    if outside is None:
+        return "-"
+    return f"{outside.figures}/{outside.judged_figures}\n{outside.audits}/{outside.judged_audits}"
+
+
+def _failed_audits(report: MethodBenchReport) -> list[str]:
+    """A line for each audit that failed in one way, with the models it failed for."""
+    failed = dict[tuple[str, str], list[str]]()
+    for row in report.rows:
+        for audit, error in row.audits.errors.items() if row.audits is not None else ():
+            failed.setdefault((audit, error), []).append(row.method)
+    return [
+        f"audit {audit} failed for {models[0] if len(models) == 1 else f'{len(models)} models'}: {error}"
+        for (audit, error), models in failed.items()
+    ]

@@ -98,7 +98,7 @@ def sources() -> None:
 
 @app.command()
 def audits() -> None:
-    """List the audits whose figures are taken of every request."""
+    """List the audits: what each measures, when it runs, what it costs, and whether a federation can make it."""
     from fed_unlearn.simulations.report.listings import print_audits
 
     print_audits()

@@ -62,8 +62,19 @@ def print_sources() -> None:
 
 
 def print_audits() -> None:
-    """Print every audit that is made of a request, what it measures, and its package if not built in."""
-    _print_registered(AUDITS)
+    """Print every audit: what it measures, when it runs, of which requests, its cost, and if holders can count it."""
+    console = Console()
+    for name, audit in AUDITS.available().items():
+        facts = {
+            "does": plain(summary(audit)),
+            "runs": "with every request" if audit.level == "default" else "where asked for, with --audit full",
+            "of": ", ".join(audit.scopes) + " requests",
+            "costs": f"{audit.cost}, beside reading each sample once",
+            "federated": "yes" if audit.not_federated is None else f"no: {audit.not_federated}",
+            "from": AUDITS.distribution_of(name) or "",
+        }
+        _print_entry(console, name, facts)
+    _print_unavailable(console, AUDITS)
 
 
 def print_strategies() -> None:

@@ -160,8 +160,8 @@ def _docstring(cls: type) -> str:
 
 
 def summary(cls: type) -> str:
-    """What a class's docstring says before its parameters."""
-    return _docstring(cls).partition("\nParameters\n")[0]
+    """What a class's docstring says before its parameters or attributes."""
+    return re.split(r"\n(?:Parameters|Attributes)\n", _docstring(cls), maxsplit=1)[0]
 
 
 def _annotated(annotation: str) -> str:

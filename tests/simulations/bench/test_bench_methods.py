@@ -27,7 +27,7 @@ from fed_unlearn.methods import available, create, register
 from fed_unlearn.methods.base import Applied, Method, Workspace
 from fed_unlearn.models import build_model, load_checkpoint, save_checkpoint
 from fed_unlearn.seeding import seeded_generator
-from fed_unlearn.simulations.bench import methods as method_bench
+from fed_unlearn.simulations.bench import making
 from fed_unlearn.simulations.bench.checks import check_forget
 from fed_unlearn.simulations.bench.figure import write_method_figure
 from fed_unlearn.simulations.bench.results import MethodBenchReport, MethodRow
@@ -143,7 +143,8 @@ def test_rows_are_what_the_library_and_scikit_learn_give(
 
     model = given_model(checkpoint)
     assert_measured(rows["original"], model, digits)
-    assert all(set(row["extra"]) == built_in_figures() for row in rows.values())
+    assert not any("extra" in row for row in rows.values())
+    assert all(built_in_figures() <= set(row["audits"]) for row in rows.values())
     assert rows["original"]["seconds"] is None and rows["original"]["converged"] is None
 
     forget, retain = digits.train.of_classes([CLASS]), without_class(digits.train)
@@ -180,7 +181,7 @@ def test_rows_are_what_the_library_and_scikit_learn_give(
     assert f"{len(forget)} samples to forget, class 3; seed 4" in printed and "results in out" in printed
     pixels = imread("out/figures/methods.png")[..., :3]
     assert (pixels != 1).any(axis=2).mean() > 0.02
-    assert sorted(path.name for path in Path("out").rglob("*")) == ["bench.json", "figures", "methods.png"]
+    assert sorted(path.name for path in Path("out").rglob("*")) == ["audits.md", "bench.json", "figures", "methods.png"]
 
 
 def test_audits_of_other_packages_have_a_figure_in_every_row(
@@ -190,8 +191,8 @@ def test_audits_of_other_packages_have_a_figure_in_every_row(
     body = bench("--checkpoint", checkpoint, "--forget-class", CLASS, "--unseen", 0, *QUICK)
     forget = digits.train.of_classes([CLASS])
     by_hand = predict_logits(given_model(checkpoint), forget).double().softmax(1)[:, CLASS].mean()
-    assert body["rows"][0]["extra"][NAME] == pytest.approx(float(by_hand), abs=1e-9)
-    assert all(set(row["extra"]) == {NAME, *built_in_figures()} for row in body["rows"])
+    assert body["rows"][0]["extra"] == {NAME: pytest.approx(float(by_hand), abs=1e-9)}
+    assert all(set(row["extra"]) == {NAME} for row in body["rows"])
     assert "confidence" in capsys.readouterr().out
 
 
@@ -233,7 +234,8 @@ def test_samples_are_drawn_by_the_seed_among_those_that_are_right(checkpoint: Pa
     assert (data["unseen_samples"], data["test_samples"]) == (0, len(digits.test))
     for body in (first, again):
         for entry in body["rows"]:
-            entry.pop("seconds")
+            for cost in (entry, *entry["audit_costs"].values()):
+                cost.pop("seconds")
         body["settings"].pop("out")
     assert first == again
 
@@ -340,7 +342,7 @@ def test_an_interrupt_before_the_first_row_leaves_nothing(monkeypatch: pytest.Mo
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(method_bench, "train_locally", interrupted)
+    monkeypatch.setattr(making, "train_locally", interrupted)
     if existed:
         Path("out").mkdir()
     assert run_command(["bench", "methods", "--forget-class", "3", "--out", "out"]) == 130
@@ -398,11 +400,10 @@ EVERY_CLASS = [option for label in range(10) for option in ("--forget-class", st
         (["--forget-class", "3", "--oracle-checkpoint", "other.safetensors"], "other.safetensors: has no tensor"),
         (["--forget-class", "3", "--learning-rate", "-1"], "training: learning_rate = -1.0 is out of range"),
         (["--forget-class", "3", "--repair", "--repair-fraction", "2"], "--repair: training: fraction = 2.0 is out of"),
-        (
-            ["--forget-class", "3", "--oracle", "--oracle-checkpoint", "x"],
-            "--oracle and --oracle-checkpoint: both were",
-        ),
         (["--forget-class", "3", "--oracle", "--checkpoint", "x"], "--oracle with --checkpoint: the model was trained"),
+        (["--forget-class", "3", "--oracles", "2", "--checkpoint", "x"], "--oracles with --checkpoint: the model was"),
+        (["--forget-class", "3", "--oracles", "0"], "Invalid value for '--oracles': 0 is not in the range"),
+        (["--forget-class", "3", "--skip-audits", "magic"], "--skip-audits magic: is unknown; expected some of"),
         (["--forget-class", "3", "--device", "abacus"], "--device abacus: cannot be used ("),
         (["--forget-class", "3", "--out", "."], "is not empty; expected a new folder or an empty one"),
         (["--forget-class", "3", "--out", "text.safetensors"], "text.safetensors is a file; expected a new folder"),
@@ -417,7 +418,7 @@ def test_bad_input_is_one_line_before_anything_is_trained(
 ) -> None:
     Path("text.safetensors").write_text("nothing of the kind")
     save_file({"weight": torch.zeros(2)}, folder / "other.safetensors")
-    monkeypatch.setattr(method_bench, "train_locally", lambda *_: pytest.fail("something was trained"))
+    monkeypatch.setattr(making, "train_locally", lambda *_: pytest.fail("something was trained"))
     before = sorted(folder.rglob("*"))
     assert run_command(["bench", "methods", "--out", "out", *arguments]) == 2
     captured = capsys.readouterr()
