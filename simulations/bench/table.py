@@ -74,7 +74,7 @@ def print_overhead(report: OverheadReport) -> None:
 
 
 def bench_table(report: MethodBenchReport) -> Table:
-    """A table with a row for each model: accuracies, audits with verdicts, the attack with its interval, and costs."""
+    """A table with a row for each model: accuracies, audits with verdicts, the attack with its interval, and cost."""
     table = Table(
         title=plain_text(bench_title(report), "table.title"),
         caption=plain_text(_caption(report), "table.caption"),
@@ -87,7 +87,7 @@ def bench_table(report: MethodBenchReport) -> Table:
     columns = _columns(report)
     extra = sorted({name for row in report.rows for name in row.extra})
     is_judged = any(row.audits is not None and row.audits.outside is not None for row in report.rows)
-    headings = [*columns.values(), "attack\nAUC", "seconds\nsteps", "forward\nbackward", *map(heading_of, extra)]
+    headings = [*columns.values(), "attack\nAUC", "seconds\npasses", *map(heading_of, extra)]
     for heading in [*headings, "figures\naudits\noutside"] if is_judged else headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in report.rows:
@@ -126,7 +126,7 @@ def _columns(report: MethodBenchReport) -> dict[str, str]:
 
 
 def _caption(report: MethodBenchReport) -> str:
-    lines = ["below each AUC its 95 % interval; passes are samples pushed through a model"]
+    lines = ["below the attack's AUC its 95 % interval; passes are samples, those of backward passes twice"]
     if len(report.oracles) > 1:
         lines.append(f"{MARKS['above']} above and {MARKS['below']} below what the oracles allow, which are both traces")
     if any(row.from_cache for row in report.rows):
@@ -157,14 +157,12 @@ def _cells(row: MethodRow, columns: Collection[str], extra: Sequence[str]) -> li
     interval = row.membership_auc_interval
     between = "" if interval is None else f"\n{interval[0]:.2f}-{interval[1]:.2f}"
     seconds = "-" if row.seconds is None else f"{row.seconds:.2f}" if row.seconds < 100 else f"{row.seconds:.0f}"
-    steps, forward, backward = (
-        "-" if count is None else short_count(count) for count in (row.steps, row.forward_passes, row.backward_passes)
-    )
+    passes = "-" if row.passes is None else short_count(row.passes)
     auc = _marked(row, "membership_auc", row.membership_auc) + between
     kept = "*" if row.from_cache else ""
     figures = [_marked(row, name, _value(row, name)) for name in columns]
-    costs = [f"{seconds}{kept}\n{steps}", f"{forward}{kept}\n{backward}"]
-    return [name, *figures, auc, *costs, *(_marked(row, name, row.extra.get(name)) for name in extra)]
+    cost = f"{seconds}{kept}\n{passes}{kept}"
+    return [name, *figures, auc, cost, *(_marked(row, name, row.extra.get(name)) for name in extra)]
 
 
 def _value(row: MethodRow, name: str) -> float | None:
@@ -177,9 +175,11 @@ def _value(row: MethodRow, name: str) -> float | None:
 
 def _marked(row: MethodRow, name: str, value: float | None) -> str:
     """A number and its verdict."""
+    if value is None:
+        return "-"
     figure = row.audits.figures.get(name) if row.audits is not None else None
     judgement = figure.judgement if figure is not None else None
-    return ("-" if value is None else f"{value:.3f}") + (MARKS[judgement.verdict] if judgement is not None else "")
+    return f"{value:.3f}" + (MARKS[judgement.verdict] if judgement is not None else "")
 
 
 def _outside(row: MethodRow) -> str:

@@ -10,7 +10,6 @@ import pytest
 import torch
 from confidence_audit import NAME, install
 from matplotlib.image import imread
-from rich.console import Console
 from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, roc_auc_score
 from torch import Tensor, nn
@@ -29,11 +28,9 @@ from fed_unlearn.models import build_model, load_checkpoint, save_checkpoint
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.bench import making
 from fed_unlearn.simulations.bench.checks import check_forget
-from fed_unlearn.simulations.bench.figure import write_method_figure
-from fed_unlearn.simulations.bench.results import MethodBenchReport, MethodRow
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
 from fed_unlearn.simulations.bench.setup import prepare_bench
-from fed_unlearn.simulations.bench.table import print_bench, short_count
+from fed_unlearn.simulations.bench.table import short_count
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.training import TrainingSettings, train_locally
 
@@ -433,57 +430,6 @@ def test_a_model_that_has_too_few_samples_right_is_told_so(capsys: pytest.Captur
     assert run_command(command) == 2
     assert "--forget-samples 1000: the model has only " in capsys.readouterr().err
     assert not Path("out").exists()
-
-
-def crowded_report() -> MethodBenchReport:
-    names = [name for name in available() if name != "mask-output"]
-    cost = {"seconds": 12.5, "forward_passes": 1_234_567, "backward_passes": 45_000, "steps": 2000}
-    rows = [MethodRow(method="original", forget_accuracy=0.9, retain_accuracy=0.9, test_retain_accuracy=0.86)]
-    for number, name in enumerate(names):
-        for suffix in ("", " + guarded repair"):
-            rows.append(
-                MethodRow(
-                    method=name + suffix,
-                    forget_accuracy=0.001 * number,
-                    retain_accuracy=0.9,
-                    test_forget_accuracy=0.0,
-                    test_retain_accuracy=0.85 + 0.001 * number,
-                    membership_auc=0.5,
-                    membership_auc_interval=(0.45, 0.55),
-                    converged=True,
-                    **cost,  # type: ignore[arg-type]
-                )
-            )
-    rows.append(MethodRow(method="bad-luck", error="bad-luck: the loss is nan"))
-    data = {"forget_samples": 4500, "forget_classes": [4], "class_names": ["a", "b", "c", "d", "deer"]}
-    return MethodBenchReport(rows=tuple(rows), scope="class", seed=0, threads=1, device="cpu", data=data)
-
-
-def test_the_table_fits_80_columns_with_every_name_unbroken(capsys: pytest.CaptureFixture[str]) -> None:
-    report = crowded_report()
-    print_bench(report, Path("out"), Console(width=80))
-    printed = capsys.readouterr().out
-    lines = printed.splitlines()
-    assert max(map(len, lines)) <= 80
-    assert lines[0].strip() == "4500 samples to forget, class 4 (deer); seed 0"
-    for row in report.rows:
-        name = "+ guarded repair" if row.is_repaired else row.method
-        assert any(line.startswith(f"{name} ") for line in lines), name
-    assert "1.23M" in printed and "45.0k" in printed and "0.45-0.55" in printed and "…" not in printed
-    assert "bad-luck failed: bad-luck: the loss is nan" in lines
-
-
-def test_a_crowded_figure_stays_inside_its_page(tmp_path: Path) -> None:
-    written = write_method_figure(crowded_report(), tmp_path / "figures")
-    assert written is not None
-    pixels = imread(written)[..., :3]
-    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
-    assert all((edge == 1).all() for edge in edges)
-
-
-def test_without_figures_there_is_nothing_to_draw(tmp_path: Path) -> None:
-    report = MethodBenchReport(scope="class", seed=0, threads=1, device="cpu")
-    assert write_method_figure(report, tmp_path / "figures") is None and not (tmp_path / "figures").exists()
 
 
 def test_counts_are_short() -> None:
