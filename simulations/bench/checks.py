@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from fed_unlearn.audits.base import AUDITS
+from fed_unlearn.audits.samples.shadows import LEAST_SHADOWS
 from fed_unlearn.data.sources import ImageSource
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.methods import Method, available, create, method_class
@@ -37,10 +38,28 @@ def check_options(settings: MethodBenchSettings) -> None:
             f"{option} with --checkpoint: the model was trained elsewhere; expected --epochs, and whatever else the"
             " oracle must be trained with to be its equal, or --oracle-checkpoint"
         )
+    _check_shadows(settings)
     known = AUDITS.available()
     for name in settings.skip_audits:
         if name not in known:
             raise InvalidParameterError(f"--skip-audits {name}: is unknown; expected some of {', '.join(known)}")
+
+
+def _check_shadows(settings: MethodBenchSettings) -> None:
+    memorised, shadows = settings.forget_memorised, settings.shadows
+    for option, given in (("--shadows", shadows), ("--forget-memorised", memorised)):
+        if given and settings.forget_samples is None:
+            raise InvalidParameterError(f"{option} {given}: is of single samples; expected --forget-samples beside it")
+    if 0 < shadows < LEAST_SHADOWS or (memorised is not None and not shadows):
+        raise InvalidParameterError(
+            f"--shadows {shadows}: expected at least {LEAST_SHADOWS}, such as 16"
+            + ("; --forget-memorised finds its samples by them" if not shadows else ", or none")
+        )
+    if shadows and settings.checkpoint is not None and settings.epochs is None:
+        raise InvalidParameterError(
+            "--shadows with --checkpoint: the model was trained elsewhere; expected --epochs, and whatever else shadow"
+            " models must be trained with to be its equals"
+        )
 
 
 def chosen_device(name: str | None) -> torch.device:
@@ -173,12 +192,14 @@ def check_forget(settings: MethodBenchSettings, source: ImageSource) -> None:
             f"--forget-class: all {len(held)} classes of {quoted(settings.dataset)} were given, which leaves nothing to"
             " keep; expected fewer"
         )
-    count = settings.forget_samples
-    if count is not None and not 0 < count < len(source.train):
-        raise InvalidDataError(
-            f"--forget-samples {count}: {quoted(settings.dataset)} has {len(source.train)} training samples; expected"
-            " at least 1 and fewer than those"
-        )
+    if settings.forget_samples is not None:
+        count = settings.forget_samples + (settings.forget_memorised or 0)
+        more = "" if settings.forget_memorised is None else f" --forget-memorised {settings.forget_memorised}"
+        if not 0 < count < len(source.train):
+            raise InvalidDataError(
+                f"--forget-samples {settings.forget_samples}{more}: {quoted(settings.dataset)} has"
+                f" {len(source.train)} training samples; expected at least 1 and fewer than those"
+            )
 
 
 def given_model_parameters(given: tuple[str, ...]) -> dict[str, object]:

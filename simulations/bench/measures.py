@@ -16,6 +16,7 @@ from fed_unlearn.audits.battery import REPLACED, AuditRun, audits_of, central_ob
 from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.outputs.splits import Splits
 from fed_unlearn.audits.readings import Readings, RequestData
+from fed_unlearn.audits.samples.shadows import Shadows
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError, UnlearningDivergedError
 from fed_unlearn.logits import predict_logits
@@ -26,6 +27,9 @@ from fed_unlearn.simulations.bench.setup import BenchParts, ForgetSplit, drawn
 
 _ACCURACIES, _ATTACK = "splits", "population_attack"
 """Audits that give a row its accuracies and its attack, whatever the level."""
+
+_OF_SAMPLES = ("lira", "ulira")
+"""Audits that read shadow models, whatever the level."""
 
 
 @dataclass
@@ -83,7 +87,8 @@ class Measures:
             class_count=parts.source.class_count,
         )
         skipped = {*settings.skip_audits, *REPLACED, _ACCURACIES}
-        names = dict.fromkeys((_ATTACK, *audits_of(settings.audit, settings.scope)))
+        of_samples = _OF_SAMPLES if settings.shadows else ()
+        names = dict.fromkeys((_ATTACK, *audits_of(settings.audit, settings.scope), *of_samples))
         self._names = tuple(name for name in names if name not in skipped)
 
     def described(self) -> dict[str, object]:
@@ -95,6 +100,7 @@ class Measures:
             "class_names": self._parts.source.class_names,
             "forget_classes": sorted(self._split.classes),
             "forget_sample_ids": [] if self._split.classes else forget.ids,
+            "memorised_sample_ids": sorted(self._split.memorised),
             "forget_samples": len(forget),
             "forget_samples_measured": read["forget"],
             "retain_samples": len(self._split.retain),
@@ -119,6 +125,7 @@ class Measures:
         *,
         original: Readings | None = None,
         oracles: tuple[Readings, ...] = (),
+        shadows: Shadows | None = None,
         from_cache: bool = False,
     ) -> MethodRow:
         """Measure a model.
@@ -134,6 +141,8 @@ class Measures:
             Of the model before the request.
         oracles : tuple of Readings
             Of the oracles; of the others, if the model is one.
+        shadows : Shadows, optional
+            What shadow models say that were made as this model was.
         from_cache : bool
 
         Raises
@@ -143,7 +152,12 @@ class Measures:
         """
         started = time.perf_counter()
         seen = central_observation(
-            readings, self._parts.settings.scope, original=original, oracles=oracles, seed=self._seed
+            readings,
+            self._parts.settings.scope,
+            original=original,
+            oracles=oracles,
+            shadows=shadows,
+            seed=self._seed,
         )
         splits = _splits(name, seen, readings)
         reading = AuditCost(forward_passes=readings.passes.forward, seconds=time.perf_counter() - started)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from fed_unlearn.audits.readings import Readings
+from fed_unlearn.audits.samples.shadows import Shadows
 from fed_unlearn.errors import FedUnlearnError, UnlearningDivergedError
 from fed_unlearn.methods import Method
 from fed_unlearn.simulations.bench.figure import write_method_figure
@@ -29,6 +30,7 @@ from fed_unlearn.simulations.bench.results import (
 )
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
 from fed_unlearn.simulations.bench.setup import BenchParts, prepare_bench, split_samples
+from fed_unlearn.simulations.bench.shadows import ShadowModels, holds_only_cache, how_to_go_on, with_cache
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.run.folders import make_folder, usable_folder
 from fed_unlearn.simulations.run.results import installed_versions
@@ -59,17 +61,20 @@ def run_method_bench(
     KeyboardInterrupt
         On Ctrl-C, after telling where the rows so far are.
     """
-    out = usable_folder(settings.out, FILE_NAME)
+    out = usable_folder(settings.out, FILE_NAME, begins_again=holds_only_cache)
+    settings = with_cache(settings, out)
     parts = prepare_bench(settings)
     is_new = make_folder(out)
     try:
         report = _Bench(parts, out, on_progress).run()
     except BaseException as error:
         measured = (out / FILE_NAME).exists()
-        if is_new and not measured:
+        if is_new and not any(out.iterdir()):
             out.rmdir()
         if isinstance(error, KeyboardInterrupt):
             on_progress(f"interrupted; {f'rows so far in {out}' if measured else 'nothing was measured yet'}")
+            for line in how_to_go_on(settings, out):
+                on_progress(line)
         raise
     return report
 
@@ -86,6 +91,7 @@ class _Bench:
         self._maker = ModelMaker(parts, on_progress)
         self._rows, self._oracle_rows = list[MethodRow](), list[MethodRow]()
         self._oracles: tuple[Readings, ...] = ()
+        self._shadows_of: Callable[[str], Shadows | None] = lambda name: None
         device = parts.device
         name = f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
         self._report = MethodBenchReport(
@@ -104,10 +110,15 @@ class _Bench:
             original = self._maker.original()
         except UnlearningDivergedError as error:
             raise RunFailedError(str(error)) from error
+        shadows = ShadowModels(self._parts, self._on_progress) if self._settings.shadows else None
         self._split = split_samples(self._parts, original.model)
+        if shadows is not None:
+            self._split = shadows.with_memorised(self._split, original.model)
         self._measures = Measures(self._parts, self._split)
         self._report = replace(self._report, data=self._measures.described())
         self._original = self._measures.readings(original.model)
+        if shadows is not None:
+            self._shadows_of = shadows.prepared(self._split, self._original.data)
         self._add_oracles()
         self._add(ORIGINAL, lambda: original)
         if self._parts.repair is not None:
@@ -166,6 +177,7 @@ class _Bench:
             made.converged,
             original=self._original,
             oracles=oracles,
+            shadows=self._shadows_of(name),
             from_cache=made.from_cache,
         )
 

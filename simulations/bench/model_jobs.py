@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -15,6 +16,10 @@ from torch import Tensor, nn
 
 from fed_unlearn.batch_plan import batch_count
 from fed_unlearn.data.images import ImageSet
+from fed_unlearn.holder import Guard, guard_retained
+from fed_unlearn.logits import predict_logits
+from fed_unlearn.methods import Method
+from fed_unlearn.methods.parts.labels import nearest_allowed
 from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.models import build_model
 from fed_unlearn.seeding import isolated_random
@@ -176,6 +181,74 @@ class TrainingJob(ModelJob):
         with isolated_random(self.order_seed):
             passes = train_locally(model, samples, self.training, torch.Generator().manual_seed(self.order_seed))
         return Made(model=model.eval(), passes=passes, steps=_steps(len(samples), self.training))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardedRepair:
+    """Guarded repair of a model.
+
+    Attributes
+    ----------
+    training : TrainingSettings
+    weight : int
+        How often each forget sample stands among the samples.
+    margin : float
+        How far the old class is kept below the others, in logits.
+    """
+
+    training: TrainingSettings
+    weight: int
+    margin: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UnlearningJob(ModelJob):
+    """A trained model that is made to forget: by a method, by guarded repair, or by both in this order.
+
+    Attributes
+    ----------
+    trained : TrainingJob
+        Of the model that it begins with.
+    forget, retain : Tensor of shape (n,) and (m,), int64
+        Positions of the samples to forget, and of those to keep.
+    method : Method or None
+    gives_retain : bool
+        Whether the method gets the samples to keep.
+    repair : GuardedRepair or None
+    seed : int
+        In [0, 2**63).
+    """
+
+    trained: TrainingJob
+    forget: Tensor
+    retain: Tensor
+    method: Method | None
+    gives_retain: bool
+    repair: GuardedRepair | None
+    seed: int
+
+    def make(self, material: Material, find: Callable[[ModelJob], nn.Module]) -> Made:
+        """Make a copy of the trained model forget."""
+        model, passes, steps, converged, taught = find(self.trained), PassCounter(), 0, None, None
+        forget, retain = material.train.subset(self.forget), material.train.subset(self.retain)
+        with isolated_random(self.seed):
+            generator = torch.Generator().manual_seed(self.seed)
+            if self.method is not None:
+                given = retain if self.gives_retain else None
+                outcome = self.method.unlearn(model, forget, given, generator=generator, unseen=material.unseen)
+                model, steps, converged, taught = outcome.model, outcome.steps, outcome.converged, outcome.guard_labels
+                passes.add(outcome.forward_passes, outcome.backward_passes)
+            if self.repair is not None:
+                if taught is None:
+                    taught = nearest_allowed(predict_logits(model, forget), forget.labels, ())
+                    passes.add(forward=len(forget))
+                guard = Guard(forget, taught.cpu())
+                mixed = guard_retained(retain, [guard], weight=self.repair.weight, margin=self.repair.margin)
+                model = copy.deepcopy(model)
+                repaired = train_locally(model, mixed, self.repair.training, generator)
+                passes.add(repaired.forward, repaired.backward)
+                steps += _steps(len(mixed), self.repair.training)
+        return Made(model=model.eval(), passes=passes, steps=steps, converged=converged)
 
 
 def _steps(count: int, training: TrainingSettings) -> int:

@@ -78,6 +78,22 @@ class MethodBenchSettings:
             " model classifies correctly.",
         ),
     ] = None
+    forget_memorised: Annotated[
+        int | None,
+        Option(
+            min=1,
+            help="Beside --forget-samples: so many more that models memorise, found by --shadows models of which each"
+            " is trained on half of the samples.",
+        ),
+    ] = None
+    shadows: Annotated[
+        int,
+        Option(
+            min=0,
+            help="For single samples: train so many shadow models of each kind, with and without the samples, and make"
+            " the former forget by every method. 16 are usual.",
+        ),
+    ] = 0
     methods: Annotated[
         tuple[str, ...],
         Option(
@@ -137,7 +153,11 @@ class MethodBenchSettings:
     ] = ()
     cache: Annotated[
         Path | None,
-        Option(metavar="DIR", help="Keep models there that are made here, and take what an earlier comparison kept."),
+        Option(
+            metavar="DIR",
+            help="Keep models there that are made here, and take what an earlier comparison kept."
+            "  [default with --shadows: cache in --out]",
+        ),
     ] = None
     seed: Annotated[int, Option(min=0)] = 0
     device: Annotated[str | None, Option(help="cpu, or cuda.  [default: cuda where there is one]")] = None

@@ -86,12 +86,21 @@ class ForgetSplit:
         Positions of ``retain`` among the training samples.
     classes : frozenset of int
         The forgotten classes. Empty if single samples are forgotten.
+    memorised : frozenset of str
+        Ids of the samples to forget that were chosen since models memorise them.
     """
 
     forget: ImageSet
     retain: ImageSet
     kept: Tensor
     classes: frozenset[int]
+    memorised: frozenset[str] = frozenset()
+
+    def positions(self) -> Tensor:
+        """Positions of ``forget`` among the training samples, ascending, int64."""
+        is_forgotten = torch.ones(len(self.forget) + len(self.kept), dtype=torch.bool)
+        is_forgotten[self.kept] = False
+        return is_forgotten.nonzero().flatten()
 
 
 def prepare_bench(settings: MethodBenchSettings) -> BenchParts:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fed_unlearn.audits.oracles.prediction import FEWEST_FOR_CLAIMS
 from fed_unlearn.simulations.bench.results import REPAIR, MethodBenchReport, MethodRow
+from fed_unlearn.simulations.bench.samples_table import samples_table
 from fed_unlearn.simulations.report.layout import heading_of, plain_table, plain_text, print_line
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ def print_bench(report: MethodBenchReport, folder: Path, console: Console) -> No
             print_line(console, line)
     else:
         console.print(bench_table(report))
+    if report.settings.get("shadows"):
+        console.print(samples_table(report))
     lines = [f"{row.method} failed: {row.error}" for row in report.rows if row.error is not None]
     for line in (*lines, *_failed_audits(report), oracle_sentence(report), f"results in {folder}"):
         print_line(console, line)
@@ -114,7 +117,9 @@ def bench_title(report: MethodBenchReport) -> str:
 def _target_words(report: MethodBenchReport) -> str:
     classes, names = report.data.get("forget_classes"), report.data.get("class_names")
     if not isinstance(classes, Sequence) or not isinstance(names, Sequence) or not classes:
-        return "drawn at random"
+        memorised = report.data.get("memorised_sample_ids")
+        several = isinstance(memorised, Sequence) and len(memorised)
+        return f"all but {several} drawn at random, these memorised" if several else "drawn at random"
     named = [str(label) if names[label] == str(label) else f"{label} ({names[label]})" for label in classes]
     return ("class " if len(classes) == 1 else "classes ") + ", ".join(named)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -38,7 +39,7 @@ def offline_distances(values: Tensor, retrained: Tensor) -> Tensor:
         ``models - 1`` degrees of freedom where the model is one of them, or nearer to 0, since the spread has a floor.
     """
     fit = Gaussian.of(retrained)
-    return (values - fit.mean) / (fit.spread * (1 + 1 / len(retrained)) ** 0.5)
+    return (values - fit.mean) / (fit.spread * math.sqrt(1 + 1 / len(retrained)))
 
 
 def standing_out(distances: Tensor, models: int) -> int:

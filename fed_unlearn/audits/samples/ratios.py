@@ -83,8 +83,12 @@ class HeldOutRatios:
 
     def aucs(self) -> Tensor:
         """For each sample, the share of pairs whose unlearned model has the larger ratio, ties half; shape (n,)."""
-        wins = (self.unlearned > self.retrained).double() + (self.unlearned == self.retrained).double() / 2
-        return wins.mean((0, 1))
+        return self._wins().mean((0, 1))
+
+    def errors(self) -> Tensor:
+        """Standard error of each sample's AUC, over models (DeLong et al., 1988); shape (n,)."""
+        wins = self._wins()
+        return (wins.mean(1).var(0) / wins.shape[0] + wins.mean(0).var(0) / wins.shape[1]).sqrt()
 
     def accuracies(self) -> Tensor:
         """For each sample, the balanced accuracy of "unlearned where the ratio is above 0"; 0 itself counts half."""
@@ -97,6 +101,9 @@ class HeldOutRatios:
     def scores(self) -> tuple[Tensor, Tensor]:
         """The ratio of each model in each sample, averaged over the models that it was paired with."""
         return self.unlearned.mean(1), self.retrained.mean(0)
+
+    def _wins(self) -> Tensor:
+        return (self.unlearned > self.retrained).double() + (self.unlearned == self.retrained).double() / 2
 
 
 def true_positive_rate(positives: Tensor, negatives: Tensor, false_positive_rate: float) -> float:

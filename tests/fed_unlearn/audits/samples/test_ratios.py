@@ -37,7 +37,9 @@ def test_densities_are_those_of_scipy() -> None:
     for sample in range(3):
         mean, spread = fitted(values[:, sample].numpy())
         expected = norm.logpdf(1.7, mean, spread) + math.log(2 * math.pi) / 2
-        assert float(fit.log_density(torch.full((3,), 1.7, dtype=torch.float64))[sample]) == pytest.approx(expected, abs=1e-9)
+        assert float(fit.log_density(torch.full((3,), 1.7, dtype=torch.float64))[sample]) == pytest.approx(
+            expected, abs=1e-9
+        )
 
 
 def test_each_pair_of_models_is_judged_by_fits_without_it() -> None:
@@ -65,6 +67,9 @@ def test_figures_of_samples_are_those_of_scikit_learn_pair_by_pair() -> None:
             aucs.append(roc_auc_score([1, 0], scores))
             accuracies.append(balanced_accuracy_score([1, 0], [int(score > 0) for score in scores]))
         assert float(ratios.aucs()[sample]) == pytest.approx(np.mean(aucs), abs=1e-9)
+        wins = np.array(aucs).reshape(5, 4)
+        variance = np.var(wins.mean(1), ddof=1) / 5 + np.var(wins.mean(0), ddof=1) / 4
+        assert float(ratios.errors()[sample]) == pytest.approx(math.sqrt(variance), abs=1e-9)
         assert float(ratios.accuracies()[sample]) == pytest.approx(np.mean(accuracies), abs=1e-9)
     unlearned_scores, retrained_scores = ratios.scores()
     assert torch.allclose(unlearned_scores[2], ratios.unlearned[2].mean(0))
