@@ -18,7 +18,7 @@ from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.data.trigger import Trigger
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.models import build_model
 from fed_unlearn.seeding import seeded_generator
@@ -26,7 +26,6 @@ from fed_unlearn.simulations.carried import carrier
 from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.simulations.scenario.checks import LeavingClients
 from fed_unlearn.simulations.scenario.sections import (
-    BackdoorSection,
     DataSection,
     ForgetStep,
     Scenario,
@@ -163,22 +162,25 @@ def data_of_client(scenario: Scenario, source: ImageSource, client: int) -> Clie
         If the data cannot be divided as the scenario asks, or has no such class, or no room for the trigger.
     """
     data = client_data(source, client, scenario.clients.count, **_division(scenario))
-    backdoor = scenario.clients.backdoor
-    if backdoor is None:
-        return data
-    trigger = _trigger_of(backdoor, source)
-    if client != backdoor.client:
+    backdoor, trigger = scenario.clients.backdoor, trigger_of(scenario, source)
+    if backdoor is None or trigger is None or client != backdoor.client:
         return replace(data, trigger=trigger)
     train = trigger.planted(data.train, seeded_generator(scenario.seed, "backdoor", client))
     return replace(data, train=train, trigger=trigger)
 
 
-def _trigger_of(backdoor: BackdoorSection, source: ImageSource) -> Trigger:
+def trigger_of(scenario: Scenario, source: ImageSource) -> Trigger | None:
+    """The trigger of a scenario's backdoor; None where it has none.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the data has no such class.
+    """
+    backdoor = scenario.clients.backdoor
+    if backdoor is None:
+        return None
     target = source.classes.index(backdoor.target)
-    if target >= source.class_count:
-        raise InvalidParameterError(
-            f"backdoor.target: {backdoor.target} is not a class of the data (0..{source.class_count - 1})"
-        )
     return Trigger(target, backdoor.size, backdoor.value, backdoor.corner, backdoor.fraction)
 
 

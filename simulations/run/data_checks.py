@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from flwr.app import ArrayRecord
 
 from fed_unlearn.array_types import check_array_types
@@ -22,7 +23,7 @@ from fed_unlearn.simulations.run.stream import Experiences, benchmark_of, experi
 from fed_unlearn.simulations.scenario.checks import forget_steps
 from fed_unlearn.simulations.scenario.errors import errors_at, problem_at, raise_any, scenario_error
 from fed_unlearn.simulations.scenario.sections import ForgetStep, Scenario
-from fed_unlearn.simulations.task import data_of_client, new_model, source_of
+from fed_unlearn.simulations.task import data_of_client, new_model, source_of, trigger_of
 from fed_unlearn.text import quoted
 
 
@@ -209,8 +210,11 @@ def check_clients(scenario: Scenario, source: ImageSource, experiences: Experien
         If the partitioner or one of its parameters is unknown, a client holds too few samples, or the trigger of a
         backdoor fits neither the classes nor the images.
     """
-    backdoor = scenario.clients.backdoor
-    _data(scenario, source, 0 if backdoor is None else backdoor.client)
+    with errors_at(scenario, "clients", "backdoor"):
+        trigger = trigger_of(scenario, source)
+        if trigger is not None:
+            trigger.shown(source.train.subset(torch.arange(1)))
+    _data(scenario, source, 0)
     raise_any(_problems_with_samples(scenario, source, experiences))
 
 
