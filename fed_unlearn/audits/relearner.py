@@ -235,9 +235,13 @@ def _unmasked(bias: Tensor, classes: list[int]) -> list[int]:
 
 def _make_plain(audit: str, layer: OutputLayer) -> None:
     """Turn a weight or bias that is computed in every pass into a parameter, which can be set."""
-    for name in ("weight", "bias"):
-        if parametrize.is_parametrized(layer, name):
-            parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
+    if parametrize.is_parametrized(layer):
+        # torch's own removal would change the class, which the given model's layer shares.
+        values = {name: getattr(layer, name).detach().clone() for name in layer.parametrizations}
+        layer.__class__ = type(layer).__bases__[0]
+        del layer.parametrizations
+        for name, value in values.items():
+            layer.register_parameter(name, nn.Parameter(value))
     if "weight_g" in dict(layer.named_parameters(recurse=False)):
         remove_weight_norm(layer)
     if not isinstance(layer.weight, nn.Parameter):

@@ -82,14 +82,14 @@ class GridSettings(Settings, prefix="relearning: "):
         Whether passes compute in bfloat16 where autocast allows it.
     """
 
-    learning_rate: AboveZero = 3e-3
+    learning_rate: AboveZero = 6e-3
     momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.0
     mixed_learning_rate: AboveZero = 0.01
     mixed_momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
     batch_size: FromOne = 32
     max_steps: FromOne = 120
     fixed_steps: FromOne = 40
-    every_step: FromZero = 8
+    every_step: FromZero = 16
     measured_every: FromOne = 4
     max_measured: FromOne = 100
     max_retained: FromOne = 400
