@@ -49,7 +49,8 @@ class AuditCost:
     Attributes
     ----------
     forward_passes, backward_passes : int
-        Samples pushed through models.
+        Samples pushed through the model and through those beside it: what an audit makes of an oracle for a model is
+        kept for the next ones, and counts once.
     seconds : float
         Wall time.
     error : str or None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from fed_unlearn.audits.samples.shadows import Shadows
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError, UnlearningDivergedError
 from fed_unlearn.logits import predict_logits
+from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.simulations.bench.audited import READING, AuditCost, RowAudits, RowFigure
 from fed_unlearn.simulations.bench.results import MethodRow
@@ -160,8 +161,20 @@ class Measures:
             seed=self._seed,
         )
         splits = _splits(name, seen, readings)
-        reading = AuditCost(forward_passes=readings.passes.forward, seconds=time.perf_counter() - started)
-        runs = {_ACCURACIES: AuditRun(figures=splits.figures), **run_audits(seen, self._names)}
+        read = sum(len(part) for part in self._data.parts.values())
+        costs = {READING: AuditCost(forward_passes=read, seconds=time.perf_counter() - started)}
+        runs = {_ACCURACIES: AuditRun(figures=splits.figures)}
+        counted = [each.passes for each in (readings, *oracles, *([] if original is None else [original]))]
+        for audit in self._names:
+            before = _passes(counted)
+            runs[audit] = run_audits(seen, [audit])[audit]
+            forward, backward = (after - earlier for after, earlier in zip(_passes(counted), before, strict=True))
+            costs[audit] = AuditCost(
+                forward_passes=forward,
+                backward_passes=backward,
+                seconds=runs[audit].seconds,
+                error=runs[audit].error,
+            )
         figures = _figures(runs)
         values = {key: figure.measured.value for key, figure in figures.items()}
         attack = figures.get("membership_auc", RowFigure(audit=_ATTACK, measured=Measured(None))).measured
@@ -175,7 +188,7 @@ class Measures:
             membership_auc_interval=attack.interval,
             converged=converged,
             extra={key: values[key] for key, figure in figures.items() if _is_foreign(figure.audit)},
-            audits=RowAudits(figures=figures, costs={READING: reading, **_costs(runs)}),
+            audits=RowAudits(figures=figures, costs=costs),
             from_cache=from_cache,
             **dataclasses.asdict(cost),
         )
@@ -209,17 +222,10 @@ def _figures(runs: Mapping[str, AuditRun]) -> dict[str, RowFigure]:
     return figures
 
 
-def _costs(runs: Mapping[str, AuditRun]) -> dict[str, AuditCost]:
-    return {
-        audit: AuditCost(
-            forward_passes=run.forward_passes,
-            backward_passes=run.backward_passes,
-            seconds=run.seconds,
-            error=run.error,
-        )
-        for audit, run in runs.items()
-        if audit != _ACCURACIES  # it costs nothing beside reading
-    }
+def _passes(counters: Iterable[PassCounter]) -> tuple[int, int]:
+    """Samples forward and backward through the audited model and those beside it; some audits train copies of these."""
+    several = {id(counter): counter for counter in counters}.values()
+    return sum(counter.forward for counter in several), sum(counter.backward for counter in several)
 
 
 def _is_foreign(audit: str) -> bool:

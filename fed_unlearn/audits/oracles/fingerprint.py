@@ -65,8 +65,8 @@ def fingerprint(model: Mapping[str, Measured], oracles: Sequence[Mapping[str, Me
 
     Each of the n + 1 models is measured from the n others: in every figure the difference from their mean, by their
     standard deviation times sqrt(1 + 1/n). With few oracles that deviation is itself a guess. It is shrunk towards a
-    prior, as in moderated t statistics (Smyth, 2004): the deviation that the figure's own intervals imply, else 0.005
-    or 2 % of the mean, times one factor that fits all figures. If the model is an oracle, the n + 1 distances are
+    prior, as in moderated t statistics (Smyth, 2004): the deviation that the figure's own intervals imply, else 0.01
+    or 5 % of the mean, times one factor that fits all figures. If the model is an oracle, the n + 1 distances are
     exchangeable, which the rank uses. ``p_value`` takes their logarithms to be normal besides, which is an
     approximation: a small one is evidence, a large one is none. Three oracles show only what lies far off.
 

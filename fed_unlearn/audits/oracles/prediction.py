@@ -18,7 +18,7 @@ FEWEST_FOR_CLAIMS = 3
 LEVEL = 0.95
 """Share of new oracles' figures that the interval holds."""
 
-LEAST_DEVIATION, LEAST_SHARE = 0.005, 0.02
+LEAST_DEVIATION, LEAST_SHARE = 0.01, 0.05
 """Standard deviation that is assumed where all oracles agree and none has an interval: absolute, and of their mean."""
 
 
@@ -87,8 +87,8 @@ def judge(measured: Measured, oracles: Sequence[Measured]) -> Judgement | None:
     :func:`prediction_interval`, and e the error that the draw of samples leaves: the longer of two arms, that of the
     figure's own 95 % interval towards the oracles, and the mean of those of the oracles' intervals away from them.
     All models are measured on the same samples, so the error of the draw counts once. Where all oracles agree and no
-    interval is known, the figure is saturated or counted in steps, and p is that of a standard deviation of 0.005 or
-    of 2 % of their mean, whichever is larger. A figure that equals that of every oracle is inside.
+    interval is known, the figure is saturated or counted in steps, and p is that of a standard deviation of 0.01 or of
+    5 % of their mean, whichever is larger. A figure that equals that of every oracle is inside.
 
     Parameters
     ----------
