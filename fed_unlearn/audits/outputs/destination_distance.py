@@ -60,4 +60,5 @@ class DestinationDistance(CentralAudit):
 
 def _chosen(readings: Readings, staying: tuple[int, ...]) -> NDArray[np.int64]:
     logits = readings.answers("test_forget").served[:, list(staying)]
-    return np.asarray(staying)[logits.argmax(1).numpy()]
+    chosen: NDArray[np.int64] = np.asarray(staying, dtype=np.int64)[logits.argmax(1).numpy()]
+    return chosen

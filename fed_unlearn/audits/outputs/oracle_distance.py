@@ -89,7 +89,8 @@ def js_divergences(first: Tensor, second: Tensor) -> Tensor:
         From 0 to ln 2: the entropy of the mean minus the mean of the entropies.
     """
     entropies = [torch.special.entr(side).sum(1) for side in ((first + second) / 2, first, second)]
-    return (entropies[0] - (entropies[1] + entropies[2]) / 2).clamp_min(0.0)
+    divergences: Tensor = entropies[0] - (entropies[1] + entropies[2]) / 2
+    return divergences.clamp_min(0.0)
 
 
 def _interval(values: Tensor, seed: int, name: str) -> Interval:

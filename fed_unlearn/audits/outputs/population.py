@@ -44,12 +44,18 @@ class PopulationAttack(CentralAudit):
             return cls()
         losses = [sample_losses(side.logits, side.labels) for side in (seen.forget, outside)]
         unsureness = [_unsureness(side.logits) for side in (seen.forget, outside)]
-        aucs, intervals = [], []
-        for name, (members, others) in (("membership_auc", losses), ("membership_confidence_auc", unsureness)):
-            aucs.append(exact_membership_auc(members, others))
-            random = np.random.default_rng(derive_seed(seen.seed, "bootstrap", name))
-            intervals.append(membership_auc_interval(members, others, random))
-        return cls(*aucs, *intervals)
+
+        def interval(sides: list[Tensor], name: str) -> tuple[float, float]:
+            return membership_auc_interval(
+                sides[0], sides[1], np.random.default_rng(derive_seed(seen.seed, "bootstrap", name))
+            )
+
+        return cls(
+            exact_membership_auc(losses[0], losses[1]),
+            exact_membership_auc(unsureness[0], unsureness[1]),
+            interval(losses, "membership_auc"),
+            interval(unsureness, "membership_confidence_auc"),
+        )
 
     @property
     def value(self) -> float | None:
