@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
-from fed_unlearn.audits.samples.shadows import Shadows, confidences
-from fed_unlearn.audits.samples.ulira import UnlearnedShadows
+from fed_unlearn.audits.measured import Measured
+from fed_unlearn.audits.samples.ratios import HeldOutRatios
+from fed_unlearn.audits.samples.shadows import confidences
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.logits import predict_logits
+from fed_unlearn.simulations.bench.audited import RowAudits, RowFigure
 from fed_unlearn.simulations.bench.checks import check_options
 from fed_unlearn.simulations.bench.measures import Measures
-from fed_unlearn.simulations.bench.results import ORIGINAL
+from fed_unlearn.simulations.bench.results import ORIGINAL, MethodBenchReport, MethodRow
+from fed_unlearn.simulations.bench.samples_table import samples_table
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
 from fed_unlearn.simulations.bench.setup import prepare_bench, split_samples
 from fed_unlearn.simulations.bench.shadows import ShadowModels, holds_only_cache, how_to_go_on, with_cache
@@ -26,10 +31,12 @@ def settings(out: Path, **changed: object) -> MethodBenchSettings:
         "out": out,
         "model_parameters": ("width=4",),
         "epochs": 1,
+        "batch_size": 128,
         "forget_samples": 4,
         "forget_memorised": 2,
         "shadows": 4,
         "methods": ("finetune",),
+        "overrides": ("finetune.epochs=1", "finetune.batch_size=128"),
         **changed,
     }
     return MethodBenchSettings(**given)  # type: ignore[arg-type]
@@ -115,6 +122,33 @@ def test_models_of_an_interrupted_comparison_are_found_again(tmp_path: Path) -> 
     ]
 
 
+def test_the_table_shows_each_model_beside_shadow_models() -> None:
+    def row(name: str, **figures: float) -> MethodRow:
+        found = {key: RowFigure(audit="lira", measured=Measured(value)) for key, value in figures.items()}
+        return MethodRow(method=name, audits=RowAudits(figures=found))
+
+    report = MethodBenchReport(
+        rows=(
+            row("original", ulira_auc_random=0.614, ulira_auc_memorised=0.997, ulira_worst=1.0, lira_left=5.0),
+            row("finetune + guarded repair", lira_auc_random=0.5, lira_left=0.0, lira_overdone=3.0),
+            MethodRow(method="scrub", error="no memory"),
+        ),
+        scope="sample",
+        seed=0,
+        threads=1,
+        device="cpu",
+        settings={"shadows": 16},
+    )
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(samples_table(report))
+    lines = [line.split() for line in console.export_text().splitlines()]
+    assert ["single", "samples", "beside", "16", "shadow", "models"] in lines
+    assert ["method", "random", "memor.", "random", "sample", "left", "done"] in lines
+    assert ["original", "0.61", "1.00", "-", "1.00", "5", "-"] in lines
+    assert ["+", "guarded", "repair", "-", "-", "0.50", "-", "0", "3"] in lines
+    assert not any("scrub" in line for line in lines)
+
+
 @pytest.mark.slow
 def test_an_untouched_model_and_one_memorised_sample_that_was_left_are_seen(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -134,7 +168,9 @@ def test_an_untouched_model_and_one_memorised_sample_that_was_left_are_seen(
     assert "single samples beside 8 shadow models" in shown and "all but 4 drawn at random" in shown
 
     # A planted failure: models retrained without all samples but the one that is memorised most.
-    given = settings(out, model_parameters=(), epochs=None, forget_samples=4, forget_memorised=4, shadows=8)
+    given = settings(
+        out, model_parameters=(), epochs=None, forget_samples=4, forget_memorised=4, shadows=8, batch_size=32
+    )
     parts = prepare_bench(with_cache(given, tmp_path / "other"))
     shadows = ShadowModels(parts, lambda text: None)
     ids = parts.source.train.ids
@@ -142,13 +178,9 @@ def test_an_untouched_model_and_one_memorised_sample_that_was_left_are_seen(
     left = ids.index(report["data"]["memorised_sample_ids"][0])
     kept = torch.tensor([place for place in range(len(ids)) if place not in forgotten.tolist()])
     forget = parts.source.train.subset(forgotten)
-    found = [
+    unlearned, retrained = (
         shadows._confidences([shadows._training(kind, number, positions) for number in range(8)], forget, kind)
         for kind, positions in (("planted", torch.cat([kept, torch.tensor([left])]).sort().values), ("without", kept))
-    ]
-    given_shadows = Shadows(retrained=found[1], retrained_test=found[1][:, :0], unlearned=found[0])
-    from fed_unlearn.audits.samples.ratios import HeldOutRatios
-
-    aucs = HeldOutRatios.of(found[0], found[1]).aucs()
+    )
+    aucs = HeldOutRatios.of(unlearned, retrained).aucs()
     assert ids[int(forgotten[int(aucs.argmax())])] == ids[left] and float(aucs.max()) > 0.98
-    assert UnlearnedShadows.name == "ulira" and given_shadows.groups()[""].tolist() == list(range(8))
