@@ -12,12 +12,10 @@ from fed_unlearn.simulations.report.layout import plain_text
 
 _CAPTION = (
     "U-LiRA: AUC that tells models unlearned so from retrained ones, 0.5 is chance\n"
-    "at 1 %: share that is told at 1 % of false alarms; worst: AUC of one sample\n"
-    "distance: of the model from retrained ones, in deviations; theirs is near 0.8\n"
-    "LiRA: AUC that tells the samples from unseen ones\n"
+    "worst: the same of one sample; LiRA: AUC that tells the samples from unseen ones\n"
     "left, overdone: samples that the model is too sure of, and not sure enough of"
 )
-_OF_GROUPS = {"ulira_auc": "U-LiRA", "ulira_tpr": "at 1 %", "lira_distance": "distance", "lira_auc": "LiRA"}
+_OF_GROUPS = {"ulira_auc": "U-LiRA", "lira_auc": "LiRA"}
 _OF_ALL = {"ulira_worst": "worst\nsample", "lira_left": "\nleft", "lira_overdone": "over-\ndone"}
 _GROUPS = {"_random": "random", "_memorised": "memor.", "": ""}
 
