@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn import methods
-from fed_unlearn.audits.base import built_in_figures
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.errors import InvalidDataError
@@ -141,7 +140,7 @@ def test_rows_are_what_the_library_and_scikit_learn_give(
     model = given_model(checkpoint)
     assert_measured(rows["original"], model, digits)
     assert not any("extra" in row for row in rows.values())
-    assert all(built_in_figures() <= set(row["audits"]) for row in rows.values())
+    assert all({"logit_auc", "recall_at_5", "destination_top"} <= set(row["audits"]) for row in rows.values())
     assert rows["original"]["seconds"] is None and rows["original"]["converged"] is None
 
     forget, retain = digits.train.of_classes([CLASS]), without_class(digits.train)
