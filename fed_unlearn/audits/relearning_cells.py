@@ -66,9 +66,9 @@ class GridSettings(Settings, prefix="relearning: "):
     Attributes
     ----------
     learning_rate, momentum : float
-        Of SGD on the forgotten classes alone.
+        Of SGD on samples of the forgotten classes alone, or of the others alone.
     mixed_learning_rate, mixed_momentum : float
-        Of SGD on samples of other classes too, or of these alone.
+        Of SGD on samples of all classes.
     batch_size : int
     max_steps : int
         Bound on the steps on the forgotten classes alone.
@@ -170,7 +170,7 @@ def _outcome(
     generator: torch.Generator,
 ) -> Outcome:
     data, device = readings.data, device_of(readings.model)
-    fixed = not cell.stops_at_target
+    fixed, is_mixed = not cell.stops_at_target, cell.kind == "mixed"
     forgotten, retained = (_at(data, part, positions[part]).to(device) for part in ("test_forget", "test_retain"))
     batches = cycle(samples.evaluated().to(device), settings.batch_size, generator)
     with relearner(
@@ -179,8 +179,8 @@ def _outcome(
         samples,
         classes=data.classes,
         fresh_row=cell.kind != "retain",
-        learning_rate=settings.mixed_learning_rate if fixed else settings.learning_rate,
-        momentum=settings.mixed_momentum if fixed else settings.momentum,
+        learning_rate=settings.mixed_learning_rate if is_mixed else settings.learning_rate,
+        momentum=settings.mixed_momentum if is_mixed else settings.momentum,
         head=data.head,
         half_precision=settings.half_precision,
         passes=readings.passes,
