@@ -37,7 +37,9 @@ def test_densities_are_those_of_scipy() -> None:
     for sample in range(3):
         mean, spread = fitted(values[:, sample].numpy())
         expected = norm.logpdf(1.7, mean, spread) + math.log(2 * math.pi) / 2
-        assert float(fit.log_density(torch.full((3,), 1.7, dtype=torch.float64))[sample]) == pytest.approx(expected, abs=1e-9)
+        assert float(fit.log_density(torch.full((3,), 1.7, dtype=torch.float64))[sample]) == pytest.approx(
+            expected, abs=1e-9
+        )
 
 
 def test_each_pair_of_models_is_judged_by_fits_without_it() -> None:
