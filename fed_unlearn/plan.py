@@ -233,7 +233,10 @@ class FederatedPlan(Plan):
     retry: Retry = field(default_factory=Retry)
     durable_seconds: NotNegative = 5.0
     retention_days: NotNegative = 0.0
-    retain_limit: FromZero = 0
+    retain_limit: FromZero = 1000
+    test_limit: FromZero = 1000
+    relapse_limit: FromZero = 100
+    unlearned_limit: FromZero = 100
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,8 +62,16 @@ class UnlearningPlan(FederatedPlan):
         Training is written to disk at least so often; what was trained since is repeated after a crash.
     retention_days : float
         How long holders may read D_f after the commit, for audits only; 0 for not at all.
-    retain_limit : int
-        At most so many retained training samples of each client are read in an audit; 0 for all.
+    retain_limit, test_limit : int
+        At most so many retained training samples and test samples of each client are read in an audit, and one more of
+        each class that is not among them; 0 for all. The figures are estimates then, and say their interval and of how
+        many samples they are. Validation samples and those of the request, by which the gate judges, are all read.
+    relapse_limit : int
+        Of each earlier request, at most so many samples of each client are read to see whether it has relapsed; 0 for
+        all.
+    unlearned_limit : int
+        Between unlearning and the planned repair, at most so many samples of each client are read of every part: no
+        verdict depends on these figures. 0 for as many as otherwise.
 
     Raises
     ------

@@ -50,11 +50,15 @@ class ClassCounts(Counts):
 
     def accuracy(self, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> float | None:
         """Fraction of samples that are right, over some of the classes; None where they have no sample."""
+        correct, total = self.over(only=only, without=without)
+        return correct / total if total else None
+
+    def over(self, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> tuple[int, int]:
+        """Correct and total samples over some of the classes."""
         classes = [
             index for index in range(len(self.total)) if index not in without and (only is None or index in only)
         ]
-        total = sum(self.total[index] for index in classes)
-        return sum(self.correct[index] for index in classes) / total if total else None
+        return sum(self.correct[index] for index in classes), sum(self.total[index] for index in classes)
 
     def fits(self, class_count: int) -> bool:
         """Whether there is one entry a class, and no class has more correct samples than samples."""

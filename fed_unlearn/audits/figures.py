@@ -23,6 +23,9 @@ class Figures:
         none.
     intervals : mapping of str to (float, float)
         95 % intervals of the figures that have one, by name; left out of JSON where there are none.
+    samples : mapping of str to int
+        Of how many samples accuracies are that were read of a part of the samples, by name; left out of JSON where all
+        were read. Such accuracies have an interval.
     client_confidence, staying_confidence : float or None
         For a client request: how much surer the model is, in mean log-odds, of the client's samples than of validation
         samples of their classes, and the same of the samples of the clients that stay. Left out of JSON where None.
@@ -37,6 +40,7 @@ class Figures:
     client_confidence: float | None = None
     staying_confidence: float | None = None
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    samples: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # JSON has lists in place of pairs.
@@ -49,7 +53,7 @@ class Figures:
 
     def to_json(self) -> dict[str, object]:
         """As JSON: the fields by name."""
-        optional = {"extra": bool(self.extra), "intervals": bool(self.intervals)}
+        optional = {"extra": bool(self.extra), "intervals": bool(self.intervals), "samples": bool(self.samples)}
         optional |= {name: getattr(self, name) is not None for name in ("client_confidence", "staying_confidence")}
         return {name: value for name, value in vars(self).items() if optional.get(name, True)}
 

@@ -10,6 +10,7 @@ from typing import Any
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures, measured_of
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
+from fed_unlearn.audits.intervals import wilson_interval
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.evidence import Evidence
 from fed_unlearn.requests import ClassScope, ForgetRequest, ScopeKind
@@ -73,7 +74,12 @@ class Audit:
         return frozenset(index for index, total in enumerate(counts.total) if not total) if counts else frozenset()
 
     def figures(
-        self, request: ForgetRequest, forgotten_classes: Collection[int], target: Audit | None = None
+        self,
+        request: ForgetRequest,
+        forgotten_classes: Collection[int],
+        target: Audit | None = None,
+        *,
+        limits: Mapping[Part, int] | None = None,
     ) -> Figures:
         """The figures of a request.
 
@@ -84,8 +90,11 @@ class Audit:
             Classes of committed requests, and of those that are being served. They are no part of D_r and D_rt.
         target : Audit, optional
             Another audit of the same model that has the request, if this one does not have it.
+        limits : mapping of part to int, optional
+            How many samples of a part each client was asked to read at most; 0 or none for all.
         """
         classes, measured = classes_of(request), target or self
+        sampled = frozenset(part for part, limit in (limits or {}).items() if limit and self._is_sampled(part, limit))
         return figures_of(
             measured.pooled.targets.get(request.id, RequestCounts()),
             classes,
@@ -93,7 +102,12 @@ class Audit:
             retain=self.counts("retain"),
             test=self.counts("test"),
             class_test=measured.counts("test"),
+            sampled=sampled,
         )
+
+    def _is_sampled(self, part: Part, limit: int) -> bool:
+        """Whether a client may have read a part of its samples alone."""
+        return any(sum(reply.parts[part].total) >= limit for reply in self.replies.values() if part in reply.parts)
 
     def without(self, clients: Collection[str]) -> Audit:
         """The audit without the counts of some clients."""
@@ -131,6 +145,7 @@ def figures_of(
     retain: ClassCounts | None,
     test: ClassCounts | None,
     class_test: ClassCounts | None = None,
+    sampled: Collection[Part] = (),
 ) -> Figures:
     """The figures of a request, from what was counted.
 
@@ -146,8 +161,19 @@ def figures_of(
         Of D_r and of all test samples; None if they were not counted.
     class_test : ClassCounts, optional
         Of all test samples, for the figure of D_ft; ``test`` if None.
+    sampled : collection of part
+        Parts of which a sample was read.
     """
     of_classes = class_test or test
+    read = {
+        "retain_accuracy": retain.over(without=left_out) if retain is not None and "retain" in sampled else (0, 0),
+        "test_forget_accuracy": of_classes.over(only=classes)
+        if of_classes is not None and "test" in sampled
+        else (0, 0),
+        "test_retain_accuracy": test.over(without=left_out) if test is not None and "test" in sampled else (0, 0),
+    }
+    read = {name: counts for name, counts in read.items() if counts[1]}
+    estimates = {name: wilson_interval(*counts) for name, counts in read.items()}
     own, staying = counts.confidence.own, counts.confidence.staying
     extra = measured_of(counts.extra)
     return Figures(
@@ -157,7 +183,11 @@ def figures_of(
         test_retain_accuracy=test.accuracy(without=left_out) if test is not None else None,
         membership_auc=counts.membership.value,
         extra={name: measured.value for name, measured in extra.items()},
-        intervals={name: measured.interval for name, measured in extra.items() if measured.interval is not None},
+        intervals={
+            **estimates,
+            **{name: measured.interval for name, measured in extra.items() if measured.interval is not None},
+        },
+        samples={name: total for name, (_, total) in read.items()},
         client_confidence=own.value if own is not None else None,
         staying_confidence=staying.value if own is not None and staying is not None else None,
     )

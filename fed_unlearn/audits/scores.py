@@ -14,6 +14,9 @@ from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.parts.heads import OutputLayer, find_head, one_row_a_sample
 from fed_unlearn.model_wrappers import unwrapped
 
+PASSES_TO_FIND = 2
+"""Finding the output layer passes one sample through the model so often."""
+
 _ROWS_AT_ONCE = 4096  # in double precision
 
 logger = logging.getLogger("fed_unlearn.audits")
@@ -69,8 +72,7 @@ def layer_scores(outputs: Tensor, inputs: Tensor, layer: OutputLayer) -> Tensor:
 def scored_logits(model: nn.Module, samples: SampleSet) -> tuple[Tensor, Tensor]:
     """Logits of every sample as :func:`~fed_unlearn.logits.predict_logits` gives them, and the scores; in one pass.
 
-    Where no output layer can be found, the scores are those of the logits. Finding it passes the first sample through
-    the model twice more.
+    The output layer is looked for anew, which costs :data:`PASSES_TO_FIND` more.
 
     Parameters
     ----------
@@ -81,8 +83,12 @@ def scored_logits(model: nn.Module, samples: SampleSet) -> tuple[Tensor, Tensor]
     -------
     tuple of two Tensor of shape (n, classes), float32, on the CPU
     """
-    layer = _layer_of(model, samples) if len(samples) else None
-    if layer is None:
+    return scored_by(output_layer_of(model, samples) if len(samples) else None, model, samples)
+
+
+def scored_by(layer: OutputLayer | None, model: nn.Module, samples: SampleSet) -> tuple[Tensor, Tensor]:
+    """As :func:`scored_logits`, by an output layer that is known; without one, the scores are those of the logits."""
+    if layer is None or not len(samples):
         logits = predict_logits(model, samples)
         return logits, class_scores(logits)
     bare, last, read = unwrapped(model), list[tuple[Tensor, Tensor]](), list[Tensor]()
@@ -124,7 +130,8 @@ def _is_plain(layer: OutputLayer) -> bool:
     return type(layer).forward is nn.Linear.forward
 
 
-def _layer_of(model: nn.Module, samples: SampleSet) -> OutputLayer | None:
+def output_layer_of(model: nn.Module, samples: SampleSet) -> OutputLayer | None:
+    """The layer that makes a model's logits; None where it cannot be told. ``samples`` must not be empty."""
     try:
         return find_head("scores of classes", model, samples).layer
     except (InvalidModelError, RuntimeError) as error:  # a model of another kind may not be traceable at all

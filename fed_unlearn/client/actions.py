@@ -192,6 +192,8 @@ def confirm(message: Message, context: Context) -> Message:
     for attempt in instruction.others:
         session.kept.confirm(attempt)
     session.kept.end_lost()
+    session.known_answers.keep_last()
+    session.known_answers.save(session.store.unreadable_ids())
     session.task.forget_cached_state(session.context)
     answer = protocol.reply(message, MetricRecord())
     protocol.write_earlier_tombstones(answer, earlier)
@@ -219,15 +221,17 @@ def audit(message: Message, context: Context) -> Message:
     """``evaluate.audit``: count what the given model gets right here."""
     session = current_session()
     instruction = protocol.AuditInstruction.from_message(message)
-    judged = JudgedModels(*session.models_to_judge(protocol.arrays_of(message)))
+    used, shared = session.models_to_judge(protocol.arrays_of(message))
+    judged = JudgedModels(used, shared, session.known_answers, session.attempts)
     class_count = session.data.class_count
     forgotten = {item for target in instruction.targets if target.scope == "class" for item in target.classes}
     parts: dict[Part, ClassCounts] = {}
     read: dict[Part, Judged] = {}
     for part in instruction.parts:
         samples = samples_of(part, session, instruction)
-        used, surest = judged.read(samples, scored=bool(instruction.audits) and part != "retain")
-        logits = for_classes(forgotten, samples.labels, surest.logits, used)
+        scored, of = bool(instruction.audits) and part != "retain", "train" if part == "retain" else part
+        own, surest = judged.read(samples, scored=scored, part=of)
+        logits = for_classes(forgotten, samples.labels, surest.logits, own)
         parts[part] = ClassCounts.of(logits, samples.labels, class_count)
         read[part] = surest
     targets = {
@@ -236,8 +240,8 @@ def audit(message: Message, context: Context) -> Message:
         )
         for target in instruction.targets
     }
-    passes = judged.passes
-    answer = protocol.reply(message, protocol.audit_record(ClientCounts(parts, targets, passes)))
+    session.known_answers.save(session.store.unreadable_ids())
+    answer = protocol.reply(message, protocol.audit_record(ClientCounts(parts, targets, judged.passes)))
     uncounted = {
         name
         for target in instruction.targets

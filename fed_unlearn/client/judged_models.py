@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from fed_unlearn.audits.base import Judged
-from fed_unlearn.audits.scores import scored_logits
+from fed_unlearn.audits.scores import PASSES_TO_FIND, output_layer_of, scored_by, scored_logits
+from fed_unlearn.client.known_answers import KnownAnswers, ModelAnswers, key_of
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.logits import predict_logits
+from fed_unlearn.methods.parts.heads import OutputLayer
 
 
 @dataclass
@@ -28,15 +30,25 @@ class JudgedModels:
         What the client uses.
     shared : nn.Module or None
         The model of all; None where it is the same, or none by itself.
+    known : KnownAnswers, optional
+        What models have answered before: these samples are not read again.
+    reader : str
+        The attempts that samples are read for; empty for none.
     passes : int
-        Samples read so far, by each model.
+        Samples read so far, by each model. What was read before for the same attempts counts too: an attempt that a
+        crash has cut off is made again, and what it had read until then was counted nowhere.
     """
 
     used: nn.Module
     shared: nn.Module | None
+    known: KnownAnswers | None = None
+    reader: str = ""
     passes: int = field(default=0, init=False)
+    _layers: dict[int, OutputLayer | None] = field(default_factory=dict, init=False, repr=False)
+    _answers: dict[int, ModelAnswers] = field(default_factory=dict, init=False, repr=False)
+    _counted: dict[int, set[str]] = field(default_factory=dict, init=False, repr=False)
 
-    def read(self, samples: SampleSet, *, scored: bool = False) -> tuple[Tensor, Judged]:
+    def read(self, samples: SampleSet, *, scored: bool = False, part: str = "train") -> tuple[Tensor, Judged]:
         """What the client's model says of samples, and for each the answer that counts against forgetting.
 
         Parameters
@@ -44,24 +56,55 @@ class JudgedModels:
         samples : SampleSet
         scored : bool
             Whether the scores of classes are read in the same pass; of each sample from the model that counts.
+        part : str
+            Which part of the client's data they belong to: ``"train"``, ``"validation"`` or ``"test"``.
 
         Returns
         -------
         tuple of Tensor of shape (n, classes) and Judged
         """
-        used, own_scores = self._read(self.used, samples, scored)
+        used, own_scores = self._read(self.used, samples, scored, part)
         if self.shared is None or not len(samples):
             return used, Judged.whole(samples, used, own_scores)
-        shared, scores = self._read(self.shared, samples, scored)
+        shared, scores = self._read(self.shared, samples, scored, part)
         labels = samples.labels.to(used.device)
         is_surer = (_surety(shared, labels) > _surety(used, labels))[:, None]
         if scores is not None and own_scores is not None:
             scores = torch.where(is_surer, scores, own_scores)
         return used, Judged.whole(samples, torch.where(is_surer, shared, used), scores)
 
-    def _read(self, model: nn.Module, samples: SampleSet, scored: bool) -> tuple[Tensor, Tensor | None]:
-        self.passes += len(samples)
-        return scored_logits(model, samples) if scored else (predict_logits(model, samples), None)
+    def _read(self, model: nn.Module, samples: SampleSet, scored: bool, part: str) -> tuple[Tensor, Tensor | None]:
+        if self.known is None or not len(samples):
+            self.passes += len(samples)
+            return scored_logits(model, samples) if scored else (predict_logits(model, samples), None)
+        answers, keys = self._answers_of(model), [key_of(part, sample_id) for sample_id in samples.ids]
+        missing = answers.missing(keys)
+        read_again = answers.read_for(keys, self.reader) if self.reader else []
+        self._count(model, [*(keys[place] for place in missing), *read_again])
+        if missing:
+            unread = samples.subset(torch.tensor(missing)) if len(missing) < len(samples) else samples
+            found = scored_by(self._layer_of(model, unread), model, unread)
+            self.known.add(answers, [keys[place] for place in missing], *found, self.reader)
+        logits, scores = answers.of(keys)
+        return logits, scores if scored else None
+
+    def _count(self, model: nn.Module, keys: Sequence[str]) -> None:
+        """Count samples once a message, and with the first ones what finding the output layer takes."""
+        counted = self._counted.setdefault(id(model), set())
+        if keys and not counted:
+            self.passes += PASSES_TO_FIND
+        self.passes += len(set(keys) - counted)
+        counted.update(keys)
+
+    def _answers_of(self, model: nn.Module) -> ModelAnswers:
+        if id(model) not in self._answers and self.known is not None:
+            self._answers[id(model)] = self.known.of(model)
+        return self._answers[id(model)]
+
+    def _layer_of(self, model: nn.Module, samples: SampleSet) -> OutputLayer | None:
+        if id(model) not in self._layers:
+            self._layers[id(model)] = output_layer_of(model, samples)
+        return self._layers[id(model)]
 
 
 def for_classes(classes: Collection[int], labels: Tensor, theirs: Tensor, others: Tensor) -> Tensor:

@@ -141,16 +141,29 @@ def guarded_samples(session: ClientSession, guarded: protocol.RequestAttempt) ->
 
 def samples_of(part: Part, session: ClientSession, instruction: protocol.AuditInstruction) -> SampleSet:
     """The samples of one part of an audit."""
-    if part == "validation":
-        return session.data.validation
-    if part == "test":
-        return session.data.test
-    samples = session.retained_samples(instruction.arrived)
-    if 0 < instruction.retain_limit < len(samples):
-        generator = seeded_generator(instruction.seed, "audit", session.client_id)
-        chosen = torch.randperm(len(samples), generator=generator)[: instruction.retain_limit]
-        samples = samples.subset(chosen.sort().values)
-    return samples
+    limit = instruction.limit_of(part)
+    if part == "retain":
+        return _some(session.retained_samples(instruction.arrived), limit, session.data.train, session, instruction)
+    whole = session.data.validation if part == "validation" else session.data.test
+    return _some(whole, limit, whole, session, instruction)
+
+
+def _some(
+    samples: SampleSet, limit: int, whole: SampleSet, session: ClientSession, instruction: protocol.AuditInstruction
+) -> SampleSet:
+    """Some samples of a set, the same ones for every model; all where they are no more than the limit or it is 0.
+
+    The samples of ``whole``, of which they are, have an order by chance. The first ones in it are taken, and of each
+    class that is not among them the first one: no class that is there seems to be absent.
+    """
+    if not 0 < limit < len(samples):
+        return samples
+    order = torch.randperm(len(whole), generator=seeded_generator(instruction.seed, "audit", session.client_id))
+    ranks = dict(zip(whole.ids, order.tolist(), strict=True))
+    by_rank = sorted(range(len(samples)), key=lambda position: ranks[samples.ids[position]])
+    labels = samples.labels.tolist()
+    first = {labels[position]: position for position in reversed(by_rank)}
+    return samples.subset(torch.tensor(sorted({*by_rank[:limit], *first.values()})))
 
 
 def observed(
@@ -177,6 +190,7 @@ def observed(
     forget = session.data.train.subset(torch.empty(0, dtype=torch.int64))
     if stored is not None and stored.may_be_audited():
         forget = session.data.train.only(stored.sample_ids)
+        forget = _some(forget, instruction.limit_beside(target), session.data.train, session, instruction)
     return observe(
         judged.used,
         target.scope,

@@ -15,6 +15,7 @@ import fed_unlearn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.client.kept_state import KeptState
+from fed_unlearn.client.known_answers import KnownAnswers
 from fed_unlearn.client.model_check import check_logits
 from fed_unlearn.client.store import ClientStore
 from fed_unlearn.client.working_model import WorkingModel, personal_model, sent_arrays
@@ -95,6 +96,18 @@ class ClientSession:
     def store(self) -> ClientStore:
         """The client's durable store, as the message's ledger sees it."""
         return ClientStore.open(self.task.store_folder(self.context), self._loaded.fingerprint, self.ledger)
+
+    @cached_property
+    def known_answers(self) -> KnownAnswers:
+        """What models have answered to this client's samples, in the folder of the store."""
+        return KnownAnswers(self.task.store_folder(self.context), self._loaded.fingerprint)
+
+    @property
+    def attempts(self) -> str:
+        """The attempts that the message belongs to, as one text; empty where it belongs to none."""
+        told = protocol.attempts_of(self._message) if self._message is not None else ()
+        names = [f"{attempt.request_id}#{attempt.attempt}" for attempt in told]
+        return f"{self.ledger} {' '.join(names)}" if names else ""
 
     @cached_property
     def owner(self) -> OwnerQueue:

@@ -123,6 +123,11 @@ class ClientStore:
             for sample_id in stored.sample_ids
         )
 
+    def unreadable_ids(self) -> frozenset[str]:
+        """Ids of the samples of committed requests that may not be read any more, not even for audits."""
+        readable = {item for stored in self._requests.values() if stored.may_be_audited() for item in stored.sample_ids}
+        return self.tombstoned_ids() - readable
+
     def requested_count(self, held: Collection[str] | None = None) -> int:
         """Number of samples in the requests of this ledger. A sample of two requests counts twice.
 

@@ -36,7 +36,8 @@ def print_results(results: RunResults, console: Console) -> None:
     console.print(training_line(results), highlight=False)
     if results.requests:
         console.print(closing_table(results))
-    for line in [*client_lines(results), *reason_lines(results), *relapse_lines(results)]:
+    lines = [*client_lines(results), *reason_lines(results), *pass_lines(results), *relapse_lines(results)]
+    for line in lines:
         print_line(console, line)
 
 
@@ -91,7 +92,7 @@ def plain_lines(results: RunResults) -> list[str]:
             parts.append(_change("test retain", request, "test_retain_accuracy"))
             parts.append(_change("attack AUC", request, "membership_auc"))
             parts += [_change(name, request, name) for name in shown_names((request.before, request.after))]
-        costs = (f"{request.seconds:.2f} s", *_savings(request), _attempts(request))
+        costs = (f"{request.seconds:.2f} s", *_savings(request), _passes(request), _attempts(request))
         parts.append(", ".join(cost for cost in costs if cost))
         if request.reason:
             parts.append(request.reason)
@@ -144,6 +145,11 @@ def reason_lines(results: RunResults) -> list[str]:
     return [f"{request.id} {request.status}: {request.reason}" for request in results.requests if request.reason]
 
 
+def pass_lines(results: RunResults) -> list[str]:
+    """Say what the sample passes of each request were for, one line for each that had any."""
+    return [f"{request.id}: {passes}" for request in results.requests if (passes := _passes(request))]
+
+
 def relapse_lines(results: RunResults) -> list[str]:
     """Say for each request with a later event how high the accuracy on what it forgot rose, and when.
 
@@ -190,6 +196,12 @@ def _savings(request: RequestResult) -> tuple[str, str]:
     speedup = "" if request.speedup is None else f"{request.speedup:.1f}x faster"
     passes = "" if request.pass_ratio is None else f"{request.pass_ratio:.1f}x fewer passes"
     return speedup, passes
+
+
+def _passes(request: RequestResult) -> str:
+    """A request's sample passes and what they were for, such as ``3,120 sample passes: unlearn 1,500, audit 1,620``."""
+    parts = ", ".join(f"{printable(part)} {count:,}" for part, count in request.passes_by_part.items())
+    return f"{request.passes:,} sample passes: {parts}" if parts else ""
 
 
 def _attempts(request: RequestResult) -> str:

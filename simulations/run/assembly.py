@@ -117,6 +117,9 @@ def new_plan(scenario: Scenario) -> UnlearningPlan:
         ),
         retention_days=0.0 if section.retention == "none" else float(section.retention),
         retain_limit=scenario.run.audit_samples,
+        test_limit=scenario.run.audit_test_samples,
+        relapse_limit=scenario.run.audit_earlier_samples,
+        unlearned_limit=scenario.run.audit_unlearned_samples,
     )
 
 

@@ -251,6 +251,7 @@ def _request_result(outcome: RequestOutcome, names: ClassNames) -> RequestResult
         after=outcome.after,
         seconds=outcome.seconds,
         passes=outcome.traffic.passes,
+        passes_by_part=outcome.traffic.passes_by_part,
         messages=outcome.traffic.messages,
         bytes_sent=outcome.traffic.bytes_sent,
         bytes_received=outcome.traffic.bytes_received,

@@ -94,6 +94,9 @@ class RequestResult:
         Wall time. Requests that share an oracle share its seconds.
     passes, oracle_passes : int
         Sample passes. A backward pass counts as two.
+    passes_by_part : mapping of str to int
+        The request's passes by what they were for: ``unlearn``, ``repair``, ``audit`` and, where it was retrained,
+        ``train``. They add up to ``passes``; what an earlier version did not tell apart is ``other``.
     messages, bytes_sent, bytes_received : int
         What the server exchanged with clients.
     witnesses : int or None
@@ -121,6 +124,7 @@ class RequestResult:
     oracle_seconds: float | None = None
     passes: int = 0
     oracle_passes: int | None = None
+    passes_by_part: Mapping[str, int] = field(default_factory=dict)
     messages: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0

@@ -64,15 +64,19 @@ __all__ = [
 class RunSection(Section):
     """``[run]``: how the run uses the machine, and how often it looks.
 
-    ``threads`` are torch threads per client; ``evaluate-every`` counts training rounds; audits read at most
-    ``audit-samples`` retained training samples of each client (0: all). Up to ``batch-clients`` clients are trained at
-    once, in process alone.
+    ``threads`` are torch threads per client; ``evaluate-every`` counts training rounds. Audits read at most
+    ``audit-samples`` retained training samples and ``audit-test-samples`` test samples of each client,
+    ``audit-earlier-samples`` of each earlier request, and ``audit-unlearned-samples`` of each part between unlearning
+    and repair (0: all). Up to ``batch-clients`` clients are trained at once, in process alone.
     """
 
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     batch_clients: Annotated[int, Field(ge=2, le=4096)] | None = None
     evaluate_every: Positive = 5
     audit_samples: int = like(FederatedPlan, "retain_limit")
+    audit_test_samples: int = like(FederatedPlan, "test_limit")
+    audit_earlier_samples: int = like(FederatedPlan, "relapse_limit")
+    audit_unlearned_samples: int = like(FederatedPlan, "unlearned_limit")
 
 
 class DataSection(Section):

@@ -18,6 +18,7 @@ from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.claims import bounded_replies, check_audit
 from fed_unlearn.strategies.clients.messages.exchange import NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.plan import UnlearningPlan
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -69,6 +70,7 @@ class Auditor:
         *,
         arrived: int | None = None,
         audited: Collection[ForgetRequest] | None = None,
+        most: int = 0,
     ) -> Audit:
         """Counts of a model.
 
@@ -83,18 +85,26 @@ class Auditor:
         arrived : int, optional
             Number of training experiences whose samples are there already; that of the served model by default.
         audited : collection of ForgetRequest, optional
-            Those of the requests for which audits without a field of their own are counted; all by default.
+            Those of the requests that are being served; all by default. Audits without a field of their own are counted
+            for these alone, and of the others a sample is read.
+        most : int, optional
+            At most so many samples of each client are read of every part, where no verdict depends on them; 0 for as
+            many as the plan allows.
 
         Raises
         ------
         NobodyAnsweredError
             If no client answers.
         """
-        served = requests if audited is None else audited
+        served, plan = requests if audited is None else audited, self.context.plan
+        limits = limits_of(plan, most)
         instruction = protocol.AuditInstruction(
             parts=parts,
             targets=tuple(protocol.Target.of(request) for request in requests),
-            retain_limit=self.context.plan.retain_limit,
+            retain_limit=limits["retain"],
+            validation_limit=limits["validation"],
+            test_limit=limits["test"],
+            earlier_limit=plan.relapse_limit if len(served) < len(requests) else 0,
             seed=self.context.seed,
             arrived=self.context.arrived if arrived is None else arrived,
             audits=self._audits_of(served),
@@ -155,7 +165,7 @@ class Auditor:
                     class_count=self.context.grid.roster.class_count,
                 )
                 reply, foreign = check_audit(
-                    reply, self.context.grid.roster, client, requests, self.context.plan.retain_limit
+                    reply, self.context.grid.roster, client, requests, instruction.retain_limit
                 )
                 if foreign:
                     self.context.grid.name(client, f"counts samples of requests {', '.join(foreign)}, and holds none")
@@ -169,6 +179,19 @@ class Auditor:
             if without:
                 logger.warning("audit %s: clients %s do not count it; their logs say why", audit, ", ".join(without))
         return replies, failed
+
+
+def limits_of(plan: UnlearningPlan, most: int = 0) -> dict[Part, int]:
+    """How many samples of each part a client reads at most; 0 for all, as of the gate's unless ``most`` bounds them.
+
+    Parameters
+    ----------
+    plan : UnlearningPlan
+    most : int
+        As in :meth:`Auditor.audit`.
+    """
+    limits: dict[Part, int] = {"retain": plan.retain_limit, "validation": 0, "test": plan.test_limit}
+    return {part: min(limit or most, most) if most else limit for part, limit in limits.items()}
 
 
 def _added(pooled: ClientCounts, reply: ClientCounts) -> ClientCounts:

@@ -192,7 +192,7 @@ def _check_parts(reply: ClientCounts, roster: Roster, client: str, retain_limit:
     retain = reply.parts.get("retain")
     if retain is None:
         return
-    most = min(most, retain_limit) if retain_limit else most
+    most = min(most, retain_limit + len(classes)) if retain_limit else most  # and one of each class
     for index, (count, largest) in enumerate(zip(retain.total, classes, strict=True)):
         if count > largest:
             shown = ClassNames(roster.class_names.get(client, ())).shown(index)

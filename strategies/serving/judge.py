@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fed_unlearn.arrays import all_finite
-from fed_unlearn.audits.counts import RequestCounts
+from fed_unlearn.audits.counts import Part, RequestCounts
 from fed_unlearn.audits.pooled import Audit, classes_of, evidence_of, forget_accuracy
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.clients.audit import Auditor, limits_of
 from fed_unlearn.strategies.clients.bounds.plausibility import implausible_clients
 from fed_unlearn.strategies.clients.bounds.sureness import sure_deviations
 from fed_unlearn.strategies.clients.claims import already_forgotten
@@ -68,6 +68,21 @@ _NOTHING_KEPT = Evidence(
 )
 
 
+def audit_unlearned(attempt: Attempt) -> Audit:
+    """Audit of an attempt's candidate that is to be repaired before anything is decided: of a sample alone.
+
+    Raises
+    ------
+    NobodyAnsweredError, HoldersAwayError, HoldersFailedError
+        As :func:`audit_candidate`.
+    """
+    context = attempt.context
+    context.tell("audit", "audit before repair", attempt.order.requests[0])
+    audit = Auditor(context).audit(attempt.candidate, attempt.requests, most=context.plan.unlearned_limit)
+    attempt.check_audited(audit.replies, audit.failed, audit.silent)
+    return audit
+
+
 def audit_candidate(attempt: Attempt) -> Audit:
     """Audit of an attempt's candidate, with its requests and all committed ones.
 
@@ -110,7 +125,7 @@ def note_before(attempt: Attempt, progress: Progress) -> None:
             served.audit = target.without_targets()
     for request in requests:
         known = progress[request.id]
-        known.before = measured.figures(request, forgotten, target)
+        known.before = measured.figures(request, forgotten, target, limits=limits_of(attempt.context.plan))
         counts = _sound(target, request, attempt.context).pooled.targets.get(request.id, RequestCounts())
         evidence = evidence_of(_NOTHING_KEPT, request.scope.kind, counts, measured.validation())
         known.evidence_before = attempt.before[request.id] = evidence
@@ -124,15 +139,40 @@ def _sound(audit: Audit, request: ForgetRequest, context: CallContext) -> Audit:
     return audit.without(set(doubted) - {client_of(request)})
 
 
-def note_candidate(attempt: Attempt, progress: Progress, audit: Audit, *, is_last: bool = False) -> None:
-    """Note the figures of the candidate: after its first unlearn round, and when the gate decides on it.
+def note_unlearned(attempt: Attempt, progress: Progress) -> None:
+    """Note the figures of the candidate after its first unlearn round, which are kept over further attempts."""
+    if all(known.unlearned is not None for known in progress.values()):
+        return
+    limits = limits_of(attempt.context.plan, attempt.context.plan.unlearned_limit)
+    note_candidate(attempt, progress, audit_unlearned(attempt), limits=limits)
 
-    The former are kept over further attempts.
+
+def note_candidate(
+    attempt: Attempt,
+    progress: Progress,
+    audit: Audit,
+    *,
+    is_last: bool = False,
+    limits: Mapping[Part, int] | None = None,
+) -> None:
+    """Note the figures of the candidate: those of the first one are kept over further attempts.
+
+    Parameters
+    ----------
+    attempt : Attempt
+    progress : mapping of str to RequestProgress
+    audit : Audit
+        Of its candidate.
+    is_last : bool
+        Whether the gate decides on it.
+    limits : mapping of part to int, optional
+        Those of the audit; the plan's if None.
     """
+    limits = limits_of(attempt.context.plan) if limits is None else limits
     forgotten = {*attempt.context.ledger.forgotten_classes(), *attempt.order.excluded_classes}
     for request in attempt.requests:
         known = progress[request.id]
-        figures = audit.figures(request, forgotten)
+        figures = audit.figures(request, forgotten, limits=limits)
         known.unlearned = known.unlearned or figures
         if is_last:
             known.after = figures

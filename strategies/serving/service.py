@@ -35,6 +35,7 @@ from fed_unlearn.strategies.serving.judge import (
     audit_candidate,
     note_before,
     note_candidate,
+    note_unlearned,
 )
 from fed_unlearn.strategies.serving.owner_requests import OwnerRequests
 from fed_unlearn.strategies.serving.relapse import RelapseWatch
@@ -236,7 +237,7 @@ class RequestService:
         plan, ledger, number = self.context.plan, self.context.ledger, attempt.order.number
         planned = {"class": plan.repair.rounds, "sample": plan.repair.alternations}.get(attempt.order.scope, 0)
         if planned and attempt.repairs_by_plan:
-            note_candidate(attempt, progress, audit_candidate(attempt))
+            note_unlearned(attempt, progress)
             for _ in range(planned):
                 ledger.advance_all([request.id for request in attempt.requests], Status.REPAIRING, attempt=number)
                 attempt.repair()

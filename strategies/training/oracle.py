@@ -12,7 +12,7 @@ from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.protocol.instructions import arrived_of
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.clients.audit import Auditor, limits_of
 from fed_unlearn.strategies.context import CallContext, Event
 from fed_unlearn.strategies.outcomes import OracleOutcome
 from fed_unlearn.strategies.training.trainers import fresh_trainer
@@ -56,7 +56,9 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
     audit = Auditor(context).audit(arrays, requests, arrived=arrived_of(experiences[-1].train_config))
     forgotten = context.ledger.forgotten_classes()
     return {
-        request.id: OracleOutcome(figures=audit.figures(request, forgotten), seconds=seconds, traffic=traffic)
+        request.id: OracleOutcome(
+            figures=audit.figures(request, forgotten, limits=limits_of(context.plan)), seconds=seconds, traffic=traffic
+        )
         for request in requests
     }
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from flwr.app import Message
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.requests import ClientScope, ForgetRequest
 from fed_unlearn.strategies.clients.bounds.faults import fault_of
+
+OTHER = "other"
+"""Part of the passes of which nobody has said what they were for."""
 
 _REASONS_TOLD = 10
 
@@ -64,6 +67,9 @@ class Traffic:
     bytes_sent, bytes_received : int
         Of all records.
     forward_passes, backward_passes : int
+    parts : dict of str to (int, int)
+        Forward and backward passes by what they were for; their sums are those above but for what earlier versions
+        have written, which did not say it.
     """
 
     messages: int = 0
@@ -71,9 +77,24 @@ class Traffic:
     bytes_received: int = 0
     forward_passes: int = 0
     backward_passes: int = 0
+    parts: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.parts = {name: (forward, backward) for name, (forward, backward) in self.parts.items()}  # JSON has lists
+
+    def note_passes(self, part: str, forward: int, backward: int) -> None:
+        """Count sample passes of one part."""
+        self.forward_passes += forward
+        self.backward_passes += backward
+        if forward or backward:
+            known = self.parts.get(part, (0, 0))
+            self.parts[part] = known[0] + forward, known[1] + backward
 
     def add(self, more: Traffic) -> None:
         """Count more of it."""
+        for part, passes in more.parts.items():
+            known = self.parts.get(part, (0, 0))
+            self.parts[part] = known[0] + passes[0], known[1] + passes[1]
         self.messages += more.messages
         self.bytes_sent += more.bytes_sent
         self.bytes_received += more.bytes_received
@@ -81,17 +102,45 @@ class Traffic:
         self.backward_passes += more.backward_passes
 
     def divided(self, count: int) -> list[Traffic]:
-        """Equal parts of it, the first ones larger by what is left over."""
-        body = asdict(self)
-        return [
+        """Equal shares of it, the first ones larger by what is left over.
+
+        The passes stand in a row, part after part, and are dealt out one after the other: so the parts of each share
+        add up to its passes.
+        """
+        body = {name: value for name, value in vars(self).items() if name != "parts"}
+        shares = [
             Traffic(**{name: value // count + (index < value % count) for name, value in body.items()})
             for index in range(count)
         ]
+        dealt = (0, 0)
+        for part, passes in self.parts.items():
+            upto = dealt[0] + passes[0], dealt[1] + passes[1]
+            for index, share in enumerate(shares):
+                forward, backward = (
+                    _dealt(last, index, count) - _dealt(first, index, count)
+                    for first, last in zip(dealt, upto, strict=True)
+                )
+                if forward or backward:
+                    share.parts[part] = forward, backward
+            dealt = upto
+        return shares
 
     @property
     def passes(self) -> int:
         """Sample passes, a backward pass counted as two forward."""
         return self.forward_passes + 2 * self.backward_passes
+
+    @property
+    def passes_by_part(self) -> dict[str, int]:
+        """Sample passes by what they were for; what an earlier version did not say is ``"other"``."""
+        known = {part: forward + 2 * backward for part, (forward, backward) in self.parts.items()}
+        rest = self.passes - sum(known.values())
+        return {**known, OTHER: rest} if rest else known
+
+
+def _dealt(passes: int, index: int, count: int) -> int:
+    """How many of so many passes, dealt out one after the other, one of the shares has."""
+    return (passes - index + count - 1) // count
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,11 @@ class Exchange:
             replies.append(self.owners.take(reply))
             if reply.has_content():
                 self.traffic.bytes_received += size_of(reply.content)
-                self.traffic.forward_passes += protocol.read_count(reply, protocol.FORWARD_PASSES)
-                self.traffic.backward_passes += protocol.read_count(reply, protocol.BACKWARD_PASSES)
+                self.traffic.note_passes(
+                    question.message.metadata.message_type.rpartition(".")[2],
+                    protocol.read_count(reply, protocol.FORWARD_PASSES),
+                    protocol.read_count(reply, protocol.BACKWARD_PASSES),
+                )
                 self._note_device(reply)
         times = sum(question.times for question in questions)
         self.messages_sent += times

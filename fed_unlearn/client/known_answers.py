@@ -1,0 +1,192 @@
+"""What models have answered to a client's samples, kept on disk: no sample is read by the same model twice.
+
+The model that a request is committed with is the one that the next request begins with, and what is looked at after the
+commit. Its answers are known from the audit by which it was accepted.
+
+They stand in the folder of the client's store. Of samples that may be read no longer they are dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import pickle
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fed_unlearn.checkpoints import write_atomically
+
+FILE_NAME = "answers.pt"
+
+MOST_MODELS = 4
+"""The served model, and the candidates of an attempt with one or two repair rounds."""
+
+MOST_BYTES = 2**26
+"""Answers of the models that were asked longest ago are dropped where all are larger."""
+
+_VERSION = 1
+_TRAIN = "train"
+
+logger = logging.getLogger("fed_unlearn.client")
+
+
+@dataclass
+class ModelAnswers:
+    """What one model has answered.
+
+    Attributes
+    ----------
+    digest : str
+        Of the model.
+    keys : list of str
+        Of the samples: the part of the data that they belong to and their id, as ``"train/ID"``.
+    logits, scores : Tensor of shape (n, classes), float32
+    readers : list of str
+        For which attempts each sample was read; empty for none.
+    """
+
+    digest: str
+    keys: list[str] = field(default_factory=list)
+    logits: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    scores: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    readers: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._places = {key: place for place, key in enumerate(self.keys)}
+
+    def missing(self, keys: Sequence[str]) -> list[int]:
+        """Positions of the samples that the model was not asked about."""
+        return [position for position, key in enumerate(keys) if key not in self._places]
+
+    def read_for(self, keys: Sequence[str], reader: str) -> list[str]:
+        """Those of the samples that were read for some attempts before."""
+        places = {key: self._places.get(key) for key in keys}
+        return [key for key, place in places.items() if place is not None and self.readers[place] == reader]
+
+    def of(self, keys: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Logits and scores of samples that the model was asked about, in their order."""
+        places = torch.tensor([self._places[key] for key in keys], dtype=torch.int64)
+        return self.logits[places], self.scores[places]
+
+    def add(self, keys: Sequence[str], logits: Tensor, scores: Tensor, reader: str) -> None:
+        """Note what the model has answered to further samples."""
+        self.logits = torch.cat([self.logits, logits.cpu()]) if self.keys else logits.cpu()
+        self.scores = torch.cat([self.scores, scores.cpu()]) if self.keys else scores.cpu()
+        self._places.update({key: len(self.keys) + place for place, key in enumerate(keys)})
+        self.keys.extend(keys)
+        self.readers.extend([reader] * len(keys))
+
+    def without(self, keys: Collection[str]) -> ModelAnswers:
+        """The answers without those to some samples."""
+        kept = [place for place, key in enumerate(self.keys) if key not in keys]
+        if len(kept) == len(self.keys):
+            return self
+        names, readers = [self.keys[place] for place in kept], [self.readers[place] for place in kept]
+        return ModelAnswers(self.digest, names, self.logits[kept], self.scores[kept], readers)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the tensors."""
+        return self.logits.nbytes + self.scores.nbytes
+
+
+class KnownAnswers:
+    """The answers of the models that were asked last; :meth:`save` writes them.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the client's store.
+    fingerprint : str
+        Digest of the data source that sample ids refer to. What is known of other data is dropped.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self._path, self._fingerprint = folder / FILE_NAME, fingerprint
+        self._models = _read(self._path, fingerprint)
+        self._has_changed = False
+
+    def of(self, model: nn.Module) -> ModelAnswers:
+        """What a model has answered so far; it counts as asked last."""
+        digest = digest_of(model)
+        known = next((answers for answers in self._models if answers.digest == digest), ModelAnswers(digest))
+        if not self._models or self._models[-1] is not known:
+            self._models = [*(answers for answers in self._models if answers is not known), known]
+            self._has_changed = True
+        return known
+
+    def keep_last(self) -> None:
+        """Drop what all models have answered but the one that was asked last."""
+        self._has_changed = self._has_changed or len(self._models) > 1
+        del self._models[:-1]
+
+    def save(self, unreadable: Collection[str] = ()) -> None:
+        """Write what is known.
+
+        Parameters
+        ----------
+        unreadable : collection of str
+            Ids of training samples that may be read no longer; what is known of them is dropped.
+        """
+        dropped = {key_of(_TRAIN, sample_id) for sample_id in unreadable}
+        before = [len(answers.keys) for answers in self._models]
+        kept = [answers.without(dropped) for answers in self._models][-MOST_MODELS:]
+        while sum(answers.bytes for answers in kept) > MOST_BYTES:
+            del kept[0]
+        self._has_changed = self._has_changed or [len(answers.keys) for answers in kept] != before
+        self._models = kept
+        if self._has_changed:
+            self._write()
+
+    def add(self, answers: ModelAnswers, keys: Sequence[str], logits: Tensor, scores: Tensor, reader: str) -> None:
+        """Note what one of the models has answered to further samples, read for some attempts."""
+        answers.add(keys, logits, scores, reader)
+        self._has_changed = True
+
+    def _write(self) -> None:
+        body = {
+            "version": _VERSION,
+            "fingerprint": self._fingerprint,
+            "models": [
+                {name: getattr(answers, name) for name in ("digest", "keys", "logits", "scores", "readers")}
+                for answers in self._models
+            ],
+        }
+        content = io.BytesIO()
+        torch.save(body, content)
+        write_atomically(self._path, content.getvalue())
+        self._has_changed = False
+
+
+def key_of(part: str, sample_id: str) -> str:
+    """The key of a sample: ids are unique within a part of a client's data alone."""
+    return f"{part}/{sample_id}"
+
+
+def digest_of(model: nn.Module) -> str:
+    """Digest of all that a model's answers depend on: its parameters, its buffers and how it is built."""
+    digest = hashlib.sha256(repr(model).encode())
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _read(path: Path, fingerprint: str) -> list[ModelAnswers]:
+    """What a file holds of this data; nothing where it cannot be read: samples are then read again."""
+    try:
+        body = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
+        if body["version"] != _VERSION or body["fingerprint"] != fingerprint:
+            return []
+        return [ModelAnswers(**answers) for answers in body["models"]]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        logger.warning("%s cannot be read, so samples are read again: %s", path, error)
+        return []
