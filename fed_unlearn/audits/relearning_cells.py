@@ -84,12 +84,12 @@ class GridSettings(Settings, prefix="relearning: "):
 
     learning_rate: AboveZero = 6e-3
     momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    mixed_learning_rate: AboveZero = 0.01
+    mixed_learning_rate: AboveZero = 5e-3
     mixed_momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
     batch_size: FromOne = 32
     max_steps: FromOne = 120
     fixed_steps: FromOne = 40
-    every_step: FromZero = 16
+    every_step: FromZero = 8
     measured_every: FromOne = 4
     max_measured: FromOne = 100
     max_retained: FromOne = 400

@@ -20,11 +20,11 @@ MAIN = Cell("forget", None, draws=2)
 """Its steps to nine tenths are ``relearn_steps``, and their ratio to the oracles' is ``relearn_ratio``."""
 
 GRID = (
-    Cell("forget", 1),
+    Cell("forget", 1, draws=2),
     Cell("forget", 10),
     Cell("forget", 50, draws=2),
     MAIN,
-    Cell("retain", None, draws=2),
+    Cell("retain", None, draws=1),
     Cell("mixed", 10, draws=2),
 )
 """The cells that are measured. Other sizes of ``"mixed"`` and ``"retain"`` are left out, since each takes long."""
