@@ -194,3 +194,10 @@ def test_what_has_no_aim_is_refused() -> None:
             seed=0,
             settings=SETTINGS,
         )
+
+
+def test_a_draw_that_diverges_has_reached_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    settings = replace(SETTINGS, learning_rate=1e30)
+    (found,) = outcomes(readings("oracle"), readings(ORIGINAL), Cell("forget", 10, 1), seed=0, settings=settings)
+    assert found == Outcome((120, 120), (False, False), None, None, None, None)
+    assert "draw 0 of relearn_10_forget has no figure where it stopped" in caplog.text
