@@ -236,8 +236,9 @@ def _unmasked(bias: Tensor, classes: list[int]) -> list[int]:
 def _make_plain(audit: str, layer: OutputLayer) -> None:
     """Turn a weight or bias that is computed in every pass into a parameter, which can be set."""
     if parametrize.is_parametrized(layer):
+        parametrized = [name for name, _ in layer.get_submodule("parametrizations").named_children()]
         # torch's own removal would change the class, which the given model's layer shares.
-        values = {name: getattr(layer, name).detach().clone() for name in layer.parametrizations}
+        values = {name: getattr(layer, name).detach().clone() for name in parametrized}
         layer.__class__ = type(layer).__bases__[0]
         del layer.parametrizations
         for name, value in values.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -16,7 +17,7 @@ from fed_unlearn.audits.relearner import Climb, Relearner, climb, relearner
 from fed_unlearn.audits.scores import class_scores
 from fed_unlearn.data.joined import concatenate
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import EmptySetError, InvalidDataError
+from fed_unlearn.errors import EmptySetError, InvalidDataError, UnlearningDivergedError
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.parts.batches import cycle
 from fed_unlearn.seeding import seeded_generator
@@ -26,6 +27,8 @@ Kind = Literal["forget", "retain", "mixed"]
 
 SHARES = (0.5, 0.9)
 """Of the original's recall: the steps to each of them are counted."""
+
+logger = logging.getLogger("fed_unlearn.audits")
 
 
 @dataclass(frozen=True)
@@ -84,12 +87,12 @@ class GridSettings(Settings, prefix="relearning: "):
 
     learning_rate: AboveZero = 6e-3
     momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    mixed_learning_rate: AboveZero = 0.01
+    mixed_learning_rate: AboveZero = 5e-3
     mixed_momentum: Annotated[float, Interval(ge=0, lt=1)] = 0.9
     batch_size: FromOne = 32
     max_steps: FromOne = 120
     fixed_steps: FromOne = 40
-    every_step: FromZero = 16
+    every_step: FromZero = 8
     measured_every: FromOne = 4
     max_measured: FromOne = 100
     max_retained: FromOne = 400
@@ -98,26 +101,26 @@ class GridSettings(Settings, prefix="relearning: "):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one draw of a cell found.
+    """What one draw of a cell found. A draw that diverged has reached nothing, and has no shares where it stopped.
 
     Attributes
     ----------
     steps, reached : tuple of int and of bool
         Optimizer steps to each of ``SHARES`` of the original's recall; the bound where it was not reached.
-    recall : float
+    recall : float or None
         Share of samples of D_ft under their own label where training stopped.
-    auc : float
+    auc : float or None
         How well the classes' log-odds, without their own biases, rank D_ft above D_rt there.
-    retain_accuracy, false_recall : float
+    retain_accuracy, false_recall : float or None
         Shares of D_rt there: right ones, and those that are called one of the forgotten classes.
     """
 
     steps: tuple[int, ...]
     reached: tuple[bool, ...]
-    recall: float
-    auc: float
-    retain_accuracy: float
-    false_recall: float
+    recall: float | None = None
+    auc: float | None = None
+    retain_accuracy: float | None = None
+    false_recall: float | None = None
 
 
 def outcomes(
@@ -142,7 +145,7 @@ def outcomes(
         If D_ft or D_rt has no sample.
     InvalidDataError
         If the original recognises no sample of D_ft that is measured.
-    InvalidModelError, UnlearningDivergedError
+    InvalidModelError
         As in :func:`~fed_unlearn.audits.relearner.relearner`.
     """
     return tuple(_drawn(readings, original, cell, seed, settings))
@@ -157,7 +160,12 @@ def _drawn(readings: Readings, original: Readings, cell: Cell, seed: int, settin
         samples = chosen(cell, data, generator)
         if samples is None:
             return
-        yield _outcome(readings, samples, positions, recalled, cell, settings, generator)
+        try:
+            yield _outcome(readings, samples, positions, recalled, cell, settings, generator)
+        except UnlearningDivergedError as error:
+            logger.warning("relearning: draw %d of %s has no figure where it stopped: %s", draw, cell.name, error)
+            bound = settings.max_steps if cell.stops_at_target else settings.fixed_steps
+            yield Outcome((bound,) * len(SHARES), (False,) * len(SHARES))
 
 
 def _outcome(

@@ -20,11 +20,11 @@ MAIN = Cell("forget", None, draws=2)
 """Its steps to nine tenths are ``relearn_steps``, and their ratio to the oracles' is ``relearn_ratio``."""
 
 GRID = (
-    Cell("forget", 1),
+    Cell("forget", 1, draws=2),
     Cell("forget", 10),
     Cell("forget", 50, draws=2),
     MAIN,
-    Cell("retain", None, draws=2),
+    Cell("retain", None, draws=1),
     Cell("mixed", 10, draws=2),
 )
 """The cells that are measured. Other sizes of ``"mixed"`` and ``"retain"`` are left out, since each takes long."""
@@ -49,7 +49,7 @@ class Relearning(CentralAudit):
 
     A figure is the mean over draws of samples, batches and measured samples, which are the same for all models. The
     interval is Student's over the draws; no interval where a draw has not reached its target, since the bound is no
-    measurement. Figures of a cell are left out where a class has fewer samples than it asks for.
+    measurement. A draw that diverges has reached nothing, and its shares are no part of the mean. Figures of a cell are left out where a class has fewer samples than it asks for.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Relearning(CentralAudit):
             If the model before the request is not given, or a part of the test samples has no sample.
         InvalidDataError
             If the model before the request recognises none of the test samples of the classes.
-        InvalidModelError, UnlearningDivergedError
+        InvalidModelError
             As in :func:`~fed_unlearn.audits.relearner.relearner`.
         """
         central = seen.central
@@ -132,7 +132,8 @@ def _figures_of(
         figures[f"steps_{share:.0%}"] = mean_of_draws(steps, most) if all(reached) else Measured(fmean(steps))
         figures[f"reached_{share:.0%}"] = Measured(fmean(reached))
     for name in ("retain_accuracy", "false_recall", *(() if cell.stops_at_target else ("recall", "auc"))):
-        figures[name] = mean_of_draws([getattr(outcome, name) for outcome in drawn], 1)
+        shares = [share for outcome in drawn if (share := getattr(outcome, name)) is not None]
+        figures[name] = mean_of_draws(shares, 1) if shares else Measured(None)
     if oracles:
         figures["ratio"] = ratio_of_draws(drawn, oracles)
         if cell.size is None:

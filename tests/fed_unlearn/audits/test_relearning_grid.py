@@ -62,6 +62,8 @@ def test_figures_are_named_by_cell_and_a_bound_is_no_measurement() -> None:
     assert beside["relearn_10_forget_ratio"].value == 1.0
     assert beside["relearn_ratio"].value == pytest.approx(0.7)
     assert beside["relearn_oracles_reached"].value == 1.0
+    lost = Relearning(((MAIN, (outcome(20, share=0.4), Outcome((120, 120), (False, False)))),)).figures
+    assert lost["relearn_all_forget_retain_accuracy"].value == 0.4 and lost["relearn_reached"].value == 0.5
     assert alone.value == 70 and Relearning().value is None and Relearning().figures == {}
     assert alone.gate_figures == {}
 
