@@ -49,7 +49,8 @@ class Relearning(CentralAudit):
 
     A figure is the mean over draws of samples, batches and measured samples, which are the same for all models. The
     interval is Student's over the draws; no interval where a draw has not reached its target, since the bound is no
-    measurement. A draw that diverges has reached nothing, and its shares are no part of the mean. Figures of a cell are left out where a class has fewer samples than it asks for.
+    measurement. A draw that diverges has reached nothing, and its shares are no part of the mean. Figures of a cell are
+    left out where a class has fewer samples than it asks for.
 
     Attributes
     ----------
