@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from fed_unlearn.audits.counts import ALL_PARTS, Part
 from fed_unlearn.protocol.attempts import attempts_of, attempts_record, has_put_by, write_put_by
+from fed_unlearn.protocol.audit_instruction import AuditInstruction
 from fed_unlearn.protocol.bundles import bundled, is_bundled, unbundled
 from fed_unlearn.protocol.class_names import read_class_names, write_class_names
 from fed_unlearn.protocol.identity import (
@@ -22,7 +23,6 @@ from fed_unlearn.protocol.identity import (
 from fed_unlearn.protocol.instructions import (
     ARRIVALS_KEY,
     INSTRUCTION_KEY,
-    AuditInstruction,
     IdentifyInstruction,
     Instruction,
     RepairInstruction,

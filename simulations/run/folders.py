@@ -17,7 +17,7 @@ from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.locks import LAUNCH_LOCK, RUN_LOCK, LockedError, run_lock
 from fed_unlearn.simulations.scenario.errors import ScenarioError
-from fed_unlearn.simulations.scenario.sections import Scenario
+from fed_unlearn.simulations.scenario.sections import RunSection, Scenario
 
 SCENARIO_FILE = "scenario.toml"
 """The resolved scenario in the folder of a run."""
@@ -126,6 +126,10 @@ def is_beginning(folder: Path, resolved: str) -> bool:
     return (folder / SCENARIO_FILE).read_text(encoding="utf-8") == resolved
 
 
+_ADDED = {"audit_test_samples", "audit_earlier_samples", "audit_unlearned_samples"}
+"""Settings of ``[run]`` that runs may have been begun without; they go on with the defaults."""
+
+
 def keep_scenario(scenario: Scenario, ledger: Ledger, out: Path) -> None:
     """Write into the ledger what a run is begun with. If the run continues, compare the scenario with that.
 
@@ -154,7 +158,8 @@ def keep_scenario(scenario: Scenario, ledger: Ledger, out: Path) -> None:
         return
     before: dict[str, str] = known["values"]
     keys = before.keys() | values.keys() if known["version"] == body["version"] else before.keys() & values.keys()
-    changed = [key for key in sorted(keys) if before.get(key) != values.get(key)]
+    added = _values_of(RunSection().model_dump(mode="json", by_alias=True, include=_ADDED), "run.")
+    changed = [key for key in sorted(keys) if before.get(key, added.get(key)) != values.get(key)]
     if changed:
         told = "; ".join(f"{key} {_change(before.get(key), values.get(key))}" for key in changed[:_MOST_TOLD])
         more = f"; and {len(changed) - _MOST_TOLD} more" if len(changed) > _MOST_TOLD else ""
