@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -58,4 +60,4 @@ def cosine(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
 
 def norm(vector: dict[str, Tensor]) -> float:
     """L2 norm of a vector that is given by parameter."""
-    return sum(float(part.double().square().sum()) for part in vector.values()) ** 0.5
+    return math.sqrt(sum(float(part.double().square().sum()) for part in vector.values()))
