@@ -42,7 +42,7 @@ def make_private_folder(path: Path) -> None:
         path.chmod(0o700)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, synced: bool = True) -> None:
     """Write a temporary file in the same folder, sync it to disk, and rename it in one step.
 
     Only the owner can read the file, whatever the umask.
@@ -53,6 +53,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         The file to write. Its folder must exist.
     content : bytes
         The new content.
+    synced : bool
+        Whether it is on disk when this returns. If not, it may be lost when the machine stops, and be cut short.
 
     Raises
     ------
@@ -60,22 +62,25 @@ def write_atomically(path: Path, content: bytes) -> None:
         If it cannot be written; the file is as it was. The error names it.
     """
     try:
-        _write_atomically(path, content)
+        _write_atomically(path, content, synced)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
+def _write_atomically(path: Path, content: bytes, synced: bool) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         make_private_file(temporary)
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    if not synced:
+        return
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -32,6 +32,7 @@ MOST_BYTES = 2**26
 
 _VERSION = 1
 _TRAIN = "train"
+_DIGEST_BYTES = 32  # in front of the file: it is not synced, since it only saves reading samples again
 
 logger = logging.getLogger("fed_unlearn.client")
 
@@ -160,7 +161,8 @@ class KnownAnswers:
         }
         content = io.BytesIO()
         torch.save(body, content)
-        write_atomically(self._path, content.getvalue())
+        written = content.getvalue()
+        write_atomically(self._path, hashlib.sha256(written).digest() + written, synced=False)
         self._has_changed = False
 
 
@@ -181,7 +183,10 @@ def digest_of(model: nn.Module) -> str:
 def _read(path: Path, fingerprint: str) -> list[ModelAnswers]:
     """What a file holds of this data; nothing where it cannot be read: samples are then read again."""
     try:
-        body = torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
+        written = path.read_bytes()
+        if hashlib.sha256(written[_DIGEST_BYTES:]).digest() != written[:_DIGEST_BYTES]:
+            raise ValueError("it was cut short")
+        body = torch.load(io.BytesIO(written[_DIGEST_BYTES:]), weights_only=True)
         if body["version"] != _VERSION or body["fingerprint"] != fingerprint:
             return []
         return [ModelAnswers(**answers) for answers in body["models"]]

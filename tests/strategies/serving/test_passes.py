@@ -18,6 +18,7 @@ from fed_unlearn.strategies.outcomes import RequestOutcome
 
 LAYER = 2  # finding the output layer passes one sample through the model twice
 WHOLE = replace(PLAN, retain_limit=0, test_limit=0, relapse_limit=0, unlearned_limit=0)
+EPOCHS = 2  # of a round of the federation's task
 FIRST, SECOND = ForgetRequest.for_class(3), ForgetRequest.for_class(5)
 
 
@@ -72,8 +73,8 @@ def test_repair_costs_three_passes_for_each_sample_that_is_trained_on(tmp_path: 
     trial = trained(tmp_path, plan=WHOLE)
     trial.trained_on()
     parts = outcome(trial, FIRST).traffic.passes_by_part
-    # One epoch: every sample once, those of the request under their guard labels.
-    assert parts["repair"] == 3 * sum(len(trial.data_of(client).train) for client in range(4))
+    # Every sample in each epoch, those of the request under their guard labels: one forward pass, one backward.
+    assert parts["repair"] == EPOCHS * 3 * sum(len(trial.data_of(client).train) for client in range(4))
 
 
 def test_audits_read_no_more_than_the_plan_allows_and_say_how_much(tmp_path: Path) -> None:
@@ -122,4 +123,4 @@ def test_requests_that_share_rounds_share_their_passes_by_part(tmp_path: Path, s
         assert sum(item.traffic.passes_by_part.values()) == item.traffic.passes
     total = [sum(item.traffic.parts[part][0] for item in served) for part in ("repair", "audit")]
     samples = sum(len(trial.data_of(client).train) for client in range(4))
-    assert total == [samples, 2 * (sum(sizes(trial)) + 4 * LAYER)]
+    assert total == [EPOCHS * samples, 2 * (sum(sizes(trial)) + 4 * LAYER)]
