@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, ConfigDict, Field
@@ -165,9 +166,24 @@ class ThresholdsSection(Section):
 
 @filled_from(_GATE.class_thresholds, without=("figures",))
 class ClassGate(ThresholdsSection):
-    """``[gate.class]``."""
+    """``[gate.class]``.
+
+    Where ``max-forget-accuracy`` is above the default bound on ``recall_without_bias``, that bound is as high: a class
+    that may be recognised so often need not be hidden deeper.
+    """
 
     default_figures: ClassVar[Mapping[str, Bound]] = _GATE.class_thresholds.figures
+
+    def thresholds(self) -> Thresholds:
+        """The section as the gate takes it, with the default on ``recall_without_bias`` as loose as it has to be."""
+        found, name = super().thresholds(), "recall_without_bias"
+        allowed, default = found.max_forget_accuracy, self.default_figures[name]
+        if found.figures.get(name) != default or (allowed is not None and allowed <= (default.maximum or 0.0)):
+            return found
+        figures = {figure: bound for figure, bound in found.figures.items() if figure != name}
+        if allowed is not None:
+            figures[name] = replace(default, maximum=allowed)
+        return replace(found, figures=figures)
 
 
 @filled_from(_GATE.sample_thresholds, without=("figures",))

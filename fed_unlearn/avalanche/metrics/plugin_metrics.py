@@ -177,7 +177,7 @@ def forget_metrics(
             ForgetMetric("Forget_Acc_Exp", watch, _of_requests("forget_accuracy")),
             ForgetMetric("Test_Forget_Acc_Exp", watch, _of_requests("test_forget_accuracy")),
         ]
-        empty = {name: AUDITS.find(name)() for name in extra_audits()}
+        empty = {name: AUDITS.find(name)() for name in {*extra_audits("class"), *extra_audits("sample")}}
         metrics += [ForgetMetric(metric_name(figure), watch, _of_requests(figure)) for figure in measured_of(empty)]
     if stream:
         metrics += [

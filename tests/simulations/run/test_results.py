@@ -29,7 +29,7 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
     }
     documented = (
         "id scope target method status attempts reason before unlearned after oracle seconds oracle_seconds speedup"
-        " passes oracle_passes pass_ratio messages bytes_sent bytes_received witnesses evidence goal labels"
+        " passes passes_by_part oracle_passes pass_ratio messages bytes_sent bytes_received witnesses evidence goal labels"
     )
     assert set(body["requests"][0]) == set(documented.split())
     assert (body["requests"][0]["speedup"], body["requests"][0]["pass_ratio"]) == (20.0, 25.0)

@@ -64,7 +64,7 @@ def test_counts_of_more_than_a_client_has_are_refused(reply: ClientCounts, words
 def test_counts_of_what_a_client_has_stay_as_they_are() -> None:
     reply = counted(c=held(5), s=held(2))
     assert check_audit(reply, roster(), "a", (CLASS, SAMPLES), 0) == (reply, [])
-    with pytest.raises(ProtocolError, match="has at most 7"):
+    with pytest.raises(ProtocolError, match="has at most 10"):  # seven, and one of each of the three classes
         check_audit(reply, roster(), "a", (CLASS, SAMPLES), 7)
 
 

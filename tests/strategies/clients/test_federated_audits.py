@@ -21,6 +21,8 @@ from fed_unlearn.audits.base import measured_of
 from fed_unlearn.audits.observation import Judged, Observation
 from fed_unlearn.audits.outputs.destinations import Destinations
 from fed_unlearn.audits.outputs.logit_ranking import LogitRanking
+from fed_unlearn.audits.outputs.recall_without_bias import RecallWithoutBias
+from fed_unlearn.audits.outputs.reset_rows import ResetRows
 from fed_unlearn.audits.outputs.score_histograms import largest_error
 from fed_unlearn.audits.outputs.sureness import Sureness
 from fed_unlearn.audits.scores import scored_logits
@@ -32,7 +34,16 @@ from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.outcomes import RequestOutcome
 
 CLIENTS, CLASSES = 4, 10
-FIGURES = {"logit_auc", "recall_at_5", "confidence_gap", "entropy_gap", "destination_entropy", "destination_top"}
+REFERENCES = {"reset_rows_logit_auc", "reset_rows_recall_at_5", "recall_without_bias"}
+FIGURES = {
+    *REFERENCES,
+    "logit_auc",
+    "recall_at_5",
+    "confidence_gap",
+    "entropy_gap",
+    "destination_entropy",
+    "destination_top",
+}
 
 
 @cache
@@ -103,9 +114,13 @@ def test_figures_are_those_of_pooled_data(folder: Path, when: str) -> None:
     _, before, after, _, outcome = served(folder)
     found = getattr(outcome, when)
     seen = pooled(before if when == "before" else after, 5, (3,))
-    expected = measured_of({"r": LogitRanking.count(seen), "d": Destinations.count(seen), "s": Sureness.count(seen)})
+    audits = (LogitRanking, Destinations, Sureness, ResetRows, RecallWithoutBias)
+    expected = measured_of({audit.name: audit.count(seen) for audit in audits})
     assert set(found.extra) == FIGURES == set(expected)
     for name, measured in expected.items():
+        if when == "before" and name.startswith("reset_rows"):
+            assert found.extra[name] is None, "validation samples are not read before a class request"
+            continue
         assert found.extra[name] == pytest.approx(measured.value, abs=1e-9), name
         assert found.intervals[name] == pytest.approx(measured.interval, abs=1e-9), name
 
