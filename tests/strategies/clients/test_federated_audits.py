@@ -21,6 +21,8 @@ from fed_unlearn.audits.base import measured_of
 from fed_unlearn.audits.observation import Judged, Observation
 from fed_unlearn.audits.outputs.destinations import Destinations
 from fed_unlearn.audits.outputs.logit_ranking import LogitRanking
+from fed_unlearn.audits.outputs.recall_without_bias import RecallWithoutBias
+from fed_unlearn.audits.outputs.reset_rows import ResetRows
 from fed_unlearn.audits.outputs.score_histograms import largest_error
 from fed_unlearn.audits.outputs.sureness import Sureness
 from fed_unlearn.audits.scores import scored_logits
@@ -32,7 +34,10 @@ from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.outcomes import RequestOutcome
 
 CLIENTS, CLASSES = 4, 10
-FIGURES = {"logit_auc", "recall_at_5", "confidence_gap", "entropy_gap", "destination_entropy", "destination_top"}
+FIGURES = {
+    *("logit_auc", "recall_at_5", "confidence_gap", "entropy_gap", "destination_entropy", "destination_top"),
+    *("recall_without_bias", "reset_rows_logit_auc", "reset_rows_recall_at_5"),
+}
 
 
 @cache
@@ -103,9 +108,15 @@ def test_figures_are_those_of_pooled_data(folder: Path, when: str) -> None:
     _, before, after, _, outcome = served(folder)
     found = getattr(outcome, when)
     seen = pooled(before if when == "before" else after, 5, (3,))
-    expected = measured_of({"r": LogitRanking.count(seen), "d": Destinations.count(seen), "s": Sureness.count(seen)})
+    audits = (LogitRanking, Destinations, Sureness, RecallWithoutBias, ResetRows)
+    expected = measured_of({audit.name: audit.count(seen) for audit in audits})
     assert set(found.extra) == FIGURES == set(expected)
+    # Of the model before a class request clients read no validation samples, which classes that stay are ranked by.
+    unread = {name for name in FIGURES if name.startswith("reset_rows") and when == "before"}
+    assert all(found.extra[name] is None for name in unread)
     for name, measured in expected.items():
+        if name in unread:
+            continue
         assert found.extra[name] == pytest.approx(measured.value, abs=1e-9), name
         assert found.intervals[name] == pytest.approx(measured.interval, abs=1e-9), name
 
