@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from fed_unlearn.audits.base import AUDITS, CentralAudit, Measured, Observation
 from fed_unlearn.audits.intervals import QUANTILE
-from fed_unlearn.audits.samples.ratios import HeldOutRatios, interval_over, true_positive_rate
+from fed_unlearn.audits.samples.ratios import HeldOutRatios, interval_over_models, true_positive_rate
 from fed_unlearn.requests import ScopeKind
 
 FALSE_POSITIVE_RATE = 0.01
@@ -27,6 +28,9 @@ class UnlearnedShadows(CentralAudit):
       unlearned and retrained models cannot be told apart.
     - ``ulira_accuracy``: the same of the balanced accuracy of the ratio's sign.
     - ``ulira_tpr``: the share of unlearned models that are told at most 1 % of false alarms, samples pooled.
+
+    Their intervals are of models and samples, both drawn anew: few models judge all samples, so that retrained models
+    may be told from each other by chance, as 8 of each kind were at an AUC of 0.27 of four samples.
 
     Over all samples ``ulira_worst`` is the largest AUC of one sample: a single sample that was left is seen there. Its
     interval is of the models (DeLong et al., 1988), and does not know that the sample was the worst of many.
@@ -45,21 +49,12 @@ class UnlearnedShadows(CentralAudit):
         if shadows is None or shadows.unlearned is None or not shadows.retrained.shape[1]:
             return cls()
         ratios = HeldOutRatios.of(shadows.unlearned, shadows.retrained)
-        aucs, accuracies, (unlearned, retrained) = ratios.aucs(), ratios.accuracies(), ratios.scores()
-
-        def told(chosen: Tensor) -> float:
-            return true_positive_rate(unlearned[:, chosen].ravel(), retrained[:, chosen].ravel(), FALSE_POSITIVE_RATE)
-
-        of_samples: dict[str, Callable[[Tensor], float]] = {
-            "ulira_auc": lambda chosen: float(aucs[chosen].mean()),
-            "ulira_accuracy": lambda chosen: float(accuracies[chosen].mean()),
-            "ulira_tpr": told,
-        }
         found = [
-            (name + suffix, figure(group), interval_over(group, figure, seen.seed, name + suffix))
+            (name + suffix, *_with_interval(figure, ratios, group, seen.seed, name + suffix))
             for suffix, group in shadows.groups().items()
-            for name, figure in of_samples.items()
+            for name, figure in _figures(ratios).items()
         ]
+        aucs = ratios.aucs()
         worst, place = (float(each) for each in aucs.max(0))
         half = QUANTILE * float(ratios.errors()[int(place)])
         return cls((*found, ("ulira_worst", worst, (max(0.0, worst - half), min(1.0, worst + half)))))
@@ -73,3 +68,30 @@ class UnlearnedShadows(CentralAudit):
     def value(self) -> float | None:
         """The largest AUC of one sample."""
         return self.found[-1][1] if self.found else None
+
+
+Figure = Callable[[Tensor, Tensor, Tensor], float]
+"""A figure of some unlearned models, some retrained ones and some samples, by their positions."""
+
+
+def _figures(ratios: HeldOutRatios) -> dict[str, Figure]:
+    wins, hits, (unlearned, retrained) = ratios.wins(), ratios.hits(), ratios.scores()
+
+    def mean_of(values: Tensor) -> Figure:
+        return lambda ours, theirs, samples: float(values[ours][:, theirs][:, :, samples].mean())
+
+    def told(ours: Tensor, theirs: Tensor, samples: Tensor) -> float:
+        positives, negatives = unlearned[ours][:, samples].ravel(), retrained[theirs][:, samples].ravel()
+        return true_positive_rate(positives, negatives, FALSE_POSITIVE_RATE)
+
+    return {"ulira_auc": mean_of(wins), "ulira_accuracy": mean_of(hits), "ulira_tpr": told}
+
+
+def _with_interval(
+    figure: Figure, ratios: HeldOutRatios, group: Tensor, seed: int, name: str
+) -> tuple[float, tuple[float, float]]:
+    ours, theirs = len(ratios.unlearned), ratios.unlearned.shape[1]
+    interval = interval_over_models(
+        (ours, theirs, len(group)), lambda mine, others, samples: figure(mine, others, group[samples]), seed, name
+    )
+    return figure(torch.arange(ours), torch.arange(theirs), group), interval

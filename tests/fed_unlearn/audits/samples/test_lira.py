@@ -118,7 +118,7 @@ def test_a_retrained_model_is_like_the_others() -> None:
     assert value(found, "lira_left") == value(found, "lira_overdone") == 0
     for name in ("ulira_auc_random", "ulira_auc_memorised", "ulira_accuracy_random", "ulira_accuracy_memorised"):
         low, high = found[name].interval or (math.nan, math.nan)
-        assert 0.3 < low < value(found, name) < high < 0.65 and low < 0.5 < high
+        assert 0.25 < low < value(found, name) < high < 0.75 and low < 0.5 < high
     assert value(found, "ulira_worst") < 0.85 and value(found, "ulira_tpr_memorised") < 0.06
     assert value(found, "lira_distance_random") == pytest.approx(0.83, abs=0.3)
 
