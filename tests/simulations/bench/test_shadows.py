@@ -162,8 +162,9 @@ def test_an_untouched_model_and_one_memorised_sample_that_was_left_are_seen(
     original, oracle = rows["original"], rows["oracle"]
     assert original["ulira_auc_memorised"]["value"] >= 0.95 and original["lira_left"]["value"] >= 1
     assert original["ulira_worst"]["value"] > 0.98
-    low, high = oracle["ulira_auc_memorised"]["interval"]
-    assert low < 0.5 < high and oracle["ulira_worst"]["value"] < 0.95 and oracle["lira_left"]["value"] == 0
+    for name in ("ulira_auc_random", "ulira_auc_memorised"):  # of 8 models, it may lie below 0.5 by chance
+        assert oracle[name]["value"] < 0.7 and oracle[name]["interval"][0] < 0.5
+    assert oracle["ulira_worst"]["value"] < 0.95 and oracle["lira_left"]["value"] == 0
     assert len(report["data"]["memorised_sample_ids"]) == 4 and report["data"]["forget_samples"] == 8
     shown = capsys.readouterr().out
     assert "single samples beside 8 shadow models" in shown and "all but 4 drawn at random" in shown
