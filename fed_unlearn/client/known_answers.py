@@ -162,7 +162,12 @@ class KnownAnswers:
         content = io.BytesIO()
         torch.save(body, content)
         written = content.getvalue()
-        write_atomically(self._path, hashlib.sha256(written).digest() + written, synced=False)
+        try:
+            write_atomically(self._path, hashlib.sha256(written).digest() + written, synced=False)
+        except OSError as error:
+            self._path.unlink(missing_ok=True)  # some of what it holds may be read no longer
+            logger.warning("%s; samples are read again", error)
+            return
         self._has_changed = False
 
 

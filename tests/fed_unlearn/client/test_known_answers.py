@@ -130,3 +130,19 @@ def test_answers_come_in_the_order_that_is_asked_for() -> None:
     assert answers.of(["z", "x"])[0].flatten().tolist() == [5.0, 1.0]
     assert answers.of(["z", "x"])[1].flatten().tolist() == [6.0, 3.0]
     assert answers.missing(["y", "w"]) == [1] and answers.read_for(["x", "z"], "r1#1") == ["z"]
+
+
+def test_a_full_disk_costs_another_reading_and_leaves_nothing_that_may_be_read_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = linear(0)
+    asked(tmp_path, model)
+
+    def full(path: Path, content: bytes, *, synced: bool) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(known_answers, "write_atomically", full)
+    KnownAnswers(tmp_path, "data").save(unreadable=["a"])
+    assert not (tmp_path / FILE_NAME).exists() and "samples are read again" in caplog.text
+    monkeypatch.undo()
+    assert asked(tmp_path, model) == 4 + 2

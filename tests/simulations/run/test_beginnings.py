@@ -115,10 +115,10 @@ def test_an_error_of_the_disk_is_one_line_and_the_run_goes_on_later(
 ) -> None:
     out, write = tmp_path / "run", checkpoints._write_atomically
 
-    def fails(path: Path, content: bytes) -> None:
+    def fails(path: Path, content: bytes, synced: bool) -> None:
         if path.suffix == ".safetensors" and (out / "results.json").exists():
             raise OSError(number, os.strerror(number))
-        write(path, content)
+        write(path, content, synced)
 
     monkeypatch.setattr(checkpoints, "_write_atomically", fails)
     assert run_command(["run", TINY, *SHORT, "--out", str(out)]) == BAD_INPUT
