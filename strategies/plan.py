@@ -63,9 +63,10 @@ class UnlearningPlan(FederatedPlan):
     retention_days : float
         How long holders may read D_f after the commit, for audits only; 0 for not at all.
     retain_limit, test_limit : int
-        At most so many retained training samples and test samples of each client are read in an audit, and one more of
-        each class that is not among them; 0 for all. The figures are estimates then, and say their interval and of how
-        many samples they are. Validation samples and those of the request, by which the gate judges, are all read.
+        At most so many retained training samples, and one more of each class that is not among them, and so many test
+        samples of each client are read in an audit; 0 for all. The figures are estimates then, and say their interval
+        and of how many samples they are. Validation samples and those of the request, by which the gate judges, are
+        all read.
     relapse_limit : int
         Of each earlier request, at most so many samples of each client are read to see whether it has relapsed; 0 for
         all.

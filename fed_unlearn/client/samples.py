@@ -143,7 +143,8 @@ def samples_of(part: Part, session: ClientSession, instruction: protocol.AuditIn
     """The samples of one part of an audit."""
     limit = instruction.limit_of(part)
     if part == "retain":
-        return _some(session.retained_samples(instruction.arrived), limit, session.data.train, session, instruction)
+        chosen = _some(session.retained_samples(instruction.arrived), limit, session.data.train, session, instruction)
+        return _with_every_class(chosen, session.retained_samples(instruction.arrived))
     whole = session.data.validation if part == "validation" else session.data.test
     return _some(whole, limit, whole, session, instruction)
 
@@ -153,17 +154,27 @@ def _some(
 ) -> SampleSet:
     """Some samples of a set, the same ones for every model; all where they are no more than the limit or it is 0.
 
-    The samples of ``whole``, of which they are, have an order by chance. The first ones in it are taken, and of each
-    class that is not among them the first one: no class that is there seems to be absent.
+    The samples of ``whole``, of which they are, have an order by chance, and the first ones in it are taken.
     """
     if not 0 < limit < len(samples):
         return samples
     order = torch.randperm(len(whole), generator=seeded_generator(instruction.seed, "audit", session.client_id))
     ranks = dict(zip(whole.ids, order.tolist(), strict=True))
     by_rank = sorted(range(len(samples)), key=lambda position: ranks[samples.ids[position]])
-    labels = samples.labels.tolist()
-    first = {labels[position]: position for position in reversed(by_rank)}
-    return samples.subset(torch.tensor(sorted({*by_rank[:limit], *first.values()})))
+    return samples.subset(torch.tensor(sorted(by_rank[:limit])))
+
+
+def _with_every_class(chosen: SampleSet, samples: SampleSet) -> SampleSet:
+    """The chosen samples, and one more of each class that is not among them: no class seems to be absent that is there.
+
+    Classes of which nothing is retained are no part of D_r and D_rt.
+    """
+    seen, added = set(chosen.labels.tolist()), list[str]()
+    for sample_id, label in zip(samples.ids, samples.labels.tolist(), strict=True):
+        if label not in seen:
+            seen.add(label)
+            added.append(sample_id)
+    return samples.only({*chosen.ids, *added}) if added else chosen
 
 
 def observed(
