@@ -95,8 +95,7 @@ class RequestResult:
     passes, oracle_passes : int
         Sample passes. A backward pass counts as two.
     passes_by_part : mapping of str to int
-        The request's passes by what they were for: ``unlearn``, ``repair``, ``audit`` and, where it was retrained,
-        ``train``. They add up to ``passes``; what an earlier version did not tell apart is ``other``.
+        What ``passes`` were for: ``unlearn``, ``repair``, ``audit``, ``train``; ``other`` of earlier versions.
     messages, bytes_sent, bytes_received : int
         What the server exchanged with clients.
     witnesses : int or None
@@ -279,13 +278,11 @@ class RunResults:
 
 def _training(body: Mapping[str, Any]) -> TrainingResult:
     rounds = tuple(RoundResult(**item) for item in body.get("clients", ()))
-    trained = tuple(body.get("trained_clients", ()))
-    return TrainingResult(**{**body, "clients": rounds, "trained_clients": trained})
+    return TrainingResult(**{**body, "clients": rounds, "trained_clients": tuple(body.get("trained_clients", ()))})
 
 
 def _request(entry: Mapping[str, Any]) -> RequestResult:
-    computed = ("speedup", "pass_ratio")
-    values = {key: value for key, value in entry.items() if key not in computed}
+    values = {key: value for key, value in entry.items() if key not in ("speedup", "pass_ratio")}
     for key in _FIGURES:
         figures = values.get(key)
         values[key] = Figures(**figures) if isinstance(figures, dict) else None

@@ -6,7 +6,13 @@ import pytest
 from rich.console import Console
 from sample_results import REQUEST, RESULTS, SAMPLES
 
-from fed_unlearn.simulations.report.table import plain_lines, print_results, relapse_lines, target_words
+from fed_unlearn.simulations.report.table import (
+    pass_lines,
+    plain_lines,
+    print_results,
+    relapse_lines,
+    target_words,
+)
 from fed_unlearn.simulations.run.results import ResultsError, RunResults
 
 
@@ -54,6 +60,20 @@ def test_figures_of_other_packages_audits_are_there_by_name(tmp_path: Path) -> N
     print_results(more, console)
     text = console.export_text()
     assert "confidence" in text and "0.125" in text
+
+
+def test_tables_say_what_passes_were_for_and_results_of_before_have_no_parts(tmp_path: Path) -> None:
+    parts = {"unlearn": 60, "repair": 1040, "audit": 100}
+    results = replace(RESULTS, requests=(replace(REQUEST, passes=1200, passes_by_part=parts), SAMPLES))
+    results.save(tmp_path)
+    assert RunResults.load(tmp_path) == results
+    told = "1,200 sample passes: unlearn 60, repair 1,040, audit 100"
+    assert pass_lines(results) == [f"r1: {told}"] and told in plain_lines(results)[1]
+    body = json.loads((tmp_path / "results.json").read_text())
+    for request in body["requests"]:
+        del request["passes_by_part"]
+    (tmp_path / "results.json").write_text(json.dumps(body))
+    assert pass_lines(RunResults.load(tmp_path)) == []
 
 
 def test_of_built_in_audits_tables_show_the_logit_auc_and_the_file_holds_all(tmp_path: Path) -> None:

@@ -7,12 +7,17 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from fed_unlearn.ledger import Ledger
 from fed_unlearn.simulations.cli import BAD_INPUT, COMMITTED, NOT_COMMITTED, run_command
+from fed_unlearn.simulations.run.folders import keep_scenario
 from fed_unlearn.simulations.run.results import RunResults
+from fed_unlearn.simulations.scenario import load_scenario
+from fed_unlearn.simulations.scenario.errors import ScenarioError
 
 TINY = str(Path(__file__).parents[2] / "support" / "tiny.toml")
 
@@ -49,8 +54,25 @@ def test_a_run_that_was_killed_goes_on_to_the_same_model(whole: Path, tmp_path: 
     assert gone_on.complete
     assert models_of(out) == models_of(whole)
     assert [request.after for request in gone_on.requests] == [request.after for request in uncut.requests]
+    assert [request.passes_by_part for request in gone_on.requests] == [
+        request.passes_by_part for request in uncut.requests
+    ]
     assert gone_on.relapse == uncut.relapse
     assert gone_on.training.rounds == uncut.training.rounds
+
+
+def test_a_run_of_before_goes_on_with_the_defaults_of_the_audits_limits(tmp_path: Path) -> None:
+    scenario, bounded = load_scenario(TINY), load_scenario(TINY, ["run.audit-test-samples=7"])
+    with closing(Ledger(tmp_path / "ledger.db")) as ledger:
+        keep_scenario(scenario, ledger, tmp_path)
+        begun = ledger.state("scenario")
+        assert isinstance(begun, dict)
+        known = {key: value for key, value in begun["values"].items() if not key.startswith("run.audit-")}
+        kept = {key: value for key, value in begun["values"].items() if key == "run.audit-samples"}
+        ledger.set_state("scenario", {**begun, "digest": "of before", "values": {**known, **kept}})
+        keep_scenario(scenario, ledger, tmp_path)
+        with pytest.raises(ScenarioError, match=r"run\.audit-test-samples is new"):
+            keep_scenario(bounded, ledger, tmp_path)
 
 
 def test_a_complete_run_is_only_shown_again(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
