@@ -12,7 +12,7 @@ import torch
 
 from fed_unlearn.audits.readings import Readings
 from fed_unlearn.audits.samples.shadows import Shadows
-from fed_unlearn.errors import FedUnlearnError, UnlearningDivergedError
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.methods import Method
 from fed_unlearn.simulations.bench.figure import write_method_figure
 from fed_unlearn.simulations.bench.full_table import write_full_table
@@ -61,6 +61,7 @@ def run_method_bench(
     KeyboardInterrupt
         On Ctrl-C, after telling where the rows so far are.
     """
+    _check_cache(settings.cache)
     out = usable_folder(settings.out, FILE_NAME, begins_again=holds_only_cache)
     settings = with_cache(settings, out)
     parts = prepare_bench(settings)
@@ -221,3 +222,10 @@ def _sentence(row: MethodRow) -> str:
     kept = " (kept)" if row.from_cache else ""
     seconds = "" if row.seconds is None else f", {row.seconds:.1f} s{kept}"
     return f"{row.method}: {figures}{seconds}{flagged}"
+
+
+def _check_cache(cache: Path | None) -> None:
+    """Before anything is trained: models could not be kept under a file."""
+    above = () if cache is None else (cache, *cache.parents)
+    if blocked := next((place for place in above if place.exists() and not place.is_dir()), None):
+        raise InvalidParameterError(f"--cache {cache}: {blocked} is a file; expected a folder, or one to be made")

@@ -174,3 +174,16 @@ def test_oracles_that_are_trained_here_differ_and_are_the_same_again(digits: Ima
     for row in ("oracle 1", "oracle 2"):
         assert bodies[0][row]["audits"] == bodies[1][row]["audits"]
     assert bodies[0]["oracle 1"]["audits"] != bodies[0]["oracle 2"]["audits"]
+
+
+@pytest.mark.parametrize("cache", ["file", "file/below"])
+def test_a_cache_at_a_file_is_an_error_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cache: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("none of a cache")
+    options = ("--forget-class", "3", "--methods", "delete", "--cache", cache, "--out", "out")
+    assert run_command(["bench", "methods", *options]) == 2
+    printed = capsys.readouterr()
+    assert f"--cache {cache}: file is a file" in printed.err and "training" not in printed.out + printed.err
+    assert not Path("out").exists()
