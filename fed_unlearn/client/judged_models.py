@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fed_unlearn.audits.base import Judged
 from fed_unlearn.audits.scores import PASSES_TO_FIND, output_layer_of, scored_by, scored_logits
-from fed_unlearn.client.known_answers import KnownAnswers, ModelAnswers, key_of
+from fed_unlearn.client.known_answers import KnownAnswers, ModelAnswers
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.parts.heads import OutputLayer
@@ -77,7 +77,7 @@ class JudgedModels:
         if self.known is None or not len(samples):
             self.passes += len(samples)
             return scored_logits(model, samples) if scored else (predict_logits(model, samples), None)
-        answers, keys = self._answers_of(model), [key_of(part, sample_id) for sample_id in samples.ids]
+        answers, keys = self._answers_of(model), [self.known.key_of(part, sample_id) for sample_id in samples.ids]
         missing = answers.missing(keys)
         read_again = answers.read_for(keys, self.reader) if self.reader else []
         self._count(model, [*(keys[place] for place in missing), *read_again])

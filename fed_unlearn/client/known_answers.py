@@ -3,7 +3,8 @@
 The model that a request is committed with is the one that the next request begins with, and what is looked at after the
 commit. Its answers are known from the audit by which it was accepted.
 
-They stand in the folder of the client's store. Of samples that may be read no longer they are dropped.
+They stand in the folder of the client's store, without the ids of the samples. Of samples that may be read no longer
+they are dropped, at the latest by the next message.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import math
 import pickle
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +32,8 @@ MOST_MODELS = 4
 MOST_BYTES = 2**26
 """Answers of the models that were asked longest ago are dropped where all are larger."""
 
-_VERSION = 1
+_VERSION = 2
+_KEY_LENGTH = 32
 _TRAIN = "train"
 _DIGEST_BYTES = 32  # in front of the file: it is not synced, since it only saves reading samples again
 
@@ -46,7 +49,7 @@ class ModelAnswers:
     digest : str
         Of the model.
     keys : list of str
-        Of the samples: the part of the data that they belong to and their id, as ``"train/ID"``.
+        Of the samples, as :meth:`KnownAnswers.key_of` makes them.
     logits, scores : Tensor of shape (n, classes), float32
     readers : list of str
         For which attempts each sample was read; empty for none.
@@ -113,6 +116,18 @@ class KnownAnswers:
         self._models = _read(self._path, fingerprint)
         self._has_changed = False
 
+    @staticmethod
+    def written_at(folder: Path) -> float:
+        """When the folder's file was written, in seconds since the epoch; infinity where there is none."""
+        try:
+            return (folder / FILE_NAME).stat().st_mtime
+        except OSError:
+            return math.inf
+
+    def key_of(self, part: str, sample_id: str) -> str:
+        """The key of a sample, from which its id cannot be read. Ids are unique within a part of a client's data alone."""
+        return hashlib.sha256(f"{self._fingerprint}/{part}/{sample_id}".encode()).hexdigest()[:_KEY_LENGTH]
+
     def of(self, model: nn.Module) -> ModelAnswers:
         """What a model has answered so far; it counts as asked last."""
         digest = digest_of(model)
@@ -135,7 +150,7 @@ class KnownAnswers:
         unreadable : collection of str
             Ids of training samples that may be read no longer; what is known of them is dropped.
         """
-        dropped = {key_of(_TRAIN, sample_id) for sample_id in unreadable}
+        dropped = {self.key_of(_TRAIN, sample_id) for sample_id in unreadable}
         before = [len(answers.keys) for answers in self._models]
         kept = [answers.without(dropped) for answers in self._models][-MOST_MODELS:]
         while sum(answers.bytes for answers in kept) > MOST_BYTES:
@@ -144,6 +159,11 @@ class KnownAnswers:
         self._models = kept
         if self._has_changed:
             self._write()
+
+    def drop(self, unreadable: Collection[str]) -> None:
+        """As :meth:`save`, and the file is written anew in any case."""
+        self._has_changed = True
+        self.save(unreadable)
 
     def add(self, answers: ModelAnswers, keys: Sequence[str], logits: Tensor, scores: Tensor, reader: str) -> None:
         """Note what one of the models has answered to further samples, read for some attempts."""
@@ -171,15 +191,23 @@ class KnownAnswers:
         self._has_changed = False
 
 
-def key_of(part: str, sample_id: str) -> str:
-    """The key of a sample: ids are unique within a part of a client's data alone."""
-    return f"{part}/{sample_id}"
-
-
 def digest_of(model: nn.Module) -> str:
-    """Digest of all that a model's answers depend on: its parameters, its buffers and how it is built."""
+    """Digest of all that a model's answers depend on: its parameters, its buffers and how it is built.
+
+    Of how it is built, these are the modules' names and classes, and those of their attributes that are tensors, numbers,
+    texts, or collections of them.
+    """
     digest = hashlib.sha256(repr(model).encode())
-    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+    attributes = dict[str, Tensor]()
+    for module_name, module in model.named_modules():
+        for name, value in vars(module).items():
+            if name.startswith("_") or name == "training":
+                continue
+            if isinstance(value, Tensor):
+                attributes[f"{module_name}.{name}"] = value
+            elif isinstance(value, bool | int | float | str | tuple | list | dict):
+                digest.update(f"{module_name}.{name} {value!r}".encode())
+    for name, tensor in chain(model.named_parameters(), model.named_buffers(), attributes.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -94,8 +94,12 @@ class ClientSession:
 
     @cached_property
     def store(self) -> ClientStore:
-        """The client's durable store, as the message's ledger sees it."""
-        return ClientStore.open(self.task.store_folder(self.context), self._loaded.fingerprint, self.ledger)
+        """The client's durable store, as the message's ledger sees it. What may be read no longer is dropped."""
+        folder = self.task.store_folder(self.context)
+        store = ClientStore.open(folder, self._loaded.fingerprint, self.ledger)
+        if store.retention_ended_since(KnownAnswers.written_at(folder)):
+            self.known_answers.drop(store.unreadable_ids())
+        return store
 
     @cached_property
     def known_answers(self) -> KnownAnswers:

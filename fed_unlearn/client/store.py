@@ -128,6 +128,18 @@ class ClientStore:
         readable = {item for stored in self._requests.values() if stored.may_be_audited() for item in stored.sample_ids}
         return self.tombstoned_ids() - readable
 
+    def retention_ended_since(self, moment: float) -> bool:
+        """Whether samples of a committed request may be read no longer that might be read then.
+
+        Parameters
+        ----------
+        moment : float
+            In seconds since the epoch.
+        """
+        return any(
+            stored.tombstoned and moment < stored.audit_until <= time.time() for stored in self._requests.values()
+        )
+
     def requested_count(self, held: Collection[str] | None = None) -> int:
         """Number of samples in the requests of this ledger. A sample of two requests counts twice.
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from canaries import found_anywhere
+from federation import DigitsTask
+from flwr.app import Context, RecordDict
 from torch import nn
 
 from fed_unlearn.client import known_answers
 from fed_unlearn.client.judged_models import JudgedModels
 from fed_unlearn.client.known_answers import FILE_NAME, KnownAnswers, ModelAnswers, digest_of
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.client.session import ClientSession
+from fed_unlearn.client.store import ClientStore
+from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.seeding import isolated_random
 
@@ -76,9 +82,10 @@ def test_nothing_is_kept_of_samples_that_may_be_read_no_longer(tmp_path: Path) -
     asked(tmp_path, model)
     known = KnownAnswers(tmp_path, "data")
     known.save({"b", "d"})
-    again = KnownAnswers(tmp_path, "data").of(model)
-    assert again.keys == ["train/a", "train/c"] and again.logits.shape == (2, 3)
-    assert torch.allclose(again.of(["train/c"])[0], predict_logits(model, SAMPLES)[2:3])
+    written = KnownAnswers(tmp_path, "data")
+    again = written.of(model)
+    assert again.keys == [written.key_of("train", "a"), written.key_of("train", "c")] and again.logits.shape == (2, 3)
+    assert torch.allclose(again.of([written.key_of("train", "c")])[0], predict_logits(model, SAMPLES)[2:3])
     assert asked(tmp_path, model) == 2 + 2
 
 
@@ -121,6 +128,53 @@ def test_the_digest_of_a_model_is_of_its_parameters_its_buffers_and_how_it_is_bu
     with isolated_random(0):
         layer = nn.Linear(2, 2)
     assert digest_of(nn.Sequential(layer, nn.ReLU())) != digest_of(nn.Sequential(layer, nn.Tanh()))
+
+
+def test_the_digest_of_a_model_is_of_its_plain_attributes() -> None:
+    class Scaled(nn.Module):
+        def __init__(self, factor: float, shift: torch.Tensor) -> None:
+            super().__init__()
+            self.factor, self.shift = factor, shift
+
+    digests = {digest_of(nn.Sequential(Scaled(factor, shift))) for factor in (1.0, 2.0) for shift in torch.eye(2)}
+    assert len(digests) == 4
+    model = nn.Sequential(Scaled(1.0, torch.ones(2)))
+    assert digest_of(model.train()) == digest_of(model.eval()), "a model answers in the mode of evaluation"
+
+
+def test_no_id_stands_in_the_file(tmp_path: Path) -> None:
+    names = [f"c7e2{number}-4d0b-9f" for number in range(4)]
+    asked(tmp_path, linear(0), ImageSet(SAMPLES.images, SAMPLES.labels, names))
+    assert found_anywhere([tmp_path / FILE_NAME], names) == []
+
+
+def test_answers_are_dropped_by_the_first_message_after_the_retention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, fingerprint = linear(0), "f" * 64
+    held = ClientData(SAMPLES, SAMPLES, SAMPLES, 3, fingerprint)
+    context = Context(1, 1, {"partition-id": 0, "client-dir": str(tmp_path)}, RecordDict(), {})
+
+    def unknown() -> list[str]:
+        known = KnownAnswers(tmp_path, fingerprint)
+        keys = {known.key_of("train", name): name for name in SAMPLES.ids}
+        return [keys[list(keys)[place]] for place in known.of(model).missing(list(keys))]
+
+    def arrives() -> ClientStore:
+        return ClientSession(DigitsTask(data_of=lambda client: held), context, {}).store
+
+    known = KnownAnswers(tmp_path, fingerprint)
+    JudgedModels(model, None, known).read(SAMPLES)
+    known.save()
+    store = arrives()
+    store.quarantine("r1", ["b"], 1)
+    store.confirm("r1", retention_days=1)
+    arrives()
+    assert unknown() == []
+    later = time.time() + 2 * 86_400
+    monkeypatch.setattr(time, "time", lambda: later)
+    arrives()
+    assert unknown() == ["b"]
 
 
 def test_answers_come_in_the_order_that_is_asked_for() -> None:
