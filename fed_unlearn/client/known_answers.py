@@ -125,7 +125,7 @@ class KnownAnswers:
             return math.inf
 
     def key_of(self, part: str, sample_id: str) -> str:
-        """The key of a sample, from which its id cannot be read. Ids are unique within a part of a client's data alone."""
+        """The key of a sample, from which its id cannot be read. Ids are unique within a part of a client's data."""
         return hashlib.sha256(f"{self._fingerprint}/{part}/{sample_id}".encode()).hexdigest()[:_KEY_LENGTH]
 
     def of(self, model: nn.Module) -> ModelAnswers:
@@ -194,8 +194,8 @@ class KnownAnswers:
 def digest_of(model: nn.Module) -> str:
     """Digest of all that a model's answers depend on: its parameters, its buffers and how it is built.
 
-    Of how it is built, these are the modules' names and classes, and those of their attributes that are tensors, numbers,
-    texts, or collections of them.
+    Of how it is built, these are the modules' names and classes, and those of their attributes that are tensors,
+    numbers, texts, or collections of them.
     """
     digest = hashlib.sha256(repr(model).encode())
     attributes = dict[str, Tensor]()
