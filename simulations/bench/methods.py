@@ -171,6 +171,8 @@ class _Bench:
             self._put(MethodRow(method=name, error=str(error)))
 
     def _row(self, name: str, made: MadeModel, readings: Readings, oracles: tuple[Readings, ...]) -> MethodRow:
+        if self._settings.audit == "full":
+            self._on_progress(f"{name}: audits ...")  # they may take minutes
         return self._measures.row(
             name,
             readings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,18 +22,17 @@ if TYPE_CHECKING:
 MARKS = {"above": "↑", "below": "↓", "inside": ""}
 """What stands behind a figure, by verdict."""
 
-_ACCURACIES = {
-    "forget_accuracy": "\nforget",
-    "retain_accuracy": "\nretain",
-    "test_forget_accuracy": "test\nforget",
-    "test_retain_accuracy": "test\nretain",
-}
-_AUDITS = {
-    "logit_auc": "logit\nAUC",
-    "probe_accuracy": "\nprobe",
-    "relearn_ratio": "relearn\nratio",
-}
+_IN_TRAINING = {"forget_accuracy": "\nforget", "retain_accuracy": "\nretain"}
+"""Accuracies on training samples. They give way to the audits of ``--audit full``, and stand in the full table then."""
+
+_IN_TEST = {"test_forget_accuracy": "test\nforget", "test_retain_accuracy": "test\nretain"}
+_ACCURACIES = {**_IN_TRAINING, **_IN_TEST}
+_COSTLY = {"probe_accuracy": "\nprobe", "relearn_ratio": "relearn\nratio"}
+_AUDITS = {"logit_auc": "logit\nAUC", **_COSTLY}
 """Columns that are left out where no model has the figure."""
+
+_LONGEST_NAME = 20
+"""Of a method, in a line beside the audits of ``--audit full``: the table fits 80 columns."""
 
 
 def print_bench(report: MethodBenchReport, folder: Path, console: Console) -> None:
@@ -127,7 +127,11 @@ def _target_words(report: MethodBenchReport) -> str:
 def _columns(report: MethodBenchReport) -> dict[str, str]:
     """Headings of the figures that have a column, by name."""
     known = {name for row in report.rows if row.audits is not None for name in row.audits.figures}
-    return {**_ACCURACIES, **{name: heading for name, heading in _AUDITS.items() if name in known}}
+    is_wide = report.scope == "class" and not known.isdisjoint(_COSTLY)
+    return {
+        **(_IN_TEST if is_wide else _ACCURACIES),
+        **{name: heading for name, heading in _AUDITS.items() if name in known},
+    }
 
 
 def _caption(report: MethodBenchReport) -> str:
@@ -154,13 +158,13 @@ def oracle_sentence(report: MethodBenchReport) -> str:
 
 
 def _cells(row: MethodRow, columns: Collection[str], extra: Sequence[str]) -> list[str]:
-    name = f"+ {REPAIR}" if row.is_repaired else row.method
+    name = f"+ {REPAIR}" if row.is_repaired else _name(row.method, columns)
     if row.error is not None:
         return [f"{name}\nfailed"]
     if row.converged is not None and not row.is_repaired:
         name += "\nconverged" if row.converged else "\nnot converged"
     interval = row.membership_auc_interval
-    between = "" if interval is None else f"\n{interval[0]:.2f}-{interval[1]:.2f}"
+    between = "" if interval is None else "\n" + "-".join(f"{end:.2f}".removeprefix("0") for end in interval)
     seconds = "-" if row.seconds is None else f"{row.seconds:.2f}" if row.seconds < 100 else f"{row.seconds:.0f}"
     passes = "-" if row.passes is None else short_count(row.passes)
     auc = _marked(row, "membership_auc", row.membership_auc) + between
@@ -168,6 +172,13 @@ def _cells(row: MethodRow, columns: Collection[str], extra: Sequence[str]) -> li
     figures = [_marked(row, name, _value(row, name)) for name in columns]
     cost = f"{seconds}{kept}\n{passes}{kept}"
     return [name, *figures, auc, cost, *(_marked(row, name, row.extra.get(name)) for name in extra)]
+
+
+def _name(name: str, columns: Collection[str]) -> str:
+    """A name, in lines that are broken after hyphens where many columns leave little room."""
+    if not set(columns).isdisjoint(_IN_TRAINING):
+        return name
+    return "\n".join(textwrap.wrap(name, _LONGEST_NAME, break_long_words=False))
 
 
 def _value(row: MethodRow, name: str) -> float | None:

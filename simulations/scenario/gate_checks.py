@@ -44,7 +44,7 @@ def _problem_with(
         return NO_ORACLE_YET if value == "oracle" else f"{quoted(value)} was given; {NO_ORACLE_YET}"
     if not dash or end not in ("min", "max") or (name not in sources and _is_near_own(key, section)):
         return _not_a_key(key, scope, section, sources)
-    if value == "oracle":
+    if value in ("oracle", {"beside": "oracle"}):
         return NO_ORACLE_YET
     if value == "none":
         bound = Bound(maximum=0.5)

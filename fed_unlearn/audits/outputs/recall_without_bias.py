@@ -22,7 +22,8 @@ class RecallWithoutBias(RequestAudit):
 
     0 for a retrained model: no step has taught the row to name the class. A class that was hidden by one constant, on
     its bias or behind the output layer, keeps the recall that it had before. The figure cannot see a row that was
-    overwritten, or a class that another direction of the features hides.
+    overwritten, negated or scaled, or a class that another direction of the features hides. Samples without a finite
+    score do not count.
 
     Attributes
     ----------
@@ -42,6 +43,8 @@ class RecallWithoutBias(RequestAudit):
         if not len(seen.forget):
             return cls()
         scores, labels = seen.forget.class_scores.double(), seen.forget.labels[:, None]
+        is_finite = scores.isfinite().all(1)
+        scores, labels = scores[is_finite], labels[is_finite]
         # Logits of the others' probabilities without biases, up to a constant a sample; their largest share of all.
         others = functional.logsigmoid(scores).scatter(1, labels, -torch.inf)
         largest = others.amax(1) - others.logsumexp(1)

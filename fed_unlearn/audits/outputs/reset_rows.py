@@ -85,10 +85,12 @@ class ResetRows(RequestAudit):
         if judged is None or not seen.classes or len(seen.staying) < FEWEST:
             return cls()
         chosen = chosen_classes(seen.staying)
-        bins = _bins(reset_scores(judged.class_scores, seen.staying))
+        scores = reset_scores(judged.class_scores, seen.staying)
+        is_finite = scores.isfinite().all(1)
+        bins, labels = _bins(scores[is_finite]), judged.labels[is_finite]
         own, rest = list[int](), list[int]()
         for label in chosen:
-            column, is_own = bins[:, seen.staying.index(label)], judged.labels == label
+            column, is_own = bins[:, seen.staying.index(label)], labels == label
             own += torch.bincount(column[is_own], minlength=BIN_COUNT).tolist()
             rest += torch.bincount(column[~is_own], minlength=BIN_COUNT).tolist()
         return cls(tuple(own), tuple(rest))
@@ -132,5 +134,5 @@ def chosen_classes(staying: Sequence[int]) -> tuple[int, ...]:
 
 
 def _bins(scores: Tensor) -> Tensor:
-    scaled = torch.asinh(scores.nan_to_num(-torch.inf)).clamp(-EDGE, 0)
+    scaled = torch.asinh(scores).clamp(-EDGE, 0)
     return ((scaled + EDGE) / EDGE * BIN_COUNT).long().clamp(0, BIN_COUNT - 1)

@@ -28,9 +28,9 @@ def score_histogram(scores: Tensor) -> tuple[int, ...]:
     Parameters
     ----------
     scores : Tensor of shape (n,)
-        What is no number counts as lowest.
+        What is no number does not count.
     """
-    scaled = torch.asinh(scores.double().nan_to_num(-torch.inf)).clamp(-EDGE, EDGE)
+    scaled = torch.asinh(scores[~scores.isnan()].double()).clamp(-EDGE, EDGE)
     bins = ((scaled + EDGE) / (2 * EDGE) * BIN_COUNT).long().clamp(0, BIN_COUNT - 1)
     return tuple(torch.bincount(bins, minlength=BIN_COUNT).tolist())
 

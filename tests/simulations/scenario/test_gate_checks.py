@@ -44,6 +44,7 @@ def test_a_resolved_file_has_the_same_bounds(tmp_path: Path) -> None:
         ("client.max-logit-auc=0.9", "is measured of class requests; expected a figure of client requests"),
         ('class.beside="oracle"', "beside: a federation trains its oracles after the requests"),
         ('class.max-logit-auc="oracle"', "max-logit-auc: a federation trains its oracles after the requests"),
+        ('class.max-logit-auc={beside="oracle"}', "max-logit-auc: a federation trains its oracles after the requests"),
         ("class.max-forget-acuracy=0.1", "is not a known key; did you mean max-forget-accuracy?"),
         ("class.logit-auc=0.9", "is not a known key; "),
     ],

@@ -75,6 +75,19 @@ def test_the_recall_is_that_of_a_layer_without_biases(seen: Seen) -> None:
     assert 0 < counts.recognised < 400 and RecallWithoutBias().value is None
 
 
+def test_samples_without_a_finite_score_do_not_count(seen: Seen) -> None:
+    whole = seen("original")
+    assert whole.forget is not None and whole.test_retain is not None
+    broken = whole.forget.class_scores.clone()
+    broken[::2, whole.classes[0]] = torch.nan
+    half = RecallWithoutBias.count(replace(whole, forget=replace(whole.forget, scores=broken)))
+    assert half.total == len(broken) // 2 and half.value is not None and half.value > 0.9
+    lost = replace(whole.forget, scores=torch.full_like(broken, torch.nan))
+    assert RecallWithoutBias.count(replace(whole, forget=lost)).value is None
+    kept = replace(whole.test_retain, scores=torch.full_like(whole.test_retain.class_scores, torch.nan))
+    assert ResetRows.count(replace(whole, test_retain=kept)).value is None
+
+
 def test_counts_that_cannot_be() -> None:
     assert ResetRows().fits(10) and ResetRows().value is None
     assert not ResetRows((1,) * (BIN_COUNT - 1), (1,) * (BIN_COUNT - 1)).fits(10)

@@ -76,9 +76,9 @@ def test_sides_that_are_apart_have_figures_of_0_and_1_and_an_interval_of_some_wi
     assert ranking_auc((), low).value is None and recall_where_few_are_called(high, ()).value is None
 
 
-def test_scores_outside_and_what_is_no_number_fall_into_the_end_bins() -> None:
+def test_scores_outside_fall_into_the_end_bins_and_what_is_no_number_does_not_count() -> None:
     counts = score_histogram(torch.tensor([torch.nan, -torch.inf, -1e9, torch.inf, 1e9]))
-    assert (counts[0], counts[-1], sum(counts)) == (3, 2, 5)
+    assert (counts[0], counts[-1], sum(counts)) == (2, 2, 4)
 
 
 def test_intervals_hold_the_true_values_in_19_of_20_draws() -> None:
