@@ -14,11 +14,12 @@ import io
 import logging
 import math
 import pickle
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -194,23 +195,39 @@ class KnownAnswers:
 def digest_of(model: nn.Module) -> str:
     """Digest of all that a model's answers depend on: its parameters, its buffers and how it is built.
 
-    Of how it is built, these are the modules' names and classes, and those of their attributes that are tensors,
-    numbers, texts, or collections of them.
+    Of how it is built, these are the modules' names and classes, and those of their attributes, private ones included,
+    that are tensors, arrays, numbers, texts, or collections of them.
     """
     digest = hashlib.sha256(repr(model).encode())
-    attributes = dict[str, Tensor]()
+    own = vars(nn.Module()).keys()
     for module_name, module in model.named_modules():
         for name, value in vars(module).items():
-            if name.startswith("_") or name == "training":
-                continue
-            if isinstance(value, Tensor):
-                attributes[f"{module_name}.{name}"] = value
-            elif isinstance(value, bool | int | float | str | tuple | list | dict):
-                digest.update(f"{module_name}.{name} {value!r}".encode())
-    for name, tensor in chain(model.named_parameters(), model.named_buffers(), attributes.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            if name not in own:
+                _feed(digest, f"{module_name}.{name}", value)
+    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
+        _feed(digest, name, tensor)
     return digest.hexdigest()
+
+
+def _feed(digest: hashlib._Hash, name: str, value: object) -> None:
+    """Add an attribute to a digest; whole, since the text of a large tensor leaves out most of it."""
+    if isinstance(value, Tensor):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)} {value.layout}".encode())
+        if not value.is_meta:
+            whole = value.detach().cpu() if value.layout is torch.strided else value.detach().cpu().to_dense()
+            digest.update(whole.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        digest.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
+    elif isinstance(value, Mapping):
+        digest.update(f"{name} {len(value)}".encode())
+        for key, item in value.items():
+            _feed(digest, f"{name}[{key!r}]", item)
+    elif isinstance(value, tuple | list):
+        digest.update(f"{name} {len(value)}".encode())
+        for place, item in enumerate(value):
+            _feed(digest, f"{name}[{place}]", item)
+    elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        digest.update(f"{name} {value!r}".encode())
 
 
 def _read(path: Path, fingerprint: str) -> list[ModelAnswers]:

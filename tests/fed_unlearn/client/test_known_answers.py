@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from canaries import found_anywhere
@@ -200,3 +201,37 @@ def test_a_full_disk_costs_another_reading_and_leaves_nothing_that_may_be_read_n
     assert not (tmp_path / FILE_NAME).exists() and "samples are read again" in caplog.text
     monkeypatch.undo()
     assert asked(tmp_path, model) == 4 + 2
+
+
+class _Masked(nn.Linear):
+    """A layer whose plain attributes change what it answers."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        self._scale = 1.0
+        self._mask: torch.Tensor | None = torch.zeros(3)
+        self.pieces = {"masks": [torch.zeros(2000)]}
+        self.prior = np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("_scale", 2.0),
+        ("_mask", torch.tensor([0.0, -1e4, 0.0])),
+        ("_mask", torch.tensor([0.0, -1e4, 0.0]).to_sparse()),
+        ("_mask", torch.zeros(3, device="meta")),
+        ("_mask", None),
+        ("pieces", {"masks": [torch.zeros(2000).index_fill(0, torch.tensor([1000]), 1)]}),
+        ("prior", np.array([0.0, 1.0, 0.0])),
+    ],
+    ids=["number", "tensor", "sparse", "meta", "none", "deep in a large one", "array"],
+)
+def test_a_private_attribute_or_a_nested_one_makes_another_model(name: str, value: object) -> None:
+    """What a mask of the same weights answers must not be taken from before it was there."""
+    changed = _Masked()
+    setattr(changed, name, value)
+    assert digest_of(_Masked()) == digest_of(_Masked())
+    assert digest_of(changed) != digest_of(_Masked())
