@@ -220,8 +220,14 @@ def observed(
 def _triggered(
     target: protocol.Target, session: ClientSession, judged: JudgedModels, instruction: protocol.AuditInstruction
 ) -> Judged | None:
-    """Test samples with the data's trigger shown on them, for a client request whose audits read test samples."""
+    """The test samples that are read, with the data's trigger shown on them, where a client request's audits read any.
+
+    A server takes them for no more than the client's other test samples: the same limit holds.
+    """
     trigger = session.data.trigger
     if trigger is None or target.scope != "client" or "test" not in instruction.parts:
         return None
-    return judged.read(trigger.shown(session.data.test))[1] if instruction.audits_of(target) else None
+    if not instruction.audits_of(target):
+        return None
+    # A part by itself: they have the ids of the samples that the trigger is shown on.
+    return judged.read(trigger.shown(samples_of("test", session, instruction)), part="triggered")[1]

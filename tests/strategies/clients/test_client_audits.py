@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,8 +20,9 @@ from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.audits.intervals import wilson_interval
 from fed_unlearn.audits.membership import BIN_COUNT
 from fed_unlearn.audits.scores import PASSES_TO_FIND
-from fed_unlearn.data.images import ClientData, concatenate
+from fed_unlearn.data.images import ClientData, ImageSet, concatenate
 from fed_unlearn.data.partitions import partition_indices
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.data.trigger import Trigger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.logits import confidence, predict_logits
@@ -139,6 +140,49 @@ def test_what_is_read_for_the_trigger_is_counted_and_without_one_nothing_is(tmp_
     more = {one - other for one, other in zip(with_trigger, without, strict=True)}
     # Where nothing else was to be read, two more passes find the output layer.
     assert more & shown and more <= shown | {count + PASSES_TO_FIND for count in shown} | {0}
+
+
+@cache
+def same_ids() -> tuple[ClientData, ...]:
+    """The same shares, with test samples that are called what training samples of the same client are."""
+    return tuple(replace(data, test=renamed(data.test, data.train.ids)) for data in shares())
+
+
+def renamed(samples: SampleSet, names: Sequence[str]) -> ImageSet:
+    some = samples.subset(torch.arange(min(len(samples), len(names)))).evaluated()
+    return ImageSet(some.batch()[0], some.labels, list(names[: len(some)]))
+
+
+def with_same_ids(client: int) -> ClientData:
+    return same_ids()[client]
+
+
+def test_a_sample_with_a_trigger_is_none_that_was_read_before_under_its_id(tmp_path: Path) -> None:
+    trial = trained(tmp_path, data_of=with_same_ids, plan=replace(PLAN, max_client_share=1.0))
+    result = trial.serve(CLIENT)
+    [outcome] = result.requests
+    model = small_model()
+    assert result.arrays is not None and outcome.after is not None
+    model.load_state_dict(to_state_dict(result.arrays))
+    shown = concatenate(*(TRIGGER.shown(data.test) for data in same_ids()))
+    called = int((predict_logits(model, shown).argmax(1) == 0).sum())
+    assert outcome.after.extra["backdoor_success"] == called / len(shown)
+
+
+def test_the_trigger_is_shown_on_no_more_test_samples_than_the_plan_lets_clients_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = trained(tmp_path, data_of=dirichlet, plan=replace(PLAN, max_client_share=1.0, test_limit=20))
+    shown = list[int]()
+
+    def note(client: int, reply: Message) -> None:
+        numbers = reply.content.metric_records["metrics"]
+        shown.extend(int(str(value)) for name, value in numbers.items() if name.startswith("audit/backdoor_success/t"))
+
+    trial.grid.watch(protocol.AUDIT, note)
+    [outcome] = trial.serve(CLIENT).requests
+    assert outcome.status is Status.COMMITTED and "it has at most" not in caplog.text
+    assert shown and 0 < max(shown) <= 20
 
 
 def test_other_scopes_have_no_such_figures(tmp_path: Path) -> None:
