@@ -116,11 +116,17 @@ class ResetRows(RequestAudit):
         }
 
     def fits(self, class_count: int) -> bool:
-        """Whether there are whole histograms of at most so many classes, and no sample counts twice in one."""
+        """Whether there are whole histograms of at most so many classes, each of the same samples in all.
+
+        All samples are of the classes that are counted, unless these are the most that ever are.
+        """
         classes, remainder = divmod(len(self.own), BIN_COUNT)
         if remainder or len(self.rest) != len(self.own) or classes > min(class_count, MOST_CLASSES):
             return False
-        return classes > 1 or not self.own
+        if not self.own:
+            return True
+        every, own = {sum(one) + sum(other) for one, other in self._pairs()}, sum(self.own)
+        return classes > 1 and len(every) == 1 and (every == {own} or (classes == MOST_CLASSES and max(every) > own))
 
     def compared(self, others: Self) -> Iterable[Compared]:
         """Samples of each class, and of the others, over thresholds of other holders.

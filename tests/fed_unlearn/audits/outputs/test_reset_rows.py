@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fed_unlearn.audits.observation import Judged, Observation
 from fed_unlearn.audits.outputs.recall_without_bias import RecallWithoutBias
-from fed_unlearn.audits.outputs.reset_rows import BIN_COUNT, ResetRows, chosen_classes, reset_scores
+from fed_unlearn.audits.outputs.reset_rows import BIN_COUNT, MOST_CLASSES, ResetRows, chosen_classes, reset_scores
 from fed_unlearn.audits.scores import class_scores
 from fed_unlearn.data.tensors import TensorSet
 
@@ -93,10 +93,27 @@ def test_counts_that_cannot_be() -> None:
     assert not ResetRows((1,) * (BIN_COUNT - 1), (1,) * (BIN_COUNT - 1)).fits(10)
     assert not ResetRows((1,) * BIN_COUNT * 11, (1,) * BIN_COUNT * 11).fits(10)
     assert not ResetRows((1,) * BIN_COUNT * 3, (1,) * BIN_COUNT * 2).fits(10)
-    assert ResetRows((1,) * BIN_COUNT * 3, (1,) * BIN_COUNT * 3).fits(10)
+    assert ResetRows((1,) * BIN_COUNT * 3, (2,) * BIN_COUNT * 3).fits(10)
     assert not RecallWithoutBias(2, 1).fits(10)
 
 
 def test_of_many_classes_every_so_many_is_taken() -> None:
     assert chosen_classes(range(7)) == tuple(range(7))
     assert chosen_classes(range(1, 101)) == tuple(range(1, 101, 5))
+
+
+def test_each_class_is_ranked_among_the_same_samples(seen: Seen) -> None:
+    counts = ResetRows.count(seen("original"))
+    assert counts.fits(10) and ResetRows().fits(10) and not counts.fits(8)
+    more = (counts.rest[0] + 1, *counts.rest[1:])
+    assert not replace(counts, rest=more).fits(10), "one class has a sample more than the others"
+    doubled = tuple(2 * count for count in counts.rest)
+    assert not replace(counts, rest=doubled).fits(10), "samples of no class"
+    assert not replace(counts, rest=(0,) * len(counts.rest)).fits(10), "no class beside the others"
+
+
+def test_of_many_classes_some_samples_are_of_none_that_is_taken() -> None:
+    most, row = MOST_CLASSES, (1, *[0] * (BIN_COUNT - 1))
+    others = (most - 1 + 7, *[0] * (BIN_COUNT - 1))
+    assert ResetRows(row * most, others * most).fits(100), "one sample of each class, and seven of others"
+    assert not ResetRows(row * 10, others * 10).fits(100), "of ten classes all samples are taken"
