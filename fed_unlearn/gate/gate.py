@@ -92,7 +92,7 @@ class Gate(Settings, prefix="gate: "):
             f"gate: {group}.figures[{name!r}]: {name} {problem}"
             for group, (scope, thresholds) in self.all_thresholds().items()
             for name, bound in thresholds.figures.items()
-            if bound.needed and (problem := problem_with(name, bound, scope, sources)) is not None
+            if (problem := problem_with(name, bound, scope, sources)) is not None
         ]
 
     def problems_in_federation(self) -> list[str]:

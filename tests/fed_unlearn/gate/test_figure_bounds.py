@@ -115,7 +115,9 @@ def test_what_was_not_measured_before_does_not_show_the_class() -> None:
     ],
 )
 def test_a_figure_that_there_is_not_is_told(figure: str, bound: Bound, problem: str) -> None:
+    assert Gate().validate() == []
     [told] = gate(**{figure: bound}).validate()
+    assert gate(**{figure: replace(bound, needed=False)}).validate() == [told], "or it would be looked at never"
     assert told.startswith(f"gate: class_thresholds.figures['{figure}']: ") and problem in told
 
 
