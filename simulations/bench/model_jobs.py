@@ -23,6 +23,7 @@ from fed_unlearn.methods.parts.labels import nearest_allowed
 from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.models import build_model
 from fed_unlearn.seeding import isolated_random
+from fed_unlearn.simulations.run.results import installed_versions
 from fed_unlearn.training import TrainingSettings, train_locally
 
 VERSION = 1
@@ -226,6 +227,12 @@ class UnlearningJob(ModelJob):
     gives_retain: bool
     repair: GuardedRepair | None
     seed: int
+
+    def described(self) -> dict[str, object]:
+        """As of every job, with whose method it is and the version of this package, which decide how it forgets."""
+        kind = type(self.method)
+        code = [f"{kind.__module__}.{kind.__qualname__}", installed_versions().get("fed-unlearn")]
+        return {**super().described(), "code": code}
 
     def make(self, material: Material, find: Callable[[ModelJob], nn.Module]) -> Made:
         """Make a copy of the trained model forget."""

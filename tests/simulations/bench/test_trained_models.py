@@ -20,8 +20,10 @@ from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import load_source
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.locks import LockedError, exclusive
+from fed_unlearn.methods.delete import Delete
 from fed_unlearn.methods.parts.workspace import PassCounter
-from fed_unlearn.simulations.bench.model_jobs import Made, Material, ModelJob, Network, TrainingJob
+from fed_unlearn.simulations.bench import model_jobs
+from fed_unlearn.simulations.bench.model_jobs import Made, Material, ModelJob, Network, TrainingJob, UnlearningJob
 from fed_unlearn.simulations.bench.trained_models import TrainedModels, read_model_file
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.training import TrainingSettings, train_locally
@@ -136,6 +138,27 @@ def test_the_name_of_a_file_is_of_everything_that_determines_the_model(tmp_path:
     relabelled = train.relabelled(train.labels.flip(0))
     for material in (Material(train=relabelled), Material(train=train, unseen=train)):
         assert TrainedModels(folder=tmp_path, material=material).path_of(other) != models.path_of(other)
+
+
+def test_a_model_that_forgot_is_of_the_version_whose_method_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def digest(kind: type[Delete]) -> str:
+        made = UnlearningJob(
+            network=NETWORK,
+            trained=job(),
+            forget=torch.arange(2),
+            retain=torch.arange(2, 64),
+            method=kind(),
+            gives_retain=True,
+            repair=None,
+            seed=0,
+        )
+        return made.digest("data", "cpu")
+
+    foreign = type("Delete", (Delete,), {"__module__": "another.package"})
+    before, trained = digest(Delete), job().digest("data", "cpu")
+    assert digest(foreign) != before, "a method of another package that is called alike"
+    monkeypatch.setattr(model_jobs, "installed_versions", lambda: {"fed-unlearn": "another"})
+    assert digest(Delete) != before and job().digest("data", "cpu") == trained
 
 
 def test_a_job_begins_with_the_model_of_another_one(tmp_path: Path, train: ImageSet) -> None:
