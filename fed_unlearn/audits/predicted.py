@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist, fmean
 
 from fed_unlearn.audits.measured import Measured
-from fed_unlearn.audits.oracles.prediction import prediction_interval
+from fed_unlearn.audits.oracles.prediction import assumed_deviation, prediction_interval
+from fed_unlearn.audits.oracles.student import upper_quantile
 
 FEWEST = 3
 """Fewer values say nothing of how they scatter."""
@@ -47,6 +49,9 @@ def share_prediction(shares: Sequence[float], counts: Sequence[int]) -> Measured
 def predicted_figures(models: Sequence[Mapping[str, Measured]]) -> dict[str, Measured]:
     """Mean and 95 % prediction interval of each figure that was measured of all of some models, such as oracles.
 
+    Where all models have the same value, it is the mean of their own intervals, or else that of the deviation that
+    :func:`~fed_unlearn.audits.oracles.prediction.assumed_deviation` assumes: that they do not scatter is chance.
+
     Parameters
     ----------
     models : sequence of mapping of str to Measured
@@ -56,5 +61,17 @@ def predicted_figures(models: Sequence[Mapping[str, Measured]]) -> dict[str, Mea
     for name in models[0] if models else ():
         values = [value for figures in models if (value := figures.get(name, Measured(None)).value) is not None]
         if len(values) == len(models):
-            found[name] = prediction(values)
+            found[name] = _of_equals([figures[name] for figures in models]) or prediction(values)
     return found
+
+
+def _of_equals(models: Sequence[Measured]) -> Measured | None:
+    """What is predicted where several models have the same value; None where their values differ."""
+    value, count = models[0].value, len(models)
+    if value is None or count < FEWEST or any(model.value != value for model in models):
+        return None
+    intervals = [model.interval for model in models if model.interval is not None]
+    if intervals:
+        return Measured(value, (fmean(low for low, _ in intervals), fmean(high for _, high in intervals)))
+    half = upper_quantile(0.025, count - 1) * assumed_deviation(value) * math.sqrt(1 + 1 / count)
+    return Measured(value, (value - half, value + half))

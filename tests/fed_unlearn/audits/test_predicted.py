@@ -7,6 +7,7 @@ import math
 import pytest
 from scipy.stats import norm, t
 
+from fed_unlearn.audits.intervals import wilson_interval
 from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.predicted import predicted_figures, prediction, share_prediction
 
@@ -31,3 +32,14 @@ def test_only_figures_of_all_models_are_predicted() -> None:
     models = [{"a": Measured(value), "b": Measured(None if value > 2 else 1.0)} for value in (1.0, 2.0, 3.0)]
     assert set(predicted_figures(models)) == {"a"} and predicted_figures([]) == {}
     assert predicted_figures(models)["a"] == prediction([1.0, 2.0, 3.0])
+
+
+def test_models_that_agree_leave_the_room_of_their_own_intervals() -> None:
+    nobody = Measured(0.0, wilson_interval(0, 100))
+    found = predicted_figures([{"recall": nobody}] * 3)["recall"]
+    assert found == nobody and found.interval is not None
+    few, many = wilson_interval(1, 100), wilson_interval(20, 100)
+    assert 0 < few[0] < found.interval[1] < many[0], "one sample of a hundred is chance, and twenty are not"
+    half = t.ppf(0.975, 2) * 0.05 * math.sqrt(4 / 3)
+    assert predicted_figures([{"steps": Measured(1.0)}] * 3)["steps"].interval == pytest.approx((1 - half, 1 + half))
+    assert predicted_figures([{"steps": Measured(1.0)}] * 2)["steps"] == Measured(1.0)
