@@ -18,12 +18,13 @@ from fed_unlearn.requests import ScopeKind
 @AUDITS.register("recall_without_bias")
 @dataclass(frozen=True)
 class RecallWithoutBias(RequestAudit):
-    """Samples of D_f whose class the output layer puts first where all biases are set aside, and any mask behind it.
+    """Samples of D_f whose class the output layer puts first without the class's own bias, and before any mask.
 
     0 for a retrained model: no step has taught the row to name the class. A class that was hidden by one constant, on
     its bias or behind the output layer, keeps the recall that it had before. The figure cannot see a row that was
-    overwritten, negated or scaled, or a class that another direction of the features hides. Samples without a finite
-    score do not count.
+    overwritten, negated or scaled, a class that another direction of the features hides, or one constant on the outputs
+    of all other classes. Biases of the others are set aside as far as scores tell: each is compared without its own,
+    beside the others with theirs. Samples without a finite score do not count.
 
     Attributes
     ----------
@@ -45,7 +46,7 @@ class RecallWithoutBias(RequestAudit):
         scores, labels = seen.forget.class_scores.double(), seen.forget.labels[:, None]
         is_finite = scores.isfinite().all(1)
         scores, labels = scores[is_finite], labels[is_finite]
-        # Logits of the others' probabilities without biases, up to a constant a sample; their largest share of all.
+        # Each other class's probability without its own bias: exact where the others have none or the same one.
         others = functional.logsigmoid(scores).scatter(1, labels, -torch.inf)
         largest = others.amax(1) - others.logsumexp(1)
         return cls(int((scores.gather(1, labels)[:, 0] > largest).sum()), len(labels))

@@ -43,7 +43,8 @@ def reset_scores(scores: Tensor, staying: Sequence[int]) -> Tensor:
     -------
     Tensor of shape (n, len(staying)), float64
         Mean of the logits of the other classes that stay, minus their log-sum-exp. The logits are those of
-        probabilities without biases, up to one constant a sample, which cancels out.
+        probabilities, each without the class's own bias, up to one constant a sample, which cancels out. That is exact
+        where the layer has no biases; else it is wrong by about as much as these scatter.
     """
     logits = functional.logsigmoid(scores[:, list(staying)].double())
     others = len(staying) - 1

@@ -75,6 +75,20 @@ def test_the_recall_is_that_of_a_layer_without_biases(seen: Seen) -> None:
     assert 0 < counts.recognised < 400 and RecallWithoutBias().value is None
 
 
+def test_a_constant_on_all_other_outputs_is_not_seen(seen: Seen) -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows, labels = torch.randn(400, 6, generator=generator), torch.full((400,), 2)
+
+    def recognised(biases: list[float]) -> int:
+        scores = class_scores(rows + torch.tensor(biases), rows)
+        forget = Judged(TensorSet(torch.zeros(400, 1), labels), torch.arange(400), rows, scores)
+        return RecallWithoutBias.count(replace(seen("original"), forget=forget)).recognised
+
+    whole = int((rows.argmax(1) == 2).sum())
+    assert recognised([0, 0, -20, 0, 0, 0]) == recognised([0.0] * 6) == whole > 0
+    assert recognised([20, 20, 0, 20, 20, 20]) == 0
+
+
 def test_samples_without_a_finite_score_do_not_count(seen: Seen) -> None:
     whole = seen("original")
     assert whole.forget is not None and whole.test_retain is not None
