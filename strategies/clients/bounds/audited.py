@@ -120,5 +120,5 @@ def _fewer(audit: RequestAudit, side: Side, total: int) -> RequestAudit:
 
 def _scaled(summed: int | tuple[int, ...], total: int, before: int) -> int | tuple[int, ...]:
     if isinstance(summed, tuple):
-        return tuple(item * total // before for item in summed)
+        return scaled_counts(summed, sum(summed) * total // before)
     return summed * total // before

@@ -12,6 +12,8 @@ from fed_unlearn.audits.base import Observation, RequestAudit
 from fed_unlearn.audits.counts import ClientCounts, RequestCounts
 from fed_unlearn.audits.outputs.destinations import Destinations
 from fed_unlearn.audits.outputs.logit_ranking import LogitRanking
+from fed_unlearn.audits.outputs.reset_rows import BIN_COUNT as CLASS_BINS
+from fed_unlearn.audits.outputs.reset_rows import ResetRows
 from fed_unlearn.audits.outputs.score_histograms import BIN_COUNT
 from fed_unlearn.audits.outputs.sureness import UNIT, Sureness
 from fed_unlearn.errors import ProtocolError
@@ -100,6 +102,16 @@ def test_sums_are_scaled_with_their_samples() -> None:
     counted = bounded_replies(replies, 0.4)[0]["e"].targets["c"]
     assert counted.hits.total == 20
     assert counted.extra["x"] == Sureness(20, 18 * UNIT, 17 * UNIT, 2 * UNIT, 8 * UNIT // 10)
+
+
+def test_a_histogram_beside_the_samples_keeps_its_size_where_each_count_is_small() -> None:
+    own, rest = (20, *[0] * (CLASS_BINS - 1)), (*[1] * 40, *[0] * (CLASS_BINS - 40))
+    few = RequestCounts(extra={"x": ResetRows((*[0] * (CLASS_BINS - 1), 5), rest)})
+    replies = {client: ClientCounts({}, {"c": few}) for client in "abd"}
+    replies["e"] = ClientCounts({}, {"c": RequestCounts(extra={"x": ResetRows(own, rest)})})
+    counted = bounded_replies(replies, 0.4)[0]["e"].targets["c"].extra["x"]
+    assert isinstance(counted, ResetRows)
+    assert sum(counted.own) == 10 and sum(counted.rest) == 20, "half of both, and none is lost to rounding"
 
 
 def test_what_does_not_say_its_samples_is_left_out_where_the_client_exceeds_its_share() -> None:
