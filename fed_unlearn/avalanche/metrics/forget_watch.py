@@ -27,7 +27,7 @@ class ForgetWatch:
     membership : bool
         Whether to run the membership attack.
     full : bool
-        Whether to run all audits that need no oracle, right after each request.
+        Whether to run all audits that need neither an oracle nor the model before, right after each request.
 
     Attributes
     ----------

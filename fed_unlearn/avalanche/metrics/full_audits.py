@@ -1,4 +1,4 @@
-"""All audits that need no oracle, of a request that a strategy has just served."""
+"""All audits that need neither an oracle nor the model before, of a request that a strategy has just served."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger("fed_unlearn.avalanche")
 def full_figures(
     model: nn.Module, request: ServedRequest, retained: ImageSet, test: ImageSet | None, staying: Collection[int]
 ) -> dict[str, Measured]:
-    """The figures of all audits of level ``"full"``, by name; those that need an oracle are left out.
+    """The figures of all full audits, by name; those that need an oracle or the model before are left out.
 
     An audit that fails is logged as a warning.
 

@@ -152,8 +152,9 @@ def forget_metrics(
     membership : bool
         Whether to include ``Membership_AUC_Exp``.
     audit : str, default "default"
-        ``"full"`` runs all audits of :data:`~fed_unlearn.audits.base.AUDITS` that need no oracle, once, right after
-        each request, on D_f, the test samples and at most 2,000 retained training samples. Each figure is a metric,
+        ``"full"`` runs all audits of :data:`~fed_unlearn.audits.base.AUDITS` that need neither an oracle nor the model
+        before the request, once, right after each request, on D_f, the test samples and at most 2,000 retained training
+        samples. Each figure is a metric,
         such as ``Membership_Confidence_AUC_Exp``. Each audit costs what its ``cost`` says, beside reading these samples
         once; no figure is emitted where an audit has none.
 
