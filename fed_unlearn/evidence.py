@@ -121,3 +121,15 @@ class Evidence:
         if share is None or self.confidence is None or not staying:
             return False
         return self.confidence.value > share * max(min(staying), 0.0)
+
+
+NOTHING_KEPT = Evidence(
+    forget_accuracy=None,
+    retain_accuracy=None,
+    accepted_retain_accuracy=None,
+    first_retain_accuracy=None,
+    finite=True,
+    repair_rounds=0,
+    attempt=1,
+)
+"""Of the model before a request: no figure of retained samples is compared."""

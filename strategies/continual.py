@@ -78,8 +78,7 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
     Raises
     ------
     InvalidParameterError
-        If the inner strategy cannot be wrapped, the gate has a bound on a figure that there is not, or a sample of a
-        client arrives twice.
+        If the inner strategy or a bound of the gate cannot be used, or a sample of a client arrives twice.
 
     Examples
     --------
@@ -116,10 +115,8 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
             raise InvalidParameterError(*problems)
         self.plan = plan or UnlearningPlan()
         self.checkpoints = CheckpointStore(checkpoints or self.ledger.path.parent / "checkpoints")
-        self.seed = seed
-        self.noise_seed = seed if noise_seed is None else noise_seed
-        self.evaluate_every = max(1, evaluate_every)
-        self.observer = observer
+        self.seed, self.noise_seed = seed, seed if noise_seed is None else noise_seed
+        self.evaluate_every, self.observer = max(1, evaluate_every), observer
         self.state = DurableState(self.ledger, self.checkpoints, inner, seconds_between=self.plan.durable_seconds)
         self.served: ServedModel | None = None
         self.device_use: dict[DeviceUse, int] = {}

@@ -7,7 +7,8 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from fed_unlearn.audits.base import AUDITS, Level, Measured, RequestAudit, measured_of
+from fed_unlearn.audits.asked import measured_of
+from fed_unlearn.audits.base import AUDITS, Level, Measured, RequestAudit
 from fed_unlearn.audits.observation import Judged, Observation
 from fed_unlearn.audits.readings import Central, PartName, Readings
 from fed_unlearn.audits.samples.shadows import Shadows

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeVar, cast
 
 from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
+from fed_unlearn.audits.asked import count_extra
 from fed_unlearn.audits.attack import MembershipAttack
-from fed_unlearn.audits.base import AUDITS, Number, Observation, RequestAudit, count_extra
+from fed_unlearn.audits.base import AUDITS, Number, Observation, RequestAudit
 from fed_unlearn.audits.confidence import ClientConfidence
 
 Part = Literal["retain", "validation", "test"]

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.base import Figures, measured_of
+from fed_unlearn.audits.asked import measured_of
+from fed_unlearn.audits.base import Figures
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.audits.intervals import wilson_interval
 from fed_unlearn.errors import ProtocolError

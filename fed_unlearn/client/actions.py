@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from fed_unlearn import methods, protocol
 from fed_unlearn.arrays import pack
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.base import Judged, may_be_asked
+from fed_unlearn.audits.asked import may_be_asked
+from fed_unlearn.audits.base import Judged
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.client.judged_models import JudgedModels, for_classes
 from fed_unlearn.client.retained_view import warn_of_other_ledgers

@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from fed_unlearn.arrays import Arrays, add_clipped, all_finite, as_array, difference, hardly_differs, norm
 from fed_unlearn.audits.accuracy import ClassCounts
-from fed_unlearn.audits.base import Figures, Judged, Measured, extra_audits, measured_of
+from fed_unlearn.audits.asked import extra_audits, measured_of
+from fed_unlearn.audits.base import Figures, Judged, Measured
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.pooled import evidence_of, figures_of
 from fed_unlearn.audits.predicted import predicted_figures
 from fed_unlearn.audits.scores import scored_logits
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import UnlearningDivergedError
+from fed_unlearn.evidence import NOTHING_KEPT
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.holder import Guard, observe, repair_model, unlearn_samples
 from fed_unlearn.local.plan import LocalPlan
@@ -223,35 +225,24 @@ class LocalAttempt:
     @cached_property
     def evidence_before(self) -> Evidence:
         """What the model before this request shows of its samples."""
-        kept = Evidence(
-            forget_accuracy=None,
-            retain_accuracy=None,
-            accepted_retain_accuracy=None,
-            first_retain_accuracy=None,
-            finite=True,
-            repair_rounds=0,
-            attempt=1,
-        )
-        return evidence_of(kept, self.request.scope.kind, self._original_counts, self.counts_before)
+        return evidence_of(NOTHING_KEPT, self.request.scope.kind, self._original_counts, self.counts_before)
 
     @cached_property
     def oracle_figures(self) -> dict[str, Measured]:
         """Mean and 95 % prediction interval of what oracles show of the samples; read at no attempt's cost."""
-        passes, self.passes = self.passes, PassCounter()
         audits = self.gate.audits(self.request.scope.kind)
-        try:
-            return predicted_figures(
-                [measured_of(self._counts(oracle, audits).extra, for_gate=True) for oracle in self.oracles]
-            )
-        finally:
-            self.passes = passes
+        counted = [self._counts_for_nothing(oracle, audits).extra for oracle in self.oracles]
+        return predicted_figures([measured_of(extra, for_gate=True) for extra in counted])
 
     @cached_property
     def _original_counts(self) -> RequestCounts:
         """What the model before this request shows of its samples; counted once, and at no attempt's cost."""
+        return self._counts_for_nothing(self.original, self._all_audits)
+
+    def _counts_for_nothing(self, model: nn.Module, audits: Collection[str]) -> RequestCounts:
         passes, self.passes = self.passes, PassCounter()
         try:
-            return self._counts(self.original, self._all_audits)
+            return self._counts(model, audits)
         finally:
             self.passes = passes
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fed_unlearn.audits.base import Figures, built_in_figures, extra_names
+from fed_unlearn.audits.asked import built_in_figures
+from fed_unlearn.audits.base import Figures, extra_names
 from fed_unlearn.simulations.report.layout import heading_of
 
 IN_TABLES = ("logit_auc",)

@@ -10,7 +10,7 @@ from flwr.app import Message
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack
-from fed_unlearn.audits.base import extra_audits
+from fed_unlearn.audits.asked import extra_audits
 from fed_unlearn.audits.counts import ALL_PARTS, ClientCounts, Part
 from fed_unlearn.audits.pooled import Audit, check_counts
 from fed_unlearn.errors import ProtocolError

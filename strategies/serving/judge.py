@@ -9,6 +9,7 @@ from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.counts import Part, RequestCounts
 from fed_unlearn.audits.pooled import Audit, classes_of, evidence_of, forget_accuracy
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.evidence import NOTHING_KEPT
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor, limits_of
@@ -56,16 +57,6 @@ class Judgement:
 
 Progress = Mapping[str, RequestProgress]
 """By request."""
-
-_NOTHING_KEPT = Evidence(
-    forget_accuracy=None,
-    retain_accuracy=None,
-    accepted_retain_accuracy=None,
-    first_retain_accuracy=None,
-    finite=True,
-    repair_rounds=0,
-    attempt=1,
-)
 
 
 def audit_unlearned(attempt: Attempt) -> Audit:
@@ -127,7 +118,7 @@ def note_before(attempt: Attempt, progress: Progress) -> None:
         known = progress[request.id]
         known.before = measured.figures(request, forgotten, target, limits=limits_of(attempt.context.plan))
         counts = _sound(target, request, attempt.context).pooled.targets.get(request.id, RequestCounts())
-        evidence = evidence_of(_NOTHING_KEPT, request.scope.kind, counts, measured.validation())
+        evidence = evidence_of(NOTHING_KEPT, request.scope.kind, counts, measured.validation())
         known.evidence_before = attempt.before[request.id] = evidence
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
-from fed_unlearn.audits.base import Figures, Judged, count_extra, extra_audits
+from fed_unlearn.audits.asked import count_extra, extra_audits
+from fed_unlearn.audits.base import Figures, Judged
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.membership import exact_membership_auc, sample_losses

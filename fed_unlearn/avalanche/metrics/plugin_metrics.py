@@ -9,7 +9,8 @@ from avalanche.evaluation import PluginMetric
 from avalanche.evaluation.metric_results import MetricValue
 from avalanche.evaluation.metric_utils import EVAL, default_metric_name_template, generic_get_metric_name
 
-from fed_unlearn.audits.base import AUDITS, Level, extra_audits, measured_of
+from fed_unlearn.audits.asked import extra_audits, measured_of
+from fed_unlearn.audits.base import AUDITS, Level
 from fed_unlearn.avalanche.metrics.forget_figures import StreamFigures
 from fed_unlearn.avalanche.metrics.forget_watch import ForgetWatch
 from fed_unlearn.avalanche.streams import ForgetExperience

@@ -13,17 +13,9 @@ from sklearn.metrics import accuracy_score
 from torch import nn
 
 from fed_unlearn.audits.accuracy import ForgetAccuracy
+from fed_unlearn.audits.asked import count_extra, extra_audits, measured_of
 from fed_unlearn.audits.attack import MembershipAttack
-from fed_unlearn.audits.base import (
-    AUDITS,
-    Figures,
-    Judged,
-    Observation,
-    RequestAudit,
-    count_extra,
-    extra_audits,
-    measured_of,
-)
+from fed_unlearn.audits.base import AUDITS, Figures, Judged, Observation, RequestAudit
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.membership import confidence_histogram, membership_auc
 from fed_unlearn.data.images import ImageSet

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
-from fed_unlearn.audits.base import measured_of
+from fed_unlearn.audits.asked import measured_of
 from fed_unlearn.audits.observation import Judged, Observation
 from fed_unlearn.audits.outputs.destinations import Destinations
 from fed_unlearn.audits.outputs.logit_ranking import LogitRanking

@@ -7,7 +7,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import nn
 
-from fed_unlearn.audits.base import Judged, measured_of
+from fed_unlearn.audits.asked import measured_of
+from fed_unlearn.audits.base import Judged
 from fed_unlearn.audits.battery import central_observation, run_audits
 from fed_unlearn.audits.clients.backdoor import BackdoorSuccess
 from fed_unlearn.audits.intervals import wilson_interval
