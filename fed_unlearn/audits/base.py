@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 from fed_unlearn.audits.figures import Figures, extra_names
 from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.observation import Judged, Observation
-from fed_unlearn.audits.sides import Compared, Side
+from fed_unlearn.audits.sides import Side
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.registry import Registry
 from fed_unlearn.requests import SCOPES, ScopeKind
@@ -163,10 +164,6 @@ class RequestAudit(Counts, ABC):
     def fits(self, class_count: int) -> bool:
         """Whether the counts can be those of a federation with so many classes; always, unless a subclass knows."""
         return True
-
-    def compared(self, others: Self) -> Iterable[Compared]:
-        """What one holder counts beside all others: a server doubts what differs too much. Nothing by default."""
-        return ()
 
 
 @dataclass(frozen=True)

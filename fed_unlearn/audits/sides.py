@@ -1,10 +1,9 @@
-"""Which samples the counts of an audit are of, and what of them a server can compare from client to client."""
+"""Which samples the counts of an audit are of, so that a server can hold them against what a client has."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 SideKind = Literal["forget", "test_forget", "test_retain", "held_out", "held_out_retain"]
 """Samples of one holder: D_f; test samples of the request's classes and of the staying ones; and validation samples of
@@ -28,34 +27,3 @@ class Side:
     kind: SideKind
     count: str
     sums: tuple[str, ...] = ()
-
-
-class Compared(NamedTuple):
-    """Samples of one holder that fulfil conditions, beside those of the others that fulfil the same ones.
-
-    Attributes
-    ----------
-    what : str
-        Names them, for instance ``"samples recognised without biases"``.
-    hits, total : tuple of int
-        Of the holder, by condition: how many samples fulfil it, and how many there are.
-    others_hits, others_total : tuple of int
-        Of all others together.
-    """
-
-    what: str
-    hits: tuple[int, ...]
-    total: tuple[int, ...]
-    others_hits: tuple[int, ...]
-    others_total: tuple[int, ...]
-
-    @classmethod
-    def joined(cls, what: str, parts: Sequence[Compared]) -> Compared:
-        """Several under one name: a server looks at all their conditions at once."""
-        return cls(
-            what,
-            tuple(value for part in parts for value in part.hits),
-            tuple(value for part in parts for value in part.total),
-            tuple(value for part in parts for value in part.others_hits),
-            tuple(value for part in parts for value in part.others_total),
-        )

@@ -9,7 +9,6 @@ from dataclasses import replace
 from fed_unlearn.audits.pooled import Audit, classes_of
 from fed_unlearn.gate import Decision, Verdict
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.clients.bounds.audited_levels import audited_deviations
 from fed_unlearn.strategies.clients.bounds.plausibility import Deviation, deviations, doubted_clients
 from fed_unlearn.strategies.clients.bounds.sureness import sure_deviations
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt
@@ -54,7 +53,6 @@ def judge_with_doubt(
     def compared(seen: Audit) -> Iterator[Deviation]:
         yield from deviations(seen, attempt.context.served.audit, attempt.requests, without=left_out_classes)
         yield from sure_deviations(seen, attempt.requests)
-        yield from audited_deviations(seen, attempt.requests)
 
     decisions = dict(judgement.decisions)
     for client, deviation in doubted_clients(audit, compared).items():

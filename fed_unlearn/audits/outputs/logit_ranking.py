@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -10,12 +10,11 @@ from fed_unlearn.audits.base import AUDITS, Judged, Measured, Observation, Reque
 from fed_unlearn.audits.outputs.held_out import held_out_of
 from fed_unlearn.audits.outputs.score_histograms import (
     BIN_COUNT,
-    compared_rankings,
     ranking_auc,
     recall_where_few_are_called,
     score_histogram,
 )
-from fed_unlearn.audits.sides import Compared, Side
+from fed_unlearn.audits.sides import Side
 from fed_unlearn.requests import ScopeKind
 
 
@@ -85,11 +84,6 @@ class LogitRanking(RequestAudit):
         """Whether every histogram is empty or has ``BIN_COUNT`` counts."""
         sides = (self.test_class, self.test_staying, self.held_out_class, self.held_out_staying)
         return all(len(side) in (0, BIN_COUNT) for side in sides)
-
-    def compared(self, others: Self) -> Iterable[Compared]:
-        """Held-out samples over thresholds of the others."""
-        own = (self.held_out_class, self.held_out_staying)
-        return compared_rankings(own, (others.held_out_class, others.held_out_staying))
 
 
 def _figures(high: tuple[int, ...], low: tuple[int, ...]) -> Mapping[str, Measured]:

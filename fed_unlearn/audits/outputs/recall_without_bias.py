@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fed_unlearn.audits.base import AUDITS, Observation, RequestAudit
 from fed_unlearn.audits.intervals import wilson_interval
-from fed_unlearn.audits.sides import Compared, Side
+from fed_unlearn.audits.sides import Side
 from fed_unlearn.requests import ScopeKind
 
 
@@ -64,8 +64,3 @@ class RecallWithoutBias(RequestAudit):
     def fits(self, class_count: int) -> bool:
         """Whether no more samples are recognised than there are."""
         return self.recognised <= self.total
-
-    def compared(self, others: Self) -> Iterable[Compared]:
-        """Samples that are recognised."""
-        what = "samples recognised without biases"
-        yield Compared(what, (self.recognised,), (self.total,), (others.recognised,), (others.total,))

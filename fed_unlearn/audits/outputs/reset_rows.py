@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from fed_unlearn.audits.base import AUDITS, Measured, Observation, RequestAudit
 from fed_unlearn.audits.membership import membership_auc
-from fed_unlearn.audits.outputs.score_histograms import compared_rankings, recall_where_few_are_called
+from fed_unlearn.audits.outputs.score_histograms import recall_where_few_are_called
 from fed_unlearn.audits.predicted import FEWEST, share_prediction
 from fed_unlearn.audits.reset_names import reset_name
-from fed_unlearn.audits.sides import Compared, Side
+from fed_unlearn.audits.sides import Side
 from fed_unlearn.requests import ScopeKind
 
 BIN_COUNT = 128
@@ -128,16 +128,6 @@ class ResetRows(RequestAudit):
             return True
         every, own = {sum(one) + sum(other) for one, other in self._pairs()}, sum(self.own)
         return classes > 1 and len(every) == 1 and (every == {own} or (classes == MOST_CLASSES and max(every) > own))
-
-    def compared(self, others: Self) -> Iterable[Compared]:
-        """Samples of each class, and of the others, over thresholds of other holders.
-
-        All classes together: one holder whose classes scatter more than anybody else's makes the bound loose.
-        """
-        pairs = zip(self._pairs(), others._pairs(), strict=False)
-        found = [item for own, theirs in pairs for item in compared_rankings(own, theirs)]
-        if found:
-            yield Compared.joined("ranked under reset rows, class by class", found)
 
     def _pairs(self) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
         starts = range(0, len(self.own), BIN_COUNT)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -12,7 +12,6 @@ from torch import Tensor
 from fed_unlearn.audits.intervals import wilson_interval
 from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.membership import membership_auc, membership_interval
-from fed_unlearn.audits.sides import Compared
 
 BIN_COUNT = 1024
 EDGE = 10.24
@@ -98,30 +97,6 @@ def recall_where_few_are_called(high: Sequence[int], low: Sequence[int]) -> Meas
             min(1.0, recall + ((above - recall) ** 2 + (highest - recall) ** 2) ** 0.5),
         ),
     )
-
-
-def compared_rankings(
-    own: tuple[Sequence[int], Sequence[int]], others: tuple[Sequence[int], Sequence[int]]
-) -> Iterator[Compared]:
-    """How many samples of one holder lie above the thresholds that the others' samples set.
-
-    The thresholds are those that at most ``CALLED``, and at most half, of the others' lower side lie above: the first
-    decides recall, and both together most of the AUC.
-
-    Parameters
-    ----------
-    own, others : pair of sequences of int
-        Histograms of the higher and of the lower side. Empty ones are not compared.
-    """
-    if not any(others[1]):
-        return
-    above = [*accumulate(reversed(others[1]), initial=0)][::-1]  # of each bin and those over it
-    for share in (CALLED, 0.5):
-        place = next(index for index, count in enumerate(above) if count <= share * above[0])
-        for side, mine, theirs in zip(("the class", "other classes"), own, others, strict=True):
-            if any(mine) and any(theirs):
-                what = f"samples of {side} over {1 - share:.0%} of the other clients' samples of other classes"
-                yield Compared(what, (sum(mine[place:]),), (sum(mine),), (sum(theirs[place:]),), (sum(theirs),))
 
 
 def _recall(high: Sequence[int], low: Sequence[int], called: float, part: float | None = None) -> float:

@@ -148,10 +148,10 @@ def _levels(what: str, counts: Mapping[str, ClassCounts]) -> Iterator[Deviation]
         others_correct = tuple(value - mine for value, mine in zip(correct, own.correct, strict=True))
         others_total = tuple(value - mine for value, mine in zip(total, own.total, strict=True))
         if any(others_total):
-            yield level_of(client, what, own, ClassCounts(others_correct, others_total))
+            yield _level(client, what, own, ClassCounts(others_correct, others_total))
 
 
-def level_of(client: str, what: str, own: ClassCounts, others: ClassCounts) -> Deviation:
+def _level(client: str, what: str, own: ClassCounts, others: ClassCounts) -> Deviation:
     """The client's hits beside a beta-binomial prediction for each class, with Jeffreys' prior on the others' hits."""
     correct, total, expected, variance = 0, 0, 0.0, 0.0
     columns = zip(own.correct, own.total, others.correct, others.total, strict=True)
