@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 from rich import box
@@ -21,6 +21,9 @@ from fed_unlearn.text import printable, quoted
 _MODELS = ("before", "unlearned", "after", "oracle")
 _FIGURES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "membership_auc")
 _HEADINGS = ("\nforget", "\nretain", "test\nforget", "test\nretain", "attack\nAUC")
+_MOST_BESIDE = 1
+"""Figures of audits that have room beside the others on 80 columns."""
+
 _COLOURS = {"committed": "green", "failed": "red", "rejected": "red"}
 
 
@@ -35,30 +38,46 @@ def print_results(results: RunResults, console: Console) -> None:
     """
     console.print(training_line(results), highlight=False)
     if results.requests:
-        console.print(closing_table(results))
+        for table in closing_tables(results):
+            console.print(table)
     lines = [*client_lines(results), *reason_lines(results), *pass_lines(results), *relapse_lines(results)]
     for line in lines:
         print_line(console, line)
 
 
-def closing_table(results: RunResults) -> Table:
-    """A table of all requests, with the figures before, after the unlearn round, at the end, and of the oracle."""
+def closing_tables(results: RunResults) -> Iterator[Table]:
+    """A table of all requests, with the figures before, after the unlearn round, at the end, and of the oracle.
+
+    Where audits have more figures than have room beside these, a second table has all of the audits.
+    """
     title = plain_text(f"{results.scenario}, seed {results.seed}, {results.engine}", "table.title")
+    extra = shown_names(getattr(request, name) for request in results.requests for name in _MODELS)
+    beside = extra if len(extra) <= _MOST_BESIDE else []
+    table = _table_of(title, (*_HEADINGS, *headings_of(beside)))
+    for request in results.requests:
+        table.add_row(_request_cell(request), *_cells(request, (*_FIGURES, *beside)))
+    yield table
+    if extra and not beside:
+        further = _table_of(plain_text("audits", "table.title"), headings_of(extra))
+        for request in results.requests:
+            further.add_row(Text(printable(request.id), style="bold"), *_cells(request, extra))
+        yield further
+
+
+def _table_of(title: Text, headings: Sequence[str]) -> Table:
     table = Table(title=title, box=box.HORIZONTALS, show_lines=True, pad_edge=False)
     table.add_column("request", overflow="fold")
     table.add_column("model", no_wrap=True)
-    extra = shown_names(getattr(request, name) for request in results.requests for name in _MODELS)
-    for heading in (*_HEADINGS, *headings_of(extra)):
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for request in results.requests:
-        models = [(name, figures) for name in _MODELS if (figures := getattr(request, name)) is not None]
-        columns = [[_number(figures.named().get(key)) for _, figures in models] for key in (*_FIGURES, *extra)]
-        table.add_row(
-            _request_cell(request),
-            "\n".join(name for name, _ in models),
-            *("\n".join(column) for column in columns),
-        )
     return table
+
+
+def _cells(request: RequestResult, names: Sequence[str]) -> list[str]:
+    """The models of a request, one a line, and a column for each figure."""
+    models = [(name, figures) for name in _MODELS if (figures := getattr(request, name)) is not None]
+    columns = [[_number(figures.named().get(name)) for _, figures in models] for name in names]
+    return ["\n".join(name for name, _ in models), *("\n".join(column) for column in columns)]
 
 
 def _request_cell(request: RequestResult) -> Text:

@@ -118,6 +118,18 @@ def test_the_closing_table_fits_eighty_columns_and_shows_every_figure() -> None:
     assert "relapse of r2: at most 0.500 of its forget samples after train:2" in text
 
 
+def test_figures_of_audits_that_have_no_room_stand_in_a_table_of_their_own() -> None:
+    assert REQUEST.after is not None
+    after = replace(REQUEST.after, extra={"logit_auc": 0.875, "backdoor_success": 0.125, "of_another_package": 0.375})
+    results = replace(RESULTS, requests=(replace(REQUEST, after=after), *RESULTS.requests[1:]))
+    console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_results(results, console)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    for word in ("r1 class 3", "20.0x faster", "0.875", "0.375", "another", "audits"):
+        assert word in text
+
+
 def test_plain_lines_have_one_line_a_request() -> None:
     lines = plain_lines(RESULTS)
     assert lines[0] == "training: 30 rounds in 9.1 s, test accuracy 0.970"
