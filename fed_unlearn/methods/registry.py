@@ -28,6 +28,8 @@ METHODS: Registry[Method] = Registry(
         "fed_unlearn.methods.mask_output",
         "fed_unlearn.methods.client_projected_ascent",
         "fed_unlearn.methods.unlearning_cross_entropy",
+        "fed_unlearn.methods.fedquit",
+        "fed_unlearn.methods.negated_update",
     ),
 )
 register = METHODS.register

@@ -72,6 +72,36 @@ def cannot_reach(work: ServerWork) -> str | None:
     return None
 
 
+def unbounded(work: ServerWork) -> str | None:
+    """Why nothing bounds what the leaving client changes; None where something does, or the plan asks for no bound."""
+    if work.request_norm is not None and work.clip_norm is None:
+        return "nothing was trained here yet, so that nothing bounds its change: set max_update_norm in the plan"
+    return None
+
+
+def longest_of_leaving(work: ServerWork, unlearned: LeavingModel) -> float:
+    """How long the leaving client's change may be; that its own is longer is said in the log.
+
+    Parameters
+    ----------
+    work : ServerWork
+    unlearned : LeavingModel
+        What it made of the served model.
+    """
+    if work.request_norm is None or work.clip_norm is None:
+        return np.inf
+    longest, length = work.request_norm * work.clip_norm, norm(difference(unlearned.arrays, work.served))
+    if length > longest:
+        logger.warning(
+            "client %s: its change of %.3g is scaled down to %.3g; max_request_norm (max-request-norm in [unlearning]"
+            " of a scenario) allows more",
+            work.leaving,
+            length,
+            longest,
+        )
+    return longest
+
+
 def stored_round(work: ServerWork, number: int) -> StoredRound:
     """A round of the history.
 

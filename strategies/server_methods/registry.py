@@ -17,6 +17,9 @@ SERVER_METHODS: Registry[Any] = Registry(
         "fed_unlearn.strategies.server_methods.federaser",
         "fed_unlearn.strategies.server_methods.ascent_and_recovery",
         "fed_unlearn.strategies.server_methods.fedosd",
+        "fed_unlearn.strategies.server_methods.weight_negation",
+        "fed_unlearn.strategies.server_methods.distillation_and_recovery",
+        "fed_unlearn.strategies.server_methods.negated_update",
     ),
 )
 register = SERVER_METHODS.register

@@ -45,7 +45,15 @@ class Nothing(ServerMethod):
 
 def test_built_in_methods_describe_themselves() -> None:
     found = available()
-    assert list(found) == ["federaser", "fedosd", "projected-ascent", "retrain"]
+    assert list(found) == [
+        "federaser",
+        "fedosd",
+        "fedquit",
+        "negated-update",
+        "projected-ascent",
+        "retrain",
+        "weight-negation",
+    ]
     for name, cls in found.items():
         assert cls.name == name
         assert cls.paper and cls.needs and cls.scopes
@@ -93,7 +101,8 @@ def test_a_class_that_is_no_whole_method_is_refused_when_it_registers(clean_regi
         (
             "fedoss",
             {},
-            r"server-side method 'fedoss' is unknown; known are federaser, fedosd, projected-ascent, retrain",
+            r"server-side method 'fedoss' is unknown; known are federaser, fedosd, fedquit, negated-update,"
+            r" projected-ascent, retrain, weight-negation",
         ),
         ("retrain", {"rounds": 3}, r"'retrain' has no parameter 'rounds'; it has none"),
         ("federaser", {"rounds": 3}, r"'federaser' has no parameter 'rounds'; it has recovery_rounds"),

@@ -49,6 +49,9 @@ SHORT: dict[str, dict[str, Any]] = {
     "federaser": {"recovery_rounds": 1},
     "projected-ascent": {"epochs": 2, "recovery_rounds": 2},
     "fedosd": {"unlearn_rounds": 2, "recovery_rounds": 2, "orthogonal_share": 0.0},
+    "weight-negation": {"recovery_rounds": 2},
+    "fedquit": {"recovery_rounds": 2},
+    "negated-update": {"recovery_rounds": 2},
 }
 every_method = pytest.mark.parametrize("name", SHORT)
 
@@ -126,7 +129,7 @@ def shares(arrays: Arrays) -> tuple[float, float]:
     return float(right.double().mean()), float(fooled.double().mean())
 
 
-@pytest.mark.parametrize("name", ["federaser", "projected-ascent", "fedosd"])
+@pytest.mark.parametrize("name", ["federaser", "projected-ascent", "fedosd", "weight-negation", "negated-update"])
 def test_what_only_the_leaving_client_taught_is_forgotten_and_the_rest_is_not(
     marked_departure: Departure, oracle_shares: tuple[float, float], name: str
 ) -> None:
@@ -139,7 +142,7 @@ def test_what_only_the_leaving_client_taught_is_forgotten_and_the_rest_is_not(
     assert fooled <= 0.15
 
 
-@pytest.mark.parametrize("name", ["projected-ascent", "fedosd"])
+@pytest.mark.parametrize("name", ["projected-ascent", "fedosd", "fedquit", "negated-update"])
 def test_a_leaving_client_that_fails_is_named_and_one_that_is_away_is_known_before(
     departure: Departure, name: str
 ) -> None:
@@ -153,7 +156,9 @@ def test_a_leaving_client_that_fails_is_named_and_one_that_is_away_is_known_befo
         method.advance(work, method.begin(work))
 
 
-@pytest.mark.parametrize("name", ["federaser", "projected-ascent", "fedosd"])
+@pytest.mark.parametrize(
+    "name", ["federaser", "projected-ascent", "fedosd", "weight-negation", "fedquit", "negated-update"]
+)
 def test_one_staying_client_that_fails_is_left_out_and_none_left_is_a_failure(departure: Departure, name: str) -> None:
     method = create(name, **SHORT[name])
     work = departure.work()
@@ -169,7 +174,9 @@ def test_one_staying_client_that_fails_is_left_out_and_none_left_is_a_failure(de
         states_of(method, work)
 
 
-@pytest.mark.parametrize("name", ["federaser", "projected-ascent", "fedosd"])
+@pytest.mark.parametrize(
+    "name", ["federaser", "projected-ascent", "fedosd", "weight-negation", "fedquit", "negated-update"]
+)
 def test_a_reply_that_is_not_finite_is_left_out_and_named(
     departure: Departure, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,4 +1,4 @@
-"""FedEraser, projected ascent and FedOSD, step by step against arithmetic done by hand."""
+"""FedEraser, projected ascent, FedOSD, weight negation, FedQUIT and PUF, step by step against arithmetic done by hand."""
 
 from __future__ import annotations
 
@@ -291,3 +291,87 @@ def test_fedosd_ends_unlearning_where_the_leaving_client_has_moved_the_model_as_
     np.testing.assert_allclose(np.linalg.norm(first), lengths[0], rtol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(second - first), 0.5 * lengths[1], rtol=1e-4)
     assert np.linalg.norm(second) <= allowed * (1 + 1e-5)
+
+
+# ---------------------------------------------------------------- weight negation
+
+
+def test_weight_negation_by_hand(departure: Departure) -> None:
+    work, method = departure.work(), create("weight-negation", layers=1, recovery_rounds=2)
+    states = states_of(method, work)
+    assert [state.done for state in states] == [False, False, True]
+    for name, value in states[0].arrays.items():
+        sign = -1 if name == "1.weight" else 1
+        np.testing.assert_array_equal(value, sign * departure.served[name])
+    fresh = [trained_by_hand(client, states[0].arrays, 0) for client in STAYING]
+    averaged = weighted_mean([trainable(arrays) for arrays, _ in fresh], [weight for _, weight in fresh])
+    np.testing.assert_allclose(trainable(states[1].arrays), averaged, rtol=0, atol=2e-6)
+
+
+def test_weight_negation_takes_so_many_layers_and_no_more_than_there_are(departure: Departure) -> None:
+    work = departure.work()
+    both = create("weight-negation", layers=2).begin(work).arrays
+    turned = [name for name, value in both.items() if not np.array_equal(value, departure.served[name])]
+    assert turned == ["1.weight", "4.weight"]
+    assert create("weight-negation").stronger() == create("weight-negation", layers=2, recovery_rounds=20)
+    with pytest.raises(MethodFailedError, match="layers = 3, and the model has 2 arrays of weights"):
+        create("weight-negation", layers=3).begin(work)
+
+
+# ---------------------------------------------------------------- FedQUIT
+
+
+def test_fedquit_takes_the_leaving_clients_model_within_its_bound_and_trains_on(
+    departure: Departure, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = create("fedquit", recovery_rounds=1)
+    work = departure.work()
+    taught = exchanged(work.grid, protocol.UNLEARN)
+    states = states_of(method, work)
+    assert [state.done for state in states] == [False, False, True]
+    [(sent, replies)] = taught
+    assert bytes_of(sent) == bytes_of(departure.served) and set(replies) == {LEAVING}
+    np.testing.assert_allclose(trainable(states[1].arrays), trainable(replies[LEAVING]), rtol=0, atol=2e-6)
+    length = np.linalg.norm(trainable(replies[LEAVING]) - trainable(departure.served))
+    fresh = [trained_by_hand(client, states[1].arrays, 1) for client in STAYING]
+    averaged = weighted_mean([trainable(arrays) for arrays, _ in fresh], [weight for _, weight in fresh])
+    np.testing.assert_allclose(trainable(states[2].arrays), averaged, rtol=0, atol=2e-6)
+
+    bounded = replace(departure.work(), clip_norm=length / 8, request_norm=4.0)
+    step = method.advance(bounded, method.begin(bounded)).arrays
+    moved = np.linalg.norm(trainable(step) - trainable(departure.served))
+    np.testing.assert_allclose(moved, length / 2, rtol=1e-4)
+    assert "max_request_norm" in caplog.text
+    untold = method.cannot_serve(replace(departure.work(), clip_norm=None, request_norm=4.0))
+    assert untold is not None and "nothing bounds its change" in untold
+
+
+# ---------------------------------------------------------------- negated update
+
+
+def test_a_negated_update_by_hand(departure: Departure) -> None:
+    method = create("negated-update", recovery_rounds=1, scale=2.0)
+    work = departure.work()
+    taught, trained = exchanged(work.grid, protocol.UNLEARN), exchanged(work.grid, protocol.REPAIR)
+    states = states_of(method, work)
+    assert [state.done for state in states] == [False, False, True]
+    before = trainable(departure.served)
+    turned = trainable(taught[0][1][LEAVING]) - before
+    assert [set(replies) for _, replies in trained] == [set(STAYING), set(STAYING)]
+    fresh = [trained_by_hand(client, states[0].arrays, 0) for client in STAYING]
+    mean = weighted_mean([trainable(arrays) for arrays, _ in fresh], [weight for _, weight in fresh])
+    np.testing.assert_allclose(trainable(states[1].arrays), mean + turned, rtol=0, atol=3e-6)
+    for name in STATISTICS:
+        averaged = weighted_mean([arrays[name] for arrays, _ in fresh], [weight for _, weight in fresh])
+        np.testing.assert_allclose(states[1].arrays[name], averaged, rtol=1e-6, atol=1e-6)
+
+    once = create("negated-update", recovery_rounds=1, scale=1.0)
+    half = departure.work()
+    taught = exchanged(half.grid, protocol.UNLEARN)
+    once.advance(half, once.begin(half))
+    np.testing.assert_allclose(2 * (trainable(taught[0][1][LEAVING]) - before), turned, rtol=0, atol=2e-5)
+
+    length = np.linalg.norm(turned)
+    bounded = replace(departure.work(), clip_norm=length / 8, request_norm=4.0)
+    step = method.advance(bounded, method.begin(bounded)).arrays
+    np.testing.assert_allclose(trainable(step) - mean, turned / 2, rtol=0, atol=3e-6)
