@@ -15,14 +15,8 @@ from fed_unlearn.arrays import Arrays, add_clipped, difference, norm
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
-from fed_unlearn.strategies.server_methods.parts import (
-    averaged,
-    cannot_reach,
-    scaled,
-    stored_round,
-    train_staying,
-    unlearn_at_leaving,
-)
+from fed_unlearn.strategies.server_methods.leaving import cannot_reach, unlearn_at_leaving
+from fed_unlearn.strategies.server_methods.parts import averaged, scaled, stored_round, train_staying
 from fed_unlearn.strategies.server_methods.registry import register
 from fed_unlearn.strategies.state import MethodState
 

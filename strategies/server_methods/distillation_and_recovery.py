@@ -12,14 +12,13 @@ from fed_unlearn.arrays import add_clipped, difference
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
-from fed_unlearn.strategies.server_methods.parts import (
-    averaged,
+from fed_unlearn.strategies.server_methods.leaving import (
     cannot_reach,
     longest_of_leaving,
-    train_staying,
     unbounded,
     unlearn_at_leaving,
 )
+from fed_unlearn.strategies.server_methods.parts import averaged, train_staying
 from fed_unlearn.strategies.server_methods.registry import register
 from fed_unlearn.strategies.state import MethodState
 

@@ -14,9 +14,9 @@ from fed_unlearn.arrays import Arrays, difference, norm
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.leaving import cannot_reach, unlearn_at_leaving
 from fed_unlearn.strategies.server_methods.parts import (
     ClientModel,
-    cannot_reach,
     changes_of,
     combined,
     doubled,
@@ -24,7 +24,6 @@ from fed_unlearn.strategies.server_methods.parts import (
     moved,
     scaled,
     train_staying,
-    unlearn_at_leaving,
 )
 from fed_unlearn.strategies.server_methods.registry import register
 from fed_unlearn.strategies.state import MethodState

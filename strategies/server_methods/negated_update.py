@@ -12,18 +12,13 @@ from fed_unlearn.arrays import clipped, difference
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
-from fed_unlearn.strategies.server_methods.parts import (
-    averaged,
+from fed_unlearn.strategies.server_methods.leaving import (
     cannot_reach,
-    changes_of,
-    combined,
-    doubled,
     longest_of_leaving,
-    moved,
-    train_staying,
     unbounded,
     unlearn_at_leaving,
 )
+from fed_unlearn.strategies.server_methods.parts import averaged, changes_of, combined, doubled, moved, train_staying
 from fed_unlearn.strategies.server_methods.registry import register
 from fed_unlearn.strategies.state import MethodState
 

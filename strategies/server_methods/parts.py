@@ -1,4 +1,4 @@
-"""What server-side methods have in common: local training of those that stay, the step of the one that leaves."""
+"""What server-side methods have in common: stored rounds, local training of those that stay, sums of changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from flwr.app import Message
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, pack, weighted_average
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.requests import ParameterValue
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.bounds.changes import (
     AGAINST,
@@ -47,59 +46,6 @@ class ClientModel:
 
     arrays: Arrays
     weight: float
-
-
-@dataclass(frozen=True)
-class LeavingModel(ClientModel):
-    """What the leaving client made of the model that it was sent.
-
-    Attributes
-    ----------
-    steps : int
-        Optimizer steps taken; 0 where the model met the method's aim as it was sent.
-    converged : bool
-        Whether the aim was met.
-    """
-
-    steps: int
-    converged: bool
-
-
-def cannot_reach(work: ServerWork) -> str | None:
-    """Why a method cannot do without the leaving client here; None where it is reachable."""
-    if work.leaving is None or not work.leaving_is_reachable:
-        return f"the leaving client takes a step of its own, and client {work.leaving} is not reachable"
-    return None
-
-
-def unbounded(work: ServerWork) -> str | None:
-    """Why nothing bounds what the leaving client changes; None where something does, or the plan asks for no bound."""
-    if work.request_norm is not None and work.clip_norm is None:
-        return "nothing was trained here yet, so that nothing bounds its change: set max_update_norm in the plan"
-    return None
-
-
-def longest_of_leaving(work: ServerWork, unlearned: LeavingModel) -> float:
-    """How long the leaving client's change may be; that its own is longer is said in the log.
-
-    Parameters
-    ----------
-    work : ServerWork
-    unlearned : LeavingModel
-        What it made of the served model.
-    """
-    if work.request_norm is None or work.clip_norm is None:
-        return np.inf
-    longest, length = work.request_norm * work.clip_norm, norm(difference(unlearned.arrays, work.served))
-    if length > longest:
-        logger.warning(
-            "client %s: its change of %.3g is scaled down to %.3g; max_request_norm (max-request-norm in [unlearning]"
-            " of a scenario) allows more",
-            work.leaving,
-            length,
-            longest,
-        )
-    return longest
 
 
 def stored_round(work: ServerWork, number: int) -> StoredRound:
@@ -157,7 +103,7 @@ def train_staying(
     answers = work.grid.ask(protocol.REPAIR, content, work.timeout, clients)
     if not answers.anything:
         raise NobodyAnsweredError(f"step {step}: no client that stays answered; try again when some are reachable")
-    trained = {client: _usable(client, message, base) for client, message in answers.replies.items()}
+    trained = {client: usable_model(client, message, base) for client, message in answers.replies.items()}
     found = {client: model for client, model in trained.items() if model is not None}
     weights = training_weights(work.grid.roster, {client: model.weight for client, model in found.items()})
     found = {client: replace(model, weight=weights[client]) for client, model in found.items() if weights[client] > 0}
@@ -176,60 +122,6 @@ def train_staying(
     within = {client: clipped(model.arrays, base, min(usual, bounds[client])) for client, model in found.items()}
     models = bounded_statistics(within, base, factor)
     return {client: replace(model, arrays=models[client]) for client, model in found.items()}
-
-
-def unlearn_at_leaving(
-    work: ServerWork, base: Arrays, step: int, method: str, parameters: Mapping[str, ParameterValue]
-) -> LeavingModel:
-    """The leaving client's step.
-
-    Parameters
-    ----------
-    work : ServerWork
-    base : dict of ndarray
-    step : int
-        Of the method.
-    method : str
-        Of :mod:`fed_unlearn.methods`.
-    parameters : mapping
-        Of that method.
-
-    Raises
-    ------
-    MethodFailedError
-        If the client does not answer, or its answer cannot be used.
-    """
-    client = work.leaving or ""
-    instruction = _unlearn_instruction(work, step, method, parameters)
-    content = protocol.content(instruction, pack(base), work.train_config)
-    answers = work.grid.ask(protocol.UNLEARN, content, work.timeout, [client])
-    if client not in answers.replies:
-        reasons = [*answers.refused.values(), *answers.failed.values(), *answers.silent.values()]
-        raise MethodFailedError("; ".join(reasons) or f"client {client} did not answer")
-    message = answers.replies[client]
-    model = _usable(client, message, base)
-    if model is None:
-        raise MethodFailedError(f"client {client} holds no sample of its own, or sent a model that cannot be used")
-    return LeavingModel(
-        model.arrays,
-        model.weight,
-        steps=protocol.read_count(message, "steps"),
-        converged=bool(protocol.read_count(message, "converged")),
-    )
-
-
-def _unlearn_instruction(
-    work: ServerWork, step: int, method: str, parameters: Mapping[str, ParameterValue]
-) -> protocol.UnlearnInstruction:
-    return protocol.UnlearnInstruction(
-        targets=(protocol.Target.of(work.request, work.attempt),),
-        step=step,
-        method=method,
-        parameters=dict(parameters),
-        excluded_classes=work.excluded_classes,
-        seed=work.seed,
-        arrived=work.arrived,
-    )
 
 
 def averaged(models: Mapping[str, ClientModel]) -> Arrays:
@@ -289,7 +181,7 @@ def combined(changes: Mapping[Key, Arrays], weights: Mapping[Key, float]) -> Arr
     return {name: np.asarray(sum(weights[key] * change[name] for key, change in changes.items())) for name in names}
 
 
-def _usable(client: str, message: Message, base: Arrays) -> ClientModel | None:
+def usable_model(client: str, message: Message, base: Arrays) -> ClientModel | None:
     """A reply's model; None where it trained on nothing, or its model cannot be used, which the log says."""
     if protocol.read_metric(message, protocol.WEIGHT) == 0:
         return None
