@@ -14,6 +14,7 @@ from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Method, Outcome, PassCounter
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
+from fed_unlearn.training.frozen import frozen_part
 
 __all__ = [
     "UNGUARDED",
@@ -82,6 +83,7 @@ def repair_model(
     *,
     guard_weight: int,
     guard_margin: float,
+    frozen: Collection[str] = (),
     seed: Sequence[str | int],
 ) -> tuple[int, PassCounter]:
     """Repair a model in place, for one round.
@@ -95,6 +97,8 @@ def repair_model(
     train : callable
     guard_weight, guard_margin
         As in :func:`fed_unlearn.holder.guard_retained`.
+    frozen : collection of str
+        Names of parameters and buffers that stay as they are.
     seed : sequence of str or int
         Parts of the seed of this round.
 
@@ -106,7 +110,7 @@ def repair_model(
     samples = guard_retained(retained, guards, weight=guard_weight, margin=guard_margin)
     if len(samples) == 0:
         return 0, PassCounter()
-    with isolated_random(derive_seed(*seed)):
+    with isolated_random(derive_seed(*seed)), frozen_part(model, frozen):
         return len(samples), train(model, samples, seeded_generator(*seed))
 
 

@@ -155,6 +155,7 @@ def repair(message: Message, context: Context) -> Message:
         lambda model, samples, generator: session.task.train(model, samples, config, generator),
         guard_weight=instruction.guard_weight,
         guard_margin=instruction.guard_margin,
+        frozen=instruction.frozen,
         seed=(instruction.seed, "repair", instruction.round, session.client_id),
     )
     if count == 0:

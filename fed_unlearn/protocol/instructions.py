@@ -105,7 +105,10 @@ class UnlearnInstruction(Instruction):
 
 
 class RepairInstruction(Instruction):
-    """``train.repair``: train on retained data; holders keep to the labels that these attempts taught."""
+    """``train.repair``: train on retained data; holders keep to the labels that these attempts taught.
+
+    ``frozen`` names the arrays that stay as they are.
+    """
 
     guarded: tuple[RequestAttempt, ...]
     guard_weight: int
@@ -113,6 +116,15 @@ class RepairInstruction(Instruction):
     seed: int
     round: int
     arrived: int = 0
+    frozen: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out ``frozen`` where nothing is: clients of older versions take no field that they do not know."""
+        body: dict[str, object] = serialize(self)
+        if not self.frozen:
+            del body["frozen"]
+        return body
 
 
 class SettleInstruction(Instruction):

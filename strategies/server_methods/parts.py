@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
-from flwr.app import Message
+from flwr.app import ConfigRecord, Message
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, pack, weighted_average
@@ -65,7 +65,13 @@ def stored_round(work: ServerWork, number: int) -> StoredRound:
 
 
 def train_staying(
-    work: ServerWork, base: Arrays, step: int, clients: Collection[str] | None = None
+    work: ServerWork,
+    base: Arrays,
+    step: int,
+    clients: Collection[str] | None = None,
+    *,
+    frozen: Collection[str] = (),
+    config: ConfigRecord | None = None,
 ) -> dict[str, ClientModel]:
     """One round of local training on retained data, at clients that stay.
 
@@ -77,6 +83,10 @@ def train_staying(
         Of the method: with the request and the attempt it tells the round's randomness.
     clients : collection of str, optional
         Only these of them.
+    frozen : collection of str
+        Names of arrays that stay as they are, whatever a client makes of them.
+    config : ConfigRecord, optional
+        The training configuration; that of repair by default.
 
     Returns
     -------
@@ -98,13 +108,19 @@ def train_staying(
         seed=work.seed,
         round=derive_seed("server-method", work.request.id, work.attempt, step),
         arrived=work.arrived,
+        frozen=tuple(frozen),
     )
-    content = protocol.content(instruction, pack(base), work.train_config)
+    content = protocol.content(instruction, pack(base), work.train_config if config is None else config)
     answers = work.grid.ask(protocol.REPAIR, content, work.timeout, clients)
     if not answers.anything:
         raise NobodyAnsweredError(f"step {step}: no client that stays answered; try again when some are reachable")
     trained = {client: usable_model(client, message, base) for client, message in answers.replies.items()}
-    found = {client: model for client, model in trained.items() if model is not None}
+    kept = {name: base[name] for name in frozen}
+    found = {
+        client: replace(model, arrays={**model.arrays, **kept})
+        for client, model in trained.items()
+        if model is not None
+    }
     weights = training_weights(work.grid.roster, {client: model.weight for client, model in found.items()})
     found = {client: replace(model, weight=weights[client]) for client, model in found.items() if weights[client] > 0}
     if not found:

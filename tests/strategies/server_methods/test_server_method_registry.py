@@ -45,21 +45,15 @@ class Nothing(ServerMethod):
 
 def test_built_in_methods_describe_themselves() -> None:
     found = available()
-    assert list(found) == [
-        "federaser",
-        "fedosd",
-        "fedquit",
-        "negated-update",
-        "projected-ascent",
-        "retrain",
-        "weight-negation",
-    ]
+    expected = ["federaser", "fedosd", "fedquit", "negated-update", "projected-ascent", "reset-and-relearn", "retrain"]
+    assert list(found) == [*expected, "weight-negation"]
     for name, cls in found.items():
         assert cls.name == name
         assert cls.paper and cls.needs and cls.scopes
         assert "client" in cls.scopes
     assert [name for name, cls in found.items() if cls.is_retraining] == ["retrain"]
-    assert found["retrain"].scopes == ("class", "sample", "client")
+    for name in ("retrain", "reset-and-relearn"):
+        assert found[name].scopes == ("class", "sample", "client")
 
 
 def test_a_new_method_is_found_by_its_name_and_a_name_is_taken_once(clean_registry: None) -> None:
@@ -102,7 +96,7 @@ def test_a_class_that_is_no_whole_method_is_refused_when_it_registers(clean_regi
             "fedoss",
             {},
             r"server-side method 'fedoss' is unknown; known are federaser, fedosd, fedquit, negated-update,"
-            r" projected-ascent, retrain, weight-negation",
+            r" projected-ascent, reset-and-relearn, retrain, weight-negation",
         ),
         ("retrain", {"rounds": 3}, r"'retrain' has no parameter 'rounds'; it has none"),
         ("federaser", {"rounds": 3}, r"'federaser' has no parameter 'rounds'; it has recovery_rounds"),

@@ -1,4 +1,4 @@
-"""FedEraser, projected ascent, FedOSD, weight negation, FedQUIT and PUF, step by step against arithmetic done by hand."""
+"""FedEraser, projected ascent, FedOSD, weight negation, FedQUIT, PUF and a reset, step by step against arithmetic done by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from federation import digits_of
+from federation import SETTINGS, digits_of
 from leaving import (
     LEAVING,
+    REQUEST,
+    SEED,
     STATISTICS,
     STAYING,
     Departure,
@@ -26,11 +28,16 @@ from leaving import (
 )
 
 from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays
+from fed_unlearn.data.tensors import TensorSet
 from fed_unlearn.logits import predict_logits
+from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.strategies.server_methods import MethodFailedError, create
 from fed_unlearn.strategies.server_methods.ascent_and_recovery import reference_model
 from fed_unlearn.strategies.server_methods.fedosd import orthogonal_part, without_return
+from fed_unlearn.strategies.server_methods.reset_and_relearn import drawn
 from fed_unlearn.strategies.training.history import HistoryStore
+from fed_unlearn.training import train_locally
 
 # ---------------------------------------------------------------- FedEraser
 
@@ -375,3 +382,60 @@ def test_a_negated_update_by_hand(departure: Departure) -> None:
     bounded = replace(departure.work(), clip_norm=length / 8, request_norm=4.0)
     step = method.advance(bounded, method.begin(bounded)).arrays
     np.testing.assert_allclose(trainable(step) - mean, turned / 2, rtol=0, atol=3e-6)
+
+
+# ---------------------------------------------------------------- reset and relearn
+
+
+def test_last_layers_are_drawn_anew_and_trained_above_the_others_as_they_are(departure: Departure) -> None:
+    states = states_of(create("reset-and-relearn", layers=1, rounds=2), departure.work())
+    assert [state.done for state in states] == [False, False, True]
+    for state in states:
+        for name in ("1.weight", "2.weight", "2.bias", *STATISTICS):
+            np.testing.assert_array_equal(state.arrays[name], departure.served[name])
+    heads = [state.arrays["4.weight"] for state in states]
+    assert np.abs(heads[0]).max() <= 1 / np.sqrt(32) and not np.allclose(heads[0], departure.served["4.weight"])
+    again = states_of(create("reset-and-relearn", layers=1, rounds=2), departure.work())
+    assert bytes_of(again[-1].arrays) == bytes_of(states[-1].arrays)
+    other = create("reset-and-relearn", layers=1).begin(replace(departure.work(), seed=6))
+    assert not np.array_equal(other.arrays["4.weight"], heads[0])
+
+    fresh = {client: head_trained_by_hand(client, states[0].arrays, 0) for client in STAYING}
+    weights = [float(len(digits_of(int(client)).train)) for client in STAYING]
+    np.testing.assert_allclose(heads[1], weighted_mean(list(fresh.values()), weights), rtol=0, atol=2e-6)
+
+
+def head_trained_by_hand(client: str, base: Arrays, step: int) -> np.ndarray:
+    """The output weights that a client trains above what it was sent, which normalises by its own statistics."""
+    model = normalised_model()
+    model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in base.items()})
+    below, head = model[:4].eval(), model[4]
+    data = digits_of(int(client)).train
+    with torch.no_grad():
+        features = below(data.batch()[0])
+    number = derive_seed("server-method", REQUEST.id, 1, step)
+    generator = seeded_generator(SEED, "repair", number, client)
+    train_locally(head, TensorSet(features, data.labels, data.ids), SETTINGS, generator)
+    weight: np.ndarray = head.weight.detach().numpy()
+    return weight
+
+
+def test_fresh_layers_are_those_that_torch_draws() -> None:
+    with isolated_random(0):
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 400, 3), torch.nn.BatchNorm2d(400), torch.nn.Linear(400, 50))
+    arrays = {name: value.numpy() for name, value in model.state_dict().items()}
+    fresh = drawn(arrays, (1, "r1", 1))
+    assert {name: (value.shape, value.dtype) for name, value in fresh.items()} == {
+        name: (value.shape, value.dtype) for name, value in arrays.items()
+    }
+    for name in ("0.weight", "0.bias", "2.weight", "2.bias"):
+        assert np.abs(fresh[name]).max() <= 1.001 * np.abs(arrays[name]).max() + 0.02
+        assert np.std(fresh[name]) == pytest.approx(np.std(arrays[name]), rel=0.03 if name.endswith("weight") else 0.4)
+    for name in ("1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"):
+        np.testing.assert_array_equal(fresh[name], arrays[name])
+
+
+def test_a_reset_leaves_a_layer_below(departure: Departure) -> None:
+    with pytest.raises(MethodFailedError, match="layers = 2, and the model has 2 arrays of weights"):
+        create("reset-and-relearn", layers=2).begin(departure.work())
+    assert create("reset-and-relearn").stronger() == create("reset-and-relearn", layers=3, rounds=10)
