@@ -62,6 +62,8 @@ class Method(ABC):
         The inputs that the method works on, for listings: ``"any"``, or ``"images"`` where it attacks them.
     requires_retain : bool
         Whether the method needs retained samples.
+    reads_forget : bool
+        Whether the method reads the inputs of the forget samples. One that does not needs their labels alone.
     is_control : bool
         Whether the method only looks as if it forgets.
     """
@@ -72,6 +74,7 @@ class Method(ABC):
     needs: ClassVar[str]
     inputs: ClassVar[str] = "any"
     requires_retain: ClassVar[bool] = False
+    reads_forget: ClassVar[bool] = True
     is_control: ClassVar[bool] = False
 
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -144,7 +147,7 @@ class Method(ABC):
                 f"{self.name}: generator = {generator!r} was given; expected a torch.Generator, such as"
                 " torch.Generator().manual_seed(0)"
             )
-        forget_samples = given_samples(self.name, "forget", forget)
+        forget_samples = given_samples(self.name, "forget", forget, reads=self.reads_forget)
         retain_samples = given_samples(self.name, "retain", retain) if retain is not None else None
         unseen_samples = given_samples(self.name, "unseen", unseen) if unseen is not None else None
         changed, model = copied(model), unwrapped(model)
@@ -170,7 +173,8 @@ class Method(ABC):
                 named = str(error).startswith(self.name)
                 raise error if named else UnlearningDivergedError(f"{self.name}: {error}") from None
             except RuntimeError:
-                unused_parameters(self.name, work.model, work.forget)  # says so where no gradient leads anywhere
+                read = work.forget if self.reads_forget else work.retained
+                unused_parameters(self.name, work.model, read)  # says so where no gradient leads anywhere
                 raise
         check_weights(self.name, work.model, applied.steps)
         work.model.zero_grad(set_to_none=True)
@@ -205,7 +209,7 @@ class Method(ABC):
             raise InvalidDataError(f"{self.name}: no retain set was given; it needs samples that must stay known")
         if self.attacks_inputs and forget.domain.kind != "pixels":
             raise UnsuitableInputsError(self._unsuitable(forget.domain.kind))
-        class_count = class_count_of(self.name, model, forget)
+        class_count = class_count_of(self.name, model, forget if self.reads_forget or retain is None else retain)
         for kind, samples in (("forget", forget), ("retain", retain), ("unseen", unseen)):
             if samples is not None:
                 check_samples(self.name, kind, samples, forget.input_shape, class_count)

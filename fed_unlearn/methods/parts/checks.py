@@ -24,7 +24,7 @@ SampleSource = Dataset[tuple[Tensor, int]] | DataLoader[tuple[Tensor, Tensor]]
 """Samples in memory, or a loader over samples that do not fit there."""
 
 
-def given_samples(method: str, kind: str, source: SampleSource) -> SampleSet:
+def given_samples(method: str, kind: str, source: SampleSource, *, reads: bool = True) -> SampleSet:
     """Read a set of samples that a user gave, and check its pixels.
 
     Parameters
@@ -35,6 +35,8 @@ def given_samples(method: str, kind: str, source: SampleSource) -> SampleSet:
         Which set it is, for error messages.
     source : Dataset or DataLoader
         The set.
+    reads : bool, default True
+        Whether the method reads inputs of this set. If not, those that are not in memory are not read here either.
 
     Raises
     ------
@@ -58,7 +60,8 @@ def given_samples(method: str, kind: str, source: SampleSource) -> SampleSet:
     try:
         if not isinstance(source, SampleSet):
             return as_image_set(source)
-        _check_values(source)
+        if reads or isinstance(source, TensorSet):
+            _check_values(source)
     except InvalidDataError as error:
         raise InvalidDataError(f"{method}: {kind} set: {error}") from None
     return source

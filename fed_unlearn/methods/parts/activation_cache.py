@@ -1,0 +1,68 @@
+"""Activations of samples at one point of a model, computed once and kept in memory or in a temporary file."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fed_unlearn.data.sample_set import SampleSet
+from fed_unlearn.logits import batch_slices
+from fed_unlearn.model_inputs import memory_layout, model_inputs
+
+_LEFT_FREE = 2  # a file takes at most one in so many of the free bytes of its disk
+
+
+@contextmanager
+def kept_activations(
+    model: nn.Module, lower: nn.Module, samples: SampleSet, device: torch.device, most_bytes: int
+) -> Iterator[Tensor | None]:
+    """Compute what a part of a model puts out for every sample, in evaluation mode and without random augmentation.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Says how inputs are laid out.
+    lower : nn.Module
+        The part, in evaluation mode.
+    samples : SampleSet
+    device : torch.device
+        The model's.
+    most_bytes : int
+        Activations of more bytes are kept in a temporary file, which is gone at the end.
+
+    Yields
+    ------
+    Tensor of shape (n, ...) or None
+        On the device, or in the file. None if they need more than half of the free bytes of the disk.
+    """
+    read = samples.evaluated()
+    inputs, _ = read.batch(torch.tensor([0], device=read.labels.device))
+    with torch.no_grad():
+        first = lower(model_inputs(model, inputs.to(device)))
+    shape = (len(read), *first.shape[1:])
+    size = math.prod(shape) * first.element_size()
+    if size <= most_bytes:
+        yield _filled(torch.empty(shape, dtype=first.dtype, device=device), model, lower, read, device)
+        return
+    with tempfile.TemporaryDirectory(prefix="fed-unlearn-", ignore_cleanup_errors=True) as folder:
+        if shutil.disk_usage(folder).free < _LEFT_FREE * size:
+            yield None
+            return
+        place = str(Path(folder) / "activations")
+        held = torch.from_file(place, shared=True, size=math.prod(shape), dtype=first.dtype).view(shape)
+        yield _filled(held, model, lower, read, device)
+
+
+@torch.no_grad()
+def _filled(held: Tensor, model: nn.Module, lower: nn.Module, samples: SampleSet, device: torch.device) -> Tensor:
+    plan = list(batch_slices(samples, device))
+    for places, (inputs, _) in zip(plan, samples.batches(plan), strict=True):
+        held[places] = lower(model_inputs(model, inputs.to(device, memory_format=memory_layout(model))))
+    return held
