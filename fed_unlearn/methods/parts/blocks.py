@@ -241,7 +241,8 @@ def _named(model: nn.Module, parts: Sequence[_Part]) -> tuple[Block, ...]:
     named = []
     wide = [_wide(model, part) for part in parts]
     for index, part in enumerate(parts):
-        first, elsewhere = part.weighted or part.layers[0], sum(wide[:index] + wide[index + 1 :], [])
+        first = part.weighted or part.layers[0]
+        elsewhere = [layer for other in wide[:index] + wide[index + 1 :] for layer in other]
         choices = [_unit(model, first) or "", _common(part.layers), _common(wide[index])]
         name = next((each for each in choices if _holds(each, wide[index]) and not _reaches(each, elsewhere)), first)
         named.append(Block(name, tuple(dict.fromkeys(part.layers))))

@@ -57,6 +57,6 @@ def _set(user: str, layer: OutputLayer, name: str, rows: torch.Tensor) -> None:
             pass
     state = "is frozen" if isinstance(own, nn.Parameter) else "cannot be set"
     raise InvalidModelError(
-        f"{user}: the {name} of the output layer {state}; expected a layer whose rows can be changed: let it be trained,"
-        " or take its parametrisation off"
+        f"{user}: the {name} of the output layer {state}; expected a layer whose rows can be changed: let it be"
+        " trained, or take its parametrisation off"
     )

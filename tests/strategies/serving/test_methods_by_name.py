@@ -14,7 +14,12 @@ from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import UnlearningPlan
 
 PLAN = UnlearningPlan(repair_rounds=1, retention_days=1.0)
-METHODS = [name for name, cls in available().items() if "class" in cls.scopes and not cls.is_control]
+# Clients that draw weights anew each draw others, which have no mean worth having.
+METHODS = [
+    name
+    for name, cls in available().items()
+    if "class" in cls.scopes and not cls.is_control and name != "reset-and-relearn"
+]
 
 
 @pytest.mark.parametrize("name", METHODS)
