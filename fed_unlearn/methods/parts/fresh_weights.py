@@ -47,7 +47,7 @@ def draw_fresh(model: nn.Module, layers: Iterable[str], generator: torch.Generat
         for parameter, old in before.items():
             if not parameter.requires_grad:
                 parameter.copy_(old)
-            elif torch.equal(parameter, old) and parameter.numel() > 1:
+            elif torch.equal(parameter, old) and bool((old != old.flatten()[:1]).any()):
                 spread = old.float().std(correction=0)
                 parameter.copy_(old.float().mean() + spread * torch.randn_like(old, dtype=torch.float32))
     return trained

@@ -208,7 +208,7 @@ class _Rows(fx.Interpreter):
         super().__init__(module)
         self.rows: dict[fx.Node, int] = {}
         by_name = {node.name: node for node in watched}
-        self._watched = {node: by_name[node.name] for node in self.module.graph.nodes if node.name in by_name}
+        self._watched = {node: by_name[node.name] for node in module.graph.nodes if node.name in by_name}
 
     def run_node(self, n: fx.Node) -> Any:
         """As the base does, with a note."""
