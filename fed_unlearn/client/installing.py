@@ -11,7 +11,14 @@ from flwr.clientapp.typing import Mod
 
 from fed_unlearn import protocol
 from fed_unlearn.client.actions import ACTIONS
-from fed_unlearn.client.mods import HandlerCheck, Handlers, ThroughMods, mods_of_models
+from fed_unlearn.client.mods import (
+    HandlerCheck,
+    Handlers,
+    StatisticsRefused,
+    ThroughMods,
+    mods_of_models,
+    privacy_mod_among,
+)
 from fed_unlearn.client.owner_side import OWNER_ASKS, hear, out_of_training, tell
 from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
 from fed_unlearn.client.working_model import WorkingModel
@@ -189,7 +196,9 @@ def _install_actions(app: ClientApp, in_session: _InSession, of_models: Sequence
     app._mods = [in_session]
     for message_type, action in ACTIONS.items():
         category, name = message_type.split(".")
-        replies_with_model = message_type in protocol.LEAVE_OUT_ARRAYS
+        replies_with_model = message_type in protocol.REPLIES_WITH_MODEL
+        if message_type == protocol.STATISTICS and (mod := privacy_mod_among(of_models)) is not None:
+            action = StatisticsRefused(mod)
         getattr(app, category)(name)(ThroughMods(action, of_models) if replies_with_model else action)
     app._mods = [in_session, *own]
 

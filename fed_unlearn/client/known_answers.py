@@ -192,12 +192,19 @@ class KnownAnswers:
         self._has_changed = False
 
 
-def digest_of(model: nn.Module) -> str:
+def digest_of(model: nn.Module, without: str = "") -> str:
     """Digest of all that a model's answers depend on: its parameters, its buffers and how it is built.
 
     Of how it is built, these are the modules' names and classes, and those of their attributes, private ones included,
     that are tensors, arrays, numbers, texts, or collections of them.
+
+    Parameters
+    ----------
+    model : nn.Module
+    without : str
+        Name of a module whose parameters and buffers do not count; empty for none.
     """
+    left_out = f"{without}." if without else None
     digest = hashlib.sha256(repr(model).encode())
     own = vars(nn.Module()).keys()
     for module_name, module in model.named_modules():
@@ -205,7 +212,8 @@ def digest_of(model: nn.Module) -> str:
             if name not in own:
                 _feed(digest, f"{module_name}.{name}", value)
     for name, tensor in chain(model.named_parameters(), model.named_buffers()):
-        _feed(digest, name, tensor)
+        if left_out is None or not name.startswith(left_out):
+            _feed(digest, name, tensor)
     return digest.hexdigest()
 
 

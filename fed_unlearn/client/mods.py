@@ -6,6 +6,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from types import FunctionType
 
@@ -166,6 +167,37 @@ class ThroughMods:
             if metrics is not None:
                 answer.content[protocol.METRICS_KEY] = metrics
         return answer
+
+
+@dataclass(frozen=True)
+class StatisticsRefused:
+    """In place of ``train.statistics`` where a mod clips or noises models: sums would leave without that.
+
+    Attributes
+    ----------
+    mod : str
+        Name of the mod.
+    """
+
+    mod: str
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Refuse.
+
+        Raises
+        ------
+        FedUnlearnError
+            Always.
+        """
+        raise FedUnlearnError(
+            f"the app has the mod {self.mod}, and sums over samples would leave without its clipping and noise; train"
+            " with another strategy than FrozenHead"
+        )
+
+
+def privacy_mod_among(mods: Sequence[Mod]) -> str | None:
+    """The name of a mod that clips or noises models; None where there is none."""
+    return next((_name_of(found) for mod in mods for found in _privacy_mods_in(mod)), None)
 
 
 def mods_of_models(app_mods: Sequence[Mod], mods: Sequence[Mod]) -> list[Mod]:

@@ -15,6 +15,7 @@ import fed_unlearn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.client.kept_state import KeptState
+from fed_unlearn.client.kept_features import KeptFeatures
 from fed_unlearn.client.known_answers import KnownAnswers
 from fed_unlearn.client.model_check import check_logits
 from fed_unlearn.client.store import ClientStore
@@ -99,12 +100,20 @@ class ClientSession:
         store = ClientStore.open(folder, self._loaded.fingerprint, self.ledger)
         if store.retention_ended_since(KnownAnswers.written_at(folder)):
             self.known_answers.drop(store.unreadable_ids())
+        if store.retention_ended_since(KeptFeatures.written_at(folder)):
+            self.kept_features.save(store.unreadable_ids())
         return store
 
     @cached_property
     def known_answers(self) -> KnownAnswers:
         """What models have answered to this client's samples, in the folder of the store."""
         return KnownAnswers(self.task.store_folder(self.context), self._loaded.fingerprint)
+
+    @cached_property
+    def kept_features(self) -> KeptFeatures:
+        """What a frozen backbone gives for this client's samples, in the folder of the store."""
+        folder, answers = self.task.store_folder(self.context), self.known_answers
+        return KeptFeatures(folder, self._loaded.fingerprint, lambda sample_id: answers.key_of("train", sample_id))
 
     @property
     def attempts(self) -> str:

@@ -27,6 +27,7 @@ METHODS: Registry[Method] = Registry(
         "fed_unlearn.methods.delete",
         "fed_unlearn.methods.reset_and_relearn",
         "fed_unlearn.methods.mask_output",
+        "fed_unlearn.methods.frozen_head",
         "fed_unlearn.methods.client_projected_ascent",
         "fed_unlearn.methods.unlearning_cross_entropy",
         "fed_unlearn.methods.fedquit",

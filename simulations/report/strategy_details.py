@@ -8,6 +8,8 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 from flwr.serverapp.strategy.fedopt import FedOpt
 
+from fed_unlearn.simulations.scenario.strategy_catalogue import strategy_class
+from fed_unlearn.strategies.inner.frozen_head import FrozenHead
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, ROBUST_AGGREGATORS, why_class_refused
 
 _NOT_IN_FILES = {"strategy", "accountant", "selection_rule"}
@@ -20,9 +22,9 @@ def strategy_facts(name: str) -> dict[str, str]:
     Parameters
     ----------
     name : str
-        The name of a strategy in ``flwr.serverapp.strategy``.
+        The name of a strategy in ``flwr.serverapp.strategy``, or FrozenHead.
     """
-    cls: type[Strategy] = getattr(flower, name)
+    cls = strategy_class(name)
     refused = why_class_refused(cls)
     if refused is not None:
         return {"refused": refused}
@@ -46,6 +48,8 @@ def _treatment(cls: type[Strategy]) -> str:
             "unlearn and repair rounds are clipped and noised as training is, and counted; every client counts alike,"
             " and the noise is made for those that answered"
         )
+    if issubclass(cls, FrozenHead):
+        return "trains in one round from sums over clients' samples; requests are served by frozen-head, exactly"
     if issubclass(cls, flower.MultiKrum):
         return "unlearn and repair rounds go through it and need 2 num-malicious-nodes + 3 answers"
     if issubclass(cls, flower.Bulyan):

@@ -16,7 +16,7 @@ from fed_unlearn.plan import MEBIBYTE, History, Repair
 from fed_unlearn.requests import SCOPES, ParameterValue
 from fed_unlearn.simulations.scenario.errors import errors_at, problem_at, raise_any, scenario_error
 from fed_unlearn.simulations.scenario.sections import Scenario
-from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS
+from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS, strategy_class
 from fed_unlearn.simulations.task import new_model, server_samples_of, source_of
 from fed_unlearn.strategies import Holds, OwnerLimits, RequestBound, UnlearningPlan
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, check_supported, why_class_refused
@@ -56,7 +56,7 @@ def _strategy_class(scenario: Scenario, place: str, name: str) -> type[Strategy]
             f"{scenario.source_file}: {place}: {quoted(name)} was given; expected a strategy of Flower:"
             f" {', '.join(PAPERS)}"
         )
-    cls: type[Strategy] = getattr(flower_strategies, name)
+    cls = strategy_class(name)
     reason = why_class_refused(cls)
     if reason is None and issubclass(cls, flower_strategies.QFedAvg):
         reason = "it needs the training loss of every client, which the clients of scenarios do not report"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
+
+if TYPE_CHECKING:
+    from flwr.serverapp.strategy import Strategy
 
 PAPERS: Final = {
     "FedAvg": "McMahan et al., AISTATS 2017",
@@ -26,14 +29,25 @@ PAPERS: Final = {
     "DifferentialPrivacyClientSideAdaptiveClipping": "Andrew et al., NeurIPS 2021",
     "FedXgbBagging": "none",
     "FedXgbCyclic": "none",
+    "FrozenHead": "Hoerl and Kennard, Technometrics 1970",
 }
-"""Every strategy of ``flwr.serverapp.strategy`` in Flower 1.41."""
+"""Every strategy of ``flwr.serverapp.strategy`` in Flower 1.41, and the one of this library."""
+
+
+def strategy_class(name: str) -> type[Strategy]:
+    """The class of one of these names."""
+    from flwr.serverapp import strategy as flower
+
+    from fed_unlearn.strategies.inner.frozen_head import FrozenHead
+
+    cls: type[Strategy] = FrozenHead if name == FrozenHead.__name__ else getattr(flower, name)
+    return cls
 
 
 def _strategy_name(value: object) -> object:
     if isinstance(value, str) and value in PAPERS:
         return value
-    raise PydanticCustomError("strategy", "Input should be a strategy of Flower: " + ", ".join(PAPERS))
+    raise PydanticCustomError("strategy", "Input should be one of these strategies: " + ", ".join(PAPERS))
 
 
 StrategyName = Annotated[str, BeforeValidator(_strategy_name)]

@@ -12,6 +12,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 from fed_unlearn import protocol
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.strategies.inner.frozen_head import FrozenHead
 from fed_unlearn.strategies.inner.own_start import has_own_start, why_start_refused
 from fed_unlearn.strategies.inner.state import layers, remember_construction
 
@@ -169,7 +170,7 @@ def _why_refused(layer: Strategy) -> str | None:
 
 def _say_how_treated(layer: Strategy) -> None:
     name = type(layer).__name__
-    if type(layer) not in vars(flower).values():
+    if type(layer) not in (*vars(flower).values(), FrozenHead):
         logger.warning(
             "strategy %s is not one of Flower's: of its state, attributes that are arrays, lists or dictionaries of"
             " arrays, or numbers are stored and reset; its unlearn and repair rounds %s",

@@ -20,6 +20,7 @@ from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.fedopt import FedOpt
 
 from fed_unlearn.arrays import Arrays
+from fed_unlearn.strategies.inner.frozen_head import FrozenHead
 from fed_unlearn.strategies.inner.known_models import PREFIX, known_models
 from fed_unlearn.strategies.inner.values import (
     Layout,
@@ -46,6 +47,7 @@ _EMPTY: tuple[tuple[type[Strategy], dict[str, object]], ...] = (
     (FedOpt, {"current_arrays": None, "m_t": None, "v_t": None}),
     (flower.FedAvgM, {"current_arrays": None, "momentum_vector": None}),
     (flower.QFedAvg, {"current_arrays": None}),
+    (FrozenHead, {"current_arrays": None}),
     (flower.DifferentialPrivacyServerSideFixedClipping, {"current_arrays": ArrayRecord()}),
     (flower.DifferentialPrivacyServerSideAdaptiveClipping, {"current_arrays": ArrayRecord()}),
 )

@@ -21,6 +21,7 @@ SERVER_METHODS: Registry[Any] = Registry(
         "fed_unlearn.strategies.server_methods.distillation_and_recovery",
         "fed_unlearn.strategies.server_methods.negated_update",
         "fed_unlearn.strategies.server_methods.reset_and_relearn",
+        "fed_unlearn.strategies.server_methods.frozen_head",
     ),
 )
 register = SERVER_METHODS.register

@@ -15,11 +15,14 @@ from flwr.serverapp.strategy import Strategy
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, all_finite, pack, unpack
 from fed_unlearn.seeding import derive_seed
+from fed_unlearn.errors import ProtocolError
 from fed_unlearn.strategies.clients.bounds.faults import NO_ANSWER, fault_of
+from fed_unlearn.strategies.clients.claims import most_retained
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.replies import ReplyFilter, UsableReply
 from fed_unlearn.strategies.clients.weights import bounded_weights, training_weights
 from fed_unlearn.strategies.inner.aggregation import aggregate_replies, undone_on_error
+from fed_unlearn.strategies.inner.frozen_head import FrozenHead
 from fed_unlearn.strategies.inner.kept_models import reset_to
 from fed_unlearn.strategies.inner.kinds import needed_metric, weight_key
 from fed_unlearn.strategies.inner.privacy import PrivacyAccountant
@@ -201,19 +204,35 @@ class Trainer:
         answers = list(answers)
         clients |= {node: client for node, client in self.grid.roster.clients.items() if client in clients.values()}
         key = weight_key(self.inner)
+        sums = self.inner if isinstance(self.inner, FrozenHead) else None
         usable = self._filter.usable(
             answers,
             _sent(asked.messages, asked.record, asked.arrays),
             asked=clients,
             weight_key=key,
             keep_arrays=keep_arrays,
-            bounded=lambda weights: training_weights(self.grid.roster, weights, in_samples=key == protocol.WEIGHT),
+            bounded=lambda weights: (
+                weights
+                if sums is not None
+                else training_weights(self.grid.roster, weights, in_samples=key == protocol.WEIGHT)
+            ),
             needed=needed_metric(self.inner),
         )
+        if sums is not None:
+            usable = [reply for reply in usable if self._has_sums(reply, sums)]
         reasons = {**dict.fromkeys(clients.values(), NO_ANSWER), **self.grid.kept_away()}
         reasons |= {**self.grid.dropped, **self._filter.left_out}
         trained = {reply.client for reply in usable}
         return usable, {client: fault_of(reason) for client, reason in reasons.items() if client not in trained}
+
+    def _has_sums(self, reply: UsableReply, strategy: FrozenHead) -> bool:
+        """Whether a reply has sums over no more samples than its client has; who sent it is named where not."""
+        try:
+            strategy.sums_of(reply.message, most_retained(self.grid.roster, reply.client)[1])
+        except ProtocolError as error:
+            self._filter.leave_out(reply.client, str(error))
+            return False
+        return True
 
     def _aggregated(
         self, arrays: Arrays, number: int, replies: Sequence[UsableReply]

@@ -18,6 +18,8 @@ from fed_unlearn.strategies.clients.messages.runtime import answers_at_once, wit
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
+_TRAIN = frozenset({protocol.TRAIN, protocol.STATISTICS})
+
 
 class Exchange:
     """Sends messages over the runtime's own Grid.
@@ -114,7 +116,7 @@ class Exchange:
     def _note_round(self, messages: Sequence[Message]) -> None:
         for message in messages:
             number = protocol.config_of(message).get(protocol.SERVER_ROUND)
-            if message.metadata.message_type == protocol.TRAIN and isinstance(number, int):
+            if message.metadata.message_type in _TRAIN and isinstance(number, int):
                 self.server_round = max(self.server_round, number)
 
     def _questions(self, messages: Sequence[Message]) -> list[Question]:

@@ -1,0 +1,111 @@
+"""What the output layer of a model reads, in double precision, and the output layer that a closed form gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fed_unlearn.data.sample_set import SampleSet
+from fed_unlearn.errors import InvalidModelError
+from fed_unlearn.logits import batch_slices, device_of, evaluation_mode
+from fed_unlearn.methods.parts.heads import Head, OutputLayer, one_row_a_sample
+from fed_unlearn.methods.parts.ridge import RidgeStatistics
+from fed_unlearn.model_copies import copied
+from fed_unlearn.model_inputs import model_inputs
+from fed_unlearn.model_wrappers import unwrapped
+
+
+def frozen_features(user: str, model: nn.Module, head: Head, samples: SampleSet) -> Tensor:
+    """What the output layer reads of each sample, computed in double precision and in evaluation mode.
+
+    In single precision the features of a sample depend on the batch that it is in. In double precision they differ by
+    so little that rounding to a step takes it away.
+
+    Parameters
+    ----------
+    user : str
+        Name of the method or the client, for error messages.
+    model : nn.Module
+        It stays as it is: a copy is computed with.
+    head : Head
+        Of the model.
+    samples : SampleSet
+        Read without random augmentation.
+
+    Returns
+    -------
+    Tensor of shape (n, features), float64, on the CPU
+
+    Raises
+    ------
+    InvalidModelError
+        If the model does not compute in double precision, or calls its output layer several times.
+    """
+    features = head.layer.weight.shape[1]
+    if len(samples) == 0:
+        return torch.empty(0, features, dtype=torch.float64)
+    doubled = unwrapped(copied(model)).double()
+    device = device_of(doubled)
+    if device.type == "mps":  # it has no double precision
+        device = torch.device("cpu")
+        doubled = doubled.to(device)
+    calls: list[Tensor] = []
+    layer = doubled.get_submodule(head.name)
+    handle = layer.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].detach()))
+    read, found = samples.evaluated(), []
+    try:
+        with (
+            evaluation_mode(doubled),
+            torch.inference_mode(),
+            torch.autocast(device.type, enabled=False),
+        ):
+            for inputs, labels in read.batches(batch_slices(read, device)):
+                calls.clear()
+                given = model_inputs(doubled, inputs.to(device))
+                doubled(given.double() if given.is_floating_point() else given)
+                if len(calls) != 1 or len(rows := one_row_a_sample(calls[0], head.layer)) != len(labels):
+                    raise InvalidModelError(
+                        f"{user}: layer {head.name!r} was called {len(calls)} times for {len(labels)} samples; expected"
+                        " an output layer that is called once, with one row a sample"
+                    )
+                found.append(rows.double().cpu().clone())
+    except RuntimeError as error:
+        raise InvalidModelError(
+            f"{user}: the model does not compute in double precision ({str(error).splitlines()[0][:200]}); expected one"
+            " that follows the precision of its weights"
+        ) from error
+    finally:
+        handle.remove()
+    return torch.cat(found)
+
+
+def check_replaceable(user: str, head: Head) -> None:
+    """Raise if the weights of an output layer cannot be set.
+
+    Raises
+    ------
+    InvalidModelError
+        If they are computed from others, as by weight normalisation.
+    """
+    if not isinstance(head.layer._parameters.get("weight"), nn.Parameter):
+        raise InvalidModelError(
+            f"{user}: the weight of layer {head.name!r} is computed from others; expected a plain output layer"
+        )
+
+
+def solved_head(
+    statistics: RidgeStatistics, ridge: float, *, has_bias: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weight and bias of the ridge head, with the penalty that suits the features."""
+    return statistics.solve(statistics.penalty_of(ridge), intercept=has_bias)
+
+
+def put_head(layer: OutputLayer, statistics: RidgeStatistics, ridge: float) -> None:
+    """Give an output layer the ridge head of some statistics, in its own precision."""
+    weight, bias = solved_head(statistics, ridge, has_bias=layer.bias is not None)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight).reshape(layer.weight.shape))
+        if layer.bias is not None:
+            layer.bias.copy_(torch.from_numpy(bias))
