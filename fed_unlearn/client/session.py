@@ -14,8 +14,8 @@ from torch import nn
 import fed_unlearn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
-from fed_unlearn.client.kept_state import KeptState
 from fed_unlearn.client.kept_features import KeptFeatures
+from fed_unlearn.client.kept_state import KeptState
 from fed_unlearn.client.known_answers import KnownAnswers
 from fed_unlearn.client.model_check import check_logits
 from fed_unlearn.client.store import ClientStore

@@ -29,9 +29,7 @@ class StatisticsInstruction(Instruction):
 def write_statistics(message: Message, statistics: RidgeStatistics) -> None:
     """Put sums on a reply: of the products, which are symmetric, the upper triangle."""
     upper = statistics.products[np.triu_indices(len(statistics.products))]
-    message.content[STATISTICS_KEY] = pack(
-        {"counts": statistics.counts, "sums": statistics.sums, "products": upper}
-    )
+    message.content[STATISTICS_KEY] = pack({"counts": statistics.counts, "sums": statistics.sums, "products": upper})
 
 
 def read_statistics(message: Message, *, step: float, most: int | None = None) -> RidgeStatistics:

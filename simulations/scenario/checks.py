@@ -221,7 +221,10 @@ def _check_serves(scope: ScopeKind, name: str, parameters: Mapping[str, object])
 
 def _is_of_holders(name: str) -> bool:
     from fed_unlearn import methods
+    from fed_unlearn.strategies import server_methods
 
+    if name in server_methods.available():  # in a federation the server's method of a name goes first
+        return False
     return name in methods.unavailable() or name in _methods_of_holders(controls=True)
 
 
@@ -243,7 +246,7 @@ def _scopes_served(name: str) -> set[ScopeKind]:
 def _known_methods(*, controls: bool = False) -> list[str]:
     from fed_unlearn.strategies import server_methods
 
-    return [*_methods_of_holders(controls=controls), *server_methods.available()]
+    return list(dict.fromkeys([*_methods_of_holders(controls=controls), *server_methods.available()]))
 
 
 def _methods_of_holders(*, controls: bool) -> list[str]:

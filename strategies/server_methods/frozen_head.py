@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.strategies.inner.frozen_head import FrozenHead as FrozenHeadStrategy
@@ -21,9 +21,9 @@ class FrozenHead(ServerMethod[MethodState]):
     gives is then one such round, whatever was trained and forgotten before. Clients keep what the frozen backbone gives
     for their samples, and read none of them again.
 
-    Parameters
+    Attributes
     ----------
-    goal : {"indistinguishable"}
+    goal : str
         What single samples become: like any that the model has not seen.
     """
 
@@ -32,12 +32,12 @@ class FrozenHead(ServerMethod[MethodState]):
     needs: ClassVar[str] = "retain, the strategy FrozenHead"
     is_retraining: ClassVar[bool] = True
 
-    goal: Literal["indistinguishable"] = "indistinguishable"
+    goal: ClassVar[str] = "indistinguishable"
 
     def cannot_serve(self, work: ServerWork) -> str | None:
         """Another strategy has trained more than the output layer."""
         if not isinstance(work.trainer.inner, FrozenHeadStrategy):
-            return "the model was not trained by the strategy FrozenHead, which leaves all but the output layer as it is"
+            return "the model was not trained by the strategy FrozenHead, which changes the output layer alone"
         if not any(experience.configs for experience in work.experiences):
             return "no round was trained so far, so there is no output layer to solve anew"
         return super().cannot_serve(work)

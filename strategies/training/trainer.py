@@ -14,8 +14,8 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, all_finite, pack, unpack
-from fed_unlearn.seeding import derive_seed
 from fed_unlearn.errors import ProtocolError
+from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.bounds.faults import NO_ANSWER, fault_of
 from fed_unlearn.strategies.clients.claims import most_retained
 from fed_unlearn.strategies.clients.grid import EligibleGrid
