@@ -26,7 +26,9 @@ PLAN = UnlearningPlan(
     repair_rounds=0,
     retention_days=1.0,
     backoff_seconds=0.0,
-    durable_seconds=0.0,
+    retain_limit=8,
+    test_limit=8,
+    relapse_limit=2,
 )
 GATE = Gate(class_thresholds=Thresholds(max_forget_accuracy=0.05, max_retain_drop=0.3, max_total_retain_drop=None))
 
@@ -60,7 +62,7 @@ def test_one_round_of_training_is_the_head_over_all_samples(tmp_path: Path) -> N
     assert all(np.array_equal(value, expected[name]) for name, value in strategy.served.arrays.items())
     again = strategy.start(federation.grid, num_rounds=1)  # a second round gives the same bits, and reads nothing
     assert all(np.array_equal(value, expected[name]) for name, value in unpack(again.arrays).items())
-    assert again.training is None or again.training.traffic.forward_passes == 0
+    assert again.training_traffic.forward_passes == 0
 
 
 def test_thirty_mixed_requests_are_the_retrained_head_and_read_no_sample(tmp_path: Path) -> None:
@@ -78,7 +80,9 @@ def test_thirty_mixed_requests_are_the_retrained_head_and_read_no_sample(tmp_pat
         else:
             client = (0, 1, 3)[turn % 3]
             held = digits_of(client).train.without(forgotten)
-            open_ids = [name for name, label in zip(held.ids, held.labels.tolist(), strict=True) if label not in classes]
+            open_ids = [
+                name for name, label in zip(held.ids, held.labels.tolist(), strict=True) if label not in classes
+            ]
             chosen = torch.randperm(len(open_ids), generator=generator)[:3].tolist()
             ids = [open_ids[place] for place in chosen]
             request = ForgetRequest.for_samples(client, ids)
@@ -92,8 +96,8 @@ def test_thirty_mixed_requests_are_the_retrained_head_and_read_no_sample(tmp_pat
         found = unpack(result.arrays)
         assert relative(found, retrained(forgotten, classes, left)) == 0.0, turn
         for outcome in result.requests:
-            passes = outcome.traffic.passes
-            assert set(passes) == {"audit"}, passes  # nothing but the gate has read a sample
+            read = {part for part, passes in outcome.traffic.parts.items() if any(passes)}
+            assert read <= {"audit"}, outcome.traffic  # nothing but the gate has read a sample
             known = HowKnown.MEASURED, HowKnown.BY_CONSTRUCTION
             assert outcome.evidence in known if outcome.request.scope.kind == "class" else known[1:]
 
