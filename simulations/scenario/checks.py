@@ -246,7 +246,8 @@ def _scopes_served(name: str) -> set[ScopeKind]:
 def _known_methods(*, controls: bool = False) -> list[str]:
     from fed_unlearn.strategies import server_methods
 
-    return list(dict.fromkeys([*_methods_of_holders(controls=controls), *server_methods.available()]))
+    of_server = server_methods.available()
+    return [*(name for name in _methods_of_holders(controls=controls) if name not in of_server), *of_server]
 
 
 def _methods_of_holders(*, controls: bool) -> list[str]:

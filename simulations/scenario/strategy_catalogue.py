@@ -47,7 +47,7 @@ def strategy_class(name: str) -> type[Strategy]:
 def _strategy_name(value: object) -> object:
     if isinstance(value, str) and value in PAPERS:
         return value
-    raise PydanticCustomError("strategy", "Input should be one of these strategies: " + ", ".join(PAPERS))
+    raise PydanticCustomError("strategy", "Input should be a strategy of Flower: " + ", ".join(PAPERS))
 
 
 StrategyName = Annotated[str, BeforeValidator(_strategy_name)]

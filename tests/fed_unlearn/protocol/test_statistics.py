@@ -14,14 +14,20 @@ from fed_unlearn.arrays import pack, unpack
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.methods.parts.ridge import FEATURE_STEP, RidgeStatistics
 from fed_unlearn.protocol import STATISTICS, STATISTICS_KEY, read_statistics, write_statistics
+from fed_unlearn.simulations.inprocess import set_task_identity
 
 Parts = dict[str, NDArray[np.float64]]
+
+
+def empty() -> Message:
+    set_task_identity()
+    return Message(RecordDict(), dst_node_id=1, message_type=STATISTICS)
 
 
 def sent() -> tuple[Message, RidgeStatistics]:
     features = torch.randn(20, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     statistics = RidgeStatistics.of(features, torch.arange(20) % 2, 3)
-    message = Message(RecordDict(), dst_node_id=1, message_type=STATISTICS)
+    message = empty()
     write_statistics(message, statistics)
     return message, statistics
 
@@ -72,6 +78,6 @@ def test_sums_that_no_samples_have_are_refused(change: Callable[[Parts], None], 
 
 
 def test_a_reply_without_sums_is_refused() -> None:
-    message = Message(RecordDict(), dst_node_id=1, message_type=STATISTICS)
+    message = empty()
     with pytest.raises(ProtocolError, match="carries no sums"):
         read_statistics(message, step=FEATURE_STEP)

@@ -26,7 +26,17 @@ def problem(name: str | Path, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["digits", "digits-avalanche", "digits-continual", "digits-three", "cifar10", "cifar10-sequence", "faces"]
+    "name",
+    [
+        "digits",
+        "digits-avalanche",
+        "digits-continual",
+        "digits-three",
+        "cifar10",
+        "cifar10-sequence",
+        "faces",
+        "frozen-head",
+    ],
 )
 def test_built_in_scenarios_load_and_their_resolved_files_load_to_the_same(name: str, tmp_path: Path) -> None:
     scenario = load_scenario(name)
@@ -57,7 +67,16 @@ def test_the_digits_scenario_is_what_the_documentation_promises() -> None:
     assert [request.parameters.get("goal") for request in requests[4:]] == (
         2 * ["indistinguishable"] + 2 * ["misclassify"]
     )
-    names = {"digits", "digits-avalanche", "digits-continual", "digits-three", "cifar10", "cifar10-sequence", "faces"}
+    names = {
+        "digits",
+        "digits-avalanche",
+        "digits-continual",
+        "digits-three",
+        "cifar10",
+        "cifar10-sequence",
+        "faces",
+        "frozen-head",
+    }
     assert set(built_in_scenarios()) == names
 
 
@@ -193,7 +212,7 @@ def test_the_message_of_the_documentation() -> None:
         (["timeline.1.forget={client = 1}", "timeline.2.forget={client = 1}"], "timeline[2].forget.client: 1 was forgotten as a whole before"),
         (["timeline.1.forget={client = 1}", "timeline.2.forget={client = 1, samples = 2}"], "timeline[2].forget.client: 1 was forgotten as a whole before"),
         (["timeline.1.forget=[{client = 1}, {client = 0}]"], "timeline[1].forget[1].client: forgetting 0 leaves 1 of 3 clients; at least 2 must stay"),
-        (["timeline.1.forget={client = 1, method = 'boundary-shrink'}"], "timeline[1].forget.method: 'boundary-shrink' does not serve client requests; federaser or fedosd or fedquit or negated-update or projected-ascent or reset-and-relearn or retrain or weight-negation does"),
+        (["timeline.1.forget={client = 1, method = 'boundary-shrink'}"], "timeline[1].forget.method: 'boundary-shrink' does not serve client requests; federaser or fedosd or fedquit or frozen-head or negated-update or projected-ascent or reset-and-relearn or retrain or weight-negation does"),
         (["timeline.1.forget={client = 1, method = 'scrub'}"], "timeline[1].forget.method: 'scrub' does not serve client requests; "),
         (["timeline.1.forget.method=fedosd"], "timeline[1].forget.method: 'fedosd' does not serve class requests; "),
         (["timeline.1.forget={client = 1, goal = 'relabel'}"], "timeline[1].forget.method: server-side method 'fedosd' has no parameter 'goal'"),
@@ -292,7 +311,7 @@ def test_missing_keys_and_files_that_are_no_scenarios(tmp_path: Path, minimal: P
     assert problem(tmp_path).startswith(f"scenario '{tmp_path}' is a folder; expected the path of a TOML file or")
     assert problem("digts") == (
         "scenario 'digts' is unknown; did you mean 'digits'? expected the path of a TOML file or one of the"
-        " built-in cifar10, cifar10-sequence, digits, digits-avalanche, digits-continual, digits-three, faces"
+        " built-in cifar10, cifar10-sequence, digits, digits-avalanche, digits-continual, digits-three, faces, frozen-head"
     )
     assert problem("digits", "clients.count").startswith("digits.toml: --set 'clients.count': expected KEY=VALUE")
 

@@ -40,7 +40,7 @@ def test_every_strategy_of_flower_has_its_paper() -> None:
         for name, value in vars(flower).items()
         if isinstance(value, type) and issubclass(value, Strategy) and value is not Strategy
     }
-    assert set(PAPERS) == strategies
+    assert set(PAPERS) == strategies | {"FrozenHead"}  # the library's own
 
 
 @pytest.mark.parametrize("name", [*NAMED_ALONE, *ROBUST_WITH_PARAMETERS])
