@@ -5,6 +5,7 @@ from fed_unlearn.gate import Bound, Gate, Thresholds
 from fed_unlearn.plan import ServeSettings
 from fed_unlearn.strategies.context import Event, Observer
 from fed_unlearn.strategies.continual import ContinualUnlearning
+from fed_unlearn.strategies.inner.frozen_head import FrozenHead
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome, UnlearningResult
 from fed_unlearn.strategies.plan import (
     History,
@@ -23,6 +24,7 @@ __all__ = [
     "ContinualUnlearning",
     "Event",
     "Forget",
+    "FrozenHead",
     "Gate",
     "History",
     "HolderTurn",
