@@ -45,13 +45,22 @@ class Nothing(ServerMethod):
 
 def test_built_in_methods_describe_themselves() -> None:
     found = available()
-    expected = ["federaser", "fedosd", "fedquit", "negated-update", "projected-ascent", "reset-and-relearn", "retrain"]
-    assert list(found) == [*expected, "weight-negation"]
+    assert list(found) == [
+        "federaser",
+        "fedosd",
+        "fedquit",
+        "frozen-head",
+        "negated-update",
+        "projected-ascent",
+        "reset-and-relearn",
+        "retrain",
+        "weight-negation",
+    ]
     for name, cls in found.items():
         assert cls.name == name
         assert cls.paper and cls.needs and cls.scopes
         assert "client" in cls.scopes
-    assert [name for name, cls in found.items() if cls.is_retraining] == ["retrain"]
+    assert [name for name, cls in found.items() if cls.is_retraining] == ["frozen-head", "retrain"]
     for name in ("retrain", "reset-and-relearn"):
         assert found[name].scopes == ("class", "sample", "client")
 
@@ -95,7 +104,7 @@ def test_a_class_that_is_no_whole_method_is_refused_when_it_registers(clean_regi
         (
             "fedoss",
             {},
-            r"server-side method 'fedoss' is unknown; known are federaser, fedosd, fedquit, negated-update,"
+            r"server-side method 'fedoss' is unknown; known are federaser, fedosd, fedquit, frozen-head, negated-update,"
             r" projected-ascent, reset-and-relearn, retrain, weight-negation",
         ),
         ("retrain", {"rounds": 3}, r"'retrain' has no parameter 'rounds'; it has none"),
@@ -122,6 +131,6 @@ def test_a_stronger_setting_is_one_that_can_be_made_again() -> None:
         method = create(name)
         stronger = method.stronger()
         assert type(stronger) is method_class(name)
-        assert (stronger == method) == (name == "retrain")
+        assert (stronger == method) == (name in ("frozen-head", "retrain"))
         assert create(name, **vars(stronger)) == stronger
         assert stronger.stronger().stronger().stronger()
