@@ -19,15 +19,13 @@ from fed_unlearn.client.judged_models import JudgedModels, for_classes
 from fed_unlearn.client.retained_view import warn_of_other_ledgers
 from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of, stored_request
 from fed_unlearn.client.session import ClientSession, Handler, current_session, describe
+from fed_unlearn.client.sums import statistics
 from fed_unlearn.client.working_model import frozen_rest, sent_arrays
 from fed_unlearn.data.joined import concatenate
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import InvalidRequestError, NothingRetainedError
+from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.holder import recognises_any, repair_model, unlearn_samples
-from fed_unlearn.methods.parts.frozen_features import check_replaceable
-from fed_unlearn.methods.parts.heads import find_head
 from fed_unlearn.methods.parts.labels import guard_labels_of
-from fed_unlearn.methods.parts.ridge import RidgeStatistics
 from fed_unlearn.owner import keep_class_names
 
 logger = logging.getLogger("fed_unlearn.client")
@@ -172,27 +170,6 @@ def repair(message: Message, context: Context) -> Message:
     )
     session.keep_personal(model)
     return protocol.reply(message, metrics, pack(sent_arrays(session.task, model)))
-
-
-def statistics(message: Message, context: Context) -> Message:
-    """``train.statistics``: add up what the output layer reads of all retained samples; the model stays as it is."""
-    session = current_session()
-    instruction = protocol.StatisticsInstruction.from_message(message)
-    samples = session.retained_samples(instruction.arrived)
-    if len(samples) == 0:
-        raise NothingRetainedError(f"client {session.client_id} has no sample left that it may train on")
-    model, user = session.model_with(protocol.arrays_of(message)), f"client {session.client_id}"
-    head = find_head(user, model, samples, instruction.head)
-    check_replaceable(user, head)
-    features, passes = session.kept_features.of(user, model, head, samples, instruction.step)
-    session.kept_features.save(session.store.unreadable_ids())
-    sums = RidgeStatistics.of(features, samples.labels, len(head.layer.weight), instruction.step)
-    metrics = MetricRecord(
-        {protocol.WEIGHT: len(samples), protocol.FORWARD_PASSES: passes, protocol.BACKWARD_PASSES: 0}
-    )
-    answer = protocol.reply(message, metrics, ArrayRecord())
-    protocol.write_statistics(answer, sums)
-    return answer
 
 
 def confirm(message: Message, context: Context) -> Message:
