@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord
 from torch import Tensor, nn
 
@@ -16,17 +15,17 @@ from fed_unlearn.audits.asked import may_be_asked
 from fed_unlearn.audits.base import Judged
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.client.judged_models import JudgedModels, for_classes
-from fed_unlearn.client.retained_view import warn_of_other_ledgers
+from fed_unlearn.client.queries import identify, requests
 from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of, stored_request
-from fed_unlearn.client.session import ClientSession, Handler, current_session, describe
+from fed_unlearn.client.session import ClientSession, Handler, current_session
 from fed_unlearn.client.sums import statistics
+from fed_unlearn.client.told_errors import describe
 from fed_unlearn.client.working_model import frozen_rest, sent_arrays
 from fed_unlearn.data.joined import concatenate
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.holder import recognises_any, repair_model, unlearn_samples
 from fed_unlearn.methods.parts.labels import guard_labels_of
-from fed_unlearn.owner import keep_class_names
 
 logger = logging.getLogger("fed_unlearn.client")
 
@@ -255,41 +254,6 @@ def audit(message: Message, context: Context) -> Message:
     if uncounted:
         protocol.write_uncounted(answer, sorted(uncounted))
     return answer
-
-
-def identify(message: Message, context: Context) -> Message:
-    """``query.identify``: the number of samples of each class here, and what the classes are called.
-
-    The stamp of the reply names the client.
-    """
-    session = current_session()
-    class_count, train = session.data.class_count, session.data.train
-    metrics = MetricRecord(
-        {
-            "class-count": class_count,
-            "class-samples": torch.bincount(train.labels, minlength=class_count).tolist(),
-            "excluded-samples": len(session.store.excluded_ids()),
-        }
-    )
-    answer = protocol.reply(message, metrics)
-    protocol.write_versions(answer)
-    protocol.write_class_names(answer, session.data.classes)
-    keep_class_names(session.task.store_folder(session.context), session.data.classes)
-    protocol.write_model_arrays(answer, session.sent_shapes())
-    if protocol.INSTRUCTION_KEY in message.content:
-        instruction = protocol.IdentifyInstruction.from_message(message)
-        without = [name.request_id for name in instruction.without]
-        if instruction.confirmed:
-            session.store.claim_all(instruction.confirmed, without)
-        protocol.write_earlier_tombstones(answer, session.store.tombstone_digest(without))
-    warn_of_other_ledgers(session)
-    return answer
-
-
-def requests(message: Message, context: Context) -> Message:
-    """``query.requests``: how many requests of this client's owner have not ended; the reply tells of them, as any."""
-    queued = sum(not request.is_over for request in current_session().owner.requests())
-    return protocol.reply(message, MetricRecord({"queued": queued}))
 
 
 ACTIONS: Mapping[str, Handler] = {

@@ -20,7 +20,8 @@ from fed_unlearn.client.mods import (
     privacy_mod_among,
 )
 from fed_unlearn.client.owner_side import OWNER_ASKS, hear, out_of_training, tell
-from fed_unlearn.client.session import ClientSession, Handler, active_session, describe
+from fed_unlearn.client.session import ClientSession, Handler, active_session
+from fed_unlearn.client.told_errors import describe
 from fed_unlearn.client.working_model import WorkingModel
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError, NothingRetainedError, ProtocolError
 from fed_unlearn.shapes import misfit, shapes_of

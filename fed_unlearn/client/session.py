@@ -24,14 +24,8 @@ from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import (
     FedUnlearnError,
-    InvalidRequestError,
-    NothingRetainedError,
-    ProtocolError,
-    UnsuitableInputsError,
-    UnsuitableModelError,
 )
 from fed_unlearn.owner import OwnerQueue
-from fed_unlearn.protocol.faults import told_of
 from fed_unlearn.protocol.instructions import arriving
 from fed_unlearn.shapes import Shapes, shapes_of
 from fed_unlearn.task import Task
@@ -259,29 +253,6 @@ class ClientSession:
             device=str(self.device),
             cuda_visible_devices=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         )
-
-
-_SPEAKING = (
-    FedUnlearnError,
-    InvalidRequestError,
-    NothingRetainedError,
-    ProtocolError,
-    UnsuitableInputsError,
-    UnsuitableModelError,
-)
-"""Errors whose text holds no data."""
-
-
-def describe(error: Exception) -> str:
-    """The text of an error that the server may read: its message if that holds no data, else its class only.
-
-    The names of a missing module, variable or attribute are no data, and of such an error's text they alone are told.
-    """
-    if type(error) in _SPEAKING:
-        return str(error)
-    if isinstance(error, ImportError | NameError | AttributeError):
-        return told_of(type(error).__name__, str(error))
-    return f"{type(error).__name__} at the client; its own log has the details"
 
 
 active_session: ContextVar[ClientSession | None] = ContextVar("fed_unlearn_session", default=None)

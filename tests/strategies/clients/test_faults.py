@@ -4,7 +4,7 @@ import pytest
 from made_replies import made_error
 
 from fed_unlearn import protocol
-from fed_unlearn.client.session import describe
+from fed_unlearn.client.told_errors import describe
 from fed_unlearn.strategies.clients.bounds.faults import fault_of
 
 
