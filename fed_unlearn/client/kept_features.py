@@ -12,6 +12,7 @@ import logging
 import math
 import pickle
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -133,7 +134,8 @@ class KeptFeatures:
         try:
             write_atomically(self._path, hashlib.sha256(written).digest() + written, synced=False)
         except OSError as error:
-            self._path.unlink(missing_ok=True)  # some of what it holds may be read no longer
+            with suppress(OSError):  # of a folder in its place, or of one that cannot be written to
+                self._path.unlink(missing_ok=True)  # some of what it holds may be read no longer
             logger.warning("%s; samples are read again", error)
 
     def _unkept(self, user: str, model: nn.Module, head: Head, samples: SampleSet, step: float) -> tuple[Tensor, int]:

@@ -15,6 +15,7 @@ import logging
 import math
 import pickle
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -186,7 +187,8 @@ class KnownAnswers:
         try:
             write_atomically(self._path, hashlib.sha256(written).digest() + written, synced=False)
         except OSError as error:
-            self._path.unlink(missing_ok=True)  # some of what it holds may be read no longer
+            with suppress(OSError):  # of a folder in its place, or of one that cannot be written to
+                self._path.unlink(missing_ok=True)  # some of what it holds may be read no longer
             logger.warning("%s; samples are read again", error)
             return
         self._has_changed = False
@@ -247,7 +249,10 @@ def _read(path: Path, fingerprint: str) -> list[ModelAnswers]:
         body = torch.load(io.BytesIO(written[_DIGEST_BYTES:]), weights_only=True)
         if body["version"] != _VERSION or body["fingerprint"] != fingerprint:
             return []
-        return [ModelAnswers(**answers) for answers in body["models"]]
+        found = [ModelAnswers(**answers) for answers in body["models"]]
+        if any(not len(one.keys) == len(one.logits) == len(one.scores) == len(one.readers) for one in found):
+            raise ValueError("its parts are of different lengths")
+        return found
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:

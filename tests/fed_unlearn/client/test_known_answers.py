@@ -235,3 +235,19 @@ def test_a_private_attribute_or_a_nested_one_makes_another_model(name: str, valu
     setattr(changed, name, value)
     assert digest_of(_Masked()) == digest_of(_Masked())
     assert digest_of(changed) != digest_of(_Masked())
+
+
+def test_a_file_whose_parts_do_not_fit_costs_another_reading(tmp_path: Path) -> None:
+    model = linear(0)
+    known = KnownAnswers(tmp_path, "data")
+    answers = known.of(model)
+    known.add(answers, ["x"], torch.zeros(1, 3), torch.zeros(1, 3), "")
+    answers.logits = torch.zeros(0, 3)
+    known.save()
+    assert asked(tmp_path, model) == 4 + 2
+    assert asked(tmp_path, model) == 0
+
+
+def test_a_folder_in_place_of_the_file_costs_another_reading_each_time(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME / "within").mkdir(parents=True)
+    assert asked(tmp_path, linear(0)) == asked(tmp_path, linear(0)) == 4 + 2
