@@ -155,5 +155,5 @@ def test_a_method_that_attacks_images_is_refused_and_the_server_reads_which_work
     assert outcome.status is Status.FAILED
     assert outcome.reason is not None
     assert "boundary-shrink: needs images to attack, not values" in outcome.reason
-    assert "random-label" in outcome.reason and "selective-dampening" in outcome.reason
+    assert "finetune" in outcome.reason and "random-label" in outcome.reason
     assert right_by_class(inputs, result.arrays) == right_by_class(inputs, before)
