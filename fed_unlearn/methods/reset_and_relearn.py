@@ -27,6 +27,7 @@ from fed_unlearn.methods.parts.checks import check_losses
 from fed_unlearn.methods.parts.fresh_weights import draw_fresh
 from fed_unlearn.methods.parts.heads import find_head
 from fed_unlearn.methods.parts.mean_rows import take_mean_rows
+from fed_unlearn.methods.parts.operations import upper_share
 from fed_unlearn.methods.parts.upper_batches import UpperBatch, UpperBatches, upper_batches
 from fed_unlearn.methods.parts.validation import BelowOne, PositiveShare, require
 from fed_unlearn.methods.registry import register
@@ -81,10 +82,10 @@ class ResetAndRelearn(Method):
 
     Notes
     -----
-    Activations are of samples without random augmentation. Passes count samples, whatever part of the model they go
-    through: one forward pass for the activations, and a forward and a backward pass in every epoch, which take a
-    fraction of the operations of whole ones. Dropout is on in the drawn blocks; that of models whose computation cannot
-    be traced, and that of a function instead of a module, is off.
+    Activations are of samples without random augmentation. They take one forward pass. Passes of the epochs go through
+    the upper part alone, and count by its share of the operations
+    (:func:`~fed_unlearn.methods.parts.operations.upper_share`). Dropout is on in the drawn blocks; that of models whose
+    computation cannot be traced, and that of a function instead of a module, is off.
     """
 
     paper: ClassVar[str] = "after Goel et al., Towards Adversarial Evaluations for Inexact Machine Unlearning, 2022"
@@ -120,7 +121,9 @@ class ResetAndRelearn(Method):
         forgotten = _forgotten(work)
         samples = self._drawn(work, forgotten)
         layer = find_head(self.name, work.model, samples, self.head).layer if forgotten else None
-        division = divide(self.name, work.model, _first_input(work, samples), self.blocks)
+        first = _first_input(work, samples)
+        division = divide(self.name, work.model, first, self.blocks)
+        share = upper_share(work.model, division, first)
         is_class = bool(forgotten) and forgotten.issuperset(work.forget.labels.tolist())
         asks_model = is_class and self.distillation > 0
         with (
@@ -128,6 +131,9 @@ class ResetAndRelearn(Method):
             _alone_trained(self.name, work, division) as parameters,
         ):
             steps = self._train(work, division, batches, parameters, sorted(forgotten))
+        read = self.epochs * len(samples)
+        is_whole = batches.activations is None
+        work.passes.add(forward=read if is_whole else math.ceil(share * read), backward=math.ceil(share * read))
         if layer is not None:
             take_mean_rows(self.name, layer, sorted(forgotten))
         return Applied(self._is_kept(work, samples, steps), steps)
@@ -171,7 +177,6 @@ class ResetAndRelearn(Method):
                 if self.max_gradient_norm:
                     nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
                 optimizer.step()
-                work.passes.add(forward=len(batch.labels), backward=len(batch.labels))
                 losses.append(loss.detach())
                 if step % _CHECK_INTERVAL == 0 or step == steps:
                     check_losses(self.name, losses, step)
