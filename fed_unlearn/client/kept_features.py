@@ -6,23 +6,19 @@ is dropped, at the latest by the next message.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import logging
-import math
-import pickle
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.checkpoints import write_atomically
-from fed_unlearn.client.known_answers import digest_of
+from fed_unlearn.client.kept_files import read_kept, write_kept
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.methods.parts.frozen_features import frozen_features
 from fed_unlearn.methods.parts.heads import Head
+from fed_unlearn.model_digests import digest_of
 
 FILE_NAME = "features.pt"
 
@@ -30,7 +26,6 @@ MOST_BYTES = 2**28
 """Features that are larger are not kept: samples are then read at every request."""
 
 _VERSION = 1
-_DIGEST_BYTES = 32
 _LARGEST = 2**31
 
 logger = logging.getLogger("fed_unlearn.client")
@@ -55,15 +50,9 @@ class KeptFeatures:
         self._places: dict[str, int] = {}
         self._values = torch.empty(0, 0, dtype=torch.int32)
         self._has_changed = False
-        self._read()
-
-    @staticmethod
-    def written_at(folder: Path) -> float:
-        """When the folder's file was written, in seconds since the epoch; infinity where there is none."""
-        try:
-            return (folder / FILE_NAME).stat().st_mtime
-        except OSError:
-            return math.inf
+        if (known := read_kept(self._path, _VERSION, fingerprint, _parts_of)) is not None:
+            self._backbone, keys, self._values = known
+            self._places = {key: place for place, key in enumerate(keys)}
 
     def of(self, user: str, model: nn.Module, head: Head, samples: SampleSet, step: float) -> tuple[Tensor, int]:
         """The features of samples, rounded to a step, and how many of them were pushed through the model.
@@ -121,22 +110,8 @@ class KeptFeatures:
             logger.warning("%d features are more than is kept on disk; samples are read again", self._values.numel())
             self._path.unlink(missing_ok=True)
             return
-        body = {
-            "version": _VERSION,
-            "fingerprint": self._fingerprint,
-            "backbone": self._backbone,
-            "keys": list(self._places),
-            "values": self._values,
-        }
-        content = io.BytesIO()
-        torch.save(body, content)
-        written = content.getvalue()
-        try:
-            write_atomically(self._path, hashlib.sha256(written).digest() + written, synced=False)
-        except OSError as error:
-            with suppress(OSError):  # of a folder in its place, or of one that cannot be written to
-                self._path.unlink(missing_ok=True)  # some of what it holds may be read no longer
-            logger.warning("%s; samples are read again", error)
+        body = {"backbone": self._backbone, "keys": list(self._places), "values": self._values}
+        write_kept(self._path, _VERSION, self._fingerprint, body)
 
     def _unkept(self, user: str, model: nn.Module, head: Head, samples: SampleSet, step: float) -> tuple[Tensor, int]:
         """Features that are no numbers, or too large to be kept: whoever adds them up refuses them."""
@@ -146,17 +121,16 @@ class KeptFeatures:
         self._backbone, self._places = backbone, {}
         self._values, self._has_changed = torch.empty(0, 0, dtype=torch.int32), True
 
-    def _read(self) -> None:
-        try:
-            written = self._path.read_bytes()
-            if hashlib.sha256(written[_DIGEST_BYTES:]).digest() != written[:_DIGEST_BYTES]:
-                raise ValueError("it was cut short")
-            body = torch.load(io.BytesIO(written[_DIGEST_BYTES:]), weights_only=True)
-            if body["version"] != _VERSION or body["fingerprint"] != self._fingerprint:
-                return
-            self._backbone, self._values = body["backbone"], body["values"]
-            self._places = {key: place for place, key in enumerate(body["keys"])}
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            logger.warning("%s cannot be read, so samples are read again: %s", self._path, error)
+
+def _parts_of(body: Mapping[str, Any]) -> tuple[str, list[str], Tensor]:
+    """The backbone, the keys of the samples, and their features, one row each.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If the file holds no such parts.
+    """
+    backbone, keys, values = body["backbone"], list(body["keys"]), body["values"]
+    if len(keys) != len(values):
+        raise ValueError("its parts are of different lengths")
+    return backbone, keys, values

@@ -10,21 +10,16 @@ they are dropped, at the latest by the next message.
 from __future__ import annotations
 
 import hashlib
-import io
-import logging
-import math
-import pickle
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.checkpoints import write_atomically
+from fed_unlearn.client.kept_files import read_kept, write_kept
+from fed_unlearn.model_digests import digest_of
 
 FILE_NAME = "answers.pt"
 
@@ -37,9 +32,6 @@ MOST_BYTES = 2**26
 _VERSION = 2
 _KEY_LENGTH = 32
 _TRAIN = "train"
-_DIGEST_BYTES = 32  # in front of the file: it is not synced, since it only saves reading samples again
-
-logger = logging.getLogger("fed_unlearn.client")
 
 
 @dataclass
@@ -115,16 +107,8 @@ class KnownAnswers:
 
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self._path, self._fingerprint = folder / FILE_NAME, fingerprint
-        self._models = _read(self._path, fingerprint)
+        self._models = read_kept(self._path, _VERSION, fingerprint, _answers_of) or []
         self._has_changed = False
-
-    @staticmethod
-    def written_at(folder: Path) -> float:
-        """When the folder's file was written, in seconds since the epoch; infinity where there is none."""
-        try:
-            return (folder / FILE_NAME).stat().st_mtime
-        except OSError:
-            return math.inf
 
     def key_of(self, part: str, sample_id: str) -> str:
         """The key of a sample, from which its id cannot be read. Ids are unique within a part of a client's data."""
@@ -173,88 +157,22 @@ class KnownAnswers:
         self._has_changed = True
 
     def _write(self) -> None:
-        body = {
-            "version": _VERSION,
-            "fingerprint": self._fingerprint,
-            "models": [
-                {name: getattr(answers, name) for name in ("digest", "keys", "logits", "scores", "readers")}
-                for answers in self._models
-            ],
-        }
-        content = io.BytesIO()
-        torch.save(body, content)
-        written = content.getvalue()
-        try:
-            write_atomically(self._path, hashlib.sha256(written).digest() + written, synced=False)
-        except OSError as error:
-            with suppress(OSError):  # of a folder in its place, or of one that cannot be written to
-                self._path.unlink(missing_ok=True)  # some of what it holds may be read no longer
-            logger.warning("%s; samples are read again", error)
-            return
-        self._has_changed = False
+        body = [
+            {name: getattr(answers, name) for name in ("digest", "keys", "logits", "scores", "readers")}
+            for answers in self._models
+        ]
+        self._has_changed = not write_kept(self._path, _VERSION, self._fingerprint, {"models": body})
 
 
-def digest_of(model: nn.Module, without: str = "") -> str:
-    """Digest of all that a model's answers depend on: its parameters, its buffers and how it is built.
+def _answers_of(body: Mapping[str, Any]) -> list[ModelAnswers]:
+    """What a file holds.
 
-    Of how it is built, these are the modules' names and classes, and those of their attributes, private ones included,
-    that are tensors, arrays, numbers, texts, or collections of them.
-
-    Parameters
-    ----------
-    model : nn.Module
-    without : str
-        Name of a module whose parameters and buffers do not count; empty for none.
+    Raises
+    ------
+    ValueError, KeyError, TypeError
+        If it is no such file.
     """
-    left_out = f"{without}." if without else None
-    digest = hashlib.sha256(repr(model).encode())
-    own = vars(nn.Module()).keys()
-    for module_name, module in model.named_modules():
-        for name, value in vars(module).items():
-            if name not in own:
-                _feed(digest, f"{module_name}.{name}", value)
-    for name, tensor in chain(model.named_parameters(), model.named_buffers()):
-        if left_out is None or not name.startswith(left_out):
-            _feed(digest, name, tensor)
-    return digest.hexdigest()
-
-
-def _feed(digest: hashlib._Hash, name: str, value: object) -> None:
-    """Add an attribute to a digest; whole, since the text of a large tensor leaves out most of it."""
-    if isinstance(value, Tensor):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)} {value.layout}".encode())
-        if not value.is_meta:
-            whole = value.detach().cpu() if value.layout is torch.strided else value.detach().cpu().to_dense()
-            digest.update(whole.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        digest.update(f"{name} {value.dtype} {value.shape}".encode() + value.tobytes())
-    elif isinstance(value, Mapping):
-        digest.update(f"{name} {len(value)}".encode())
-        for key, item in value.items():
-            _feed(digest, f"{name}[{key!r}]", item)
-    elif isinstance(value, tuple | list):
-        digest.update(f"{name} {len(value)}".encode())
-        for place, item in enumerate(value):
-            _feed(digest, f"{name}[{place}]", item)
-    elif value is None or isinstance(value, bool | int | float | complex | str | bytes):
-        digest.update(f"{name} {value!r}".encode())
-
-
-def _read(path: Path, fingerprint: str) -> list[ModelAnswers]:
-    """What a file holds of this data; nothing where it cannot be read: samples are then read again."""
-    try:
-        written = path.read_bytes()
-        if hashlib.sha256(written[_DIGEST_BYTES:]).digest() != written[:_DIGEST_BYTES]:
-            raise ValueError("it was cut short")
-        body = torch.load(io.BytesIO(written[_DIGEST_BYTES:]), weights_only=True)
-        if body["version"] != _VERSION or body["fingerprint"] != fingerprint:
-            return []
-        found = [ModelAnswers(**answers) for answers in body["models"]]
-        if any(not len(one.keys) == len(one.logits) == len(one.scores) == len(one.readers) for one in found):
-            raise ValueError("its parts are of different lengths")
-        return found
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        logger.warning("%s cannot be read, so samples are read again: %s", path, error)
-        return []
+    found = [ModelAnswers(**answers) for answers in body["models"]]
+    if any(not len(one.keys) == len(one.logits) == len(one.scores) == len(one.readers) for one in found):
+        raise ValueError("its parts are of different lengths")
+    return found

@@ -14,7 +14,9 @@ from torch import nn
 import fed_unlearn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
+from fed_unlearn.client import kept_features, known_answers
 from fed_unlearn.client.kept_features import KeptFeatures
+from fed_unlearn.client.kept_files import written_at
 from fed_unlearn.client.kept_state import KeptState
 from fed_unlearn.client.known_answers import KnownAnswers
 from fed_unlearn.client.model_check import check_logits
@@ -92,9 +94,9 @@ class ClientSession:
         """The client's durable store, as the message's ledger sees it. What may be read no longer is dropped."""
         folder = self.task.store_folder(self.context)
         store = ClientStore.open(folder, self._loaded.fingerprint, self.ledger)
-        if store.retention_ended_since(KnownAnswers.written_at(folder)):
+        if store.retention_ended_since(written_at(folder / known_answers.FILE_NAME)):
             self.known_answers.drop(store.unreadable_ids())
-        if store.retention_ended_since(KeptFeatures.written_at(folder)):
+        if store.retention_ended_since(written_at(folder / kept_features.FILE_NAME)):
             self.kept_features.save(store.unreadable_ids())
         return store
 

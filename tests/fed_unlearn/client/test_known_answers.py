@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from canaries import found_anywhere
@@ -13,9 +12,9 @@ from federation import DigitsTask
 from flwr.app import Context, RecordDict
 from torch import nn
 
-from fed_unlearn.client import known_answers
+from fed_unlearn.client import kept_files, known_answers
 from fed_unlearn.client.judged_models import JudgedModels
-from fed_unlearn.client.known_answers import FILE_NAME, KnownAnswers, ModelAnswers, digest_of
+from fed_unlearn.client.known_answers import FILE_NAME, KnownAnswers, ModelAnswers
 from fed_unlearn.client.session import ClientSession
 from fed_unlearn.client.store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
@@ -121,28 +120,6 @@ def test_answers_to_other_data_are_not_used(tmp_path: Path) -> None:
     assert KnownAnswers(tmp_path, "other data").of(linear(0)).keys == []
 
 
-def test_the_digest_of_a_model_is_of_its_parameters_its_buffers_and_how_it_is_built() -> None:
-    plain, normed = nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.BatchNorm1d(2))
-    before = digest_of(normed)
-    normed[0].running_mean += 1
-    assert len({digest_of(plain), before, digest_of(normed)}) == 3
-    with isolated_random(0):
-        layer = nn.Linear(2, 2)
-    assert digest_of(nn.Sequential(layer, nn.ReLU())) != digest_of(nn.Sequential(layer, nn.Tanh()))
-
-
-def test_the_digest_of_a_model_is_of_its_plain_attributes() -> None:
-    class Scaled(nn.Module):
-        def __init__(self, factor: float, shift: torch.Tensor) -> None:
-            super().__init__()
-            self.factor, self.shift = factor, shift
-
-    digests = {digest_of(nn.Sequential(Scaled(factor, shift))) for factor in (1.0, 2.0) for shift in torch.eye(2)}
-    assert len(digests) == 4
-    model = nn.Sequential(Scaled(1.0, torch.ones(2)))
-    assert digest_of(model.train()) == digest_of(model.eval()), "a model answers in the mode of evaluation"
-
-
 def test_no_id_stands_in_the_file(tmp_path: Path) -> None:
     names = [f"c7e2{number}-4d0b-9f" for number in range(4)]
     asked(tmp_path, linear(0), ImageSet(SAMPLES.images, SAMPLES.labels, names))
@@ -196,45 +173,11 @@ def test_a_full_disk_costs_another_reading_and_leaves_nothing_that_may_be_read_n
     def full(path: Path, content: bytes, *, synced: bool) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(known_answers, "write_atomically", full)
+    monkeypatch.setattr(kept_files, "write_atomically", full)
     KnownAnswers(tmp_path, "data").save(unreadable=["a"])
     assert not (tmp_path / FILE_NAME).exists() and "samples are read again" in caplog.text
     monkeypatch.undo()
     assert asked(tmp_path, model) == 4 + 2
-
-
-class _Masked(nn.Linear):
-    """A layer whose plain attributes change what it answers."""
-
-    def __init__(self) -> None:
-        super().__init__(4, 3)
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
-        self._scale = 1.0
-        self._mask: torch.Tensor | None = torch.zeros(3)
-        self.pieces = {"masks": [torch.zeros(2000)]}
-        self.prior = np.zeros(3)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("_scale", 2.0),
-        ("_mask", torch.tensor([0.0, -1e4, 0.0])),
-        ("_mask", torch.tensor([0.0, -1e4, 0.0]).to_sparse()),
-        ("_mask", torch.zeros(3, device="meta")),
-        ("_mask", None),
-        ("pieces", {"masks": [torch.zeros(2000).index_fill(0, torch.tensor([1000]), 1)]}),
-        ("prior", np.array([0.0, 1.0, 0.0])),
-    ],
-    ids=["number", "tensor", "sparse", "meta", "none", "deep in a large one", "array"],
-)
-def test_a_private_attribute_or_a_nested_one_makes_another_model(name: str, value: object) -> None:
-    """What a mask of the same weights answers must not be taken from before it was there."""
-    changed = _Masked()
-    setattr(changed, name, value)
-    assert digest_of(_Masked()) == digest_of(_Masked())
-    assert digest_of(changed) != digest_of(_Masked())
 
 
 def test_a_file_whose_parts_do_not_fit_costs_another_reading(tmp_path: Path) -> None:
