@@ -10,22 +10,17 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from fed_unlearn import methods
 from fed_unlearn.arrays import Arrays, add_clipped, difference, norm
-from fed_unlearn.methods.base import Scope
-from fed_unlearn.methods.parts.validation import require
-from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
-from fed_unlearn.strategies.server_methods.leaving import cannot_reach, unlearn_at_leaving
-from fed_unlearn.strategies.server_methods.parts import averaged, scaled, stored_round, train_staying
+from fed_unlearn.strategies.server_methods.base import ServerWork
+from fed_unlearn.strategies.server_methods.leaving import unlearn_at_leaving
+from fed_unlearn.strategies.server_methods.parts import scaled, stored_round
+from fed_unlearn.strategies.server_methods.recovery import LeavingAndRecovery
 from fed_unlearn.strategies.server_methods.registry import register
-from fed_unlearn.strategies.state import MethodState
-
-_CLIENT_METHOD = "projected-ascent"
 
 
 @register("projected-ascent")
 @dataclass(frozen=True, kw_only=True)
-class AscentAndRecovery(ServerMethod[MethodState]):
+class AscentAndRecovery(LeavingAndRecovery):
     """One step of ascent at the leaving client, inside a ball around the mean of the others; then they train on.
 
     The mean of the other clients' models in the last round is the reference: it still knows what they taught. It is
@@ -42,8 +37,9 @@ class AscentAndRecovery(ServerMethod[MethodState]):
     """
 
     paper: ClassVar[str] = "Halimi et al., How to Efficiently Erase a Client in FL, 2022"
-    scopes: ClassVar[tuple[Scope, ...]] = ("client",)
     needs: ClassVar[str] = "forget, retain (history)"
+    client_method: ClassVar[str] = "projected-ascent"
+    bounds_by_plan: ClassVar[bool] = False
 
     recovery_rounds: int = 10
     epochs: int = 20
@@ -52,27 +48,12 @@ class AscentAndRecovery(ServerMethod[MethodState]):
     batch_size: int = 64
     target_accuracy: float = 0.5
 
-    def __post_init__(self) -> None:
-        require("recovery_rounds", self.name, self.recovery_rounds, int, minimum=1)
-        methods.create(_CLIENT_METHOD, **self._client_parameters())
-
-    def cannot_serve(self, work: ServerWork) -> str | None:
-        """Without the leaving client."""
-        return super().cannot_serve(work) or cannot_reach(work)
-
-    def begin(self, work: ServerWork) -> MethodState:
-        """The served model."""
-        return MethodState(step=0, arrays=work.served)
-
-    def advance(self, work: ServerWork, state: MethodState) -> MethodState:
-        """The leaving client's step, and one ordinary round after the other."""
-        if state.step > 0:
-            arrays = averaged(train_staying(work, state.arrays, state.step))
-            return state.followed_by(arrays, done=state.step >= self.recovery_rounds)
+    def left(self, work: ServerWork, step: int) -> Arrays:
+        """The leaving client's model, within the ball."""
         reference = reference_model(work)
-        unlearned = unlearn_at_leaving(work, reference, state.step, _CLIENT_METHOD, self._client_parameters())
+        unlearned = unlearn_at_leaving(work, reference, step, self.client_method, self.client_parameters)
         change = difference(unlearned.arrays, reference)
-        return state.followed_by(add_clipped(reference, [change], self._longest_radius(reference)))
+        return add_clipped(reference, [change], self._longest_radius(reference))
 
     def stronger(self) -> Self:
         """Twice the epochs in a ball of one and a half times the radius, and twice the ordinary rounds."""
@@ -82,15 +63,6 @@ class AscentAndRecovery(ServerMethod[MethodState]):
             radius_fraction=1.5 * self.radius_fraction,
             recovery_rounds=2 * self.recovery_rounds,
         )
-
-    def _client_parameters(self) -> dict[str, int | float]:
-        return {
-            "epochs": self.epochs,
-            "radius_fraction": self.radius_fraction,
-            "learning_rate": self.learning_rate,
-            "batch_size": self.batch_size,
-            "target_accuracy": self.target_accuracy,
-        }
 
     def _longest_radius(self, reference: Arrays) -> float:
         """Random weights are shorter than trained ones, and at right angles to them."""
