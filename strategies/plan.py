@@ -136,6 +136,11 @@ def is_server_method(name: str) -> bool:
     return name in SERVER_METHODS
 
 
+def shares_rounds(name: str) -> bool:
+    """Whether one pass of a method serves several requests."""
+    return not is_server_method(name) or SERVER_METHODS.find(name).shares_rounds
+
+
 def needs_history(name: str) -> bool:
     """Whether a method replays training rounds that the server has kept."""
     return is_server_method(name) and "history" in SERVER_METHODS.find(name).needs

@@ -35,7 +35,9 @@ class ServerWork:
     Attributes
     ----------
     request : ForgetRequest
-        What is to be forgotten.
+        What is to be forgotten; the first of several.
+    others : tuple of ForgetRequest
+        What is to be forgotten in the same pass; empty but for methods that share rounds.
     attempt : int
         Number of the attempt, counted from 1.
     seed : int
@@ -59,9 +61,9 @@ class ServerWork:
     excluded_classes : tuple of int
         Classes that were forgotten so far.
     leaving : str or None
-        The client that a client request is about.
+        The client that a client request is about; of several requests, the first one's.
     leaving_is_reachable : bool
-        Whether that client takes part.
+        Whether that client takes part, and those of the others.
     clip_norm : float or None
         Norm of a usual change of a training round; None where nothing was trained here.
     request_norm : float or None
@@ -84,6 +86,12 @@ class ServerWork:
     leaving_is_reachable: bool = False
     clip_norm: float | None = None
     request_norm: float | None = None
+    others: tuple[ForgetRequest, ...] = ()
+
+    @property
+    def requests(self) -> tuple[ForgetRequest, ...]:
+        """All that is to be forgotten, in order."""
+        return (self.request, *self.others)
 
     @property
     def arrived(self) -> int:
@@ -108,6 +116,8 @@ class ServerMethod(ABC, Generic[State]):
         Scopes of the requests that the method serves.
     is_retraining : bool
         Whether the method trains from scratch.
+    shares_rounds : bool
+        Whether one pass serves several requests of one scope, ``work.others`` too.
     state_class : type
         The class of its states: :class:`MethodState`, or a frozen dataclass below it.
     """
@@ -117,6 +127,7 @@ class ServerMethod(ABC, Generic[State]):
     scopes: ClassVar[tuple[Scope, ...]]
     needs: ClassVar[str]
     is_retraining: ClassVar[bool] = False
+    shares_rounds: ClassVar[bool] = False
     state_class: ClassVar[type[MethodState]] = MethodState
 
     def cannot_serve(self, work: ServerWork) -> str | None:

@@ -31,6 +31,7 @@ class FrozenHead(ServerMethod[MethodState]):
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
     needs: ClassVar[str] = "retain, the strategy FrozenHead"
     is_retraining: ClassVar[bool] = True
+    shares_rounds: ClassVar[bool] = True
 
     goal: ClassVar[str] = "indistinguishable"
 

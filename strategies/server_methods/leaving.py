@@ -10,7 +10,7 @@ import numpy as np
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, difference, norm, pack
-from fed_unlearn.requests import ParameterValue
+from fed_unlearn.requests import ClientScope, ForgetRequest, ParameterValue
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerWork
 from fed_unlearn.strategies.server_methods.parts import ClientModel, usable_model
 
@@ -33,10 +33,16 @@ class LeavingModel(ClientModel):
     converged: bool
 
 
+def leaving_clients(work: ServerWork) -> list[str]:
+    """The clients that leave, one for each request."""
+    return [request.scope.client for request in work.requests if isinstance(request.scope, ClientScope)]
+
+
 def cannot_reach(work: ServerWork) -> str | None:
-    """Why a method cannot do without the leaving client here; None where it is reachable."""
+    """Why a method cannot do without the leaving clients here; None where they are reachable."""
     if work.leaving is None or not work.leaving_is_reachable:
-        return f"the leaving client takes a step of its own, and client {work.leaving} is not reachable"
+        names = " or ".join(leaving_clients(work))
+        return f"the leaving client takes a step of its own, and client {names} is not reachable"
     return None
 
 
@@ -47,7 +53,7 @@ def unbounded(work: ServerWork) -> str | None:
     return None
 
 
-def longest_of_leaving(work: ServerWork, unlearned: LeavingModel) -> float:
+def longest_of_leaving(work: ServerWork, unlearned: LeavingModel, client: str | None = None) -> float:
     """How long the leaving client's change may be; that its own is longer is said in the log.
 
     Parameters
@@ -55,6 +61,8 @@ def longest_of_leaving(work: ServerWork, unlearned: LeavingModel) -> float:
     work : ServerWork
     unlearned : LeavingModel
         What it made of the served model.
+    client : str, optional
+        Where several leave. By default that of the first request.
     """
     if work.request_norm is None or work.clip_norm is None:
         return np.inf
@@ -63,7 +71,7 @@ def longest_of_leaving(work: ServerWork, unlearned: LeavingModel) -> float:
         logger.warning(
             "client %s: its change of %.3g is scaled down to %.3g; max_request_norm (max-request-norm in [unlearning]"
             " of a scenario) allows more",
-            work.leaving,
+            client or work.leaving,
             length,
             longest,
         )
@@ -71,7 +79,12 @@ def longest_of_leaving(work: ServerWork, unlearned: LeavingModel) -> float:
 
 
 def unlearn_at_leaving(
-    work: ServerWork, base: Arrays, step: int, method: str, parameters: Mapping[str, ParameterValue]
+    work: ServerWork,
+    base: Arrays,
+    step: int,
+    method: str,
+    parameters: Mapping[str, ParameterValue],
+    request: ForgetRequest | None = None,
 ) -> LeavingModel:
     """The leaving client's step.
 
@@ -85,14 +98,17 @@ def unlearn_at_leaving(
         Of :mod:`fed_unlearn.methods`.
     parameters : mapping
         Of that method.
+    request : ForgetRequest, optional
+        That of the client, where several leave. By default the first one.
 
     Raises
     ------
     MethodFailedError
         If the client does not answer, or its answer cannot be used.
     """
-    client = work.leaving or ""
-    instruction = _unlearn_instruction(work, step, method, parameters)
+    request = request or work.request
+    client = request.scope.client if isinstance(request.scope, ClientScope) else ""
+    instruction = _unlearn_instruction(work, request, step, method, parameters)
     content = protocol.content(instruction, pack(base), work.train_config)
     answers = work.grid.ask(protocol.UNLEARN, content, work.timeout, [client])
     if client not in answers.replies:
@@ -111,10 +127,10 @@ def unlearn_at_leaving(
 
 
 def _unlearn_instruction(
-    work: ServerWork, step: int, method: str, parameters: Mapping[str, ParameterValue]
+    work: ServerWork, request: ForgetRequest, step: int, method: str, parameters: Mapping[str, ParameterValue]
 ) -> protocol.UnlearnInstruction:
     return protocol.UnlearnInstruction(
-        targets=(protocol.Target.of(work.request, work.attempt),),
+        targets=(protocol.Target.of(request, work.attempt),),
         step=step,
         method=method,
         parameters=dict(parameters),

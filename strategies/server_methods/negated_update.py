@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from fed_unlearn.arrays import Arrays, clipped, difference
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.server_methods.base import ServerWork
 from fed_unlearn.strategies.server_methods.leaving import longest_of_leaving, unlearn_at_leaving
 from fed_unlearn.strategies.server_methods.parts import changes_of, combined, doubled, moved, train_staying
@@ -22,7 +23,7 @@ class NegatedUpdates(LeavingAndRecovery):
 
     ``w + mean of the others' changes - scale * the leaving client's change``, all from the same model ``w`` (the
     paper's special round). The leaving client's part is no longer than the plan allows one that leaves
-    (``max_request_norm``).
+    (``max_request_norm``). Where several clients leave, one round takes all their parts.
 
     Parameters
     ----------
@@ -34,6 +35,7 @@ class NegatedUpdates(LeavingAndRecovery):
 
     paper: ClassVar[str] = "Mora et al., Federated Unlearning Made Practical (PUF), 2025"
     needs: ClassVar[str] = "forget, retain"
+    shares_rounds: ClassVar[bool] = True
     client_method: ClassVar[str] = "negated-update"
 
     epochs: int = 2
@@ -44,13 +46,18 @@ class NegatedUpdates(LeavingAndRecovery):
     def left(self, work: ServerWork, step: int) -> Arrays:
         """The round in which both sides train."""
         base = work.served
-        unlearned = unlearn_at_leaving(work, base, step, self.client_method, self.client_parameters)
-        turned = doubled(difference(clipped(unlearned.arrays, base, longest_of_leaving(work, unlearned)), base))
+        turned = [self._turned(work, base, step, request) for request in work.requests]
         staying = train_staying(work, base, step)
         total = sum(model.weight for model in staying.values())
-        changes = {**changes_of(staying, base), "": turned}
-        weights = {**{client: model.weight / total for client, model in staying.items()}, "": 1.0}
+        changes: dict[str | int, Arrays] = {**changes_of(staying, base), **dict(enumerate(turned))}
+        weights = {key: staying[key].weight / total if isinstance(key, str) else 1.0 for key in changes}
         return moved(base, combined(changes, weights), staying)
+
+    def _turned(self, work: ServerWork, base: Arrays, step: int, request: ForgetRequest) -> Arrays:
+        """What one leaving client's turned change adds to the model."""
+        unlearned = unlearn_at_leaving(work, base, step, self.client_method, self.client_parameters, request)
+        longest = longest_of_leaving(work, unlearned, getattr(request.scope, "client", None))
+        return doubled(difference(clipped(unlearned.arrays, base, longest), base))
 
     def stronger(self) -> Self:
         """Twice the scale, and twice the ordinary rounds."""

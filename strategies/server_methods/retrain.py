@@ -51,6 +51,7 @@ class Retrain(ServerMethod[RetrainState]):
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
     needs: ClassVar[str] = "retain, the first model"
     is_retraining: ClassVar[bool] = True
+    shares_rounds: ClassVar[bool] = True
     state_class: ClassVar[type[MethodState]] = RetrainState
 
     def cannot_serve(self, work: ServerWork) -> str | None:

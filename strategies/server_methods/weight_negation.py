@@ -25,8 +25,8 @@ class WeightNegation(ServerMethod[MethodState]):
 
     Negation breaks how the layers work together, and keeps the norm of the weights and what each filter reacts to, so
     that training comes back soon (the paper's Equation 3 and Algorithm 1). Nothing is stored for it, and the leaving
-    client takes no step: it may be gone. What the later layers know of its samples is left to the training to wear
-    off: ask for more ``layers`` or rounds where an attack still finds it.
+    client takes no step: it may be gone. One negation serves all clients that leave. What the later layers know of
+    their samples is left to the training to wear off: ask for more ``layers`` or rounds where an attack still finds it.
 
     Parameters
     ----------
@@ -40,6 +40,7 @@ class WeightNegation(ServerMethod[MethodState]):
     paper: ClassVar[str] = "Khalil et al., NoT: Federated Unlearning via Weight Negation, CVPR 2025"
     scopes: ClassVar[tuple[Scope, ...]] = ("client",)
     needs: ClassVar[str] = "retain"
+    shares_rounds: ClassVar[bool] = True
 
     layers: int = 1
     recovery_rounds: int = 10

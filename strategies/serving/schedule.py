@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
@@ -16,7 +16,8 @@ from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleS
 from fed_unlearn.strategies.clients.claims import bounded_claims
 from fed_unlearn.strategies.clients.messages.exchange import client_order
 from fed_unlearn.strategies.context import CallContext
-from fed_unlearn.strategies.plan import is_server_method
+from fed_unlearn.strategies.plan import shares_rounds
+from fed_unlearn.strategies.serving.asked import Asked
 from fed_unlearn.strategies.serving.attempts.allowance import RequestBudget
 
 
@@ -63,42 +64,6 @@ class Batch:
     def requests(self) -> tuple[ForgetRequest, ...]:
         """Their requests."""
         return tuple(entry.request for entry in self.entries)
-
-
-@dataclass
-class Asked:
-    """What several requests ask for together, every sample counted once.
-
-    Attributes
-    ----------
-    classes : set of int
-    clients : set of str
-    samples : Counter of str
-        Single samples by client.
-    """
-
-    classes: set[int] = field(default_factory=set)
-    clients: set[str] = field(default_factory=set)
-    samples: Counter[str] = field(default_factory=Counter)
-
-    def add(self, request: ForgetRequest) -> None:
-        """Count one more."""
-        match request.scope:
-            case ClassScope(classes=classes):
-                self.classes.update(classes)
-            case SampleScope(client=client, sample_ids=ids, count=count):
-                self.samples[client] += len(ids) or count
-            case ClientScope(client=client):
-                self.clients.add(client)
-
-    def count(self, held: Mapping[str, Sequence[int]]) -> int:
-        """How many samples these are at most, of what each client holds of each class."""
-        total = 0
-        for client, counts in held.items():
-            of_classes = sum(counts[item] for item in self.classes if item < len(counts))
-            everything = sum(counts)
-            total += everything if client in self.clients else min(everything, of_classes + self.samples[client])
-        return total
 
 
 @dataclass(frozen=True)
@@ -166,12 +131,14 @@ class Scheduler:
         chosen = [first]
         if self._may_share(first, method):
             key = self._key(first)
-            taken = set(_classes(first))
+            taken, leaving = set(_classes(first)), _leaving(first)
             for entry in others:
                 fits = self._may_share(entry, method) and self._key(entry) == key
-                if fits and not taken & set(_classes(entry)) and self._leaves_enough(taken, _classes(entry)):
+                fits = fits and not taken & set(_classes(entry)) and self._leaves_enough(taken, _classes(entry))
+                if fits and self._some_stay(leaving, _leaving(entry)):
                     chosen.append(entry)
                     taken |= set(_classes(entry))
+                    leaving |= _leaving(entry)
         return Batch(tuple(chosen), first.attempt + 1, method, stronger)
 
     def method_of(self, entry: LedgerEntry) -> tuple[str, int]:
@@ -188,7 +155,7 @@ class Scheduler:
 
     def _may_share(self, entry: LedgerEntry, method: str) -> bool:
         alone = self.context.state.progress(entry.id).alone
-        return self.context.plan.share_rounds and not alone and not is_server_method(method)
+        return self.context.plan.share_rounds and not alone and shares_rounds(method)
 
     def _key(self, entry: LedgerEntry) -> tuple[object, ...]:
         method, stronger = self.method_of(entry)
@@ -224,6 +191,12 @@ class Scheduler:
         """Whether two classes are left at least, when these and those go and all that are forgotten already."""
         gone = {*self.context.ledger.forgotten_classes(), *taken, *asked}
         return not asked or self.context.grid.roster.class_count - len(gone) >= 2
+
+    def _some_stay(self, leaving: set[str], asked: set[str]) -> bool:
+        """Whether some clients are left when these and that one leave; no client leaves twice."""
+        return not asked or (
+            not asked & leaving and bool(self._met - self.context.grid.roster.leaving - leaving - asked)
+        )
 
     def _is_held(self, classes: Collection[int], clients: Collection[str]) -> bool:
         held = self.context.grid.roster.class_samples
@@ -293,6 +266,11 @@ class Scheduler:
         excluded = self.context.grid.roster.excluded_samples
         forgotten = max(together.count(held), sum(min(excluded.get(name, 0), sum(held[name])) for name in held))
         return forgotten / max(1, total), of_class, of_client
+
+
+def _leaving(entry: LedgerEntry) -> set[str]:
+    scope = entry.request.scope
+    return {scope.client} if isinstance(scope, ClientScope) else set()
 
 
 def _classes(entry: LedgerEntry) -> tuple[int, ...]:

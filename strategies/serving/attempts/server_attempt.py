@@ -12,7 +12,11 @@ from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt
-from fed_unlearn.strategies.serving.attempts.failures import AttemptFailedError, RequestRejectedError
+from fed_unlearn.strategies.serving.attempts.failures import (
+    AttemptFailedError,
+    HoldersFailedError,
+    RequestRejectedError,
+)
 from fed_unlearn.strategies.state import MethodState, OpenAttempt
 from fed_unlearn.strategies.training.trainers import fresh_trainer
 
@@ -37,6 +41,9 @@ class ServerAttempt(Attempt):
         if self.context.kind.is_private and not method.is_retraining:
             reason = "its rounds would go past the noise of the differential-privacy wrapper; 'retrain' goes through it"
         if reason is not None:
+            away = tuple(request.id for request in self.requests if not self.holders.get(request.id))
+            if self.order.scope == "client" and 0 < len(away) < len(self.requests):
+                raise HoldersFailedError(f"{self.order.method}: {reason}", away)
             raise MethodUnfitError(f"{self.order.method}: {reason}")
         try:
             state = self._resumed(method) or method.begin(work)
@@ -73,10 +80,11 @@ class ServerAttempt(Attempt):
         return method
 
     def _work(self) -> ServerWork:
-        context, [request] = self.context, self.order.requests
+        context, (request, *others) = self.context, self.requests
         leaving = client_of(request) if isinstance(request.scope, ClientScope) else None
         return ServerWork(
             request=request,
+            others=tuple(others),
             attempt=self.order.number,
             seed=context.seed,
             served=context.served.arrays,
@@ -89,7 +97,7 @@ class ServerAttempt(Attempt):
             train_config=context.repair_config,
             excluded_classes=self.order.excluded_classes,
             leaving=leaving,
-            leaving_is_reachable=leaving is not None and any(self.holders.values()),
+            leaving_is_reachable=leaving is not None and all(self.holders.get(name.id) for name in self.requests),
             clip_norm=context.plan.holder_turn.max_norm or context.served.update_norm,
             request_norm=context.plan.request_bound.of_client,
         )

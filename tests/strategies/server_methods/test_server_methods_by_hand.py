@@ -31,6 +31,7 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.data.tensors import TensorSet
 from fed_unlearn.logits import predict_logits
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.strategies.server_methods import MethodFailedError, create
 from fed_unlearn.strategies.server_methods.ascent_and_recovery import reference_model
@@ -382,6 +383,20 @@ def test_a_negated_update_by_hand(departure: Departure) -> None:
     bounded = replace(departure.work(), clip_norm=length / 8, request_norm=4.0)
     step = method.advance(bounded, method.begin(bounded)).arrays
     np.testing.assert_allclose(trainable(step) - mean, turned / 2, rtol=0, atol=3e-6)
+
+
+def test_negated_updates_of_two_that_leave_add_up(departure: Departure) -> None:
+    method, second = create("negated-update", recovery_rounds=1, scale=2.0), ForgetRequest.for_client("3", id="r2")
+    work = replace(departure.work(), others=(second,))
+    work.grid.roster.leaving.add("3")
+    taught = exchanged(work.grid, protocol.UNLEARN)
+    step = method.advance(work, method.begin(work)).arrays
+    assert [list(replies) for _, replies in taught] == [[LEAVING], ["3"]]
+    before = trainable(departure.served)
+    turned = sum(trainable(model) - before for _, replies in taught for model in replies.values())
+    fresh = [trained_by_hand(client, departure.served, 0) for client in ("0", "1")]
+    mean = weighted_mean([trainable(arrays) for arrays, _ in fresh], [weight for _, weight in fresh])
+    np.testing.assert_allclose(trainable(step), mean + turned, rtol=0, atol=3e-6)
 
 
 # ---------------------------------------------------------------- reset and relearn
