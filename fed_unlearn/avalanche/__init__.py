@@ -3,6 +3,7 @@
 Importing this package imports Avalanche, which takes seconds. No other package of fed_unlearn imports it on its own.
 """
 
+from fed_unlearn.avalanche.frozen_head import FrozenHead
 from fed_unlearn.avalanche.metrics import forget_metrics
 from fed_unlearn.avalanche.plugin import Unlearning, UnlearningCallbacks, UnlearningPlugin
 from fed_unlearn.avalanche.streams import ForgetExperience, forget_benchmark
@@ -11,6 +12,7 @@ from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, with_sam
 
 __all__ = [
     "ForgetExperience",
+    "FrozenHead",
     "Unlearning",
     "UnlearningCallbacks",
     "UnlearningPlugin",

@@ -49,9 +49,9 @@ class NegatedUpdates(LeavingAndRecovery):
         turned = [self._turned(work, base, step, request) for request in work.requests]
         staying = train_staying(work, base, step)
         total = sum(model.weight for model in staying.values())
-        changes: dict[str | int, Arrays] = {**changes_of(staying, base), **dict(enumerate(turned))}
-        weights = {key: staying[key].weight / total if isinstance(key, str) else 1.0 for key in changes}
-        return moved(base, combined(changes, weights), staying)
+        change = combined(changes_of(staying, base), {client: each.weight / total for client, each in staying.items()})
+        parts = dict(enumerate([change, *turned]))
+        return moved(base, combined(parts, dict.fromkeys(parts, 1.0)), staying)
 
     def _turned(self, work: ServerWork, base: Arrays, step: int, request: ForgetRequest) -> Arrays:
         """What one leaving client's turned change adds to the model."""
