@@ -7,7 +7,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord
 from fed_unlearn import protocol
 from fed_unlearn.client.session import current_session
 from fed_unlearn.errors import NothingRetainedError
-from fed_unlearn.methods.parts.frozen_features import check_replaceable
+from fed_unlearn.methods.parts.frozen_features import check_replaceable, frozen_features
 from fed_unlearn.methods.parts.heads import find_head
 from fed_unlearn.methods.parts.ridge import RidgeStatistics
 
@@ -22,8 +22,11 @@ def statistics(message: Message, context: Context) -> Message:
     model, user = session.model_with(protocol.arrays_of(message)), f"client {session.client_id}"
     head = find_head(user, model, samples, instruction.head)
     check_replaceable(user, head)
-    features, passes = session.kept_features.of(user, model, head, samples, instruction.step)
-    session.kept_features.save(session.store.unreadable_ids())
+    if instruction.anew:
+        features, passes = frozen_features(user, model, head, samples), len(samples)
+    else:
+        features, passes = session.kept_features.of(user, model, head, samples, instruction.step)
+        session.kept_features.save(session.store.unreadable_ids())
     sums = RidgeStatistics.of(features, samples.labels, len(head.layer.weight), instruction.step)
     metrics = MetricRecord(
         {protocol.WEIGHT: len(samples), protocol.FORWARD_PASSES: passes, protocol.BACKWARD_PASSES: 0}

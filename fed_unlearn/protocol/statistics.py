@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from flwr.app import ArrayRecord, Message
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from fed_unlearn.arrays import pack, unpack
 from fed_unlearn.errors import InvalidDataError, ProtocolError
@@ -18,12 +19,22 @@ _DTYPES = {"counts": "int64", "sums": "float64", "products": "float64"}
 class StatisticsInstruction(Instruction):
     """``train.statistics``: add up what the output layer reads of all retained samples.
 
-    ``head`` names the layer where a client is not to find it by itself. ``step`` is what features are rounded to.
+    ``head`` names the layer where a client is not to find it by itself. ``step`` is what features are rounded to. With
+    ``anew`` all samples are read, also those of which the client has kept what the output layer reads.
     """
 
     head: str | None = None
     step: float
     arrived: int = 0
+    anew: bool = False
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Leave out ``anew`` where it is not asked for."""
+        body: dict[str, object] = serialize(self)
+        if not self.anew:
+            del body["anew"]
+        return body
 
 
 def write_statistics(message: Message, statistics: RidgeStatistics) -> None:

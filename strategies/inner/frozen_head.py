@@ -35,6 +35,12 @@ class FrozenHead(FedAvg):
     min_train_nodes, min_evaluate_nodes, min_available_nodes : int
         As in FedAvg.
 
+    Attributes
+    ----------
+    reads_anew : bool
+        Whether clients read all their samples, also those whose features they have kept: what retraining costs where
+        nothing is kept. The retrain oracle does so.
+
     Raises
     ------
     InvalidParameterError
@@ -66,6 +72,7 @@ class FrozenHead(FedAvg):
             min_available_nodes=min_available_nodes,
         )
         self.ridge, self.step, self.head = ridge, step, head
+        self.reads_anew = False
         self.current_arrays: ArrayRecord | None = None
 
     def configure_train(
@@ -73,7 +80,9 @@ class FrozenHead(FedAvg):
     ) -> Iterable[Message]:
         """Ask every client for its sums."""
         self.current_arrays = arrays
-        instruction = protocol.StatisticsInstruction(head=self.head, step=self.step, arrived=arrived_of(config))
+        instruction = protocol.StatisticsInstruction(
+            head=self.head, step=self.step, arrived=arrived_of(config), anew=self.reads_anew
+        )
         asked = list(super().configure_train(server_round, arrays, config, grid))
         contents = {id(each.content): each.content for each in asked}
         told = {

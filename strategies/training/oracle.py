@@ -14,6 +14,7 @@ from fed_unlearn.protocol.instructions import arrived_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor, limits_of
 from fed_unlearn.strategies.context import CallContext, Event
+from fed_unlearn.strategies.inner.frozen_head import FrozenHead
 from fed_unlearn.strategies.outcomes import OracleOutcome
 from fed_unlearn.strategies.training.trainers import fresh_trainer
 
@@ -49,6 +50,8 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
     trainer, longest, started = fresh_trainer(context), 0.0, time.perf_counter()
     configs = [config for experience in experiences for config in experience.configs]
     for number, config in enumerate(configs, start=1):
+        if isinstance(trainer.inner, FrozenHead):  # the last round is over all that is retained, and is all that counts
+            trainer.inner.reads_anew = number == len(configs)
         trained = trainer.train(arrays, number, config, longest=longest)
         arrays, longest = trained.arrays, trained.longest
     seconds = time.perf_counter() - started

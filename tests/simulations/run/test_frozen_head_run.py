@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 from fed_unlearn.simulations.cli import run_command
@@ -17,11 +18,15 @@ def test_every_request_of_the_scenario_is_exact_and_reads_no_sample(tmp_path: Pa
     assert results["training"]["test_accuracy"] > 0.97
     scopes = [request["scope"] for request in results["requests"]]
     assert scopes == ["sample", "class", "sample", "client", "sample", "class", "client", "sample"]
+    retraining = [request["oracle_passes"] for request in results["requests"]]
+    assert retraining[0] == 1223 - 4, "retraining reads each retained sample once, whatever clients have kept"
+    assert all(later < earlier for earlier, later in pairwise(retraining))
     for request in results["requests"]:
         assert request["status"] == "committed"
         known = ["by construction", "measured"] if request["scope"] == "class" else ["by construction"]
         assert request["evidence"] in known
         assert [part for part, passes in request["passes_by_part"].items() if passes] == ["audit"]
+        assert request["passes"] - request["passes_by_part"]["audit"] <= 0.01 * request["oracle_passes"]
         after, oracle = request["after"], request["oracle"]
         shared = [name for name in after if isinstance(after[name], float) and isinstance(oracle.get(name), float)]
         assert len(shared) >= 4
