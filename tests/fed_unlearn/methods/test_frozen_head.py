@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,7 @@ from fed_unlearn.methods import create
 from fed_unlearn.methods.frozen_head import FrozenHead
 from fed_unlearn.methods.parts.frozen_features import frozen_features
 from fed_unlearn.methods.parts.heads import find_head
+from fed_unlearn.models import build_model
 from fed_unlearn.seeding import isolated_random
 
 
@@ -79,6 +82,43 @@ def test_thirty_mixed_requests_end_with_the_retrained_head_bit_for_bit(digits: D
         order = torch.randperm(int(present.sum()), generator=generator)
         retrained = create("frozen-head").unlearn(backbone(), forget, at(samples, present).subset(order)).model
         assert state_bytes(served) == state_bytes(retrained), (turn, kind)
+
+
+class OfAUser(nn.Module):
+    """A body of the user's own whose output layer is registered first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers = nn.Linear(20, 10, bias=False)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Tanh())
+
+    def forward(self, images: Tensor) -> Tensor:
+        answers: Tensor = self.answers(self.body(images))
+        return answers
+
+
+def users_own() -> nn.Module:
+    with isolated_random(2):
+        return OfAUser()
+
+
+def resnet() -> nn.Module:
+    return build_model("torchvision:resnet18", class_count=10, image_shape=(1, 8, 8), seed=0)
+
+
+@pytest.mark.parametrize(("made", "head"), [(resnet, "fc"), (users_own, "answers")])
+def test_any_backbone_serves_and_stays(digits: Digits, made: Callable[[], nn.Module], head: str) -> None:
+    retain, forget = digits.retain.subset(torch.arange(24)), digits.forget.subset(torch.arange(6))
+    served = create("frozen-head").unlearn(made(), forget, concatenate(retain, forget)).model
+    after = create("frozen-head").unlearn(served, forget, retain).model
+    order = torch.randperm(len(retain), generator=torch.Generator().manual_seed(0))
+    retrained = create("frozen-head").unlearn(made(), forget, retain.subset(order)).model
+    assert state_bytes(after) == state_bytes(retrained) != state_bytes(served)
+    below = {name: value for name, value in after.state_dict().items() if not name.startswith(head)}
+    given = made().state_dict()
+    assert len(below) >= 2 and all(torch.equal(value, given[name]) for name, value in below.items())
+    right = (predict_logits(after, retain).argmax(1) == retain.labels).float().mean()
+    assert right > 0.9
 
 
 def test_a_broken_output_layer_is_made_anew(digits: Digits) -> None:
