@@ -22,6 +22,7 @@ SERVER_METHODS: Registry[Any] = Registry(
         "fed_unlearn.strategies.server_methods.negated_update",
         "fed_unlearn.strategies.server_methods.reset_and_relearn",
         "fed_unlearn.strategies.server_methods.frozen_head",
+        "fed_unlearn.strategies.server_methods.fresh_head",
     ),
 )
 register = SERVER_METHODS.register

@@ -212,7 +212,7 @@ def test_the_message_of_the_documentation() -> None:
         (["timeline.1.forget={client = 1}", "timeline.2.forget={client = 1}"], "timeline[2].forget.client: 1 was forgotten as a whole before"),
         (["timeline.1.forget={client = 1}", "timeline.2.forget={client = 1, samples = 2}"], "timeline[2].forget.client: 1 was forgotten as a whole before"),
         (["timeline.1.forget=[{client = 1}, {client = 0}]"], "timeline[1].forget[1].client: forgetting 0 leaves 1 of 3 clients; at least 2 must stay"),
-        (["timeline.1.forget={client = 1, method = 'boundary-shrink'}"], "timeline[1].forget.method: 'boundary-shrink' does not serve client requests; federaser or fedosd or fedquit or frozen-head or negated-update or projected-ascent or reset-and-relearn or retrain or weight-negation does"),
+        (["timeline.1.forget={client = 1, method = 'boundary-shrink'}"], "timeline[1].forget.method: 'boundary-shrink' does not serve client requests; federaser or fedosd or fedquit or fresh-head or frozen-head or negated-update or projected-ascent or reset-and-relearn or retrain or weight-negation does"),
         (["timeline.1.forget={client = 1, method = 'scrub'}"], "timeline[1].forget.method: 'scrub' does not serve client requests; "),
         (["timeline.1.forget.method=fedosd"], "timeline[1].forget.method: 'fedosd' does not serve class requests; "),
         (["timeline.1.forget={client = 1, goal = 'relabel'}"], "timeline[1].forget.method: server-side method 'fedosd' has no parameter 'goal'"),

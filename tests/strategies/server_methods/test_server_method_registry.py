@@ -49,6 +49,7 @@ def test_built_in_methods_describe_themselves() -> None:
         "federaser",
         "fedosd",
         "fedquit",
+        "fresh-head",
         "frozen-head",
         "negated-update",
         "projected-ascent",
@@ -104,8 +105,8 @@ def test_a_class_that_is_no_whole_method_is_refused_when_it_registers(clean_regi
         (
             "fedoss",
             {},
-            r"server-side method 'fedoss' is unknown; known are federaser, fedosd, fedquit, frozen-head, negated-update,"
-            r" projected-ascent, reset-and-relearn, retrain, weight-negation",
+            r"server-side method 'fedoss' is unknown; known are federaser, fedosd, fedquit, fresh-head, frozen-head,"
+            r" negated-update, projected-ascent, reset-and-relearn, retrain, weight-negation",
         ),
         ("retrain", {"rounds": 3}, r"'retrain' has no parameter 'rounds'; it has none"),
         ("federaser", {"rounds": 3}, r"'federaser' has no parameter 'rounds'; it has recovery_rounds"),

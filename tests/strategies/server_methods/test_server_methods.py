@@ -53,6 +53,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "fedquit": {"recovery_rounds": 2},
     "negated-update": {"recovery_rounds": 2},
     "reset-and-relearn": {"layers": 1, "rounds": 2},
+    "fresh-head": {"rounds": 2},
 }
 every_method = pytest.mark.parametrize("name", SHORT)
 
@@ -159,7 +160,7 @@ def test_a_leaving_client_that_fails_is_named_and_one_that_is_away_is_known_befo
 
 
 @pytest.mark.parametrize(
-    "name", ["federaser", "projected-ascent", "fedosd", "weight-negation", "fedquit", "negated-update"]
+    "name", ["federaser", "projected-ascent", "fedosd", "weight-negation", "fedquit", "negated-update", "fresh-head"]
 )
 def test_one_staying_client_that_fails_is_left_out_and_none_left_is_a_failure(departure: Departure, name: str) -> None:
     method = create(name, **SHORT[name])
@@ -177,7 +178,7 @@ def test_one_staying_client_that_fails_is_left_out_and_none_left_is_a_failure(de
 
 
 @pytest.mark.parametrize(
-    "name", ["federaser", "projected-ascent", "fedosd", "weight-negation", "fedquit", "negated-update"]
+    "name", ["federaser", "projected-ascent", "fedosd", "weight-negation", "fedquit", "negated-update", "fresh-head"]
 )
 def test_a_reply_that_is_not_finite_is_left_out_and_named(
     departure: Departure, name: str, caplog: pytest.LogCaptureFixture
