@@ -41,6 +41,7 @@ def unlearn_samples(
     validation: SampleSet,
     *,
     excluded_classes: Collection[int],
+    reference: nn.Module | None = None,
     seed: Sequence[str | int],
 ) -> Outcome:
     """Unlearn a holder's samples by a method, for one turn.
@@ -58,6 +59,8 @@ def unlearn_samples(
         other half.
     excluded_classes : collection of int
         Classes that no forget sample may be taught to be.
+    reference : nn.Module, optional
+        A model that never saw the forget samples, for methods that measure by one.
     seed : sequence of str or int
         Parts of the seed of this turn.
     """
@@ -72,6 +75,7 @@ def unlearn_samples(
             excluded_classes=excluded_classes,
             generator=seeded_generator(*seed),
             unseen=unseen if len(unseen) else None,
+            **({} if reference is None else {"reference": reference}),
         )
 
 
@@ -132,6 +136,7 @@ def observe(
     retained: Judged | None = None,
     left_out: Collection[int] = (),
     triggered: Judged | None = None,
+    limits: Tensor | None = None,
     seed: int = 0,
 ) -> Observation:
     """What the audits of a request read.
@@ -153,6 +158,8 @@ def observe(
         Further classes that do not stay: forgotten before, asked for beside, or not there yet.
     triggered : Judged, optional
         For a client request, test samples with a planted trigger shown on them, under the trigger's class.
+    limits : Tensor of shape (n,), optional
+        For a sample request, log-odds from which on each forget sample stands too high.
     seed : int
         Of all that audits draw.
     """
@@ -179,6 +186,7 @@ def observe(
         held_out_retain=_staying(held_out, gone),
         left_out=tuple(sorted(left_out)),
         triggered=triggered,
+        limits=limits,
     )
 
 

@@ -208,6 +208,7 @@ AUDITS: Registry[RequestAudit] = Registry(
         "fed_unlearn.audits.features.information",
         "fed_unlearn.audits.outputs.streisand",
         "fed_unlearn.audits.relearning_grid",
+        "fed_unlearn.audits.samples.above_reference",
         "fed_unlearn.audits.samples.lira",
         "fed_unlearn.audits.samples.ulira",
         "fed_unlearn.audits.clients.client_membership",

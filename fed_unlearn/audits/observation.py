@@ -102,6 +102,9 @@ class Observation:
     triggered : Judged or None
         For a client request, test samples with a planted trigger shown on them, under the trigger's class; None where
         no trigger is known.
+    limits : Tensor of shape (n,) or None
+        For a sample request, the log-odds of each forget sample's own class from which on the sample stands too high,
+        as the method found them in a reference; None where it read none.
     central : Central or None
         Where models and data are in one place; None in a federation.
     """
@@ -121,6 +124,7 @@ class Observation:
     held_out_retain: Judged | None = None
     left_out: tuple[int, ...] = ()
     triggered: Judged | None = None
+    limits: Tensor | None = None
     central: Central | None = None
 
     @cached_property

@@ -26,6 +26,7 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.holder import recognises_any, repair_model, unlearn_samples
 from fed_unlearn.methods.parts.labels import guard_labels_of
+from fed_unlearn.methods.parts.workspace import SampleStanding
 
 logger = logging.getLogger("fed_unlearn.client")
 
@@ -44,6 +45,7 @@ def unlearn(message: Message, context: Context) -> Message:
         for _ in range(instruction.stronger):
             method = method.stronger()
         model = session.model_to_train(protocol.arrays_of(message))
+        reference = session.model_beside(model, protocol.arrays_of(message), protocol.reference_of(message))
         if _hands_back(instruction, session, method, model, samples):
             outcome, passes = methods.Outcome(model, True, 0, 0.0, 0, 0, None), len(samples)
         else:
@@ -55,6 +57,7 @@ def unlearn(message: Message, context: Context) -> Message:
                     session.retained_samples(instruction.arrived),
                     session.data.validation,
                     excluded_classes=instruction.excluded_classes,
+                    reference=reference,
                     seed=_seed_of(instruction, session),
                 )
             passes = outcome.forward_passes
@@ -62,6 +65,8 @@ def unlearn(message: Message, context: Context) -> Message:
             if outcome.guard_labels is None:
                 passes += len(samples)
             _keep_guards(instruction, session, forget, guard_labels_of(outcome, samples, instruction.excluded_classes))
+        if outcome.standing is not None and outcome.standing.by == "reference":
+            _keep_limits(instruction, session, forget, outcome.standing)
         arrays = pack(sent_arrays(session.task, outcome.model))
         unlearned = outcome.model
         metrics[protocol.FORWARD_PASSES] = passes
@@ -106,6 +111,18 @@ def _keep_guards(
     parts = labels.split([len(samples) for samples in forget.values()])
     for request_id, part in zip(forget, parts, strict=True):
         session.store.set_guard(request_id, attempts[request_id], part.tolist())
+
+
+def _keep_limits(
+    instruction: protocol.UnlearnInstruction,
+    session: ClientSession,
+    forget: Mapping[str, SampleSet],
+    standing: SampleStanding,
+) -> None:
+    attempts = {target.request_id: target.attempt for target in instruction.targets}
+    sizes = [len(samples) for samples in forget.values()]
+    for request_id, limits in zip(forget, standing.limits.split(sizes), strict=True):
+        session.store.set_limits(request_id, attempts[request_id], limits.tolist())
 
 
 def _hands_back(

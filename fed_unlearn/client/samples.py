@@ -198,10 +198,13 @@ def observed(
         What the server asks.
     """
     stored = stored_request(target, session)
-    forget = session.data.train.subset(torch.empty(0, dtype=torch.int64))
+    forget, limits = session.data.train.subset(torch.empty(0, dtype=torch.int64)), None
     if stored is not None and stored.may_be_audited():
         forget = session.data.train.only(stored.sample_ids)
         forget = _some(forget, instruction.limit_beside(target), session.data.train, session, instruction)
+        if stored.limits:
+            of_sample = dict(zip(stored.sample_ids, stored.limits, strict=True))
+            limits = torch.tensor([of_sample[name] for name in forget.ids])
     return observe(
         judged.used,
         target.scope,
@@ -213,6 +216,7 @@ def observed(
         retained=read.get("retain"),
         left_out=instruction.left_out_beside(target),
         triggered=_triggered(target, session, judged, instruction),
+        limits=limits,
         seed=derive_seed(instruction.seed, "audit", target.request_id, session.client_id),
     )
 

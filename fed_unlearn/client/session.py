@@ -27,6 +27,7 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import (
     FedUnlearnError,
 )
+from fed_unlearn.model_copies import copied
 from fed_unlearn.owner import OwnerQueue
 from fed_unlearn.protocol.instructions import arriving
 from fed_unlearn.shapes import Shapes, shapes_of
@@ -179,6 +180,14 @@ class ClientSession:
         if personal is not model:
             self.task.load_arrays(personal, to_state_dict(arrays))
         return personal
+
+    def model_beside(self, model: nn.Module, arrays: ArrayRecord, others: ArrayRecord | None) -> nn.Module | None:
+        """A copy of a model that was made of ``arrays``, with other values of some; None where there are no others."""
+        if others is None:
+            return None
+        beside = copied(model)
+        self.task.load_arrays(beside, {**to_state_dict(arrays), **to_state_dict(others)})
+        return beside
 
     def personal(self, model: nn.Module) -> nn.Module:
         """What this client uses in place of a model; the model itself where that is the same."""

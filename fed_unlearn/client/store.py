@@ -162,7 +162,9 @@ class ClientStore:
         if stored is not None and stored.attempt == attempt:
             return
         if stored is not None and stored.tombstoned:
-            self._set(request_id, replace(stored, attempt=attempt, guard_labels=(), digest=digest or stored.digest))
+            self._set(
+                request_id, replace(stored, attempt=attempt, guard_labels=(), limits=(), digest=digest or stored.digest)
+            )
         else:
             self._set(request_id, StoredRequest(tuple(sample_ids), attempt, digest=digest))
 
@@ -172,11 +174,17 @@ class ClientStore:
         if stored is not None and stored.may_be_audited() and stored.attempt == attempt:
             self._set(request_id, replace(stored, guard_labels=tuple(guard_labels)))
 
-    def discard(self, request_id: str, attempt: int) -> None:
-        """Drop the guard labels of an attempt that was rolled back. Its samples stay quarantined."""
+    def set_limits(self, request_id: str, attempt: int, limits: Sequence[float]) -> None:
+        """Store the limits that an attempt found, for audits of what it made. As :meth:`set_guard` otherwise."""
         stored = self.get(request_id)
-        if stored is not None and stored.guard_labels and stored.attempt == attempt:
-            self._set(request_id, replace(stored, guard_labels=()))
+        if stored is not None and stored.may_be_audited() and stored.attempt == attempt:
+            self._set(request_id, replace(stored, limits=tuple(limits)))
+
+    def discard(self, request_id: str, attempt: int) -> None:
+        """Drop the guard labels and limits of an attempt that was rolled back. Its samples stay quarantined."""
+        stored = self.get(request_id)
+        if stored is not None and (stored.guard_labels or stored.limits) and stored.attempt == attempt:
+            self._set(request_id, replace(stored, guard_labels=(), limits=()))
 
     def release(self, request_id: str) -> None:
         """Lift the quarantine of a request that was rejected or withdrawn. Tombstones are never lifted."""
@@ -197,10 +205,10 @@ class ClientStore:
         """
         stored = self.get(request_id)
         if stored is not None and stored.tombstoned:
-            self._set(request_id, replace(stored, guard_labels=()))
+            self._set(request_id, replace(stored, guard_labels=(), limits=()))
         elif stored is not None:
             until = time.time() + retention_days * _SECONDS_PER_DAY if retention_days > 0 else 0.0
-            self._set(request_id, replace(stored, tombstoned=True, guard_labels=(), audit_until=until))
+            self._set(request_id, replace(stored, tombstoned=True, guard_labels=(), limits=(), audit_until=until))
 
     def tombstone_digest(self, without: Collection[str] = ()) -> str:
         """Digest of the tombstoned ids of this ledger under the store's key, so that nobody can guess ids from it.

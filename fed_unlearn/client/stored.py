@@ -37,6 +37,9 @@ class StoredRequest:
         relapsed may have an open attempt again until ``audit_until``.
     audit_until : float
         Time, in seconds since the epoch, until which the samples may be read for audits after the commit.
+    limits : tuple of float
+        Log-odds of each sample's own class from which on the sample stands too high, as the open attempt found them.
+        Empty where it has read no reference.
     digest : str
         Digest of what was asked, as :func:`fed_unlearn.protocol.asked_digest` makes it. Empty where it is not known.
     """
@@ -47,6 +50,7 @@ class StoredRequest:
     guard_labels: tuple[int, ...] = ()
     audit_until: float = 0.0
     digest: str = ""
+    limits: tuple[float, ...] = ()
 
     def may_be_audited(self) -> bool:
         """Whether the samples may still be read to measure forgetting."""
@@ -108,7 +112,7 @@ def write_store(path: Path, body: StoreBody) -> None:
             "fingerprint": body.fingerprint,
             "key": body.key,
             "requests": {
-                _key_of(name): {"ledger": name[0], "id": name[1], **asdict(stored)}
+                _key_of(name): {"ledger": name[0], "id": name[1], **_fields(stored)}
                 for name, stored in body.requests.items()
             },
         }
@@ -120,7 +124,16 @@ def _entries(requests: Mapping[str, dict[str, Any]]) -> Iterator[tuple[RequestNa
     for key, item in requests.items():
         ledger, request_id = item.pop("ledger", UNCLAIMED), item.pop("id", key)
         samples, labels = tuple(item.pop("sample_ids")), tuple(item.pop("guard_labels"))
-        yield (str(ledger), str(request_id)), StoredRequest(sample_ids=samples, guard_labels=labels, **item)
+        stored = StoredRequest(sample_ids=samples, guard_labels=labels, limits=tuple(item.pop("limits", ())), **item)
+        yield (str(ledger), str(request_id)), stored
+
+
+def _fields(stored: StoredRequest) -> dict[str, Any]:
+    """As JSON; without limits where there are none: earlier versions know no such field."""
+    fields = asdict(stored)
+    if not stored.limits:
+        del fields["limits"]
+    return fields
 
 
 def _key_of(name: RequestName) -> str:

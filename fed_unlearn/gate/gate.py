@@ -20,6 +20,10 @@ CLASS_FIGURES = {
 }
 """Bounds on figures of class requests; they are looked at where they can be measured."""
 
+ABOVE_REFERENCE = "above_reference"
+SAMPLE_FIGURES = {ABOVE_REFERENCE: Bound(maximum=0.05, needed=False)}
+"""Bounds on figures of samples that are to look unseen: of unseen samples themselves one in twenty stands above."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gate(Settings, prefix="gate: "):
@@ -59,7 +63,11 @@ class Gate(Settings, prefix="gate: "):
     )
     indistinguishable_thresholds: Thresholds = field(
         default_factory=lambda: Thresholds(
-            max_forget_accuracy=None, max_retain_drop=0.05, max_total_retain_drop=0.10, membership_contains_half=True
+            max_forget_accuracy=None,
+            max_retain_drop=0.05,
+            max_total_retain_drop=0.10,
+            membership_contains_half=True,
+            figures=SAMPLE_FIGURES,
         )
     )
     max_repair_rounds: FromZero = 3
@@ -160,18 +168,29 @@ class Gate(Settings, prefix="gate: "):
     ) -> Decision:
         """What is done with a candidate that failed for these reasons, and how its forgetting is known if for none.
 
-        A candidate that no step of the method has changed is refused, and no repair mends that. Samples that looked
-        unseen before are the exception: there was nothing to do.
+        A candidate that no step of the method has changed is refused, and no repair mends that. Samples for which
+        there was nothing to do are the exception: they were misclassified before, or a reference says that they stood
+        as unseen ones do.
         """
-        if not evidence.changed and (scope != "sample" or self.shows(scope, before, goal)):
+        if not evidence.changed and (why := self._undone(scope, evidence, goal, before)) is not None:
             mended = replace(evidence, repair_rounds=self.max_repair_rounds)
-            return self.verdict(mended, (*reasons, "no step of the method has changed the model"))
+            return self.verdict(mended, (*reasons, why))
         if reasons:
             return self.verdict(evidence, reasons)
         known = self.how_known(scope, before, evidence, goal, is_retrained=is_retrained)
         if require_measured and known is not HowKnown.MEASURED:
             return Decision(Verdict.ROLL_BACK, (f"its forgetting is {known}, and the plan demands measured",))
         return Decision(Verdict.ACCEPT, known=known)
+
+    def _undone(self, scope: ScopeKind, evidence: Evidence, goal: str | None, before: Evidence | None) -> str | None:
+        """In words, why there was something to do for a candidate that was not changed; None where there was not."""
+        unchanged = "no step of the method has changed the model"
+        if scope != "sample" or self.shows(scope, before, goal):
+            return unchanged
+        known = evidence.figures.get(ABOVE_REFERENCE)
+        if goal == "indistinguishable" and (known is None or known.value is None):
+            return f"{unchanged}, and no reference says that the samples stood as unseen ones do"
+        return None
 
     def shows(self, scope: ScopeKind, evidence: Evidence | None, goal: str | None = None) -> bool:
         """Whether a model shows that it knows the samples of a request: they were read, and are out of bounds."""

@@ -100,6 +100,7 @@ class LocalAttempt:
     passes: PassCounter = field(default_factory=PassCounter)
     _step: int = 0
     _guard: Guard | None = None
+    _limits: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.candidate = copied(self.original)
@@ -170,6 +171,8 @@ class LocalAttempt:
             seed=(self.seed, "unlearn", self.request.id, self.number, self._step, self.client),
         )
         self._step += 1
+        if outcome.standing is not None and outcome.standing.by == "reference":
+            self._limits = outcome.standing.limits
         arrays = _arrays(outcome.model.state_dict())
         self.changed = self.changed or not hardly_differs(arrays, _arrays(self.candidate.state_dict()))
         self.passes.add(outcome.forward_passes, outcome.backward_passes)
@@ -273,6 +276,7 @@ class LocalAttempt:
             test=None if test is None else self._judged(model, test, scored),
             validation=self._judged(model, validation, scored) if len(validation) else None,
             left_out=self.left_out.difference(self._classes),
+            limits=self._limits,
             seed=derive_seed(self.seed, "audit", self.request.id, self.client),
         )
         return RequestCounts.of(seen, audits)

@@ -92,6 +92,11 @@ class Method(ABC):
         """Whether the method, with these hyper-parameters, needs samples that the model was never trained on."""
         return False
 
+    @property
+    def reads_reference(self) -> bool:
+        """Whether the method, with these hyper-parameters, measures by a model that never saw the forget samples."""
+        return False
+
     def unlearn(
         self,
         model: nn.Module,
@@ -100,6 +105,7 @@ class Method(ABC):
         excluded_classes: Collection[int] = (),
         generator: torch.Generator | None = None,
         unseen: SampleSource | None = None,
+        reference: nn.Module | None = None,
     ) -> Outcome:
         """Make a copy of a model forget some of its training samples.
 
@@ -121,6 +127,9 @@ class Method(ABC):
             Source of all randomness. A generator seeded with 0 if none is given.
         unseen : SampleSet, Dataset of (image, label), or DataLoader, optional
             Samples that the model was never trained on, for methods that imitate its outputs on such samples.
+        reference : nn.Module, optional
+            A model like the given one that was never trained on the forget samples, for methods that measure by one. It
+            is not changed.
 
         Returns
         -------
@@ -163,6 +172,7 @@ class Method(ABC):
             excluded_classes=frozenset(excluded_classes),
             class_count=class_count,
             generator=generator if generator is not None else torch.Generator().manual_seed(0),
+            reference=unwrapped(reference) if reference is not None else None,
         )
         # The optimizer changes the weights between passes, so autocast must not cache their casts.
         reduced = torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16", cache_enabled=False)
@@ -186,6 +196,7 @@ class Method(ABC):
             forward_passes=work.passes.forward,
             backward_passes=work.passes.backward,
             guard_labels=applied.guard_labels,
+            standing=applied.standing,
         )
 
     @abstractmethod

@@ -66,7 +66,7 @@ from fed_unlearn.protocol.messages import (
     write_stamp,
     write_uncounted,
 )
-from fed_unlearn.protocol.model_arrays import read_model_arrays, write_model_arrays
+from fed_unlearn.protocol.model_arrays import REFERENCE_KEY, read_model_arrays, reference_of, write_model_arrays
 from fed_unlearn.protocol.owners import (
     ANSWERS_KEY,
     MOST_IN_A_MESSAGE,
@@ -99,19 +99,19 @@ __all__ = [
     "ALL_PARTS", "ANSWERS_KEY", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "CONFIG_KEY", "CONFIRM",
     "DISCARD", "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY",
     "LEAVES_OUT_EQUAL_ARRAYS", "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "METRICS_KEY", "MOST_IN_A_MESSAGE",
-    "OLDEST_PROTOCOL", "OWN_MESSAGES", "PROTOCOL_VERSION", "QUEUED_KEY", "READS_BUNDLES", "READS_SAMPLES", "REPAIR",
-    "REPLIES_WITH_MODEL", "REQUESTS", "SECURE_AGGREGATION_KEY", "SERVER_ROUND", "STAMP_KEY", "STATISTICS",
-    "STATISTICS_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction", "IdentifyInstruction", "Instruction",
-    "OwnerNote", "Part", "Refusal", "RepairInstruction", "RequestAttempt", "RequestName", "SettleInstruction",
-    "Stamp", "StatisticsInstruction", "Target", "UnlearnInstruction", "Versions", "answers_record", "arrays_of",
-    "arrivals_of", "arrivals_record", "asked_digest", "attempts_of", "attempts_record", "audit_record", "bundled",
-    "changed_arrays", "config_of", "content", "digest_of", "error_of", "has_put_by", "id_problem_of", "is_bundled",
-    "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_answers", "read_audit",
-    "read_class_names", "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten", "read_metric",
-    "read_model_arrays", "read_owner_note", "read_stamp", "read_statistics", "read_uncounted", "refusal_of",
-    "refuse", "reply", "unbundled", "without_records", "write_class_names", "write_earlier_tombstones",
-    "write_forgotten", "write_model_arrays", "write_owner_note", "write_put_by", "write_stamp", "write_statistics",
-    "write_uncounted", "write_versions",
+    "OLDEST_PROTOCOL", "OWN_MESSAGES", "PROTOCOL_VERSION", "QUEUED_KEY", "READS_BUNDLES", "READS_SAMPLES",
+    "REFERENCE_KEY", "REPAIR", "REPLIES_WITH_MODEL", "REQUESTS", "SECURE_AGGREGATION_KEY", "SERVER_ROUND",
+    "STAMP_KEY", "STATISTICS", "STATISTICS_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction",
+    "IdentifyInstruction", "Instruction", "OwnerNote", "Part", "Refusal", "RepairInstruction", "RequestAttempt",
+    "RequestName", "SettleInstruction", "Stamp", "StatisticsInstruction", "Target", "UnlearnInstruction", "Versions",
+    "answers_record", "arrays_of", "arrivals_of", "arrivals_record", "asked_digest", "attempts_of", "attempts_record",
+    "audit_record", "bundled", "changed_arrays", "config_of", "content", "digest_of", "error_of", "has_put_by",
+    "id_problem_of", "is_bundled", "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_answers",
+    "read_audit", "read_class_names", "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten",
+    "read_metric", "read_model_arrays", "read_owner_note", "read_stamp", "read_statistics", "read_uncounted",
+    "reference_of", "refusal_of", "refuse", "reply", "unbundled", "without_records", "write_class_names",
+    "write_earlier_tombstones", "write_forgotten", "write_model_arrays", "write_owner_note", "write_put_by",
+    "write_stamp", "write_statistics", "write_uncounted", "write_versions",
 ]  # fmt: skip
 
 TRAIN = "train"

@@ -1,15 +1,16 @@
-"""Which arrays a client's task sends, as it says on ``query.identify``."""
+"""Which arrays a client's task sends, as it says on ``query.identify``, and those of a reference beside the model."""
 
 from __future__ import annotations
 
 import json
 from typing import Annotated
 
-from flwr.app import ConfigRecord, Message
+from flwr.app import ArrayRecord, ConfigRecord, Message
 from pydantic import Field, TypeAdapter, ValidationError
 
 from fed_unlearn.shapes import Shapes
 
+REFERENCE_KEY = "reference"
 _ARRAYS_KEY, _INDEX = "model-arrays", "index"
 _MOST_ARRAYS, _MOST_DIMENSIONS = 100_000, 32
 
@@ -33,3 +34,9 @@ def read_model_arrays(reply: Message) -> Shapes | None:
         return dict(_READER.validate_json(index))
     except ValidationError:
         return None
+
+
+def reference_of(message: Message) -> ArrayRecord | None:
+    """The arrays in which a reference differs from the model of a ``train.unlearn`` message; None without one."""
+    record = message.content.get(REFERENCE_KEY)
+    return record if isinstance(record, ArrayRecord) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from flwr.app import Message, RecordDict
 
 from fed_unlearn import protocol
@@ -75,6 +76,8 @@ class Rounds:
         instruction: protocol.UnlearnInstruction,
         attempt: int,
         clients: Collection[str] | None = None,
+        *,
+        reference: Arrays | None = None,
     ) -> ClientModels:
         """``train.unlearn``: to every client for a class, else to the named ones, each about its own requests.
 
@@ -90,6 +93,8 @@ class Rounds:
             Number of the attempt.
         clients : collection of str, optional
             Only these of them.
+        reference : dict of ndarray, optional
+            A model that never saw the samples. Its arrays are sent where they differ from those of ``base``.
         """
         by_client: dict[str, list[ForgetRequest]] = {}
         for request in requests:
@@ -97,11 +102,14 @@ class Rounds:
                 if clients is None or client in clients:
                     by_client.setdefault(client, []).append(request)
         record, config, contents = pack(base), self.context.repair_config, dict[tuple[str, ...], RecordDict]()
+        others = None if reference is None else pack(_differing(reference, base))
         for asked in by_client.values():
             ids = tuple(request.id for request in asked)
             if ids not in contents:
                 targets = tuple(protocol.Target.of(request, attempt) for request in asked)
                 contents[ids] = protocol.content(instruction.model_copy(update={"targets": targets}), record, config)
+                if others is not None:
+                    contents[ids][protocol.REFERENCE_KEY] = others
         answers = self.context.grid.ask_each(
             protocol.UNLEARN,
             {client: contents[tuple(request.id for request in asked)] for client, asked in by_client.items()},
@@ -290,6 +298,11 @@ class Rounds:
 def norms_of(trained: ClientModels, base: Arrays) -> list[float]:
     """How far each client moved from a model."""
     return [norm(difference(model, base)) for model in trained.models.values()]
+
+
+def _differing(arrays: Arrays, base: Arrays) -> Arrays:
+    """Those that are not the same in a base."""
+    return {name: value for name, value in arrays.items() if not np.array_equal(value, base[name])}
 
 
 def client_of(request: ForgetRequest) -> str | None:

@@ -10,20 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.holder import UNGUARDED
-from fed_unlearn.logits import confidence, predict_logits
+from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.instance_wise.anchors import AnchorPool, AnchorSettings
-from fed_unlearn.methods.instance_wise.confidence import unseen_confidence
 from fed_unlearn.methods.instance_wise.keeping import Anchored, HeldParameters, Joint, Unkept
-from fed_unlearn.methods.instance_wise.objectives import Indistinguishable, Misclassified, Objective
+from fed_unlearn.methods.instance_wise.levels import Levels, find_levels
+from fed_unlearn.methods.instance_wise.objectives import Misclassified, Objective
 from fed_unlearn.methods.instance_wise.steps import InstanceSteps, StepSettings, forget_logits
 from fed_unlearn.methods.parts.batches import cycle, trained_parameters
 from fed_unlearn.methods.parts.labels import forbidden_classes, given_labels, random_allowed
 from fed_unlearn.methods.parts.sample_gradients import synaptic_importance
 from fed_unlearn.methods.parts.validation import BelowOne, require
 from fed_unlearn.methods.registry import register
+from fed_unlearn.methods.reset_and_relearn import ResetAndRelearn
 from fed_unlearn.settings import AboveZero, FromOne, FromZero, NotNegative
 
 
@@ -37,7 +38,7 @@ class InstanceWise(Method):
     |f(x) - f0(x)|^2``. A sample's loss is ``max(0, margin - gap)``, where the gap is its largest allowed logit minus
     its largest other one. For ``"misclassify"``, every class but the sample's own and the excluded ones is allowed; for
     ``"relabel"``, only its new label. For ``"indistinguishable"``, the loss is the distance between the log-odds of the
-    sample's own class and those of an equally difficult unseen sample.
+    sample's own class and those that a model would have that never saw it.
 
     Parameters
     ----------
@@ -53,6 +54,15 @@ class InstanceWise(Method):
         last one is misclassified.
     margin : float, default 0.3
         Gap between logits from which the hinge loss of a sample is zero.
+    targets : {"reference", "ranks"}, default "reference"
+        For ``"indistinguishable"``: what the log-odds of each sample should be. ``"reference"`` reads the sample's
+        place among unseen samples in a model that never saw it, and takes what the model that forgets gives to an
+        unseen sample at that place. The reference is given, or the last blocks are drawn anew and trained on retained
+        samples. ``"ranks"`` keeps the order of the samples and spreads them evenly among unseen ones; samples that
+        were memorised although they are hard stay as they are. It is used too where there are neither a reference nor
+        retained samples.
+    reference_blocks, reference_epochs : int, default 2 and 3
+        Blocks beside the head that a reference has anew, and passes over the retained samples to train them.
     tolerance : float, default 0.5
         For ``"indistinguishable"``: largest mean distance between the samples' log-odds and their targets.
     learning_rate : float, default 0.001
@@ -119,6 +129,9 @@ class InstanceWise(Method):
     loss: Literal["margin", "cross-entropy"] = "margin"
     stop_per_sample: bool = True
     margin: AboveZero = 0.3
+    targets: Literal["reference", "ranks"] = "reference"
+    reference_blocks: FromZero = 2
+    reference_epochs: FromOne = 3
     tolerance: AboveZero = 0.5
     learning_rate: AboveZero = 1e-3
     momentum: BelowOne = 0.9
@@ -166,6 +179,11 @@ class InstanceWise(Method):
         """True for the goal ``"indistinguishable"``."""
         return self.goal == "indistinguishable"
 
+    @property
+    def reads_reference(self) -> bool:
+        """True for the goal ``"indistinguishable"`` with targets of a reference."""
+        return self.reads_unseen and self.targets == "reference"
+
     def stronger(self) -> Self:
         """Twice the steps before and after every sample is settled. More consolidation also keeps more of the rest."""
         return replace(self, max_steps=2 * self.max_steps, consolidation_steps=2 * self.consolidation_steps)
@@ -173,31 +191,26 @@ class InstanceWise(Method):
     def _apply(self, work: Workspace) -> Applied:
         before = predict_logits(work.original, work.forget).to(work.forget.labels.device)
         work.passes.add(forward=len(work.forget))
-        objective = self._objective(work, before)
+        levels = self._levels(work, before) if self.goal == "indistinguishable" else None
+        objective = self._misclassified(work) if levels is None else levels.objective
         with trained_parameters(self.name, work.model, self.trained_layers, work.forget) as parameters:
             settled = objective.settled(before)
             steps = 0 if settled else self._steps(work, objective, parameters).take(parameters, before)
         logits = forget_logits(work, steps)
         guard_labels = self._guard_labels(work, objective, logits)
-        return Applied(objective.met(logits), steps, guard_labels.cpu())
+        standing = None if levels is None else levels.standing(logits)
+        return Applied(objective.met(logits), steps, guard_labels.cpu(), standing)
 
-    def _objective(self, work: Workspace, before: Tensor) -> Objective:
-        labels = work.forget.labels
-        if self.goal == "indistinguishable":
-            if work.unseen is None:
-                raise InvalidDataError(
-                    f"{self.name}: no unseen samples were given; goal 'indistinguishable' needs some that the model was"
-                    " never trained on, of the classes in the forget set"
-                )
-            logits = predict_logits(work.original, work.unseen).to(labels.device)
-            work.passes.add(forward=len(work.unseen))
-            known = confidence(logits, work.unseen.labels)
-            members = confidence(before, labels)
-            targets = unseen_confidence(members, labels, known, work.unseen.labels)
-            # A few unseen samples give rough targets. None may ask for more confidence than the model has.
-            targets = torch.minimum(targets, members)
-            return Indistinguishable(labels, targets, self.tolerance)
-        return Misclassified(labels, self._allowed(work), self.loss, self.margin, self.stop_per_sample)
+    def _levels(self, work: Workspace, before: Tensor) -> Levels:
+        reference = None
+        if self.targets == "reference":
+            reference = ResetAndRelearn(
+                blocks=self.reference_blocks, epochs=self.reference_epochs, precision=self.precision
+            )
+        return find_levels(self.name, work, before, self.tolerance, reference)
+
+    def _misclassified(self, work: Workspace) -> Misclassified:
+        return Misclassified(work.forget.labels, self._allowed(work), self.loss, self.margin, self.stop_per_sample)
 
     def _allowed(self, work: Workspace) -> Tensor:
         """The classes that each forget sample may be predicted as: bool of shape (n, classes)."""

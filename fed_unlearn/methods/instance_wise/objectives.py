@@ -86,13 +86,16 @@ class Indistinguishable:
     labels : Tensor of shape (n,), int64
         Each sample's own class.
     targets : Tensor of shape (n,)
-        Each sample's target, from :func:`~fed_unlearn.methods.instance_wise.confidence.unseen_confidence`.
+        Each sample's target.
+    limits : Tensor of shape (n,)
+        Confidence from which on a sample stands too high, whatever the others do. Infinite where none is known.
     tolerance : float
         Largest mean distance between the confidences and their targets.
     """
 
     labels: Tensor
     targets: Tensor
+    limits: Tensor
     tolerance: float
 
     def losses(self, logits: Tensor, positions: Tensor) -> Tensor:
@@ -104,8 +107,15 @@ class Indistinguishable:
         return self.met(logits)
 
     def met(self, logits: Tensor) -> bool:
-        """Whether the mean distance is within the tolerance, and the mean signed distance within half of it."""
+        """Whether the mean distance is within the tolerance, and no sample stands too high.
+
+        The mean signed distance must be within half of the tolerance.
+        """
         distances = confidence(logits, self.labels) - self.targets
         # Members start above their targets. If all stayed a little above, they could be told from unseen samples.
         mean, bias = torch.stack([distances.abs().mean(), distances.mean().abs()]).tolist()
-        return bool(mean <= self.tolerance and bias <= self.tolerance / 2)
+        return bool(mean <= self.tolerance and bias <= self.tolerance / 2) and not self.count_above(logits)
+
+    def count_above(self, logits: Tensor) -> int:
+        """Number of samples above their limits. ``logits`` are those of the whole forget set."""
+        return int((confidence(logits, self.labels) > self.limits).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,36 @@ class PassCounter:
 
 
 @dataclass(frozen=True)
+class SampleStanding:
+    """Where single forget samples stand beside what a model would say that never saw them.
+
+    Attributes
+    ----------
+    by : {"reference", "ranks"}
+        What the targets are known by: a reference, or the samples' own order beside unseen samples.
+    limits : Tensor of shape (n,)
+        Log-odds of each sample's own class from which on the sample stands too high; infinite where none is known.
+    before, after : Tensor of shape (n,)
+        The same log-odds in the given model and in the unlearned one.
+    """
+
+    by: Literal["reference", "ranks"]
+    limits: Tensor
+    before: Tensor
+    after: Tensor
+
+    @property
+    def above(self) -> int:
+        """Number of samples that stand above their limits in the unlearned model."""
+        return int((self.after > self.limits).sum())
+
+    @property
+    def above_before(self) -> int:
+        """Number of samples that stood above their limits in the given model."""
+        return int((self.before > self.limits).sum())
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of :meth:`fed_unlearn.methods.Method.unlearn`.
 
@@ -48,6 +79,8 @@ class Outcome:
         Samples pushed through the model, including searches and checks.
     guard_labels : Tensor of shape (n,), int64, or None
         The label that each forget sample was taught, for guarded repair. None if the method teaches no label.
+    standing : SampleStanding or None
+        What a method that aims at a level for each sample found and left. None from all others.
     """
 
     model: nn.Module
@@ -57,6 +90,7 @@ class Outcome:
     forward_passes: int
     backward_passes: int
     guard_labels: Tensor | None
+    standing: SampleStanding | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +114,8 @@ class Workspace:
         Number of outputs of the model.
     generator : torch.Generator
         The only source of randomness. It is on the CPU.
+    reference : nn.Module or None
+        A model like the original that never saw the forget samples. None if none was given.
     passes : PassCounter
         Every forward and backward pass must be added to it.
     """
@@ -92,6 +128,7 @@ class Workspace:
     excluded_classes: frozenset[int]
     class_count: int
     generator: torch.Generator
+    reference: nn.Module | None = None
     passes: PassCounter = field(default_factory=PassCounter)
 
     @property
@@ -114,10 +151,11 @@ class Applied:
 
     Attributes
     ----------
-    converged, steps, guard_labels
+    converged, steps, guard_labels, standing
         As in :class:`Outcome`.
     """
 
     converged: bool
     steps: int
     guard_labels: Tensor | None = None
+    standing: SampleStanding | None = None

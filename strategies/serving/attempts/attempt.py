@@ -94,6 +94,8 @@ class Attempt(ABC):
         By request, what the served model shows of its samples.
     unrepaired : str
         Why no client could do the last repair round; empty where one could.
+    reference : dict of ndarray or None
+        A model that never saw the samples, for methods of holders that measure by one.
     seconds_before : float
         Wall time of what an earlier process did of the attempt, and is not repeated.
     """
@@ -113,6 +115,7 @@ class Attempt(ABC):
     changed_by: set[str] = field(default_factory=set, init=False)
     before: dict[str, Evidence] = field(default_factory=dict, init=False)
     unrepaired: str = field(default="", init=False)
+    reference: Arrays | None = field(default=None, init=False)
     seconds_before: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -228,14 +231,17 @@ class Attempt(ABC):
             targets=(),
             step=self.step,
             method=method,
-            parameters=dict(self.order.parameters),
+            parameters=self._parameters(),
             stronger=self.order.stronger,
             excluded_classes=self.order.excluded_classes,
             only_if_recognised=only_if_recognised,
             seed=self.context.seed,
             arrived=self.context.arrived,
         )
-        models = self.rounds.unlearn(self.requests, self.candidate, instruction, self.order.number, clients)
+        reference = self.reference if method is not None else None
+        models = self.rounds.unlearn(
+            self.requests, self.candidate, instruction, self.order.number, clients, reference=reference
+        )
         self.step += 1
         if self.order.number == 1 and self.step == 1:
             self._refuse(models.refused)
@@ -247,6 +253,10 @@ class Attempt(ABC):
         if clients is None:
             self._check_holders()
         return models
+
+    def _parameters(self) -> dict[str, ParameterValue]:
+        """The method's hyper-parameters, as they are sent to holders."""
+        return dict(self.order.parameters)
 
     def _refuse(self, reasons: Mapping[str, str]) -> None:
         self.refused.update(reasons)

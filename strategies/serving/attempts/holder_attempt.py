@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from fed_unlearn.arrays import Arrays, add_clipped, difference, hardly_differs, norm
 from fed_unlearn.gate import Decision, Verdict
-from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.requests import ForgetRequest, ParameterValue
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.clients.replies import message_with
 from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
@@ -18,6 +19,7 @@ from fed_unlearn.strategies.outcomes import RequestProgress
 from fed_unlearn.strategies.serving.attempts.allowance import Allowance, RequestBudget
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 from fed_unlearn.strategies.serving.attempts.failures import HoldersAwayError
+from fed_unlearn.strategies.serving.attempts.reference import reads_reference, train_reference
 
 CONTRACTION = 0.9
 """Turns of several holders go on while the sum of their changes falls to this share of what it was."""
@@ -46,7 +48,38 @@ class HolderAttempt(Attempt):
             self._note_changes(models, before)
         else:
             self._check_budgets()
+            self._find_reference()
             self._take_turns()
+
+    def _find_reference(self) -> None:
+        """Have all clients train the reference where the holders' method measures by one.
+
+        A client that is alone trains it by itself, as on one machine.
+        """
+        if not self._goes_by_reference or self._is_alone:
+            return
+        if not self.step:  # they must not train it on the samples
+            self._ask_holders(None)
+            self.step -= 1
+        found = train_reference(self.context, self.order)
+        if isinstance(found, str):
+            self.say(f"no reference for {self.order.method}, which goes by ranks: {found}")
+        else:
+            self.reference = found
+            self.say(f"reference for {self.order.method} trained without the samples")
+
+    def _parameters(self) -> dict[str, ParameterValue]:
+        """A holder that is sent no reference goes by ranks: beside other clients its own samples train a bad one."""
+        lacks_reference = self.reference is None and self._goes_by_reference and not self._is_alone
+        return {**super()._parameters(), **({"targets": "ranks"} if lacks_reference else {})}
+
+    @property
+    def _is_alone(self) -> bool:
+        return len(self.context.grid.roster.staying) == 1
+
+    @cached_property
+    def _goes_by_reference(self) -> bool:
+        return self.order.scope == "sample" and reads_reference(self.order)
 
     def _check_budgets(self) -> None:
         """Have the samples of requests that must wait for the next training taken out of it, and let them wait."""

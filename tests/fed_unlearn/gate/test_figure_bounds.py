@@ -154,5 +154,6 @@ def test_thresholds_take_bounds_alone() -> None:
 
 def test_the_audits_behind_figures_are_asked_for_with_their_references() -> None:
     assert Gate().audits("class") == ("logit_ranking", "recall_without_bias", "reset_rows")
-    assert Gate().audits("sample") == Gate().audits("client") == ()
+    assert Gate().audits("sample") == ("above_reference",)
+    assert Gate().audits("client") == ()
     assert gate(logit_auc=Bound(maximum=0.9)).audits("class") == ("logit_ranking",)

@@ -90,7 +90,9 @@ def test_holders_of_samples_that_are_only_to_look_unseen_take_one_turn(tmp_path:
     asked(trial)
     trial.serve(*(ForgetRequest(item.scope, parameters=goal, id=item.id) for item in (AT_1, AT_1_TOO, AT_2)))
     assert statuses(trial) == dict.fromkeys("abc", "committed")
-    assert asked(trial)[protocol.UNLEARN] == 2
+    counts = asked(trial)
+    assert counts[protocol.UNLEARN] == 4, "each holder before the reference is trained, and once to unlearn"
+    assert counts[protocol.REPAIR] == 5 * 4, "the rounds of one reference for all requests, at all clients"
 
 
 def test_other_methods_and_parameters_do_not_share(tmp_path: Path) -> None:

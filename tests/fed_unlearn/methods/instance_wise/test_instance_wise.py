@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Literal
 
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
-from trained_digits import Digits, accuracy, state_bytes
+from trained_digits import Digits, accuracy, fitted, state_bytes, untrained_network
 
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import InvalidDataError, InvalidModelError, InvalidParameterError, UnlearningDivergedError
@@ -325,7 +326,8 @@ def test_ascent_without_a_bound_goes_on_with_samples_that_are_forgotten_already(
         assert pushed[0] < weight[0, 0]
 
 
-def test_indistinguishable_samples_look_unseen(digits: Digits) -> None:
+@pytest.mark.parametrize("targets", ["reference", "ranks"])
+def test_indistinguishable_samples_look_unseen(digits: Digits, targets: Literal["reference", "ranks"]) -> None:
     # The unseen set is half of the test samples; the attacker sees the other half.
     test = concatenate(digits.test_forget, digits.test_retain)
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))
@@ -341,9 +343,13 @@ def test_indistinguishable_samples_look_unseen(digits: Digits) -> None:
         known, unknown = sureness(model, forget), sureness(model, outsiders)
         return float(roc_auc_score([1] * len(known) + [0] * len(unknown), torch.cat([known, unknown]).numpy()))
 
-    outcome = InstanceWise(goal="indistinguishable").unlearn(digits.model, forget, retain, unseen=unseen)
+    outcome = InstanceWise(goal="indistinguishable", targets=targets).unlearn(
+        digits.model, forget, retain, unseen=unseen
+    )
     assert outcome.converged
-    assert abs(auc(outcome.model) - 0.5) <= min(abs(auc(digits.trained) - 0.5), 0.05)
+    assert outcome.standing is not None and outcome.standing.by == targets and outcome.standing.above == 0
+    oracle = auc(fitted(untrained_network(), retain, epochs=8)) if targets == "reference" else 0.5
+    assert abs(auc(outcome.model) - oracle) <= min(abs(auc(digits.trained) - oracle), 0.05)
     assert accuracy(outcome.model, outsiders) >= accuracy(digits.trained, outsiders) - 0.03
     assert outcome.guard_labels is not None
     assert bool((outcome.guard_labels == UNGUARDED).all()), "no label is guarded: what others teach is what they become"

@@ -1,0 +1,81 @@
+"""The reference of a batch of sample requests: a model like the served one that never saw their samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fed_unlearn import methods
+from fed_unlearn.arrays import Arrays
+from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
+from fed_unlearn.strategies.server_methods.reset_and_relearn import ResetAndRelearn
+from fed_unlearn.strategies.serving.attempts.attempt import Order
+from fed_unlearn.strategies.state import MethodState
+from fed_unlearn.strategies.training.trainers import fresh_trainer
+
+METHOD = "reset-and-relearn"
+"""The server method whose rounds train a reference; the plan's parameters for it count here too."""
+
+
+def reads_reference(order: Order) -> bool:
+    """Whether the holders' method measures the samples by a reference."""
+    return methods.create(order.method, **order.parameters).reads_reference
+
+
+def train_reference(context: CallContext, order: Order) -> Arrays | str:
+    """Train the last layers of the served model anew, at all clients, on samples that nobody wants forgotten.
+
+    The holders must have taken the samples of the requests out of training before. The served model stays as it is.
+
+    Parameters
+    ----------
+    context : CallContext
+    order : Order
+        Of all requests of the batch.
+
+    Returns
+    -------
+    dict of ndarray, or str
+        The reference; in words, why there is none.
+
+    Raises
+    ------
+    NobodyAnsweredError
+        If no client answers.
+    """
+    if context.kind.is_private:
+        return "its rounds would go past the noise of the differential-privacy wrapper"
+    method: ServerMethod[Any] = SERVER_METHODS.create(METHOD, **context.plan.parameters.get(METHOD, {}))
+    work = ServerWork(
+        request=order.requests[0],
+        attempt=order.number,
+        seed=context.seed,
+        served=context.served.arrays,
+        initial=context.state.initial(),
+        experiences=context.state.trained(),
+        history=None,
+        grid=context.grid,
+        timeout=context.timeout,
+        trainer=fresh_trainer(context),
+        train_config=context.repair_config,
+        excluded_classes=order.excluded_classes,
+    )
+    try:
+        return _run(method, work)
+    except MethodFailedError as error:
+        reason = str(error)
+    if not isinstance(method, ResetAndRelearn) or method.layers == 1:
+        return reason
+    try:  # the model may have no more than two layers
+        return _run(replace(method, layers=1), work)
+    except MethodFailedError as error:
+        return str(error)
+
+
+def _run(method: ServerMethod[Any], work: ServerWork) -> Arrays:
+    state: MethodState = method.begin(work)
+    while not state.done:
+        state = method.advance(work, state)
+    return state.arrays
