@@ -14,7 +14,8 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.messages.exchange import Traffic
 
-_FIGURES = ("before", "unlearned", "after")
+_FIGURES = ("before", "unlearned", "after", "as_trained")
+_ADDED = ("already_forgotten", "as_trained")  # by later versions: they stand there where they say something
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,9 @@ class RequestOutcome:
         and where the method has no such choice.
     already_forgotten : int
         How many of the samples that it names were forgotten before it came; nothing was done for these.
+    as_trained : Figures or None
+        Of a class request, figures of the candidate before its output rows were set, where they were: ``after`` shows
+        the model with these rows, in which nothing is called by the class.
     """
 
     request: ForgetRequest
@@ -67,18 +71,19 @@ class RequestOutcome:
     evidence: HowKnown | None = None
     goal: str | None = None
     already_forgotten: int = 0
+    as_trained: Figures | None = None
 
     def to_json(self) -> dict[str, object]:
         """All but the request itself, as JSON; :meth:`from_json` reads it back."""
-        left_out = {"request"} if self.already_forgotten else {"request", "already_forgotten"}
+        left_out = {"request", *(name for name in _ADDED if not getattr(self, name))}
         body = {name: value for name, value in vars(self).items() if name not in left_out}
-        figures = {name: body[name].to_json() if body[name] is not None else None for name in _FIGURES}
+        figures = {name: body[name].to_json() if body[name] is not None else None for name in _FIGURES if name in body}
         return {**body, **figures, "status": str(self.status), "traffic": asdict(self.traffic)}
 
     @classmethod
     def from_json(cls, request: ForgetRequest, body: Mapping[str, Any]) -> RequestOutcome:
         """Read what :meth:`to_json` wrote."""
-        figures = {name: Figures(**body[name]) if body[name] is not None else None for name in _FIGURES}
+        figures = {name: Figures(**body[name]) if body.get(name) is not None else None for name in _FIGURES}
         known = body.get("evidence")
         parts = {
             "evidence": HowKnown(known) if known else None,
@@ -121,6 +126,10 @@ class RequestProgress:
         Clients whose figures are left out when the request is judged: it was held for them, and approved since.
     needs : float
         How far it has to move the model at least, as a multiple of the clip norm, where its client's budget was short.
+    as_trained : Figures or None
+        As in :class:`RequestOutcome`.
+    keeps_rows : bool
+        Whether output rows stay as they were trained, since no plain ones are agreed on.
     """
 
     method_index: int = 0
@@ -139,6 +148,8 @@ class RequestProgress:
     left_out: tuple[str, ...] = ()
     needs: float = 0.0
     already_forgotten: int = 0
+    as_trained: Figures | None = None
+    keeps_rows: bool = False
 
     def try_again(self, *, another_method: bool) -> None:
         """Prepare the next attempt: by the next method, or by the same one with a stronger setting."""
@@ -167,6 +178,7 @@ class RequestProgress:
             evidence=self.evidence if status is Status.COMMITTED else None,
             goal=self.goal,
             already_forgotten=self.already_forgotten,
+            as_trained=self.as_trained,
         )
 
 

@@ -30,6 +30,7 @@ def identify(message: Message, context: Context) -> Message:
     protocol.write_class_names(answer, session.data.classes)
     keep_class_names(session.task.store_folder(session.context), session.data.classes)
     protocol.write_model_arrays(answer, session.sent_shapes())
+    protocol.write_output_rows(answer, session.output_rows())
     if protocol.INSTRUCTION_KEY in message.content:
         instruction = protocol.IdentifyInstruction.from_message(message)
         without = [name.request_id for name in instruction.without]

@@ -18,9 +18,11 @@ from fed_unlearn.audits.base import Figures
 from fed_unlearn.audits.predicted import FEWEST
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, HowKnown, Verdict
-from fed_unlearn.local.attempt import LocalAttempt, LocalSamples
+from fed_unlearn.local.attempt import LocalAttempt
 from fed_unlearn.local.plan import LocalPlan
+from fed_unlearn.local.samples import LocalSamples
 from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.output_rows import ROWS_AS_TRAINED
 from fed_unlearn.requests import ClassScope, ForgetRequest
 
 __all__ = ["CLIENT", "LocalOutcome", "LocalPlan", "LocalSamples", "LocalUnlearning"]
@@ -45,7 +47,7 @@ class LocalOutcome:
     attempts, repair_rounds : int
         Attempts made, and repair rounds of the last one.
     reason : str or None
-        What the last candidate failed, in words.
+        What the last candidate failed, in words; of a committed one, that its output rows stay as they were trained.
     before, after : Figures
         Of the model that was given, and of the last candidate.
     seconds : float
@@ -56,6 +58,8 @@ class LocalOutcome:
         How the forgetting is known; None where the request was not committed.
     goal : str or None
         What the method wants of the samples, where it has such a choice.
+    as_trained : Figures or None
+        Of a class request, figures of the candidate before its output rows were set, where they were.
     """
 
     request: ForgetRequest
@@ -71,6 +75,7 @@ class LocalOutcome:
     passes: PassCounter
     evidence: HowKnown | None = None
     goal: str | None = None
+    as_trained: Figures | None = None
 
 
 class LocalUnlearning:
@@ -158,9 +163,10 @@ class LocalUnlearning:
             model=attempt.candidate if committed else model,
             attempts=number,
             repair_rounds=attempt.repair_rounds,
-            reason=decision.reason,
+            reason=ROWS_AS_TRAINED if committed and attempt.keeps_rows else decision.reason,
             before=attempt.figures(model),
             after=attempt.figures(attempt.candidate),
+            as_trained=None if attempt.trained is None else attempt.figures(attempt.trained),
             seconds=time.perf_counter() - started,
             passes=passes,
             evidence=decision.known,

@@ -16,13 +16,15 @@ from fed_unlearn.audits.base import Figures, Judged, Measured
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.pooled import evidence_of, figures_of
 from fed_unlearn.audits.predicted import predicted_figures
-from fed_unlearn.audits.scores import scored_logits
+from fed_unlearn.audits.scores import PASSES_TO_FIND, scored_logits
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.evidence import NOTHING_KEPT
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.holder import Guard, observe, repair_model, unlearn_samples
+from fed_unlearn.local.output_rows import with_rows_set
 from fed_unlearn.local.plan import LocalPlan
+from fed_unlearn.local.samples import LocalSamples
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Method, PassCounter
 from fed_unlearn.methods.parts.labels import guard_labels_of
@@ -30,30 +32,6 @@ from fed_unlearn.model_copies import copied
 from fed_unlearn.requests import ClassScope, ForgetRequest
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.training import train_locally
-
-
-@dataclass(frozen=True, kw_only=True)
-class LocalSamples:
-    """What a request is served with.
-
-    Attributes
-    ----------
-    forget, retained : SampleSet
-        D_f, and the samples that repair may train on, and that methods which need some may read.
-    validation : SampleSet
-        Never trained on, of all classes. Methods may read half of it, the gate judges by all of it; by ``retained``
-        where it is empty.
-    absent_classes : frozenset of int
-        Classes that have not arrived yet: no sample is taught to be one, and none counts as retained.
-    test : SampleSet or None
-        For results alone.
-    """
-
-    forget: SampleSet
-    retained: SampleSet
-    validation: SampleSet
-    absent_classes: frozenset[int] = frozenset()
-    test: SampleSet | None = None
 
 
 @dataclass(kw_only=True)
@@ -79,6 +57,10 @@ class LocalAttempt:
         Repair rounds of attempts before this one: they are numbered through, as parts of the seed.
     oracles : tuple of nn.Module
         Models retrained without the samples, for bounds beside them.
+    trained : nn.Module or None
+        The candidate before its output rows were set; None where they were not.
+    keeps_rows : bool
+        Whether they stay as they were trained, since the model has no plain ones.
     """
 
     plan: LocalPlan
@@ -97,6 +79,8 @@ class LocalAttempt:
     oracles: tuple[nn.Module, ...] = ()
     repair_rounds: int = 0
     changed: bool = False
+    trained: nn.Module | None = None
+    keeps_rows: bool = False
     passes: PassCounter = field(default_factory=PassCounter)
     _step: int = 0
     _guard: Guard | None = None
@@ -111,7 +95,7 @@ class LocalAttempt:
             self._unlearn()
             for _ in range(self.plan.repair.rounds if self._is_class else self.plan.repair.alternations):
                 self._repair()
-            while (decision := self._decide()).verdict is Verdict.REPAIR:
+            while (decision := self._decide_twice()).verdict is Verdict.REPAIR:
                 self._repair()
         except UnlearningDivergedError as error:
             self.candidate = copied(self.original)
@@ -199,6 +183,23 @@ class LocalAttempt:
             self._unlearn()
 
     # ------------------------------------------------------------------ what the gate looks at
+
+    def _decide_twice(self) -> Decision:
+        """Decide on the candidate as it was trained, and once more with its output rows set, as it is committed."""
+        decision = self._decide()
+        self.trained = None
+        if decision.verdict is not Verdict.ACCEPT or not self._is_class or self.method.is_exact:
+            return decision
+        with_rows = with_rows_set(self.candidate, self.samples.forget, self._classes, self.left_out)
+        self.passes.add(forward=PASSES_TO_FIND)
+        self.keeps_rows = with_rows is None
+        if with_rows is None:
+            return decision
+        self.trained, self.candidate = self.candidate, with_rows
+        committed = self._decide()
+        if committed.verdict is Verdict.REPAIR:
+            self.candidate, self.trained = self.trained, None
+        return committed
 
     def _decide(self) -> Decision:
         validation = self._class_counts(self.candidate, self._judged_by)

@@ -66,6 +66,8 @@ class Method(ABC):
         Whether the method reads the inputs of the forget samples. One that does not needs their labels alone.
     is_control : bool
         Whether the method only looks as if it forgets.
+    is_exact : bool
+        Whether the result is that of training without the samples, so that nothing is set in its output layer.
     """
 
     name: ClassVar[str]
@@ -76,6 +78,7 @@ class Method(ABC):
     requires_retain: ClassVar[bool] = False
     reads_forget: ClassVar[bool] = True
     is_control: ClassVar[bool] = False
+    is_exact: ClassVar[bool] = False
 
     precision: Literal["float32", "bfloat16"] = "float32"
 

@@ -42,6 +42,7 @@ class FrozenHead(Method):
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
     needs: ClassVar[str] = "retain"
     requires_retain: ClassVar[bool] = True
+    is_exact: ClassVar[bool] = True
 
     ridge: Annotated[float, Gt(0)] = RIDGE
     step: Annotated[float, Gt(0)] = FEATURE_STEP

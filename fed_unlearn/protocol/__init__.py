@@ -67,6 +67,7 @@ from fed_unlearn.protocol.messages import (
     write_uncounted,
 )
 from fed_unlearn.protocol.model_arrays import REFERENCE_KEY, read_model_arrays, reference_of, write_model_arrays
+from fed_unlearn.protocol.output_rows import read_output_rows, write_output_rows
 from fed_unlearn.protocol.owners import (
     ANSWERS_KEY,
     MOST_IN_A_MESSAGE,
@@ -108,10 +109,10 @@ __all__ = [
     "audit_record", "bundled", "changed_arrays", "config_of", "content", "digest_of", "error_of", "has_put_by",
     "id_problem_of", "is_bundled", "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_answers",
     "read_audit", "read_class_names", "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten",
-    "read_metric", "read_model_arrays", "read_owner_note", "read_stamp", "read_statistics", "read_uncounted",
-    "reference_of", "refusal_of", "refuse", "reply", "unbundled", "without_records", "write_class_names",
-    "write_earlier_tombstones", "write_forgotten", "write_model_arrays", "write_owner_note", "write_put_by",
-    "write_stamp", "write_statistics", "write_uncounted", "write_versions",
+    "read_metric", "read_model_arrays", "read_output_rows", "read_owner_note", "read_stamp", "read_statistics",
+    "read_uncounted", "reference_of", "refusal_of", "refuse", "reply", "unbundled", "without_records",
+    "write_class_names", "write_earlier_tombstones", "write_forgotten", "write_model_arrays", "write_output_rows",
+    "write_owner_note", "write_put_by", "write_stamp", "write_statistics", "write_uncounted", "write_versions",
 ]  # fmt: skip
 
 TRAIN = "train"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fed_unlearn.ledger import LedgerEntry
 
 _GOALS = {"indistinguishable": "to look unseen", "misclassify": "to be misclassified", "relabel": "to be relabelled"}
-_MODELS = ("before", "unlearned", "after")
+_MODELS = ("before", "unlearned", "as_trained", "after")
 _TRAFFIC = {
     "messages": "messages",
     "bytes_sent": "bytes sent",

@@ -249,6 +249,7 @@ def _request_result(outcome: RequestOutcome, names: ClassNames) -> RequestResult
         before=outcome.before,
         unlearned=outcome.unlearned,
         after=outcome.after,
+        as_trained=outcome.as_trained,
         seconds=outcome.seconds,
         passes=outcome.traffic.passes,
         passes_by_part=outcome.traffic.passes_by_part,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ from fed_unlearn.errors import FedUnlearnError
 
 FILE_NAME = "results.json"
 
-_FIGURES = ("before", "unlearned", "after", "oracle")
+_FIGURES = ("before", "unlearned", "as_trained", "after", "oracle")
 _PACKAGES = ("fed-unlearn", "flwr", "torch", "torchvision", "numpy", "ray")
 
 
@@ -88,8 +89,8 @@ class RequestResult:
     attempts : int
     reason : str or None
         Why it was not committed.
-    before, unlearned, after, oracle : Figures or None
-        The figures before the request, after its first unlearn round, after its last step, and of the retrain oracle.
+    before, unlearned, as_trained, after, oracle : Figures or None
+        Before the request, after its first unlearn round, before output rows were set, at its end, and of the oracle.
     seconds, oracle_seconds : float
         Wall time. Requests that share an oracle share its seconds.
     passes, oracle_passes : int
@@ -117,6 +118,7 @@ class RequestResult:
     reason: str | None = None
     before: Figures | None = None
     unlearned: Figures | None = None
+    as_trained: Figures | None = None
     after: Figures | None = None
     oracle: Figures | None = None
     seconds: float = 0.0
@@ -293,8 +295,6 @@ def installed_versions() -> dict[str, str]:
     """The versions of Python and of the packages that results depend on."""
     versions = {"python": python_version()}
     for package in _PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return versions

@@ -123,6 +123,7 @@ class Identification:
         roster.tombstones[client] = shown.tombstones
         roster.class_samples[client] = held
         roster.excluded_samples[client] = protocol.read_count(reply, "excluded-samples")
+        roster.output_rows[client] = protocol.read_output_rows(reply)
         keep_told_names(roster, client, reply)
         if node in self.keys:
             roster.keys[client] = self.keys[node]

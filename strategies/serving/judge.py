@@ -74,8 +74,14 @@ def audit_unlearned(attempt: Attempt) -> Audit:
     return audit
 
 
-def audit_candidate(attempt: Attempt) -> Audit:
+def audit_candidate(attempt: Attempt, what: str = "audit of the candidate") -> Audit:
     """Audit of an attempt's candidate, with its requests and all committed ones.
+
+    Parameters
+    ----------
+    attempt : Attempt
+    what : str
+        What is audited, for whoever watches.
 
     Raises
     ------
@@ -85,7 +91,7 @@ def audit_candidate(attempt: Attempt) -> Audit:
         If no holder of one of its requests says how well its samples are forgotten.
     """
     context, order = attempt.context, attempt.order
-    context.tell("audit", "audit of the candidate", order.requests[0])
+    context.tell("audit", what, order.requests[0])
     earlier = [entry.request for entry in context.ledger.committed() if entry.id not in order.ids]
     auditor = Auditor(context)
     audit = auditor.audit(attempt.candidate, [*earlier, *attempt.requests], audited=attempt.requests)
@@ -144,6 +150,7 @@ def note_candidate(
     audit: Audit,
     *,
     is_last: bool = False,
+    with_rows_set: bool = False,
     limits: Mapping[Part, int] | None = None,
 ) -> None:
     """Note the figures of the candidate: those of the first one are kept over further attempts.
@@ -156,6 +163,8 @@ def note_candidate(
         Of its candidate.
     is_last : bool
         Whether the gate decides on it.
+    with_rows_set : bool
+        Whether its output rows have been set since the last look, whose figures are kept as those of the trained model.
     limits : mapping of part to int, optional
         Those of the audit; the plan's if None.
     """
@@ -166,7 +175,7 @@ def note_candidate(
         figures = audit.figures(request, forgotten, limits=limits)
         known.unlearned = known.unlearned or figures
         if is_last:
-            known.after = figures
+            known.as_trained, known.after = known.after if with_rows_set else None, figures
             known.witnesses = audit.witnesses(request)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from fed_unlearn.output_rows import ROWS_AS_TRAINED
 from fed_unlearn.requests import ForgetRequest, SampleScope
 from fed_unlearn.strategies.outcomes import RequestProgress
 
@@ -17,7 +18,8 @@ _DONE_BEFORE = re.compile(r"\d+ of its \d+ samples were forgotten already")
 
 def is_own_reason(reason: str) -> bool:
     """Whether a reason of a committed request is one of this module's, which say nothing of any client."""
-    return all(part in (NOTHING_TO_DO, STOOD_RIGHT) or _DONE_BEFORE.fullmatch(part) for part in reason.split("; "))
+    own = (NOTHING_TO_DO, STOOD_RIGHT, ROWS_AS_TRAINED)
+    return all(part in own or _DONE_BEFORE.fullmatch(part) for part in reason.split("; "))
 
 
 def reason_of(request: ForgetRequest, progress: RequestProgress, *, has_changed: bool) -> str | None:
@@ -27,4 +29,6 @@ def reason_of(request: ForgetRequest, progress: RequestProgress, *, has_changed:
     if (done := progress.already_forgotten) and isinstance(request.scope, SampleScope):
         asked = len(request.scope.sample_ids) or request.scope.count
         parts.append(f"{done} of its {asked} samples were forgotten already")
+    if progress.keeps_rows:
+        parts.append(ROWS_AS_TRAINED)
     return "; ".join(parts) or None

@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import dataclass, field, replace
 
-from fed_unlearn.audits.pooled import Audit, classes_of
+from fed_unlearn.audits.pooled import classes_of
 from fed_unlearn.errors import TransitionError
 from fed_unlearn.gate import Decision
 from fed_unlearn.ledger import LedgerEntry
@@ -27,16 +27,8 @@ from fed_unlearn.strategies.serving.attempts.holder_attempt import HolderAttempt
 from fed_unlearn.strategies.serving.attempts.server_attempt import MethodUnfitError, ServerAttempt
 from fed_unlearn.strategies.serving.attendance import Presence, Tombstones, Withdrawals, leaving_clients
 from fed_unlearn.strategies.serving.commit import Conclusion, RequestClosing
-from fed_unlearn.strategies.serving.doubt import judge_with_doubt
-from fed_unlearn.strategies.serving.judge import (
-    Judge,
-    Judgement,
-    Progress,
-    audit_candidate,
-    note_before,
-    note_candidate,
-    note_unlearned,
-)
+from fed_unlearn.strategies.serving.judge import Judge, Progress, note_before
+from fed_unlearn.strategies.serving.mending import Mending
 from fed_unlearn.strategies.serving.owner_requests import OwnerRequests
 from fed_unlearn.strategies.serving.relapse import RelapseWatch
 from fed_unlearn.strategies.serving.schedule import Batch, PlacedRequest, Placement, Scheduler
@@ -177,7 +169,7 @@ class RequestService:
             with context.grid.attempting(order.requests, order.number):
                 attempt.unlearn()
                 note_before(attempt, progress)
-                conclusion = self._mend(attempt, progress)
+                conclusion = Mending(self._judge, self._methods_left).mend(attempt, progress)
         except RequestRejectedError:
             pass
         except (HoldersAwayError, NobodyAnsweredError) as error:
@@ -232,37 +224,6 @@ class RequestService:
             excluded_classes=tuple(sorted(forgotten.union(absent, *map(classes_of, requests)))),
         )
 
-    def _mend(self, attempt: Attempt, progress: Progress) -> Conclusion:
-        """Repair until the gate accepts the candidate or gives it up."""
-        plan, ledger, number = self.context.plan, self.context.ledger, attempt.order.number
-        planned = {"class": plan.repair.rounds, "sample": plan.repair.alternations}.get(attempt.order.scope, 0)
-        if planned and attempt.repairs_by_plan:
-            note_unlearned(attempt, progress)
-            for _ in range(planned):
-                ledger.advance_all([request.id for request in attempt.requests], Status.REPAIRING, attempt=number)
-                attempt.repair()
-        while True:
-            ids = [request.id for request in attempt.requests]
-            ledger.advance_all(ids, Status.AUDITING, attempt=number)
-            audit = audit_candidate(attempt)
-            left = {name: self._methods_left(name) for name in ids}
-            doubted = {client for known in progress.values() for client in known.left_out}
-            judgement = judge_with_doubt(
-                self._judge, attempt, audit, ledger.forgotten_classes(), left, left_out=sorted(doubted)
-            )
-            for name, decision in judgement.decisions.items():
-                told = decision.reason or f"all met, {decision.known}"
-                logger.info("request %s: %s: %s", name, decision.verdict.value, told)
-                progress[name].evidence = decision.known
-            note_candidate(attempt, progress, audit, is_last=not judgement.repairs)
-            if not judgement.repairs:
-                decisions = attempt.explained(judgement.decisions, progress)
-                return _conclusion(replace(judgement, decisions=decisions), audit)
-            reasons = "; ".join(dict.fromkeys(item.reason for item in judgement.decisions.values() if item.reason))
-            attempt.say(f"repair more: {reasons}")
-            ledger.advance_all(ids, Status.REPAIRING, attempt=number)
-            attempt.repair()
-
     def _after_failure(self, attempt: Attempt, error: AttemptFailedError) -> Conclusion:
         """What follows an attempt that came to no candidate."""
         ids = [request.id for request in attempt.requests]
@@ -293,8 +254,3 @@ class RequestService:
     def _announce(self, entry: LedgerEntry) -> None:
         request = entry.request
         self.context.tell("request-started", f"{request.scope.kind} request: {self.context.words(request)}", request)
-
-
-def _conclusion(judgement: Judgement, audit: Audit) -> Conclusion:
-    accepted, decisions = audit if judgement.accepted else None, judgement.not_accepted
-    return Conclusion(accepted, decisions, split=judgement.lost_too_much and len(decisions) > 1)

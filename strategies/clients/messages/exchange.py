@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.output_rows import OutputRows
 from fed_unlearn.requests import ClientScope, ForgetRequest
 from fed_unlearn.strategies.clients.bounds.faults import fault_of
 
@@ -198,6 +199,8 @@ class Roster:
         Training samples of each class at each client, forgotten ones included.
     class_names : dict of str to tuple of str
         What each client calls the classes, of those that say so.
+    output_rows : dict of str to OutputRows or None
+        What each client names as the output layer of its model; None where that has no plain rows.
     excluded_samples : dict of str to int
         How many of a client's samples were quarantined or tombstoned when it was identified.
     leaving : set of str
@@ -233,6 +236,7 @@ class Roster:
     class_count: int = 0
     class_samples: dict[str, tuple[int, ...]] = field(default_factory=dict)
     class_names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    output_rows: dict[str, OutputRows | None] = field(default_factory=dict)
     excluded_samples: dict[str, int] = field(default_factory=dict)
     leaving: set[str] = field(default_factory=set)
     keys: dict[str, str] = field(default_factory=dict)

@@ -34,7 +34,7 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
         *("clients", "trained_clients", "never_trained"),
     }
     documented = (
-        "id scope target method status attempts reason before unlearned after oracle seconds oracle_seconds speedup"
+        "id scope target method status attempts reason before unlearned as_trained after oracle seconds oracle_seconds speedup"
         " passes passes_by_part oracle_passes pass_ratio messages bytes_sent bytes_received witnesses evidence goal labels"
     )
     assert set(body["requests"][0]) == set(documented.split())

@@ -15,8 +15,7 @@ from flwr.serverapp.strategy import FedAvg
 from fed_unlearn.arrays import unpack
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.local import LocalOutcome, LocalPlan, LocalUnlearning
-from fed_unlearn.local.attempt import LocalSamples
+from fed_unlearn.local import LocalOutcome, LocalPlan, LocalSamples, LocalUnlearning
 from fed_unlearn.requests import ClassScope, ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
 from fed_unlearn.training import train_locally

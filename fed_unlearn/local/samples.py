@@ -1,0 +1,31 @@
+"""The samples that a request is served with on one machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fed_unlearn.data.sample_set import SampleSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSamples:
+    """What a request is served with.
+
+    Attributes
+    ----------
+    forget, retained : SampleSet
+        D_f, and the samples that repair may train on, and that methods which need some may read.
+    validation : SampleSet
+        Never trained on, of all classes. Methods may read half of it, the gate judges by all of it; by ``retained``
+        where it is empty.
+    absent_classes : frozenset of int
+        Classes that have not arrived yet: no sample is taught to be one, and none counts as retained.
+    test : SampleSet or None
+        For results alone.
+    """
+
+    forget: SampleSet
+    retained: SampleSet
+    validation: SampleSet
+    absent_classes: frozenset[int] = frozenset()
+    test: SampleSet | None = None

@@ -1,0 +1,80 @@
+"""The rows of a model's output layer, one a class, and the mean of the others' rows in place of a forgotten class's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fed_unlearn.arrays import Arrays, as_dtype
+from fed_unlearn.shapes import Shapes
+
+ROWS_AS_TRAINED = "its output rows stay as they were trained: no plain ones are known"
+"""What is said of a committed class request whose output rows could not be set."""
+
+
+@dataclass(frozen=True)
+class OutputRows:
+    """Which arrays of a model are the rows of its output layer.
+
+    Attributes
+    ----------
+    weight : str
+        Name of the array of weights, one row a class.
+    bias : str or None
+        Name of the biases; None where the layer has none.
+    """
+
+    weight: str
+    bias: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the arrays."""
+        return (self.weight,) if self.bias is None else (self.weight, self.bias)
+
+    def misfit(self, shapes: Shapes, class_count: int) -> str | None:
+        """Why the arrays cannot be an output layer of a model with these arrays, in words; None where they can.
+
+        Parameters
+        ----------
+        shapes : dict of str to tuple of int
+            Of all arrays of the model.
+        class_count : int
+        """
+        for name, dimensions in zip(self.names, ((2, 4), (1,)), strict=False):
+            shape = shapes.get(name)
+            if shape is None:
+                return f"names {name!r} as part of its output layer, and the model has no such array"
+            if len(shape) not in dimensions or shape[0] != class_count:
+                return (
+                    f"names {name!r} of shape {shape} as part of its output layer; expected one row for each of"
+                    f" {class_count} classes"
+                )
+        return None
+
+
+def with_mean_rows(arrays: Arrays, rows: OutputRows, means: Mapping[int, Collection[int]]) -> Arrays:
+    """A model in which some classes have the mean of other classes' rows and biases.
+
+    The logit of such a class is the mean of the others' logits, so that it is never the largest. Means are taken in
+    double precision, so that the same model always ends with the same bytes.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        The model; it is not changed.
+    rows : OutputRows
+    means : mapping of int to collection of int
+        By class, the classes whose rows it gets the mean of; at least one.
+    """
+    changed = dict(arrays)
+    for name in rows.names:
+        value = arrays[name].copy()
+        for index, others in means.items():
+            value[index] = as_dtype(
+                np.asarray(arrays[name][sorted(others)].mean(axis=0, dtype=np.float64)), value.dtype
+            )
+        changed[name] = value
+    return changed
