@@ -21,6 +21,7 @@ from fed_unlearn.strategies.serving.judge import (
     note_unlearned,
 )
 from fed_unlearn.strategies.serving.output_rows import agreed_rows, means_of
+from fed_unlearn.strategies.serving.undoing import judged_beside_earlier
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -83,6 +84,7 @@ class Mending:
         judgement = judge_with_doubt(
             self.judge, attempt, audit, ledger.forgotten_classes(), left, left_out=sorted(doubted)
         )
+        judgement = judged_beside_earlier(self.judge, attempt, audit, judgement, left, left_out=doubted)
         for name, decision in judgement.decisions.items():
             told = decision.reason or f"all met, {decision.known}"
             logger.info("request %s: %s: %s", name, decision.verdict.value, told)
