@@ -14,6 +14,7 @@ from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.asked import may_be_asked
 from fed_unlearn.audits.base import Judged
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
+from fed_unlearn.client.derived_answers import RowsSet
 from fed_unlearn.client.judged_models import JudgedModels, for_classes
 from fed_unlearn.client.queries import identify, requests
 from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of, stored_request
@@ -242,7 +243,8 @@ def audit(message: Message, context: Context) -> Message:
     session = current_session()
     instruction = protocol.AuditInstruction.from_message(message)
     used, shared = session.models_to_judge(protocol.arrays_of(message))
-    judged = JudgedModels(used, shared, session.known_answers, session.attempts)
+    rows_set = RowsSet(instruction.rows_set, instruction.rows_of) if instruction.rows_set else None
+    judged = JudgedModels(used, shared, session.known_answers, session.attempts, rows_set)
     class_count = session.data.class_count
     forgotten = {item for target in instruction.targets if target.scope == "class" for item in target.classes}
     parts: dict[Part, ClassCounts] = {}

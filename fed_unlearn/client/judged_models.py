@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fed_unlearn.audits.base import Judged
 from fed_unlearn.audits.scores import PASSES_TO_FIND, output_layer_of, scored_by, scored_logits
+from fed_unlearn.client.derived_answers import CHECKED, RowsSet
 from fed_unlearn.client.known_answers import KnownAnswers, ModelAnswers
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.logits import predict_logits
@@ -34,6 +35,8 @@ class JudgedModels:
         What models have answered before: these samples are not read again.
     reader : str
         The attempts that samples are read for; empty for none.
+    rows_set : RowsSet, optional
+        What alone has changed since the models that were asked last: few samples are read then.
     passes : int
         Samples read so far, by each model. What was read before for the same attempts counts too: an attempt that a
         crash has cut off is made again, and what it had read until then was counted nowhere.
@@ -43,10 +46,12 @@ class JudgedModels:
     shared: nn.Module | None
     known: KnownAnswers | None = None
     reader: str = ""
+    rows_set: RowsSet | None = None
     passes: int = field(default=0, init=False)
     _layers: dict[int, OutputLayer | None] = field(default_factory=dict, init=False, repr=False)
     _answers: dict[int, ModelAnswers] = field(default_factory=dict, init=False, repr=False)
     _counted: dict[int, set[str]] = field(default_factory=dict, init=False, repr=False)
+    _sources: dict[int, ModelAnswers | None] = field(default_factory=dict, init=False, repr=False)
 
     def read(self, samples: SampleSet, *, scored: bool = False, part: str = "train") -> tuple[Tensor, Judged]:
         """What the client's model says of samples, and for each the answer that counts against forgetting.
@@ -79,15 +84,54 @@ class JudgedModels:
             self.passes += len(samples)
             return scored_logits(model, samples) if scored else (predict_logits(model, samples), None)
         answers, keys = self._answers_of(model), [self.known.key_of(part, sample_id) for sample_id in samples.ids]
-        missing = answers.missing(keys)
         read_again = answers.read_for(keys, self.reader) if self.reader else []
-        self._count(model, [*(keys[place] for place in missing), *read_again])
+        self._count(model, read_again)
+        missing = answers.missing(keys)
+        if missing and self.rows_set is not None:
+            missing = self._derived(model, samples, keys, missing, self.rows_set, self.known)
         if missing:
-            unread = samples.subset(torch.tensor(missing)) if len(missing) < len(samples) else samples
-            found = scored_by(self._layer_of(model, unread), model, unread)
-            self.known.add(answers, [keys[place] for place in missing], *found, self.reader)
+            self._ask(model, samples, keys, missing, self.known)
         logits, scores = answers.of(keys)
         return logits, scores if scored else None
+
+    def _ask(
+        self, model: nn.Module, samples: SampleSet, keys: Sequence[str], places: Sequence[int], known: KnownAnswers
+    ) -> tuple[Tensor, Tensor]:
+        """Read some of the samples."""
+        asked = [keys[place] for place in places]
+        self._count(model, asked)
+        unread = samples.subset(torch.tensor(places)) if len(places) < len(samples) else samples
+        found = scored_by(self._layer_of(model, unread), model, unread)
+        known.add(self._answers_of(model), asked, *found, self.reader)
+        return found
+
+    def _derived(
+        self,
+        model: nn.Module,
+        samples: SampleSet,
+        keys: Sequence[str],
+        missing: list[int],
+        rows: RowsSet,
+        known: KnownAnswers,
+    ) -> list[int]:
+        """Derive what can be from what the model before has answered; the samples that are still to be read."""
+        answers, layer = self._answers_of(model), self._layer_of(model, samples)
+        if layer is None:
+            return missing
+        if id(model) not in self._sources:
+            checked, missing = missing[:CHECKED], missing[CHECKED:]
+            found = self._ask(model, samples, keys, checked, known)
+            asked = [keys[place] for place in checked]
+            self._sources[id(model)] = rows.source(known.before(answers), asked, found, layer)
+        source = self._sources[id(model)]
+        if source is None:
+            return missing
+        unknown = set(source.missing(keys))
+        told = [place for place in missing if place not in unknown]
+        if told:
+            names = [keys[place] for place in told]
+            known.add(answers, names, *rows.answers(source.of(names)[0], layer), "")  # read for no attempt
+        return [place for place in missing if place in unknown]
 
     def _count(self, model: nn.Module, keys: Sequence[str]) -> None:
         """Count samples once a message, and with the first ones what finding the output layer takes."""

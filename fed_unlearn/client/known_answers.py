@@ -23,8 +23,8 @@ from fed_unlearn.model_digests import digest_of
 
 FILE_NAME = "answers.pt"
 
-MOST_MODELS = 4
-"""The served model, and the candidates of an attempt with one or two repair rounds."""
+MOST_MODELS = 5
+"""The served model, and the candidates of an attempt with one or two repair rounds, the last with its rows set."""
 
 MOST_BYTES = 2**26
 """Answers of the models that were asked longest ago are dropped where all are larger."""
@@ -122,6 +122,10 @@ class KnownAnswers:
             self._models = [*(answers for answers in self._models if answers is not known), known]
             self._has_changed = True
         return known
+
+    def before(self, answers: ModelAnswers) -> list[ModelAnswers]:
+        """What other models have answered, those that were asked last first."""
+        return [known for known in reversed(self._models) if known is not answers]
 
     def keep_last(self) -> None:
         """Drop what all models have answered but the one that was asked last."""

@@ -12,6 +12,7 @@ from fed_unlearn.errors import ProtocolError
 from fed_unlearn.protocol.instructions import INSTRUCTION_KEY, Instruction, Target
 
 _BESIDE_KEY, _BESIDE = "beside", {"audited", "left_out"}
+_ROWS_KEY, _ROWS = "rows", {"rows_set", "rows_of"}
 _LIMITS_KEY, _LIMITS = "limits", {"validation_limit", "test_limit", "earlier_limit"}
 
 
@@ -36,16 +37,22 @@ class AuditInstruction(Instruction):
     earlier_limit: int = 0
     """At most so many samples of each request that is none of ``audited`` are read; 0 for all."""
 
+    rows_set: tuple[int, ...] = ()
+    """Classes whose output rows alone were set since the last audit, to the mean of the rows of ``rows_of``."""
+    rows_of: tuple[int, ...] = ()
+
     def to_record(self) -> ConfigRecord:
         """The record that carries the instruction; without ``audits`` where there are none.
 
         What clients of older versions do not know, and can do without, stands beside the instruction, where they do not
         look: they count ``audits`` for all requests.
         """
-        older = self.model_dump_json(exclude={*_BESIDE, *_LIMITS, *(() if self.audits else ("audits",))})
+        older = self.model_dump_json(exclude={*_BESIDE, *_LIMITS, *_ROWS, *(() if self.audits else ("audits",))})
         beside = {_BESIDE_KEY: self.model_dump_json(include=_BESIDE)} if self.audits or self.earlier_limit else {}
         if any(getattr(self, name) for name in _LIMITS):
             beside[_LIMITS_KEY] = self.model_dump_json(include=_LIMITS)
+        if self.rows_set:
+            beside[_ROWS_KEY] = self.model_dump_json(include=_ROWS)
         return ConfigRecord({INSTRUCTION_KEY: older, **beside})
 
     @classmethod
@@ -54,7 +61,7 @@ class AuditInstruction(Instruction):
         instruction, record = super().from_message(message), message.content[INSTRUCTION_KEY]
         told: dict[str, object] = {}
         try:
-            for key, names in ((_BESIDE_KEY, _BESIDE), (_LIMITS_KEY, _LIMITS)):
+            for key, names in ((_BESIDE_KEY, _BESIDE), (_LIMITS_KEY, _LIMITS), (_ROWS_KEY, _ROWS)):
                 beside = record.get(key) if isinstance(record, ConfigRecord) else None
                 if beside is not None:
                     body = json.loads(str(beside))

@@ -71,6 +71,7 @@ class Auditor:
         arrived: int | None = None,
         audited: Collection[ForgetRequest] | None = None,
         most: int = 0,
+        means: Mapping[int, Collection[int]] | None = None,
     ) -> Audit:
         """Counts of a model.
 
@@ -90,6 +91,9 @@ class Auditor:
         most : int, optional
             At most so many samples of each client are read of every part, where no verdict depends on them; 0 for as
             many as the plan allows.
+        means : mapping of int to collection of int, optional
+            Classes whose output rows alone were set since the last audit, and the classes that all of them are the mean
+            of: clients then read few samples.
 
         Raises
         ------
@@ -110,6 +114,8 @@ class Auditor:
             audits=self._audits_of(served),
             audited=tuple(request.id for request in served),
             left_out=self._left_out(),
+            rows_set=tuple(means or ()),
+            rows_of=tuple(next(iter(means.values()))) if means else (),
         )
         content = protocol.content(instruction, pack(arrays))
         answers = self.context.grid.ask(protocol.AUDIT, content, self.context.timeout)

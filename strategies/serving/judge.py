@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from fed_unlearn.arrays import all_finite
@@ -74,14 +74,14 @@ def audit_unlearned(attempt: Attempt) -> Audit:
     return audit
 
 
-def audit_candidate(attempt: Attempt, what: str = "audit of the candidate") -> Audit:
+def audit_candidate(attempt: Attempt, means: Mapping[int, Collection[int]] | None = None) -> Audit:
     """Audit of an attempt's candidate, with its requests and all committed ones.
 
     Parameters
     ----------
     attempt : Attempt
-    what : str
-        What is audited, for whoever watches.
+    means : mapping of int to collection of int, optional
+        As :meth:`Auditor.audit`.
 
     Raises
     ------
@@ -91,10 +91,11 @@ def audit_candidate(attempt: Attempt, what: str = "audit of the candidate") -> A
         If no holder of one of its requests says how well its samples are forgotten.
     """
     context, order = attempt.context, attempt.order
+    what = "audit with the output rows set" if means else "audit of the candidate"
     context.tell("audit", what, order.requests[0])
     earlier = [entry.request for entry in context.ledger.committed() if entry.id not in order.ids]
     auditor = Auditor(context)
-    audit = auditor.audit(attempt.candidate, [*earlier, *attempt.requests], audited=attempt.requests)
+    audit = auditor.audit(attempt.candidate, [*earlier, *attempt.requests], audited=attempt.requests, means=means)
     auditor.keep_comparable(audit)
     attempt.check_audited(audit.replies, audit.failed, audit.silent)
     return audit

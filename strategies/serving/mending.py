@@ -104,7 +104,7 @@ class Mending:
         if rows is None:
             return trained, audit
         before, attempt.candidate = attempt.candidate, with_mean_rows(attempt.candidate, rows, means)
-        audit = audit_candidate(attempt, "audit with the output rows set")
+        audit = audit_candidate(attempt, means)
         judgement = self._judged(attempt, audit, progress)
         note_candidate(attempt, progress, audit, is_last=True, with_rows_set=True)
         refused = {name: item for name, item in judgement.not_accepted.items() if name in trained.accepted}

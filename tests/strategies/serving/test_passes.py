@@ -13,10 +13,12 @@ from flwr.app import Message
 
 from fed_unlearn import protocol
 from fed_unlearn.audits.counts import ClientCounts
+from fed_unlearn.client.derived_answers import CHECKED
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.outcomes import RequestOutcome
 
 LAYER = 2  # finding the output layer passes one sample through the model twice
+COMMITTED = CHECKED + LAYER  # of the model whose output rows were set, the others follow from the candidate's answers
 WHOLE = replace(PLAN, retain_limit=0, test_limit=0, relapse_limit=0, unlearned_limit=0)
 EPOCHS = 2  # of a round of the federation's task
 FIRST, SECOND = ForgetRequest.for_class(3), ForgetRequest.for_class(5)
@@ -56,7 +58,7 @@ def test_the_served_model_is_not_read_again_and_every_candidate_is_read_once(tmp
     for request in (FIRST, SECOND):
         seen.clear()
         served = outcome(trial, request)
-        before, unlearned, candidate = seen[:4], seen[4:8], seen[8:]
+        before, unlearned, candidate, rows_set = seen[:4], seen[4:8], seen[8:12], seen[12:]
         assert [counts.forward_passes for _, counts in before] == [0] * 4, "its audit was made before"
         # Of the first request, the samples are retained for a day: all of a client's samples are read.
         earlier = [len(trial.ids_of_class(client, 3)) if request is SECOND else 0 for client in range(4)]
@@ -64,8 +66,9 @@ def test_the_served_model_is_not_read_again_and_every_candidate_is_read_once(tmp
             size - own + LAYER for size, own in zip(every, earlier, strict=True)
         ]
         assert [counts.forward_passes for _, counts in candidate] == [size + LAYER for size in every]
+        assert [counts.forward_passes for _, counts in rows_set] == [COMMITTED] * 4
         parts = served.traffic.passes_by_part
-        assert parts["audit"] == 2 * (sum(every) + 4 * LAYER) - sum(earlier)
+        assert parts["audit"] == 2 * (sum(every) + 4 * LAYER) - sum(earlier) + 4 * COMMITTED
         assert set(parts) == {"unlearn", "repair", "audit"} and sum(parts.values()) == served.traffic.passes
 
 
@@ -83,7 +86,7 @@ def test_audits_read_no_more_than_the_plan_allows_and_say_how_much(tmp_path: Pat
     outcome(trial, FIRST)
     seen = audits(trial)
     served = outcome(trial, SECOND)
-    unlearned, candidate = seen[4:8], seen[8:]
+    unlearned, candidate = seen[4:8], seen[8:12]
     for client, counts in candidate:
         data, own, earlier = trial.data_of(client), trial.ids_of_class(client, 5), trial.ids_of_class(client, 3)
         retained, tested = sum(counts.parts["retain"].total), sum(counts.parts["test"].total)
@@ -124,4 +127,4 @@ def test_requests_that_share_rounds_share_their_passes_by_part(tmp_path: Path, s
         assert sum(item.traffic.passes_by_part.values()) == item.traffic.passes
     total = [sum(item.traffic.parts[part][0] for item in served) for part in ("repair", "audit")]
     samples = sum(len(trial.data_of(client).train) for client in range(4))
-    assert total == [EPOCHS * samples, 2 * (sum(sizes(trial)) + 4 * LAYER)]
+    assert total == [EPOCHS * samples, 2 * (sum(sizes(trial)) + 4 * LAYER) + 4 * COMMITTED]
