@@ -45,3 +45,13 @@ def test_limits_arrive_and_older_clients_read_what_they_know(limits: dict[str, i
 def test_malformed_limits_are_refused(limits: str) -> None:
     with pytest.raises(ProtocolError, match="malformed instruction"):
         through(protocol.AuditInstruction(**PLAIN), limits=limits)  # type: ignore[arg-type]
+
+
+def test_rows_that_were_set_arrive_beside_and_only_where_some_were() -> None:
+    instruction = protocol.AuditInstruction(**PLAIN, rows_set=(3,), rows_of=(0, 1, 2))  # type: ignore[arg-type]
+    arrived = through(instruction)
+    assert (arrived.rows_set, arrived.rows_of) == ((3,), (0, 1, 2))
+    assert "rows_set" not in str(instruction.to_record()[protocol.INSTRUCTION_KEY])
+    assert "rows" not in protocol.AuditInstruction(**PLAIN).to_record()  # type: ignore[arg-type]
+    with pytest.raises(ProtocolError, match="malformed instruction"):
+        through(instruction, rows='{"rows_set": [3]}')
