@@ -196,8 +196,7 @@ class LocalAttempt:
         if with_rows is None:
             return decision
         self.trained, self.candidate = self.candidate, with_rows
-        committed = self._decide()
-        if committed.verdict is Verdict.REPAIR:
+        if (committed := self._decide()).verdict is Verdict.REPAIR:
             self.candidate, self.trained = self.trained, None
         return committed
 
