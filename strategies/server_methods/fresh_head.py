@@ -30,6 +30,8 @@ class FreshHead(ServerMethod[MethodState]):
     ----------
     layers : int, default 1
         Number of layers that are drawn anew, as for ``reset-and-relearn``.
+    scale : float, default 0.1
+        Factor of the fresh weights and biases, above 0. Small ones say little of any class at first.
     rounds : int, default 9
         Of the clients that stay, at least 1, in the configuration of repair but for what follows. An app of one's own
         has to read these keys of the configuration: "fraction", "batch-size", "learning-rate" and "local-epochs",
@@ -47,6 +49,7 @@ class FreshHead(ServerMethod[MethodState]):
     shares_rounds: ClassVar[bool] = True
 
     layers: int = 1
+    scale: float = 0.1
     rounds: int = 9
     fraction: float = 0.25
     batch_size: int = 8
@@ -57,14 +60,16 @@ class FreshHead(ServerMethod[MethodState]):
         for name in ("layers", "rounds", "batch_size"):
             require(name, self.name, getattr(self, name), int, minimum=1)
         require("fraction", self.name, self.fraction, float, above=0, maximum=1)
-        for name in ("learning_rate", "final_learning_rate"):
+        for name in ("scale", "learning_rate", "final_learning_rate"):
             require(name, self.name, getattr(self, name), float, above=0)
 
     def begin(self, work: ServerWork) -> MethodState:
         """The served model with a fresh output layer."""
         names = last_layers(work.served, self.layers)
         fresh = drawn({name: work.served[name] for name in names}, (work.seed, work.request.id, work.attempt))
-        return MethodState(step=0, arrays={**work.served, **fresh})
+        scaled = [name for name, value in fresh.items() if value.ndim >= 2 or name.endswith("bias")]
+        small = {name: (self.scale * fresh[name]).astype(fresh[name].dtype) for name in scaled}
+        return MethodState(step=0, arrays={**work.served, **fresh, **small})
 
     def advance(self, work: ServerWork, state: MethodState) -> MethodState:
         """One short round."""

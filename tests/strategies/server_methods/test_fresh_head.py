@@ -20,7 +20,9 @@ def test_a_fresh_head_by_hand(departure: Departure) -> None:
     assert [state.done for state in states] == [False, False, True]
     for name, value in states[0].arrays.items():
         assert np.array_equal(value, departure.served[name]) == (name not in ("4.weight", "4.bias"))
-    assert np.abs(states[0].arrays["4.weight"]).max() <= 1 / np.sqrt(32)
+    assert 0.09 / np.sqrt(32) < np.abs(states[0].arrays["4.weight"]).max() <= 0.1 / np.sqrt(32)
+    whole = create("fresh-head", scale=1.0).begin(departure.work()).arrays
+    np.testing.assert_allclose(states[0].arrays["4.weight"], 0.1 * whole["4.weight"], rtol=1e-6)
     fresh = [trained_by_hand(client, states[0].arrays, 0) for client in STAYING]
     averaged = weighted_mean([trainable(arrays) for arrays, _ in fresh], [weight for _, weight in fresh])
     np.testing.assert_allclose(trainable(states[1].arrays), averaged, rtol=0, atol=2e-6)
