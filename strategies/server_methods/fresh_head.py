@@ -32,11 +32,11 @@ class FreshHead(ServerMethod[MethodState]):
         Number of layers that are drawn anew, as for ``reset-and-relearn``.
     scale : float, default 0.1
         Factor of the fresh weights and biases, above 0. Small ones say little of any class at first.
-    rounds : int, default 9
+    rounds : int, default 14
         Of the clients that stay, at least 1, in the configuration of repair but for what follows. An app of one's own
         has to read these keys of the configuration: "fraction", "batch-size", "learning-rate" and "local-epochs",
         which is 1.
-    fraction : float, default 0.25
+    fraction : float, default 0.16
         Share of a client's samples that it trains on in a round, in (0, 1].
     batch_size : int, default 8
     learning_rate, final_learning_rate : float, default 0.05 and 0.005
@@ -50,8 +50,8 @@ class FreshHead(ServerMethod[MethodState]):
 
     layers: int = 1
     scale: float = 0.1
-    rounds: int = 9
-    fraction: float = 0.25
+    rounds: int = 14
+    fraction: float = 0.16
     batch_size: int = 8
     learning_rate: float = 0.05
     final_learning_rate: float = 0.005

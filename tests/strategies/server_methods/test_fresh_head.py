@@ -45,12 +45,12 @@ def test_rounds_are_short_and_the_learning_rate_falls(departure: Departure) -> N
     work.grid.ask = asked  # type: ignore[method-assign]
     states_of(create("fresh-head", rounds=3, learning_rate=0.06, final_learning_rate=0.02), work)
     assert [config["learning-rate"] for config in told] == pytest.approx([0.06, 0.04, 0.02])
-    assert {(config["fraction"], config["batch-size"], config["local-epochs"]) for config in told} == {(0.25, 8, 1)}
+    assert {(config["fraction"], config["batch-size"], config["local-epochs"]) for config in told} == {(0.16, 8, 1)}
     assert work.train_config == ConfigRecord(), "what others train with stays as it is"
 
 
 def test_a_stronger_one_has_twice_the_rounds_and_settings_out_of_range_are_refused() -> None:
-    assert create("fresh-head").stronger() == create("fresh-head", rounds=18)
+    assert create("fresh-head").stronger() == create("fresh-head", rounds=28)
     for name, value in (("fraction", 0.0), ("fraction", 1.5), ("rounds", 0), ("learning_rate", 0.0), ("layers", 0)):
         with pytest.raises(InvalidParameterError, match=f"fresh-head: {name} = {value}"):
             create("fresh-head", **{name: value})
