@@ -127,8 +127,21 @@ class UnlearningPlan(FederatedPlan):
         method = method or first
         check_serves(method, request.scope.kind)
         parameters = {**self.parameters.get(method, {}), **(request.parameters if method == first else {})}
-        new_method(method, parameters)
+        if getattr(new_method(method, parameters), "lasting", False) and not self.retention_days:
+            raise InvalidParameterError(
+                f"{method}: lasting = True was given, and the plan's retention_days is 0: nobody may read the samples"
+                " after the commit, to serve the request again; give the plan retention_days"
+            )
         return parameters
+
+    def is_lasting(self, request: ForgetRequest) -> bool:
+        """Whether a request asks that what was taught of its samples lasts, while they may be read."""
+        if not self.retention_days or request.scope.kind != "sample":
+            return False
+        try:
+            return bool(getattr(new_method(self.method_of(request), self.parameters_of(request)), "lasting", False))
+        except InvalidParameterError:  # of a request that was served by another plan
+            return False
 
 
 def is_server_method(name: str) -> bool:

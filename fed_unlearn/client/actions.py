@@ -207,7 +207,8 @@ def confirm(message: Message, context: Context) -> Message:
         holds = session.store.get(target.request_id) is not None
         if not session.kept.is_renewed(target) and session.must_renew((target,), holds=holds):
             session.renew_personal(None)
-        session.store.confirm(target.request_id, instruction.retention_days)
+        is_lasting = target.request_id in instruction.lasting
+        session.store.confirm(target.request_id, instruction.retention_days, keeps_guard=is_lasting)
         session.kept.confirm(target)
     for attempt in instruction.others:
         session.kept.confirm(attempt)

@@ -175,7 +175,7 @@ class ClientStore:
             self._set(request_id, replace(stored, guard_labels=tuple(guard_labels)))
 
     def set_limits(self, request_id: str, attempt: int, limits: Sequence[float]) -> None:
-        """Store the limits that an attempt found, for audits of what it made. As :meth:`set_guard` otherwise."""
+        """Store the limits that an attempt found, for audits of what it made, as :meth:`set_guard` stores labels."""
         stored = self.get(request_id)
         if stored is not None and stored.may_be_audited() and stored.attempt == attempt:
             self._set(request_id, replace(stored, limits=tuple(limits)))
@@ -193,7 +193,7 @@ class ClientStore:
             del self._requests[self._name(request_id)]
             self._write()
 
-    def confirm(self, request_id: str, retention_days: float) -> None:
+    def confirm(self, request_id: str, retention_days: float, *, keeps_guard: bool = False) -> None:
         """Turn the quarantine of a committed request into tombstones.
 
         Parameters
@@ -202,13 +202,17 @@ class ClientStore:
             The request. Nothing happens if it is not stored; existing tombstones stay.
         retention_days : float
             Number of days for which the samples may still be read for audits.
+        keeps_guard : bool
+            Whether guard labels are kept for as long.
         """
         stored = self.get(request_id)
-        if stored is not None and stored.tombstoned:
-            self._set(request_id, replace(stored, guard_labels=(), limits=()))
-        elif stored is not None:
+        if stored is None:
+            return
+        if not stored.tombstoned:
             until = time.time() + retention_days * _SECONDS_PER_DAY if retention_days > 0 else 0.0
-            self._set(request_id, replace(stored, tombstoned=True, guard_labels=(), limits=(), audit_until=until))
+            stored = replace(stored, tombstoned=True, audit_until=until)
+        kept = stored.guard_labels if keeps_guard and stored.may_be_audited() else ()
+        self._set(request_id, replace(stored, guard_labels=kept, limits=()))
 
     def tombstone_digest(self, without: Collection[str] = ()) -> str:
         """Digest of the tombstoned ids of this ledger under the store's key, so that nobody can guess ids from it.
@@ -284,10 +288,7 @@ class ClientStore:
 
 
 _opened: dict[tuple[Path, str], ClientStore] = {}
-"""Stores that this process has opened, by folder and ledger.
-
-Another process may handle a simulated client's next message.
-"""
+"""Stores that this process has opened, by folder and ledger. Another may handle a simulated client's next message."""
 
 
 def _signature_of(path: Path) -> tuple[int, int, int] | None:

@@ -131,20 +131,23 @@ class SettleInstruction(Instruction):
     """``train.confirm`` and ``train.discard``: attempts were committed, or rolled back.
 
     ``release`` lifts the quarantine: the requests were rejected or withdrawn. ``others`` are attempts that ask nothing
-    of this client, and that it took part in: their repair may have changed what it keeps for itself.
+    of this client, and that it took part in: their repair may have changed what it keeps for itself. Of the ``lasting``
+    requests the client keeps what it taught their samples, as long as it may read them.
     """
 
     targets: tuple[Target, ...]
     retention_days: float = 0.0
     release: bool = False
     others: tuple[RequestAttempt, ...] = ()
+    lasting: tuple[str, ...] = ()
 
     @model_serializer(mode="wrap")
     def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Leave out ``others`` where there are none: clients of older versions take no field that they do not know."""
+        """Leave out what is empty and came later: clients of older versions take no field that they do not know."""
         body: dict[str, object] = serialize(self)
-        if not self.others:
-            del body["others"]
+        for name in ("others", "lasting"):
+            if not getattr(self, name):
+                del body[name]
         return body
 
 

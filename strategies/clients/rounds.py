@@ -9,11 +9,12 @@ import numpy as np
 from flwr.app import Message, RecordDict
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays, clipped, difference, longest_usual, norm, pack, weighted_average
+from fed_unlearn.arrays import Arrays, clipped, longest_usual, pack, weighted_average
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.book import ClientBook
 from fed_unlearn.strategies.clients.bounds.changes import LONGEST_IN_REPAIR, bounds_by_others
 from fed_unlearn.strategies.clients.claims import credible, what_it_holds
+from fed_unlearn.strategies.clients.client_models import ClientModels, norms_of
 from fed_unlearn.strategies.clients.messages.exchange import Answers, NobodyAnsweredError
 from fed_unlearn.strategies.clients.replies import completed, read_reply
 from fed_unlearn.strategies.clients.weights import bounded_weights, with_weight
@@ -26,35 +27,6 @@ _LONGEST_BESIDE_OTHERS = {"unlearn": 1.5, "repair": LONGEST_IN_REPAIR}
 
 Where clients are honest the longest change is at most 1.3 times the second in unlearn rounds of the built-in scenarios.
 """
-
-
-@dataclass(frozen=True)
-class ClientModels:
-    """The models that clients made in one round, checked.
-
-    Attributes
-    ----------
-    models : dict of str to dict of ndarray
-        Model by client, sorted; only of clients that trained on at least one sample.
-    weights : dict of str to float
-        Number of samples by client.
-    messages : dict of str to Message
-        Reply by client.
-    counts : dict of str to dict of str to int
-        By request, how many of its samples each client holds.
-    refused : dict of str to str
-        By request, why it cannot be served as it was put.
-    failed, silent : dict of str to str
-        By client, why it did not do its part, and which clients did not answer.
-    """
-
-    models: dict[str, Arrays]
-    weights: dict[str, float]
-    messages: dict[str, Message]
-    counts: dict[str, dict[str, int]]
-    refused: dict[str, str]
-    failed: dict[str, str]
-    silent: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -129,7 +101,8 @@ class Rounds:
         base : dict of ndarray
             The model that the clients start from.
         guarded : tuple of RequestAttempt
-            The attempts that are guarded.
+            The open attempts that are guarded. Committed requests that are to last are guarded too, as long as their
+            samples may be read.
 
         Raises
         ------
@@ -138,8 +111,14 @@ class Rounds:
         """
         context, repair = self.context, self.context.plan.repair
         context.served.repair_rounds += 1
+        open_ids = {attempt.request_id for attempt in guarded}
+        lasting = [
+            protocol.RequestAttempt.numbered(entry.request, entry.attempt)
+            for entry in context.ledger.committed()
+            if entry.id not in open_ids and context.plan.is_lasting(entry.request)
+        ]
         instruction = protocol.RepairInstruction(
-            guarded=guarded,
+            guarded=(*guarded, *lasting),
             guard_weight=repair.guard_weight,
             guard_margin=repair.guard_margin,
             seed=context.seed,
@@ -230,10 +209,19 @@ class Rounds:
             for client in put_by.difference(concerned):
                 other = protocol.RequestAttempt(request_id=request.id, attempt=target.attempt)
                 others.setdefault(client, []).append(other)
+        is_commit = message_type == protocol.CONFIRM
+        lasting = [request for request in requests if is_commit and self.context.plan.is_lasting(request)]
         contents: dict[str, RecordDict] = {}
         for client in {**by_client, **others}:
             targets, rest = tuple(by_client.get(client, ())), tuple(others.get(client, ()))
-            told = protocol.SettleInstruction(targets=targets, retention_days=days, release=release, others=rest)
+            named = {target.request_id for target in targets}
+            told = protocol.SettleInstruction(
+                targets=targets,
+                retention_days=days,
+                release=release,
+                others=rest,
+                lasting=tuple(request.id for request in lasting if request.id in named),
+            )
             contents[client] = protocol.content(told)
         return self.context.grid.ask_each(message_type, contents, self.context.timeout)
 
@@ -293,11 +281,6 @@ class Rounds:
         """At most so many samples stand in a client's repair: its own, guarded ones as often as the plan says."""
         own = sum(self.context.grid.roster.class_samples.get(client, ()))
         return float(own * self.context.plan.repair.guard_weight)
-
-
-def norms_of(trained: ClientModels, base: Arrays) -> list[float]:
-    """How far each client moved from a model."""
-    return [norm(difference(model, base)) for model in trained.models.values()]
 
 
 def _differing(arrays: Arrays, base: Arrays) -> Arrays:

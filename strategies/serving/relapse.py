@@ -124,7 +124,8 @@ class RelapseWatch:
         logger.warning("request %s has relapsed: %s", entry.id, reason)
         ledger.note("relapsed", {}, request_id=entry.id)
         readable = forget_accuracy(audit, entry.request) is not None
-        if self.context.plan.reopen_relapsed and may_reopen and readable:
+        reopens = self.context.plan.reopen_relapsed or self.context.plan.is_lasting(entry.request)
+        if reopens and may_reopen and readable:
             ledger.advance(entry.id, Status.REOPENED, attempt=entry.attempt, reason=reason)
 
 

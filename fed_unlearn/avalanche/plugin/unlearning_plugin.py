@@ -205,12 +205,13 @@ class UnlearningPlugin(SupervisedPlugin):
         """Remove forgotten samples that other plug-ins have stored, and serve relapsed requests again."""
         if self.forgotten:
             purge_buffers(strategy, self.forgotten)
-        if self._reopen_relapsed:
-            for experience, outcome in list(zip(self.served, self.outcomes, strict=True)):
-                latest = [item for item in self.outcomes if item.request.id == outcome.request.id][-1]
-                if outcome is latest and outcome.committed and self._has_relapsed(strategy, experience):
-                    logger.info("request %s has relapsed: served again", experience.request.id)
-                    self.unlearn(strategy, experience)
+        for experience, outcome in list(zip(self.served, self.outcomes, strict=True)):
+            if not (self._reopen_relapsed or self._is_lasting(experience)):
+                continue
+            latest = [item for item in self.outcomes if item.request.id == outcome.request.id][-1]
+            if outcome is latest and outcome.committed and self._has_relapsed(strategy, experience):
+                logger.info("request %s has relapsed: served again", experience.request.id)
+                self.unlearn(strategy, experience)
 
     # ------------------------------------------------------------------ one experience
 
@@ -251,6 +252,9 @@ class UnlearningPlugin(SupervisedPlugin):
         self.served.append(experience)
         self.outcomes.append(outcome)
         return outcome
+
+    def _is_lasting(self, experience: ForgetExperience) -> bool:
+        return bool(getattr(self._unlearning.plan.method_of(experience.request)[1], "lasting", False))
 
     def _has_relapsed(self, strategy: Any, experience: ForgetExperience) -> bool:
         request = experience.request

@@ -63,6 +63,10 @@ class InstanceWise(Method):
         retained samples.
     reference_blocks, reference_epochs : int, default 2 and 3
         Blocks beside the head that a reference has anew, and passes over the retained samples to train them.
+    lasting : bool, default False
+        For ``"misclassify"`` and ``"relabel"``: whether a request is served again after each training that has brought
+        its samples back, as long as they may be read, and guarded in the repair of others until then. It changes
+        nothing of one call of the method.
     tolerance : float, default 0.5
         For ``"indistinguishable"``: largest mean distance between the samples' log-odds and their targets.
     learning_rate : float, default 0.001
@@ -132,6 +136,7 @@ class InstanceWise(Method):
     targets: Literal["reference", "ranks"] = "reference"
     reference_blocks: FromZero = 2
     reference_epochs: FromOne = 3
+    lasting: bool = False
     tolerance: AboveZero = 0.5
     learning_rate: AboveZero = 1e-3
     momentum: BelowOne = 0.9
@@ -159,6 +164,10 @@ class InstanceWise(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.lasting and self.goal == "indistinguishable":
+            raise InvalidParameterError(
+                f"{self.name}: lasting = True was given; goal 'indistinguishable' teaches no label that could last"
+            )
         if self.labels is not None:
             if self.goal != "relabel":
                 raise InvalidParameterError(f"{self.name}: labels were given; goal {self.goal!r} takes none")

@@ -13,8 +13,9 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, hardly_differs
 from fed_unlearn.gate import Decision, Evidence, Verdict
 from fed_unlearn.requests import ForgetRequest, ParameterValue
+from fed_unlearn.strategies.clients.client_models import ClientModels, norms_of
 from fed_unlearn.strategies.clients.messages.exchange import told_by_clients
-from fed_unlearn.strategies.clients.rounds import ClientModels, Rounds, client_of, norms_of
+from fed_unlearn.strategies.clients.rounds import Rounds, client_of
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.aggregation import AggregationFailedError
 from fed_unlearn.strategies.outcomes import RequestProgress

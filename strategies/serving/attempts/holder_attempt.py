@@ -12,8 +12,9 @@ from fed_unlearn.arrays import Arrays, add_clipped, difference, hardly_differs, 
 from fed_unlearn.gate import Decision, Verdict
 from fed_unlearn.requests import ForgetRequest, ParameterValue
 from fed_unlearn.seeding import derive_seed
+from fed_unlearn.strategies.clients.client_models import ClientModels
 from fed_unlearn.strategies.clients.replies import message_with
-from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
+from fed_unlearn.strategies.clients.rounds import client_of
 from fed_unlearn.strategies.inner.statistics import bounded_statistics
 from fed_unlearn.strategies.outcomes import RequestProgress
 from fed_unlearn.strategies.serving.attempts.allowance import Allowance, RequestBudget

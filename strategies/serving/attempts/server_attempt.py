@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from fed_unlearn.arrays import hardly_differs
 from fed_unlearn.requests import ClientScope, ForgetRequest
-from fed_unlearn.strategies.clients.rounds import ClientModels, client_of
+from fed_unlearn.strategies.clients.client_models import ClientModels
+from fed_unlearn.strategies.clients.rounds import client_of
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fault_trials import PLAN, Trial, trained
+from flwr.app import Message
 from shared_requests import attempts, committed, instead
 
 from fed_unlearn import protocol
@@ -263,3 +264,39 @@ def test_the_look_after_a_commit_costs_no_message(tmp_path: Path) -> None:
     kinds = [kind for _, kind in trial.grid.sent]
     last_audit = max(place for place, kind in enumerate(kinds) if kind == protocol.AUDIT)
     assert set(kinds[last_audit + 1 :]) == {protocol.CONFIRM}
+
+
+# ---------------------------------------------------------------------- samples whose misclassification is to last
+
+
+LASTS = replace(
+    REOPENS, reopen_relapsed=False, parameters={"instance-wise": {**FORGETS["instance-wise"], "lasting": True}}
+)
+
+
+def test_what_is_to_last_is_served_again_without_a_plan_for_others_and_guarded_meanwhile(tmp_path: Path) -> None:
+    forgotten = Forgotten(tmp_path, "sample", plan=LASTS)
+    trial = forgotten.trial
+    stored = trial.stored(2)["r1"]
+    assert stored["tombstoned"] and len(stored["guard_labels"]) == 4  # type: ignore[arg-type]
+    trained_on: list[float] = []
+
+    def note(client: int, reply: Message) -> None:
+        if client == 2:
+            trained_on.append(protocol.read_metric(reply, protocol.WEIGHT))
+
+    trial.grid.watch(protocol.REPAIR, note)
+    assert committed(trial.serve(ForgetRequest.for_class(8, id="other"))) == ["other"]
+    assert set(trained_on) == {len(trial.ids_of(2))}, "retained samples, and those of both requests as guards"
+    result = forgotten.bring_back()
+    [outcome] = [item for item in result.requests if item.request.id == "r1"]
+    assert (outcome.status, outcome.attempts) == (Status.COMMITTED, 2)
+    assert outcome.after is not None and outcome.after.forget_accuracy == 0.0
+
+
+def test_without_retention_a_request_that_is_to_last_is_rejected(tmp_path: Path) -> None:
+    trial = trained(tmp_path, gate=GATE, plan=replace(REOPENS, retention_days=0.0))
+    trial.train(1)
+    lasting = replace(REQUESTS["sample"], parameters={"lasting": True})
+    assert committed(trial.serve(lasting)) == []
+    assert trial.status() is Status.REJECTED and "give the plan retention_days" in trial.reason("r1")
