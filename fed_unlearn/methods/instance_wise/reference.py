@@ -11,8 +11,9 @@ from torch import Tensor
 from fed_unlearn.errors import InvalidDataError
 
 LOWEST_PLACE = 0.03
-"""Below this share of the unseen samples a place says nothing of how hard a sample is. The reference's own log-odds
-do."""
+"""Below this share of the unseen samples a place says nothing of how hard a sample is; a distance in log-odds does."""
+UPPER_PLACE = 0.75
+"""The spread of the unseen samples' log-odds is measured from the lowest place to this one."""
 USUAL_SHARE = 0.95
 """Share of unseen samples whose own distance from their targets is usual."""
 
@@ -39,7 +40,8 @@ class ReferenceTargets:
 
         A sample's place is the share of the unseen samples that the reference is less confident in. Its target is the
         quantile of the model's confidences in the unseen samples at the same place. A sample below the place
-        :data:`LOWEST_PLACE` has the reference's own log-odds as its target.
+        :data:`LOWEST_PLACE` is as far below it in the model as in the reference, each in units of the spread of its
+        unseen samples: a reference that was trained for a few epochs is less sure of everything.
 
         Parameters
         ----------
@@ -65,6 +67,13 @@ class ReferenceTargets:
 
 def _targets(confidences: Tensor, unseen_in_reference: Tensor, unseen_in_model: Tensor) -> Tensor:
     place = (confidences[:, None] > unseen_in_reference).to(unseen_in_model.dtype).mean(dim=1)
-    targets = torch.quantile(unseen_in_model, place)
-    is_low = confidences < torch.quantile(unseen_in_reference, LOWEST_PLACE)
-    return torch.where(is_low, confidences, targets)
+    lowest, spread = _lowest_and_spread(unseen_in_reference)
+    lowest_in_model, spread_in_model = _lowest_and_spread(unseen_in_model)
+    scale = torch.where(spread > 0, spread_in_model / spread, 1.0)
+    below = lowest_in_model + scale * (confidences - lowest)
+    return torch.where(confidences < lowest, below, torch.quantile(unseen_in_model, place))
+
+
+def _lowest_and_spread(unseen: Tensor) -> tuple[Tensor, Tensor]:
+    lowest, upper = torch.quantile(unseen, LOWEST_PLACE), torch.quantile(unseen, UPPER_PLACE)
+    return lowest, upper - lowest

@@ -23,9 +23,14 @@ def test_a_place_in_the_reference_is_the_same_place_in_the_model() -> None:
     torch.testing.assert_close(found.targets, -4 + 20 * torch.tensor([11, 51, 91]) / 101)
 
 
-def test_below_the_hardest_unseen_samples_the_reference_itself_says_how_hard() -> None:
+def test_below_the_hardest_unseen_samples_a_sample_is_as_far_down_in_the_models_own_scale() -> None:
     found = ReferenceTargets.of(torch.tensor([-7.5, 30.0]), REFERENCE, MODEL, tolerance=0.5)
-    torch.testing.assert_close(found.targets, torch.tensor([-7.5, 16.0]))
+    torch.testing.assert_close(found.targets, torch.tensor([-15.0, 16.0]))
+
+
+def test_unseen_samples_that_are_all_alike_in_the_reference_give_no_scale() -> None:
+    found = ReferenceTargets.of(torch.tensor([-2.0]), torch.ones(101), MODEL, tolerance=0.5)
+    torch.testing.assert_close(found.targets, torch.quantile(MODEL, torch.tensor(0.03)) - torch.tensor([3.0]))
 
 
 def test_a_limit_lies_above_its_target_by_what_is_usual_of_unseen_samples() -> None:
