@@ -63,7 +63,7 @@ class ResetAndRelearn(Method):
         Passes over the retained samples.
     retain_fraction : float, default 1.0
         Share of the retained samples that is used, drawn at random.
-    learning_rate : float, default 0.05
+    learning_rate : float, default 0.1
         Of SGD at the first step. It falls to zero along a cosine.
     momentum, weight_decay : float, default 0.9 and 0.0005
         Of SGD.
@@ -99,7 +99,7 @@ class ResetAndRelearn(Method):
     temperature: AboveZero = 2.0
     epochs: FromOne = 3
     retain_fraction: PositiveShare = 1.0
-    learning_rate: AboveZero = 0.05
+    learning_rate: AboveZero = 0.1
     momentum: BelowOne = 0.9
     weight_decay: NotNegative = 5e-4
     batch_size: FromOne = 100
