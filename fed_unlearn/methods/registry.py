@@ -25,6 +25,7 @@ METHODS: Registry[Method] = Registry(
         "fed_unlearn.methods.selective_dampening",
         "fed_unlearn.methods.saliency",
         "fed_unlearn.methods.delete",
+        "fed_unlearn.methods.damp",
         "fed_unlearn.methods.reset_and_relearn",
         "fed_unlearn.methods.mask_output",
         "fed_unlearn.methods.frozen_head",
