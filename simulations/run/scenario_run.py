@@ -71,7 +71,7 @@ class ScenarioRun:
             If the folder holds another run, or clients are there and none of them does its part.
         """
         prepared = self.prepared
-        self._strategy = _strategy_of(prepared, self.out, self.ledger, self._watch)
+        self._strategy = strategy_of(prepared, self.out, self.ledger, self._watch)
         self._entries = timeline_of(prepared.scenario, prepared.experiences, prepared.source.classes)
         with logging_to(self.out / LOG_FILE):
             try:
@@ -143,7 +143,19 @@ class ScenarioRun:
             self._report.note_rest(result)
 
 
-def _strategy_of(prepared: Prepared, out: Path, ledger: Ledger, observer: Observer) -> ContinualUnlearning:
+def strategy_of(prepared: Prepared, out: Path, ledger: Ledger, observer: Observer | None = None) -> ContinualUnlearning:
+    """The strategy that runs a scenario in a folder.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    out : Path
+        The run folder.
+    ledger : Ledger
+        The ledger in it.
+    observer : callable, optional
+        Told what happens.
+    """
     scenario, experiences = prepared.scenario, prepared.experiences
     return ContinualUnlearning(
         new_inner_strategy(scenario),

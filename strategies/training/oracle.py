@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from flwr.app import ArrayRecord
 from flwr.serverapp import Grid
 
+from fed_unlearn.arrays import unpack
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.protocol.instructions import arrived_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor, limits_of
 from fed_unlearn.strategies.context import CallContext, Event
-from fed_unlearn.strategies.inner.frozen_head import FrozenHead
 from fed_unlearn.strategies.outcomes import OracleOutcome
-from fed_unlearn.strategies.training.trainers import fresh_trainer
+from fed_unlearn.strategies.training.retraining import Retraining
 
 
 def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> dict[str, OracleOutcome]:
     """Repeat all experiences: same rounds, same seeds of data order, same hyper-parameters, retained data only.
-
-    Clients leave out what they have quarantined or tombstoned by themselves, so the server needs to know no sample.
 
     Parameters
     ----------
@@ -47,13 +46,8 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
     rounds = sum(experience.rounds for experience in experiences)
     context.notify(Event("request-step", f"retrain oracle: {rounds} rounds from scratch", request_id=requests[0].id))
     context.grid.take_traffic()
-    trainer, longest, started = fresh_trainer(context), 0.0, time.perf_counter()
-    configs = [config for experience in experiences for config in experience.configs]
-    for number, config in enumerate(configs, start=1):
-        if isinstance(trainer.inner, FrozenHead):  # the last round is over all that is retained, and is all that counts
-            trainer.inner.reads_anew = number == len(configs)
-        trained = trainer.train(arrays, number, config, longest=longest)
-        arrays, longest = trained.arrays, trained.longest
+    started = time.perf_counter()
+    arrays = Retraining(context, arrays).catch_up()
     seconds = time.perf_counter() - started
     traffic = context.grid.take_traffic()
     audit = Auditor(context).audit(arrays, requests, arrived=arrived_of(experiences[-1].train_config))
@@ -100,3 +94,29 @@ class OracleCalls(ABC):
         """
         requests = [self.ledger.entry(request_id).request for request_id in request_ids]
         return train_oracles(self._identified(grid, timeout), requests)
+
+    def retraining(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        *,
+        seed: int,
+        config: Mapping[str, int] | None = None,
+        timeout: float = 3600,
+    ) -> Retraining:
+        """Begin an oracle that is not audited and may have other draws than the run, to compare with several of them.
+
+        Parameters
+        ----------
+        grid : Grid
+            The runtime's.
+        initial_arrays : ArrayRecord
+            The model that it begins with.
+        seed : int
+            Of the strategy's sampling of clients.
+        config : mapping, optional
+            What replaces values of the configuration of every round, such as the seed that clients draw by.
+        timeout : float
+            Seconds that each exchange waits for answers.
+        """
+        return Retraining(self._identified(grid, timeout), unpack(initial_arrays), seed=seed, config=config)
