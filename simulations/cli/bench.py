@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fed_unlearn.simulations.bench.sequence.settings import SequenceSettings
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
 from fed_unlearn.simulations.cli.orders.options import Overrides, with_options
 
@@ -44,3 +45,17 @@ def bench_methods(settings: MethodBenchSettings) -> int:
     report = run_method_bench(settings, on_progress=lambda text: print(text, flush=True))
     print_bench(report, settings.out, Console())
     return 1 if report.has_errors else 0
+
+
+@bench.command("sequence")
+@with_options
+def bench_sequence(settings: SequenceSettings) -> int:
+    """Measure each earlier request of a scenario after every later event, beside oracles trained for that moment."""
+    from rich.console import Console
+
+    from fed_unlearn.simulations.bench.sequence.bench import run_sequence_bench
+    from fed_unlearn.simulations.bench.sequence.table import print_sequence
+
+    report = run_sequence_bench(settings, on_progress=lambda text: print(text, flush=True))
+    print_sequence(report, settings.out, Console())
+    return 0

@@ -223,6 +223,7 @@ class Trials:
 def trials() -> Iterator[Trials]:
     """Make a folder, go there, and let nothing start that takes long, until the ``with`` block ends."""
     from fed_unlearn.simulations.bench import methods, overhead
+    from fed_unlearn.simulations.bench.sequence import measuring
     from fed_unlearn.simulations.cli import launch
     from fed_unlearn.simulations.deployment import serving
     from fed_unlearn.simulations.deployment.nodes import node
@@ -240,6 +241,7 @@ def trials() -> Iterator[Trials]:
             (node, "run_node"),
             (serving.SupervisedServer, "run"),
             (methods._Bench, "run"),
+            (measuring.SeedMeasures, "results"),
             (overhead, "_timed"),
         ):
             stack.enter_context(mock.patch.object(owner, name, made.start))
