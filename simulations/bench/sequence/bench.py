@@ -32,7 +32,7 @@ _OPEN = (
 def run_sequence_bench(
     settings: SequenceSettings, on_progress: Callable[[str], None] = lambda text: None
 ) -> SequenceReport:
-    """Measure all seeds. ``sequence.json`` is written after each; seeds that it holds already are not measured again.
+    """Measure all seeds. ``sequence.json`` is written after each run; seeds that it holds are not measured again.
 
     Parameters
     ----------
@@ -61,18 +61,19 @@ def run_sequence_bench(
     )
     if new.main in settings.beside:
         raise InvalidParameterError(f"--beside {new.main}: is the method of the scenario itself; expected others")
-    report = _begun(new, settings.out.expanduser().absolute())
     folder = settings.out.expanduser().absolute()
+    report = _begun(new, folder)
     scenarios = {seed: _scenarios(settings, new.main, seed) for seed in settings.seeds}
     make_folder(folder)
     for seed in settings.seeds:
-        if any(known.seed == seed for known in report.seeds):
+        known = {each.seed: each for each in report.seeds}
+        if seed in known and known[seed].runs.keys() == scenarios[seed].keys():
             on_progress(f"seed {seed}: measured before")
             continue
-        measured = SeedMeasures(scenarios[seed], settings.oracles, on_progress).results()
-        report = replace(report, seeds=(*report.seeds, measured))
-        report.save(folder)
-        on_progress(f"seed {seed}: {measured.seconds:.0f} s")
+        for measured in SeedMeasures(scenarios[seed], settings.oracles, on_progress).results():
+            report = replace(report, seeds=tuple({**known, seed: measured}.values()))
+            report.save(folder)
+            on_progress(f"seed {seed}: {', '.join(measured.runs)} measured in {measured.seconds:.0f} s")
     return report
 
 

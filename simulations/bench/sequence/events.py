@@ -29,8 +29,8 @@ from fed_unlearn.strategies import ContinualUnlearning, Forget, Train
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.training.retraining import Retraining
 
-Forgotten = tuple[frozenset[str], int]
-"""Ids of all requests that were committed, and the number of trainings: these determine an oracle."""
+Forgotten = tuple[frozenset[tuple[str, frozenset[str]]], int]
+"""All requests that were committed, with their samples, and the number of trainings: these determine an oracle."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Moment:
     @property
     def forgotten(self) -> Forgotten:
         """What determines an oracle of this moment."""
-        return frozenset(self.committed), self.trainings
+        return frozenset(self.sample_ids.items()), self.trainings
 
 
 class SequenceRun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 
 from torch import nn
@@ -41,10 +41,9 @@ class SeedMeasures:
         self._original: nn.Module | None = None
         self._oracles: dict[Forgotten, list[nn.Module]] = {}
         self._known: dict[tuple[Forgotten, str], list[dict[str, float]]] = {}
-        self._sample_ids: dict[str, frozenset[str]] = {}
 
-    def results(self) -> SeedResults:
-        """Run and measure every sequence.
+    def results(self) -> Iterator[SeedResults]:
+        """Run and measure one sequence after another, and yield what was measured so far after each.
 
         Raises
         ------
@@ -52,8 +51,10 @@ class SeedMeasures:
             If a scenario cannot be run.
         """
         started = time.perf_counter()
-        runs = {name: self._measured(name, scenario) for name, scenario in self._scenarios.items()}
-        return SeedResults(seed=self._seed, runs=runs, seconds=time.perf_counter() - started)
+        runs = dict[str, RunCells]()
+        for name, scenario in self._scenarios.items():
+            runs[name] = self._measured(name, scenario)
+            yield SeedResults(seed=self._seed, runs=dict(runs), seconds=time.perf_counter() - started)
 
     def _measured(self, name: str, scenario: Scenario) -> RunCells:
         run = SequenceRun(scenario)
@@ -85,12 +86,6 @@ class SeedMeasures:
         key = moment.forgotten
         if key not in self._oracles:
             self._oracles[key] = [run.oracle(number) for number in range(1, self._count + 1)]
-        for request, sample_ids in moment.sample_ids.items():
-            if self._sample_ids.setdefault(request, sample_ids) != sample_ids:
-                raise InvalidParameterError(
-                    f"request {request} is for other samples in another method's run, so that the runs have no oracle"
-                    " in common; name its samples by sample-ids, or compare the methods in commands of their own"
-                )
         return self._oracles[key]
 
     def _cells(self, name: str, moment: Moment, oracles: Sequence[nn.Module]) -> list[Cell]:
