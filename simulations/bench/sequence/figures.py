@@ -11,7 +11,7 @@ from fed_unlearn.audits.battery import central_observation, run_audits
 from fed_unlearn.audits.membership import exact_membership_auc, sample_losses
 from fed_unlearn.audits.readings import Readings, RequestData
 from fed_unlearn.audits.relearning_cells import SHARES, Cell, GridSettings, outcomes
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.requests import ScopeKind
 
@@ -74,7 +74,7 @@ def figures_of(
     return found
 
 
-def accuracy_of(model: nn.Module, samples: ImageSet) -> float:
+def accuracy_of(model: nn.Module, samples: SampleSet) -> float:
     """Top-1 accuracy on at least one sample."""
     return float((predict_logits(model, samples).argmax(1) == samples.labels).double().mean())
 

@@ -9,8 +9,8 @@ from functools import cached_property
 from torch import nn
 
 from fed_unlearn.audits.readings import RequestData
-from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.joined import concatenate
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.scopes import ClassScope
 from fed_unlearn.seeding import derive_seed
@@ -152,7 +152,7 @@ class SeedMeasures:
         return frozenset(range(self._source.class_count)) - gone
 
     @cached_property
-    def _train(self) -> ImageSet:
+    def _train(self) -> SampleSet:
         """The training samples of all clients, as they are trained on."""
         clients = range(self._scenario.clients.count)
         return concatenate(*(data_of_client(self._scenario, self._source, client).train for client in clients))

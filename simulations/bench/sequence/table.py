@@ -31,7 +31,7 @@ def print_sequence(report: SequenceReport, folder: Path, console: Console) -> No
 
 def sequence_table(report: SequenceReport) -> Table:
     """Cells inside the oracles' interval, of all cells: for each figure, for each request, and in all."""
-    table = plain_table("inside the oracles' interval", *map(plain_text, report.columns))
+    table = plain_table("inside the oracles' interval", *report.columns)
     present = {cell.figure for cell in report.cells(report.main)}
     for figure in (name for name in FIGURES if name in present):
         table.add_row(figure, *(_cell(report.count(column, figures=[figure])) for column in report.columns))
