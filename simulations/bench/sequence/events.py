@@ -20,8 +20,8 @@ from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.simulations.run.data_checks import Prepared
 from fed_unlearn.simulations.run.driver import frozen_objects, in_process_grid, prepare
-from fed_unlearn.simulations.run.logs import logging_to
-from fed_unlearn.simulations.run.scenario_run import LOG_FILE, strategy_of, timeline_of
+from fed_unlearn.simulations.run.logs import quiet_flower
+from fed_unlearn.simulations.run.scenario_run import strategy_of, timeline_of
 from fed_unlearn.simulations.run.stream import keep_experiences
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import new_model
@@ -102,7 +102,7 @@ class SequenceRun:
                     trainings = sum(isinstance(entry, Train) for entry in entries[: position + 1])
                     on_event(self._moment(entries[position], trainings, result))
 
-                with logging_to(out / LOG_FILE):
+                with quiet_flower():
                     self._strategy.run(self._grid, entries, self.prepared.initial, on_entry=note)
 
     def oracle(self, number: int) -> nn.Module:
