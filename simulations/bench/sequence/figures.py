@@ -18,6 +18,9 @@ from fed_unlearn.requests import ScopeKind
 RELEARNING = Cell("forget", 10, draws=2)
 """Ten samples of the class, from a fresh output row."""
 
+RELEARN_SETTINGS = GridSettings(learning_rate=2e-3, every_step=40)
+"""At the default rate a class of digits is back after five steps, and whole steps tell little apart."""
+
 STEPS = "relearn_10_steps_90"
 
 _OF_CLASSES = {
@@ -68,7 +71,7 @@ def figures_of(
         for name in names
         if name in runs[audit].figures and (value := runs[audit].figures[name].value) is not None
     }
-    drawn = outcomes(readings, Readings(original, data), RELEARNING, seed=seed, settings=GridSettings())
+    drawn = outcomes(readings, Readings(original, data), RELEARNING, seed=seed, settings=RELEARN_SETTINGS)
     if drawn:
         found[STEPS] = fmean(outcome.steps[SHARES.index(0.9)] for outcome in drawn)
     return found
