@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
@@ -14,6 +14,9 @@ from fed_unlearn.settings import AboveZero, Flat, Fraction, FromOne, FromZero, N
 from fed_unlearn.text import quoted
 
 MEBIBYTE = 2**20
+
+Depth = Literal["shallow", "deep"]
+"""What repairs a class that was unlearned: guarded rounds of the whole model, or a reset of its last blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +229,7 @@ class FederatedPlan(Plan):
     request_bound: RequestBound = field(default_factory=RequestBound)
     max_client_share: Annotated[float, Interval(gt=0, le=1)] = 0.5
     share_rounds: bool = True
+    depth: Depth | None = None
     holds: Holds = field(default_factory=Holds)
     owners: OwnerLimits = field(default_factory=OwnerLimits)
     reopen_relapsed: bool = False
@@ -237,6 +241,12 @@ class FederatedPlan(Plan):
     test_limit: FromZero = 1000
     relapse_limit: FromZero = 100
     unlearned_limit: FromZero = 100
+
+    def _out_of_bounds(self) -> list[str]:
+        problems = super()._out_of_bounds()
+        if self.depth not in (None, "shallow", "deep"):
+            problems.append(f"{self._prefix}depth = {self.depth!r}; expected 'shallow' or 'deep'")
+        return problems
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
 from fed_unlearn.client.derived_answers import RowsSet
 from fed_unlearn.client.judged_models import JudgedModels, for_classes
 from fed_unlearn.client.queries import identify, requests
+from fed_unlearn.client.relearning import blocks, relearn
 from fed_unlearn.client.samples import forget_set, guarded_samples, observed, samples_of, stored_request
 from fed_unlearn.client.session import ClientSession, Handler, current_session
 from fed_unlearn.client.sums import statistics
@@ -36,6 +37,7 @@ def unlearn(message: Message, context: Context) -> Message:
     """``train.unlearn``: quarantine this client's samples of the requests, and unlearn them."""
     session = current_session()
     instruction = protocol.UnlearnInstruction.from_message(message)
+    session.kept_activations.drop()
     forget, refused = _quarantined(instruction, session)
     samples = concatenate(*forget.values()) if len(forget) > 1 else next(iter(forget.values()), None)
     counts = {request_id: len(part) for request_id, part in forget.items()}
@@ -216,6 +218,7 @@ def confirm(message: Message, context: Context) -> Message:
     session.known_answers.keep_last()
     session.known_answers.save(session.store.unreadable_ids())
     session.kept_features.save(session.store.unreadable_ids())
+    session.kept_activations.drop()
     session.task.forget_cached_state(session.context)
     answer = protocol.reply(message, MetricRecord())
     protocol.write_earlier_tombstones(answer, earlier)
@@ -229,6 +232,7 @@ def discard(message: Message, context: Context) -> Message:
     """
     session = current_session()
     instruction = protocol.SettleInstruction.from_message(message)
+    session.kept_activations.drop()
     for target in instruction.targets:
         session.store.get(target.request_id, target.digest)
         session.store.discard(target.request_id, target.attempt)
@@ -279,11 +283,13 @@ def audit(message: Message, context: Context) -> Message:
 ACTIONS: Mapping[str, Handler] = {
     protocol.UNLEARN: unlearn,
     protocol.REPAIR: repair,
+    protocol.RELEARN: relearn,
     protocol.STATISTICS: statistics,
     protocol.CONFIRM: confirm,
     protocol.DISCARD: discard,
     protocol.AUDIT: audit,
     protocol.IDENTIFY: identify,
+    protocol.BLOCKS: blocks,
     protocol.REQUESTS: requests,
 }
 """Handler by message type, as :func:`fed_unlearn.client.install` registers them."""

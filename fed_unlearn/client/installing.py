@@ -68,6 +68,7 @@ class _InSession:
                     session.load()
                 elif session.is_training and not protocol.attempts_of(message):
                     session.kept.end_all()
+                    session.kept_activations.drop()
                 heard = hear(message, session)
                 # An app's own handlers, and the mods of Flower, count the records of a message.
                 told = message if is_ours else protocol.without_records(message, *_OWN_RECORDS)
@@ -88,8 +89,8 @@ class _InSession:
                 answer = _refusal(message, session, error)
             session.kept.put_by_trained()
             if answer.has_content():
-                if session.kept.has_records:
-                    protocol.write_put_by(answer)
+                if session.kept.has_records or session.kept_activations.is_there:
+                    protocol.write_put_by(answer)  # so that the client is told how the attempt ends
                 protocol.write_stamp(answer, session.stamp(answers))
                 tell(answer, session, heard)
                 if is_bundled:

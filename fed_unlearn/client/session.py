@@ -15,6 +15,7 @@ import fed_unlearn
 from fed_unlearn import protocol
 from fed_unlearn.arrays import to_state_dict
 from fed_unlearn.client import kept_features, known_answers
+from fed_unlearn.client.kept_activations import KeptActivations
 from fed_unlearn.client.kept_features import KeptFeatures
 from fed_unlearn.client.kept_files import written_at
 from fed_unlearn.client.kept_state import KeptState
@@ -114,6 +115,11 @@ class ClientSession:
         folder, answers = self.task.store_folder(self.context), self.known_answers
         return KeptFeatures(folder, self._loaded.fingerprint, lambda sample_id: answers.key_of("train", sample_id))
 
+    @cached_property
+    def kept_activations(self) -> KeptActivations:
+        """What lies below the last blocks gives for this client's retained samples, in the folder of the store."""
+        return KeptActivations(self.task.store_folder(self.context), self._loaded.fingerprint)
+
     @property
     def attempts(self) -> str:
         """The attempts that the message belongs to, as one text; empty where it belongs to none."""
@@ -173,6 +179,12 @@ class ClientSession:
         """The process's model with the given weights, on the task's device."""
         return self._working.load(self.task, to_state_dict(arrays))
 
+    def model_with_some(self, arrays: ArrayRecord) -> nn.Module:
+        """The process's model with some of its weights as given, and the others as they are."""
+        working = self._working
+        state = {**sent_arrays(self.task, working.model), **to_state_dict(arrays)}
+        return working.load(self.task, state)
+
     def model_to_train(self, arrays: ArrayRecord) -> nn.Module:
         """The model that training begins with: the given weights, and this client's own of what does not travel."""
         model = self.model_with(arrays)
@@ -231,6 +243,11 @@ class ClientSession:
     def sends_whole_model(self) -> bool:
         """Whether all of the model's state travels."""
         return not self._working.rest
+
+    @property
+    def model(self) -> nn.Module:
+        """The process's model, with whatever weights it has."""
+        return self._working.model
 
     def sent_shapes(self) -> Shapes:
         """Names and shapes of the arrays that this client's task sends.

@@ -14,28 +14,23 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from fed_unlearn.batch_plan import batch_count, split_into_batches
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError, InvalidModelError
 from fed_unlearn.logits import device_of, predict_logits
 from fed_unlearn.methods.base import Applied, Method, Scope, Workspace
 from fed_unlearn.methods.descent import MEASURED_RETAINED, accuracy_of
-from fed_unlearn.methods.parts.blocks import Division, divide, module_or_none
-from fed_unlearn.methods.parts.checks import check_losses
+from fed_unlearn.methods.parts.blocks import Division, divide
 from fed_unlearn.methods.parts.fresh_weights import draw_fresh
 from fed_unlearn.methods.parts.heads import find_head
 from fed_unlearn.methods.parts.mean_rows import take_mean_rows
 from fed_unlearn.methods.parts.operations import upper_share
-from fed_unlearn.methods.parts.upper_batches import UpperBatch, UpperBatches, upper_batches
+from fed_unlearn.methods.parts.upper_batches import upper_batches
+from fed_unlearn.methods.parts.upper_training import UpperTraining, alone_trained, train_upper
 from fed_unlearn.methods.parts.validation import BelowOne, PositiveShare, require
 from fed_unlearn.methods.registry import register
 from fed_unlearn.model_inputs import model_inputs
-from fed_unlearn.seeding import isolated_random
 from fed_unlearn.settings import AboveZero, Fraction, FromOne, FromZero, NotNegative
-
-_CHECK_INTERVAL = 50  # steps between two checks of the losses, each of which waits for the device
 
 
 @register("reset-and-relearn")
@@ -126,11 +121,20 @@ class ResetAndRelearn(Method):
         share = upper_share(work.model, division, first)
         is_class = bool(forgotten) and forgotten.issuperset(work.forget.labels.tolist())
         asks_model = is_class and self.distillation > 0
+        training = self._training()
         with (
             upper_batches(work, division, samples, asks_model=asks_model, cache_bytes=self.cache_bytes) as batches,
-            _alone_trained(self.name, work, division) as parameters,
+            _drawn_anew(self.name, work, division) as parameters,
         ):
-            steps = self._train(work, division, batches, parameters, sorted(forgotten))
+            steps = train_upper(
+                self.name,
+                batches,
+                parameters,
+                training,
+                epochs=self.epochs,
+                forgotten=sorted(forgotten),
+                generator=work.generator,
+            )
         read = self.epochs * len(samples)
         is_whole = batches.activations is None
         work.passes.add(forward=read if is_whole else math.ceil(share * read), backward=math.ceil(share * read))
@@ -152,49 +156,16 @@ class ResetAndRelearn(Method):
             staying = staying[order[: max(1, round(len(staying) * self.retain_fraction))].sort().values]
         return work.retained if len(staying) == len(labels) else work.retained.subset(staying)
 
-    def _train(
-        self,
-        work: Workspace,
-        division: Division,
-        batches: UpperBatches,
-        parameters: list[nn.Parameter],
-        forgotten: list[int],
-    ) -> int:
-        """Train the upper part; return the number of steps."""
-        count = len(batches.samples)
-        steps = self.epochs * batch_count(count, self.batch_size)
-        optimizer = torch.optim.SGD(
-            parameters, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+    def _training(self) -> UpperTraining:
+        return UpperTraining(
+            distillation=self.distillation,
+            temperature=self.temperature,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            max_gradient_norm=self.max_gradient_norm,
         )
-        losses: list[Tensor] = []
-        with isolated_random(int(torch.randint(2**62, (), generator=work.generator))):  # dropout draws from global ones
-            for step, batch in enumerate(_cycled(batches, count, self.batch_size, steps, work.generator), start=1):
-                optimizer.param_groups[0]["lr"] = self.learning_rate * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
-                _set_modes(work.model, division, is_single=len(batch.labels) == 1)
-                loss = self._loss(division.upper(batch.inputs).float(), batch, forgotten)
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                if self.max_gradient_norm:
-                    nn.utils.clip_grad_norm_(parameters, self.max_gradient_norm)
-                optimizer.step()
-                losses.append(loss.detach())
-                if step % _CHECK_INTERVAL == 0 or step == steps:
-                    check_losses(self.name, losses, step)
-                    losses.clear()
-        work.model.eval()
-        return steps
-
-    def _loss(self, logits: Tensor, batch: UpperBatch, forgotten: list[int]) -> Tensor:
-        loss = functional.cross_entropy(logits, batch.labels)
-        if batch.answers is None:
-            return loss
-        wanted = batch.answers.index_fill(1, torch.tensor(forgotten, device=logits.device), -torch.inf)
-        divergence = functional.kl_div(
-            functional.log_softmax(logits / self.temperature, dim=1),
-            functional.softmax(wanted / self.temperature, dim=1),
-            reduction="batchmean",
-        )
-        return (1 - self.distillation) * loss + self.distillation * self.temperature**2 * divergence
 
     def _is_kept(self, work: Workspace, samples: SampleSet, steps: int) -> bool:
         """Whether retained samples are answered as well as before, to within the tolerance."""
@@ -217,7 +188,7 @@ def _first_input(work: Workspace, samples: SampleSet) -> Tensor:
 
 
 @contextmanager
-def _alone_trained(user: str, work: Workspace, division: Division) -> Iterator[list[nn.Parameter]]:
+def _drawn_anew(user: str, work: Workspace, division: Division) -> Iterator[list[nn.Parameter]]:
     """Draw the upper part anew, and let nothing else have gradients inside; yield its parameters."""
     parameters = draw_fresh(work.model, [name for block in division.reset for name in block.layers], work.generator)
     if not parameters:
@@ -225,38 +196,5 @@ def _alone_trained(user: str, work: Workspace, division: Division) -> Iterator[l
             f"{user}: all of blocks {', '.join(block.name for block in division.reset)} is frozen; expected a"
             " parameter in them that may be trained"
         )
-    trained = set(parameters)
-    still = [each for each in work.model.parameters() if each.requires_grad and each not in trained]
-    for parameter in still:
-        parameter.requires_grad_(False)
-    try:
+    with alone_trained(work.model, parameters):
         yield parameters
-    finally:
-        for parameter in still:
-            parameter.requires_grad_(True)
-
-
-def _set_modes(model: nn.Module, division: Division, *, is_single: bool) -> None:
-    """Training mode for what is above the division, but for BatchNorm that is frozen or gets one sample alone."""
-    model.eval()
-    if division.lower is not None or not division.kept:
-        division.upper.train()
-    else:
-        for module in (module_or_none(model, name) for block in division.reset for name in block.layers):
-            if module is not None:
-                module.train()
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-            frozen = module.affine and not any(part.requires_grad for part in module.parameters())
-            module.train(not (frozen or is_single))
-
-
-def _cycled(
-    batches: UpperBatches, count: int, batch_size: int, steps: int, generator: torch.Generator
-) -> Iterator[UpperBatch]:
-    """As many batches as there are steps. Every pass has a new order."""
-    left = steps
-    while left > 0:
-        plan = split_into_batches(torch.randperm(count, generator=generator), batch_size)[:left]
-        left -= len(plan)
-        yield from batches.at(plan)

@@ -79,6 +79,18 @@ from fed_unlearn.protocol.owners import (
     without_records,
     write_owner_note,
 )
+from fed_unlearn.protocol.relearning import (
+    SERVED_KEY,
+    BlocksInstruction,
+    RelearnInstruction,
+    UpperBlocks,
+    lacks_served,
+    read_blocks,
+    served_of,
+    with_served,
+    write_blocks,
+    write_lacks_served,
+)
 from fed_unlearn.protocol.secure_aggregation import HIDDEN_REPLIES, SECURE_AGGREGATION_KEY, is_secure_aggregation
 from fed_unlearn.protocol.statistics import (
     STATISTICS_KEY,
@@ -97,46 +109,50 @@ from fed_unlearn.protocol.versions import (
 )
 
 __all__ = [
-    "ALL_PARTS", "ANSWERS_KEY", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "CONFIG_KEY", "CONFIRM",
-    "DISCARD", "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY",
+    "ALL_PARTS", "ANSWERS_KEY", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "BLOCKS", "CONFIG_KEY",
+    "CONFIRM", "DISCARD", "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY",
     "LEAVES_OUT_EQUAL_ARRAYS", "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "METRICS_KEY", "MOST_IN_A_MESSAGE",
     "OLDEST_PROTOCOL", "OWN_MESSAGES", "PROTOCOL_VERSION", "QUEUED_KEY", "READS_BUNDLES", "READS_SAMPLES",
-    "REFERENCE_KEY", "REPAIR", "REPLIES_WITH_MODEL", "REQUESTS", "SECURE_AGGREGATION_KEY", "SERVER_ROUND",
-    "STAMP_KEY", "STATISTICS", "STATISTICS_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction",
-    "IdentifyInstruction", "Instruction", "OwnerNote", "Part", "Refusal", "RepairInstruction", "RequestAttempt",
-    "RequestName", "SettleInstruction", "Stamp", "StatisticsInstruction", "Target", "UnlearnInstruction", "Versions",
-    "answers_record", "arrays_of", "arrivals_of", "arrivals_record", "asked_digest", "attempts_of", "attempts_record",
-    "audit_record", "bundled", "changed_arrays", "config_of", "content", "digest_of", "error_of", "has_put_by",
-    "id_problem_of", "is_bundled", "is_secure_aggregation", "ledger_of", "ledger_record", "misfit_of", "read_answers",
-    "read_audit", "read_class_names", "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten",
-    "read_metric", "read_model_arrays", "read_output_rows", "read_owner_note", "read_stamp", "read_statistics",
-    "read_uncounted", "reference_of", "refusal_of", "refuse", "reply", "unbundled", "without_records",
-    "write_class_names", "write_earlier_tombstones", "write_forgotten", "write_model_arrays", "write_output_rows",
-    "write_owner_note", "write_put_by", "write_stamp", "write_statistics", "write_uncounted", "write_versions",
+    "REFERENCE_KEY", "RELEARN", "REPAIR", "REPLIES_WITH_MODEL", "REQUESTS", "SECURE_AGGREGATION_KEY", "SERVED_KEY",
+    "SERVER_ROUND", "STAMP_KEY", "STATISTICS", "STATISTICS_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction",
+    "BlocksInstruction", "IdentifyInstruction", "Instruction", "OwnerNote", "Part", "Refusal", "RelearnInstruction",
+    "RepairInstruction", "RequestAttempt", "RequestName", "SettleInstruction", "Stamp", "StatisticsInstruction",
+    "Target", "UnlearnInstruction", "UpperBlocks", "Versions", "answers_record", "arrays_of", "arrivals_of",
+    "arrivals_record", "asked_digest", "attempts_of", "attempts_record", "audit_record", "bundled",
+    "changed_arrays", "config_of", "content", "digest_of", "error_of", "has_put_by", "id_problem_of", "is_bundled",
+    "is_secure_aggregation", "lacks_served", "ledger_of", "ledger_record", "misfit_of", "read_answers",
+    "read_audit", "read_blocks", "read_class_names", "read_count", "read_counts", "read_earlier_tombstones",
+    "read_forgotten", "read_metric", "read_model_arrays", "read_output_rows", "read_owner_note", "read_stamp",
+    "read_statistics", "read_uncounted", "reference_of", "refusal_of", "refuse", "reply", "served_of", "unbundled",
+    "with_served", "without_records", "write_blocks", "write_class_names", "write_earlier_tombstones",
+    "write_forgotten", "write_lacks_served", "write_model_arrays", "write_output_rows", "write_owner_note",
+    "write_put_by", "write_stamp", "write_statistics", "write_uncounted", "write_versions",
 ]  # fmt: skip
 
 TRAIN = "train"
 UNLEARN = "train.unlearn"
 REPAIR = "train.repair"
+RELEARN = "train.relearn"
 STATISTICS = "train.statistics"
 CONFIRM = "train.confirm"
 DISCARD = "train.discard"
 AUDIT = "evaluate.audit"
 IDENTIFY = "query.identify"
+BLOCKS = "query.blocks"
 REQUESTS = "query.requests"
 EVALUATE = "evaluate"
 
-OWN_MESSAGES = frozenset({UNLEARN, REPAIR, STATISTICS, CONFIRM, DISCARD, AUDIT, IDENTIFY, REQUESTS})
+OWN_MESSAGES = frozenset({UNLEARN, REPAIR, RELEARN, STATISTICS, CONFIRM, DISCARD, AUDIT, IDENTIFY, BLOCKS, REQUESTS})
 """Messages that the library sends for itself, not for the wrapped strategy."""
 
 SERVER_ROUND = "server-round"
 """Number of the round in the configuration of a message, as Flower's strategies give it."""
 
-LEAVE_OUT_ARRAYS = frozenset({UNLEARN, REPAIR, STATISTICS})
+LEAVE_OUT_ARRAYS = frozenset({UNLEARN, REPAIR, RELEARN, STATISTICS})
 """Messages whose replies may leave out the arrays that equal those that were sent."""
 
-REPLIES_WITH_MODEL = frozenset({UNLEARN, REPAIR})
-"""Messages of the library whose replies carry a model, on which the mods of an app act as on training."""
+REPLIES_WITH_MODEL = frozenset({UNLEARN, REPAIR, RELEARN})
+"""Messages of the library whose replies carry a model or its last blocks. Mods of an app act on them as on training."""
 
-READS_SAMPLES = frozenset({TRAIN, EVALUATE, UNLEARN, REPAIR, STATISTICS, CONFIRM, AUDIT})
+READS_SAMPLES = frozenset({TRAIN, EVALUATE, UNLEARN, REPAIR, RELEARN, STATISTICS, CONFIRM, AUDIT})
 """Messages that a client answers by its samples: they say which of these have arrived, where not all have."""

@@ -76,8 +76,16 @@ def scenarios() -> None:
 @app.command()
 def methods(
     name: Annotated[str | None, typer.Argument(help="One method, to be shown with its parameters.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model, whose blocks are shown too.")] = None,
+    image: Annotated[str, typer.Option(help="Channels, height and width that the model reads.")] = "3x32x32",
 ) -> None:
     """List the unlearning methods, with their papers and what they need; or show one in full."""
+    if model is not None:
+        from fed_unlearn.simulations.report.model_blocks import print_blocks
+
+        print_blocks(model, image)
+        if name is None:
+            return
     if name is not None:
         from fed_unlearn.simulations.report.method_details import print_method
 

@@ -105,6 +105,7 @@ def new_plan(scenario: Scenario) -> UnlearningPlan:
             guard_margin=section.guard_margin,
         ),
         share_rounds=section.share_rounds,
+        depth=section.depth,
         request_bound=RequestBound(max_request_norm=section.max_request_norm, client_budget=section.client_budget),
         max_client_share=section.max_client_share,
         holds=Holds(data=section.hold.data, of_class=section.hold.class_, of_client=section.hold.client),

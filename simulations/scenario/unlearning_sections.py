@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from fed_unlearn.gate import Bound, Gate, Thresholds
-from fed_unlearn.plan import MEBIBYTE, FederatedPlan, History, Holds, OwnerLimits, Repair, RequestBound
+from fed_unlearn.plan import MEBIBYTE, Depth, FederatedPlan, History, Holds, OwnerLimits, Repair, RequestBound
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.simulations.scenario.section_types import (
     Names,
@@ -86,6 +86,8 @@ class UnlearningSection(Section):
     """``[unlearning]``: what every request uses unless it says otherwise.
 
     ``method`` serves requests for classes, ``sample-method`` and ``client-method`` those of the other scopes;
+    with ``depth = "deep"`` a reset of the last blocks takes the place of a class method and of guarded repair, with the
+    parameters of ``reset-and-relearn``;
     ``share-rounds`` lets requests that are pending together share unlearn rounds where they can; ``reopen-relapsed``
     serves a committed request again whose forgetting wore off; ``require-measured`` names the scopes whose requests are
     committed only where the forgetting is ``measured``: the audits showed the samples before, and do not after.
@@ -115,6 +117,7 @@ class UnlearningSection(Section):
     require_measured: Scopes = FederatedPlan.require_measured
     reopen_relapsed: bool = FederatedPlan.reopen_relapsed
     share_rounds: bool = FederatedPlan.share_rounds
+    depth: Depth = "shallow"
     max_client_share: float = like(FederatedPlan, "max_client_share")
     repair: TrainingOverrides = TrainingOverrides()
 

@@ -16,7 +16,9 @@ LOST_QUARANTINES = (
     " its failed requests again under new ids"
 )
 
-NEEDS_QUARANTINES = frozenset({protocol.TRAIN, protocol.REPAIR, protocol.STATISTICS, protocol.CONFIRM})
+NEEDS_QUARANTINES = frozenset(
+    {protocol.TRAIN, protocol.REPAIR, protocol.RELEARN, protocol.STATISTICS, protocol.CONFIRM}
+)
 """Messages whose replies count only where the client's store excludes all that it should."""
 
 

@@ -162,6 +162,19 @@ class ServerMethod(ABC, Generic[State]):
             If the method cannot go on. The state is as it was: the step can be tried again.
         """
 
+    def mended(self, work: ServerWork, state: State) -> State | None:
+        """The state after a round in which what the method cost is won back, where the gate asks for repair.
+
+        None for a round of ordinary repair, which is what there is where this is not overridden.
+
+        Parameters
+        ----------
+        work : ServerWork
+        state : MethodState
+            The last one, done.
+        """
+        return None
+
     @abstractmethod
     def stronger(self) -> Self:
         """The same method with a stronger setting, for another attempt."""

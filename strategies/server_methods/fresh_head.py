@@ -10,9 +10,9 @@ from flwr.app import ConfigRecord
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.fresh_arrays import drawn, last_layers
 from fed_unlearn.strategies.server_methods.parts import averaged, train_staying
 from fed_unlearn.strategies.server_methods.registry import register
-from fed_unlearn.strategies.server_methods.reset_and_relearn import drawn, last_layers
 from fed_unlearn.strategies.state import MethodState
 
 

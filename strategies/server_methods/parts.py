@@ -116,28 +116,53 @@ def train_staying(
         raise NobodyAnsweredError(f"step {step}: no client that stays answered; try again when some are reachable")
     trained = {client: usable_model(client, message, base) for client, message in answers.replies.items()}
     kept = {name: base[name] for name in frozen}
-    found = {
-        client: replace(model, arrays={**model.arrays, **kept})
-        for client, model in trained.items()
-        if model is not None
-    }
-    weights = training_weights(work.grid.roster, {client: model.weight for client, model in found.items()})
-    found = {client: replace(model, weight=weights[client]) for client, model in found.items() if weights[client] > 0}
+    found = weighed(
+        work,
+        {
+            client: replace(model, arrays={**model.arrays, **kept})
+            for client, model in trained.items()
+            if model is not None
+        },
+    )
     if not found:
         raise MethodFailedError(f"step {step}: no client that stays trained; their logs say why")
     factor = work.trainer.max_norm_factor
-    if factor is None:
-        return found
+    return found if factor is None else within_usual(work, found, base, factor)
+
+
+def weighed(work: ServerWork, models: Mapping[str, ClientModel]) -> dict[str, ClientModel]:
+    """The models with the weights that count; without those that count for nothing."""
+    weights = training_weights(work.grid.roster, {client: model.weight for client, model in models.items()})
+    return {client: replace(model, weight=weights[client]) for client, model in models.items() if weights[client] > 0}
+
+
+def within_usual(
+    work: ServerWork, models: Mapping[str, ClientModel], base: Arrays, factor: float, longest: float = float("inf")
+) -> dict[str, ClientModel]:
+    """The models of a round whose changes lead where others do, each no longer than is usual in it.
+
+    Parameters
+    ----------
+    work : ServerWork
+    models : mapping of str to ClientModel
+    base : dict of ndarray
+        The model that the clients were sent.
+    factor : float
+        A change is scaled down to so many times the median of all.
+    longest : float
+        No change is longer than this, whatever the others are.
+    """
+    found = dict(models)
     changes = {client: difference(model.arrays, base) for client, model in found.items()}
     for client in against_others(changes, work.grid.roster.class_samples):
         logger.warning("client %s: %s", client, AGAINST)
         del found[client]
     norms = [norm(difference(model.arrays, base)) for model in found.values()]
     bounds = dict(zip(found, bounds_by_others(norms, LONGEST_IN_REPAIR), strict=True))
-    usual = longest_usual(norms, factor)
-    within = {client: clipped(model.arrays, base, min(usual, bounds[client])) for client, model in found.items()}
-    models = bounded_statistics(within, base, factor)
-    return {client: replace(model, arrays=models[client]) for client, model in found.items()}
+    usual = min(longest, longest_usual(norms, factor))
+    bounded = {client: clipped(model.arrays, base, min(usual, bounds[client])) for client, model in found.items()}
+    arrays = bounded_statistics(bounded, base, factor)
+    return {client: replace(model, arrays=arrays[client]) for client, model in found.items()}
 
 
 def averaged(models: Mapping[str, ClientModel]) -> Arrays:

@@ -1,131 +1,203 @@
-"""Fresh weights for the last layers, which are trained anew on retained data, above the others as they are."""
+"""Fresh weights for the last blocks, which are trained anew on retained data, above the others as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
 from dataclasses import dataclass, replace
-from math import prod, sqrt
 from typing import ClassVar, Self
 
-import numpy as np
 from flwr.app import ConfigRecord
 
-from fed_unlearn.arrays import MEAN, VARIANCE, Arrays
+from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays
 from fed_unlearn.methods.base import Scope
-from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.parts.validation import BelowOne, require_fields
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
+from fed_unlearn.settings import AboveZero, Fraction, FromOne, FromZero, NotNegative
+from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.closed_form import with_discriminant
+from fed_unlearn.strategies.server_methods.fresh_arrays import drawn, last_layers
 from fed_unlearn.strategies.server_methods.parts import averaged, train_staying
 from fed_unlearn.strategies.server_methods.registry import register
+from fed_unlearn.strategies.server_methods.relearn_rounds import (
+    digest_of_arrays,
+    norm_of,
+    relearn_round,
+    told_blocks,
+)
 from fed_unlearn.strategies.state import MethodState
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelearnState(MethodState):
+    """What is reset, and how far its training has come.
+
+    Attributes
+    ----------
+    reset : tuple of str
+        Names of the arrays of the last blocks; empty before clients have said them.
+    own_training : bool
+        Whether clients train by the app's own training.
+    fresh_norm : float
+        Norm of the last blocks' arrays as they were drawn.
+    """
+
+    reset: tuple[str, ...] = ()
+    own_training: bool = False
+    fresh_norm: float = 0.0
 
 
 @register("reset-and-relearn")
 @dataclass(frozen=True, kw_only=True)
-class ResetAndRelearn(ServerMethod[MethodState]):
-    """Reset the last layers, and have all clients train them on retained data, with everything below frozen.
+class ResetAndRelearn(ServerMethod[RelearnState]):
+    """Reset the last blocks, and have all clients train them on retained data, with everything below frozen.
 
     What a model knows of a class is mostly in its last layers. These are drawn anew by the server, and see retained
     data alone. No forgotten sample is read, so that it serves where holders are away or may not read them. The layers
     below stay as they are, bit for bit, and what they know stays too: a backdoor that a client planted there comes
     back with the first round.
 
+    Clients say which arrays their last blocks have. Each runs what lies below once over its retained samples and keeps
+    what this gives until the request ends. Only the last blocks travel afterwards. They minimise ``(1 - d) CE + d T^2
+    KL(f0 without the forgotten classes || f)`` where classes are forgotten, ``f0`` being the model before, and
+    cross-entropy else.
+
+    Where clients' models cannot be traced or differ, or a client does not know these messages, and where
+    ``own_training`` asks for it, clients train by the app's own training, with the arrays below frozen: of the last
+    ``blocks + 1`` layers in the order of the model's arrays. The log says which was used.
+
     Parameters
     ----------
-    layers : int, default 2
-        Number of layers that are reset, counted from the output in the order of the model's arrays; biases and
-        normalisation behind them too. At least 1, and fewer than the model has.
-    rounds : int, default 5
-        Training rounds, at least 1, in the configuration of the last training.
+    blocks : int, default 2
+        Number of blocks that are reset beside the head, counted from the output. The first block always stays.
+    rounds : int, default 3
+        Training rounds.
+    epochs : int, default 1
+        Passes over its retained samples that a client makes in a round.
+    distillation : float, default 0.7
+        d, the weight of the answers of the model before. It counts where classes are forgotten.
+    temperature : float, default 2.0
+        T, which divides the logits in the divergence.
+    learning_rate : float, default 0.05
+        Of the clients' SGD at the first step of the first round. It falls to zero along a cosine over all rounds.
+    momentum, weight_decay : float, default 0.9 and 0.0005
+        Of the clients' SGD.
+    batch_size : int, default 16
+        Samples of a step.
+    max_gradient_norm : float, default 5.0
+        Longer gradients are scaled down to this norm. 0 means no bound.
+    closed_form : bool, default True
+        Whether the last round begins with the linear discriminant of clients' sums of features for an output layer.
+    own_training : bool, default False
+        Whether clients train by the app's own training, in the configuration of the last training. ``epochs`` and what
+        follows it have no effect then.
     """
 
     paper: ClassVar[str] = "after Goel et al., Towards Adversarial Evaluations (EU-k), 2022"
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
     needs: ClassVar[str] = "retain"
+    state_class: ClassVar[type[MethodState]] = RelearnState
 
-    layers: int = 2
-    rounds: int = 5
+    blocks: FromZero = 2
+    rounds: FromOne = 3
+    epochs: FromOne = 1
+    distillation: Fraction = 0.7
+    temperature: AboveZero = 2.0
+    learning_rate: AboveZero = 0.05
+    momentum: BelowOne = 0.9
+    weight_decay: NotNegative = 5e-4
+    batch_size: FromOne = 16
+    max_gradient_norm: NotNegative = 5.0
+    closed_form: bool = True
+    own_training: bool = False
 
     def __post_init__(self) -> None:
-        require("layers", self.name, self.layers, int, minimum=1)
-        require("rounds", self.name, self.rounds, int, minimum=1)
+        require_fields(self.name, self)
 
-    def begin(self, work: ServerWork) -> MethodState:
-        """The served model with fresh last layers."""
-        names = last_layers(work.served, self.layers)
-        fresh = drawn({name: work.served[name] for name in names}, (work.seed, work.request.id, work.attempt))
-        return MethodState(step=0, arrays={**work.served, **fresh})
+    def begin(self, work: ServerWork) -> RelearnState:
+        """The served model, with fresh last layers where no client has to say which these are."""
+        state = RelearnState(step=0, arrays=work.served)
+        return self._reset_by_order(work, state) if self.own_training else state
 
-    def advance(self, work: ServerWork, state: MethodState) -> MethodState:
-        """One round of training above the frozen layers."""
-        trained = set(last_layers(work.served, self.layers))
-        frozen = [name for name in work.served if name not in trained]
-        models = train_staying(work, state.arrays, state.step, frozen=frozen, config=_training_config(work))
-        return state.followed_by(averaged(models), done=state.step + 1 >= self.rounds)
+    def advance(self, work: ServerWork, state: RelearnState) -> RelearnState:
+        """One round of training above the frozen layers; before the first one, clients say which layers these are."""
+        if not state.reset:
+            state = self._reset(work, state)
+        done = state.step + 1 >= self.rounds
+        if self.closed_form and done and not state.own_training:
+            state = replace(state, arrays=with_discriminant(work, state.arrays, state.reset))
+        base = {name: state.arrays[name] for name in state.reset}
+        if state.own_training:
+            frozen = [name for name in work.served if name not in base]
+            models = train_staying(work, state.arrays, state.step, frozen=frozen, config=_training_config(work))
+            return state.followed_by(averaged(models), done=done)
+        upper = self._trained(work, state, base, (state.step, self.rounds))
+        return state.followed_by({**state.arrays, **upper}, done=done)
+
+    def mended(self, work: ServerWork, state: RelearnState) -> RelearnState | None:
+        """The last round once more."""
+        if state.own_training:
+            return None
+        if self.closed_form:
+            state = replace(state, arrays=with_discriminant(work, state.arrays, state.reset))
+        base = {name: state.arrays[name] for name in state.reset}
+        upper = self._trained(work, state, base, (self.rounds - 1, self.rounds))
+        return state.followed_by({**state.arrays, **upper}, done=True)
 
     def stronger(self) -> Self:
-        """One more layer, and twice the rounds."""
-        return replace(self, layers=self.layers + 1, rounds=2 * self.rounds)
+        """One more block, and twice the rounds."""
+        return replace(self, blocks=self.blocks + 1, rounds=2 * self.rounds)
 
+    def _trained(self, work: ServerWork, state: RelearnState, base: Arrays, position: tuple[int, int]) -> Arrays:
+        instruction = self._instruction(work, state, position)
+        return averaged(relearn_round(work, base, state.fresh_norm, instruction))
 
-def last_layers(arrays: Arrays, layers: int) -> list[str]:
-    """Names of the arrays of the last layers: their weights, and all that stands behind the first of these.
+    def _reset(self, work: ServerWork, state: RelearnState) -> RelearnState:
+        told = told_blocks(work, self.blocks)
+        if told.reason:
+            logger.warning(
+                "request %s: %s trains by the app's own training: %s", work.request.id, self.name, told.reason
+            )
+            return self._reset_by_order(work, state)
+        logger.info("request %s: %s resets %s", work.request.id, self.name, ", ".join(told.blocks))
+        return self._drawn(work, state, told.arrays, told.frozen)
 
-    Parameters
-    ----------
-    arrays : dict of ndarray
-        In the order in which the model has them.
-    layers : int
-        Number of arrays of weights among them, with two or more dimensions.
+    def _reset_by_order(self, work: ServerWork, state: RelearnState) -> RelearnState:
+        names = tuple(last_layers(work.served, self.blocks + 1))
+        return replace(self._drawn(work, state, names, ()), own_training=True)
 
-    Raises
-    ------
-    MethodFailedError
-        If the model has not more.
-    """
-    names = list(arrays)
-    weights = [name for name in names if _is_weights(arrays, name)]
-    if len(weights) <= layers:
-        raise MethodFailedError(
-            f"layers = {layers}, and the model has {len(weights)} arrays of weights; give fewer, or use 'retrain'"
+    def _drawn(
+        self, work: ServerWork, state: RelearnState, names: tuple[str, ...], frozen: tuple[str, ...]
+    ) -> RelearnState:
+        ordered = [name for name in work.served if name in set(names)]
+        fresh = drawn({name: work.served[name] for name in ordered}, (work.seed, work.request.id, work.attempt))
+        fresh |= {name: work.served[name] for name in frozen}
+        return replace(state, arrays={**work.served, **fresh}, reset=tuple(ordered), fresh_norm=norm_of(fresh))
+
+    def _instruction(
+        self, work: ServerWork, state: RelearnState, position: tuple[int, int]
+    ) -> protocol.RelearnInstruction:
+        is_class = work.request.scope.kind == "class"
+        return protocol.RelearnInstruction(
+            blocks=self.blocks,
+            base=digest_of_arrays(work.served),
+            forgotten=work.excluded_classes,
+            epochs=self.epochs,
+            round=state.step,
+            position=position[0],
+            positions=position[1],
+            distillation=self.distillation if is_class else 0.0,
+            temperature=self.temperature,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            max_gradient_norm=self.max_gradient_norm,
+            seed=derive_seed(work.seed, self.name, work.request.id, work.attempt),
+            arrived=work.arrived,
         )
-    return names[names.index(weights[-layers]) :]
-
-
-def drawn(arrays: Arrays, seed: Sequence[str | int]) -> Arrays:
-    """Fresh values for some arrays, as torch's own layers draw them.
-
-    Weights and the biases behind them are uniform within 1 / sqrt(inputs of an output), which is the default of
-    ``nn.Linear`` and ``nn.Conv2d``. Normalisation begins with weights 1, biases 0, means 0 and variances 1, counters
-    with 0.
-
-    Parameters
-    ----------
-    arrays : dict of ndarray
-        In the order in which the model has them.
-    seed : sequence of str or int
-        Parts of the seed.
-    """
-    generator = np.random.default_rng(derive_seed(*seed, "reset"))
-    fresh: Arrays = {}
-    bound = 0.0
-    for name, value in arrays.items():
-        ending = name.rpartition(".")[2]
-        if _is_weights(arrays, name):
-            bound = 1 / sqrt(prod(value.shape[1:]))
-            new = generator.uniform(-bound, bound, value.shape)
-        elif ending in (MEAN, VARIANCE) or not np.issubdtype(value.dtype, np.floating):
-            new = np.full(value.shape, float(ending == VARIANCE))
-        elif ending == "weight":
-            new, bound = np.ones(value.shape), 0.0
-        else:
-            new = generator.uniform(-bound, bound, value.shape) if bound else np.zeros(value.shape)
-        fresh[name] = new.astype(value.dtype)
-    return fresh
-
-
-def _is_weights(arrays: Arrays, name: str) -> bool:
-    return arrays[name].ndim >= 2 and np.issubdtype(arrays[name].dtype, np.floating)
 
 
 def _training_config(work: ServerWork) -> ConfigRecord:

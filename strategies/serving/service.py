@@ -15,7 +15,6 @@ from fed_unlearn.requests import ClientScope
 from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.rollback import StrategyBefore
-from fed_unlearn.strategies.plan import is_server_method
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt, Order
 from fed_unlearn.strategies.serving.attempts.failures import (
     AttemptFailedError,
@@ -23,8 +22,8 @@ from fed_unlearn.strategies.serving.attempts.failures import (
     HoldersFailedError,
     RequestRejectedError,
 )
-from fed_unlearn.strategies.serving.attempts.holder_attempt import HolderAttempt
-from fed_unlearn.strategies.serving.attempts.server_attempt import MethodUnfitError, ServerAttempt
+from fed_unlearn.strategies.serving.attempts.kinds import attempt_at
+from fed_unlearn.strategies.serving.attempts.server_attempt import MethodUnfitError
 from fed_unlearn.strategies.serving.attendance import Presence, Tombstones, Withdrawals, leaving_clients
 from fed_unlearn.strategies.serving.commit import Conclusion, RequestClosing
 from fed_unlearn.strategies.serving.judge import Judge, Progress, note_before
@@ -160,7 +159,7 @@ class RequestService:
         if order is None:
             return
         before = StrategyBefore(context.inner, whole=not context.kind.trusts_clients)
-        attempt = (ServerAttempt if is_server_method(order.method) else HolderAttempt)(context, order)
+        attempt = attempt_at(context, order)
         progress = {name: context.state.progress(name) for name in order.ids}
         for request in order.requests:
             progress[request.id].goal = self._judge.goal_of(request)

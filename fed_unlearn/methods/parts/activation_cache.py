@@ -42,26 +42,36 @@ def kept_activations(
     Tensor of shape (n, ...) or None
         On the device, or in the file. None if they need more than half of the free bytes of the disk.
     """
-    read = samples.evaluated()
-    inputs, _ = read.batch(torch.tensor([0], device=read.labels.device))
-    with torch.no_grad():
-        first = lower(model_inputs(model, inputs.to(device)))
-    shape = (len(read), *first.shape[1:])
-    size = math.prod(shape) * first.element_size()
+    shape, dtype = activation_shape(model, lower, samples, device)
+    size = math.prod(shape) * dtype.itemsize
     if size <= most_bytes:
-        yield _filled(torch.empty(shape, dtype=first.dtype, device=device), model, lower, read, device)
+        yield fill_activations(torch.empty(shape, dtype=dtype, device=device), model, lower, samples, device)
         return
     with tempfile.TemporaryDirectory(prefix="fed-unlearn-", ignore_cleanup_errors=True) as folder:
         if shutil.disk_usage(folder).free < _LEFT_FREE * size:
             yield None
             return
         place = str(Path(folder) / "activations")
-        held = torch.from_file(place, shared=True, size=math.prod(shape), dtype=first.dtype).view(shape)
-        yield _filled(held, model, lower, read, device)
+        held = torch.from_file(place, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+        yield fill_activations(held, model, lower, samples, device)
 
 
 @torch.no_grad()
-def _filled(held: Tensor, model: nn.Module, lower: nn.Module, samples: SampleSet, device: torch.device) -> Tensor:
+def activation_shape(
+    model: nn.Module, lower: nn.Module, samples: SampleSet, device: torch.device
+) -> tuple[torch.Size, torch.dtype]:
+    """Shape and type of the activations of all samples; the first is passed through the part."""
+    inputs, _ = samples.evaluated().batch(torch.tensor([0], device=samples.labels.device))
+    first = lower(model_inputs(model, inputs.to(device)))
+    return torch.Size((len(samples), *first.shape[1:])), first.dtype
+
+
+@torch.no_grad()
+def fill_activations(
+    held: Tensor, model: nn.Module, lower: nn.Module, samples: SampleSet, device: torch.device
+) -> Tensor:
+    """Put the activations of all samples into a tensor, and return it; parameters as above."""
+    samples = samples.evaluated()
     plan = list(batch_slices(samples, device))
     for places, (inputs, _) in zip(plan, samples.batches(plan), strict=True):
         held[places] = lower(model_inputs(model, inputs.to(device, memory_format=memory_layout(model))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.parts.activation_cache import kept_activations
 from fed_unlearn.methods.parts.blocks import Division
-from fed_unlearn.methods.parts.workspace import Workspace
+from fed_unlearn.methods.parts.workspace import PassCounter, Workspace
 from fed_unlearn.model_inputs import laid_out, model_inputs
 
 _TEACHER_BATCH = 512
@@ -39,18 +39,36 @@ class UpperBatch:
 
 @dataclass(frozen=True)
 class UpperBatches:
-    """Batches at any positions, from activations that are kept, or computed anew."""
+    """Batches at any positions, from activations that are kept, or computed anew.
 
-    work: Workspace
+    Attributes
+    ----------
+    model : nn.Module
+        The model that is trained.
+    division : Division
+        Of it.
+    samples : SampleSet
+    activations : Tensor of shape (n, ...) or None
+        What the lower part puts out for all samples. None to run it anew for each batch.
+    answers : Tensor of shape (n, classes) or None
+        Logits of the model before, beside the activations.
+    original : nn.Module or None
+        The model before, where batches without kept activations are to hold its answers.
+    passes : PassCounter
+        Passes below the division, and of the model before, are counted there.
+    """
+
+    model: nn.Module
     division: Division
     samples: SampleSet
-    asks_model: bool
     activations: Tensor | None
     answers: Tensor | None
+    original: nn.Module | None = None
+    passes: PassCounter = field(default_factory=PassCounter)
 
     def at(self, plan: list[Tensor]) -> Iterator[UpperBatch]:
         """The batches at some positions, one after another. Passes below the division are counted."""
-        device = device_of(self.work.model)
+        device = device_of(self.model)
         if self.activations is not None:
             for positions in plan:
                 inputs = self.activations[positions.to(self.activations.device)].to(device)
@@ -59,7 +77,7 @@ class UpperBatches:
                 yield UpperBatch(self._laid_out(inputs), labels, answers)
             return
         for inputs, labels in self.samples.batches(plan):
-            inputs = model_inputs(self.work.model, inputs.to(device))
+            inputs = model_inputs(self.model, inputs.to(device))
             yield UpperBatch(self._below(inputs), labels.to(device), self._asked(inputs))
 
     def _below(self, inputs: Tensor) -> Tensor:
@@ -70,15 +88,15 @@ class UpperBatches:
         return activations
 
     def _asked(self, inputs: Tensor) -> Tensor | None:
-        if not self.asks_model:
+        if self.original is None:
             return None
-        self.work.passes.add(forward=len(inputs))
+        self.passes.add(forward=len(inputs))
         with torch.no_grad():
-            answers: Tensor = self.work.original(inputs).float()
+            answers: Tensor = self.original(inputs).float()
         return answers
 
     def _laid_out(self, inputs: Tensor) -> Tensor:
-        return laid_out(self.work.model, inputs) if inputs.ndim == 4 else inputs
+        return laid_out(self.model, inputs) if inputs.ndim == 4 else inputs
 
 
 @contextmanager
@@ -104,20 +122,30 @@ def upper_batches(
         Most bytes of memory. More are kept in a temporary file, which is gone at the end.
     """
     device = device_of(work.model)
+    original = work.original if asks_model else None
     if division.lower is None:
-        yield UpperBatches(work, division, samples, asks_model, None, None)
+        yield UpperBatches(work.model, division, samples, None, None, original, work.passes)
         return
     division.lower.eval()
     with kept_activations(work.model, division.lower, samples, device, cache_bytes) as activations:
         answers = None
         if activations is not None:
             work.passes.add(forward=len(samples))
-            answers = _answers(division.upper.eval(), activations, device) if asks_model else None
-        yield UpperBatches(work, division, samples, asks_model, activations, answers)
+            answers = answers_above(division.upper.eval(), activations, device) if asks_model else None
+        yield UpperBatches(work.model, division, samples, activations, answers, original, work.passes)
 
 
 @torch.no_grad()
-def _answers(upper: nn.Module, activations: Tensor, device: torch.device) -> Tensor:
-    """Logits of all samples, on the CPU."""
+def answers_above(upper: nn.Module, activations: Tensor, device: torch.device) -> Tensor:
+    """Logits of all samples, on the CPU.
+
+    Parameters
+    ----------
+    upper : nn.Module
+        The part above the activations, in evaluation mode.
+    activations : Tensor of shape (n, ...)
+    device : torch.device
+        The model's.
+    """
     parts = [upper(part.to(device)).float().cpu() for part in activations.split(_TEACHER_BATCH)]
     return torch.cat(parts)

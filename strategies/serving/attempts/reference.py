@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from fed_unlearn import methods
@@ -10,13 +9,15 @@ from fed_unlearn.arrays import Arrays
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
-from fed_unlearn.strategies.server_methods.reset_and_relearn import ResetAndRelearn
 from fed_unlearn.strategies.serving.attempts.attempt import Order
 from fed_unlearn.strategies.state import MethodState
 from fed_unlearn.strategies.training.trainers import fresh_trainer
 
 METHOD = "reset-and-relearn"
 """The server method whose rounds train a reference; the plan's parameters for it count here too."""
+
+_REFERENCE = {"own_training": True, "blocks": 1, "rounds": 5}
+"""A reference is as sure of its samples as a trained model is: by the app's own training, and for as long."""
 
 
 def reads_reference(order: Order) -> bool:
@@ -47,7 +48,8 @@ def train_reference(context: CallContext, order: Order) -> Arrays | str:
     """
     if context.kind.is_private:
         return "its rounds would go past the noise of the differential-privacy wrapper"
-    method: ServerMethod[Any] = SERVER_METHODS.create(METHOD, **context.plan.parameters.get(METHOD, {}))
+    parameters = {**_REFERENCE, **context.plan.parameters.get(METHOD, {})}
+    method: ServerMethod[Any] = SERVER_METHODS.create(METHOD, **parameters)
     work = ServerWork(
         request=order.requests[0],
         attempt=order.number,
@@ -64,12 +66,6 @@ def train_reference(context: CallContext, order: Order) -> Arrays | str:
     )
     try:
         return _run(method, work)
-    except MethodFailedError as error:
-        reason = str(error)
-    if not isinstance(method, ResetAndRelearn) or method.layers == 1:
-        return reason
-    try:  # the model may have no more than two layers
-        return _run(replace(method, layers=1), work)
     except MethodFailedError as error:
         return str(error)
 

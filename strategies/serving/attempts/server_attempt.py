@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from fed_unlearn.arrays import hardly_differs
-from fed_unlearn.requests import ClientScope, ForgetRequest
+from fed_unlearn.requests import ClientScope, ForgetRequest, ParameterValue
 from fed_unlearn.strategies.clients.client_models import ClientModels
 from fed_unlearn.strategies.clients.rounds import client_of
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
@@ -32,6 +33,7 @@ class ServerAttempt(Attempt):
 
     repairs_by_plan: ClassVar[bool] = False
     _has_changed: bool = field(default=False, init=False, repr=False)
+    _ended: MethodState | None = field(default=None, init=False, repr=False)
     _started: float = field(default_factory=time.perf_counter, init=False, repr=False)
 
     def unlearn(self) -> None:
@@ -44,18 +46,31 @@ class ServerAttempt(Attempt):
         if reason is not None:
             away = tuple(request.id for request in self.requests if not self.holders.get(request.id))
             if self.order.scope == "client" and 0 < len(away) < len(self.requests):
-                raise HoldersFailedError(f"{self.order.method}: {reason}", away)
-            raise MethodUnfitError(f"{self.order.method}: {reason}")
+                raise HoldersFailedError(f"{self.method_name}: {reason}", away)
+            raise MethodUnfitError(f"{self.method_name}: {reason}")
         try:
             state = self._resumed(method) or method.begin(work)
             while not state.done:
                 state = method.advance(work, state)
                 self.context.state.save_method_state(state, self.context.grid.traffic, self._seconds())
-                self.say(f"{self.order.method}: step {state.step}")
+                self.say(f"{self.method_name}: step {state.step}")
         except MethodFailedError as error:
-            raise AttemptFailedError(f"{self.order.method}: {error}") from error
-        self.candidate = state.arrays
+            raise AttemptFailedError(f"{self.method_name}: {error}") from error
+        self.candidate, self._ended = state.arrays, state
         self._has_changed = not hardly_differs(self.candidate, self.context.served.arrays)
+
+    def repair(self) -> None:
+        """A round by which the method itself wins back what it cost, where it has one; else one of ordinary repair."""
+        try:
+            state = self._method().mended(self._work(), self._ended) if self._ended is not None else None
+        except MethodFailedError as error:
+            raise AttemptFailedError(f"{self.method_name}: {error}") from error
+        if state is None:
+            super().repair()
+            return
+        self.repair_rounds += 1
+        self.candidate, self._ended = state.arrays, state
+        self.say(f"{self.method_name}: round {state.step}")
 
     def has_changed(self, request: ForgetRequest) -> bool:
         """Whether the method made another model of the served one, by more than rounding."""
@@ -74,8 +89,17 @@ class ServerAttempt(Attempt):
     def _seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self._started
 
+    @property
+    def method_name(self) -> str:
+        """Name of the method that the server runs."""
+        return self.order.method
+
+    @property
+    def _parameters(self) -> Mapping[str, ParameterValue]:
+        return self.order.parameters
+
     def _method(self) -> ServerMethod[Any]:
-        method: ServerMethod[Any] = SERVER_METHODS.create(self.order.method, **self.order.parameters)
+        method: ServerMethod[Any] = SERVER_METHODS.create(self.method_name, **self._parameters)
         for _ in range(self.order.stronger):
             method = method.stronger()
         return method

@@ -138,18 +138,6 @@ def test_samples_are_forgotten_by_cross_entropy_alone(digits: Digits) -> None:
     assert state_bytes(by_class[0].model) != state_bytes(by_class[1].model)
 
 
-def test_the_loss_equals_one_computed_by_hand(digits: Digits) -> None:
-    from fed_unlearn.methods.parts.upper_batches import UpperBatch
-
-    logits = torch.tensor([[2.0, 0.0, 1.0]])
-    answers = torch.tensor([[1.0, 9.0, 3.0]])
-    found = ResetAndRelearn()._loss(logits, UpperBatch(logits, torch.tensor([2]), answers), [1])
-    cross_entropy = -torch.log(torch.tensor(1.0).exp() / (torch.tensor([2.0, 0.0, 1.0]).exp().sum()))
-    wanted = torch.tensor([0.5, 1.5]).exp() / torch.tensor([0.5, 1.5]).exp().sum()  # classes 0 and 2, T = 2
-    said = (torch.tensor([1.0, 0.0, 0.5]).exp() / torch.tensor([1.0, 0.0, 0.5]).exp().sum())[[0, 2]]
-    torch.testing.assert_close(found, 0.3 * cross_entropy + 0.7 * 4 * (wanted * (wanted / said).log()).sum())
-
-
 def test_passes_equal_a_hand_count(digits: Digits) -> None:
     retain = digits.retain.subset(torch.arange(90))
     outcome = quick(epochs=2, batch_size=40).unlearn(digits.model, digits.forget, retain)

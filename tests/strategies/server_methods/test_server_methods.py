@@ -52,7 +52,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "weight-negation": {"recovery_rounds": 2},
     "fedquit": {"recovery_rounds": 2},
     "negated-update": {"recovery_rounds": 2},
-    "reset-and-relearn": {"layers": 1, "rounds": 2},
+    "reset-and-relearn": {"blocks": 0, "rounds": 2, "own_training": True},
     "fresh-head": {"rounds": 2},
 }
 every_method = pytest.mark.parametrize("name", SHORT)

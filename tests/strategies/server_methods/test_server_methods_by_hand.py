@@ -36,7 +36,7 @@ from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.strategies.server_methods import MethodFailedError, create
 from fed_unlearn.strategies.server_methods.ascent_and_recovery import reference_model
 from fed_unlearn.strategies.server_methods.fedosd import orthogonal_part, without_return
-from fed_unlearn.strategies.server_methods.reset_and_relearn import drawn
+from fed_unlearn.strategies.server_methods.fresh_arrays import drawn, last_layers
 from fed_unlearn.strategies.training.history import HistoryStore
 from fed_unlearn.training import train_locally
 
@@ -403,16 +403,16 @@ def test_negated_updates_of_two_that_leave_add_up(departure: Departure) -> None:
 
 
 def test_last_layers_are_drawn_anew_and_trained_above_the_others_as_they_are(departure: Departure) -> None:
-    states = states_of(create("reset-and-relearn", layers=1, rounds=2), departure.work())
+    states = states_of(create("reset-and-relearn", blocks=0, rounds=2, own_training=True), departure.work())
     assert [state.done for state in states] == [False, False, True]
     for state in states:
         for name in ("1.weight", "2.weight", "2.bias", *STATISTICS):
             np.testing.assert_array_equal(state.arrays[name], departure.served[name])
     heads = [state.arrays["4.weight"] for state in states]
     assert np.abs(heads[0]).max() <= 1 / np.sqrt(32) and not np.allclose(heads[0], departure.served["4.weight"])
-    again = states_of(create("reset-and-relearn", layers=1, rounds=2), departure.work())
+    again = states_of(create("reset-and-relearn", blocks=0, rounds=2, own_training=True), departure.work())
     assert bytes_of(again[-1].arrays) == bytes_of(states[-1].arrays)
-    other = create("reset-and-relearn", layers=1).begin(replace(departure.work(), seed=6))
+    other = create("reset-and-relearn", blocks=0, own_training=True).begin(replace(departure.work(), seed=6))
     assert not np.array_equal(other.arrays["4.weight"], heads[0])
 
     fresh = {client: head_trained_by_hand(client, states[0].arrays, 0) for client in STAYING}
@@ -451,6 +451,8 @@ def test_fresh_layers_are_those_that_torch_draws() -> None:
 
 
 def test_a_reset_leaves_a_layer_below(departure: Departure) -> None:
-    with pytest.raises(MethodFailedError, match="layers = 2, and the model has 2 arrays of weights"):
-        create("reset-and-relearn", layers=2).begin(departure.work())
-    assert create("reset-and-relearn").stronger() == create("reset-and-relearn", layers=3, rounds=10)
+    for layers in (1, 2):  # of two layers with weights
+        assert last_layers(departure.served, layers) == ["4.weight", "4.bias"]
+    with pytest.raises(MethodFailedError, match="the model has 1 array of weights"):
+        last_layers({"0.weight": departure.served["4.weight"]}, 1)
+    assert create("reset-and-relearn").stronger() == create("reset-and-relearn", blocks=3, rounds=6)

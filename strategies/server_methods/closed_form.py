@@ -1,0 +1,110 @@
+"""An output layer in closed form, from clients' sums over their retained samples: linear discriminant analysis.
+
+Fresh rows of the output layer have to be learned from clients with few classes each, who pull them apart. Sums of
+features add up exactly, whatever classes a client has.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+
+from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays, pack
+from fed_unlearn.errors import InvalidDataError, ProtocolError
+from fed_unlearn.methods.parts.ridge import FEATURE_STEP, Doubles, RidgeStatistics
+from fed_unlearn.strategies.clients.claims import most_retained
+from fed_unlearn.strategies.server_methods.base import ServerWork
+
+SHRINKAGE = 0.1
+"""Share of the mean variance that is added to the variance of every feature."""
+
+logger = logging.getLogger("fed_unlearn.strategies")
+
+
+def discriminant(total: RidgeStatistics, shrinkage: float = SHRINKAGE) -> tuple[Doubles, Doubles]:
+    """The output layer that is right where classes are normal with one covariance (Fisher, 1936; Rao, 1948).
+
+    Parameters
+    ----------
+    total : RidgeStatistics
+        Of at least one sample.
+    shrinkage : float
+        See :data:`SHRINKAGE`.
+
+    Returns
+    -------
+    tuple of ndarray of shape (classes, features) and ndarray of shape (classes,), float64
+        Weights and biases, so that softmax gives the classes' probabilities. Both have mean 0, so that no class needs
+        a bias to be told from the others; a class without a sample has zeros, which are the mean of the others' rows.
+    """
+    known = total.counts > 0
+    means = np.zeros_like(total.sums)
+    means[known] = total.sums[known] / total.counts[known, None]
+    within = (total.products - means.T @ (total.counts[:, None] * means)) / total.count * total.step**2
+    means *= total.step
+    size = len(within)
+    spread = within + (shrinkage * np.trace(within) / size + np.finfo(np.float64).tiny) * np.eye(size)
+    weight = np.linalg.solve(spread, means.T).T
+    bias = np.log(np.maximum(total.counts, 1) / total.count) - (weight * means).sum(1) / 2
+    weight, bias = weight - weight[known].mean(0), bias - bias[known].mean()  # the same probabilities
+    weight[~known], bias[~known] = 0.0, 0.0
+    return weight, bias
+
+
+def with_discriminant(work: ServerWork, arrays: Arrays, reset: tuple[str, ...]) -> Arrays:
+    """A model with that output layer, from what clients that stay say of their retained samples.
+
+    The model itself where a client sends no sums, as one whose mods clip or noise models, or where none of the arrays
+    that are reset can be the weight of such a layer. The log says so.
+
+    Parameters
+    ----------
+    work : ServerWork
+    arrays : dict of ndarray
+        The model, which every client is sent.
+    reset : tuple of str
+        Names of the arrays of the last blocks.
+    """
+    instruction = protocol.StatisticsInstruction(step=FEATURE_STEP, arrived=work.arrived)
+    content = protocol.content(instruction, pack(arrays), work.train_config)
+    answers = work.grid.ask(protocol.STATISTICS, content, work.timeout)
+    problem = next(iter({**answers.refused, **answers.failed}.values()), "")
+    total: RidgeStatistics | None = None
+    for client, reply in answers.replies.items():
+        if protocol.read_metric(reply, protocol.WEIGHT) == 0:
+            continue
+        try:
+            _, most = most_retained(work.grid.roster, client)
+            own = protocol.read_statistics(reply, step=FEATURE_STEP, most=most)
+            total = own if total is None else total + own
+        except (ProtocolError, InvalidDataError) as error:
+            problem = f"client {client}: {error}"
+    names = [] if total is None else _weights_of(arrays, reset, total.sums.shape)
+    if problem or total is None or len(names) != 1:
+        told = problem or f"{len(names)} of the arrays may be the weight of the output layer"
+        logger.warning("request %s: the output layer stays as it is: %s", work.request.id, told)
+        return arrays
+    try:
+        weight, bias = discriminant(total)
+    except np.linalg.LinAlgError:
+        weight = np.full(total.sums.shape, np.nan)
+    if not np.isfinite(weight).all():
+        logger.warning("request %s: the output layer stays as it is: no sums of features tell it", work.request.id)
+        return arrays
+    [name] = names
+    bias_name = f"{name.removesuffix('weight')}bias"
+    solved = {name: weight.reshape(arrays[name].shape)} | ({bias_name: bias} if bias_name in arrays else {})
+    return {**arrays, **{key: np.asarray(value, arrays[key].dtype) for key, value in solved.items()}}
+
+
+def _weights_of(arrays: Arrays, reset: tuple[str, ...], shape: tuple[int, ...]) -> list[str]:
+    """The arrays that may be the weight of an output layer of so many classes and features."""
+    return [
+        name
+        for name in reset
+        if name.rpartition(".")[2] == "weight"
+        and arrays[name].shape[:2] == shape
+        and arrays[name].size == shape[0] * shape[1]
+    ]

@@ -1,0 +1,19 @@
+"""Which kind of attempt serves requests: at the holders, at the server, or by a reset of the last blocks."""
+
+from __future__ import annotations
+
+from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.plan import is_server_method
+from fed_unlearn.strategies.serving.attempts.attempt import Attempt, Order
+from fed_unlearn.strategies.serving.attempts.deep_attempt import DeepAttempt
+from fed_unlearn.strategies.serving.attempts.holder_attempt import HolderAttempt
+from fed_unlearn.strategies.serving.attempts.server_attempt import ServerAttempt
+
+
+def attempt_at(context: CallContext, order: Order) -> Attempt:
+    """The attempt at an order, not begun."""
+    if is_server_method(order.method):
+        return ServerAttempt(context, order)
+    if order.scope == "class" and context.plan.depth == "deep":
+        return DeepAttempt(context, order)
+    return HolderAttempt(context, order)

@@ -1,0 +1,64 @@
+"""The output layer in closed form, against scikit-learn, and over real messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from federation import digits_of
+from leaving import STAYING, Departure, fail_at, normalised_model
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from torch import nn
+
+from fed_unlearn import protocol
+from fed_unlearn.methods.parts.ridge import FEATURE_STEP, RidgeStatistics
+from fed_unlearn.strategies.server_methods.closed_form import discriminant, with_discriminant
+
+UPPER = ("4.weight", "4.bias")
+
+
+def drawn(count: int = 300, features: int = 5, classes: int = 3) -> tuple[Any, Any]:
+    generator = np.random.default_rng(0)
+    labels = np.arange(count) % classes
+    centres = generator.normal(size=(classes, features))
+    found = centres[labels] + generator.normal(size=(count, features))
+    return np.rint(found / FEATURE_STEP) * FEATURE_STEP, labels
+
+
+def test_it_is_scikit_learns() -> None:
+    features, labels = drawn()
+    own = LinearDiscriminantAnalysis(solver="lsqr").fit(features, labels)
+    total = RidgeStatistics.of(torch.from_numpy(features), torch.from_numpy(labels), 4)
+    weight, bias = discriminant(total, shrinkage=0.0)
+    logits = features @ weight[:3].T + bias[:3]
+    expected = own.predict_log_proba(features)
+    np.testing.assert_allclose(logits - np.log(np.exp(logits).sum(1, keepdims=True)), expected, atol=1e-8)
+    np.testing.assert_allclose(weight[:3].mean(0), 0, atol=1e-9)
+    assert bias[:3].mean() == pytest.approx(0, abs=1e-9)
+    assert not weight[3].any() and bias[3] == 0  # a class without a sample
+
+
+def test_sums_of_clients_give_what_all_samples_together_give(departure: Departure) -> None:
+    arrays = with_discriminant(departure.work(), departure.served, UPPER)
+    model = normalised_model().eval()
+    assert isinstance(model, nn.Sequential)
+    model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in departure.served.items()})
+    parts = [digits_of(int(client)).train for client in STAYING]
+    with torch.no_grad():
+        features = torch.cat([model.double()[:4](part.batch()[0].double()) for part in parts])
+    labels = torch.cat([part.labels for part in parts])
+    whole = RidgeStatistics.of((features / FEATURE_STEP).round() * FEATURE_STEP, labels, 10)
+    weight, bias = discriminant(whole)
+    np.testing.assert_allclose(arrays["4.weight"], weight, rtol=0, atol=1e-4 * np.abs(weight).max())
+    np.testing.assert_allclose(arrays["4.bias"], bias, rtol=0, atol=1e-4 * np.abs(bias).max())
+    for name in departure.served.keys() - set(UPPER):
+        assert arrays[name] is departure.served[name]
+
+
+def test_where_a_client_sends_no_sums_the_layer_stays(departure: Departure, caplog: pytest.LogCaptureFixture) -> None:
+    work = departure.work()
+    fail_at(departure, protocol.STATISTICS, "3")
+    assert with_discriminant(work, departure.served, UPPER) is departure.served
+    assert "request r1: the output layer stays as it is: client 3" in caplog.text
