@@ -8,6 +8,7 @@ from flwr.app import Context, Message, MetricRecord
 from fed_unlearn import protocol
 from fed_unlearn.client.retained_view import warn_of_other_ledgers
 from fed_unlearn.client.session import current_session
+from fed_unlearn.client.told_model import output_rows, sent_shapes
 from fed_unlearn.owner import keep_class_names
 
 
@@ -29,8 +30,8 @@ def identify(message: Message, context: Context) -> Message:
     protocol.write_versions(answer)
     protocol.write_class_names(answer, session.data.classes)
     keep_class_names(session.task.store_folder(session.context), session.data.classes)
-    protocol.write_model_arrays(answer, session.sent_shapes())
-    protocol.write_output_rows(answer, session.output_rows())
+    protocol.write_model_arrays(answer, sent_shapes(session))
+    protocol.write_output_rows(answer, output_rows(session))
     if protocol.INSTRUCTION_KEY in message.content:
         instruction = protocol.IdentifyInstruction.from_message(message)
         without = [name.request_id for name in instruction.without]

@@ -20,20 +20,14 @@ from fed_unlearn.client.kept_features import KeptFeatures
 from fed_unlearn.client.kept_files import written_at
 from fed_unlearn.client.kept_state import KeptState
 from fed_unlearn.client.known_answers import KnownAnswers
-from fed_unlearn.client.model_check import check_logits
 from fed_unlearn.client.store import ClientStore
 from fed_unlearn.client.working_model import WorkingModel, personal_model, sent_arrays
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import (
-    FedUnlearnError,
-)
-from fed_unlearn.methods.parts.output_rows import plain_rows
+from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.model_copies import copied
-from fed_unlearn.output_rows import OutputRows
 from fed_unlearn.owner import OwnerQueue
 from fed_unlearn.protocol.instructions import arriving
-from fed_unlearn.shapes import Shapes, shapes_of
 from fed_unlearn.task import Task
 
 Handler = Callable[[Message, Context], Message]
@@ -248,25 +242,6 @@ class ClientSession:
     def model(self) -> nn.Module:
         """The process's model, with whatever weights it has."""
         return self._working.model
-
-    def sent_shapes(self) -> Shapes:
-        """Names and shapes of the arrays that this client's task sends.
-
-        Raises
-        ------
-        UnsuitableModelError
-            If the model does not answer with logits.
-        """
-        check_logits(self._working.model, self._loaded)
-        return shapes_of(sent_arrays(self.task, self._working.model))
-
-    def output_rows(self) -> OutputRows | None:
-        """Which of these are the output layer's rows, one a class; None without plain ones, or without a sample."""
-        data, model = self._loaded, self._working.model
-        samples = next((part for part in (data.train, data.validation, data.test) if len(part)), None)
-        arrays = sent_arrays(self.task, model)
-        rows = None if samples is None else plain_rows(model, samples, arrays)
-        return None if rows is None or rows.misfit(shapes_of(arrays), data.class_count) else rows
 
     @property
     def _working(self) -> WorkingModel:

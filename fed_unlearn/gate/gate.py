@@ -168,9 +168,8 @@ class Gate(Settings, prefix="gate: "):
     ) -> Decision:
         """What is done with a candidate that failed for these reasons, and how its forgetting is known if for none.
 
-        A candidate that no step of the method has changed is refused, and no repair mends that. Samples for which
-        there was nothing to do are the exception: they were misclassified before, or a reference says that they stood
-        as unseen ones do.
+        A candidate that no step of the method has changed is refused, and no repair mends that. The exception are
+        samples that were misclassified before, or that stood as unseen ones do by a reference.
         """
         if not evidence.changed and (why := self._undone(scope, evidence, goal, before)) is not None:
             mended = replace(evidence, repair_rounds=self.max_repair_rounds)

@@ -15,7 +15,7 @@ from fed_unlearn.requests import ClientScope
 from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError, NobodyAnsweredError
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.inner.rollback import StrategyBefore
-from fed_unlearn.strategies.serving.attempts.attempt import Attempt, Order
+from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 from fed_unlearn.strategies.serving.attempts.failures import (
     AttemptFailedError,
     HoldersAwayError,
@@ -23,6 +23,7 @@ from fed_unlearn.strategies.serving.attempts.failures import (
     RequestRejectedError,
 )
 from fed_unlearn.strategies.serving.attempts.kinds import attempt_at
+from fed_unlearn.strategies.serving.attempts.order import Order
 from fed_unlearn.strategies.serving.attempts.server_attempt import MethodUnfitError
 from fed_unlearn.strategies.serving.attendance import Presence, Tombstones, Withdrawals, leaving_clients
 from fed_unlearn.strategies.serving.commit import Conclusion, RequestClosing

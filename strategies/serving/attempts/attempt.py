@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from statistics import median
 from typing import ClassVar
 
@@ -25,45 +24,7 @@ from fed_unlearn.strategies.serving.attempts.failures import (
     HoldersFailedError,
     RequestRejectedError,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What is tried. It is written down before the attempt, so that a crash cannot change it.
-
-    Attributes
-    ----------
-    requests : tuple of ForgetRequest
-        All of one scope, served by one method.
-    number : int
-        Number of the attempt, counted from 1 over all methods.
-    method : str
-        Name of the method.
-    parameters : mapping of str to value
-        The method's hyper-parameters.
-    stronger : int
-        How often the method's setting is made stronger.
-    excluded_classes : tuple of int
-        Classes that no forget sample may be taught to be: those forgotten before, those of the requests, and those
-        that have not arrived yet.
-    """
-
-    requests: tuple[ForgetRequest, ...]
-    number: int
-    method: str
-    parameters: Mapping[str, ParameterValue]
-    stronger: int
-    excluded_classes: tuple[int, ...]
-
-    @cached_property
-    def ids(self) -> tuple[str, ...]:
-        """Ids of the requests."""
-        return tuple(request.id for request in self.requests)
-
-    @cached_property
-    def scope(self) -> str:
-        """Scope of all requests."""
-        return self.requests[0].scope.kind
+from fed_unlearn.strategies.serving.attempts.order import Order
 
 
 @dataclass

@@ -25,5 +25,5 @@ class DeepAttempt(ServerAttempt):
         return RESET
 
     @property
-    def _parameters(self) -> Mapping[str, ParameterValue]:
+    def _method_parameters(self) -> Mapping[str, ParameterValue]:
         return self.context.plan.parameters.get(RESET, {})

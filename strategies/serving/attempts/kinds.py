@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.plan import is_server_method
-from fed_unlearn.strategies.serving.attempts.attempt import Attempt, Order
+from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 from fed_unlearn.strategies.serving.attempts.deep_attempt import DeepAttempt
 from fed_unlearn.strategies.serving.attempts.holder_attempt import HolderAttempt
+from fed_unlearn.strategies.serving.attempts.order import Order
 from fed_unlearn.strategies.serving.attempts.server_attempt import ServerAttempt
 
 

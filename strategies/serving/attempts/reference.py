@@ -9,7 +9,7 @@ from fed_unlearn.arrays import Arrays
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
-from fed_unlearn.strategies.serving.attempts.attempt import Order
+from fed_unlearn.strategies.serving.attempts.order import Order
 from fed_unlearn.strategies.state import MethodState
 from fed_unlearn.strategies.training.trainers import fresh_trainer
 

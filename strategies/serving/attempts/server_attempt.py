@@ -95,11 +95,11 @@ class ServerAttempt(Attempt):
         return self.order.method
 
     @property
-    def _parameters(self) -> Mapping[str, ParameterValue]:
+    def _method_parameters(self) -> Mapping[str, ParameterValue]:
         return self.order.parameters
 
     def _method(self) -> ServerMethod[Any]:
-        method: ServerMethod[Any] = SERVER_METHODS.create(self.method_name, **self._parameters)
+        method: ServerMethod[Any] = SERVER_METHODS.create(self.method_name, **self._method_parameters)
         for _ in range(self.order.stronger):
             method = method.stronger()
         return method
