@@ -96,11 +96,9 @@ class Mending:
     ) -> tuple[Judgement, Audit]:
         """What both judgements come to, and the audit of what is committed; the candidate is that, unless repaired."""
         means = means_of(attempt, trained.accepted)
-        if not means:
-            return trained, audit
-        rows = agreed_rows(attempt.context)
+        rows = agreed_rows(attempt.context) if means else None
         for name in trained.accepted:
-            progress[name].keeps_rows = rows is None
+            progress[name].keeps_rows = bool(means) and rows is None
         if rows is None:
             return trained, audit
         before, attempt.candidate = attempt.candidate, with_mean_rows(attempt.candidate, rows, means)
