@@ -13,7 +13,7 @@ from flwr.app import Message
 from shared_requests import attempts, committed, instead
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays, unpack
+from fed_unlearn.arrays import Arrays, same_bits, unpack
 from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.gate import Gate, Thresholds
@@ -110,7 +110,7 @@ def test_nobody_can_tell_of_samples_that_are_kept_no_longer(tmp_path: Path) -> N
     assert forgotten.events() == []
 
 
-def test_a_later_commit_that_brings_it_back_is_seen_and_not_answered_by_another_commit(tmp_path: Path) -> None:
+def test_a_later_request_that_would_bring_it_back_is_refused_and_the_model_serves_on(tmp_path: Path) -> None:
     forgotten = Forgotten(tmp_path)
     trial = forgotten.trial
     for client in range(4):
@@ -119,9 +119,10 @@ def test_a_later_commit_that_brings_it_back_is_seen_and_not_answered_by_another_
     indulgent = replace(FORGETTING, max_forget_accuracy=None)
     trial.strategy.gate = replace(GATE, sample_thresholds=indulgent)
     result = trial.serve(ForgetRequest.for_samples(0, count=1, id="other"))
-    assert committed(result) == ["other"]
-    assert row_after(result, "other").relapsed == ("r1",)
-    assert (trial.status(), forgotten.events()) == (Status.COMMITTED, ["relapsed"])
+    assert committed(result) == [] and trial.status("other") is Status.FAILED
+    assert "it would undo request r1: forget accuracy" in trial.reason("other")
+    assert same_bits(unpack(result.arrays), forgotten.model)
+    assert (trial.status(), forgotten.events()) == (Status.COMMITTED, [])
     trial.grid.heal()
     assert trial.serve().requests == []
     assert (trial.status(), attempts(trial)["r1"]) == (Status.COMMITTED, 1)
