@@ -135,7 +135,7 @@ def test_what_may_be_lost_in_total_counts_from_the_last_training() -> None:
         with torch.no_grad():
             return float((model.eval()(kept.images).argmax(1) == kept.labels).float().mean())
 
-    first, second, third = gate.seen
+    first, second, third = gate.seen[1::2]  # each is judged as it was trained, and as it is committed
     assert first.first_retain_accuracy == pytest.approx(accuracy(trained, 1, 2, 3, 4, 5))
     assert second.first_retain_accuracy == pytest.approx(accuracy(trained, 2, 3, 4, 5))
     assert second.accepted_retain_accuracy == pytest.approx(accuracy(between, 2, 3, 4, 5))
