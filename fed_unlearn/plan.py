@@ -229,7 +229,7 @@ class FederatedPlan(Plan):
     request_bound: RequestBound = field(default_factory=RequestBound)
     max_client_share: Annotated[float, Interval(gt=0, le=1)] = 0.5
     share_rounds: bool = True
-    depth: Depth | None = None
+    depth: Depth | None = "shallow"
     holds: Holds = field(default_factory=Holds)
     owners: OwnerLimits = field(default_factory=OwnerLimits)
     reopen_relapsed: bool = False

@@ -117,7 +117,7 @@ class UnlearningSection(Section):
     require_measured: Scopes = FederatedPlan.require_measured
     reopen_relapsed: bool = FederatedPlan.reopen_relapsed
     share_rounds: bool = FederatedPlan.share_rounds
-    depth: Depth = "shallow"
+    depth: Depth | None = FederatedPlan.depth
     max_client_share: float = like(FederatedPlan, "max_client_share")
     repair: TrainingOverrides = TrainingOverrides()
 

@@ -103,6 +103,12 @@ def test_a_scenario_that_says_nothing_has_the_defaults_of_plan_and_gate(minimal:
     assert scenario.unlearning.history.max_megabytes * MEBIBYTE == usual.history.max_bytes
 
 
+def test_a_scenario_says_how_deep_classes_are_forgotten(minimal: Path) -> None:
+    plan = new_plan(load_scenario(str(minimal)))
+    assert plan.depth == "shallow"
+    assert new_plan(load_scenario(str(minimal), ["unlearning.depth=deep"])) == replace(plan, depth="deep")
+
+
 def test_a_scenario_is_fitted_to_a_smaller_federation(caplog: pytest.LogCaptureFixture) -> None:
     from fed_unlearn.simulations.scenario.checks import forget_steps
     from fed_unlearn.simulations.task import fitted
