@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from annotated_types import Ge, Interval
 
@@ -229,7 +229,7 @@ class FederatedPlan(Plan):
     request_bound: RequestBound = field(default_factory=RequestBound)
     max_client_share: Annotated[float, Interval(gt=0, le=1)] = 0.5
     share_rounds: bool = True
-    depth: Depth | None = "shallow"
+    depth: Depth = "shallow"
     holds: Holds = field(default_factory=Holds)
     owners: OwnerLimits = field(default_factory=OwnerLimits)
     reopen_relapsed: bool = False
@@ -244,7 +244,7 @@ class FederatedPlan(Plan):
 
     def _out_of_bounds(self) -> list[str]:
         problems = super()._out_of_bounds()
-        if self.depth not in (None, "shallow", "deep"):
+        if self.depth not in get_args(Depth):
             problems.append(f"{self._prefix}depth = {self.depth!r}; expected 'shallow' or 'deep'")
         return problems
 

@@ -48,10 +48,10 @@ class UnlearningPlan(FederatedPlan):
         before, and do not after. A model that was retrained without them does not do by itself.
     share_rounds : bool
         Whether requests that are served alike share their rounds.
-    depth : str or None
+    depth : str
         ``"deep"``: requests for classes are served by a reset of the model's last blocks, which are trained anew on
         retained samples, in place of their method and of guarded repair. The parameters are those of
-        ``"reset-and-relearn"`` in ``parameters``. None or ``"shallow"``: by their method and guarded repair.
+        ``"reset-and-relearn"`` in ``parameters``. ``"shallow"``: by their method and guarded repair.
     holds : Holds
         Which requests wait for approval.
     owners : OwnerLimits

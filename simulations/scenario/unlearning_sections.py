@@ -117,7 +117,7 @@ class UnlearningSection(Section):
     require_measured: Scopes = FederatedPlan.require_measured
     reopen_relapsed: bool = FederatedPlan.reopen_relapsed
     share_rounds: bool = FederatedPlan.share_rounds
-    depth: Depth | None = FederatedPlan.depth
+    depth: Depth = FederatedPlan.depth
     max_client_share: float = like(FederatedPlan, "max_client_share")
     repair: TrainingOverrides = TrainingOverrides()
 
@@ -210,6 +210,8 @@ class IndistinguishableGate(ThresholdsSection):
     No bound on the excess: eight samples that are all right, where 0.85 of unseen ones are, show nothing. The interval
     of the membership attack takes their number into account.
     """
+
+    default_figures: ClassVar[Mapping[str, Bound]] = _GATE.indistinguishable_thresholds.figures
 
 
 class GateSection(Section):
