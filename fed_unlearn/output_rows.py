@@ -10,7 +10,7 @@ import numpy as np
 from fed_unlearn.arrays import Arrays, as_dtype
 from fed_unlearn.shapes import Shapes
 
-ROWS_AS_TRAINED = "its output rows stay as they were trained: no plain ones are known"
+ROWS_AS_TRAINED = "its output rows stay as they were trained: no plain ones of two or more retained classes are known"
 """What is said of a committed class request whose output rows could not be set."""
 
 

@@ -33,7 +33,7 @@ def with_rows_set(
     Returns
     -------
     nn.Module or None
-        None where the model has no plain rows, or no class is retained.
+        None where the model has no plain rows, or fewer than two classes are retained: the mean of one row is that row.
     """
     state = model.state_dict()
     rows = plain_rows(model, samples, state)
@@ -41,7 +41,7 @@ def with_rows_set(
         return None
     arrays = {name: as_array(state[name]) for name in rows.names}
     retained = [index for index in range(len(arrays[rows.weight])) if index not in set(left_out)]
-    if not retained:
+    if len(retained) < 2:
         return None
     changed, values = copied(model), with_mean_rows(arrays, rows, dict.fromkeys(classes, retained))
     changed.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()}, strict=False)

@@ -42,7 +42,8 @@ def means_of(attempt: Attempt, accepted: Collection[str]) -> dict[int, tuple[int
     """The classes of accepted class requests, and those whose rows each gets the mean of.
 
     These are the retained ones: forgotten neither by the requests of the attempt, accepted or not, nor by earlier ones,
-    and not still to arrive. There is nothing to set where the method is exact, or where no class is left.
+    and not still to arrive. There is nothing to set where the method is exact, or where fewer than two classes are
+    left: the mean of one row is that row, and both classes would have the same logit.
 
     Parameters
     ----------
@@ -55,4 +56,4 @@ def means_of(attempt: Attempt, accepted: Collection[str]) -> dict[int, tuple[int
     gone = set(attempt.order.excluded_classes)
     left = tuple(index for index in range(attempt.context.grid.roster.class_count) if index not in gone)
     set_anew = {index for request in attempt.requests if request.id in accepted for index in classes_of(request)}
-    return dict.fromkeys(sorted(set_anew), left) if left else {}
+    return dict.fromkeys(sorted(set_anew), left) if len(left) > 1 else {}

@@ -163,6 +163,8 @@ def test_aggregate_is_over_the_holders_alone(tmp_path: Path) -> None:
         weights.append(len(forget))
     for name, array in result.arrays.items():
         expected = (weights[0] * models[0][name] + weights[1] * models[1][name]) / sum(weights)
+        if len(expected) == 10:  # the output layer: the row of a class that is committed is the mean of the others'
+            expected[3] = np.delete(expected, 3, axis=0).mean(axis=0)
         np.testing.assert_allclose(array.numpy(), expected, rtol=1e-5, atol=1e-7)
 
 

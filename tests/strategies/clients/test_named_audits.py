@@ -67,16 +67,18 @@ def test_counts_that_cannot_be_leave_the_client_out(
 
 def test_requests_that_no_such_audit_is_about_have_messages_as_ever(tmp_path: Path) -> None:
     trial = trained(tmp_path)
-    keys: set[str] = set()
+    keys, audits = set[str](), set[str]()
 
     def note(client: int, reply: Message) -> None:
         assert set(reply.content) == {protocol.METRICS_KEY, protocol.STAMP_KEY}
         record = reply.content[protocol.METRICS_KEY]
         assert isinstance(record, MetricRecord)
         keys.update(key.split("/")[0] for key in record)
+        audits.update(key.split("/")[1] for key in record if key.startswith("audit/"))
 
     trial.grid.watch(protocol.AUDIT, note)
     trial.serve(SAMPLES)
-    assert keys == {"retain", "validation", "test", "target", "forward-passes"}
+    assert keys == {"retain", "validation", "test", "target", "audit", "forward-passes"}
+    assert audits == {"above_reference"}
     instruction = protocol.AuditInstruction(parts=(), targets=(), retain_limit=0, seed=0)
     assert "audits" not in str(instruction.to_record())

@@ -122,11 +122,10 @@ def test_the_gates_repair_is_another_round_of_the_last_blocks(federation: Federa
     assert all(message.metadata.message_type != protocol.REPAIR for message in sent)
 
 
-@pytest.mark.parametrize("depth", [None, "shallow"])
-def test_without_it_class_requests_are_served_as_before(federation: Federation, depth: str | None) -> None:
+def test_without_it_class_requests_are_served_as_before(federation: Federation) -> None:
     sent = sent_by(federation)
     plan = UnlearningPlan(
-        depth=depth,  # type: ignore[arg-type]
+        depth="shallow",
         parameters=FAST_PLAN.parameters,
         repair_rounds=1,
         backoff_seconds=0.0,

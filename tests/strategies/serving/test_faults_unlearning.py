@@ -149,6 +149,8 @@ def test_an_absurd_change_of_a_class_holder_is_scaled_down(tmp_path: Path) -> No
     result = trial.serve(CLASS)
     assert trial.status() is Status.COMMITTED
     expected = holders_average(dict(came), start, bound)
+    for name in ("3.weight", "3.bias"):  # output rows are set at the commit
+        expected[name][3] = np.delete(expected[name], 3, axis=0).mean(axis=0)
     for name, array in result.arrays.items():
         np.testing.assert_allclose(array.numpy(), expected[name], rtol=1e-4, atol=1e-5)
 

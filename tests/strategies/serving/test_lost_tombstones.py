@@ -143,10 +143,10 @@ def test_several_requests_that_were_confirmed_by_half_are_confirmed_in_whole(
     trial.serve(EARLIER)
     whole = ClientStore.confirm
 
-    def power_cut_at_b(store: ClientStore, request_id: str, retention_days: float) -> None:
+    def power_cut_at_b(store: ClientStore, request_id: str, *settings: float, **options: bool) -> None:
         if request_id == "b":
             raise PowerCut
-        whole(store, request_id, retention_days)
+        whole(store, request_id, *settings, **options)
 
     with monkeypatch.context() as patch, pytest.raises(PowerCut):
         patch.setattr(ClientStore, "confirm", power_cut_at_b)
