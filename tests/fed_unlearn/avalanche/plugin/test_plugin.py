@@ -1,6 +1,7 @@
 """What the plug-in does to a strategy's training: events, clock, plug-ins, and what is trained on and kept afterwards."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
