@@ -56,6 +56,8 @@ def discriminant(total: RidgeStatistics, shrinkage: float = SHRINKAGE) -> tuple[
 def with_discriminant(work: ServerWork, arrays: Arrays, reset: tuple[str, ...]) -> Arrays:
     """A model with that output layer, from what clients that stay say of their retained samples.
 
+    Its weights are scaled to the length that those of the served model have, where they are longer, and its biases
+    alike. Classes that lie far apart have weights so long that no later training or request would move them.
     The model itself where a client sends no sums, as one whose mods clip or noise models, or where none of the arrays
     that are reset can be the weight of such a layer. The log says so.
 
@@ -94,6 +96,8 @@ def with_discriminant(work: ServerWork, arrays: Arrays, reset: tuple[str, ...]) 
         logger.warning("request %s: the output layer stays as it is: no sums of features tell it", work.request.id)
         return arrays
     [name] = names
+    share = min(1.0, float(np.linalg.norm(work.served[name]) / np.linalg.norm(weight)))
+    weight, bias = share * weight, share * bias
     bias_name = f"{name.removesuffix('weight')}bias"
     solved = {name: weight.reshape(arrays[name].shape)} | ({bias_name: bias} if bias_name in arrays else {})
     return {**arrays, **{key: np.asarray(value, arrays[key].dtype) for key, value in solved.items()}}
