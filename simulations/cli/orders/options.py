@@ -37,8 +37,8 @@ def with_options(command: Callable[..., Result]) -> Callable[..., Result]:
     A parameter whose type is a dataclass becomes one option for each field. Other parameters stay. These types are
     translated, in parameters and in fields:
 
-    - ``tuple[T, ...]`` is an option that may be repeated, unless its ``typer.Option`` has a ``parser``; it takes text
-      where T is ``int | str``;
+    - ``tuple[T, ...]`` is an option that may be repeated, unless its ``typer.Option`` has a ``parser``, which also
+      reads a default, its values joined by commas; it takes text where T is ``int | str``;
     - ``Literal`` is a choice;
     - a dataclass or None is a flag ``--NAME/--no-NAME``, and an option ``--NAME-FIELD`` for each field.
 
@@ -122,4 +122,6 @@ def _typer_default(kind: Any, default: object) -> object:
         return inspect.Parameter.empty
     if default == ():
         return None
+    if isinstance(default, tuple) and kind == str | None:  # typer hands an option's default to its parser, as text
+        return ",".join(map(str, default))
     return kind(default) if inspect.isclass(kind) and issubclass(kind, Enum) else default

@@ -25,6 +25,7 @@ class Order:
     plan: Annotated[Path | None, Option()] = None
     rooms: Annotated[tuple[int, ...], Option("--room")] = ()
     colours: Annotated[tuple[str, ...], Option(parser=lambda text: tuple(text.split("+")))] = ()
+    floors: Annotated[tuple[int, ...], Option(parser=lambda text: tuple(map(int, text.split(","))))] = (0, 2)
     roof: Annotated[Literal["flat", "steep"] | None, Option()] = None
     paint: Annotated[Paint | None, Option("--paint/--no-paint")] = None
 
@@ -50,11 +51,27 @@ def test_what_is_left_out_has_the_default_of_its_field() -> None:
 
 def test_every_kind_of_field_is_an_option() -> None:
     calls, _ = answer(
-        *("mine", "--plan", "a/b", "--room", "3", "--room", "1", "--colours", "red+blue", "--roof", "steep"),
+        *(
+            "mine",
+            "--plan",
+            "a/b",
+            "--room",
+            "3",
+            "--room",
+            "1",
+            "--colours",
+            "red+blue",
+            "--floors",
+            "4",
+            "--roof",
+            "steep",
+        ),
         *("--paint", "--paint-coats", "3", "--paint-finish", "glossy", "--helper", "two"),
     )
     paint = Paint(coats=3, finish="glossy")
-    order = Order(house="mine", plan=Path("a/b"), rooms=(3, 1), colours=("red", "blue"), roof="steep", paint=paint)
+    order = Order(
+        house="mine", plan=Path("a/b"), rooms=(3, 1), colours=("red", "blue"), floors=(4,), roof="steep", paint=paint
+    )
     assert calls == [order, ("two",)]
     assert isinstance(order.roof, str) and type(calls[0].roof) is str  # type: ignore[attr-defined]
 
