@@ -32,10 +32,11 @@ _PLUGINS = (EvaluationPlugin, PeriodicEval, Clock)
 class FrozenHead(SupervisedTemplate):
     """Solves the output layer of a model from sums over samples, and leaves everything below as it is.
 
-    A training experience adds the sums over its samples, of which none is kept. A forget experience takes those of its
-    samples away again, and reads no others. The output layer is solved from what is left, as the method ``frozen-head``
-    does it. So after any order of the two, the model is, bit for bit, the one that never met the forgotten samples.
-    Samples that a request names and that come later are left out; a sample that comes twice counts once.
+    A training experience adds the sums over its samples, and its dataset is kept to read samples that are forgotten
+    later. A forget experience takes the sums of its samples away again, and reads no others. The output layer is solved
+    from what is left, as the method ``frozen-head`` does it. So after any order of the two, the model is, bit for bit,
+    the one that never met the forgotten samples. Samples that a request names and that come later are left out; a
+    sample that comes twice counts once.
 
     Requests need no UnlearningPlugin and no gate: they are exact by construction. That holds for the output layer. What
     the layers below have learned of a sample elsewhere stays.

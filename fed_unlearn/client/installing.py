@@ -151,7 +151,8 @@ def install(app: ClientApp, task: Task, *, mods: Sequence[Mod] = ()) -> None:
     replies carry a stamp with the digest of the client's tombstones.
 
     Mods of the app, ``ClientApp(mods=[...])``, and those given here act on the messages whose replies carry a model,
-    ``train.unlearn`` and ``train.repair``, as on training. The library's other messages reach no mod.
+    ``train.unlearn``, ``train.repair`` and ``train.relearn``, as on training. The library's other messages reach no
+    mod.
 
     Parameters
     ----------

@@ -36,6 +36,11 @@ MOST_BYTES = 2**32
 _LEFT_FREE = 2  # the file takes at most one in so many of the free bytes of its disk
 _IN_MEMORY = 2**28  # bytes of activations that are read at once; more stay in the file
 _VERSION = 1
+_UNREADABLE = (
+    *(OSError, EOFError, pickle.UnpicklingError),
+    *(ValueError, KeyError, TypeError, AttributeError, RuntimeError),
+)
+"""What reading a file raises that another version or another program wrote, or that was cut short."""
 
 logger = logging.getLogger("fed_unlearn.client")
 
@@ -106,11 +111,8 @@ class KeptActivations:
                 raise ValueError(f"{self._values} was cut short")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError) as error:
-            logger.warning("kept activations cannot be read, so samples are read again: %s", error)
-            return None
-        except pickle.UnpicklingError as error:
-            logger.warning("%s cannot be read, so samples are read again: %s", self._head, error)
+        except _UNREADABLE as error:
+            logger.warning("%s and its values cannot be read, so samples are read again: %s", self._head, error)
             return None
         values = held.clone() if held.nbytes <= _IN_MEMORY else held
         return Kept(values, body["answers"], body["upper_share"])

@@ -191,7 +191,7 @@ class StatisticsRefused:
         """
         raise FedUnlearnError(
             f"the app has the mod {self.mod}, and sums over samples would leave without its clipping and noise; train"
-            " with another strategy than FrozenHead"
+            " with another strategy than FrozenHead, or set closed_form = false of reset-and-relearn"
         )
 
 

@@ -22,7 +22,10 @@ CLASS_FIGURES = {
 
 ABOVE_REFERENCE = "above_reference"
 SAMPLE_FIGURES = {ABOVE_REFERENCE: Bound(maximum=0.05, needed=False)}
-"""Bounds on figures of samples that are to look unseen: of unseen samples themselves one in twenty stands above."""
+"""Bounds on figures of samples that are to look unseen: of unseen samples themselves one in twenty stands above.
+
+There is a figure only where the method read a reference.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +172,8 @@ class Gate(Settings, prefix="gate: "):
         """What is done with a candidate that failed for these reasons, and how its forgetting is known if for none.
 
         A candidate that no step of the method has changed is refused, and no repair mends that. The exception are
-        samples that were misclassified before, or that stood as unseen ones do by a reference.
+        samples that were misclassified before, or that stood as unseen ones do by a reference: samples of a request,
+        or all of a client.
         """
         if not evidence.changed and (why := self._undone(scope, evidence, goal, before)) is not None:
             mended = replace(evidence, repair_rounds=self.max_repair_rounds)
@@ -184,10 +188,15 @@ class Gate(Settings, prefix="gate: "):
     def _undone(self, scope: ScopeKind, evidence: Evidence, goal: str | None, before: Evidence | None) -> str | None:
         """In words, why there was something to do for a candidate that was not changed; None where there was not."""
         unchanged = "no step of the method has changed the model"
-        if scope != "sample" or self.shows(scope, before, goal):
+        if scope == "class" or self.shows(scope, before, goal):
             return unchanged
         known = evidence.figures.get(ABOVE_REFERENCE)
-        if goal == "indistinguishable" and (known is None or known.value is None):
+        if known is not None and known.value is not None:
+            most = SAMPLE_FIGURES[ABOVE_REFERENCE].maximum
+            return None if scope == "sample" or (most is not None and known.value <= most) else unchanged
+        if scope == "client":
+            return unchanged
+        if goal == "indistinguishable":
             return f"{unchanged}, and no reference says that the samples stood as unseen ones do"
         return None
 

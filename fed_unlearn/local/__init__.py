@@ -138,6 +138,7 @@ class LocalUnlearning:
             "samples": samples,
             "original": model,
             "first": self._first,
+            "forgotten": self.forgotten_classes,
             "left_out": self.forgotten_classes.union(samples.absent_classes, classes),
             "client": getattr(request.scope, "client", CLIENT),
             "seed": self.seed,

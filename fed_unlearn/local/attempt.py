@@ -21,6 +21,7 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.evidence import NOTHING_KEPT
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
+from fed_unlearn.gate.gate import ABOVE_REFERENCE
 from fed_unlearn.holder import Guard, observe, repair_model, unlearn_samples
 from fed_unlearn.local.output_rows import with_rows_set
 from fed_unlearn.local.plan import LocalPlan
@@ -46,6 +47,8 @@ class LocalAttempt:
         The model before this request.
     first : ClassCounts or None
         Of the model before the first request, by what the gate judges by; None where this is the first.
+    forgotten : frozenset of int
+        Classes of earlier requests.
     left_out : frozenset of int
         Classes that are no part of what is retained: forgotten, asked for, or not there yet.
     client : str
@@ -70,6 +73,7 @@ class LocalAttempt:
     samples: LocalSamples
     original: nn.Module
     first: ClassCounts | None
+    forgotten: frozenset[int]
     left_out: frozenset[int]
     client: str
     seed: int
@@ -190,7 +194,7 @@ class LocalAttempt:
         self.trained = None
         if decision.verdict is not Verdict.ACCEPT or not self._is_class or self.method.is_exact:
             return decision
-        with_rows = with_rows_set(self.candidate, self.samples.forget, self._classes, self.left_out)
+        with_rows = with_rows_set(self.candidate, self.samples.forget, {*self._classes, *self.forgotten}, self.left_out)
         self.passes.add(forward=PASSES_TO_FIND)
         self.keeps_rows = with_rows is None
         if with_rows is None:
@@ -216,7 +220,8 @@ class LocalAttempt:
             changed=self.changed and (is_sample or not hardly_differs(arrays, _arrays(self.original.state_dict()))),
         )
         scope = self.request.scope.kind
-        evidence = evidence_of(kept, scope, self._counts(self.candidate, self.gate.audits(scope)), validation)
+        audits = [*self.gate.audits(scope), *(() if self._limits is None else (ABOVE_REFERENCE,))]
+        evidence = evidence_of(kept, scope, self._counts(self.candidate, dict.fromkeys(audits)), validation)
         return self.gate.decide(
             scope,
             replace(evidence, oracle_figures=self.oracle_figures),

@@ -26,7 +26,8 @@ def with_rows_set(
     samples : SampleSet
         The first is passed through the model, to find the output layer.
     classes : collection of int
-        Classes whose rows are set.
+        Classes whose rows are set: those of the request, and those that were forgotten before. Rows of the latter hold
+        a share of the rows that are forgotten now.
     left_out : collection of int
         Classes that are not retained, these included.
 

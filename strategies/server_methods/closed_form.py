@@ -7,6 +7,7 @@ features add up exactly, whatever classes a client has.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 import numpy as np
 
@@ -36,8 +37,8 @@ def discriminant(total: RidgeStatistics, shrinkage: float = SHRINKAGE) -> tuple[
     Returns
     -------
     tuple of ndarray of shape (classes, features) and ndarray of shape (classes,), float64
-        Weights and biases, so that softmax gives the classes' probabilities. Both have mean 0, so that no class needs
-        a bias to be told from the others; a class without a sample has zeros, which are the mean of the others' rows.
+        Weights and biases, so that softmax gives the classes' probabilities. Both have mean 0 over the
+        classes. A class without a sample has zeros, which are the mean of the others' rows.
     """
     known = total.counts > 0
     means = np.zeros_like(total.sums)
@@ -53,23 +54,23 @@ def discriminant(total: RidgeStatistics, shrinkage: float = SHRINKAGE) -> tuple[
     return weight, bias
 
 
-def with_discriminant(work: ServerWork, arrays: Arrays, reset: tuple[str, ...]) -> Arrays:
+def with_discriminant(work: ServerWork, arrays: Arrays, trained: Collection[str]) -> Arrays:
     """A model with that output layer, from what clients that stay say of their retained samples.
 
     Its weights are scaled to the length that those of the served model have, where they are longer, and its biases
     alike. Classes that lie far apart have weights so long that no later training or request would move them.
     The model itself where a client sends no sums, as one whose mods clip or noise models, or where none of the arrays
-    that are reset can be the weight of such a layer. The log says so.
+    that are trained can be the weight of such a layer. The log says so.
 
     Parameters
     ----------
     work : ServerWork
     arrays : dict of ndarray
         The model, which every client is sent.
-    reset : tuple of str
-        Names of the arrays of the last blocks.
+    trained : collection of str
+        Names of the arrays of the last blocks, without those that the model has frozen.
     """
-    instruction = protocol.StatisticsInstruction(step=FEATURE_STEP, arrived=work.arrived)
+    instruction = protocol.StatisticsInstruction(step=FEATURE_STEP, arrived=work.arrived, anew=True)  # nothing to keep
     content = protocol.content(instruction, pack(arrays), work.train_config)
     answers = work.grid.ask(protocol.STATISTICS, content, work.timeout)
     problem = next(iter({**answers.refused, **answers.failed}.values()), "")
@@ -83,7 +84,7 @@ def with_discriminant(work: ServerWork, arrays: Arrays, reset: tuple[str, ...]) 
             total = own if total is None else total + own
         except (ProtocolError, InvalidDataError) as error:
             problem = f"client {client}: {error}"
-    names = [] if total is None else _weights_of(arrays, reset, total.sums.shape)
+    names = [] if total is None else _weights_of(arrays, trained, total.sums.shape)
     if problem or total is None or len(names) != 1:
         told = problem or f"{len(names)} of the arrays may be the weight of the output layer"
         logger.warning("request %s: the output layer stays as it is: %s", work.request.id, told)
@@ -103,11 +104,11 @@ def with_discriminant(work: ServerWork, arrays: Arrays, reset: tuple[str, ...]) 
     return {**arrays, **{key: np.asarray(value, arrays[key].dtype) for key, value in solved.items()}}
 
 
-def _weights_of(arrays: Arrays, reset: tuple[str, ...], shape: tuple[int, ...]) -> list[str]:
+def _weights_of(arrays: Arrays, trained: Collection[str], shape: tuple[int, ...]) -> list[str]:
     """The arrays that may be the weight of an output layer of so many classes and features."""
     return [
         name
-        for name in reset
+        for name in trained
         if name.rpartition(".")[2] == "weight"
         and arrays[name].shape[:2] == shape
         and arrays[name].size == shape[0] * shape[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import prod, sqrt
 
@@ -10,6 +11,9 @@ import numpy as np
 from fed_unlearn.arrays import MEAN, VARIANCE, Arrays
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.server_methods.base import MethodFailedError
+
+_WEIGHT = re.compile(r"(.*_)?weight|weight_[ih]h_.*")
+"""Names that torch's linear, convolutional, attention and recurrent layers give to the weights that they draw."""
 
 
 def last_layers(arrays: Arrays, layers: int) -> list[str]:
@@ -44,7 +48,8 @@ def drawn(arrays: Arrays, seed: Sequence[str | int]) -> Arrays:
 
     Weights and the biases behind them are uniform within 1 / sqrt(inputs of an output), which is the default of
     ``nn.Linear`` and ``nn.Conv2d``. Normalisation begins with weights 1, biases 0, means 0 and variances 1, counters
-    with 0.
+    with 0. What the names do not tell, such as a scale of a layer's outputs or a token of the input, is drawn from the
+    normal distribution of its mean and standard deviation: one that is constant stays.
 
     Parameters
     ----------
@@ -57,16 +62,19 @@ def drawn(arrays: Arrays, seed: Sequence[str | int]) -> Arrays:
     fresh: Arrays = {}
     bound = 0.0
     for name, value in arrays.items():
-        ending = name.rpartition(".")[2]
-        if _is_weights(arrays, name):
+        stem, _, ending = name.rpartition(".")
+        if ending in (MEAN, VARIANCE) or not np.issubdtype(value.dtype, np.floating):
+            new = np.full(value.shape, float(ending == VARIANCE))
+        elif _is_weights(arrays, name) and _WEIGHT.fullmatch(ending):
             bound = 1 / sqrt(prod(value.shape[1:]))
             new = generator.uniform(-bound, bound, value.shape)
-        elif ending in (MEAN, VARIANCE) or not np.issubdtype(value.dtype, np.floating):
-            new = np.full(value.shape, float(ending == VARIANCE))
-        elif ending == "weight":
+        elif ending == "weight" and f"{stem}.bias".lstrip(".") in arrays:
             new, bound = np.ones(value.shape), 0.0
-        else:
+        elif "bias" in ending:
             new = generator.uniform(-bound, bound, value.shape) if bound else np.zeros(value.shape)
+        else:
+            held = value.astype(np.float64)
+            new = held.mean() + held.std() * generator.standard_normal(value.shape)
         fresh[name] = new.astype(value.dtype)
     return fresh
 

@@ -38,6 +38,8 @@ class RelearnState(MethodState):
     ----------
     reset : tuple of str
         Names of the arrays of the last blocks; empty before clients have said them.
+    frozen : tuple of str
+        Those of them that the model has frozen, which stay as they were.
     own_training : bool
         Whether clients train by the app's own training.
     fresh_norm : float
@@ -45,8 +47,14 @@ class RelearnState(MethodState):
     """
 
     reset: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
     own_training: bool = False
     fresh_norm: float = 0.0
+
+    @property
+    def trained(self) -> tuple[str, ...]:
+        """Names of the arrays that clients train."""
+        return tuple(name for name in self.reset if name not in self.frozen)
 
 
 @register("reset-and-relearn")
@@ -60,7 +68,8 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
     back with the first round.
 
     Clients say which arrays their last blocks have. Each runs what lies below once over its retained samples and keeps
-    what this gives until the request ends. Only the last blocks travel afterwards. They minimise ``(1 - d) CE + d T^2
+    what this gives until the request ends. Only the last blocks travel afterwards, but for the sums of ``closed_form``,
+    for which every client runs the whole model once more. They minimise ``(1 - d) CE + d T^2
     KL(f0 without the forgotten classes || f)`` where classes are forgotten, ``f0`` being the model before, and
     cross-entropy else.
 
@@ -127,7 +136,7 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
             state = self._reset(work, state)
         done = state.step + 1 >= self.rounds
         if self.closed_form and done and not state.own_training:
-            state = replace(state, arrays=with_discriminant(work, state.arrays, state.reset))
+            state = replace(state, arrays=with_discriminant(work, state.arrays, state.trained))
         base = {name: state.arrays[name] for name in state.reset}
         if state.own_training:
             frozen = [name for name in work.served if name not in base]
@@ -141,7 +150,7 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
         if state.own_training:
             return None
         if self.closed_form:
-            state = replace(state, arrays=with_discriminant(work, state.arrays, state.reset))
+            state = replace(state, arrays=with_discriminant(work, state.arrays, state.trained))
         base = {name: state.arrays[name] for name in state.reset}
         upper = self._trained(work, state, base, (self.rounds - 1, self.rounds))
         return state.followed_by({**state.arrays, **upper}, done=True)
@@ -174,7 +183,9 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
         ordered = [name for name in work.served if name in set(names)]
         fresh = drawn({name: work.served[name] for name in ordered}, (work.seed, work.request.id, work.attempt))
         fresh |= {name: work.served[name] for name in frozen}
-        return replace(state, arrays={**work.served, **fresh}, reset=tuple(ordered), fresh_norm=norm_of(fresh))
+        return replace(
+            state, arrays={**work.served, **fresh}, reset=tuple(ordered), frozen=frozen, fresh_norm=norm_of(fresh)
+        )
 
     def _instruction(
         self, work: ServerWork, state: RelearnState, position: tuple[int, int]

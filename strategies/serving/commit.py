@@ -141,7 +141,7 @@ class RequestClosing:
             request.id: progress[request.id].outcome(
                 request,
                 Status.COMMITTED,
-                method=order.method,
+                method=attempt.method_name,
                 attempts=order.number,
                 reason=reason_of(request, progress[request.id], has_changed=attempt.has_changed(request)),
             )

@@ -225,7 +225,7 @@ class Judge:
                 replace(evidence, changed=attempt.has_changed(request)),
                 goal,
                 before=attempt.before.get(name),
-                is_retrained=is_retrained(attempt.order.method),
+                is_retrained=is_retrained(attempt.method_name),
                 require_measured=scope in self.plan.require_measured,
             )
         return Judgement(decisions, lost_too_much)

@@ -39,11 +39,12 @@ def is_exact(method: str) -> bool:
 
 
 def means_of(attempt: Attempt, accepted: Collection[str]) -> dict[int, tuple[int, ...]]:
-    """The classes of accepted class requests, and those whose rows each gets the mean of.
+    """The classes of accepted class requests and of earlier ones, and those whose rows each gets the mean of.
 
     These are the retained ones: forgotten neither by the requests of the attempt, accepted or not, nor by earlier ones,
-    and not still to arrive. There is nothing to set where the method is exact, or where fewer than two classes are
-    left: the mean of one row is that row, and both classes would have the same logit.
+    and not still to arrive. Rows of earlier classes are set again, since they hold a share of the rows that are
+    forgotten now: with the others they would give these back. There is nothing to set where the method is exact, or
+    where fewer than two classes are left: the mean of one row is that row, and both classes would have the same logit.
 
     Parameters
     ----------
@@ -51,9 +52,11 @@ def means_of(attempt: Attempt, accepted: Collection[str]) -> dict[int, tuple[int
     accepted : collection of str
         Ids of those of its requests that are accepted.
     """
-    if attempt.order.scope != "class" or is_exact(attempt.order.method):
+    if attempt.order.scope != "class" or is_exact(attempt.method_name):
         return {}
     gone = set(attempt.order.excluded_classes)
     left = tuple(index for index in range(attempt.context.grid.roster.class_count) if index not in gone)
     set_anew = {index for request in attempt.requests if request.id in accepted for index in classes_of(request)}
+    if set_anew:
+        set_anew |= attempt.context.ledger.forgotten_classes()
     return dict.fromkeys(sorted(set_anew), left) if len(left) > 1 else {}

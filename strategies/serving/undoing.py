@@ -56,7 +56,7 @@ def undone_by(judge: Judge, attempt: Attempt, audit: Audit, left_out: Collection
     """
     for client in left_out:
         audit = without_figures(audit, client)
-    ledger, is_anew = attempt.context.ledger, is_retrained(attempt.order.method)
+    ledger, is_anew = attempt.context.ledger, is_retrained(attempt.method_name)
     found = {
         entry.id: reason
         for entry in ledger.committed()

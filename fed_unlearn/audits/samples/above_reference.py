@@ -29,7 +29,7 @@ class AboveReference(RequestAudit):
         Number of these above it.
     """
 
-    scopes: ClassVar[tuple[ScopeKind, ...]] = ("sample",)
+    scopes: ClassVar[tuple[ScopeKind, ...]] = ("sample", "client")
     sides: ClassVar[tuple[Side, ...]] = (Side("forget", "samples", ("above",)),)
     ranges: ClassVar[Mapping[str, tuple[float, float]]] = {"above_reference": (0.0, 1.0)}
 

@@ -16,13 +16,14 @@ from fed_unlearn.simulations.run.results import installed_versions
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
 
 _OPEN = (
-    *(f'gate.{scope}.{key}="none"' for scope in ("class", "client") for key in ("max-forget-accuracy",)),
+    *(f'gate.{scope}.max-forget-accuracy="none"' for scope in ("class", "client", "sample")),
     *(
         f'gate.{scope}.{key}="none"'
         for scope in ("class", "client", "indistinguishable", "sample")
         for key in ("max-retain-drop", "max-total-retain-drop", "max-forget-excess")
     ),
     *(f'gate.class.{key}="none"' for key in ("max-recall-at-5", "max-recall-without-bias")),
+    'gate.indistinguishable.max-above-reference="none"',
     'gate.client.max-confidence-share="none"',
     "gate.indistinguishable.membership-contains-half=false",
 )
@@ -63,7 +64,7 @@ def run_sequence_bench(
         raise InvalidParameterError(f"--beside {new.main}: is the method of the scenario itself; expected others")
     folder = settings.out.expanduser().absolute()
     report = _begun(new, folder)
-    scenarios = {seed: _scenarios(settings, new.main, seed) for seed in settings.seeds}
+    scenarios = {seed: scenarios_of(settings, new.main, seed) for seed in settings.seeds}
     make_folder(folder)
     for seed in settings.seeds:
         known = {each.seed: each for each in report.seeds}
@@ -91,12 +92,23 @@ def _begun(new: SequenceReport, folder: Path) -> SequenceReport:
     return known
 
 
-def _scenarios(settings: SequenceSettings, main: str, seed: int) -> dict[str, Scenario]:
-    """The scenario with a seed, as it is and with each of the other methods."""
+def scenarios_of(settings: SequenceSettings, main: str, seed: int) -> dict[str, Scenario]:
+    """The scenario with a seed, as it is and with each of the other methods.
+
+    Parameters
+    ----------
+    settings : SequenceSettings
+    main : str
+        The name of the scenario as it is.
+    seed : int
+    """
     seeded = (*settings.overrides, f"seed={seed}")
     found = {main: load_scenario(settings.scenario, seeded)}
     for name in settings.beside:
-        changed = (f"unlearning.method={name}", f"unlearning.client-method={FederatedPlan.client_method}")
+        changed = (
+            *(f"unlearning.method={name}", f"unlearning.client-method={FederatedPlan.client_method}"),
+            "unlearning.depth=shallow",
+        )
         overrides = (*seeded, *changed, "unlearning.repair-rounds=0", *_OPEN)
         found[name] = load_scenario(settings.scenario, overrides)
     return found

@@ -130,6 +130,11 @@ class Attempt(ABC):
         """How far the holders of sample requests moved the model, as multiples of the clip norm."""
         return {}
 
+    @property
+    def method_name(self) -> str:
+        """Name of the method that is run."""
+        return self.order.method
+
     def has_changed(self, request: ForgetRequest) -> bool:
         """Whether a step of the method at a holder of a request has changed the model, and not repair alone.
 

@@ -59,9 +59,8 @@ class HolderAttempt(Attempt):
         """
         if not self._goes_by_reference or self._is_alone:
             return
-        if not self.step:  # they must not train it on the samples
-            self._ask_holders(None)
-            self.step -= 1
+        self._ask_holders(None)  # they must not train it on the samples
+        self.step -= 1
         found = train_reference(self.context, self.order)
         if isinstance(found, str):
             self.say(f"no reference for {self.order.method}, which goes by ranks: {found}")

@@ -90,11 +90,6 @@ class ServerAttempt(Attempt):
         return self.seconds_before + time.perf_counter() - self._started
 
     @property
-    def method_name(self) -> str:
-        """Name of the method that the server runs."""
-        return self.order.method
-
-    @property
     def _method_parameters(self) -> Mapping[str, ParameterValue]:
         return self.order.parameters
 

@@ -450,6 +450,29 @@ def test_fresh_layers_are_those_that_torch_draws() -> None:
         np.testing.assert_array_equal(fresh[name], arrays[name])
 
 
+def test_what_no_layer_draws_keeps_its_mean_and_spread() -> None:
+    scale, tokens = np.full((8, 1, 1), 1e-6, np.float32), np.linspace(3, 5, 4000, dtype=np.float32).reshape(1, 4, 1000)
+    arrays = {
+        "0.weight": np.zeros((8, 4), np.float32),
+        "0.bias": np.zeros(8, np.float32),
+        "0.layer_scale": scale,
+        "norm.gamma": np.ones(8, np.float32),
+        "act.weight": np.full(1, 0.25, np.float32),
+        "tokens": tokens,
+        "rnn.weight_hh_l0": np.zeros((12, 4), np.float32),
+        "rnn.bias_hh_l0": np.zeros(12, np.float32),
+    }
+    fresh = drawn(arrays, (1, "r1", 1))
+    for name in ("0.layer_scale", "norm.gamma", "act.weight"):
+        np.testing.assert_array_equal(fresh[name], arrays[name])
+    assert fresh["tokens"].mean() == pytest.approx(4, abs=0.05) and fresh["tokens"].std() == pytest.approx(
+        0.58, abs=0.05
+    )
+    assert not np.allclose(fresh["tokens"], tokens)
+    for name in ("0.weight", "0.bias", "rnn.weight_hh_l0", "rnn.bias_hh_l0"):
+        assert 0.1 < np.abs(fresh[name]).max() <= 0.5, name
+
+
 def test_a_reset_leaves_a_layer_below(departure: Departure) -> None:
     for layers in (1, 2):  # of two layers with weights
         assert last_layers(departure.served, layers) == ["4.weight", "4.bias"]

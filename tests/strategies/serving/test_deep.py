@@ -16,6 +16,7 @@ from flwr.serverapp.strategy import FedAvg
 from fed_unlearn import protocol
 from fed_unlearn.arrays import unpack
 from fed_unlearn.client.kept_activations import HEAD_NAME, VALUES_NAME
+from fed_unlearn.client.kept_features import FILE_NAME as FEATURES_NAME
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.requests import ForgetRequest
@@ -70,7 +71,7 @@ def test_a_class_request_resets_the_last_blocks_and_nothing_below_them_moves(fed
     sent = sent_by(federation)
     before, result = served(federation, deep(), ForgetRequest.for_class(3))
     [outcome] = result.requests
-    assert (outcome.status, outcome.method, outcome.repair_rounds) == ("committed", "boundary-shrink", 0)
+    assert (outcome.status, outcome.method, outcome.repair_rounds) == ("committed", "reset-and-relearn", 0)
     old, new = unpack(before), unpack(result.arrays)
     for name in LOWER:
         np.testing.assert_array_equal(new[name], old[name])
@@ -88,7 +89,7 @@ def test_a_class_request_resets_the_last_blocks_and_nothing_below_them_moves(fed
     assert '"method":null' in unlearn.replace("\\", "")
     assert outcome.after is not None and outcome.after.forget_accuracy == 0
     assert outcome.traffic.parts.keys() == {"relearn", "statistics", "audit"}
-    kept = [path for path in federation.folder.rglob("*") if path.name in (HEAD_NAME, VALUES_NAME)]
+    kept = [path for path in federation.folder.rglob("*") if path.name in (HEAD_NAME, VALUES_NAME, FEATURES_NAME)]
     assert kept == []  # confirmed at every client, so that all of it is dropped
 
 

@@ -80,3 +80,19 @@ def test_an_unchanged_model_is_accepted_only_where_a_reference_says_that_its_sam
     found = evidence(limits, changed=False)
     decision = Gate().decide("sample", found, "indistinguishable", before=found)
     assert (decision.verdict, decision.reason) == (verdict, reason)
+
+
+@pytest.mark.parametrize(
+    ("limits", "verdict", "reason"),
+    [
+        (RIGHT, Verdict.ACCEPT, None),
+        (LEFT, Verdict.ROLL_BACK, "no step of the method has changed the model"),
+        (None, Verdict.ROLL_BACK, "no step of the method has changed the model"),
+    ],
+)
+def test_the_same_holds_for_all_samples_of_a_client(
+    limits: torch.Tensor | None, verdict: Verdict, reason: str | None
+) -> None:
+    found = evidence(limits, changed=False, unseen_accuracy=0.75)
+    decision = Gate().decide("client", found, before=found)
+    assert (decision.verdict, decision.reason) == (verdict, reason)

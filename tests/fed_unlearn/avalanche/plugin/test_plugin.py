@@ -1,7 +1,6 @@
 """What the plug-in does to a strategy's training: events, clock, plug-ins, and what is trained on and kept afterwards."""
 
 import random
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -228,12 +227,11 @@ def test_an_experience_with_nothing_left_is_skipped_and_counted() -> None:
         "a": [*map(str, range(18, 36)), "0", "1"],
         "b": [str(index) for index in (*range(2, 18), *range(36, 60))],
     }
-    # By a reference there is nothing to do after so short a training.
-    plan = replace(QUICK, parameters={**QUICK.parameters, "instance-wise": {"max_steps": 3, "targets": "ranks"}})
+    # After so short a training the samples stand as in a reference without them: there is nothing to do.
     for name in ("naive", "replay", "cumulative", "ewc", "ewc-online", "mas", "si"):
         scenario = scenario_of("ni", {1: ForgetRequest.for_client("a")}, clients=clients)
         strategy, plugin, watcher = plugged(
-            EVERY_KIND[name](), strict=True, plan=plan, validation=as_images(scenario.test_stream[0].dataset)
+            EVERY_KIND[name](), strict=True, plan=QUICK, validation=as_images(scenario.test_stream[0].dataset)
         )
         strategy.train(scenario.train_stream[0])
         strategy.train(scenario.forget_stream[0])

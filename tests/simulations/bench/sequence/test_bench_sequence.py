@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.simulations.bench.sequence.bench import run_sequence_bench
+from fed_unlearn.gate import Thresholds
+from fed_unlearn.simulations.bench.sequence.bench import run_sequence_bench, scenarios_of
 from fed_unlearn.simulations.bench.sequence.results import SequenceReport
 from fed_unlearn.simulations.bench.sequence.settings import SequenceSettings
 
@@ -122,3 +124,15 @@ def test_what_cannot_be_measured_is_refused_before_anything_runs(tmp_path: Path)
     with pytest.raises(FedUnlearnError, match="method 'nothing' is unknown"):
         run_sequence_bench(SequenceSettings(scenario=str(path), out=tmp_path / "out", beside=("nothing",)))
     assert not (tmp_path / "out").exists()
+
+
+def test_methods_beside_are_committed_whatever_their_figures_and_serve_by_their_own_steps(
+    measured: tuple[SequenceSettings, SequenceReport, list[str]],
+) -> None:
+    settings, _, _ = measured
+    deep = replace(settings, overrides=("unlearning.depth=deep",))
+    beside = scenarios_of(deep, "reset-and-relearn", 5)["delete"]
+    assert (beside.unlearning.method, beside.unlearning.depth) == ("delete", "shallow")
+    open_to_all = Thresholds(max_forget_accuracy=None, max_retain_drop=None, max_total_retain_drop=None)
+    sections = (beside.gate.class_, beside.gate.sample, beside.gate.client, beside.gate.indistinguishable)
+    assert [section.thresholds() for section in sections] == [open_to_all] * 4
