@@ -11,7 +11,6 @@ import hashlib
 import io
 import logging
 import math
-import os
 import pickle
 import shutil
 import zlib
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.methods.parts.activation_cache import activation_shape, fill_activations
+from fed_unlearn.methods.parts.activation_cache import activation_shape, fill_activations, reserve
 
 HEAD_NAME, VALUES_NAME = "activations.pt", "activations.bin"
 
@@ -142,9 +141,10 @@ class KeptActivations:
             logger.warning("%d bytes of activations are more than can be kept; samples are read in every round", size)
             return None
         try:
-            os.close(os.open(self._values, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600))
+            reserve(self._values, size)
             held = self._mapped(shape, dtype, is_new=True)
         except (OSError, RuntimeError) as error:
+            self.drop()
             logger.warning("%s; samples are read in every round", error)
             return None
         return fill_activations(held, model, lower, samples, device)

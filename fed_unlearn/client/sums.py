@@ -17,6 +17,8 @@ def statistics(message: Message, context: Context) -> Message:
     session = current_session()
     instruction = protocol.StatisticsInstruction.from_message(message)
     samples = session.retained_samples(instruction.arrived)
+    if len(samples) == 0 and instruction.may_be_none:
+        return protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
     if len(samples) == 0:
         raise NothingRetainedError(f"client {session.client_id} has no sample left that it may train on")
     model, user = session.model_with(protocol.arrays_of(message)), f"client {session.client_id}"

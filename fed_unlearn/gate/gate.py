@@ -143,7 +143,7 @@ class Gate(Settings, prefix="gate: "):
             Whether a candidate is refused whose forgetting is not ``measured``.
         """
         reasons = self.kept_too_little(scope, evidence, goal)
-        excused = is_retrained and (scope == "client" or goal == "indistinguishable")
+        excused = is_retrained and (scope == "client" or (scope == "sample" and goal == "indistinguishable"))
         if evidence.finite and not excused:
             judged = replace(evidence, is_retrained=is_retrained)
             too_little = self.forgot_too_little(scope, judged, goal) or self._still_knows(scope, before, evidence)

@@ -20,20 +20,23 @@ class StatisticsInstruction(Instruction):
     """``train.statistics``: add up what the output layer reads of all retained samples.
 
     ``head`` names the layer where a client is not to find it by itself. ``step`` is what features are rounded to. With
-    ``anew`` all samples are read, also those of which the client has kept what the output layer reads.
+    ``anew`` all samples are read, also those of which the client has kept what the output layer reads. With
+    ``may_be_none`` a client without a sample answers with weight 0 and no sums; else it is out of training.
     """
 
     head: str | None = None
     step: float
     arrived: int = 0
     anew: bool = False
+    may_be_none: bool = False
 
     @model_serializer(mode="wrap")
     def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Leave out ``anew`` where it is not asked for."""
+        """Leave out what is not asked for."""
         body: dict[str, object] = serialize(self)
-        if not self.anew:
-            del body["anew"]
+        for name in ("anew", "may_be_none"):
+            if not getattr(self, name):
+                del body[name]
         return body
 
 
@@ -59,7 +62,8 @@ def read_statistics(message: Message, *, step: float, most: int | None = None) -
     ------
     ProtocolError
         If there are none, or they cannot be sums over so many samples: by their shapes and types, or since they are not
-        whole, not exact, or longer than their own squares allow.
+        whole, not exact, or longer than their own squares allow, or since what is left of the products around the means
+        of the classes is no sum of squares.
     """
     record = message.content.get(STATISTICS_KEY)
     if not isinstance(record, ArrayRecord) or set(record) != set(_DTYPES):
@@ -107,3 +111,7 @@ def _check_possible(
     allowed = counts.sum() * squares * (1 + 1e-9)
     if (sums.sum(0) ** 2 > allowed).any() or sums[counts == 0].any():
         raise ProtocolError("its sums are longer than its products allow")
+    there = counts > 0
+    around = products - (sums[there] / counts[there, None]).T @ sums[there]
+    if around.size and np.linalg.eigvalsh(around)[0] < -1e-9 * max(float(squares.sum()), 1.0):
+        raise ProtocolError("its sums leave no sum of squares around the means of its classes")

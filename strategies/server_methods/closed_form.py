@@ -70,7 +70,9 @@ def with_discriminant(work: ServerWork, arrays: Arrays, trained: Collection[str]
     trained : collection of str
         Names of the arrays of the last blocks, without those that the model has frozen.
     """
-    instruction = protocol.StatisticsInstruction(step=FEATURE_STEP, arrived=work.arrived, anew=True)  # nothing to keep
+    instruction = protocol.StatisticsInstruction(
+        step=FEATURE_STEP, arrived=work.arrived, anew=True, may_be_none=True
+    )  # anew: features of a candidate are not worth keeping
     content = protocol.content(instruction, pack(arrays), work.train_config)
     answers = work.grid.ask(protocol.STATISTICS, content, work.timeout)
     problem = next(iter({**answers.refused, **answers.failed}.values()), "")
@@ -93,11 +95,12 @@ def with_discriminant(work: ServerWork, arrays: Arrays, trained: Collection[str]
         weight, bias = discriminant(total)
     except np.linalg.LinAlgError:
         weight = np.full(total.sums.shape, np.nan)
-    if not np.isfinite(weight).all():
+    length = np.linalg.norm(weight)
+    if not np.isfinite(length):
         logger.warning("request %s: the output layer stays as it is: no sums of features tell it", work.request.id)
         return arrays
     [name] = names
-    share = min(1.0, float(np.linalg.norm(work.served[name]) / np.linalg.norm(weight)))
+    share = min(1.0, float(np.linalg.norm(work.served[name]) / length))
     weight, bias = share * weight, share * bias
     bias_name = f"{name.removesuffix('weight')}bias"
     solved = {name: weight.reshape(arrays[name].shape)} | ({bias_name: bias} if bias_name in arrays else {})

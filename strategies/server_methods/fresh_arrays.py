@@ -8,7 +8,7 @@ from math import prod, sqrt
 
 import numpy as np
 
-from fed_unlearn.arrays import MEAN, VARIANCE, Arrays
+from fed_unlearn.arrays import COUNTER, MEAN, VARIANCE, Arrays
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.strategies.server_methods.base import MethodFailedError
 
@@ -49,7 +49,7 @@ def drawn(arrays: Arrays, seed: Sequence[str | int]) -> Arrays:
     Weights and the biases behind them are uniform within 1 / sqrt(inputs of an output), which is the default of
     ``nn.Linear`` and ``nn.Conv2d``. Normalisation begins with weights 1, biases 0, means 0 and variances 1, counters
     with 0. What the names do not tell, such as a scale of a layer's outputs or a token of the input, is drawn from the
-    normal distribution of its mean and standard deviation: one that is constant stays.
+    normal distribution of its mean and standard deviation: one that is constant stays. So do arrays of integers.
 
     Parameters
     ----------
@@ -63,8 +63,10 @@ def drawn(arrays: Arrays, seed: Sequence[str | int]) -> Arrays:
     bound = 0.0
     for name, value in arrays.items():
         stem, _, ending = name.rpartition(".")
-        if ending in (MEAN, VARIANCE) or not np.issubdtype(value.dtype, np.floating):
+        if ending in (MEAN, VARIANCE, COUNTER):
             new = np.full(value.shape, float(ending == VARIANCE))
+        elif not np.issubdtype(value.dtype, np.floating):
+            new = value.copy()
         elif _is_weights(arrays, name) and _WEIGHT.fullmatch(ending):
             bound = 1 / sqrt(prod(value.shape[1:]))
             new = generator.uniform(-bound, bound, value.shape)

@@ -106,6 +106,7 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
 
     paper: ClassVar[str] = "after Goel et al., Towards Adversarial Evaluations (EU-k), 2022"
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
+    goal: ClassVar[str] = "indistinguishable"
     needs: ClassVar[str] = "retain"
     state_class: ClassVar[type[MethodState]] = RelearnState
 

@@ -49,6 +49,7 @@ class Retrain(ServerMethod[RetrainState]):
 
     paper: ClassVar[str] = "the gold standard that others approximate"
     scopes: ClassVar[tuple[Scope, ...]] = ("class", "sample", "client")
+    goal: ClassVar[str] = "indistinguishable"
     needs: ClassVar[str] = "retain, the first model"
     is_retraining: ClassVar[bool] = True
     shares_rounds: ClassVar[bool] = True

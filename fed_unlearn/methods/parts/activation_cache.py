@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -52,8 +53,38 @@ def kept_activations(
             yield None
             return
         place = str(Path(folder) / "activations")
+        try:
+            reserve(Path(place), size)
+        except OSError:
+            yield None
+            return
         held = torch.from_file(place, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
         yield fill_activations(held, model, lower, samples, device)
+
+
+def reserve(path: Path, size: int) -> None:
+    """Create a file of so many bytes that nobody else may read, with room for all of them.
+
+    A process that writes through a map into a file without room is ended by the system.
+
+    Parameters
+    ----------
+    path : Path
+        A file that is there is written over.
+    size : int
+        Bytes.
+
+    Raises
+    ------
+    OSError
+        If the disk is full.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_TRUNC, 0o600)
+    try:
+        if size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+    finally:
+        os.close(descriptor)
 
 
 @torch.no_grad()

@@ -20,7 +20,8 @@ class UpperArrays:
     names : tuple of str
         All of them.
     frozen : tuple of str
-        Those that stay as they are: what the model itself has frozen, with the statistics of such a normalisation.
+        Those that stay as they are: what the model itself has frozen, with the statistics of such a normalisation, and
+        buffers that are no statistics, such as masks and temperatures.
     """
 
     names: tuple[str, ...]
@@ -46,7 +47,8 @@ def upper_arrays(model: nn.Module, blocks: Sequence[Block]) -> UpperArrays:
     for module in modules:
         parameters, buffers = list(module.parameters(recurse=False)), list(module.buffers(recurse=False))
         used |= set(map(id, parameters + buffers))
-        if parameters and not any(parameter.requires_grad for parameter in parameters):
+        has_statistics = isinstance(module, nn.modules.batchnorm._NormBase)
+        if not has_statistics or (parameters and not any(parameter.requires_grad for parameter in parameters)):
             still |= set(map(id, buffers))
     still |= {id(parameter) for parameter in model.parameters() if not parameter.requires_grad}
     state = dict(chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)))

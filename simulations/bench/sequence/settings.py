@@ -11,6 +11,9 @@ from typing import Annotated
 
 from typer import Argument, BadParameter, Option
 
+MOST_SEEDS = 10_000
+"""Seeds of one range."""
+
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name for part in text.split(",") if (name := part.strip()))
@@ -33,6 +36,8 @@ def parsed_seeds(text: str) -> tuple[int, ...]:
             raise BadParameter(f"{part.strip()!r} was given; expected a seed or a range such as 100-104") from None
         if last < first:
             raise BadParameter(f"{part.strip()!r} was given; expected the smaller seed first")
+        if last - first >= MOST_SEEDS:
+            raise BadParameter(f"{part.strip()!r} was given; expected {MOST_SEEDS:,} seeds at most")
         seeds |= dict.fromkeys(range(first, last + 1))
     return tuple(seeds)
 

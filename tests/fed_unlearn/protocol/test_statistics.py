@@ -44,6 +44,15 @@ def with_value(name: str, place: int, value: float) -> Callable[[Parts], None]:
     return change
 
 
+def far_apart(parts: Parts) -> None:
+    parts["sums"][0, 0] += 2.0**45  # so that the sums of all classes together are as they were
+    parts["sums"][1, 0] -= 2.0**45
+
+
+def indefinite(parts: Parts) -> None:
+    parts["products"][:] = [4e9, -3.6e9, -3.6e9, 4e9, -3.6e9, 4e9]  # each two by two of it is possible
+
+
 def retyped(parts: Parts) -> None:
     parts["sums"] = parts["sums"].astype(np.float32)  # type: ignore[assignment]
 
@@ -64,6 +73,8 @@ def shortened(parts: Parts) -> None:
         (with_value("products", 1, 1e12), "longer than their squares allow"),
         (with_value("sums", 0, 1e9), "longer than its products allow"),
         (with_value("sums", 8, 1.0), "longer than its products allow"),  # of a class without a sample
+        (far_apart, "no sum of squares around the means"),
+        (indefinite, "no sum of squares around the means"),
         (retyped, "other types"),
         (shortened, "expected 6"),
     ],

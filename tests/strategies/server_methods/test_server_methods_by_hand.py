@@ -459,11 +459,12 @@ def test_what_no_layer_draws_keeps_its_mean_and_spread() -> None:
         "norm.gamma": np.ones(8, np.float32),
         "act.weight": np.full(1, 0.25, np.float32),
         "tokens": tokens,
+        "places": np.arange(6),
         "rnn.weight_hh_l0": np.zeros((12, 4), np.float32),
         "rnn.bias_hh_l0": np.zeros(12, np.float32),
     }
     fresh = drawn(arrays, (1, "r1", 1))
-    for name in ("0.layer_scale", "norm.gamma", "act.weight"):
+    for name in ("0.layer_scale", "norm.gamma", "act.weight", "places"):
         np.testing.assert_array_equal(fresh[name], arrays[name])
     assert fresh["tokens"].mean() == pytest.approx(4, abs=0.05) and fresh["tokens"].std() == pytest.approx(
         0.58, abs=0.05

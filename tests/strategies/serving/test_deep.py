@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from federation import FAST_PLAN, OPEN_GATE, Federation, initial_arrays, make_federation
+from federation import FAST_PLAN, OPEN_GATE, DigitsTask, Federation, digits_of, initial_arrays, make_federation
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp.strategy import FedAvg
 
@@ -17,6 +17,7 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import unpack
 from fed_unlearn.client.kept_activations import HEAD_NAME, VALUES_NAME
 from fed_unlearn.client.kept_features import FILE_NAME as FEATURES_NAME
+from fed_unlearn.data.images import ClientData
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.requests import ForgetRequest
@@ -145,3 +146,29 @@ def test_requests_of_other_scopes_and_of_servers_methods_are_served_by_their_own
 def test_another_word_is_refused() -> None:
     with pytest.raises(InvalidParameterError, match="depth = 'bottomless'; expected 'shallow' or 'deep'"):
         UnlearningPlan(depth="bottomless")  # type: ignore[arg-type]
+
+
+def test_retraining_and_a_reset_serve_samples_that_are_to_look_unseen(federation: Federation) -> None:
+    requests = [
+        replace(ForgetRequest.for_samples(1, count=3, id=name), method=method)
+        for name, method in (("a", "retrain"), ("b", "reset-and-relearn"))
+    ]
+    plan = UnlearningPlan(parameters={"reset-and-relearn": DEEP}, retention_days=1.0, backoff_seconds=0.0)
+    _, result = served(federation, plan, *requests, gate=Gate())
+    assert [(outcome.status, outcome.method) for outcome in result.requests] == [
+        ("committed", "retrain"),
+        ("committed", "reset-and-relearn"),
+    ], [outcome.reason for outcome in result.requests]
+
+
+def test_a_client_without_a_sample_left_costs_nobody_the_closed_form(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def data_of(client: int) -> ClientData:
+        data = digits_of(client)
+        return replace(data, train=data.train.of_classes({3})) if client == 0 else data
+
+    federation = make_federation(tmp_path, task=DigitsTask(data_of=data_of))
+    _, result = served(federation, deep(), ForgetRequest.for_class(3))
+    assert result.requests[0].status == "committed"
+    assert "the output layer stays as it is" not in caplog.text
