@@ -80,6 +80,11 @@ class Damp(Method):
     def _apply(self, work: Workspace) -> Applied:
         asked, kept_classes = (set(part.labels.unique().tolist()) for part in (work.forget, work.retained))
         forgotten = sorted(work.excluded_classes | (asked - kept_classes))
+        if not forgotten:
+            raise InvalidDataError(
+                f"{self.name}: of each class of the {len(work.forget)} forget samples others are retained; expected all"
+                " samples of a class: use 'instance-wise' for single samples"
+            )
         layers = plain_layers(work.model)
         if not layers:
             raise InvalidModelError(
@@ -88,8 +93,7 @@ class Damp(Method):
         head = find_head(self.name, work.model, work.forget, self.head)
         forget, kept = self._drawn(work, work.forget, []), self._drawn(work, work.retained, forgotten)
         changed = self._project(work, layers, forget, kept)
-        if forgotten:
-            take_mean_rows(self.name, head.layer, forgotten)
+        take_mean_rows(self.name, head.layer, forgotten)
         is_met = accuracy_of(work, work.forget, step=1) <= self.target_accuracy
         return Applied(is_met and changed > 0, steps=int(changed > 0))
 

@@ -41,7 +41,7 @@ class ParameterDetails:
 
 
 def print_method(name: str) -> None:
-    """Print a method's summary, paper, scopes, needs and parameters.
+    """Print a method's summary, paper, scopes, needs and parameters; first as the server runs it, where there are two.
 
     Parameters
     ----------
@@ -52,18 +52,25 @@ def print_method(name: str) -> None:
     InvalidParameterError
         If there is no such method.
     """
-    known = listed_methods()
-    if name not in known:
-        # A part of a server-side method, or a name that the registry explains.
-        known[name] = SERVER_METHODS.find(name) if name in SERVER_METHODS.unavailable() else METHODS.find(name)
-    cls = known[name]
+    found: list[AnyMethod] = [of[name] for of in (SERVER_METHODS.available(), METHODS.available()) if name in of]
+    if not found:  # a name that a registry explains
+        found = [SERVER_METHODS.find(name) if name in SERVER_METHODS.unavailable() else METHODS.find(name)]
     console = Console()
+    for number, cls in enumerate(found):
+        if number:
+            console.print()
+        _print_details(console, name, cls, at_the_holders=len(found) == 1)
+
+
+def _print_details(console: Console, name: str, cls: AnyMethod, *, at_the_holders: bool) -> None:
     distribution = registry_of(cls).distribution_of(name)
     retain = " (cannot do without retained samples)" if issubclass(cls, Method) and cls.requires_retain else ""
     facts = {
         "paper": cls.paper,
         "serves": ", ".join(served_scopes(cls)) + " requests",
-        "runs": "at the holders" if issubclass(cls, Method) else "at the server, over rounds",
+        "runs": ("at the holders" if at_the_holders else "without a federation")
+        if issubclass(cls, Method)
+        else "at the server, over rounds",
         "needs": cls.needs + retain,
         "inputs": cls.inputs if issubclass(cls, Method) else "any",
         "from": "fed_unlearn" if distribution is None else distribution,

@@ -50,6 +50,14 @@ def test_passes_equal_a_hand_count(digits: Digits) -> None:
     assert (outcome.forward_passes, outcome.backward_passes) == (20 + kept + 20 + 50 + len(digits.forget), 0)
 
 
+def test_single_samples_are_refused(digits: Digits) -> None:
+    before = state_bytes(digits.model)
+    first, rest = torch.arange(8), torch.arange(8, len(digits.retain))
+    with pytest.raises(InvalidDataError, match="of each class of the 8 forget samples others are retained"):
+        Damp().unlearn(digits.model, digits.retain.subset(first), digits.retain.subset(rest))
+    assert state_bytes(digits.model) == before
+
+
 def test_retained_samples_of_a_forgotten_class_are_not_read(digits: Digits) -> None:
     forget, retain = digits.forget, digits.retain
     left = retain.subset((retain.labels != 7).nonzero().flatten())

@@ -4,10 +4,11 @@ from typing import Literal
 
 import pytest
 
-from fed_unlearn.methods import available
+from fed_unlearn.methods import METHODS, available
 from fed_unlearn.methods.descent import ForgetDescent
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.report.method_details import ParameterDetails, parameter_details, plain
+from fed_unlearn.strategies.server_methods import SERVER_METHODS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +83,19 @@ def test_one_method_in_full(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[where + 1] == "      The attack that searches for the nearest class."
     assert "  momentum : float, default 0.9" in lines
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("name", ["frozen-head", "reset-and-relearn"])
+def test_a_method_of_the_server_that_also_runs_without_one_is_shown_twice(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["methods", name]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    runs = [line for line in lines if line.startswith("runs ")]
+    assert runs == ["runs    at the server, over rounds", "runs    without a federation"]
+    shown = {line.split(" : ")[0].strip() for line in lines if " : " in line}
+    for registry in (METHODS, SERVER_METHODS):
+        assert {field.name for field in dataclasses.fields(registry.find(name))} <= shown
 
 
 def test_a_control_says_so(capsys: pytest.CaptureFixture[str]) -> None:
