@@ -120,7 +120,7 @@ def test_counts_of_a_request_hold_audits_of_other_packages_by_name(
     assert set(extra_audits("sample")) == {"above_reference", NAME}
     built_in = {"destinations", "logit_ranking", "recall_without_bias", "reset_rows", "sureness"}
     assert set(extra_audits("class")) == {NAME, *built_in}
-    assert extra_audits("client") == ("backdoor_success", "client_membership_auc", NAME)
+    assert extra_audits("client") == ("above_reference", "backdoor_success", "client_membership_auc", NAME)
     counts = RequestCounts.of(seen_by(model, samples(20, 0)), extra_audits())
     assert set(counts.extra) == {"above_reference", NAME}
     assert {f"{NAME}/probability", f"{NAME}/samples", "correct"} <= set(counts.to_numbers())
