@@ -62,3 +62,17 @@ class Bound(Settings, prefix="gate: "):
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             return [f"gate: minimum {self.minimum:g} is over maximum {self.maximum:g}; expected at most as much"]
         return []
+
+
+CLASS_FIGURES = {
+    "recall_at_5": Bound(beside="reset-rows", needed=False),
+    "recall_without_bias": Bound(maximum=0.05, needed=False),
+}
+"""Bounds on figures of class requests; they are looked at where they can be measured."""
+
+ABOVE_REFERENCE = "above_reference"
+SAMPLE_FIGURES = {ABOVE_REFERENCE: Bound(maximum=0.05, needed=False)}
+"""Bounds on figures of samples that are to look unseen: of unseen samples themselves one in twenty stands above.
+
+There is a figure only where the method read a reference.
+"""

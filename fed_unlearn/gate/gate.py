@@ -6,26 +6,13 @@ from dataclasses import dataclass, field, replace
 
 from fed_unlearn.audits.validation import ServerValidation
 from fed_unlearn.evidence import Evidence, HowKnown
-from fed_unlearn.gate.bounds import Bound
+from fed_unlearn.gate.bounds import ABOVE_REFERENCE, CLASS_FIGURES, SAMPLE_FIGURES
 from fed_unlearn.gate.decision import Decision, Verdict
 from fed_unlearn.gate.failures import confidence_failures, drop_failures, figure_failures, not_measured
 from fed_unlearn.gate.figure_names import NO_ORACLE_YET, audits_behind, figure_sources, problem_with
 from fed_unlearn.gate.thresholds import Thresholds
 from fed_unlearn.requests import SCOPES, ScopeKind
 from fed_unlearn.settings import Fraction, FromOne, FromZero, Settings
-
-CLASS_FIGURES = {
-    "recall_at_5": Bound(beside="reset-rows", needed=False),
-    "recall_without_bias": Bound(maximum=0.05, needed=False),
-}
-"""Bounds on figures of class requests; they are looked at where they can be measured."""
-
-ABOVE_REFERENCE = "above_reference"
-SAMPLE_FIGURES = {ABOVE_REFERENCE: Bound(maximum=0.05, needed=False)}
-"""Bounds on figures of samples that are to look unseen: of unseen samples themselves one in twenty stands above.
-
-There is a figure only where the method read a reference.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)

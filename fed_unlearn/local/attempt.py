@@ -21,7 +21,7 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.evidence import NOTHING_KEPT
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
-from fed_unlearn.gate.gate import ABOVE_REFERENCE
+from fed_unlearn.gate.bounds import ABOVE_REFERENCE
 from fed_unlearn.holder import Guard, observe, repair_model, unlearn_samples
 from fed_unlearn.local.output_rows import with_rows_set
 from fed_unlearn.local.plan import LocalPlan

@@ -5,7 +5,7 @@ import pytest
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.gate import Decision, Difference, Evidence, Gate, HowKnown, Thresholds, Verdict
-from fed_unlearn.gate.gate import CLASS_FIGURES
+from fed_unlearn.gate.bounds import CLASS_FIGURES
 from fed_unlearn.requests import ScopeKind
 
 GATE = Gate(

@@ -10,7 +10,7 @@ from fed_unlearn.audits.measured import Measured
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.evidence import Evidence, HowKnown
 from fed_unlearn.gate import Bound, Gate, Thresholds, Verdict
-from fed_unlearn.gate.gate import CLASS_FIGURES
+from fed_unlearn.gate.bounds import CLASS_FIGURES
 
 EVIDENCE = Evidence(
     forget_accuracy=0.0,
