@@ -42,7 +42,7 @@ def _told(session: ClientSession, count: int) -> protocol.UpperBlocks:
         return protocol.UpperBlocks(reason="a part of the model is the client's own, or has other names in messages")
     model = session.model
     try:
-        division = _divided(session, model, _any_samples(session), count)
+        division = divided(session, model, _any_samples(session), count)
     except InvalidModelError as error:
         return protocol.UpperBlocks(reason=str(error)[:1000])
     if division.lower is None:
@@ -73,7 +73,7 @@ def relearn(message: Message, context: Context) -> Message:
         protocol.write_lacks_served(answer)
         return answer
     model = session.model_with_some(fresh) if served is None else session.model_with(served)
-    division = _divided(session, model, samples, instruction.blocks)
+    division = divided(session, model, samples, instruction.blocks)
     upper, passes = _upper_of(session, model, division), PassCounter()
     if division.lower is None or set(upper.names) != set(fresh):
         raise FedUnlearnError(
@@ -129,7 +129,24 @@ def _any_samples(session: ClientSession) -> SampleSet:
     return next((part for part in (data.validation, data.test) if len(part)), data.train)
 
 
-def _divided(session: ClientSession, model: nn.Module, samples: SampleSet, count: int) -> Division:
+def divided(session: ClientSession, model: nn.Module, samples: SampleSet, count: int) -> Division:
+    """The client's model divided below its last blocks.
+
+    Parameters
+    ----------
+    session : ClientSession
+    model : nn.Module
+        Of it.
+    samples : SampleSet
+        The first shows how inputs look.
+    count : int
+        Blocks beside the head.
+
+    Raises
+    ------
+    InvalidModelError
+        If the model cannot be divided.
+    """
     return divide(f"client {session.client_id}", unwrapped(model), _first_input(session, model, samples), count)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 from flwr.app import ArrayRecord, Context, Message, MetricRecord
+from torch import Tensor
 
 from fed_unlearn import protocol
-from fed_unlearn.client.session import current_session
+from fed_unlearn.client.relearning import divided
+from fed_unlearn.client.session import ClientSession, current_session
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import NothingRetainedError
-from fed_unlearn.methods.parts.frozen_features import check_replaceable, frozen_features
-from fed_unlearn.methods.parts.heads import find_head
+from fed_unlearn.methods.parts.frozen_features import check_replaceable, features_above, frozen_features
+from fed_unlearn.methods.parts.heads import Head, find_head
 from fed_unlearn.methods.parts.ridge import RidgeStatistics
 
 
@@ -21,6 +26,8 @@ def statistics(message: Message, context: Context) -> Message:
         return protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
     if len(samples) == 0:
         raise NothingRetainedError(f"client {session.client_id} has no sample left that it may train on")
+    if instruction.blocks is not None:
+        return _above_kept(session, message, instruction, samples)
     model, user = session.model_with(protocol.arrays_of(message)), f"client {session.client_id}"
     head = find_head(user, model, samples, instruction.head)
     check_replaceable(user, head)
@@ -29,6 +36,42 @@ def statistics(message: Message, context: Context) -> Message:
     else:
         features, passes = session.kept_features.of(user, model, head, samples, instruction.step)
         session.kept_features.save(session.store.unreadable_ids())
+    return _answer(message, instruction, head, features, samples, passes)
+
+
+def _above_kept(
+    session: ClientSession, message: Message, instruction: protocol.StatisticsInstruction, samples: SampleSet
+) -> Message:
+    """The sums of a model that differs in its last blocks alone from one of which activations are kept."""
+    upper, base, user = protocol.arrays_of(message), protocol.served_of(message), f"client {session.client_id}"
+    kept = session.kept_activations
+    found = kept.find(kept.key_of(instruction.base, list(upper), samples, asks_model=instruction.asks_model))
+    if found is None and base is None:
+        answer = protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
+        protocol.write_lacks_served(answer)
+        return answer
+    if base is not None:
+        session.model_with(base)
+    model = session.model_with_some(upper)
+    head = find_head(user, model, samples, instruction.head)
+    check_replaceable(user, head)
+    if found is None:
+        features, passes = frozen_features(user, model, head, samples), len(samples)
+    else:
+        part = divided(session, model, samples, instruction.blocks or 0).upper.eval()
+        features = features_above(user, part, head, found.activations, session.device)
+        passes = math.ceil(found.upper_share * len(samples))
+    return _answer(message, instruction, head, features, samples, passes)
+
+
+def _answer(
+    message: Message,
+    instruction: protocol.StatisticsInstruction,
+    head: Head,
+    features: Tensor,
+    samples: SampleSet,
+    passes: int,
+) -> Message:
     sums = RidgeStatistics.of(features, samples.labels, len(head.layer.weight), instruction.step)
     metrics = MetricRecord(
         {protocol.WEIGHT: len(samples), protocol.FORWARD_PASSES: passes, protocol.BACKWARD_PASSES: 0}

@@ -9,6 +9,7 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 from fed_unlearn.arrays import pack, unpack
 from fed_unlearn.errors import InvalidDataError, ProtocolError
 from fed_unlearn.methods.parts.ridge import RidgeStatistics
+from fed_unlearn.protocol.bounded import Name
 from fed_unlearn.protocol.instructions import Instruction
 
 STATISTICS_KEY = "statistics"
@@ -22,6 +23,10 @@ class StatisticsInstruction(Instruction):
     ``head`` names the layer where a client is not to find it by itself. ``step`` is what features are rounded to. With
     ``anew`` all samples are read, also those of which the client has kept what the output layer reads. With
     ``may_be_none`` a client without a sample answers with weight 0 and no sums; else it is out of training.
+
+    With ``blocks`` the message's arrays are those of the last blocks alone. The client reads what it has kept for
+    ``train.relearn`` of the model with the digest ``base``, with answers of that model beside it if ``asks_model``.
+    Where it has kept nothing, it says so, and is sent that model too.
     """
 
     head: str | None = None
@@ -29,13 +34,16 @@ class StatisticsInstruction(Instruction):
     arrived: int = 0
     anew: bool = False
     may_be_none: bool = False
+    blocks: int | None = None
+    base: Name = ""
+    asks_model: bool = False
 
     @model_serializer(mode="wrap")
     def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Leave out what is not asked for."""
         body: dict[str, object] = serialize(self)
-        for name in ("anew", "may_be_none"):
-            if not getattr(self, name):
+        for name in ("anew", "may_be_none", "blocks", "base", "asks_model"):
+            if getattr(self, name) == type(self).model_fields[name].default:
                 del body[name]
         return body
 

@@ -17,6 +17,7 @@ from fed_unlearn.errors import InvalidDataError, ProtocolError
 from fed_unlearn.methods.parts.ridge import FEATURE_STEP, Doubles, RidgeStatistics
 from fed_unlearn.strategies.clients.claims import most_retained
 from fed_unlearn.strategies.server_methods.base import ServerWork
+from fed_unlearn.strategies.server_methods.relearn_rounds import ask_above_kept
 
 SHRINKAGE = 0.1
 """Share of the mean variance that is added to the variance of every feature."""
@@ -54,7 +55,13 @@ def discriminant(total: RidgeStatistics, shrinkage: float = SHRINKAGE) -> tuple[
     return weight, bias
 
 
-def with_discriminant(work: ServerWork, arrays: Arrays, trained: Collection[str]) -> Arrays:
+def with_discriminant(
+    work: ServerWork,
+    arrays: Arrays,
+    reset: Collection[str],
+    trained: Collection[str],
+    relearning: protocol.RelearnInstruction,
+) -> Arrays:
     """A model with that output layer, from what clients that stay say of their retained samples.
 
     Its weights are scaled to the length that those of the served model have, where they are longer, and its biases
@@ -66,15 +73,24 @@ def with_discriminant(work: ServerWork, arrays: Arrays, trained: Collection[str]
     ----------
     work : ServerWork
     arrays : dict of ndarray
-        The model, which every client is sent.
+        The model. It differs from the served one in the last blocks alone.
+    reset : collection of str
+        Names of the arrays of these blocks, which clients are sent.
     trained : collection of str
-        Names of the arrays of the last blocks, without those that the model has frozen.
+        Those of them that the model has not frozen.
+    relearning : RelearnInstruction
+        Of the rounds for which clients have kept what lies below.
     """
     instruction = protocol.StatisticsInstruction(
-        step=FEATURE_STEP, arrived=work.arrived, anew=True, may_be_none=True
-    )  # anew: features of a candidate are not worth keeping
-    content = protocol.content(instruction, pack(arrays), work.train_config)
-    answers = work.grid.ask(protocol.STATISTICS, content, work.timeout)
+        step=FEATURE_STEP,
+        arrived=work.arrived,
+        may_be_none=True,
+        blocks=relearning.blocks,
+        base=relearning.base,
+        asks_model=relearning.distillation > 0,
+    )
+    content = protocol.content(instruction, pack({name: arrays[name] for name in reset}), work.train_config)
+    answers = ask_above_kept(work, protocol.STATISTICS, content)
     problem = next(iter({**answers.refused, **answers.failed}.values()), "")
     total: RidgeStatistics | None = None
     for client, reply in answers.replies.items():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+from flwr.app import RecordDict
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, norm, pack
@@ -126,28 +126,53 @@ def relearn_round(
     MethodFailedError
         If none of them trained.
     """
-    short = protocol.content(instruction, pack(base), work.train_config)
-    whole = protocol.with_served(short, pack(work.served))
-    answers = work.grid.ask(protocol.RELEARN, whole if instruction.round == 0 else short, work.timeout)
-    lacking = [client for client, reply in answers.replies.items() if protocol.lacks_served(reply)]
-    replies = {client: reply for client, reply in answers.replies.items() if client not in lacking}
-    if lacking:
-        logger.info("clients %s have kept nothing of the model, and get it", ", ".join(lacking))
-        more = work.grid.ask(protocol.RELEARN, whole, work.timeout, lacking)
-        replies |= more.replies
-    if not _anything(answers, lacking):
+    content = protocol.content(instruction, pack(base), work.train_config)
+    answers = ask_above_kept(work, protocol.RELEARN, content, carries_served=instruction.round == 0)
+    if not answers.anything:
         raise NobodyAnsweredError(
             f"round {instruction.round + 1}: no client that stays answered; try again when some are reachable"
         )
-    models = {client: usable_model(client, reply, base) for client, reply in sorted(replies.items())}
+    models = {client: usable_model(client, reply, base) for client, reply in sorted(answers.replies.items())}
     found = weighed(work, {client: model for client, model in models.items() if model is not None})
     if not found:
         raise MethodFailedError(f"round {instruction.round + 1}: no client that stays trained; their logs say why")
     return within_usual(work, found, base, LONGEST_OF_MEDIAN, LONGEST_OF_FRESH * fresh_norm)
 
 
-def _anything(answers: Answers, lacking: Collection[str]) -> bool:
-    return bool(lacking) or answers.anything
+def ask_above_kept(
+    work: ServerWork, message_type: str, content: RecordDict, *, carries_served: bool = False
+) -> Answers:
+    """Send the arrays of the last blocks to all clients that stay; who has kept nothing of the model before, gets it.
+
+    Parameters
+    ----------
+    work : ServerWork
+    message_type : str
+        ``train.relearn`` or ``train.statistics``.
+    content : RecordDict
+        With those arrays.
+    carries_served : bool
+        Whether all clients are sent the model before at once.
+
+    Returns
+    -------
+    Answers
+        Of all of them.
+    """
+    whole = protocol.with_served(content, pack(work.served))
+    answers = work.grid.ask(message_type, whole if carries_served else content, work.timeout)
+    lacking = [client for client, reply in answers.replies.items() if protocol.lacks_served(reply)]
+    if not lacking:
+        return answers
+    logger.info("clients %s have kept nothing of the model, and get it", ", ".join(lacking))
+    more = work.grid.ask(message_type, whole, work.timeout, lacking)
+    others = {client: reply for client, reply in answers.replies.items() if client not in lacking}
+    return Answers(
+        others | more.replies,
+        answers.refused | more.refused,
+        answers.failed | more.failed,
+        answers.silent | more.silent,
+    )
 
 
 def digest_of_arrays(arrays: Arrays) -> str:

@@ -9,7 +9,6 @@ from typing import ClassVar, Self
 from flwr.app import ConfigRecord
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.methods.parts.validation import BelowOne, require_fields
 from fed_unlearn.seeding import derive_seed
@@ -68,10 +67,9 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
     back with the first round.
 
     Clients say which arrays their last blocks have. Each runs what lies below once over its retained samples and keeps
-    what this gives until the request ends. Only the last blocks travel afterwards, but for the sums of ``closed_form``,
-    for which every client runs the whole model once more. They minimise ``(1 - d) CE + d T^2
-    KL(f0 without the forgotten classes || f)`` where classes are forgotten, ``f0`` being the model before, and
-    cross-entropy else.
+    what this gives until the request ends. Only the last blocks travel afterwards, and the sums of
+    ``closed_form``. Clients minimise ``(1 - d) CE + d T^2 KL(f0 without the forgotten classes || f)`` where classes are
+    forgotten, ``f0`` being the model before, and cross-entropy else.
 
     Where clients' models cannot be traced or differ, or a client does not know these messages, and where
     ``own_training`` asks for it, clients train by the app's own training, with the arrays below frozen: of the last
@@ -136,33 +134,30 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
         if not state.reset:
             state = self._reset(work, state)
         done = state.step + 1 >= self.rounds
-        if self.closed_form and done and not state.own_training:
-            state = replace(state, arrays=with_discriminant(work, state.arrays, state.trained))
-        base = {name: state.arrays[name] for name in state.reset}
         if state.own_training:
-            frozen = [name for name in work.served if name not in base]
+            frozen = [name for name in work.served if name not in state.reset]
             models = train_staying(work, state.arrays, state.step, frozen=frozen, config=_training_config(work))
             return state.followed_by(averaged(models), done=done)
-        upper = self._trained(work, state, base, (state.step, self.rounds))
-        return state.followed_by({**state.arrays, **upper}, done=done)
+        return self._trained(work, state, state.step, done=done)
 
     def mended(self, work: ServerWork, state: RelearnState) -> RelearnState | None:
         """The last round once more."""
         if state.own_training:
             return None
-        if self.closed_form:
-            state = replace(state, arrays=with_discriminant(work, state.arrays, state.trained))
-        base = {name: state.arrays[name] for name in state.reset}
-        upper = self._trained(work, state, base, (self.rounds - 1, self.rounds))
-        return state.followed_by({**state.arrays, **upper}, done=True)
+        return self._trained(work, state, self.rounds - 1, done=True)
 
     def stronger(self) -> Self:
         """One more block, and twice the rounds."""
         return replace(self, blocks=self.blocks + 1, rounds=2 * self.rounds)
 
-    def _trained(self, work: ServerWork, state: RelearnState, base: Arrays, position: tuple[int, int]) -> Arrays:
-        instruction = self._instruction(work, state, position)
-        return averaged(relearn_round(work, base, state.fresh_norm, instruction))
+    def _trained(self, work: ServerWork, state: RelearnState, position: int, *, done: bool) -> RelearnState:
+        """The state after a round at a position among all; the last one begins with an output layer in closed form."""
+        instruction, arrays = self._instruction(work, state, position), state.arrays
+        if self.closed_form and done:
+            arrays = with_discriminant(work, arrays, state.reset, state.trained, instruction)
+        base = {name: arrays[name] for name in state.reset}
+        upper = averaged(relearn_round(work, base, state.fresh_norm, instruction))
+        return state.followed_by({**arrays, **upper}, done=done)
 
     def _reset(self, work: ServerWork, state: RelearnState) -> RelearnState:
         told = told_blocks(work, self.blocks)
@@ -188,9 +183,7 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
             state, arrays={**work.served, **fresh}, reset=tuple(ordered), frozen=frozen, fresh_norm=norm_of(fresh)
         )
 
-    def _instruction(
-        self, work: ServerWork, state: RelearnState, position: tuple[int, int]
-    ) -> protocol.RelearnInstruction:
+    def _instruction(self, work: ServerWork, state: RelearnState, position: int) -> protocol.RelearnInstruction:
         is_class = work.request.scope.kind == "class"
         return protocol.RelearnInstruction(
             blocks=self.blocks,
@@ -198,8 +191,8 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
             forgotten=work.excluded_classes,
             epochs=self.epochs,
             round=state.step,
-            position=position[0],
-            positions=position[1],
+            position=position,
+            positions=self.rounds,
             distillation=self.distillation if is_class else 0.0,
             temperature=self.temperature,
             learning_rate=self.learning_rate,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,6 +18,8 @@ from fed_unlearn.methods.parts.ridge import RidgeStatistics
 from fed_unlearn.model_copies import copied
 from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.model_wrappers import unwrapped
+
+_BATCH = 512
 
 
 def frozen_features(user: str, model: nn.Module, head: Head, samples: SampleSet) -> Tensor:
@@ -51,34 +56,79 @@ def frozen_features(user: str, model: nn.Module, head: Head, samples: SampleSet)
     if device.type == "mps":  # it has no double precision
         device = torch.device("cpu")
         doubled = doubled.to(device)
-    calls: list[Tensor] = []
-    layer = doubled.get_submodule(head.name)
-    handle = layer.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].detach()))
     read, found = samples.evaluated(), []
     try:
         with (
             evaluation_mode(doubled),
             torch.inference_mode(),
             torch.autocast(device.type, enabled=False),
+            _inputs_of(doubled.get_submodule(head.name)) as calls,
         ):
             for inputs, labels in read.batches(batch_slices(read, device)):
-                calls.clear()
                 given = model_inputs(doubled, inputs.to(device))
                 doubled(given.double() if given.is_floating_point() else given)
-                if len(calls) != 1 or len(rows := one_row_a_sample(calls[0], head.layer)) != len(labels):
-                    raise InvalidModelError(
-                        f"{user}: layer {head.name!r} was called {len(calls)} times for {len(labels)} samples; expected"
-                        " an output layer that is called once, with one row a sample"
-                    )
-                found.append(rows.double().cpu().clone())
+                found.append(_one_row_each(user, head, calls, len(labels)))
     except RuntimeError as error:
         raise InvalidModelError(
             f"{user}: the model does not compute in double precision ({str(error).splitlines()[0][:200]}); expected one"
             " that follows the precision of its weights"
         ) from error
+    return torch.cat(found)
+
+
+@torch.inference_mode()
+def features_above(user: str, upper: nn.Module, head: Head, activations: Tensor, device: torch.device) -> Tensor:
+    """What the output layer reads of each sample, from activations below it, in the model's own precision.
+
+    Parameters
+    ----------
+    user : str
+        Name of the method or the client, for error messages.
+    upper : nn.Module
+        The part above the activations, in evaluation mode, with the output layer in it.
+    head : Head
+        Of the model.
+    activations : Tensor of shape (n, ...)
+    device : torch.device
+        The model's.
+
+    Returns
+    -------
+    Tensor of shape (n, features), float64, on the CPU
+
+    Raises
+    ------
+    InvalidModelError
+        If the model calls its output layer several times.
+    """
+    found = []
+    with _inputs_of(head.layer) as calls:
+        for part in activations.split(_BATCH):
+            upper(part.to(device))
+            found.append(_one_row_each(user, head, calls, len(part)))
+    return torch.cat(found)
+
+
+@contextmanager
+def _inputs_of(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Grows by what the layer is called with."""
+    calls: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].detach()))
+    try:
+        yield calls
     finally:
         handle.remove()
-    return torch.cat(found)
+
+
+def _one_row_each(user: str, head: Head, calls: list[Tensor], count: int) -> Tensor:
+    """What the output layer was called with for so many samples; the calls are taken away."""
+    taken, calls[:] = list(calls), []
+    if len(taken) != 1 or len(rows := one_row_a_sample(taken[0], head.layer)) != count:
+        raise InvalidModelError(
+            f"{user}: layer {head.name!r} was called {len(taken)} times for {count} samples; expected an output layer"
+            " that is called once, with one row a sample"
+        )
+    return rows.double().cpu().clone()
 
 
 def check_replaceable(user: str, head: Head) -> None:

@@ -69,7 +69,9 @@ class UpperTraining:
         loss = functional.cross_entropy(logits, batch.labels)
         if batch.answers is None:
             return loss
-        wanted = batch.answers.index_fill(1, torch.tensor(list(forgotten), device=logits.device), -torch.inf)
+        wanted = batch.answers.index_fill(
+            1, torch.tensor(list(forgotten), dtype=torch.int64, device=logits.device), -torch.inf
+        )
         divergence = functional.kl_div(
             functional.log_softmax(logits / self.temperature, dim=1),
             functional.softmax(wanted / self.temperature, dim=1),

@@ -8,15 +8,44 @@ import numpy as np
 import pytest
 import torch
 from federation import digits_of
+from flwr.app import RecordDict
 from leaving import STAYING, Departure, fail_at, normalised_model
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import nn
 
 from fed_unlearn import protocol
+from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.methods.parts.ridge import FEATURE_STEP, RidgeStatistics
+from fed_unlearn.strategies.clients.messages.messenger import size_of
+from fed_unlearn.strategies.server_methods import ServerWork
 from fed_unlearn.strategies.server_methods.closed_form import discriminant, with_discriminant
+from fed_unlearn.strategies.server_methods.relearn_rounds import digest_of_arrays, relearn_round
 
 UPPER = ("4.weight", "4.bias")
+
+
+def relearning(work: ServerWork) -> protocol.RelearnInstruction:
+    """One round of the output layer at learning rate 0.001, with answers of the model before."""
+    return protocol.RelearnInstruction(
+        blocks=0,
+        base=digest_of_arrays(work.served),
+        epochs=1,
+        round=0,
+        position=0,
+        positions=1,
+        distillation=0.5,
+        temperature=1.0,
+        learning_rate=1e-3,
+        momentum=0.0,
+        weight_decay=0.0,
+        batch_size=64,
+        max_gradient_norm=0.0,
+        seed=0,
+    )
+
+
+def solved(work: ServerWork) -> Arrays:
+    return with_discriminant(work, work.served, UPPER, UPPER, relearning(work))
 
 
 def drawn(count: int = 300, features: int = 5, classes: int = 3) -> tuple[Any, Any]:
@@ -41,7 +70,7 @@ def test_it_is_scikit_learns() -> None:
 
 
 def test_sums_of_clients_give_what_all_samples_together_give(departure: Departure) -> None:
-    arrays = with_discriminant(departure.work(), departure.served, UPPER)
+    arrays = solved(departure.work())
     model = normalised_model().eval()
     assert isinstance(model, nn.Sequential)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in departure.served.items()})
@@ -63,5 +92,31 @@ def test_sums_of_clients_give_what_all_samples_together_give(departure: Departur
 def test_where_a_client_sends_no_sums_the_layer_stays(departure: Departure, caplog: pytest.LogCaptureFixture) -> None:
     work = departure.work()
     fail_at(departure, protocol.STATISTICS, "3")
-    assert with_discriminant(work, departure.served, UPPER) is departure.served
+    assert solved(work) is departure.served
     assert "request r1: the output layer stays as it is: client 3" in caplog.text
+
+
+def test_above_what_is_kept_only_the_last_blocks_travel_and_are_run(departure: Departure) -> None:
+    """The same layer, up to single precision, for the share of the operations that lies above the division."""
+    expected = solved(departure.work())
+    work = departure.work()
+    relearn_round(work, {name: work.served[name] for name in UPPER}, 1.0, relearning(work))
+    work.grid.take_traffic()
+    arrays = solved(work)
+    for name in UPPER:
+        np.testing.assert_allclose(arrays[name], expected[name], rtol=0, atol=1e-3 * np.abs(expected[name]).max())
+    traffic, share = work.grid.traffic, 32 * 10 / (64 * 32 + 32 * 10)
+    held = sum(len(digits_of(int(client)).train) for client in STAYING)
+    assert traffic.parts["statistics"][0] == pytest.approx(share * held, abs=len(STAYING))
+    assert traffic.messages == len(STAYING)
+    whole = size_of(RecordDict({protocol.ARRAYS_KEY: pack(departure.served)}))
+    assert traffic.bytes_sent < len(STAYING) * whole
+
+
+def test_a_client_that_has_kept_nothing_is_sent_the_model_before(departure: Departure) -> None:
+    work = departure.work()
+    work.grid.take_traffic()
+    solved(work)
+    held = sum(len(digits_of(int(client)).train) for client in STAYING)
+    assert work.grid.traffic.messages == 2 * len(STAYING)
+    assert work.grid.traffic.parts["statistics"] == (held, 0)
