@@ -7,7 +7,8 @@ features add up exactly, whatever classes a client has.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from statistics import median_low
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from fed_unlearn.strategies.server_methods.relearn_rounds import ask_above_kept
 
 SHRINKAGE = 0.1
 """Share of the mean variance that is added to the variance of every feature."""
+
+LARGEST_OF_MEDIAN = 10.0
+"""A client's sums count for nothing where the mean square of its features is larger than so many times the median."""
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -81,27 +85,13 @@ def with_discriminant(
     relearning : RelearnInstruction
         Of the rounds for which clients have kept what lies below.
     """
-    instruction = protocol.StatisticsInstruction(
-        step=FEATURE_STEP,
-        arrived=work.arrived,
-        may_be_none=True,
-        blocks=relearning.blocks,
-        base=relearning.base,
-        asks_model=relearning.distillation > 0,
-    )
-    content = protocol.content(instruction, pack({name: arrays[name] for name in reset}), work.train_config)
-    answers = ask_above_kept(work, protocol.STATISTICS, content)
-    problem = next(iter({**answers.refused, **answers.failed}.values()), "")
+    found, problem = _sums_of_clients(work, {name: arrays[name] for name in reset}, relearning)
     total: RidgeStatistics | None = None
-    for client, reply in answers.replies.items():
-        if protocol.read_metric(reply, protocol.WEIGHT) == 0:
-            continue
-        try:
-            _, most = most_retained(work.grid.roster, client)
-            own = protocol.read_statistics(reply, step=FEATURE_STEP, most=most)
+    try:
+        for own in within_usual_size(work, found).values():
             total = own if total is None else total + own
-        except (ProtocolError, InvalidDataError) as error:
-            problem = f"client {client}: {error}"
+    except InvalidDataError as error:
+        problem = str(error)
     names = [] if total is None else _weights_of(arrays, trained, total.sums.shape)
     if problem or total is None or len(names) != 1:
         told = problem or f"{len(names)} of the arrays may be the weight of the output layer"
@@ -121,6 +111,61 @@ def with_discriminant(
     bias_name = f"{name.removesuffix('weight')}bias"
     solved = {name: weight.reshape(arrays[name].shape)} | ({bias_name: bias} if bias_name in arrays else {})
     return {**arrays, **{key: np.asarray(value, arrays[key].dtype) for key, value in solved.items()}}
+
+
+def within_usual_size(work: ServerWork, found: Mapping[str, RidgeStatistics]) -> dict[str, RidgeStatistics]:
+    """The sums of clients whose features are of the usual size; the others are named in the log.
+
+    Features far larger than all others' would decide alone what the layer separates.
+
+    Parameters
+    ----------
+    work : ServerWork
+    found : mapping of str to RidgeStatistics
+        By client.
+
+    Returns
+    -------
+    dict of str to RidgeStatistics
+        All of them where there are fewer than three clients.
+    """
+    sizes = {client: float(np.trace(sums.products)) / max(sums.count, 1) for client, sums in found.items()}
+    if len(sizes) < 3:
+        return dict(found)
+    usual = LARGEST_OF_MEDIAN * median_low(sizes.values())
+    for client, size in sizes.items():
+        if size > usual:
+            work.grid.name(
+                client, f"has features of mean square {size:.3g}, and {usual:.3g} is usual; they do not count"
+            )
+    return {client: sums for client, sums in found.items() if sizes[client] <= usual}
+
+
+def _sums_of_clients(
+    work: ServerWork, upper: Arrays, relearning: protocol.RelearnInstruction
+) -> tuple[dict[str, RidgeStatistics], str]:
+    """By client that has samples, its sums; and in words, why one of them sent none."""
+    instruction = protocol.StatisticsInstruction(
+        step=FEATURE_STEP,
+        arrived=work.arrived,
+        may_be_none=True,
+        blocks=relearning.blocks,
+        base=relearning.base,
+        asks_model=relearning.distillation > 0,
+    )
+    content = protocol.content(instruction, pack(upper), work.train_config)
+    answers = ask_above_kept(work, protocol.STATISTICS, content)
+    problem = next(iter({**answers.refused, **answers.failed}.values()), "")
+    found: dict[str, RidgeStatistics] = {}
+    for client, reply in answers.replies.items():
+        if protocol.read_metric(reply, protocol.WEIGHT) == 0:
+            continue
+        try:
+            _, most = most_retained(work.grid.roster, client)
+            found[client] = protocol.read_statistics(reply, step=FEATURE_STEP, most=most)
+        except ProtocolError as error:
+            problem = f"client {client}: {error}"
+    return found, problem
 
 
 def _weights_of(arrays: Arrays, trained: Collection[str], shape: tuple[int, ...]) -> list[str]:

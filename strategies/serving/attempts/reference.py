@@ -6,6 +6,7 @@ from typing import Any
 
 from fed_unlearn import methods
 from fed_unlearn.arrays import Arrays
+from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
@@ -18,6 +19,9 @@ METHOD = "reset-and-relearn"
 
 _REFERENCE = {"own_training": True, "blocks": 1, "rounds": 5}
 """A reference is as sure of its samples as a trained model is: by the app's own training, and for as long."""
+
+LEAST_OF_SERVED = 0.8
+"""A reference is used where its accuracy on validation samples is at least this share of the served model's."""
 
 
 def reads_reference(order: Order) -> bool:
@@ -39,7 +43,8 @@ def train_reference(context: CallContext, order: Order) -> Arrays | str:
     Returns
     -------
     dict of ndarray, or str
-        The reference; in words, why there is none.
+        The reference; in words, why there is none. There is none where it is far worse than the served model, as where
+        the last layers cannot be trained by themselves, or a client has spoiled it.
 
     Raises
     ------
@@ -65,9 +70,10 @@ def train_reference(context: CallContext, order: Order) -> Arrays | str:
         excluded_classes=order.excluded_classes,
     )
     try:
-        return _run(method, work)
+        found = _run(method, work)
     except MethodFailedError as error:
         return str(error)
+    return _why_unusable(context, found) or found
 
 
 def _run(method: ServerMethod[Any], work: ServerWork) -> Arrays:
@@ -75,3 +81,15 @@ def _run(method: ServerMethod[Any], work: ServerWork) -> Arrays:
     while not state.done:
         state = method.advance(work, state)
     return state.arrays
+
+
+def _why_unusable(context: CallContext, reference: Arrays) -> str:
+    """In words, why holders must not go by a reference; empty where they may, or where no sample tells it."""
+    forgotten = context.ledger.forgotten_classes()
+    served = context.served.audit.validation() if context.served.audit is not None else None
+    counts = Auditor(context).audit(reference, (), ("validation",)).validation()
+    before = served.accuracy(without=forgotten) if served is not None else None
+    found = counts.accuracy(without=forgotten) if counts is not None else None
+    if found is None or before is None or found >= LEAST_OF_SERVED * before:
+        return ""
+    return f"its accuracy on validation samples is {found:.3f}, and the served model's {before:.3f}"

@@ -18,7 +18,7 @@ from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.methods.parts.ridge import FEATURE_STEP, RidgeStatistics
 from fed_unlearn.strategies.clients.messages.messenger import size_of
 from fed_unlearn.strategies.server_methods import ServerWork
-from fed_unlearn.strategies.server_methods.closed_form import discriminant, with_discriminant
+from fed_unlearn.strategies.server_methods.closed_form import discriminant, with_discriminant, within_usual_size
 from fed_unlearn.strategies.server_methods.relearn_rounds import digest_of_arrays, relearn_round
 
 UPPER = ("4.weight", "4.bias")
@@ -120,3 +120,29 @@ def test_a_client_that_has_kept_nothing_is_sent_the_model_before(departure: Depa
     held = sum(len(digits_of(int(client)).train) for client in STAYING)
     assert work.grid.traffic.messages == 2 * len(STAYING)
     assert work.grid.traffic.parts["statistics"] == (held, 0)
+
+
+def test_a_client_with_huge_features_does_not_count(departure: Departure, caplog: pytest.LogCaptureFixture) -> None:
+    honest, work = {}, departure.work()
+    for client in STAYING:
+        features, labels = drawn(count=100 + 30 * int(client))
+        honest[client] = RidgeStatistics.of(torch.from_numpy(features), torch.from_numpy(labels), 3)
+    assert within_usual_size(work, honest) == honest
+    features, labels = drawn()
+    lying = RidgeStatistics.of(torch.from_numpy(8 * features), torch.from_numpy(labels), 3)
+    assert set(within_usual_size(work, {**honest, "3": lying})) == set(STAYING) - {"3"}
+    assert "client 3 has features of mean square" in caplog.text
+    assert len(within_usual_size(work, {"0": honest["0"], "3": lying})) == 2  # nobody tells what is usual
+
+
+def test_sums_over_few_shrunken_features_are_those_of_the_formula() -> None:
+    """Weights are (S + shrinkage * mean variance * I)^-1 m for class means m around their own mean."""
+    features, labels = drawn()
+    total = RidgeStatistics.of(torch.from_numpy(features), torch.from_numpy(labels), 3)
+    means = np.stack([features[labels == label].mean(0) for label in range(3)])
+    around = features - means[labels]
+    spread = around.T @ around / len(features)
+    spread += 0.5 * np.trace(spread) / 5 * np.eye(5)
+    expected = means @ np.linalg.inv(spread)
+    weight, _ = discriminant(total, shrinkage=0.5)
+    np.testing.assert_allclose(weight, expected - expected.mean(0), atol=1e-9)

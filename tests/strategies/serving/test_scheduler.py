@@ -28,6 +28,7 @@ from fed_unlearn.arrays import unpack
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.strategies.serving.attempts import reference
 
 ONE_TURN = replace(PLAN, max_holder_steps=1, repair_rounds=0)
 ONE_TRY = {"max_repair_rounds": 0, "max_attempts": 1}
@@ -93,6 +94,24 @@ def test_holders_of_samples_that_are_only_to_look_unseen_take_one_turn(tmp_path:
     counts = asked(trial)
     assert counts[protocol.UNLEARN] == 4, "each holder before the reference is trained, and once to unlearn"
     assert counts[protocol.REPAIR] == 5 * 4, "the rounds of one reference for all requests, at all clients"
+
+
+@pytest.mark.parametrize("least", [0.8, 1.5])
+def test_a_reference_far_below_the_served_model_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float
+) -> None:
+    monkeypatch.setattr(reference, "LEAST_OF_SERVED", least)  # 1.5: this one counts as far below
+    trial = trained(tmp_path, plan=replace(PLAN, max_update_norm=10.0))
+    told = steps_of(trial)
+    goal = {"goal": "indistinguishable"}
+    trial.serve(*(ForgetRequest(item.scope, parameters=goal, id=item.id) for item in (AT_1, AT_2)))
+    said = next(text for text in told if "reference for" in text)
+    if least < 1:
+        assert said == "reference for instance-wise trained without the samples"
+    else:
+        assert said.startswith(
+            "no reference for instance-wise, which goes by ranks: its accuracy on validation samples"
+        )
 
 
 def test_other_methods_and_parameters_do_not_share(tmp_path: Path) -> None:
