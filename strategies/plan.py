@@ -111,9 +111,26 @@ class UnlearningPlan(FederatedPlan):
         return problems
 
     def methods_of(self, request: ForgetRequest) -> tuple[str, ...]:
-        """Names of the methods that serve a request, each tried when those before it have failed."""
+        """Names of the methods that serve a request, each tried when those before it have failed.
+
+        Of methods in whose place the last blocks are reset, the first stands for all.
+        """
         scope = request.scope.kind
-        return tuple(dict.fromkeys((request.method or self.default_method(scope), *self.escalation.get(scope, ()))))
+        names = dict.fromkeys((request.method or self.default_method(scope), *self.escalation.get(scope, ())))
+        replaced = [name for name in names if self.resets(scope, name)]
+        return tuple(name for name in names if name not in replaced[1:])
+
+    def resets(self, scope: str, method: str) -> bool:
+        """Whether the last blocks are reset and trained anew in place of a method's own step.
+
+        Parameters
+        ----------
+        scope : str
+            Of the request.
+        method : str
+            Its name.
+        """
+        return scope == "class" and self.depth == "deep" and not is_server_method(method)
 
     def method_of(self, request: ForgetRequest) -> str:
         """Name of the method that serves a request first."""

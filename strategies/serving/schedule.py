@@ -159,6 +159,8 @@ class Scheduler:
 
     def _key(self, entry: LedgerEntry) -> tuple[object, ...]:
         method, stronger = self.method_of(entry)
+        if self.context.plan.resets(entry.request.scope.kind, method):
+            return entry.request.scope.kind, "deep", stronger, entry.attempt
         parameters = json.dumps(self.context.plan.parameters_of(entry.request, method), sort_keys=True, default=str)
         return entry.request.scope.kind, method, parameters, stronger, entry.attempt
 

@@ -15,6 +15,6 @@ def attempt_at(context: CallContext, order: Order) -> Attempt:
     """The attempt at an order, not begun."""
     if is_server_method(order.method):
         return ServerAttempt(context, order)
-    if order.scope == "class" and context.plan.depth == "deep":
+    if context.plan.resets(order.scope, order.method):
         return DeepAttempt(context, order)
     return HolderAttempt(context, order)

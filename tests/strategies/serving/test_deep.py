@@ -104,6 +104,27 @@ def test_requests_that_are_pending_together_share_the_reset(federation: Federati
     assert told.forgotten == (3, 7) and told.distillation == 0.7
 
 
+def test_requests_that_name_different_methods_of_holders_share_the_reset(federation: Federation) -> None:
+    sent = sent_by(federation)
+    requests = [
+        replace(ForgetRequest.for_class(index), method=name) for index, name in ((3, "delete"), (7, "finetune"))
+    ]
+    _, result = served(federation, deep(), *requests)
+    assert [outcome.method for outcome in result.requests] == ["reset-and-relearn"] * 2
+    assert sum(message.metadata.message_type == protocol.RELEARN for message in sent) == DEEP["rounds"] * 4
+
+
+def test_escalation_does_not_reset_again_for_another_method_of_holders() -> None:
+    request, escalation = ForgetRequest.for_class(3), {"class": ("delete", "retrain", "finetune")}
+    assert deep(escalation=escalation).methods_of(request) == ("boundary-shrink", "retrain")
+    assert replace(deep(escalation=escalation), depth="shallow").methods_of(request) == (
+        "boundary-shrink",
+        "delete",
+        "retrain",
+        "finetune",
+    )
+
+
 def test_the_gates_repair_is_another_round_of_the_last_blocks(federation: Federation) -> None:
     sent = sent_by(federation)
     asks_more = Gate(
