@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import math
 
-import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord
-from torch import Tensor, nn
+from torch import nn
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import pack
-from fed_unlearn.client.kept_activations import Kept
+from fed_unlearn.client.last_blocks import divided, last_blocks, upper_of
 from fed_unlearn.client.session import ClientSession, current_session
 from fed_unlearn.client.working_model import sent_arrays
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import FedUnlearnError, InvalidModelError
+from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.methods.base import PassCounter
-from fed_unlearn.methods.parts.blocks import Division, divide
-from fed_unlearn.methods.parts.operations import upper_share
-from fed_unlearn.methods.parts.upper_arrays import UpperArrays, upper_arrays
-from fed_unlearn.methods.parts.upper_batches import UpperBatches, answers_above
+from fed_unlearn.methods.parts.upper_arrays import UpperArrays
+from fed_unlearn.methods.parts.upper_batches import UpperBatches
 from fed_unlearn.methods.parts.upper_training import UpperTraining, alone_trained, train_upper
-from fed_unlearn.model_copies import copied
-from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.model_wrappers import unwrapped
 from fed_unlearn.seeding import seeded_generator
-from fed_unlearn.wrapped_names import bare_name
 
 
 def blocks(message: Message, context: Context) -> Message:
@@ -47,7 +41,7 @@ def _told(session: ClientSession, count: int) -> protocol.UpperBlocks:
         return protocol.UpperBlocks(reason=str(error)[:1000])
     if division.lower is None:
         return protocol.UpperBlocks(reason=f"the computation of {type(model).__name__} cannot be traced")
-    upper = _upper_of(session, model, division)
+    upper = upper_of(session, model, division)
     return protocol.UpperBlocks(
         blocks=tuple(block.name for block in division.reset), arrays=upper.names, frozen=upper.frozen
     )
@@ -61,39 +55,18 @@ def relearn(message: Message, context: Context) -> Message:
     """
     session = current_session()
     instruction = protocol.RelearnInstruction.from_message(message)
-    fresh, served = protocol.arrays_of(message), protocol.served_of(message)
     samples = session.retained_samples(instruction.arrived)
     if len(samples) == 0:
         return protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
-    asks_model, kept = instruction.distillation > 0, session.kept_activations
-    key = kept.key_of(instruction.base, list(fresh), samples, asks_model=asks_model)
-    found = kept.find(key)
-    if found is None and served is None:
+    passes = PassCounter()
+    last = last_blocks(session, samples, message, instruction.kept_below(), passes)
+    if last is None:
         answer = protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
         protocol.write_lacks_served(answer)
         return answer
-    model = session.model_with_some(fresh) if served is None else session.model_with(served)
-    division = divided(session, model, samples, instruction.blocks)
-    upper, passes = _upper_of(session, model, division), PassCounter()
-    if division.lower is None or set(upper.names) != set(fresh):
-        raise FedUnlearnError(
-            f"the message has {len(fresh)} arrays, and the last {instruction.blocks} blocks of this client's model are"
-            f" {len(upper.names)} other ones; build the same model at all clients"
-        )
-    original: nn.Module | None = None
-    if found is None:
-        share = upper_share(unwrapped(model), division, _first_input(session, model, samples))
-        activations = kept.fill(unwrapped(model), division.lower.eval(), samples, session.device)
-        if activations is None:
-            original = copied(model).eval() if asks_model else None
-        else:
-            passes.add(forward=len(samples))
-            answers = answers_above(division.upper.eval(), activations, session.device) if asks_model else None
-            found = Kept(activations, answers, share)
-            kept.keep(key, found)
-    session.model_with_some(fresh)
+    model, upper, found = last.model, last.upper, last.kept
     activations, answers = (None, None) if found is None else (found.activations, found.answers)
-    batches = UpperBatches(unwrapped(model), division, samples, activations, answers, original, passes)
+    batches = UpperBatches(unwrapped(model), last.division, samples, activations, answers, last.original, passes)
     parameters = _trained(session, model, upper)
     with alone_trained(model, parameters):
         train_upper(
@@ -115,7 +88,7 @@ def relearn(message: Message, context: Context) -> Message:
         }
     )
     sent = sent_arrays(session.task, model)
-    return protocol.reply(message, metrics, pack({name: sent[name] for name in fresh}))
+    return protocol.reply(message, metrics, pack({name: sent[name] for name in protocol.arrays_of(message)}))
 
 
 def _count(passes: PassCounter, read: int, share: float | None) -> None:
@@ -127,39 +100,6 @@ def _any_samples(session: ClientSession) -> SampleSet:
     """Samples of which the first shows how inputs look; its values do not matter."""
     data = session.data
     return next((part for part in (data.validation, data.test) if len(part)), data.train)
-
-
-def divided(session: ClientSession, model: nn.Module, samples: SampleSet, count: int) -> Division:
-    """The client's model divided below its last blocks.
-
-    Parameters
-    ----------
-    session : ClientSession
-    model : nn.Module
-        Of it.
-    samples : SampleSet
-        The first shows how inputs look.
-    count : int
-        Blocks beside the head.
-
-    Raises
-    ------
-    InvalidModelError
-        If the model cannot be divided.
-    """
-    return divide(f"client {session.client_id}", unwrapped(model), _first_input(session, model, samples), count)
-
-
-def _first_input(session: ClientSession, model: nn.Module, samples: SampleSet) -> Tensor:
-    inputs, _ = samples.evaluated().batch(torch.tensor([0], device=samples.labels.device))
-    return model_inputs(unwrapped(model), inputs.to(session.device))
-
-
-def _upper_of(session: ClientSession, model: nn.Module, division: Division) -> UpperArrays:
-    """The arrays of the last blocks, by the names that they have in messages."""
-    upper = upper_arrays(unwrapped(model), division.reset)
-    sent = {bare_name(name): name for name in sent_arrays(session.task, model)}
-    return UpperArrays(*(tuple(sent[name] for name in names) for names in (upper.names, upper.frozen)))
 
 
 def _trained(session: ClientSession, model: nn.Module, upper: UpperArrays) -> list[nn.Parameter]:

@@ -8,10 +8,11 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord
 from torch import Tensor
 
 from fed_unlearn import protocol
-from fed_unlearn.client.relearning import divided
+from fed_unlearn.client.last_blocks import last_blocks
 from fed_unlearn.client.session import ClientSession, current_session
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import NothingRetainedError
+from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.methods.parts.frozen_features import check_replaceable, features_above, frozen_features
 from fed_unlearn.methods.parts.heads import Head, find_head
 from fed_unlearn.methods.parts.ridge import RidgeStatistics
@@ -26,8 +27,8 @@ def statistics(message: Message, context: Context) -> Message:
         return protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
     if len(samples) == 0:
         raise NothingRetainedError(f"client {session.client_id} has no sample left that it may train on")
-    if instruction.blocks is not None:
-        return _above_kept(session, message, instruction, samples)
+    if (below := instruction.kept_below()) is not None:
+        return _above_kept(session, message, instruction, below, samples)
     model, user = session.model_with(protocol.arrays_of(message)), f"client {session.client_id}"
     head = find_head(user, model, samples, instruction.head)
     check_replaceable(user, head)
@@ -40,28 +41,28 @@ def statistics(message: Message, context: Context) -> Message:
 
 
 def _above_kept(
-    session: ClientSession, message: Message, instruction: protocol.StatisticsInstruction, samples: SampleSet
+    session: ClientSession,
+    message: Message,
+    instruction: protocol.StatisticsInstruction,
+    below: protocol.KeptBelow,
+    samples: SampleSet,
 ) -> Message:
     """The sums of a model that differs in its last blocks alone from one of which activations are kept."""
-    upper, base, user = protocol.arrays_of(message), protocol.served_of(message), f"client {session.client_id}"
-    kept = session.kept_activations
-    found = kept.find(kept.key_of(instruction.base, list(upper), samples, asks_model=instruction.asks_model))
-    if found is None and base is None:
+    passes, user = PassCounter(), f"client {session.client_id}"
+    last = last_blocks(session, samples, message, below, passes)
+    if last is None:
         answer = protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
         protocol.write_lacks_served(answer)
         return answer
-    if base is not None:
-        session.model_with(base)
-    model = session.model_with_some(upper)
-    head = find_head(user, model, samples, instruction.head)
+    head = find_head(user, last.model, samples, instruction.head)
     check_replaceable(user, head)
-    if found is None:
-        features, passes = frozen_features(user, model, head, samples), len(samples)
+    if last.kept is None:
+        features = frozen_features(user, last.model, head, samples)
+        passes.add(forward=len(samples))
     else:
-        part = divided(session, model, samples, instruction.blocks or 0).upper.eval()
-        features = features_above(user, part, head, found.activations, session.device)
-        passes = math.ceil(found.upper_share * len(samples))
-    return _answer(message, instruction, head, features, samples, passes)
+        features = features_above(user, last.division.upper.eval(), head, last.kept.activations, session.device)
+        passes.add(forward=math.ceil(last.kept.upper_share * len(samples)))
+    return _answer(message, instruction, head, features, samples, passes.forward)
 
 
 def _answer(

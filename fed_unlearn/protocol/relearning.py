@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
@@ -51,6 +52,25 @@ class UpperBlocks(BaseModel):
     reason: Annotated[str, Field(max_length=1000)] = ""
 
 
+@dataclass(frozen=True)
+class KeptBelow:
+    """What a client has kept of its samples below the last blocks, or is to keep.
+
+    Attributes
+    ----------
+    blocks : int
+        Number of blocks beside the head.
+    base : str
+        Digest of the model before.
+    asks_model : bool
+        Whether its answers are kept too.
+    """
+
+    blocks: int
+    base: str
+    asks_model: bool
+
+
 class RelearnInstruction(Instruction):
     """``train.relearn``: train the last blocks on retained samples, above activations that the client keeps.
 
@@ -78,6 +98,10 @@ class RelearnInstruction(Instruction):
     max_gradient_norm: float
     seed: int
     arrived: int = 0
+
+    def kept_below(self) -> KeptBelow:
+        """What the client keeps below the last blocks."""
+        return KeptBelow(self.blocks, self.base, self.distillation > 0)
 
 
 def write_blocks(reply: Message, told: UpperBlocks) -> None:

@@ -11,6 +11,7 @@ from fed_unlearn.errors import InvalidDataError, ProtocolError
 from fed_unlearn.methods.parts.ridge import RidgeStatistics
 from fed_unlearn.protocol.bounded import Name
 from fed_unlearn.protocol.instructions import Instruction
+from fed_unlearn.protocol.relearning import KeptBelow
 
 STATISTICS_KEY = "statistics"
 
@@ -46,6 +47,10 @@ class StatisticsInstruction(Instruction):
             if getattr(self, name) == type(self).model_fields[name].default:
                 del body[name]
         return body
+
+    def kept_below(self) -> KeptBelow | None:
+        """What the client has kept below the last blocks; None where the message carries the whole model."""
+        return None if self.blocks is None else KeptBelow(self.blocks, self.base, self.asks_model)
 
 
 def write_statistics(message: Message, statistics: RidgeStatistics) -> None:

@@ -83,7 +83,7 @@ def with_discriminant(
     trained : collection of str
         Those of them that the model has not frozen.
     relearning : RelearnInstruction
-        Of the rounds for which clients have kept what lies below.
+        Of the first round. Clients keep what lies below for it.
     """
     found, problem = _sums_of_clients(work, {name: arrays[name] for name in reset}, relearning)
     total: RidgeStatistics | None = None
@@ -154,7 +154,7 @@ def _sums_of_clients(
         asks_model=relearning.distillation > 0,
     )
     content = protocol.content(instruction, pack(upper), work.train_config)
-    answers = ask_above_kept(work, protocol.STATISTICS, content)
+    answers = ask_above_kept(work, protocol.STATISTICS, content, carries_served=True)
     problem = next(iter({**answers.refused, **answers.failed}.values()), "")
     found: dict[str, RidgeStatistics] = {}
     for client, reply in answers.replies.items():

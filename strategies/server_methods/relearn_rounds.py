@@ -98,12 +98,16 @@ def _problem(told: protocol.UpperBlocks, served: Arrays) -> str:
 
 
 def relearn_round(
-    work: ServerWork, base: Arrays, fresh_norm: float, instruction: protocol.RelearnInstruction
+    work: ServerWork,
+    base: Arrays,
+    fresh_norm: float,
+    instruction: protocol.RelearnInstruction,
+    *,
+    carries_served: bool = False,
 ) -> dict[str, ClientModel]:
     """One round of training of the last blocks, at all clients that stay.
 
-    The first round's message carries the whole model that served. Later ones carry it to clients alone that have kept
-    nothing of it.
+    Clients that have kept nothing of the model that served are sent it too.
 
     Parameters
     ----------
@@ -113,6 +117,8 @@ def relearn_round(
     fresh_norm : float
         Norm of these arrays as they were drawn.
     instruction : RelearnInstruction
+    carries_served : bool
+        Whether all clients are sent that model at once, as in the first message.
 
     Returns
     -------
@@ -127,7 +133,7 @@ def relearn_round(
         If none of them trained.
     """
     content = protocol.content(instruction, pack(base), work.train_config)
-    answers = ask_above_kept(work, protocol.RELEARN, content, carries_served=instruction.round == 0)
+    answers = ask_above_kept(work, protocol.RELEARN, content, carries_served=carries_served)
     if not answers.anything:
         raise NobodyAnsweredError(
             f"round {instruction.round + 1}: no client that stays answered; try again when some are reachable"

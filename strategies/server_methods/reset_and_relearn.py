@@ -96,7 +96,7 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
     max_gradient_norm : float, default 5.0
         Longer gradients are scaled down to this norm. 0 means no bound.
     closed_form : bool, default True
-        Whether the last round begins with the linear discriminant of clients' sums of features for an output layer.
+        Whether the first round begins with the linear discriminant of clients' sums of features for an output layer.
     own_training : bool, default False
         Whether clients train by the app's own training, in the configuration of the last training. ``epochs`` and what
         follows it have no effect then.
@@ -151,13 +151,15 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
         return replace(self, blocks=self.blocks + 1, rounds=2 * self.rounds)
 
     def _trained(self, work: ServerWork, state: RelearnState, position: int, *, done: bool) -> RelearnState:
-        """The state after a round at a position among all; the last one begins with an output layer in closed form."""
+        """The state after a round at a position among all; the first one begins with an output layer in closed form."""
         instruction, arrays = self._instruction(work, state, position), state.arrays
-        if self.closed_form and done:
+        is_first = state.step == 0
+        if is_first and self.closed_form:
             arrays = with_discriminant(work, arrays, state.reset, state.trained, instruction)
         base = {name: arrays[name] for name in state.reset}
-        upper = averaged(relearn_round(work, base, state.fresh_norm, instruction))
-        return state.followed_by({**arrays, **upper}, done=done)
+        carries_served = is_first and not self.closed_form
+        models = relearn_round(work, base, state.fresh_norm, instruction, carries_served=carries_served)
+        return state.followed_by({**arrays, **averaged(models)}, done=done)
 
     def _reset(self, work: ServerWork, state: RelearnState) -> RelearnState:
         told = told_blocks(work, self.blocks)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from federation import digits_of
-from flwr.app import RecordDict
 from leaving import STAYING, Departure, fail_at, normalised_model
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import nn
 
 from fed_unlearn import protocol
-from fed_unlearn.arrays import Arrays, pack
+from fed_unlearn.arrays import Arrays
+from fed_unlearn.client import kept_activations
 from fed_unlearn.methods.parts.ridge import FEATURE_STEP, RidgeStatistics
-from fed_unlearn.strategies.clients.messages.messenger import size_of
 from fed_unlearn.strategies.server_methods import ServerWork
 from fed_unlearn.strategies.server_methods.closed_form import discriminant, with_discriminant, within_usual_size
 from fed_unlearn.strategies.server_methods.relearn_rounds import digest_of_arrays, relearn_round
@@ -96,30 +96,35 @@ def test_where_a_client_sends_no_sums_the_layer_stays(departure: Departure, capl
     assert "request r1: the output layer stays as it is: client 3" in caplog.text
 
 
-def test_above_what_is_kept_only_the_last_blocks_travel_and_are_run(departure: Departure) -> None:
-    """The same layer, up to single precision, for the share of the operations that lies above the division."""
-    expected = solved(departure.work())
+def test_what_lies_below_is_run_once_and_kept(departure: Departure) -> None:
+    """Clients pass their samples through the model once, and through the last blocks for every sum."""
     work = departure.work()
-    relearn_round(work, {name: work.served[name] for name in UPPER}, 1.0, relearning(work))
     work.grid.take_traffic()
+    arrays = solved(work)
+    held, share = [len(digits_of(int(client)).train) for client in STAYING], 32 * 10 / (64 * 32 + 32 * 10)
+    above = sum(math.ceil(share * count) for count in held)
+    assert work.grid.traffic.parts["statistics"] == (sum(held) + above, 0)
+    assert work.grid.traffic.messages == len(STAYING)
+    again = solved(work)
+    assert work.grid.traffic.parts["statistics"] == (sum(held) + 2 * above, 0)
+    for name in UPPER:
+        np.testing.assert_array_equal(again[name], arrays[name])
+    relearn_round(work, {name: work.served[name] for name in UPPER}, 1.0, relearning(work))
+    assert work.grid.traffic.parts["relearn"] == (above, above)
+    assert work.grid.traffic.messages == 3 * len(STAYING), "nobody asks for the model before"
+
+
+def test_where_nothing_can_be_kept_the_sums_are_the_same(departure: Departure, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, work = solved(departure.work()), departure.work()
+    monkeypatch.setattr(kept_activations, "MOST_BYTES", 1)
+    work.grid.take_traffic()
+    (departure.folder / "clients" / "0" / kept_activations.HEAD_NAME).unlink()
     arrays = solved(work)
     for name in UPPER:
         np.testing.assert_allclose(arrays[name], expected[name], rtol=0, atol=1e-3 * np.abs(expected[name]).max())
-    traffic, share = work.grid.traffic, 32 * 10 / (64 * 32 + 32 * 10)
-    held = sum(len(digits_of(int(client)).train) for client in STAYING)
-    assert traffic.parts["statistics"][0] == pytest.approx(share * held, abs=len(STAYING))
-    assert traffic.messages == len(STAYING)
-    whole = size_of(RecordDict({protocol.ARRAYS_KEY: pack(departure.served)}))
-    assert traffic.bytes_sent < len(STAYING) * whole
-
-
-def test_a_client_that_has_kept_nothing_is_sent_the_model_before(departure: Departure) -> None:
-    work = departure.work()
-    work.grid.take_traffic()
-    solved(work)
-    held = sum(len(digits_of(int(client)).train) for client in STAYING)
-    assert work.grid.traffic.messages == 2 * len(STAYING)
-    assert work.grid.traffic.parts["statistics"] == (held, 0)
+    first = len(digits_of(0).train)
+    others = sum(math.ceil(len(digits_of(int(client)).train) * 0.1351351) for client in STAYING if client != "0")
+    assert work.grid.traffic.parts["statistics"] == (first + others, 0)
 
 
 def test_a_client_with_huge_features_does_not_count(departure: Departure, caplog: pytest.LogCaptureFixture) -> None:

@@ -139,6 +139,15 @@ def test_only_the_last_blocks_travel_after_the_first_round_and_nothing_is_comput
     assert traffic.bytes_received < 6 * whole / 2
 
 
+def test_the_sums_before_the_first_round_carry_the_model_and_no_round_does(departure: Departure) -> None:
+    sent = watched(work := of_class(departure))
+    states_of(create("reset-and-relearn", **{**QUICK, "closed_form": True}), work)
+    carried = [kind for kind, _, content in sent if protocol.SERVED_KEY in content]
+    assert carried == [protocol.STATISTICS] * len(STAYING)
+    assert sum(kind == protocol.STATISTICS for kind, _, _ in sent) == len(STAYING)
+    assert sum(kind == protocol.RELEARN for kind, _, _ in sent) == 2 * len(STAYING)
+
+
 def test_a_client_that_lost_what_it_kept_is_sent_the_model_again_and_the_result_is_the_same(
     tmp_path: Path, departure: Departure
 ) -> None:

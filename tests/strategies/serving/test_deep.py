@@ -80,8 +80,8 @@ def test_a_class_request_resets_the_last_blocks_and_nothing_below_them_moves(fed
     expected = [
         protocol.UNLEARN,
         protocol.BLOCKS,
-        protocol.RELEARN,
         protocol.STATISTICS,
+        protocol.RELEARN,
         protocol.AUDIT,
         protocol.CONFIRM,
     ]
