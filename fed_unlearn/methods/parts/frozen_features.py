@@ -134,6 +134,13 @@ def _one_row_each(user: str, head: Head, calls: list[Tensor], count: int) -> Ten
 def check_replaceable(user: str, head: Head) -> None:
     """Raise if the weights of an output layer cannot be set.
 
+    Parameters
+    ----------
+    user : str
+        Name of the method or the client, for error messages.
+    head : Head
+        Of the model.
+
     Raises
     ------
     InvalidModelError
@@ -148,12 +155,36 @@ def check_replaceable(user: str, head: Head) -> None:
 def solved_head(
     statistics: RidgeStatistics, ridge: float, *, has_bias: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weight and bias of the ridge head, with the penalty that suits the features."""
+    """Weight and bias of the ridge head, with the penalty that suits the features.
+
+    Parameters
+    ----------
+    statistics : RidgeStatistics
+        Of at least one sample.
+    ridge : float
+        The penalty, as a multiple of the mean over features of the sum of squares; above 0.
+    has_bias : bool
+        Whether the layer has a bias. Without one it is 0.
+
+    Returns
+    -------
+    tuple of ndarray of shape (classes, features) and ndarray of shape (classes,), float64
+    """
     return statistics.solve(statistics.penalty_of(ridge), intercept=has_bias)
 
 
 def put_head(layer: OutputLayer, statistics: RidgeStatistics, ridge: float) -> None:
-    """Give an output layer the ridge head of some statistics, in its own precision."""
+    """Give an output layer the ridge head of some statistics, in its own precision.
+
+    Parameters
+    ----------
+    layer : nn.Linear or nn.Conv2d
+        It is changed.
+    statistics : RidgeStatistics
+        Of at least one sample.
+    ridge : float
+        As for :func:`solved_head`.
+    """
     weight, bias = solved_head(statistics, ridge, has_bias=layer.bias is not None)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight).reshape(layer.weight.shape))

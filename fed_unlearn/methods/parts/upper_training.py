@@ -143,7 +143,15 @@ def train_upper(
 
 @contextmanager
 def alone_trained(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Let nothing but some parameters of a model have gradients, for the time of a ``with`` block."""
+    """Let nothing but some parameters of a model have gradients, for the time of a ``with`` block.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Its other parameters get their gradients back at the end.
+    parameters : sequence of nn.Parameter
+        Those that keep them.
+    """
     trained = set(parameters)
     still = [each for each in model.parameters() if each.requires_grad and each not in trained]
     for parameter in still:
