@@ -14,8 +14,8 @@ from fed_unlearn.logits import confidence, predict_logits
 from fed_unlearn.methods.instance_wise.confidence import unseen_confidence
 from fed_unlearn.methods.instance_wise.objectives import Indistinguishable
 from fed_unlearn.methods.instance_wise.reference import ReferenceTargets
+from fed_unlearn.methods.instance_wise.reference_training import ReferenceTraining
 from fed_unlearn.methods.parts.workspace import SampleStanding, Workspace
-from fed_unlearn.methods.reset_and_relearn import ResetAndRelearn
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Levels:
 
 
 def find_levels(
-    name: str, work: Workspace, before: Tensor, tolerance: float, reference: ResetAndRelearn | None
+    name: str, work: Workspace, before: Tensor, tolerance: float, reference: ReferenceTraining | None
 ) -> Levels:
     """Find the level of each forget sample.
 
@@ -57,7 +57,7 @@ def find_levels(
         The original's logits of the forget samples.
     tolerance : float
         Largest mean distance from the targets.
-    reference : ResetAndRelearn or None
+    reference : ReferenceTraining or None
         How a reference is trained where none was given and there are retained samples. None means that targets come
         from the samples' order beside unseen ones.
 
@@ -73,30 +73,20 @@ def find_levels(
         )
     labels = work.forget.labels
     members, known = confidence(before, labels), _confidence(work, work.original, work.unseen)
-    model = None if reference is None else work.reference or _trained(work, reference)
+    model = None if reference is None else work.reference or reference.trained(work)
     by: Literal["reference", "ranks"] = "ranks" if model is None else "reference"
     if model is None:
-        targets = unseen_confidence(members, labels, known, work.unseen.labels)
+        # No target asks for more confidence than the model has: the sample would be learned again.
+        targets = torch.minimum(unseen_confidence(members, labels, known, work.unseen.labels), members)
         limits = torch.full_like(targets, torch.inf)
     else:
         found = ReferenceTargets.of(
             _confidence(work, model, work.forget), _confidence(work, model, work.unseen), known, tolerance
         )
+        # A sample that the model is less sure of than the reference rises: one that stays below stands out as well.
         targets, limits = found.targets, found.limits
-    # No target may ask for more confidence than the model has: the sample would be learned again.
-    objective = Indistinguishable(labels, torch.minimum(targets, members), limits, tolerance)
+    objective = Indistinguishable(labels, targets, limits, tolerance)
     return Levels(objective, by, members)
-
-
-def _trained(work: Workspace, reference: ResetAndRelearn) -> nn.Module | None:
-    """The original with its last blocks trained anew on retained samples; None where there are none."""
-    if work.retain is None:
-        return None
-    outcome = reference.unlearn(
-        work.original, work.forget, work.retain, excluded_classes=work.excluded_classes, generator=work.generator
-    )
-    work.passes.add(forward=outcome.forward_passes, backward=outcome.backward_passes)
-    return outcome.model
 
 
 def _confidence(work: Workspace, model: nn.Module, samples: SampleSet) -> Tensor:

@@ -18,13 +18,13 @@ from fed_unlearn.methods.instance_wise.anchors import AnchorPool, AnchorSettings
 from fed_unlearn.methods.instance_wise.keeping import Anchored, HeldParameters, Joint, Unkept
 from fed_unlearn.methods.instance_wise.levels import Levels, find_levels
 from fed_unlearn.methods.instance_wise.objectives import Misclassified, Objective
+from fed_unlearn.methods.instance_wise.reference_training import ReferenceTraining
 from fed_unlearn.methods.instance_wise.steps import InstanceSteps, StepSettings, forget_logits
 from fed_unlearn.methods.parts.batches import cycle, trained_parameters
 from fed_unlearn.methods.parts.labels import forbidden_classes, given_labels, random_allowed
 from fed_unlearn.methods.parts.sample_gradients import synaptic_importance
 from fed_unlearn.methods.parts.validation import BelowOne, require
 from fed_unlearn.methods.registry import register
-from fed_unlearn.methods.reset_and_relearn import ResetAndRelearn
 from fed_unlearn.settings import AboveZero, FromOne, FromZero, NotNegative
 
 
@@ -57,12 +57,17 @@ class InstanceWise(Method):
     targets : {"reference", "ranks"}, default "reference"
         For ``"indistinguishable"``: what the log-odds of each sample should be. ``"reference"`` reads the sample's
         place among unseen samples in a model that never saw it, and takes what the model that forgets gives to an
-        unseen sample at that place. The reference is given, or the last blocks are drawn anew and trained on retained
-        samples. ``"ranks"`` keeps the order of the samples and spreads them evenly among unseen ones; samples that
-        were memorised although they are hard stay as they are. It is used too where there are neither a reference nor
-        retained samples.
-    reference_blocks, reference_epochs : int, default 2 and 3
-        Blocks beside the head that a reference has anew, and passes over the retained samples to train them.
+        unseen sample at that place. A sample that is harder than nine in ten unseen ones gets the reference's own
+        log-odds. Samples that the model is less sure of than that rise to it. The reference is given, or trained on
+        retained samples. ``"ranks"`` keeps the order of the samples and spreads them evenly among unseen ones; samples
+        that were memorised although they are hard stay as they are, and none rises. It is used too where there are
+        neither a reference nor retained samples.
+    reference_blocks : int or None, default None
+        Number of last blocks beside the head that a reference has anew. None means that the whole model is drawn anew,
+        but for what it has frozen. What stays keeps what it knows of the samples, so give a number only for a model
+        whose first blocks never saw them, such as a pretrained one.
+    reference_epochs : int, default 8
+        Passes over the retained samples to train a reference. It should be about as good as the model.
     lasting : bool, default False
         For ``"misclassify"`` and ``"relabel"``: whether a request is served again after each training that has brought
         its samples back, as long as they may be read, and guarded in the repair of others until then. It changes
@@ -134,8 +139,8 @@ class InstanceWise(Method):
     stop_per_sample: bool = True
     margin: AboveZero = 0.3
     targets: Literal["reference", "ranks"] = "reference"
-    reference_blocks: FromZero = 2
-    reference_epochs: FromOne = 3
+    reference_blocks: FromZero | None = None
+    reference_epochs: FromOne = 8
     lasting: bool = False
     tolerance: AboveZero = 0.5
     learning_rate: AboveZero = 1e-3
@@ -213,7 +218,7 @@ class InstanceWise(Method):
     def _levels(self, work: Workspace, before: Tensor) -> Levels:
         reference = None
         if self.targets == "reference":
-            reference = ResetAndRelearn(
+            reference = ReferenceTraining(
                 blocks=self.reference_blocks, epochs=self.reference_epochs, precision=self.precision
             )
         return find_levels(self.name, work, before, self.tolerance, reference)

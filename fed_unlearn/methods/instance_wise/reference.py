@@ -10,10 +10,8 @@ from torch import Tensor
 
 from fed_unlearn.errors import InvalidDataError
 
-LOWEST_PLACE = 0.03
-"""Below this share of the unseen samples a place says nothing of how hard a sample is; a distance in log-odds does."""
-UPPER_PLACE = 0.75
-"""The spread of the unseen samples' log-odds is measured from the lowest place to this one."""
+LOWEST_PLACE = 0.1
+"""Below this share of the unseen samples a place says little of how hard a sample is; the log-odds themselves do."""
 USUAL_SHARE = 0.95
 """Share of unseen samples whose own distance from their targets is usual."""
 
@@ -39,9 +37,11 @@ class ReferenceTargets:
         """Find the targets.
 
         A sample's place is the share of the unseen samples that the reference is less confident in. Its target is the
-        quantile of the model's confidences in the unseen samples at the same place. A sample below the place
-        :data:`LOWEST_PLACE` is as far below it in the model as in the reference, each in units of the spread of its
-        unseen samples: a reference that was trained for a few epochs is less sure of everything.
+        quantile of the model's confidences in the unseen samples at the same place, since a reference that was trained
+        for fewer epochs is less sure of most samples. That of a sample below the place :data:`LOWEST_PLACE` is what the
+        reference says: the log-odds of samples that a model has wrong hardly change with its epochs, and the model that
+        forgets is no measure for them, because the hard samples that it was trained on made it surer of others like
+        them.
 
         Parameters
         ----------
@@ -67,13 +67,5 @@ class ReferenceTargets:
 
 def _targets(confidences: Tensor, unseen_in_reference: Tensor, unseen_in_model: Tensor) -> Tensor:
     place = (confidences[:, None] > unseen_in_reference).to(unseen_in_model.dtype).mean(dim=1)
-    lowest, spread = _lowest_and_spread(unseen_in_reference)
-    lowest_in_model, spread_in_model = _lowest_and_spread(unseen_in_model)
-    scale = torch.where(spread > 0, spread_in_model / spread, 1.0)
-    below = lowest_in_model + scale * (confidences - lowest)
-    return torch.where(confidences < lowest, below, torch.quantile(unseen_in_model, place))
-
-
-def _lowest_and_spread(unseen: Tensor) -> tuple[Tensor, Tensor]:
-    lowest, upper = torch.quantile(unseen, LOWEST_PLACE), torch.quantile(unseen, UPPER_PLACE)
-    return lowest, upper - lowest
+    lowest = torch.quantile(unseen_in_reference, LOWEST_PLACE)
+    return torch.where(confidences < lowest, confidences, torch.quantile(unseen_in_model, place))

@@ -23,14 +23,14 @@ def test_a_place_in_the_reference_is_the_same_place_in_the_model() -> None:
     torch.testing.assert_close(found.targets, -4 + 20 * torch.tensor([11, 51, 91]) / 101)
 
 
-def test_below_the_hardest_unseen_samples_a_sample_is_as_far_down_in_the_models_own_scale() -> None:
-    found = ReferenceTargets.of(torch.tensor([-7.5, 30.0]), REFERENCE, MODEL, tolerance=0.5)
-    torch.testing.assert_close(found.targets, torch.tensor([-15.0, 16.0]))
+def test_a_sample_below_nine_in_ten_unseen_ones_stands_where_the_reference_has_it() -> None:
+    found = ReferenceTargets.of(torch.tensor([-7.5, -1.05, 30.0]), REFERENCE, MODEL, tolerance=0.5)
+    torch.testing.assert_close(found.targets, torch.tensor([-7.5, -1.05, 16.0]))
 
 
-def test_unseen_samples_that_are_all_alike_in_the_reference_give_no_scale() -> None:
-    found = ReferenceTargets.of(torch.tensor([-2.0]), torch.ones(101), MODEL, tolerance=0.5)
-    torch.testing.assert_close(found.targets, torch.quantile(MODEL, torch.tensor(0.03)) - torch.tensor([3.0]))
+def test_unseen_samples_that_are_all_alike_in_the_reference_give_two_places() -> None:
+    found = ReferenceTargets.of(torch.tensor([-2.0, 2.0]), torch.ones(101), MODEL, tolerance=0.5)
+    torch.testing.assert_close(found.targets, torch.tensor([-2.0, 16.0]))
 
 
 def test_a_limit_lies_above_its_target_by_what_is_usual_of_unseen_samples() -> None:
@@ -83,6 +83,23 @@ def test_memorised_samples_are_forgotten_by_a_reference_and_not_by_ranks(memoris
     assert accuracy(by["reference"].model, forget) == 0, "as in a model that never saw these labels"
     assert accuracy(by["reference"].model, unseen) >= accuracy(model, unseen) - 0.02
     assert accuracy(by["ranks"].model, forget) == 1
+
+
+def test_samples_end_where_the_reference_has_them_also_those_that_rise(memorised: Memorised) -> None:
+    _, wrong, retain, unseen = memorised
+    others, retain = retain.subset(torch.arange(16)), retain.subset(torch.arange(16, len(retain)))
+    forget = concatenate(wrong, others)
+    model = fitted(untrained_network(), concatenate(retain, wrong), epochs=12)
+    oracle = fitted(untrained_network(), retain, epochs=8)
+    outcome = InstanceWise(goal="indistinguishable").unlearn(model, forget, retain, unseen=unseen, reference=oracle)
+    levels = ReferenceTargets.of(
+        sureness(oracle, forget), sureness(oracle, unseen), sureness(model, unseen), tolerance=0.5
+    ).targets
+    rises = levels > sureness(model, forget) + 1
+    assert outcome.converged and int(rises.sum()) >= 3
+    distance = sureness(outcome.model, forget) - levels
+    assert float(distance.abs().mean()) <= 0.5 and float(distance.mean().abs()) <= 0.25
+    torch.testing.assert_close(levels[:8], sureness(oracle, wrong))
 
 
 def test_a_given_reference_is_read_and_none_is_trained(memorised: Memorised) -> None:
