@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,11 @@ from fed_unlearn.methods.instance_wise.objectives import Indistinguishable
 from fed_unlearn.methods.instance_wise.reference import ReferenceTargets
 from fed_unlearn.methods.instance_wise.reference_training import ReferenceTraining
 from fed_unlearn.methods.parts.workspace import SampleStanding, Workspace
+
+LEAST_OF_MODEL = 0.8
+"""A reference that is trained is used where it is right of so many unseen samples, as a share of the model's."""
+
+logger = logging.getLogger("fed_unlearn.methods")
 
 
 @dataclass(frozen=True)
@@ -74,19 +80,32 @@ def find_levels(
     labels = work.forget.labels
     members, known = confidence(before, labels), _confidence(work, work.original, work.unseen)
     model = None if reference is None else work.reference or reference.trained(work)
-    by: Literal["reference", "ranks"] = "ranks" if model is None else "reference"
-    if model is None:
+    unseen = None if model is None else _confidence(work, model, work.unseen)
+    if unseen is not None and work.reference is None and _right(unseen) < LEAST_OF_MODEL * _right(known):
+        logger.warning(
+            "%s: the reference that was trained is right of %.3f of the unseen samples, and the model of %.3f:"
+            " samples go by ranks; give a reference, or set reference_blocks or reference_epochs",
+            name,
+            _right(unseen),
+            _right(known),
+        )
+        unseen = None
+    by: Literal["reference", "ranks"] = "ranks" if unseen is None else "reference"
+    if model is None or unseen is None:
         # No target asks for more confidence than the model has: the sample would be learned again.
         targets = torch.minimum(unseen_confidence(members, labels, known, work.unseen.labels), members)
         limits = torch.full_like(targets, torch.inf)
     else:
-        found = ReferenceTargets.of(
-            _confidence(work, model, work.forget), _confidence(work, model, work.unseen), known, tolerance
-        )
+        found = ReferenceTargets.of(_confidence(work, model, work.forget), unseen, known, tolerance)
         # A sample that the model is less sure of than the reference rises: one that stays below stands out as well.
         targets, limits = found.targets, found.limits
     objective = Indistinguishable(labels, targets, limits, tolerance)
     return Levels(objective, by, members)
+
+
+def _right(log_odds: Tensor) -> float:
+    """Share of samples whose own class is more likely than all others together."""
+    return float((log_odds > 0).double().mean())
 
 
 def _confidence(work: Workspace, model: nn.Module, samples: SampleSet) -> Tensor:

@@ -1,6 +1,9 @@
+"""A reference that the method trains by itself: what is drawn anew, what it costs, and when it is not used."""
+
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +12,8 @@ from trained_digits import Digits, accuracy, fitted, state_bytes, untrained_netw
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError, UnlearningDivergedError
+from fed_unlearn.logits import predict_logits
+from fed_unlearn.methods.instance_wise.levels import find_levels
 from fed_unlearn.methods.instance_wise.reference_training import ReferenceTraining
 from fed_unlearn.methods.parts.workspace import Workspace
 
@@ -92,3 +97,13 @@ class Exploding(nn.Module):
 def test_a_reference_that_cannot_be_trained_says_what_to_do(digits: Digits) -> None:
     with pytest.raises(UnlearningDivergedError, match="give a reference, or a number of reference_blocks"):
         trained(Exploding(), digits, ReferenceTraining(blocks=None, epochs=1))
+
+
+def test_a_reference_that_learned_little_is_not_used(digits: Digits, caplog: pytest.LogCaptureFixture) -> None:
+    few, training = digits.retain.subset(torch.arange(16)), ReferenceTraining(blocks=None, epochs=1)
+    for retain, by in ((digits.retain, "reference"), (few, "ranks")):
+        forget = digits.retain.subset(torch.arange(16, 24))
+        work = replace(work_on(digits.trained, forget, retain), unseen=digits.test_retain)
+        before = predict_logits(digits.trained, work.forget)
+        assert find_levels("instance-wise", work, before, 0.5, training).by == by
+        assert ("samples go by ranks" in caplog.text) == (by == "ranks")
