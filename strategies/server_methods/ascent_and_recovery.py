@@ -11,8 +11,10 @@ from typing import ClassVar, Self
 import numpy as np
 
 from fed_unlearn.arrays import Arrays, add_clipped, difference, norm
+from fed_unlearn.methods.parts.validation import BelowOne
 from fed_unlearn.strategies.server_methods.base import ServerWork
 from fed_unlearn.strategies.server_methods.leaving import unlearn_at_leaving
+from fed_unlearn.strategies.server_methods.parameters import BatchSize, Epochs, Factor, LearningRate, Rounds
 from fed_unlearn.strategies.server_methods.parts import scaled, stored_round
 from fed_unlearn.strategies.server_methods.recovery import LeavingAndRecovery
 from fed_unlearn.strategies.server_methods.registry import register
@@ -41,12 +43,12 @@ class AscentAndRecovery(LeavingAndRecovery):
     client_method: ClassVar[str] = "projected-ascent"
     bounds_by_plan: ClassVar[bool] = False
 
-    recovery_rounds: int = 10
-    epochs: int = 20
-    radius_fraction: float = 0.2
-    learning_rate: float = 1e-2
-    batch_size: int = 64
-    target_accuracy: float = 0.5
+    recovery_rounds: Rounds = 10
+    epochs: Epochs = 20
+    radius_fraction: Factor = 0.2
+    learning_rate: LearningRate = 1e-2
+    batch_size: BatchSize = 64
+    target_accuracy: BelowOne = 0.5
 
     def left(self, work: ServerWork, step: int) -> Arrays:
         """The leaving client's model, within the ball."""

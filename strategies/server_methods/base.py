@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 from flwr.app import ConfigRecord
 
 from fed_unlearn.arrays import Arrays
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.methods.base import Scope
+from fed_unlearn.methods.parts.validation import require_fields
 from fed_unlearn.protocol.instructions import arrived_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.state import Experience, MethodState
@@ -104,7 +105,8 @@ class ServerMethod(ABC, Generic[State]):
     """A method that the server runs round by round: a frozen set of hyper-parameters.
 
     A step depends on nothing but the work and the state. A step that a crash cut short is done again, with the same
-    bytes.
+    bytes. Fields may declare bounds in their annotations, such as those of
+    :mod:`fed_unlearn.strategies.server_methods.parameters`.
 
     Attributes
     ----------
@@ -129,6 +131,9 @@ class ServerMethod(ABC, Generic[State]):
     is_retraining: ClassVar[bool] = False
     shares_rounds: ClassVar[bool] = False
     state_class: ClassVar[type[MethodState]] = MethodState
+
+    def __post_init__(self) -> None:
+        require_fields(self.name, self)
 
     def cannot_serve(self, work: ServerWork) -> str | None:
         """Why the request cannot be served by this method as things stand; None where it can."""
@@ -178,3 +183,19 @@ class ServerMethod(ABC, Generic[State]):
     @abstractmethod
     def stronger(self) -> Self:
         """The same method with a stronger setting, for another attempt."""
+
+    def strengthened(self, times: int) -> Self:
+        """The method after :meth:`stronger` was called so many times, or fewer where its parameters' bounds end it.
+
+        Parameters
+        ----------
+        times : int
+            From 0.
+        """
+        method = self
+        for _ in range(times):
+            try:
+                method = method.stronger()
+            except InvalidParameterError:
+                break
+        return method

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from fed_unlearn.arrays import Arrays, add_clipped, difference
+from fed_unlearn.methods.parts.validation import BelowOne
 from fed_unlearn.strategies.server_methods.base import ServerWork
 from fed_unlearn.strategies.server_methods.leaving import longest_of_leaving, unlearn_at_leaving
+from fed_unlearn.strategies.server_methods.parameters import BatchSize, Epochs, LearningRate
 from fed_unlearn.strategies.server_methods.recovery import LeavingAndRecovery
 from fed_unlearn.strategies.server_methods.registry import register
 
@@ -33,10 +35,10 @@ class DistillationAndRecovery(LeavingAndRecovery):
     needs: ClassVar[str] = "forget, retain"
     client_method: ClassVar[str] = "fedquit"
 
-    epochs: int = 1
-    learning_rate: float = 1e-2
-    batch_size: int = 64
-    target_accuracy: float = 0.1
+    epochs: Epochs = 1
+    learning_rate: LearningRate = 1e-2
+    batch_size: BatchSize = 64
+    target_accuracy: BelowOne = 0.1
 
     def left(self, work: ServerWork, step: int) -> Arrays:
         """The leaving client's model, bounded."""

@@ -12,9 +12,11 @@ import numpy as np
 from fed_unlearn import methods
 from fed_unlearn.arrays import Arrays, difference, norm
 from fed_unlearn.methods.base import Scope
-from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.parts.validation import BelowOne
+from fed_unlearn.settings import Fraction
 from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.leaving import cannot_reach, unlearn_at_leaving
+from fed_unlearn.strategies.server_methods.parameters import BatchSize, Epochs, LearningRate, Rounds
 from fed_unlearn.strategies.server_methods.parts import (
     ClientModel,
     changes_of,
@@ -90,18 +92,16 @@ class FedOSD(ServerMethod[FedOSDState]):
     needs: ClassVar[str] = "forget, retain"
     state_class: ClassVar[type[MethodState]] = FedOSDState
 
-    unlearn_rounds: int = 10
-    recovery_rounds: int = 5
-    orthogonal_share: float = 0.6
-    epochs: int = 1
-    learning_rate: float = 0.1
-    batch_size: int = 64
-    target_accuracy: float = 0.1
+    unlearn_rounds: Rounds = 10
+    recovery_rounds: Rounds = 5
+    orthogonal_share: Fraction = 0.6
+    epochs: Epochs = 1
+    learning_rate: LearningRate = 0.1
+    batch_size: BatchSize = 64
+    target_accuracy: BelowOne = 0.1
 
     def __post_init__(self) -> None:
-        require("unlearn_rounds", self.name, self.unlearn_rounds, int, minimum=1)
-        require("recovery_rounds", self.name, self.recovery_rounds, int, minimum=1)
-        require("orthogonal_share", self.name, self.orthogonal_share, float, minimum=0, maximum=1)
+        super().__post_init__()
         methods.create(_CLIENT_METHOD, **self._client_parameters())
 
     def cannot_serve(self, work: ServerWork) -> str | None:

@@ -8,9 +8,10 @@ from typing import ClassVar, Self
 from flwr.app import ConfigRecord
 
 from fed_unlearn.methods.base import Scope
-from fed_unlearn.methods.parts.validation import require
+from fed_unlearn.methods.parts.validation import PositiveShare
 from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.fresh_arrays import drawn, last_layers
+from fed_unlearn.strategies.server_methods.parameters import BatchSize, Factor, Layers, LearningRate, Rounds
 from fed_unlearn.strategies.server_methods.parts import averaged, train_staying
 from fed_unlearn.strategies.server_methods.registry import register
 from fed_unlearn.strategies.state import MethodState
@@ -48,20 +49,13 @@ class FreshHead(ServerMethod[MethodState]):
     needs: ClassVar[str] = "retain"
     shares_rounds: ClassVar[bool] = True
 
-    layers: int = 1
-    scale: float = 0.1
-    rounds: int = 14
-    fraction: float = 0.16
-    batch_size: int = 8
-    learning_rate: float = 0.05
-    final_learning_rate: float = 0.005
-
-    def __post_init__(self) -> None:
-        for name in ("layers", "rounds", "batch_size"):
-            require(name, self.name, getattr(self, name), int, minimum=1)
-        require("fraction", self.name, self.fraction, float, above=0, maximum=1)
-        for name in ("scale", "learning_rate", "final_learning_rate"):
-            require(name, self.name, getattr(self, name), float, above=0)
+    layers: Layers = 1
+    scale: Factor = 0.1
+    rounds: Rounds = 14
+    fraction: PositiveShare = 0.16
+    batch_size: BatchSize = 8
+    learning_rate: LearningRate = 0.05
+    final_learning_rate: LearningRate = 0.005
 
     def begin(self, work: ServerWork) -> MethodState:
         """The served model with a fresh output layer."""

@@ -11,6 +11,7 @@ from fed_unlearn.arrays import Arrays, clipped, difference
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.server_methods.base import ServerWork
 from fed_unlearn.strategies.server_methods.leaving import longest_of_leaving, unlearn_at_leaving
+from fed_unlearn.strategies.server_methods.parameters import BatchSize, Epochs, Factor, LearningRate
 from fed_unlearn.strategies.server_methods.parts import changes_of, combined, doubled, moved, train_staying
 from fed_unlearn.strategies.server_methods.recovery import LeavingAndRecovery
 from fed_unlearn.strategies.server_methods.registry import register
@@ -38,10 +39,10 @@ class NegatedUpdates(LeavingAndRecovery):
     shares_rounds: ClassVar[bool] = True
     client_method: ClassVar[str] = "negated-update"
 
-    epochs: int = 2
-    learning_rate: float = 0.05
-    batch_size: int = 32
-    scale: float = 4.0
+    epochs: Epochs = 2
+    learning_rate: LearningRate = 0.05
+    batch_size: BatchSize = 32
+    scale: Factor = 4.0
 
     def left(self, work: ServerWork, step: int) -> Arrays:
         """The round in which both sides train."""

@@ -9,9 +9,9 @@ from typing import ClassVar
 from fed_unlearn import methods
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.methods.base import Scope
-from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.leaving import cannot_reach, unbounded
+from fed_unlearn.strategies.server_methods.parameters import Rounds
 from fed_unlearn.strategies.server_methods.parts import averaged, train_staying
 from fed_unlearn.strategies.state import MethodState
 
@@ -34,10 +34,10 @@ class LeavingAndRecovery(ServerMethod[MethodState]):
     client_method: ClassVar[str]
     bounds_by_plan: ClassVar[bool] = True
 
-    recovery_rounds: int = 5
+    recovery_rounds: Rounds = 5
 
     def __post_init__(self) -> None:
-        require("recovery_rounds", self.name, self.recovery_rounds, int, minimum=1)
+        super().__post_init__()
         methods.create(self.client_method, **self.client_parameters)
 
     @property

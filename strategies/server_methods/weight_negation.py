@@ -11,8 +11,8 @@ import numpy as np
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.methods.base import Scope
-from fed_unlearn.methods.parts.validation import require
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
+from fed_unlearn.strategies.server_methods.parameters import Layers, Rounds
 from fed_unlearn.strategies.server_methods.parts import averaged, train_staying
 from fed_unlearn.strategies.server_methods.registry import register
 from fed_unlearn.strategies.state import MethodState
@@ -42,12 +42,8 @@ class WeightNegation(ServerMethod[MethodState]):
     needs: ClassVar[str] = "retain"
     shares_rounds: ClassVar[bool] = True
 
-    layers: int = 1
-    recovery_rounds: int = 10
-
-    def __post_init__(self) -> None:
-        require("layers", self.name, self.layers, int, minimum=1)
-        require("recovery_rounds", self.name, self.recovery_rounds, int, minimum=1)
+    layers: Layers = 1
+    recovery_rounds: Rounds = 10
 
     def begin(self, work: ServerWork) -> MethodState:
         """The served model with negated weights."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from annotated_types import Interval
 
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.text import quoted
 
 BelowOne = Annotated[float, Interval(ge=0, lt=1)]
 PositiveShare = Annotated[float, Interval(gt=0, le=1)]
@@ -112,7 +113,7 @@ def require(
     accepted = {float: (Integral, Real), int: (Integral,)}.get(kind, (kind,))  # includes NumPy's numbers
     fits = isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
     if fits and isinstance(value, Real) and kind is not bool:
-        number = float(value)
+        number = _as_float(value)
         fits = (
             math.isfinite(number)
             and (minimum is None or number >= minimum)
@@ -121,7 +122,14 @@ def require(
             and (below is None or number < below)
         )
     if not fits:
-        raise InvalidParameterError(f"{method}: {name} = {value!r} was given; allowed is {allowed}")
+        raise InvalidParameterError(f"{method}: {name} = {quoted(value)} was given; allowed is {allowed}")
+
+
+def _as_float(value: Real) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond all floats
+        return math.inf
 
 
 def require_choice(name: str, method: str, value: object, choices: Collection[str]) -> None:
@@ -134,4 +142,4 @@ def require_choice(name: str, method: str, value: object, choices: Collection[st
     """
     if not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(choice) for choice in choices)
-        raise InvalidParameterError(f"{method}: {name} = {value!r} was given; allowed is one of {listed}")
+        raise InvalidParameterError(f"{method}: {name} = {quoted(value)} was given; allowed is one of {listed}")

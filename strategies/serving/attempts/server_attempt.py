@@ -95,9 +95,7 @@ class ServerAttempt(Attempt):
 
     def _method(self) -> ServerMethod[Any]:
         method: ServerMethod[Any] = SERVER_METHODS.create(self.method_name, **self._method_parameters)
-        for _ in range(self.order.stronger):
-            method = method.stronger()
-        return method
+        return method.strengthened(self.order.stronger)
 
     def _work(self) -> ServerWork:
         context, (request, *others) = self.context, self.requests

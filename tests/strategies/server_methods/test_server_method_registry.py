@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -117,7 +118,22 @@ def test_a_class_that_is_no_whole_method_is_refused_when_it_registers(clean_regi
         ("fedosd", {"unlearn_rounds": 0}, r"fedosd: unlearn_rounds = 0"),
         ("fedosd", {"recovery_rounds": 1.5}, r"fedosd: recovery_rounds = 1.5"),
         ("fedosd", {"orthogonal_share": 1.1}, r"fedosd: orthogonal_share = 1.1"),
-        ("fedosd", {"learning_rate": 0.0}, r"unlearning-cross-entropy: learning_rate = 0.0"),
+        ("fedosd", {"learning_rate": 0.0}, r"fedosd: learning_rate = 0.0"),
+        (
+            "fresh-head",
+            {"scale": 1e300},
+            r"fresh-head: scale = 1e\+300 was given; allowed is a number above 0 and at most",
+        ),
+        (
+            "fresh-head",
+            {"batch_size": 2**70},
+            r"fresh-head: batch_size = 11805\d* was given; .* at least 1 and at most",
+        ),
+        ("fresh-head", {"rounds": 10**400}, r"fresh-head: rounds = 1000.* was given; .* at most 100000"),
+        ("fresh-head", {"final_learning_rate": 1e300}, r"fresh-head: final_learning_rate = 1e\+300 .* at most 100"),
+        ("negated-update", {"scale": 1e300}, r"negated-update: scale = 1e\+300"),
+        ("weight-negation", {"layers": 2**70}, r"weight-negation: layers = 1180"),
+        ("fedquit", {"learning_rate": 1e300}, r"fedquit: learning_rate = 1e\+300"),
     ],
 )
 def test_unknown_names_and_parameters_out_of_range_are_refused(
@@ -135,3 +151,18 @@ def test_a_stronger_setting_is_one_that_can_be_made_again() -> None:
         assert (stronger == method) == (name in ("frozen-head", "retrain"))
         assert create(name, **vars(stronger)) == stronger
         assert stronger.stronger().stronger().stronger()
+
+
+def test_a_method_becomes_stronger_as_often_as_its_bounds_allow() -> None:
+    method = create("fresh-head", rounds=40_000)
+    assert method.strengthened(0) == method
+    assert method.strengthened(1) == create("fresh-head", rounds=80_000)
+    assert method.strengthened(5) == create("fresh-head", rounds=80_000)
+
+
+@pytest.mark.parametrize("name", sorted(set(available()) - {"reset-and-relearn"}))
+def test_no_parameter_may_be_absurdly_large(name: str) -> None:
+    for field in dataclasses.fields(method_class(name)):
+        for absurd in (1e300, 2**70):
+            with pytest.raises(InvalidParameterError, match=f"^{name}: {field.name} = "):
+                create(name, **{field.name: absurd})

@@ -10,6 +10,7 @@ from annotated_types import Gt, Interval
 
 from fed_unlearn.errors import InvalidParameterError, problems_of
 from fed_unlearn.methods.parts.validation import require_fields
+from fed_unlearn.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sized
@@ -43,6 +44,8 @@ class ForTypeCheckers(Base):
         ("rate", float("nan"), "a number above 0 and at most 1"),
         ("steps", 0, "a whole number above 0"),
         ("steps", 2.5, "a whole number above 0"),
+        ("steps", -(10**400), "a whole number above 0"),
+        ("rate", 10**400, "a number above 0 and at most 1"),
         ("kind", "other", "one of 'hard', 'soft'"),
         ("stops", 1, "true or false"),
     ],
@@ -52,7 +55,7 @@ def test_a_value_out_of_bounds_is_named_with_what_is_allowed(
 ) -> None:
     with pytest.raises(InvalidParameterError) as caught:
         require_fields("mine", cls(**{field: value}))  # type: ignore[arg-type]
-    assert str(caught.value) == f"mine: {field} = {value!r} was given; allowed is {allowed}"
+    assert str(caught.value) == f"mine: {field} = {quoted(value)} was given; allowed is {allowed}"
 
 
 @pytest.mark.parametrize("cls", [Base, Faster, ForTypeCheckers])
