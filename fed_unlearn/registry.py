@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, Generic, TypeVar
@@ -107,22 +108,42 @@ class Registry(Generic[T]):
         self._load()
         return self._distributions.get(name)
 
-    def find(self, name: str) -> type[T]:
+    def find(self, name: str, *, expected: Collection[str] | None = None) -> type[T]:
         """The class of a name.
+
+        Parameters
+        ----------
+        name : str
+        expected : collection of str, optional
+            Names that the error lists where no class has the given one. All by default.
 
         Raises
         ------
         InvalidParameterError
-            If no class has that name, where the known names are listed; or if its entry point cannot be loaded.
+            If no class has that name, or its entry point cannot be loaded.
         """
         known = self.available()
         if name in known:
             return known[name]
         if name in self._unavailable:
             raise InvalidParameterError(f"{self.kind} {quoted(name)}: {self._unavailable[name]}")
-        broken = ", ".join(sorted(self._unavailable))
+        raise self.unknown(name, known if expected is None else expected)
+
+    def unknown(self, name: str, expected: Collection[str]) -> InvalidParameterError:
+        """The error that says that a name is unknown, which name is close to it, and which ones are expected.
+
+        Parameters
+        ----------
+        name : str
+        expected : collection of str
+            All names that can stand in its place.
+        """
+        broken = ", ".join(sorted(self.unavailable()))
         missing = f"; entry points {broken} cannot be loaded" if broken else ""
-        raise InvalidParameterError(f"{self.kind} {quoted(name)} is unknown; known are {', '.join(known)}{missing}")
+        close = difflib.get_close_matches(name, expected, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        listed = ", ".join(expected) or "none"
+        return InvalidParameterError(f"{self.kind} {quoted(name)} is unknown; {hint}known are {listed}{missing}")
 
     def create(self, name: str, /, **parameters: Any) -> T:
         """An object of a class with the given parameters, the others at their defaults.

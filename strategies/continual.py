@@ -18,7 +18,6 @@ from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.locks import ledger_lock
 from fed_unlearn.protocol.instructions import arrivals_record
-from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.book import ClientBook
 from fed_unlearn.strategies.clients.grid import EligibleGrid
 from fed_unlearn.strategies.clients.messages.exchange import DeviceUse
@@ -28,8 +27,9 @@ from fed_unlearn.strategies.inner.delegation import DelegatingStrategy
 from fed_unlearn.strategies.inner.kinds import check_supported, kind_of
 from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.learning import Learning
-from fed_unlearn.strategies.outcomes import RequestOutcome, UnlearningResult
+from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.request_calls import RequestCalls
 from fed_unlearn.strategies.serving.debts import Debts
 from fed_unlearn.strategies.serving.service import RequestService
 from fed_unlearn.strategies.state import OpenTraining, ServedModel
@@ -44,7 +44,7 @@ from fed_unlearn.strategies.training.trainers import experience_of
 logger = logging.getLogger("fed_unlearn.strategies")
 
 
-class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
+class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, StayingCalls):
     """Wraps a Flower strategy, and serves forget requests between its training rounds.
 
     Parameters
@@ -78,7 +78,8 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
     Raises
     ------
     InvalidParameterError
-        If the inner strategy or a bound of the gate cannot be used, or a sample of a client arrives twice.
+        If the inner strategy or a bound of the gate cannot be used, a method of the plan can serve nothing beside the
+        inner strategy, or a sample of a client arrives twice.
 
     Examples
     --------
@@ -110,10 +111,9 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
         self.ledger = ledger if isinstance(ledger, Ledger) else Ledger(ledger)
         if class_names is not None:
             self.ledger.name_classes(class_names)
-        self.gate = gate or Gate()
-        if problems := self.gate.problems_in_federation():
+        self.gate, self.plan = gate or Gate(), plan or UnlearningPlan()
+        if problems := self._problems_together():
             raise InvalidParameterError(*problems)
-        self.plan = plan or UnlearningPlan()
         self.checkpoints = CheckpointStore(checkpoints or self.ledger.path.parent / "checkpoints")
         self.seed, self.noise_seed = seed, seed if noise_seed is None else noise_seed
         self.evaluate_every, self.observer = max(1, evaluate_every), observer
@@ -123,11 +123,10 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
 
     def validate(self) -> list[str]:
         """Everything that is wrong with the wrapped strategy, the gate and the plan, one line each."""
-        return [*problems_of(check_supported, self.inner), *self.gate.problems_in_federation(), *self.plan.validate()]
+        return [*problems_of(check_supported, self.inner), *self._problems_together(), *self.plan.validate()]
 
-    def submit(self, request: ForgetRequest) -> str:
-        """Write a request into the ledger, and return its id; it is served before the next training round."""
-        return self.ledger.receive(request)
+    def _problems_together(self) -> list[str]:
+        return [*self.gate.problems_in_federation(), *self.plan.problems_beside(type(self.inner))]
 
     def start(
         self,
@@ -229,8 +228,14 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
         -------
         UnlearningResult
             The results of all that was run here; its arrays are the last accepted model.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a request names a method that can serve none where the inner strategy trains.
         """
         with ledger_lock(self.ledger.path):
+            self.announce(timeline)
             due = due_part(timeline, time.time())
             whole = TimelineRun(self, grid, due, initial_arrays, timeout, evaluate_fn).run(on_entry)
             if len(due) < len(timeline):
@@ -239,17 +244,6 @@ class ContinualUnlearning(DelegatingStrategy, OracleCalls, StayingCalls):
             if not whole.arrays:
                 whole.arrays = pack(self._serve(initial_arrays).arrays)
             return whole
-
-    def outcome(self, request_id: str) -> RequestOutcome | None:
-        """How a request ended, from the ledger; None where it has not.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the ledger has no such request.
-        """
-        entry = self.ledger.entry(request_id)
-        return RequestOutcome.from_json(entry.request, entry.outcome) if entry.outcome is not None else None
 
     def summary(self) -> None:
         """Log the configuration, the inner strategy's included."""

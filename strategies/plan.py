@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flwr.serverapp.strategy import Strategy
+
 from fed_unlearn.errors import InvalidParameterError, problems_of
-from fed_unlearn.methods import create, method_class
 from fed_unlearn.plan import FederatedPlan, History, HolderTurn, Holds, OwnerLimits, Repair, RequestBound, Retry
-from fed_unlearn.requests import SCOPES, ForgetRequest, ParameterValue, ScopeKind
+from fed_unlearn.requests import SCOPES, ForgetRequest, ParameterValue
 from fed_unlearn.settings import takes_flat_keywords
-from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
+from fed_unlearn.strategies.methods_by_name import check_serves, check_suits, needs_history, new_method
 
 __all__ = ["History", "HolderTurn", "Holds", "OwnerLimits", "Repair", "RequestBound", "Retry", "UnlearningPlan"]
 
@@ -110,6 +110,17 @@ class UnlearningPlan(FederatedPlan):
                 problems += problems_of(check_serves, method, scope)
         return problems
 
+    def problems_beside(self, strategy: type[Strategy]) -> list[str]:
+        """Methods of the plan that can serve no request where such a strategy trains, one line each.
+
+        Parameters
+        ----------
+        strategy : type
+            Class of the inner strategy.
+        """
+        names = [*map(self.default_method, SCOPES), *(name for each in self.escalation.values() for name in each)]
+        return [problem for name in dict.fromkeys(names) for problem in problems_of(check_suits, name, strategy)]
+
     def methods_of(self, request: ForgetRequest) -> tuple[str, ...]:
         """Names of the methods that serve a request, each tried when those before it have failed.
 
@@ -163,44 +174,3 @@ class UnlearningPlan(FederatedPlan):
             return bool(getattr(new_method(self.method_of(request), self.parameters_of(request)), "lasting", False))
         except InvalidParameterError:  # of a request that was served by another plan
             return False
-
-
-def is_server_method(name: str) -> bool:
-    """Whether a method is run by the server over rounds, and not by the holders alone."""
-    return name in SERVER_METHODS
-
-
-def shares_rounds(name: str) -> bool:
-    """Whether one pass of a method serves several requests."""
-    return not is_server_method(name) or SERVER_METHODS.find(name).shares_rounds
-
-
-def needs_history(name: str) -> bool:
-    """Whether a method replays training rounds that the server has kept."""
-    return is_server_method(name) and "history" in SERVER_METHODS.find(name).needs
-
-
-def new_method(name: str, parameters: Mapping[str, object]) -> object:
-    """A method of either kind, by name.
-
-    Raises
-    ------
-    InvalidParameterError
-        If it or one of its parameters is unknown or out of range.
-    """
-    return SERVER_METHODS.create(name, **parameters) if is_server_method(name) else create(name, **parameters)
-
-
-def check_serves(name: str, scope: ScopeKind) -> None:
-    """Refuse a method that does not serve a scope.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the scopes that it serves.
-    """
-    scopes = (SERVER_METHODS.find(name) if is_server_method(name) else method_class(name)).scopes
-    if scope not in scopes or (scope == "client" and not is_server_method(name)):
-        raise InvalidParameterError(
-            f"{name!r} does not serve {scope} requests; it serves {' and '.join(scopes)} requests"
-        )

@@ -17,7 +17,7 @@ from fed_unlearn.strategies.context import Observer
 from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.state import OpenTraining
-from fed_unlearn.strategies.timeline import Forget, LedgerView, Step, Train, next_step, requests_of, trainings
+from fed_unlearn.strategies.timeline import Forget, LedgerView, Step, Train, next_step, trainings
 from fed_unlearn.strategies.training.trainer import EvaluateFunction
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -34,6 +34,9 @@ class Runner(Protocol):
 
     def submit(self, request: ForgetRequest) -> str:
         """Write a request into the ledger."""
+
+    def announce(self, timeline: Sequence[Train | Forget]) -> None:
+        """Check the methods of a timeline's requests, and keep their ids for them."""
 
     def start(
         self,
@@ -70,7 +73,6 @@ class TimelineRun:
 
         Clients that owe tombstones and are away are waited for once, after the last step.
         """
-        self.runner.ledger.reserve_ids(name for entry in self.timeline for name in requests_of(entry))
         self.runner.waits_for_debts = False
         try:
             whole = self._steps(on_entry)

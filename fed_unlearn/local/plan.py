@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from fed_unlearn.errors import InvalidParameterError, problems_of
-from fed_unlearn.methods import Method, create, method_class
+from fed_unlearn.methods import Method, available, create, method_class
 from fed_unlearn.plan import Plan
 from fed_unlearn.requests import SCOPES, ForgetRequest, ParameterValue, ScopeKind
 from fed_unlearn.settings import takes_flat_keywords
@@ -92,8 +92,13 @@ class LocalPlan(Plan):
 
     @staticmethod
     def _check_serves(name: str, scope: ScopeKind) -> None:
-        scopes = set(method_class(name).scopes)
-        if scope not in scopes and not (scope == "client" and "sample" in scopes):
+        expected = [known for known, cls in available().items() if _serves(cls, scope)]
+        scopes = method_class(name, expected=expected).scopes
+        if name not in expected:
             raise InvalidParameterError(
                 f"{name!r} does not serve {scope} requests; it serves {' and '.join(sorted(scopes))} requests"
             )
+
+
+def _serves(method: type[Method], scope: ScopeKind) -> bool:
+    return scope in method.scopes or (scope == "client" and "sample" in method.scopes)

@@ -138,7 +138,8 @@ def chosen_methods(settings: MethodBenchSettings) -> dict[str, Method]:
     scope = settings.scope
     names = list(dict.fromkeys(settings.methods))
     for name in names:
-        if scope not in method_class(name).scopes:
+        expected = [*_fitting(scope), *_fitting(scope, controls=True)]
+        if scope not in method_class(name, expected=expected).scopes:
             fitting = ", ".join(_fitting(scope))
             raise InvalidParameterError(
                 f"--methods {name}: serves {' and '.join(method_class(name).scopes)} requests, not {scope} ones;"

@@ -15,7 +15,6 @@ from fed_unlearn.methods import METHODS, Method
 from fed_unlearn.registry import Registry
 from fed_unlearn.simulations.report.layout import plain_table, plain_text, print_line
 from fed_unlearn.simulations.report.method_details import (
-    listed_methods,
     parameter_details,
     plain,
     registry_of,
@@ -23,6 +22,7 @@ from fed_unlearn.simulations.report.method_details import (
     summary,
 )
 from fed_unlearn.simulations.scenario import built_in_scenarios
+from fed_unlearn.strategies.methods_by_name import known_methods
 from fed_unlearn.strategies.server_methods import SERVER_METHODS
 
 
@@ -37,7 +37,7 @@ def print_scenarios() -> None:
 def print_methods() -> None:
     """Print every method with its scopes, its paper, what it needs, its parameters, and its package if not built in."""
     console = Console()
-    for name, method in listed_methods().items():
+    for name, method in known_methods().items():
         is_of_holders = issubclass(method, Method)
         is_control = issubclass(method, Method) and method.is_control
         facts = {

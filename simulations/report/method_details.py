@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fed_unlearn.methods import METHODS, Method
 from fed_unlearn.registry import Registry
+from fed_unlearn.strategies.methods_by_name import method_named
 from fed_unlearn.strategies.server_methods import SERVER_METHODS, ServerMethod
 
 AnyMethod = type[Method] | type[ServerMethod[Any]]
@@ -53,8 +54,8 @@ def print_method(name: str) -> None:
         If there is no such method.
     """
     found: list[AnyMethod] = [of[name] for of in (SERVER_METHODS.available(), METHODS.available()) if name in of]
-    if not found:  # a name that a registry explains
-        found = [SERVER_METHODS.find(name) if name in SERVER_METHODS.unavailable() else METHODS.find(name)]
+    if not found:  # a name that an error explains
+        found = [method_named(name)]
     console = Console()
     for number, cls in enumerate(found):
         if number:
@@ -88,15 +89,6 @@ def _print_details(console: Console, name: str, cls: AnyMethod, *, at_the_holder
         console.print(Padding(line, (0, 0, 0, 2)))
         if parameter.description:
             console.print(Padding(Text(parameter.description), (0, 0, 0, 6)))
-
-
-def listed_methods() -> dict[str, AnyMethod]:
-    """Every method that a request can name: those of holders, then those of the server.
-
-    What a leaving client does for a method of the server is no method of its own.
-    """
-    holders: dict[str, AnyMethod] = {name: cls for name, cls in METHODS.available().items() if served_scopes(cls)}
-    return {**holders, **SERVER_METHODS.available()}
 
 
 def registry_of(cls: AnyMethod) -> Registry[Any]:

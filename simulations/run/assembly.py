@@ -20,7 +20,7 @@ from fed_unlearn.simulations.scenario.strategy_catalogue import PAPERS, strategy
 from fed_unlearn.simulations.task import new_model, server_samples_of, source_of
 from fed_unlearn.strategies import Holds, OwnerLimits, RequestBound, UnlearningPlan
 from fed_unlearn.strategies.inner.kinds import PRIVACY_WRAPPERS, check_supported, why_class_refused
-from fed_unlearn.strategies.plan import needs_history
+from fed_unlearn.strategies.methods_by_name import needs_history
 from fed_unlearn.text import quoted
 
 

@@ -12,6 +12,7 @@ from fed_unlearn.simulations.scenario.errors import Place, problem_at
 from fed_unlearn.simulations.scenario.gate_checks import problems_with_figures
 from fed_unlearn.simulations.scenario.section_types import kebab
 from fed_unlearn.simulations.scenario.sections import ForgetStep, OpenSection, Scenario, TimelineEntry, TrainStep
+from fed_unlearn.simulations.scenario.strategy_catalogue import strategy_class
 from fed_unlearn.text import quoted
 
 _FORGET_KEYS = "class, classes, or client, alone or with samples or sample-ids"
@@ -186,76 +187,36 @@ def _problems_with_methods(scenario: Scenario) -> Iterator[str]:
     Requests for clients are served by methods of the server; those for classes and samples by methods of the holders,
     or by one of the server that serves their scope.
     """
-    own, told = scenario.unlearning.parameters, set[str]()
+    from fed_unlearn.strategies.methods_by_name import new_method
+
+    own, trained_by, told = scenario.unlearning.parameters, scenario.training.strategy, set[str]()
     for name, parameters in own.items():
-        for problem in problems_of(_create, name, parameters):
+        for problem in problems_of(new_method, name, parameters):
             told.add(problem)
             yield problem_at(scenario, ("unlearning", "parameters", name), problem)
     for scope in SCOPES:
         for number, name in enumerate(scenario.unlearning.escalation.of(scope)):
-            for problem in problems_of(_check_serves, scope, name, own.get(name, {})):
+            for problem in problems_of(_check_serves, scope, name, own.get(name, {}), trained_by):
                 if problem not in told:
                     yield problem_at(scenario, ("unlearning", "escalation", scope, number), problem)
     for place, step in forget_steps(scenario):
         if _problem_with_target(scenario, step) is None:
-            for problem in problems_of(_check_serves, step.scope, *scenario.method_of(step)):
+            for problem in problems_of(_check_serves, step.scope, *scenario.method_of(step), trained_by):
                 if problem not in told:
                     yield problem_at(scenario, (*place, "method"), problem)
 
 
-def _create(name: str, parameters: Mapping[str, object]) -> None:
-    from fed_unlearn import methods
-    from fed_unlearn.strategies import server_methods
+def _check_serves(scope: ScopeKind, name: str, parameters: Mapping[str, object], strategy: str) -> None:
+    from fed_unlearn.strategies.methods_by_name import check_suits, known_methods, new_method, served_scopes
 
-    (methods if _is_of_holders(name) else server_methods).create(name, **parameters)
-
-
-def _check_serves(scope: ScopeKind, name: str, parameters: Mapping[str, object]) -> None:
-    if scope in _scopes_served(name):
-        _create(name, parameters)
+    if scope in served_scopes(name):
+        new_method(name, parameters)
+        check_suits(name, strategy_class(strategy))
         return
-    fitting = [other for other in _known_methods() if scope in _scopes_served(other)]
+    known = [other for other, cls in known_methods().items() if not getattr(cls, "is_control", False)]
+    fitting = [other for other in known if scope in served_scopes(other)]
     problem = f"{quoted(name)} does not serve {scope} requests; {' or '.join(fitting) or 'no method'} does"
     raise InvalidParameterError(problem)
-
-
-def _is_of_holders(name: str) -> bool:
-    from fed_unlearn import methods
-    from fed_unlearn.strategies import server_methods
-
-    if name in server_methods.available():  # in a federation the server's method of a name goes first
-        return False
-    return name in methods.unavailable() or name in _methods_of_holders(controls=True)
-
-
-def _scopes_served(name: str) -> set[ScopeKind]:
-    """Scopes that a method serves in a federation."""
-    from fed_unlearn import methods
-
-    if _is_of_holders(name):
-        return {scope for scope in methods.method_class(name).scopes if scope != "client"}
-    from fed_unlearn.strategies import server_methods
-
-    if name not in server_methods.SERVER_METHODS:
-        raise InvalidParameterError(
-            f"method {quoted(name)} is unknown; known are {', '.join(_known_methods(controls=True))}"
-        )
-    return set(server_methods.method_class(name).scopes)
-
-
-def _known_methods(*, controls: bool = False) -> list[str]:
-    from fed_unlearn.strategies import server_methods
-
-    of_server = server_methods.available()
-    return [*(name for name in _methods_of_holders(controls=controls) if name not in of_server), *of_server]
-
-
-def _methods_of_holders(*, controls: bool) -> list[str]:
-    """Methods that serve a request at its holders; those for clients alone are a leaving one's part of the server's."""
-    from fed_unlearn import methods
-
-    found = methods.available().items()
-    return [name for name, cls in found if set(cls.scopes) - {"client"} and (controls or not cls.is_control)]
 
 
 def _problems_in_open_sections(scenario: Scenario) -> Iterator[str]:

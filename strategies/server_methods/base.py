@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic, Self, TypeVar
 
 from flwr.app import ConfigRecord
+from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.arrays import Arrays
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
@@ -134,6 +135,17 @@ class ServerMethod(ABC, Generic[State]):
 
     def __post_init__(self) -> None:
         require_fields(self.name, self)
+
+    @classmethod
+    def unsuited_to(cls, strategy: type[Strategy]) -> str | None:
+        """Why the method can serve no request where such a strategy trains; None where it can.
+
+        Parameters
+        ----------
+        strategy : type
+            Class of the inner strategy.
+        """
+        return None
 
     def cannot_serve(self, work: ServerWork) -> str | None:
         """Why the request cannot be served by this method as things stand; None where it can."""

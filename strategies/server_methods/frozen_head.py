@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from flwr.serverapp.strategy import Strategy
+
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.strategies.inner.frozen_head import FrozenHead as FrozenHeadStrategy
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
@@ -35,10 +37,20 @@ class FrozenHead(ServerMethod[MethodState]):
 
     goal: ClassVar[str] = "indistinguishable"
 
-    def cannot_serve(self, work: ServerWork) -> str | None:
+    @classmethod
+    def unsuited_to(cls, strategy: type[Strategy]) -> str | None:
         """Another strategy has trained more than the output layer."""
-        if not isinstance(work.trainer.inner, FrozenHeadStrategy):
-            return "the model was not trained by the strategy FrozenHead, which changes the output layer alone"
+        if issubclass(strategy, FrozenHeadStrategy):
+            return None
+        return (
+            f"it needs the strategy FrozenHead, which trains the output layer alone, and {strategy.__name__} trains"
+            " here; expected another method, or that strategy"
+        )
+
+    def cannot_serve(self, work: ServerWork) -> str | None:
+        """Where another strategy trains, and before any training."""
+        if problem := self.unsuited_to(type(work.trainer.inner)):
+            return problem
         if not any(experience.configs for experience in work.experiences):
             return "no round was trained so far, so there is no output layer to solve anew"
         return super().cannot_serve(work)

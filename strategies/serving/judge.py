@@ -18,8 +18,9 @@ from fed_unlearn.strategies.clients.bounds.sureness import sure_deviations
 from fed_unlearn.strategies.clients.claims import already_forgotten
 from fed_unlearn.strategies.clients.rounds import client_of
 from fed_unlearn.strategies.context import CallContext
+from fed_unlearn.strategies.methods_by_name import is_server_method, new_method
 from fed_unlearn.strategies.outcomes import RequestProgress
-from fed_unlearn.strategies.plan import UnlearningPlan, is_server_method, new_method
+from fed_unlearn.strategies.plan import UnlearningPlan
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 

@@ -10,7 +10,7 @@ from fed_unlearn.methods.registry import METHODS
 from fed_unlearn.output_rows import OutputRows
 from fed_unlearn.shapes import shapes_of
 from fed_unlearn.strategies.context import CallContext
-from fed_unlearn.strategies.plan import is_server_method
+from fed_unlearn.strategies.methods_by_name import is_server_method
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 

@@ -16,7 +16,7 @@ from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleS
 from fed_unlearn.strategies.clients.claims import bounded_claims
 from fed_unlearn.strategies.clients.messages.exchange import client_order
 from fed_unlearn.strategies.context import CallContext
-from fed_unlearn.strategies.plan import shares_rounds
+from fed_unlearn.strategies.methods_by_name import shares_rounds
 from fed_unlearn.strategies.serving.asked import Asked
 from fed_unlearn.strategies.serving.attempts.allowance import RequestBudget
 

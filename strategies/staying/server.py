@@ -26,7 +26,7 @@ from fed_unlearn.strategies.staying.metrics import metrics_endpoint
 from fed_unlearn.strategies.staying.orphans import end_with_superlink, superlink_is_gone
 from fed_unlearn.strategies.staying.stopping import StopOrder, StopOrderedError
 from fed_unlearn.strategies.staying.wakeups import Alarm, Backoff, Sleep, Wakeup
-from fed_unlearn.strategies.timeline import Forget, Train, due_part, next_due, requests_of
+from fed_unlearn.strategies.timeline import Forget, Train, due_part, next_due
 from fed_unlearn.strategies.timeline_run import Runner, TimelineRun
 from fed_unlearn.strategies.training.trainer import EvaluateFunction
 
@@ -106,7 +106,7 @@ class StayingServer:
             stack.enter_context(self._watched())
             stack.callback(self._say_end)
             self._status.write()
-            ledger.reserve_ids(name for entry in self.timeline for name in requests_of(entry))
+            self.runner.announce(self.timeline)
             with suppress(StopOrderedError):
                 self._serve()
         if self._stop.is_by_signal and superlink_is_gone():

@@ -103,6 +103,12 @@ def test_a_class_is_found_by_its_name_and_made_with_parameters() -> None:
         registry.create("brass", size=1)
     with pytest.raises(InvalidParameterError, match=r"^bell 'tin' is unknown; known are brass$"):
         registry.create("tin")
+    with pytest.raises(InvalidParameterError, match=r"^bell 'bras' is unknown; did you mean brass\? known are brass$"):
+        registry.find("bras")
+    with pytest.raises(
+        InvalidParameterError, match=r"^bell 'tin' is unknown; did you mean tine\? known are tine, cup$"
+    ):
+        registry.find("tin", expected=("tine", "cup"))
 
 
 def test_a_class_must_fulfil_the_contract() -> None:

@@ -152,12 +152,17 @@ def test_a_local_plan_names_all_that_is_wrong() -> None:
         LocalPlan,
         repair=Repair(config={"epochs": 3}),
         max_steps=0,
-        class_method="magic",
+        class_method="fedquit",
+        sample_method="scrab",
         client_method="boundary-shrink",
         parameters={"scrub": {"size": 1}},
     )
     starts = ["unlearning: holder_turn.max_steps = 0", "unlearning: repair.config: epochs unknown; expected some of"]
-    starts += ["method 'magic' is unknown", "method 'scrub' has no parameter 'size'"]
+    starts += ["'fedquit' does not serve class requests; it serves client requests"]
+    starts += [
+        "method 'scrab' is unknown; did you mean scrub? known are bad-teacher,",
+        "method 'scrub' has no parameter 'size'",
+    ]
     assert [start for start in starts if not any(line.startswith(start) for line in found)] == []
 
 

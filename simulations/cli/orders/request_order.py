@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from typer import Option
 
 from fed_unlearn.class_names import UNNAMED_CLASSES, ClassNames
-from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
+from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, ParameterValue, SampleScope, Scope
 from fed_unlearn.text import quoted
 
@@ -145,17 +145,8 @@ def check_method(name: str, parameters: Mapping[str, ParameterValue], scope: Sco
     InvalidParameterError
         If not.
     """
-    from fed_unlearn import methods
-
-    if name in methods.available() and scope.kind != "client":
-        scopes = methods.create(name, **parameters).scopes
-        if scope.kind not in scopes:
-            raise InvalidParameterError(
-                f"{quoted(name)} does not serve {scope.kind} requests; it serves {' and '.join(scopes)} requests"
-            )
-        return
     # Methods that the server runs stand beside Flower, which takes seconds to import.
-    from fed_unlearn.strategies.plan import check_serves, new_method
+    from fed_unlearn.strategies.methods_by_name import check_serves, new_method
 
     check_serves(name, scope.kind)
     new_method(name, parameters)

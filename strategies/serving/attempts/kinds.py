@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fed_unlearn.strategies.context import CallContext
-from fed_unlearn.strategies.plan import is_server_method
+from fed_unlearn.strategies.methods_by_name import is_server_method
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 from fed_unlearn.strategies.serving.attempts.deep_attempt import DeepAttempt
 from fed_unlearn.strategies.serving.attempts.holder_attempt import HolderAttempt

@@ -80,7 +80,8 @@ def test_built_in_methods_describe_themselves() -> None:
 
 def test_unknown_names_and_parameters_are_refused_with_the_known_ones() -> None:
     with pytest.raises(
-        InvalidParameterError, match=r"method 'boundary-shrunk' is unknown; known are .*boundary-shrink"
+        InvalidParameterError,
+        match=r"method 'boundary-shrunk' is unknown; did you mean boundary-shrink\? known are .*boundary-shrink",
     ):
         create("boundary-shrunk")
     with pytest.raises(

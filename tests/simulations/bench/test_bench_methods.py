@@ -364,6 +364,11 @@ EVERY_CLASS = [option for label in range(10) for option in ("--forget-class", st
         ),
         (["--forget-class", "3", "--methods", ""], "method '' is unknown"),
         (
+            ["--forget-samples", "3", "--methods", "saliancy"],
+            "method 'saliancy' is unknown; did you mean saliency? known are bad-teacher, boundary-expanding,"
+            " boundary-shrink, finetune, frozen-head, instance-wise,",
+        ),
+        (
             ["--forget-samples", "3", "--methods", "mask-output"],
             "--methods mask-output: serves class requests, not sample",
         ),

@@ -230,6 +230,7 @@ def test_the_message_of_the_documentation() -> None:
         (["gate.client.membership-contains-half='yes'"], "gate.client.membership-contains-half: 'yes' was given; expected boolean"),
         (["timeline.1.forget={samples = 1}"], "timeline[1].forget.client: is missing"),
         (["timeline.1.forget={client = 99, samples = 1}"], "timeline[1].forget.client: 99 is not one of the 3"),
+        (["timeline.1.forget.method=frozen-head"], "timeline[1].forget.method: frozen-head: it needs the strategy FrozenHead"),
         (["timeline.1.forget.method=magic"], "timeline[1].forget.method: method 'magic' is unknown; known are"),
         (["unlearning.parameters.boundary-shrink.epoch=3"], "unlearning.parameters.boundary-shrink: method"),
         (["timeline.1.forget.id=a", "timeline.2.forget={class = 4, id = 'a'}"], "timeline[2].forget.id: 'a' is the id"),

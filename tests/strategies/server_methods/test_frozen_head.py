@@ -12,11 +12,12 @@ from flwr.serverapp.strategy import FedAvg
 
 from fed_unlearn.arrays import unpack
 from fed_unlearn.data.images import ImageSet, concatenate
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.evidence import HowKnown
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.methods import create
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
+from fed_unlearn.strategies import ContinualUnlearning, Forget, Train, UnlearningPlan
 from fed_unlearn.strategies.inner.frozen_head import FrozenHead
 
 PLAN = UnlearningPlan(
@@ -109,14 +110,39 @@ def test_thirty_mixed_requests_are_the_retrained_head_and_read_no_sample(tmp_pat
             assert oracle.traffic.passes == len(kept(forgotten, classes, left))
 
 
-def test_a_model_of_another_strategy_is_refused(tmp_path: Path) -> None:
+REFUSED = "frozen-head: it needs the strategy FrozenHead, which trains the output layer alone, and FedAvg trains here"
+
+
+def test_another_strategy_is_refused_beside_a_plan_that_names_the_method(tmp_path: Path) -> None:
     federation = make_federation(tmp_path)
-    strategy = federation.strategy(FedAvg(fraction_evaluate=0.0), plan=PLAN, gate=GATE)
+    for plan in (PLAN, UnlearningPlan(escalation={"class": ("retrain", "frozen-head")})):
+        with pytest.raises(InvalidParameterError, match=REFUSED) as caught:
+            federation.strategy(FedAvg(), plan=plan)
+        assert len(caught.value.problems) == 1
+    strategy = federation.strategy(FrozenHead(), plan=PLAN)
+    strategy.inner = FedAvg()
+    assert strategy.validate() == [f"{REFUSED}; expected another method, or that strategy"]
+
+
+def test_a_request_for_the_method_is_refused_before_anything_is_trained_by_another_strategy(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path)
+    strategy = federation.strategy(FedAvg(fraction_evaluate=0.0))
+    request = ForgetRequest.for_class(3, method="frozen-head", id="r")
+    with pytest.raises(InvalidParameterError, match=REFUSED):
+        strategy.submit(request)
+    with pytest.raises(InvalidParameterError, match=REFUSED):
+        strategy.run(federation.grid, [Train(rounds=1), Forget((request,))], initial_arrays())
+    assert strategy.ledger.entries() == [] and strategy.state.experiences() == []
+
+
+def test_a_request_in_the_ledger_for_a_model_of_another_strategy_fails(tmp_path: Path) -> None:
+    federation = make_federation(tmp_path)
+    strategy = federation.strategy(FedAvg(fraction_evaluate=0.0))
     strategy.start(federation.grid, initial_arrays(), num_rounds=1)
-    strategy.submit(ForgetRequest.for_class(3))
+    strategy.ledger.receive(ForgetRequest.for_class(3, method="frozen-head"))
     [outcome] = strategy.start(federation.grid, num_rounds=0).requests
     assert str(outcome.status) == "failed"
-    assert "the model was not trained by the strategy FrozenHead" in (outcome.reason or "")
+    assert REFUSED in (outcome.reason or "")
 
 
 def test_repair_by_another_method_is_refused_and_the_served_model_stays(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_class_that_is_no_whole_method_is_refused_when_it_registers(clean_regi
         (
             "fedoss",
             {},
-            r"server-side method 'fedoss' is unknown; known are federaser, fedosd, fedquit, fresh-head, frozen-head,"
+            r"server-side method 'fedoss' is unknown; did you mean fedosd\? known are federaser, fedosd, fedquit, fresh-head, frozen-head,"
             r" negated-update, projected-ascent, reset-and-relearn, retrain, weight-negation",
         ),
         ("retrain", {"rounds": 3}, r"'retrain' has no parameter 'rounds'; it has none"),

@@ -12,7 +12,7 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.methods import available
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import UnlearningPlan
-from fed_unlearn.strategies.plan import is_server_method
+from fed_unlearn.strategies.methods_by_name import is_server_method
 
 PLAN = UnlearningPlan(repair_rounds=1, retention_days=1.0)
 # Of methods with a name of the server's too, the server's is meant: they have tests of their own.
