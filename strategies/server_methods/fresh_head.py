@@ -30,7 +30,8 @@ class FreshHead(ServerMethod[MethodState]):
     Parameters
     ----------
     layers : int, default 1
-        Number of layers that are drawn anew, as for ``reset-and-relearn``.
+        Number of layers that are drawn anew, counted from the output in the order of the model's arrays: 1 for the
+        output layer alone.
     scale : float, default 0.1
         Factor of the fresh weights and biases, above 0. Small ones say little of any class at first.
     rounds : int, default 14

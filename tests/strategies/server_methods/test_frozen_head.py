@@ -157,7 +157,5 @@ def test_repair_by_another_method_is_refused_and_the_served_model_stays(tmp_path
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    from fed_unlearn.errors import InvalidParameterError
-
     with pytest.raises(InvalidParameterError, match="frozen-head: ridge"):
         FrozenHead(ridge=-1.0)
