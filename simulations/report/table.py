@@ -212,9 +212,14 @@ def _change(label: str, request: RequestResult, key: str) -> str:
 
 
 def _savings(request: RequestResult) -> tuple[str, str]:
-    speedup = "" if request.speedup is None else f"{request.speedup:.1f}x faster"
-    passes = "" if request.pass_ratio is None else f"{request.pass_ratio:.1f}x fewer passes"
-    return speedup, passes
+    return _times(request.speedup, "faster", "slower"), _times(request.pass_ratio, "fewer passes", "more passes")
+
+
+def _times(ratio: float | None, better: str, worse: str) -> str:
+    """A ratio in words, such as ``20.0x faster``, or ``2.5x slower`` where it is 0.4; empty where there is none."""
+    if not ratio:
+        return ""
+    return f"{ratio:.1f}x {better}" if ratio >= 1 else f"{1 / ratio:.1f}x {worse}"
 
 
 def _passes(request: RequestResult) -> str:

@@ -136,6 +136,10 @@ def test_plain_lines_have_one_line_a_request() -> None:
     assert lines[1].startswith("r1 class 3 by boundary-shrink: committed; forget 1.000 -> 0.000 (oracle 0.000); retain")
     assert lines[1].endswith("0.50 s, 20.0x faster, 25.0x fewer passes, 1 attempt")
     assert lines[2].endswith("1.00 s, 2 attempts; forget accuracy 0.250 is above 0")
+    slow = replace(REQUEST, seconds=25.0, passes=4 * (REQUEST.oracle_passes or 0))
+    assert plain_lines(replace(RESULTS, requests=(slow,)))[1].endswith(
+        "25.00 s, 2.5x slower, 4.0x more passes, 1 attempt"
+    )
     assert target_words(replace(SAMPLES, target={"client": "2", "sample_ids": ["9"]})) == "1 sample of client 2"
 
 
