@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fed_unlearn.audits.oracles.prediction import FEWEST_FOR_CLAIMS
+from fed_unlearn.audits.oracles.prediction import FEWEST_FOR_CLAIMS, reach
 from fed_unlearn.simulations.bench.results import REPAIR, MethodBenchReport, MethodRow
 from fed_unlearn.simulations.bench.samples_table import samples_table
 from fed_unlearn.simulations.report.layout import heading_of, plain_table, plain_text, print_line
@@ -149,7 +149,10 @@ def oracle_sentence(report: MethodBenchReport) -> str:
     if count < 2:
         return f"{count or 'no'} oracle: a verdict needs 2, and a claim {FEWEST_FOR_CLAIMS} or more (--oracles N)"
     if left_out is None:
-        return f"{count} oracles: too few for a claim, which needs {FEWEST_FOR_CLAIMS} or more"
+        return (
+            f"{count} oracles: too few for a claim, which needs {FEWEST_FOR_CLAIMS} or more. Their interval reaches"
+            f" {reach(count):.1f} standard deviations to each side: that a figure is inside says nothing"
+        )
     share = 100 * left_out.figures / left_out.judged_figures
     return (
         f"{count} oracles: each, left out and judged by the others, has {left_out.figures} of"

@@ -15,6 +15,9 @@ Verdict = Literal["inside", "above", "below"]
 FEWEST_FOR_CLAIMS = 3
 """So many oracles must stand beside a model for a claim about it."""
 
+WIDEST = 4.0
+"""An interval that reaches further, in standard deviations to each side, holds figures that lie far off."""
+
 LEVEL = 0.95
 """Share of new oracles' figures that the interval holds."""
 
@@ -53,6 +56,24 @@ class Judgement:
         return {**vars(self), "predicted": list(self.predicted), "allowed": list(self.allowed)}
 
 
+def reach(count: int, freedom: int | None = None) -> float:
+    """How far a 95 % prediction interval reaches to each side of the mean, in standard deviations: t sqrt(1 + 1/n).
+
+    Parameters
+    ----------
+    count : int
+        n, the number of values that the mean is of, at least 1.
+    freedom : int, optional
+        Degrees of freedom of the standard deviation, at least 1. By default n - 1, those of the same values.
+
+    Examples
+    --------
+    >>> round(reach(2), 1), round(reach(3), 1), round(reach(3, 10), 1)
+    (15.6, 5.0, 2.6)
+    """
+    return upper_quantile((1 - LEVEL) / 2, count - 1 if freedom is None else freedom) * math.sqrt(1 + 1 / count)
+
+
 def prediction_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """95 % prediction interval of one more value from the same normal distribution.
 
@@ -76,7 +97,7 @@ def prediction_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """
     if len(values) < 2:
         return None
-    mean, half = _mean(values), _factor(len(values)) * _deviation(values)
+    mean, half = _mean(values), reach(len(values)) * _deviation(values)
     return mean - half, mean + half
 
 
@@ -109,9 +130,9 @@ def judge(measured: Measured, oracles: Sequence[Measured]) -> Judgement | None:
         return None
     mean, value = _mean(values), measured.value
     above, below = (_sampling_error(measured, known, direction) for direction in (1, -1))
-    spread = _factor(len(values)) * _deviation(values)
+    spread = reach(len(values)) * _deviation(values)
     if _agree(values):
-        spread = 0.0 if above or below else _factor(len(values)) * assumed_deviation(mean)
+        spread = 0.0 if above or below else reach(len(values)) * assumed_deviation(mean)
     allowed = mean - math.hypot(spread, below), mean + math.hypot(spread, above)
     is_outside = not (allowed[0] <= value <= allowed[1] or _agree((value, mean)))
     verdict: Verdict = "inside" if not is_outside else "above" if value > mean else "below"
@@ -138,10 +159,6 @@ def judge_all(figures: Mapping[str, Measured], oracles: Sequence[Mapping[str, Me
 def assumed_deviation(mean: float) -> float:
     """Standard deviation that is assumed of a figure where all oracles have this one and no interval is known."""
     return max(LEAST_DEVIATION, LEAST_SHARE * abs(mean))
-
-
-def _factor(count: int) -> float:
-    return upper_quantile((1 - LEVEL) / 2, count - 1) * math.sqrt(1 + 1 / count)
 
 
 def _mean(values: Sequence[float]) -> float:

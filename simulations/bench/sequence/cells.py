@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fed_unlearn.audits.oracles.prediction import LEVEL
-from fed_unlearn.audits.oracles.student import upper_quantile
+from fed_unlearn.audits.oracles.prediction import reach
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,7 @@ def pooled_interval(values: Sequence[float], others: Iterable[Sequence[float]] =
         return None
     means = [math.fsum(group) / len(group) for group in groups]
     squares = ((value - mean) ** 2 for group, mean in zip(groups, means, strict=True) for value in group)
-    half = upper_quantile((1 - LEVEL) / 2, freedom) * math.sqrt(math.fsum(squares) / freedom * (1 + 1 / len(values)))
+    half = reach(len(values), freedom) * math.sqrt(math.fsum(squares) / freedom)
     return means[0] - half, means[0] + half
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fed_unlearn.audits.oracles.prediction import WIDEST, reach
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.bench.sequence.cells import Cell, Count, count_inside, count_left_out
@@ -124,10 +125,23 @@ class SequenceReport:
             for request, reason in seed.runs[run].not_committed.items()
         }
 
+    @property
+    def warnings(self) -> list[str]:
+        """That the interval is too wide to say much, where seeds and oracles are few."""
+        seeds, oracles = len(self.seeds), self.oracles
+        freedom = seeds * (oracles - 1)
+        if not freedom or (width := reach(oracles, freedom)) <= WIDEST:
+            return []
+        return [
+            f"{seeds} seed{'s' * (seeds > 1)} with {oracles} oracles: their interval reaches {width:.1f} standard"
+            " deviations to each side, so that figures are inside that lie far off; measure more seeds, or give"
+            " --oracles 4 or more"
+        ]
+
     def save(self, folder: Path) -> None:
-        """Write ``sequence.json`` in one step, with the counts."""
+        """Write ``sequence.json`` in one step, with the counts and the warnings."""
         counts = {column: asdict(self.count(column)) for column in self.columns}
-        body = {**asdict(self), "counts": counts}
+        body = {**asdict(self), "counts": counts, "warnings": self.warnings}
         write_atomically(folder / FILE_NAME, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
@@ -142,7 +156,8 @@ class SequenceReport:
         path = folder / FILE_NAME
         try:
             body = json.loads(path.read_text(encoding="utf-8"))
-            body.pop("counts")
+            for derived in ("counts", "warnings"):
+                body.pop(derived, None)
             seeds = tuple(_seed(item) for item in body.pop("seeds"))
             return cls(**{**body, "beside": tuple(body["beside"]), "seeds": seeds})
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -14,7 +14,7 @@ from fed_unlearn.simulations.report.layout import plain_table, plain_text, print
 
 
 def print_sequence(report: SequenceReport, folder: Path, console: Console) -> None:
-    """Print the counts by figure and by request, retained accuracy, and what was not committed.
+    """Print the counts by figure and by request, warnings, retained accuracy, and what was not committed.
 
     Parameters
     ----------
@@ -25,7 +25,8 @@ def print_sequence(report: SequenceReport, folder: Path, console: Console) -> No
         A console of rich, at least 80 columns wide.
     """
     console.print(sequence_table(report))
-    for line in (*accuracy_lines(report), *_not_committed(report), f"results in {folder}"):
+    warnings = [f"warning: {warning}" for warning in report.warnings]
+    for line in (*warnings, *accuracy_lines(report), *_not_committed(report), f"results in {folder}"):
         print_line(console, line)
 
 

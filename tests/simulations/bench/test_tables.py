@@ -123,15 +123,20 @@ def test_the_short_table_with_audits_and_verdicts_fits_80_columns(capsys: pytest
     [
         (0, "no oracle: a verdict needs 2, and a claim 3 or more (--oracles N)"),
         (1, "1 oracle: a verdict needs 2, and a claim 3 or more (--oracles N)"),
-        (2, "2 oracles: too few for a claim, which needs 3 or more"),
+        (
+            2,  # t of one degree of freedom is 12.706, times sqrt(1.5)
+            "2 oracles: too few for a claim, which needs 3 or more. Their interval reaches 15.6 standard deviations to"
+            " each side: that a figure is inside says nothing",
+        ),
     ],
 )
 def test_fewer_oracles_than_a_claim_needs_are_said_to_be_few(
     oracles: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_bench(judged_report(oracles), Path("out"), Console(width=100))
+    print_bench(judged_report(oracles), Path("out"), Console(width=200))
     printed = capsys.readouterr().out
     assert said in printed.splitlines()
+    assert f"{said[0].upper()}{said[1:]}." in full_table(judged_report(oracles))
     assert ("0/6" in printed) is (oracles == 2)
 
 

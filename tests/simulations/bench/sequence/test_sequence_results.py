@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,31 @@ def test_retained_accuracy_is_held_against_the_mean_of_the_oracles() -> None:
         "deep: retained accuracy minus the oracles' -0.0200 on average, -0.0300 at worst; no more than 0.01 below them"
         " after 1 of 2 events"
     ]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "oracles", "width"),
+    [
+        (1, 2, "1 seed with 2 oracles: their interval reaches 15.6"),  # 12.706 sqrt(3/2)
+        (1, 3, "1 seed with 3 oracles: their interval reaches 5.0"),  # 4.303 sqrt(4/3)
+        (2, 2, "2 seeds with 2 oracles: their interval reaches 5.3"),  # 4.303 sqrt(3/2)
+        (1, 4, None),  # 3.182 sqrt(5/4) = 3.6
+        (2, 3, None),  # 2.776 sqrt(4/3) = 3.2
+        (0, 2, None),
+    ],
+)
+def test_an_interval_that_says_little_is_warned_of_in_print_and_in_the_file(
+    seeds: int, oracles: int, width: str | None, tmp_path: Path
+) -> None:
+    made = replace(report(), oracles=oracles, seeds=report().seeds * seeds)
+    console = Console(file=io.StringIO(), width=400)
+    print_sequence(made, tmp_path, console)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    warned = [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
+    made.save(tmp_path)
+    assert json.loads((tmp_path / "sequence.json").read_text())["warnings"] == warned == made.warnings
+    assert len(warned) == (width is not None) and all(line.startswith(str(width)) for line in warned)
+    assert SequenceReport.load(tmp_path) == made
 
 
 def test_the_printed_table_has_every_figure_and_request_and_what_was_not_committed(tmp_path: Path) -> None:
