@@ -204,7 +204,8 @@ class RequestService:
                 )
                 state.save_served(self.context.served)
                 state.save_inner()
-            ledger.advance_all(order.ids, Status.UNLEARNING, attempt=order.number, method=order.method)
+            method = attempt_at(self.context, order).method_name
+            ledger.advance_all(order.ids, Status.UNLEARNING, attempt=order.number, method=method)
         for entry in entries:
             self._announce(entry)
             if isinstance(entry.request.scope, ClientScope):

@@ -136,7 +136,8 @@ def test_the_gates_repair_is_another_round_of_the_last_blocks(federation: Federa
         deep(), parameters={"reset-and-relearn": {**DEEP, "learning_rate": 1e-4, "closed_form": False}}
     )  # it learns nothing
     _, result = served(federation, slow, ForgetRequest.for_class(3), gate=asks_more)
-    assert (result.requests[0].status, result.requests[0].repair_rounds) == ("failed", 1)
+    [outcome] = result.requests
+    assert (outcome.status, outcome.method, outcome.repair_rounds) == ("failed", "reset-and-relearn", 1)
     rounds = [message for message in sent if message.metadata.message_type == protocol.RELEARN]
     assert len(rounds) == 4 * (DEEP["rounds"] + 1)
     told = protocol.RelearnInstruction.from_message(rounds[-1])
