@@ -8,10 +8,13 @@ from dataclasses import replace
 from fed_unlearn.audits.pooled import Audit
 from fed_unlearn.evidence import NOTHING_KEPT
 from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.strategies.clients.audit import Auditor
+from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.serving.attempts.attempt import Attempt
 from fed_unlearn.strategies.serving.doubt import relapse_with_doubt, without_figures
 from fed_unlearn.strategies.serving.judge import Judge, Judgement, is_retrained
 from fed_unlearn.strategies.serving.relapse import relapse_rows
+from fed_unlearn.strategies.state import looks_due
 
 
 def judged_beside_earlier(
@@ -53,6 +56,25 @@ def undone_by(judge: Judge, attempt: Attempt, audit: Audit, left_out: Collection
 
     A model that was trained anew without all forgotten samples undoes no request for samples or a client, whatever it
     says of them.
+
+    Parameters
+    ----------
+    judge : Judge
+    attempt : Attempt
+    audit : Audit
+        Of its candidate, with all committed requests.
+    left_out : collection of str
+        Clients whose figures somebody has decided to leave out.
+
+    Returns
+    -------
+    tuple of str
+        A reason for each of these requests.
+
+    Raises
+    ------
+    NobodyAnsweredError
+        If the served model has to be audited for it, and no client answers.
     """
     for client in left_out:
         audit = without_figures(audit, client)
@@ -65,5 +87,33 @@ def undone_by(judge: Judge, attempt: Attempt, audit: Audit, left_out: Collection
         and not (is_anew and entry.request.scope.kind != "class")
         and (reason := relapse_with_doubt(judge, entry.request, audit)) is not None
     }
-    before = rows[-1].relapsed if found and (rows := relapse_rows(ledger)) else ()
+    before = relapsed_before(judge, attempt.context, left_out) if found else ()
     return tuple(f"it would undo request {name}: {reason}" for name, reason in found.items() if name not in before)
+
+
+def relapsed_before(judge: Judge, context: CallContext, left_out: Collection[str] = ()) -> Collection[str]:
+    """The committed requests that count as relapsed with the served model.
+
+    The last look at them says so. Where one is due, as after a crash, what serves now was looked at by nobody, and it
+    is audited here.
+
+    Parameters
+    ----------
+    judge : Judge
+    context : CallContext
+    left_out : collection of str
+        Clients whose figures somebody has decided to leave out.
+
+    Raises
+    ------
+    NobodyAnsweredError
+        If the model has to be audited, and no client answers.
+    """
+    rows = relapse_rows(context.ledger)
+    if rows and not looks_due(context.ledger):
+        return rows[-1].relapsed
+    audit = Auditor(context).audit_committed(context.served.arrays)
+    for client in left_out:
+        audit = without_figures(audit, client)
+    requests = [entry.request for entry in context.ledger.committed() if entry.status is Status.COMMITTED]
+    return tuple(request.id for request in requests if relapse_with_doubt(judge, request, audit) is not None)

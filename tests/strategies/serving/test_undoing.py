@@ -19,6 +19,7 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.server_methods import MethodState, ServerMethod
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
+from fed_unlearn.strategies.serving.relapse import RelapseWatch, relapse_rows
 
 THREE, LEAVES = ForgetRequest.for_class(3, id="r1"), ForgetRequest.for_client(2, id="r2", method="brings-back")
 FORGETTING = Thresholds(max_forget_accuracy=0.05, max_retain_drop=None, max_total_retain_drop=None)
@@ -97,3 +98,30 @@ def test_what_had_come_back_before_is_held_against_nobody(tmp_path: Path) -> Non
     assert trial.train(1).relapse[-1].relapsed == ("r1",)
     BringsBack.known = {name: value * np.float32(1.01) for name, value in BringsBack.known.items()}
     assert committed(trial.serve(LEAVES)) == ["r2"]
+
+
+class CrashError(Exception):
+    pass
+
+
+def test_what_training_brought_back_before_a_crash_is_held_against_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The look that follows the training is cut off, and nobody answers when it is made up for."""
+    trial, _ = forgotten(tmp_path, replace(GATE, max_repair_rounds=0))
+    for client in range(4):
+        trial.grid.spoil(instead(BringsBack.known), client, protocol.TRAIN, 1)
+
+    def crash(*arguments: object, **settings: object) -> None:
+        raise CrashError
+
+    with monkeypatch.context() as patched, pytest.raises(CrashError):
+        patched.setattr(RelapseWatch, "look", crash)
+        trial.train(1)
+    trial.restart()
+    assert [row.relapsed for row in relapse_rows(trial.strategy.ledger)] == [()]
+    for client in range(4):
+        trial.do("deaf", client, protocol.AUDIT, 2)  # what is lost is asked once more
+    BringsBack.known = {name: value * np.float32(1.01) for name, value in BringsBack.known.items()}
+    result = trial.serve(LEAVES)
+    assert committed(result) == ["r2"], result.requests[0].reason
