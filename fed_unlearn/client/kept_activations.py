@@ -150,7 +150,15 @@ class KeptActivations:
         return fill_activations(held, model, lower, samples, device)
 
     def keep(self, key: str, kept: Kept) -> None:
-        """Write down what the activations of :meth:`fill` belong to, and what goes with them."""
+        """Write down what the activations of :meth:`fill` belong to, and what goes with them.
+
+        Parameters
+        ----------
+        key : str
+            Of the model and the samples; :meth:`find` is asked by it.
+        kept : Kept
+            The activations, and what goes with them.
+        """
         activations = kept.activations
         body = {
             "version": _VERSION,

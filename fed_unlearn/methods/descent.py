@@ -238,6 +238,11 @@ def accuracy_of(work: Workspace, samples: SampleSet, step: int) -> float:
     step : int
         Number of steps taken, for the error message.
 
+    Returns
+    -------
+    float
+        In [0, 1].
+
     Raises
     ------
     UnlearningDivergedError

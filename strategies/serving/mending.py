@@ -45,7 +45,27 @@ class Mending:
     methods_left: Callable[[str], int]
 
     def mend(self, attempt: Attempt, progress: Progress) -> Conclusion:
-        """Repair as planned, and then until the gate decides."""
+        """Repair as planned, and then until the gate decides.
+
+        Parameters
+        ----------
+        attempt : Attempt
+            One that has unlearned; its candidate is changed.
+        progress : mapping of str to RequestProgress
+            By request; what was found is noted in it.
+
+        Returns
+        -------
+        Conclusion
+            The audit of the candidate where a request is accepted, and the decisions on those that are not.
+
+        Raises
+        ------
+        AttemptFailedError
+            If a round of repair fails.
+        NobodyAnsweredError
+            If no client answers.
+        """
         self._repair_as_planned(attempt, progress)
         while True:
             self._advance(attempt, Status.AUDITING)

@@ -19,6 +19,16 @@ def agreed_rows(context: CallContext) -> OutputRows | None:
     """The arrays that more than half of the clients that are there name as their model's output layer.
 
     A client that names arrays which cannot be one is named, and counts for nothing.
+
+    Parameters
+    ----------
+    context : CallContext
+        What the call works with, its clients identified.
+
+    Returns
+    -------
+    OutputRows or None
+        None where no arrays are named by more than half.
     """
     roster, shapes = context.grid.roster, shapes_of(context.served.arrays)
     told: Counter[OutputRows | None] = Counter()

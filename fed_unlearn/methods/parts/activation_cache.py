@@ -91,7 +91,24 @@ def reserve(path: Path, size: int) -> None:
 def activation_shape(
     model: nn.Module, lower: nn.Module, samples: SampleSet, device: torch.device
 ) -> tuple[torch.Size, torch.dtype]:
-    """Shape and type of the activations of all samples; the first is passed through the part."""
+    """Shape and type of the activations of all samples.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Tells how inputs are given to it.
+    lower : nn.Module
+        What lies below the division; the first sample is passed through it.
+    samples : SampleSet
+        At least one.
+    device : torch.device
+        That of the part.
+
+    Returns
+    -------
+    (torch.Size, torch.dtype)
+        The first dimension is the number of samples.
+    """
     inputs, _ = samples.evaluated().batch(torch.tensor([0], device=samples.labels.device))
     first = lower(model_inputs(model, inputs.to(device)))
     return torch.Size((len(samples), *first.shape[1:])), first.dtype
@@ -101,7 +118,20 @@ def activation_shape(
 def fill_activations(
     held: Tensor, model: nn.Module, lower: nn.Module, samples: SampleSet, device: torch.device
 ) -> Tensor:
-    """Put the activations of all samples into a tensor, and return it; parameters as above."""
+    """Put the activations of all samples into a tensor.
+
+    Parameters
+    ----------
+    held : Tensor
+        Of the shape and type that :func:`activation_shape` says; changed in place.
+    model, lower, samples, device
+        As for :func:`activation_shape`. Samples are read without random augmentation.
+
+    Returns
+    -------
+    Tensor
+        ``held``.
+    """
     samples = samples.evaluated()
     plan = list(batch_slices(samples, device))
     for places, (inputs, _) in zip(plan, samples.batches(plan), strict=True):

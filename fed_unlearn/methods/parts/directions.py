@@ -45,7 +45,17 @@ def separation(forget: Tensor, kept: Tensor, means: Tensor, staying: Tensor) -> 
 
 @torch.no_grad()
 def take_out(layer: Layer, directions: Tensor, share: float) -> None:
-    """``W (I - share Q Q^T)``, in place. Of a convolution Q lies among its channels, at every place of the kernel."""
+    """Give a layer the weight ``W (I - share Q Q^T)``, in place.
+
+    Parameters
+    ----------
+    layer : nn.Linear or nn.Conv2d
+        Of a convolution, Q lies among its channels, at every place of the kernel.
+    directions : Tensor of shape (features, k), float64
+        Q, with orthonormal columns.
+    share : float
+        In [0, 1].
+    """
     weight = layer.weight.cpu().double().reshape(*layer.weight.shape[:2], -1)
     changed = weight - share * torch.einsum("ij,ojp->oip", directions @ directions.T, weight)
     layer.weight.copy_(changed.reshape(layer.weight.shape))

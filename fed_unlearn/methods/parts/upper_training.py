@@ -49,11 +49,36 @@ class UpperTraining:
     max_gradient_norm: float
 
     def steps_of(self, count: int, epochs: int) -> int:
-        """Number of steps of so many passes over so many samples."""
+        """Number of steps of some passes over the samples.
+
+        Parameters
+        ----------
+        count : int
+            Of the samples.
+        epochs : int
+            Passes over all of them.
+
+        Returns
+        -------
+        int
+        """
         return epochs * batch_count(count, self.batch_size)
 
     def rate_at(self, step: int, steps: int) -> float:
-        """Learning rate of a step, counted from 1, of so many."""
+        """Learning rate of a step: it falls from the first one along a cosine.
+
+        Parameters
+        ----------
+        step : int
+            Counted from 1.
+        steps : int
+            Number of all steps.
+
+        Returns
+        -------
+        float
+            Above 0 also at the last step.
+        """
         return self.learning_rate * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
 
     def loss(self, logits: Tensor, batch: UpperBatch, forgotten: Sequence[int]) -> Tensor:

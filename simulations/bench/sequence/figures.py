@@ -78,7 +78,19 @@ def figures_of(
 
 
 def accuracy_of(model: nn.Module, samples: SampleSet) -> float:
-    """Top-1 accuracy on at least one sample."""
+    """Top-1 accuracy.
+
+    Parameters
+    ----------
+    model : nn.Module
+    samples : SampleSet
+        At least one.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
     return float((predict_logits(model, samples).argmax(1) == samples.labels).double().mean())
 
 
