@@ -69,6 +69,23 @@ def test_it_is_scikit_learns() -> None:
     assert not weight[3].any() and bias[3] == 0  # a class without a sample
 
 
+@pytest.mark.parametrize("shrinkage", [0.1, 2.0])
+def test_shrinkage_adds_a_share_of_the_mean_variance_to_every_feature(shrinkage: float) -> None:
+    """Sample by sample: S is the mean square about the class means, and S + shrinkage tr(S) / d I takes its place."""
+    features, labels = drawn(count=90)
+    means = np.stack([features[labels == label].mean(0) for label in range(3)])
+    within = sum(np.outer(row - means[label], row - means[label]) for row, label in zip(features, labels, strict=True))
+    spread = within / len(features)
+    spread = spread + shrinkage * np.trace(spread) / len(spread) * np.eye(len(spread))
+    inverse = np.linalg.inv(spread)
+    scores = np.array([[row @ inverse @ mean - mean @ inverse @ mean / 2 for mean in means] for row in features])
+    expected = scores + np.log(np.bincount(labels) / len(labels))
+    total = RidgeStatistics.of(torch.from_numpy(features), torch.from_numpy(labels), 3)
+    weight, bias = discriminant(total, shrinkage=shrinkage)
+    logits = features @ weight.T + bias
+    np.testing.assert_allclose(logits - logits[:, :1], expected - expected[:, :1], atol=1e-8)
+
+
 def test_sums_of_clients_give_what_all_samples_together_give(departure: Departure) -> None:
     arrays = solved(departure.work())
     model = normalised_model().eval()

@@ -161,8 +161,14 @@ def test_without_it_class_requests_are_served_as_before(federation: Federation) 
 
 def test_requests_of_other_scopes_and_of_servers_methods_are_served_by_their_own(federation: Federation) -> None:
     sent = sent_by(federation)
-    _, result = served(federation, deep(), ForgetRequest.for_samples(1, count=2))
-    assert result.requests[0].method == "instance-wise" and protocol.RELEARN not in last_types(sent)
+    requests = ForgetRequest.for_class(3, method="retrain", id="a"), ForgetRequest.for_samples(1, count=2, id="b")
+    _, result = served(federation, deep(), *requests)
+    assert [(outcome.request.id, outcome.method) for outcome in result.requests] == [
+        ("a", "retrain"),
+        ("b", "instance-wise"),
+    ]
+    assert result.requests[0].status == "committed" and result.requests[0].traffic.parts.keys() == {"train", "audit"}
+    assert protocol.RELEARN not in last_types(sent) and protocol.BLOCKS not in last_types(sent)
 
 
 def test_another_word_is_refused() -> None:
