@@ -127,17 +127,10 @@ def relearn(
     """
     require("target_accuracy", "relearn", target_accuracy, float, above=0, maximum=1)
     settings = settings or RelearnSettings()
-    judged = forget if measured is None else measured
-    for name, samples in (("forget set", forget), ("set of measured samples", judged)):
-        if len(samples) == 0:
-            raise EmptySetError(f"relearn: the {name} has no sample; at least one was expected")
-    device = device_of(model)
-    forget = forget.evaluated().to(device)
-    judged = judged.evaluated().to(device)
-    if len(judged) > settings.max_measured:
-        judged = judged.subset(torch.randperm(len(judged), generator=generator)[: settings.max_measured].to(device))
-    # Measuring costs about as much as the steps before it.
-    interval = max(1, math.ceil(len(judged) / (4 * settings.batch_size)))
+    forget = _read("forget set", forget, device_of(model))
+    judged = forget if measured is None else _read("set of measured samples", measured, device_of(model))
+    judged = _some_of(judged, settings.max_measured, generator)
+    interval = _steps_between(len(judged), settings)
     batches = cycle(forget, settings.batch_size, generator)
     with relearner(
         "relearn",
@@ -157,3 +150,22 @@ def relearn(
             is_measured=lambda step: step % interval == 0,
         )
     return RelearnResult(found.steps[0], found.reached[0], found.recall)
+
+
+def _read(name: str, samples: SampleSet, device: torch.device) -> SampleSet:
+    """The samples without random augmentation, on a device; raise if there is none."""
+    if len(samples) == 0:
+        raise EmptySetError(f"relearn: the {name} has no sample; at least one was expected")
+    return samples.evaluated().to(device)
+
+
+def _some_of(samples: SampleSet, most: int, generator: torch.Generator) -> SampleSet:
+    """All samples, or as many random ones where there are more."""
+    if len(samples) <= most:
+        return samples
+    return samples.subset(torch.randperm(len(samples), generator=generator)[:most].to(samples.labels.device))
+
+
+def _steps_between(measured: int, settings: RelearnSettings) -> int:
+    """Steps from one measurement to the next: measuring so many samples costs about as much as these."""
+    return max(1, math.ceil(measured / (4 * settings.batch_size)))
