@@ -12,26 +12,24 @@ from torch import Tensor, nn
 from fed_unlearn.arrays import Arrays, add_clipped, all_finite, as_array, difference, hardly_differs, norm
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.asked import extra_audits, measured_of
-from fed_unlearn.audits.base import Figures, Judged, Measured
+from fed_unlearn.audits.base import Figures, Measured
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.pooled import evidence_of, figures_of
 from fed_unlearn.audits.predicted import predicted_figures
-from fed_unlearn.audits.scores import PASSES_TO_FIND, scored_logits
-from fed_unlearn.data.sample_set import SampleSet
+from fed_unlearn.audits.scores import PASSES_TO_FIND
 from fed_unlearn.errors import UnlearningDivergedError
 from fed_unlearn.evidence import NOTHING_KEPT
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.gate.bounds import ABOVE_REFERENCE
-from fed_unlearn.holder import Guard, observe, repair_model, unlearn_samples
+from fed_unlearn.holder import Guard, repair_model, unlearn_samples
+from fed_unlearn.local.counting import Counting
 from fed_unlearn.local.output_rows import with_rows_set
 from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.local.samples import LocalSamples
-from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods.base import Method, PassCounter
 from fed_unlearn.methods.parts.labels import guard_labels_of
 from fed_unlearn.model_copies import copied
 from fed_unlearn.requests import ClassScope, ForgetRequest
-from fed_unlearn.seeding import derive_seed
 from fed_unlearn.training import train_locally
 
 
@@ -92,6 +90,15 @@ class LocalAttempt:
 
     def __post_init__(self) -> None:
         self.candidate = copied(self.original)
+        self._counting = Counting(
+            request=self.request,
+            samples=self.samples,
+            original=self.original,
+            left_out=self.left_out,
+            client=self.client,
+            seed=self.seed,
+            passes=self.passes,
+        )
 
     def run(self) -> Decision:
         """Unlearn and repair until the gate accepts, or has another attempt made, or gives up."""
@@ -109,12 +116,15 @@ class LocalAttempt:
 
     def figures(self, model: nn.Module) -> Figures:
         """The figures of a model for this request."""
+        counting, test = self._counting, self.samples.test
         return figures_of(
-            self._original_counts if model is self.original else self._counts(model, self._all_audits),
-            self._classes,
+            self._original_counts
+            if model is self.original
+            else counting.request_counts(model, self._all_audits, self._limits),
+            counting.classes,
             left_out=self.left_out,
-            retain=self._class_counts(model, self.samples.retained),
-            test=None if self.samples.test is None else self._class_counts(model, self.samples.test),
+            retain=counting.class_counts(model, self.samples.retained),
+            test=None if test is None else counting.class_counts(model, test),
         )
 
     @property
@@ -128,10 +138,6 @@ class LocalAttempt:
     @property
     def _is_class(self) -> bool:
         return isinstance(self.request.scope, ClassScope)
-
-    @property
-    def _classes(self) -> tuple[int, ...]:
-        return self.request.scope.classes if isinstance(self.request.scope, ClassScope) else ()
 
     def _unlearn(self) -> None:
         """For a class what the method makes of the model; for samples its change, clipped, until nothing is cut off."""
@@ -194,7 +200,9 @@ class LocalAttempt:
         self.trained = None
         if decision.verdict is not Verdict.ACCEPT or not self._is_class or self.method.is_exact:
             return decision
-        with_rows = with_rows_set(self.candidate, self.samples.forget, {*self._classes, *self.forgotten}, self.left_out)
+        with_rows = with_rows_set(
+            self.candidate, self.samples.forget, {*self._counting.classes, *self.forgotten}, self.left_out
+        )
         self.passes.add(forward=PASSES_TO_FIND)
         self.keeps_rows = with_rows is None
         if with_rows is None:
@@ -205,7 +213,7 @@ class LocalAttempt:
         return committed
 
     def _decide(self) -> Decision:
-        validation = self._class_counts(self.candidate, self._judged_by)
+        validation = self._counting.class_counts(self.candidate, self._counting.judged_by)
         before, first = self.counts_before, self.first or self.counts_before
         arrays = _arrays(self.candidate.state_dict())
         is_sample = self.request.scope.kind == "sample"
@@ -221,7 +229,8 @@ class LocalAttempt:
         )
         scope = self.request.scope.kind
         audits = [*self.gate.audits(scope), *(() if self._limits is None else (ABOVE_REFERENCE,))]
-        evidence = evidence_of(kept, scope, self._counts(self.candidate, dict.fromkeys(audits)), validation)
+        counts = self._counting.request_counts(self.candidate, dict.fromkeys(audits), self._limits)
+        evidence = evidence_of(kept, scope, counts, validation)
         return self.gate.decide(
             scope,
             replace(evidence, oracle_figures=self.oracle_figures),
@@ -248,57 +257,16 @@ class LocalAttempt:
         return self._counts_for_nothing(self.original, self._all_audits)
 
     def _counts_for_nothing(self, model: nn.Module, audits: Collection[str]) -> RequestCounts:
-        passes, self.passes = self.passes, PassCounter()
-        try:
-            return self._counts(model, audits)
-        finally:
-            self.passes = passes
+        return replace(self._counting, passes=PassCounter()).request_counts(model, audits, self._limits)
 
     @property
     def _all_audits(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys([*extra_audits(), *self.gate.audits(self.request.scope.kind)]))
 
-    @property
-    def _judged_by(self) -> SampleSet:
-        return self.samples.validation if len(self.samples.validation) else self.samples.retained
-
     @cached_property
     def counts_before(self) -> ClassCounts:
         """What the gate judges by, counted for the model before this request."""
-        return self._class_counts(self.original, self._judged_by)
-
-    def _class_counts(self, model: nn.Module, samples: SampleSet) -> ClassCounts:
-        return ClassCounts.of(self._logits(model, samples), samples.labels, self._class_count)
-
-    def _counts(self, model: nn.Module, audits: Collection[str] = ()) -> RequestCounts:
-        validation, test, scored = self.samples.validation, self.samples.test, bool(audits)
-        seen = observe(
-            model,
-            self.request.scope.kind,
-            self._classes,
-            self._judged(model, self.samples.forget, scored),
-            self._class_count,
-            test=None if test is None else self._judged(model, test, scored),
-            validation=self._judged(model, validation, scored) if len(validation) else None,
-            left_out=self.left_out.difference(self._classes),
-            limits=self._limits,
-            seed=derive_seed(self.seed, "audit", self.request.id, self.client),
-        )
-        return RequestCounts.of(seen, audits)
-
-    def _judged(self, model: nn.Module, samples: SampleSet, scored: bool) -> Judged:
-        if not scored:
-            return Judged.whole(samples, self._logits(model, samples))
-        self.passes.add(forward=len(samples))
-        return Judged.whole(samples, *scored_logits(model, samples))
-
-    def _logits(self, model: nn.Module, samples: SampleSet) -> Tensor:
-        self.passes.add(forward=len(samples))
-        return predict_logits(model, samples)
-
-    @cached_property
-    def _class_count(self) -> int:
-        return predict_logits(self.original, self.samples.forget.subset(torch.tensor([0]))).shape[1]
+        return self._counting.class_counts(self.original, self._counting.judged_by)
 
 
 def _arrays(state: dict[str, Tensor]) -> Arrays:
