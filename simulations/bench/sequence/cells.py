@@ -10,7 +10,7 @@ from fed_unlearn.audits.oracles.prediction import reach
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cell:
+class FigureCell:
     """One figure of one earlier request after one event of one seed.
 
     Attributes
@@ -84,12 +84,12 @@ def pooled_interval(values: Sequence[float], others: Iterable[Sequence[float]] =
     return means[0] - half, means[0] + half
 
 
-def count_inside(cells: Sequence[Cell], model: str) -> Count:
+def count_inside(cells: Sequence[FigureCell], model: str) -> Count:
     """Count the cells in which a model lies inside the interval of the oracles.
 
     Parameters
     ----------
-    cells : sequence of Cell
+    cells : sequence of FigureCell
         Of all seeds. Those without the model do not count, but their oracles do.
     model : str
     """
@@ -102,7 +102,7 @@ def count_inside(cells: Sequence[Cell], model: str) -> Count:
     return _counted(found)
 
 
-def count_left_out(cells: Sequence[Cell]) -> Count:
+def count_left_out(cells: Sequence[FigureCell]) -> Count:
     """Count the cells in which an oracle lies inside the interval of the others, each oracle left out once.
 
     The oracles of other seeds are all part of the pooled spread.
@@ -117,15 +117,15 @@ def count_left_out(cells: Sequence[Cell]) -> Count:
     return _counted(found)
 
 
-def _by_place(cells: Sequence[Cell]) -> dict[tuple[str, str, str], list[Cell]]:
+def _by_place(cells: Sequence[FigureCell]) -> dict[tuple[str, str, str], list[FigureCell]]:
     """The cells of all seeds by event, request and figure."""
-    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    groups: dict[tuple[str, str, str], list[FigureCell]] = {}
     for cell in cells:
         groups.setdefault((cell.event, cell.request, cell.figure), []).append(cell)
     return groups
 
 
-def _of_others(groups: Mapping[tuple[str, str, str], Sequence[Cell]], cell: Cell) -> list[Sequence[float]]:
+def _of_others(groups: Mapping[tuple[str, str, str], Sequence[FigureCell]], cell: FigureCell) -> list[Sequence[float]]:
     alike = groups[cell.event, cell.request, cell.figure]
     return [other.oracles for other in alike if other is not cell]
 

@@ -14,7 +14,7 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.scopes import ClassScope
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.simulations.bench.sequence.cells import Cell
+from fed_unlearn.simulations.bench.sequence.cells import FigureCell
 from fed_unlearn.simulations.bench.sequence.events import Forgotten, Moment, SequenceRun
 from fed_unlearn.simulations.bench.sequence.figures import accuracy_of, figures_of
 from fed_unlearn.simulations.bench.sequence.results import ORIGINAL, Accuracies, RunCells, SeedResults
@@ -59,7 +59,7 @@ class SeedMeasures:
     def _measured(self, name: str, scenario: Scenario) -> RunCells:
         run = SequenceRun(scenario)
         self._source = run.prepared.source
-        cells, accuracies, reasons = list[Cell](), list[Accuracies](), dict[str, str]()
+        cells, accuracies, reasons = list[FigureCell](), list[Accuracies](), dict[str, str]()
 
         def note(moment: Moment) -> None:
             reasons.update(moment.reasons)
@@ -88,7 +88,7 @@ class SeedMeasures:
             self._oracles[key] = [run.oracle(number) for number in range(1, self._count + 1)]
         return self._oracles[key]
 
-    def _cells(self, name: str, moment: Moment, oracles: Sequence[nn.Module]) -> list[Cell]:
+    def _cells(self, name: str, moment: Moment, oracles: Sequence[nn.Module]) -> list[FigureCell]:
         models = {name: moment.model}
         if name == self._main:
             models[ORIGINAL] = self._before
@@ -100,7 +100,7 @@ class SeedMeasures:
             figures = {each: self._figures(model, data, moment, request) for each, model in models.items()}
             for figure in dict.fromkeys(figure for known in self._known[key] for figure in known):
                 found.append(
-                    Cell(
+                    FigureCell(
                         seed=self._seed,
                         event=moment.event,
                         request=request,

@@ -11,7 +11,7 @@ from typing import Any
 from fed_unlearn.audits.oracles.prediction import WIDEST, reach
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.simulations.bench.sequence.cells import Cell, Count, count_inside, count_left_out
+from fed_unlearn.simulations.bench.sequence.cells import Count, FigureCell, count_inside, count_left_out
 
 FILE_NAME = "sequence.json"
 ORIGINAL, LEFT_OUT = "original", "oracles left out"
@@ -39,13 +39,13 @@ class RunCells:
 
     Attributes
     ----------
-    cells : tuple of Cell
+    cells : tuple of FigureCell
     accuracies : tuple of Accuracies
     not_committed : mapping of str to str
         Why requests were not committed, by their id.
     """
 
-    cells: tuple[Cell, ...]
+    cells: tuple[FigureCell, ...]
     accuracies: tuple[Accuracies, ...]
     not_committed: Mapping[str, str] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class SequenceReport:
         """What is counted, by name."""
         return self.main, LEFT_OUT, ORIGINAL, *self.beside
 
-    def cells(self, run: str) -> list[Cell]:
+    def cells(self, run: str) -> list[FigureCell]:
         """The cells of a run, of all seeds."""
         return [cell for seed in self.seeds if run in seed.runs for cell in seed.runs[run].cells]
 
@@ -167,7 +167,7 @@ class SequenceReport:
 def _seed(body: dict[str, Any]) -> SeedResults:
     runs = {
         name: RunCells(
-            cells=tuple(Cell(**{**cell, "oracles": tuple(cell["oracles"])}) for cell in run["cells"]),
+            cells=tuple(FigureCell(**{**cell, "oracles": tuple(cell["oracles"])}) for cell in run["cells"]),
             accuracies=tuple(Accuracies(**{**item, "oracles": tuple(item["oracles"])}) for item in run["accuracies"]),
             not_committed=run["not_committed"],
         )

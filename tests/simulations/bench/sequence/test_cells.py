@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from fed_unlearn.simulations.bench.sequence.cells import Cell, Count, count_inside, count_left_out, pooled_interval
+from fed_unlearn.simulations.bench.sequence.cells import (
+    Count,
+    FigureCell,
+    count_inside,
+    count_left_out,
+    pooled_interval,
+)
 
 
-def cell(seed: int, oracles: tuple[float, ...], figure: str = "probe", **models: float) -> Cell:
-    return Cell(seed=seed, event="r2", request="r1", figure=figure, oracles=oracles, models=models)
+def cell(seed: int, oracles: tuple[float, ...], figure: str = "probe", **models: float) -> FigureCell:
+    return FigureCell(seed=seed, event="r2", request="r1", figure=figure, oracles=oracles, models=models)
 
 
 def test_one_group_has_the_prediction_interval_of_its_own_spread() -> None:
@@ -43,7 +49,7 @@ def test_models_are_counted_by_seed_with_the_spread_of_all_seeds() -> None:
 def test_other_figures_requests_and_events_have_spreads_of_their_own() -> None:
     wide = cell(1, (0.0, 5.0, 10.0), figure="steps", deep=30.0)
     assert count_inside([cell(0, (0.1, 0.2, 0.3), deep=1.0), wide], "deep") == Count(0, 2)
-    other = Cell(seed=1, event="r3", request="r1", figure="probe", oracles=(0.0, 5.0, 10.0), models={})
+    other = FigureCell(seed=1, event="r3", request="r1", figure="probe", oracles=(0.0, 5.0, 10.0), models={})
     assert count_inside([cell(0, (0.1, 0.2, 0.3), deep=1.0), other], "deep") == Count(0, 1)
 
 

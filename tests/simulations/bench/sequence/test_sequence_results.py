@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.simulations.bench.sequence.cells import Cell, Count
+from fed_unlearn.simulations.bench.sequence.cells import Count, FigureCell
 from fed_unlearn.simulations.bench.sequence.results import (
     LEFT_OUT,
     ORIGINAL,
@@ -23,8 +23,8 @@ from fed_unlearn.simulations.bench.sequence.results import (
 from fed_unlearn.simulations.bench.sequence.table import accuracy_lines, print_sequence
 
 
-def cell(request: str, figure: str, **models: float) -> Cell:
-    return Cell(seed=0, event="r2", request=request, figure=figure, oracles=(0.4, 0.5, 0.6), models=models)
+def cell(request: str, figure: str, **models: float) -> FigureCell:
+    return FigureCell(seed=0, event="r2", request=request, figure=figure, oracles=(0.4, 0.5, 0.6), models=models)
 
 
 def report() -> SequenceReport:
