@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fed_unlearn.arrays import Arrays, as_dtype
 from fed_unlearn.shapes import Shapes
@@ -55,11 +57,53 @@ class OutputRows:
         return None
 
 
+def fitting_weights(arrays: Arrays, class_count: int, feature_count: int, names: Iterable[str]) -> list[str]:
+    """The arrays that may be the weights of an output layer, linear or a 1x1 convolution.
+
+    Parameters
+    ----------
+    arrays : dict of ndarray
+        The model.
+    class_count, feature_count : int
+        What the layer puts out and reads.
+    names : iterable of str
+        Names of arrays of the model. Only those that end in "weight" are looked at.
+
+    Returns
+    -------
+    list of str
+        In the order of ``names``.
+    """
+    return [
+        name
+        for name in names
+        if name.rpartition(".")[2] == "weight"
+        and arrays[name].shape[:2] == (class_count, feature_count)
+        and arrays[name].size == class_count * feature_count
+    ]
+
+
+def mean_row(values: NDArray[Any], others: Collection[int]) -> NDArray[Any]:
+    """The mean of some rows of an array, taken in double precision, so that the same rows always give the same bytes.
+
+    Parameters
+    ----------
+    values : ndarray of shape (classes, ...)
+    others : collection of int
+        Which rows; at least one.
+
+    Returns
+    -------
+    ndarray of shape (...)
+        In the dtype of the rows.
+    """
+    return as_dtype(np.asarray(values[sorted(others)].mean(axis=0, dtype=np.float64)), values.dtype)
+
+
 def with_mean_rows(arrays: Arrays, rows: OutputRows, means: Mapping[int, Collection[int]]) -> Arrays:
     """A model in which some classes have the mean of other classes' rows and biases.
 
-    The logit of such a class is the mean of the others' logits, so that it is never the largest. Means are taken in
-    double precision, so that the same model always ends with the same bytes.
+    The logit of such a class is the mean of the others' logits, so that it is never the largest.
 
     Parameters
     ----------
@@ -73,8 +117,6 @@ def with_mean_rows(arrays: Arrays, rows: OutputRows, means: Mapping[int, Collect
     for name in rows.names:
         value = arrays[name].copy()
         for index, others in means.items():
-            value[index] = as_dtype(
-                np.asarray(arrays[name][sorted(others)].mean(axis=0, dtype=np.float64)), value.dtype
-            )
+            value[index] = mean_row(arrays[name], others)
         changed[name] = value
     return changed

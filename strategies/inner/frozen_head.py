@@ -15,6 +15,7 @@ from fed_unlearn.errors import FedUnlearnError, InvalidModelError, InvalidParame
 from fed_unlearn.methods.frozen_head import FrozenHead as FrozenHeadMethod
 from fed_unlearn.methods.parts.frozen_features import solved_head
 from fed_unlearn.methods.parts.ridge import FEATURE_STEP, RIDGE, RidgeStatistics
+from fed_unlearn.output_rows import fitting_weights
 from fed_unlearn.protocol.instructions import arrived_of
 
 
@@ -116,7 +117,17 @@ class FrozenHead(FedAvg):
         return pack(solved), MetricRecord({protocol.WEIGHT: total.count})
 
     def sums_of(self, reply: Message, most: int | None = None) -> RidgeStatistics:
-        """The sums of a reply, checked; ``most`` is how many samples its client has at most.
+        """The sums of a reply, checked.
+
+        Parameters
+        ----------
+        reply : Message
+        most : int, optional
+            How many samples its client has at most; not bounded by default.
+
+        Returns
+        -------
+        RidgeStatistics
 
         Raises
         ------
@@ -128,20 +139,26 @@ class FrozenHead(FedAvg):
     def solved(self, arrays: Arrays, total: RidgeStatistics) -> Arrays:
         """A model with the output layer that the sums give.
 
+        Parameters
+        ----------
+        arrays : dict of ndarray
+            The model; it is not changed.
+        total : RidgeStatistics
+            Of all clients.
+
+        Returns
+        -------
+        dict of ndarray
+            In the dtypes of the model.
+
         Raises
         ------
         InvalidModelError
             If none of its arrays, or several, may be the weight of that layer.
         """
         classes, features = total.sums.shape
-        fitting = [
-            name
-            for name, value in arrays.items()
-            if (name == f"{self.head}.weight" or self.head is None)
-            and name.rpartition(".")[2] == "weight"
-            and value.shape[:2] == (classes, features)
-            and value.size == classes * features
-        ]
+        named = [name for name in arrays if name == f"{self.head}.weight" or self.head is None]
+        fitting = fitting_weights(arrays, classes, features, named)
         if len(fitting) != 1:
             raise InvalidModelError(
                 f"{len(fitting)} arrays of the model may be the weight of an output layer of {classes} classes and"

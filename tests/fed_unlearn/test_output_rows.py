@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fed_unlearn.arrays import Arrays, same_bits
-from fed_unlearn.output_rows import OutputRows, with_mean_rows
+from fed_unlearn.output_rows import OutputRows, fitting_weights, with_mean_rows
 
 ROWS = OutputRows("fc.weight", "fc.bias")
 SHAPES = {"fc.weight": (4, 2), "fc.bias": (4,), "conv.weight": (4, 1, 3), "body.weight": (3, 2), "scale": ()}
@@ -62,3 +62,15 @@ def test_means_are_taken_in_double_precision() -> None:
 def test_arrays_that_cannot_be_an_output_layer_are_told(rows: OutputRows, told: str | None) -> None:
     problem = rows.misfit(SHAPES, 4)
     assert problem is None if told is None else problem is not None and problem.startswith(told)
+
+
+def test_the_weights_of_an_output_layer_are_told_by_name_and_size() -> None:
+    model = {
+        "head.weight": np.ones((4, 2)),
+        "conv.weight": np.ones((4, 2, 1, 1)),
+        "wide.weight": np.ones((4, 2, 3, 3)),
+        "turned.weight": np.ones((2, 4)),
+        "head.scale": np.ones((4, 2)),
+    }
+    assert fitting_weights(model, 4, 2, model) == ["head.weight", "conv.weight"]
+    assert fitting_weights(model, 4, 2, ["conv.weight", "head.scale"]) == ["conv.weight"]

@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from fed_unlearn.arrays import as_array
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.methods.parts.heads import OutputLayer
+from fed_unlearn.output_rows import mean_row
 
 
 @torch.no_grad()
@@ -40,7 +42,8 @@ def take_mean_rows(user: str, layer: OutputLayer, classes: Sequence[int]) -> Non
         if tensor is None:
             continue
         rows = tensor.detach().clone()
-        rows[list(classes)] = rows[others].mean(dim=0)
+        mean = mean_row(as_array(rows), others)
+        rows[list(classes)] = torch.from_numpy(mean).to(rows)
         _set(user, layer, name, rows)
 
 
