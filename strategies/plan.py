@@ -10,7 +10,13 @@ from fed_unlearn.errors import InvalidParameterError, problems_of
 from fed_unlearn.plan import FederatedPlan, History, HolderTurn, Holds, OwnerLimits, Repair, RequestBound, Retry
 from fed_unlearn.requests import SCOPES, ForgetRequest, ParameterValue
 from fed_unlearn.settings import takes_flat_keywords
-from fed_unlearn.strategies.methods_by_name import check_serves, check_suits, needs_history, new_method
+from fed_unlearn.strategies.methods_by_name import (
+    check_serves,
+    check_suits,
+    is_server_method,
+    needs_history,
+    new_method,
+)
 
 __all__ = ["History", "HolderTurn", "Holds", "OwnerLimits", "Repair", "RequestBound", "Retry", "UnlearningPlan"]
 

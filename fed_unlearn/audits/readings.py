@@ -15,7 +15,7 @@ from fed_unlearn.audits.samples.shadows import Shadows
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import EmptySetError
 from fed_unlearn.methods.parts.heads import OutputLayer
-from fed_unlearn.methods.parts.workspace import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 
 T = TypeVar("T")
 

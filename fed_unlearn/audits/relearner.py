@@ -17,8 +17,8 @@ from fed_unlearn.errors import InvalidModelError, InvalidParameterError, Unlearn
 from fed_unlearn.logits import batch_slices, device_of
 from fed_unlearn.methods.parts.checks import check_samples
 from fed_unlearn.methods.parts.heads import OutputLayer
-from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.model_copies import copied
+from fed_unlearn.pass_counter import PassCounter
 
 _MASK = 1000.0  # an output whose bias lies this far below the median of all is masked
 

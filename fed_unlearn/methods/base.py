@@ -25,10 +25,11 @@ from fed_unlearn.methods.parts.checks import (
     unused_parameters,
 )
 from fed_unlearn.methods.parts.validation import require_fields
-from fed_unlearn.methods.parts.workspace import Applied, Outcome, PassCounter, Workspace
+from fed_unlearn.methods.parts.workspace import Applied, Outcome, Workspace
 from fed_unlearn.methods.registry import METHODS
 from fed_unlearn.model_copies import copied
 from fed_unlearn.model_wrappers import unwrapped
+from fed_unlearn.pass_counter import PassCounter
 
 __all__ = ["Applied", "Method", "Outcome", "PassCounter", "SampleSource", "Scope", "Workspace"]
 

@@ -15,8 +15,8 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.guards import GuardedSet, guarded_cross_entropy
 from fed_unlearn.logits import device_of
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.model_inputs import model_inputs
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.training.sgd import GradientDescent
 from fed_unlearn.training.single_sample import single_sample
 

@@ -18,8 +18,8 @@ from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.logits import device_of
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.model_inputs import model_inputs
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.text import printable
 from fed_unlearn.training.local import TrainingSettings, draw_share, flip_and_shift
 from fed_unlearn.training.sgd import GradientDescent

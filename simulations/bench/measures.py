@@ -20,7 +20,7 @@ from fed_unlearn.audits.samples.shadows import Shadows
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError, UnlearningDivergedError
 from fed_unlearn.logits import predict_logits
-from fed_unlearn.methods.parts.workspace import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.seeding import derive_seed
 from fed_unlearn.simulations.bench.audited import READING, AuditCost, RowAudits, RowFigure
 from fed_unlearn.simulations.bench.results import MethodRow

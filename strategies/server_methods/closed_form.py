@@ -16,6 +16,7 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, pack
 from fed_unlearn.errors import InvalidDataError, ProtocolError
 from fed_unlearn.methods.parts.ridge import FEATURE_STEP, Doubles, RidgeStatistics
+from fed_unlearn.output_rows import fitting_weights
 from fed_unlearn.strategies.clients.claims import most_retained
 from fed_unlearn.strategies.server_methods.base import ServerWork
 from fed_unlearn.strategies.server_methods.relearn_rounds import ask_above_kept
@@ -92,7 +93,7 @@ def with_discriminant(
             total = own if total is None else total + own
     except InvalidDataError as error:
         problem = str(error)
-    names = [] if total is None else _weights_of(arrays, trained, total.sums.shape)
+    names = [] if total is None else _weights_of(arrays, trained, total)
     if problem or total is None or len(names) != 1:
         told = problem or f"{len(names)} of the arrays may be the weight of the output layer"
         logger.warning("request %s: the output layer stays as it is: %s", work.request.id, told)
@@ -168,12 +169,7 @@ def _sums_of_clients(
     return found, problem
 
 
-def _weights_of(arrays: Arrays, trained: Collection[str], shape: tuple[int, ...]) -> list[str]:
-    """The arrays that may be the weight of an output layer of so many classes and features."""
-    return [
-        name
-        for name in trained
-        if name.rpartition(".")[2] == "weight"
-        and arrays[name].shape[:2] == shape
-        and arrays[name].size == shape[0] * shape[1]
-    ]
+def _weights_of(arrays: Arrays, trained: Collection[str], total: RidgeStatistics) -> list[str]:
+    """The arrays that may be the weight of the output layer that the sums are of."""
+    class_count, feature_count = total.sums.shape
+    return fitting_weights(arrays, class_count, feature_count, trained)

@@ -14,6 +14,9 @@ RoundsIfAny = Annotated[int, Interval(ge=0, le=100_000)]
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
 BatchSize = Annotated[int, Interval(ge=1, le=1_000_000)]
 Layers = Annotated[int, Interval(ge=1, le=10_000)]
+LayersIfAny = Annotated[int, Interval(ge=0, le=10_000)]
 LearningRate = Annotated[float, Interval(gt=0, le=100)]
 Factor = Annotated[float, Interval(gt=0, le=10_000)]
 """What weights, changes or lengths are multiplied by."""
+FactorOrNone = Annotated[float, Interval(ge=0, le=10_000)]
+"""The same, and 0 for none."""

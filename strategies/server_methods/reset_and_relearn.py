@@ -10,12 +10,21 @@ from flwr.app import ConfigRecord
 
 from fed_unlearn import protocol
 from fed_unlearn.methods.base import Scope
-from fed_unlearn.methods.parts.validation import BelowOne, require_fields
+from fed_unlearn.methods.parts.validation import BelowOne
 from fed_unlearn.seeding import derive_seed
-from fed_unlearn.settings import AboveZero, Fraction, FromOne, FromZero, NotNegative
+from fed_unlearn.settings import Fraction
 from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
 from fed_unlearn.strategies.server_methods.closed_form import with_discriminant
 from fed_unlearn.strategies.server_methods.fresh_arrays import drawn, last_layers
+from fed_unlearn.strategies.server_methods.parameters import (
+    BatchSize,
+    Epochs,
+    Factor,
+    FactorOrNone,
+    LayersIfAny,
+    LearningRate,
+    Rounds,
+)
 from fed_unlearn.strategies.server_methods.parts import averaged, train_staying
 from fed_unlearn.strategies.server_methods.registry import register
 from fed_unlearn.strategies.server_methods.relearn_rounds import (
@@ -108,21 +117,18 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
     needs: ClassVar[str] = "retain"
     state_class: ClassVar[type[MethodState]] = RelearnState
 
-    blocks: FromZero = 2
-    rounds: FromOne = 3
-    epochs: FromOne = 1
+    blocks: LayersIfAny = 2
+    rounds: Rounds = 3
+    epochs: Epochs = 1
     distillation: Fraction = 0.7
-    temperature: AboveZero = 2.0
-    learning_rate: AboveZero = 0.05
+    temperature: Factor = 2.0
+    learning_rate: LearningRate = 0.05
     momentum: BelowOne = 0.9
-    weight_decay: NotNegative = 5e-4
-    batch_size: FromOne = 16
-    max_gradient_norm: NotNegative = 5.0
+    weight_decay: FactorOrNone = 5e-4
+    batch_size: BatchSize = 16
+    max_gradient_norm: FactorOrNone = 5.0
     closed_form: bool = True
     own_training: bool = False
-
-    def __post_init__(self) -> None:
-        require_fields(self.name, self)
 
     def begin(self, work: ServerWork) -> RelearnState:
         """The served model, with fresh last layers where no client has to say which these are."""

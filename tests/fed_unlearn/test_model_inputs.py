@@ -16,9 +16,9 @@ from fed_unlearn.logits import predict_logits
 from fed_unlearn.methods import create
 from fed_unlearn.methods.parts.attacks import fgsm, pgd
 from fed_unlearn.methods.parts.curvature import curvature
-from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.model_inputs import laid_out, memory_layout, model_inputs
 from fed_unlearn.models import build_model
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.training import TrainingSettings, train_locally
 from fed_unlearn.training.together import train_together
 

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from fed_unlearn.data.domain import PIXELS, InputDomain
 from fed_unlearn.logits import evaluation_mode
-from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.model_inputs import model_inputs
+from fed_unlearn.pass_counter import PassCounter
 
 _SMALLEST_NORM = 1e-12
 

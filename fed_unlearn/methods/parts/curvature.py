@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fed_unlearn.data.domain import PIXELS, InputDomain
-from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.model_inputs import model_inputs
+from fed_unlearn.pass_counter import PassCounter
 
 
 def curvature(

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.methods.parts.workspace import PassCounter
 from fed_unlearn.model_inputs import model_inputs
+from fed_unlearn.pass_counter import PassCounter
 
 # Most gradient values held at once, 128 MiB. A sample's gradient has as many values as the model has parameters.
 MOST_GRADIENTS = 2**25

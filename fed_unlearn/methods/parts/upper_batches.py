@@ -13,8 +13,9 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.logits import device_of
 from fed_unlearn.methods.parts.activation_cache import kept_activations
 from fed_unlearn.methods.parts.blocks import Division
-from fed_unlearn.methods.parts.workspace import PassCounter, Workspace
+from fed_unlearn.methods.parts.workspace import Workspace
 from fed_unlearn.model_inputs import laid_out, model_inputs
+from fed_unlearn.pass_counter import PassCounter
 
 _TEACHER_BATCH = 512
 

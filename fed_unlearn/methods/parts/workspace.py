@@ -10,25 +10,7 @@ from torch import Tensor, nn
 
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError
-
-
-@dataclass
-class PassCounter:
-    """Number of samples pushed through a model: the cost of a method without a clock.
-
-    Attributes
-    ----------
-    forward, backward : int
-        Samples in forward and in backward passes.
-    """
-
-    forward: int = 0
-    backward: int = 0
-
-    def add(self, forward: int = 0, backward: int = 0) -> None:
-        """Add samples to both counts."""
-        self.forward += forward
-        self.backward += backward
+from fed_unlearn.pass_counter import PassCounter
 
 
 @dataclass(frozen=True)

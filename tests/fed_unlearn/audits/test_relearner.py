@@ -8,7 +8,7 @@ from torch.nn.utils import prune
 from fed_unlearn.audits.relearner import Climb, climb, relearner
 from fed_unlearn.data.tensors import TensorSet
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
-from fed_unlearn.methods.parts.workspace import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 
 
 def climbed(recalls: Sequence[float], targets: Sequence[float], every: int = 1, to_the_end: bool = False) -> Climb:

@@ -21,7 +21,7 @@ from fed_unlearn.data.sources import load_source
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError, UnlearningDivergedError
 from fed_unlearn.locks import LockedError, exclusive
 from fed_unlearn.methods.delete import Delete
-from fed_unlearn.methods.parts.workspace import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.simulations.bench import model_jobs
 from fed_unlearn.simulations.bench.model_jobs import Made, Material, ModelJob, Network, TrainingJob, UnlearningJob
 from fed_unlearn.simulations.bench.trained_models import TrainedModels, read_model_file
