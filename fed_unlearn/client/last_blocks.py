@@ -32,9 +32,10 @@ class LastBlocks:
     Attributes
     ----------
     model : nn.Module
-        The process's. What lies below the division is the model before where nothing is kept, and anything else.
+        The process's model. Below the division its weights are those of the model before where nothing is kept; where
+        something is, they do not matter.
     division : Division
-        Of it.
+        Of that model, between what is kept and the last blocks.
     upper : UpperArrays
         The arrays of the last blocks, by the names that they have in messages.
     kept : Kept or None
@@ -51,7 +52,13 @@ class LastBlocks:
 
 
 def last_blocks(
-    session: ClientSession, samples: SampleSet, message: Message, below: protocol.KeptBelow, passes: PassCounter
+    session: ClientSession,
+    samples: SampleSet,
+    message: Message,
+    below: protocol.KeptBelow,
+    passes: PassCounter,
+    *,
+    trains: bool = True,
 ) -> LastBlocks | None:
     """The last blocks that a message carries, above what is kept; computed and kept now where nothing is.
 
@@ -66,6 +73,8 @@ def last_blocks(
         What is to be found below them.
     passes : PassCounter
         Passes that are made to keep something are counted there.
+    trains : bool
+        Whether the last blocks are to be trained, for which the model before is asked where nothing can be kept.
 
     Returns
     -------
@@ -94,7 +103,7 @@ def last_blocks(
         share = upper_share(unwrapped(model), division, _first_input(session, model, samples))
         activations = kept.fill(unwrapped(model), division.lower.eval(), samples, session.device)
         if activations is None:
-            original = copied(model).eval() if below.asks_model else None
+            original = copied(model).eval() if below.asks_model and trains else None
         else:
             passes.add(forward=len(samples))
             answers = answers_above(division.upper.eval(), activations, session.device) if below.asks_model else None

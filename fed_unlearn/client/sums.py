@@ -49,7 +49,7 @@ def _above_kept(
 ) -> Message:
     """The sums of a model that differs in its last blocks alone from one of which activations are kept."""
     passes, user = PassCounter(), f"client {session.client_id}"
-    last = last_blocks(session, samples, message, below, passes)
+    last = last_blocks(session, samples, message, below, passes, trains=False)
     if last is None:
         answer = protocol.reply(message, MetricRecord({protocol.WEIGHT: 0}), ArrayRecord())
         protocol.write_lacks_served(answer)

@@ -126,7 +126,7 @@ def read_blocks(reply: Message) -> UpperBlocks:
 
 
 def write_lacks_served(reply: Message) -> None:
-    """Say on a reply to ``train.relearn`` that nothing is kept here of the model before, which has to be sent."""
+    """Say on a reply that nothing is kept here of the model before, which has to be sent."""
     reply.content[_LACKS_KEY] = ConfigRecord({_LACKS: True})
 
 

@@ -27,7 +27,7 @@ class StatisticsInstruction(Instruction):
 
     With ``blocks`` the message's arrays are those of the last blocks alone. The client reads what it has kept for
     ``train.relearn`` of the model with the digest ``base``, with answers of that model beside it if ``asks_model``.
-    Where it has kept nothing, it says so, and is sent that model too.
+    Where it has kept nothing, and the message does not carry that model, it says so.
     """
 
     head: str | None = None

@@ -71,8 +71,9 @@ def with_discriminant(
 
     Its weights are scaled to the length that those of the served model have, where they are longer, and its biases
     alike. Classes that lie far apart have weights so long that no later training or request would move them.
-    The model itself where a client sends no sums, as one whose mods clip or noise models, or where none of the arrays
-    that are trained can be the weight of such a layer. The log says so.
+    A client that sends no sums, as one whose mods clip or noise models, is left out of them and named in the log. The
+    model stays as it is where no client sends any, or where none of the arrays that are trained can be the weight of
+    such a layer. The log says so.
 
     Parameters
     ----------
@@ -86,17 +87,12 @@ def with_discriminant(
     relearning : RelearnInstruction
         Of the first round. Clients keep what lies below for it.
     """
-    found, problem = _sums_of_clients(work, {name: arrays[name] for name in reset}, relearning)
-    total: RidgeStatistics | None = None
-    try:
-        for own in within_usual_size(work, found).values():
-            total = own if total is None else total + own
-    except InvalidDataError as error:
-        problem = str(error)
+    found = within_usual_size(work, _sums_of_clients(work, {name: arrays[name] for name in reset}, relearning))
+    total, problem = _added(found)
     names = [] if total is None else _weights_of(arrays, trained, total)
-    if problem or total is None or len(names) != 1:
+    if total is None or len(names) != 1:
         told = problem or f"{len(names)} of the arrays may be the weight of the output layer"
-        logger.warning("request %s: the output layer stays as it is: %s", work.request.id, told)
+        logger.warning("request %s: the output layer stays as it was drawn: %s", work.request.id, told)
         return arrays
     try:
         weight, bias = discriminant(total)
@@ -104,13 +100,15 @@ def with_discriminant(
         weight = np.full(total.sums.shape, np.nan)
     length = np.linalg.norm(weight)
     if not np.isfinite(length):
-        logger.warning("request %s: the output layer stays as it is: no sums of features tell it", work.request.id)
+        logger.warning(
+            "request %s: the output layer stays as it was drawn: no sums of features tell it", work.request.id
+        )
         return arrays
     [name] = names
     share = min(1.0, float(np.linalg.norm(work.served[name]) / length))
     weight, bias = share * weight, share * bias
     bias_name = f"{name.removesuffix('weight')}bias"
-    solved = {name: weight.reshape(arrays[name].shape)} | ({bias_name: bias} if bias_name in arrays else {})
+    solved = {name: weight.reshape(arrays[name].shape)} | ({bias_name: bias} if bias_name in trained else {})
     return {**arrays, **{key: np.asarray(value, arrays[key].dtype) for key, value in solved.items()}}
 
 
@@ -130,33 +128,37 @@ def within_usual_size(work: ServerWork, found: Mapping[str, RidgeStatistics]) ->
     dict of str to RidgeStatistics
         All of them where there are fewer than three clients.
     """
-    sizes = {client: float(np.trace(sums.products)) / max(sums.count, 1) for client, sums in found.items()}
+    sizes = {client: _mean_square(sums) for client, sums in found.items()}
     if len(sizes) < 3:
         return dict(found)
     usual = LARGEST_OF_MEDIAN * median_low(sizes.values())
     for client, size in sizes.items():
         if size > usual:
-            work.grid.name(
-                client, f"has features of mean square {size:.3g}, and {usual:.3g} is usual; they do not count"
-            )
+            work.grid.name(client, f"has features of mean square {size:.3g}, over {usual:.3g}; its sums do not count")
     return {client: sums for client, sums in found.items() if sizes[client] <= usual}
+
+
+def _mean_square(sums: RidgeStatistics) -> float:
+    """Mean over samples and features of the squared feature."""
+    return float(np.trace(sums.products)) * sums.step**2 / max(sums.count * len(sums.products), 1)
 
 
 def _sums_of_clients(
     work: ServerWork, upper: Arrays, relearning: protocol.RelearnInstruction
-) -> tuple[dict[str, RidgeStatistics], str]:
-    """By client that has samples, its sums; and in words, why one of them sent none."""
+) -> dict[str, RidgeStatistics]:
+    """The sums of each client that has samples. A client that sends none, or impossible ones, is named in the log."""
+    below = relearning.kept_below()
     instruction = protocol.StatisticsInstruction(
         step=FEATURE_STEP,
         arrived=work.arrived,
         may_be_none=True,
-        blocks=relearning.blocks,
-        base=relearning.base,
-        asks_model=relearning.distillation > 0,
+        blocks=below.blocks,
+        base=below.base,
+        asks_model=below.asks_model,
     )
     content = protocol.content(instruction, pack(upper), work.train_config)
     answers = ask_above_kept(work, protocol.STATISTICS, content, carries_served=True)
-    problem = next(iter({**answers.refused, **answers.failed}.values()), "")
+    problems = {**answers.refused, **answers.failed}
     found: dict[str, RidgeStatistics] = {}
     for client, reply in answers.replies.items():
         if protocol.read_metric(reply, protocol.WEIGHT) == 0:
@@ -165,8 +167,22 @@ def _sums_of_clients(
             _, most = most_retained(work.grid.roster, client)
             found[client] = protocol.read_statistics(reply, step=FEATURE_STEP, most=most)
         except ProtocolError as error:
-            problem = f"client {client}: {error}"
-    return found, problem
+            problems[client] = str(error)
+    for client, problem in problems.items():
+        told = problem.removeprefix(f"client {client}: ")
+        work.grid.name(client, f"sends no sums, and its samples tell nothing of the output layer: {told}")
+    return found
+
+
+def _added(found: Mapping[str, RidgeStatistics]) -> tuple[RidgeStatistics | None, str]:
+    """The sums of all clients together; None where there are none, and in words why."""
+    total: RidgeStatistics | None = None
+    try:
+        for own in found.values():
+            total = own if total is None else total + own
+    except InvalidDataError as error:
+        return None, str(error)
+    return total, "" if found else "no client has sent sums"
 
 
 def _weights_of(arrays: Arrays, trained: Collection[str], total: RidgeStatistics) -> list[str]:

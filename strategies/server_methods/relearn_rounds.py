@@ -34,7 +34,7 @@ logger = logging.getLogger("fed_unlearn.strategies")
 
 
 @dataclass(frozen=True)
-class LastBlocks:
+class ToldBlocks:
     """The last blocks of the clients' model, as all of them say.
 
     Attributes
@@ -55,7 +55,7 @@ class LastBlocks:
     reason: str = ""
 
 
-def told_blocks(work: ServerWork, blocks: int) -> LastBlocks:
+def told_blocks(work: ServerWork, blocks: int) -> ToldBlocks:
     """Ask all clients that stay which arrays their last blocks have.
 
     Parameters
@@ -74,19 +74,19 @@ def told_blocks(work: ServerWork, blocks: int) -> LastBlocks:
         raise NobodyAnsweredError("no client that stays said which blocks its model has; try again when some are there")
     if failed := {**answers.refused, **answers.failed}:
         client, reason = next(iter(failed.items()))
-        return LastBlocks(reason=f"client {client} cannot say its blocks: {reason.removeprefix(f'client {client}: ')}")
+        return ToldBlocks(reason=f"client {client} cannot say its blocks: {reason.removeprefix(f'client {client}: ')}")
     found: dict[str, protocol.UpperBlocks] = {}
     for client, reply in answers.replies.items():
         try:
             found[client] = told = protocol.read_blocks(reply)
         except ProtocolError as error:
-            return LastBlocks(reason=f"client {client}: {error}")
+            return ToldBlocks(reason=f"client {client}: {error}")
         if problem := told.reason or _problem(told, work.served):
-            return LastBlocks(reason=f"client {client}: {printable(problem)}")
+            return ToldBlocks(reason=f"client {client}: {printable(problem)}")
     first, *others = found.values()
     if any(other != first for other in others):
-        return LastBlocks(reason="clients' models have different blocks")
-    return LastBlocks(first.blocks, first.arrays, first.frozen)
+        return ToldBlocks(reason="clients' models have different blocks")
+    return ToldBlocks(first.blocks, first.arrays, first.frozen)
 
 
 def _problem(told: protocol.UpperBlocks, served: Arrays) -> str:
@@ -148,7 +148,7 @@ def relearn_round(
 def ask_above_kept(
     work: ServerWork, message_type: str, content: RecordDict, *, carries_served: bool = False
 ) -> Answers:
-    """Send the arrays of the last blocks to all clients that stay; who has kept nothing of the model before, gets it.
+    """Send the arrays of the last blocks to all clients that stay, and the model before to those that lack it.
 
     Parameters
     ----------
@@ -165,16 +165,16 @@ def ask_above_kept(
     Answers
         Of all of them.
     """
-    whole = protocol.with_served(content, pack(work.served))
-    answers = work.grid.ask(message_type, whole if carries_served else content, work.timeout)
+    first = protocol.with_served(content, pack(work.served)) if carries_served else content
+    answers = work.grid.ask(message_type, first, work.timeout)
     lacking = [client for client, reply in answers.replies.items() if protocol.lacks_served(reply)]
     if not lacking:
         return answers
     logger.info("clients %s have kept nothing of the model, and get it", ", ".join(lacking))
-    more = work.grid.ask(message_type, whole, work.timeout, lacking)
+    more = work.grid.ask(message_type, protocol.with_served(content, pack(work.served)), work.timeout, lacking)
     others = {client: reply for client, reply in answers.replies.items() if client not in lacking}
     return Answers(
-        others | more.replies,
+        dict(sorted((others | more.replies).items())),
         answers.refused | more.refused,
         answers.failed | more.failed,
         answers.silent | more.silent,

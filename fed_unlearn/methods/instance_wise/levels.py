@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import InvalidDataError
+from fed_unlearn.errors import InvalidDataError, UnlearningDivergedError
 from fed_unlearn.logits import confidence, predict_logits
 from fed_unlearn.methods.instance_wise.confidence import unseen_confidence
 from fed_unlearn.methods.instance_wise.objectives import Indistinguishable
@@ -19,7 +19,7 @@ from fed_unlearn.methods.instance_wise.reference_training import ReferenceTraini
 from fed_unlearn.methods.parts.workspace import SampleStanding, Workspace
 
 LEAST_OF_MODEL = 0.8
-"""A reference that is trained is used where it is right of so many unseen samples, as a share of the model's."""
+"""A reference is used where its accuracy on samples that nobody trained on is at least this share of the model's."""
 
 logger = logging.getLogger("fed_unlearn.methods")
 
@@ -77,37 +77,64 @@ def find_levels(
             f"{name}: no unseen samples were given; goal 'indistinguishable' needs some that the model was never"
             " trained on, of the classes in the forget set"
         )
-    labels = work.forget.labels
-    members, known = confidence(before, labels), _confidence(work, work.original, work.unseen)
-    model = None if reference is None else work.reference or reference.trained(work)
-    unseen = None if model is None else _confidence(work, model, work.unseen)
-    if unseen is not None and work.reference is None and _right(unseen) < LEAST_OF_MODEL * _right(known):
-        logger.warning(
-            "%s: the reference that was trained is right of %.3f of the unseen samples, and the model of %.3f:"
-            " samples go by ranks; give a reference, or set reference_blocks or reference_epochs",
-            name,
-            _right(unseen),
-            _right(known),
-        )
-        unseen = None
-    by: Literal["reference", "ranks"] = "ranks" if unseen is None else "reference"
-    if model is None or unseen is None:
+    labels, of_unseen = work.forget.labels, _logits(work, work.original, work.unseen)
+    members, known = confidence(before, labels), confidence(of_unseen, work.unseen.labels)
+    told = None
+    if reference is not None:
+        told = _given(work, work.unseen) or _trained(name, work, work.unseen, reference, of_unseen)
+    by: Literal["reference", "ranks"] = "ranks" if told is None else "reference"
+    if told is None:
         # No target asks for more confidence than the model has: the sample would be learned again.
         targets = torch.minimum(unseen_confidence(members, labels, known, work.unseen.labels), members)
         limits = torch.full_like(targets, torch.inf)
     else:
-        found = ReferenceTargets.of(_confidence(work, model, work.forget), unseen, known, tolerance)
+        model, unseen = told
+        found = ReferenceTargets.of(
+            confidence(_logits(work, model, work.forget), labels),
+            confidence(unseen, work.unseen.labels),
+            known,
+            tolerance,
+        )
         # A sample that the model is less sure of than the reference rises: one that stays below stands out as well.
         targets, limits = found.targets, found.limits
     objective = Indistinguishable(labels, targets, limits, tolerance)
     return Levels(objective, by, members)
 
 
-def _right(log_odds: Tensor) -> float:
-    """Share of samples whose own class is more likely than all others together."""
-    return float((log_odds > 0).double().mean())
+def _given(work: Workspace, unseen: SampleSet) -> tuple[nn.Module, Tensor] | None:
+    """The reference that was given, and its logits of the unseen samples."""
+    return None if work.reference is None else (work.reference, _logits(work, work.reference, unseen))
 
 
-def _confidence(work: Workspace, model: nn.Module, samples: SampleSet) -> Tensor:
+def _trained(
+    name: str, work: Workspace, unseen: SampleSet, reference: ReferenceTraining, of_unseen: Tensor
+) -> tuple[nn.Module, Tensor] | None:
+    """A reference and its logits of the unseen samples; None where none can be trained that is good enough."""
+    try:
+        model = reference.trained(work)
+    except UnlearningDivergedError as error:
+        logger.warning("%s: %s; samples go by ranks", name, error)
+        return None
+    if model is None:
+        return None
+    logits = _logits(work, model, unseen)
+    right, before = (_accuracy(each, unseen.labels) for each in (logits, of_unseen))
+    if right < LEAST_OF_MODEL * before:
+        logger.warning(
+            "%s: the reference that was trained is right of %.3f of the unseen samples, and the model of %.3f:"
+            " samples go by ranks; give a reference, or set reference_blocks or reference_epochs",
+            name,
+            right,
+            before,
+        )
+        return None
+    return model, logits
+
+
+def _accuracy(logits: Tensor, labels: Tensor) -> float:
+    return float((logits.argmax(dim=1) == labels).double().mean())
+
+
+def _logits(work: Workspace, model: nn.Module, samples: SampleSet) -> Tensor:
     work.passes.add(forward=len(samples))
-    return confidence(predict_logits(model, samples).to(samples.labels.device), samples.labels)
+    return predict_logits(model, samples).to(samples.labels.device)

@@ -18,7 +18,7 @@ from fed_unlearn.model_copies import copied
 from fed_unlearn.seeding import isolated_random
 from fed_unlearn.training import TrainingSettings, train_locally
 
-_TRAINING = TrainingSettings(local_epochs=1)
+_TRAINING = TrainingSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class ReferenceTraining:
         epoch: what single samples get from the last steps at a constant rate is mostly chance. Blocks are trained as
         ``reset-and-relearn`` trains them.
     precision : {"float32", "bfloat16"}
-        Of the method.
+        What blocks are trained in, as in ``reset-and-relearn``.
     """
 
     blocks: int | None

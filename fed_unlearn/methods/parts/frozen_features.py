@@ -111,7 +111,7 @@ def features_above(user: str, upper: nn.Module, head: Head, activations: Tensor,
 
 @contextmanager
 def _inputs_of(layer: nn.Module) -> Iterator[list[Tensor]]:
-    """Grows by what the layer is called with."""
+    """Yield a list to which each call of the layer adds its input."""
     calls: list[Tensor] = []
     handle = layer.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].detach()))
     try:

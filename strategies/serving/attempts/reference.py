@@ -6,6 +6,7 @@ from typing import Any
 
 from fed_unlearn import methods
 from fed_unlearn.arrays import Arrays
+from fed_unlearn.methods.instance_wise.levels import LEAST_OF_MODEL
 from fed_unlearn.strategies.clients.audit import Auditor
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.server_methods.base import MethodFailedError, ServerMethod, ServerWork
@@ -19,9 +20,6 @@ METHOD = "reset-and-relearn"
 
 _REFERENCE = {"own_training": True, "blocks": 1, "rounds": 5}
 """A reference is as sure of its samples as a trained model is: by the app's own training, and for as long."""
-
-LEAST_OF_SERVED = 0.8
-"""A reference is used where its accuracy on validation samples is at least this share of the served model's."""
 
 
 def reads_reference(order: Order) -> bool:
@@ -85,11 +83,16 @@ def _run(method: ServerMethod[Any], work: ServerWork) -> Arrays:
 
 def _why_unusable(context: CallContext, reference: Arrays) -> str:
     """In words, why holders must not go by a reference; empty where they may, or where no sample tells it."""
-    forgotten = context.ledger.forgotten_classes()
-    served = context.served.audit.validation() if context.served.audit is not None else None
-    counts = Auditor(context).audit(reference, (), ("validation",)).validation()
-    before = served.accuracy(without=forgotten) if served is not None else None
-    found = counts.accuracy(without=forgotten) if counts is not None else None
-    if found is None or before is None or found >= LEAST_OF_SERVED * before:
+    auditor, served = Auditor(context), context.served
+    if served.audit is None:
+        served.audit = auditor.audit_committed(served.arrays).without_targets()
+    audit = auditor.audit(reference, (), ("validation",))
+    auditor.keep_comparable(audit)
+    clients, forgotten = set(audit.replies) & set(served.audit.replies), context.ledger.forgotten_classes()
+    found, before = (
+        None if counts is None else counts.accuracy(without=forgotten)
+        for counts in (each.validation(clients, by_server=audit.server is not None) for each in (audit, served.audit))
+    )
+    if found is None or before is None or found >= LEAST_OF_MODEL * before:
         return ""
     return f"its accuracy on validation samples is {found:.3f}, and the served model's {before:.3f}"

@@ -100,7 +100,7 @@ def test_holders_of_samples_that_are_only_to_look_unseen_take_one_turn(tmp_path:
 def test_a_reference_far_below_the_served_model_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: float
 ) -> None:
-    monkeypatch.setattr(reference, "LEAST_OF_SERVED", least)  # 1.5: this one counts as far below
+    monkeypatch.setattr(reference, "LEAST_OF_MODEL", least)  # 1.5: this one counts as far below
     trial = trained(tmp_path, plan=replace(PLAN, max_update_norm=10.0))
     told = steps_of(trial)
     goal = {"goal": "indistinguishable"}

@@ -107,3 +107,10 @@ def test_a_reference_that_learned_little_is_not_used(digits: Digits, caplog: pyt
         before = predict_logits(digits.trained, work.forget)
         assert find_levels("instance-wise", work, before, 0.5, training).by == by
         assert ("samples go by ranks" in caplog.text) == (by == "ranks")
+
+
+def test_samples_go_by_ranks_where_a_reference_diverges(digits: Digits, caplog: pytest.LogCaptureFixture) -> None:
+    work = replace(work_on(Exploding(), *parts(digits)), unseen=digits.test_retain)
+    before = torch.zeros(len(work.forget), 10)
+    assert find_levels("instance-wise", work, before, 0.5, ReferenceTraining(blocks=None, epochs=1)).by == "ranks"
+    assert "the reference cannot be trained from fresh weights" in caplog.text
