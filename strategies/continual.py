@@ -232,7 +232,7 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
         Raises
         ------
         InvalidParameterError
-            If a request names a method that can serve none where the inner strategy trains.
+            If a request names an unknown method, or one that can serve none where the inner strategy trains.
         """
         with ledger_lock(self.ledger.path):
             self.announce(timeline)

@@ -8,7 +8,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies.methods_by_name import check_suits
+from fed_unlearn.strategies.methods_by_name import check_suits, method_named
 from fed_unlearn.strategies.outcomes import RequestOutcome
 from fed_unlearn.strategies.timeline import Forget, Train
 
@@ -41,6 +41,8 @@ class RequestCalls:
     def announce(self, timeline: Sequence[Train | Forget]) -> None:
         """Check the methods of a timeline's requests, and keep their ids for them.
 
+        A request that the ledger has already may name an unknown method: its package may be gone since.
+
         Parameters
         ----------
         timeline : sequence of Train or Forget
@@ -48,10 +50,13 @@ class RequestCalls:
         Raises
         ------
         InvalidParameterError
-            If a request names a method that can serve none where the inner strategy trains.
+            If a request names an unknown method, or one that can serve none where the inner strategy trains.
         """
         requests = [request for entry in timeline if isinstance(entry, Forget) for request in entry.requests]
+        received = {entry.id for entry in self.ledger.entries()}
         for request in requests:
+            if request.method is not None and request.id not in received:
+                method_named(request.method)
             self._check_suits(request)
         self.ledger.reserve_ids(request.id for request in requests)
 
