@@ -10,14 +10,15 @@ from flwr.serverapp.strategy import Strategy
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.methods.registry import METHODS
 from fed_unlearn.requests import ScopeKind
+from fed_unlearn.strategies.server_methods.base import ServerMethod
 from fed_unlearn.strategies.server_methods.registry import SERVER_METHODS
 
 
 def known_methods() -> dict[str, type[Any]]:
     """Every method that a request can name, by its name: those of holders, then those of the server.
 
-    Where there are two of a name, it stands for the server's. What a leaving client does for a method of the server
-    is no method of its own.
+    Where a holders' method and one of the server have the same name, the name means the server's. The steps that a
+    leaving client takes for a method of the server are left out: no request can name them.
     """
     of_server = SERVER_METHODS.available()
     others = {name: cls for name, cls in METHODS.available().items() if name not in of_server}
@@ -40,16 +41,15 @@ def method_named(name: str) -> type[Any]:
     return METHODS.find(name, expected=known)
 
 
-def served_scopes(name: str) -> tuple[ScopeKind, ...]:
+def served_scopes(method: type[Any]) -> tuple[ScopeKind, ...]:
     """The scopes of the requests that can name a method: clients are forgotten by methods of the server alone.
 
-    Raises
-    ------
-    InvalidParameterError
-        If there is no such method.
+    Parameters
+    ----------
+    method : type
+        Its class.
     """
-    scopes = method_named(name).scopes
-    return tuple(scope for scope in scopes if scope != "client" or is_server_method(name))
+    return tuple(scope for scope in method.scopes if scope != "client" or issubclass(method, ServerMethod))
 
 
 def is_server_method(name: str) -> bool:
@@ -68,12 +68,14 @@ def needs_history(name: str) -> bool:
 
 
 def check_suits(name: str, strategy: type[Strategy]) -> None:
-    """Refuse a method that can serve no request where such a strategy trains.
+    """Refuse a method of the server that can serve no request where such a strategy trains.
+
+    Other names pass, unknown ones too: :func:`method_named` refuses these.
 
     Raises
     ------
     InvalidParameterError
-        If it cannot, or there is no such method.
+        If it cannot, or its entry point cannot be loaded.
     """
     problem = SERVER_METHODS.find(name).unsuited_to(strategy) if is_server_method(name) else None
     if problem is not None:
@@ -98,9 +100,9 @@ def check_serves(name: str, scope: ScopeKind) -> None:
     Raises
     ------
     InvalidParameterError
-        Naming the scopes that it serves.
+        Naming the scopes that it serves; or if there is no such method.
     """
-    scopes = served_scopes(name)
+    scopes = served_scopes(method_named(name))
     if scope not in scopes:
         raise InvalidParameterError(
             f"{name!r} does not serve {scope} requests; it serves {' and '.join(scopes)} requests"

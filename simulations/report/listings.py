@@ -14,15 +14,9 @@ from fed_unlearn.data.sources import SOURCES
 from fed_unlearn.methods import METHODS, Method
 from fed_unlearn.registry import Registry
 from fed_unlearn.simulations.report.layout import plain_table, plain_text, print_line
-from fed_unlearn.simulations.report.method_details import (
-    parameter_details,
-    plain,
-    registry_of,
-    served_scopes,
-    summary,
-)
+from fed_unlearn.simulations.report.method_details import parameter_details, plain, registry_of, summary
 from fed_unlearn.simulations.scenario import built_in_scenarios
-from fed_unlearn.strategies.methods_by_name import known_methods
+from fed_unlearn.strategies.methods_by_name import known_methods, served_scopes
 from fed_unlearn.strategies.server_methods import SERVER_METHODS
 
 

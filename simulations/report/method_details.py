@@ -15,7 +15,7 @@ from rich.text import Text
 
 from fed_unlearn.methods import METHODS, Method
 from fed_unlearn.registry import Registry
-from fed_unlearn.strategies.methods_by_name import method_named
+from fed_unlearn.strategies.methods_by_name import method_named, served_scopes
 from fed_unlearn.strategies.server_methods import SERVER_METHODS, ServerMethod
 
 AnyMethod = type[Method] | type[ServerMethod[Any]]
@@ -94,11 +94,6 @@ def _print_details(console: Console, name: str, cls: AnyMethod, *, at_the_holder
 def registry_of(cls: AnyMethod) -> Registry[Any]:
     """The registry that a method stands in."""
     return METHODS if issubclass(cls, Method) else SERVER_METHODS
-
-
-def served_scopes(cls: AnyMethod) -> tuple[str, ...]:
-    """The scopes of requests that can name a method: clients are forgotten by methods of the server alone."""
-    return tuple(scope for scope in cls.scopes if scope != "client" or issubclass(cls, ServerMethod))
 
 
 def parameter_details(cls: AnyMethod) -> list[ParameterDetails]:

@@ -207,14 +207,20 @@ def _problems_with_methods(scenario: Scenario) -> Iterator[str]:
 
 
 def _check_serves(scope: ScopeKind, name: str, parameters: Mapping[str, object], strategy: str) -> None:
-    from fed_unlearn.strategies.methods_by_name import check_suits, known_methods, new_method, served_scopes
+    from fed_unlearn.strategies.methods_by_name import (
+        check_suits,
+        known_methods,
+        method_named,
+        new_method,
+        served_scopes,
+    )
 
-    if scope in served_scopes(name):
+    if scope in served_scopes(method_named(name)):
         new_method(name, parameters)
         check_suits(name, strategy_class(strategy))
         return
-    known = [other for other, cls in known_methods().items() if not getattr(cls, "is_control", False)]
-    fitting = [other for other in known if scope in served_scopes(other)]
+    others = {other: cls for other, cls in known_methods().items() if not getattr(cls, "is_control", False)}
+    fitting = [other for other, cls in others.items() if scope in served_scopes(cls)]
     problem = f"{quoted(name)} does not serve {scope} requests; {' or '.join(fitting) or 'no method'} does"
     raise InvalidParameterError(problem)
 

@@ -32,8 +32,10 @@ def test_an_unknown_name_is_told_exactly_the_names_that_can_be_given(name: str) 
 
 
 def test_holders_methods_serve_no_client() -> None:
-    assert served_scopes("instance-wise") == ("sample", "class")
-    assert served_scopes("retrain") == ("class", "sample", "client")
-    assert served_scopes("reset-and-relearn") == ("class", "sample", "client")
+    assert served_scopes(method_named("instance-wise")) == ("sample", "class")
+    assert served_scopes(method_named("retrain")) == ("class", "sample", "client")
+    assert served_scopes(method_named("reset-and-relearn")) == ("class", "sample", "client")
+    of_holders = METHODS.find("reset-and-relearn")
+    assert "client" in of_holders.scopes and served_scopes(of_holders) == ("class", "sample")
     with pytest.raises(InvalidParameterError, match=r"^'fedosd' does not serve class requests; it serves client"):
         check_serves("fedosd", "class")
