@@ -11,7 +11,8 @@ from fed_unlearn.audits.base import Judged, Observation
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.guards import UNGUARDED, Guard, GuardedSet, guard_retained, guarded_cross_entropy
 from fed_unlearn.logits import predict_logits
-from fed_unlearn.methods.base import Method, Outcome, PassCounter
+from fed_unlearn.methods.base import Method, Outcome
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.training.frozen import frozen_part

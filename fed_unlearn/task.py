@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.shapes import misfit, quoted_name, shapes_of
 
 

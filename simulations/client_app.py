@@ -17,7 +17,7 @@ from fed_unlearn.data.joined import concatenate
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.logits import predict_logits
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.protocol import arrays_of, config_of
 from fed_unlearn.seeding import derive_seed, isolated_random, seeded_generator
 from fed_unlearn.simulations.task import ScenarioTask, scenario_of

@@ -19,8 +19,8 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.data.trigger import Trigger
 from fed_unlearn.errors import InvalidDataError
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.models import build_model
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.seeding import seeded_generator
 from fed_unlearn.simulations.carried import carrier
 from fed_unlearn.simulations.scenario import load_scenario

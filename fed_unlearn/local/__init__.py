@@ -21,8 +21,8 @@ from fed_unlearn.gate import Gate, HowKnown, Verdict
 from fed_unlearn.local.attempt import LocalAttempt
 from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.local.samples import LocalSamples
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.output_rows import ROWS_AS_TRAINED
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.requests import ClassScope, ForgetRequest
 
 __all__ = ["CLIENT", "LocalOutcome", "LocalPlan", "LocalSamples", "LocalUnlearning"]

@@ -1,4 +1,4 @@
-"""What a model shows of a request's samples on one machine: counts, by which figures and the gate's evidence are."""
+"""Counts of what a model shows of a request's samples on one machine; figures and evidence are made of them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.holder import observe
 from fed_unlearn.local.samples import LocalSamples
 from fed_unlearn.logits import predict_logits
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.requests import ClassScope, ForgetRequest
 from fed_unlearn.seeding import derive_seed
 
 
 @dataclass(kw_only=True)
 class Counting:
-    """Counts what models show; every sample that one reads is a forward pass.
+    """Counts what models show of a request's samples; every sample that a model reads is a forward pass.
 
     Attributes
     ----------
     request, samples, client, seed, left_out
         As :class:`fed_unlearn.local.attempt.LocalAttempt` has them.
     original : nn.Module
-        The model before the request, which has as many outputs as all others.
+        The model before the request. All models that are counted have as many outputs.
     passes : PassCounter
-        Of all that is counted.
+        The forward passes of all counts are added to it.
     """
 
     request: ForgetRequest
@@ -55,12 +55,14 @@ class Counting:
         return self.samples.validation if len(self.samples.validation) else self.samples.retained
 
     def class_counts(self, model: nn.Module, samples: SampleSet) -> ClassCounts:
-        """How many samples of each class are right.
+        """How many samples of each class a model gets right.
 
         Parameters
         ----------
         model : nn.Module
+            The model that reads the samples. It is not changed.
         samples : SampleSet
+            The samples that are counted, with their labels.
         """
         return ClassCounts.of(self._logits(model, samples), samples.labels, self._class_count)
 
@@ -72,10 +74,12 @@ class Counting:
         Parameters
         ----------
         model : nn.Module
+            The model that reads the samples. It is not changed.
         audits : collection of str
-            Names of the audits that count more than accuracy and the membership attack do.
-        limits : Tensor, optional
-            The level of each forget sample in a reference, where the method has read one.
+            Names of further audits. Accuracy and the membership attack are counted without them.
+        limits : Tensor of shape (n,), optional
+            For each forget sample, the log-odds from which on it stands too high. A method that has read a reference
+            gives them.
         """
         validation, test, scored = self.samples.validation, self.samples.test, bool(audits)
         seen = observe(

@@ -13,8 +13,8 @@ from torch import nn
 from fed_unlearn.client.session import current_session
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.owner import OwnerQueue, new_request
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.simulations import client_app
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.engines import batching

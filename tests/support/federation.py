@@ -19,7 +19,7 @@ from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import Indices, SampleSet
 from fed_unlearn.data.sources import ImageSource, load_source
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.seeding import isolated_random, seeded_generator
 from fed_unlearn.simulations.inprocess import InProcessGrid
 from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan

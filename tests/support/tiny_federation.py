@@ -17,7 +17,7 @@ from torch.nn.functional import avg_pool2d
 from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.client import store as client_store
 from fed_unlearn.data.images import ClientData, ImageSet
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.seeding import isolated_random, seeded_generator
 from fed_unlearn.simulations.inprocess import InProcessGrid
 from fed_unlearn.strategies import ContinualUnlearning

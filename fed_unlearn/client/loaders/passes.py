@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 
 
 @contextmanager

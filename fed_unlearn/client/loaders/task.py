@@ -25,8 +25,8 @@ from fed_unlearn.client.session import current_session
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.model_copies import copied
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.task import Task
 
 owner_log = logging.getLogger("flwr")

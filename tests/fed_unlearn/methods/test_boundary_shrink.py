@@ -19,10 +19,10 @@ from fed_unlearn.errors import (
     UnlearningDivergedError,
 )
 from fed_unlearn.logits import predict_logits
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.methods.boundary_shrink import BoundaryShrink, clarity
 from fed_unlearn.methods.parts.attacks import fgsm
 from fed_unlearn.methods.parts.curvature import curvature
+from fed_unlearn.pass_counter import PassCounter
 
 GOOD = {"learning_rate": 5e-3, "epochs": 20, "batch_size": 32}
 

@@ -11,9 +11,9 @@ from trained_digits import Digits, accuracy, state_bytes
 
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError, UnlearningDivergedError
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.methods.parts.sample_gradients import fisher_diagonal
 from fed_unlearn.methods.selective_dampening import SelectiveDampening
+from fed_unlearn.pass_counter import PassCounter
 
 Array = NDArray[numpy.float64]
 PIXELS, CLASSES = 6, 4

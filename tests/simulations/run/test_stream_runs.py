@@ -16,7 +16,7 @@ from torch import nn
 from fed_unlearn.avalanche.streams.benchmarks import experience_ids
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.simulations.run.driver import run_in_process
 from fed_unlearn.simulations.run.stream import benchmark_of
 from fed_unlearn.simulations.scenario import load_scenario

@@ -14,7 +14,7 @@ from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.client.store import ClientStore
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.errors import InvalidDataError
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.protocol import ARRIVALS_KEY, arrivals_record
 from fed_unlearn.protocol.instructions import arriving
 from fed_unlearn.simulations.cli import run_command

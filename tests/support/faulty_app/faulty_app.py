@@ -26,7 +26,7 @@ from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.data.images import ClientData, ImageSet
 from fed_unlearn.data.sources import load_source
 from fed_unlearn.gate import Gate, Thresholds
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import isolated_random, seeded_generator
 from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan

@@ -19,7 +19,7 @@ from torch import nn
 
 from fed_unlearn.client import current_session, install, retained
 from fed_unlearn.data.images import ClientData, ImageSet
-from fed_unlearn.methods.base import PassCounter
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.seeding import isolated_random, seeded_generator
 from fed_unlearn.task import Task
 from fed_unlearn.training import TrainingSettings, train_locally

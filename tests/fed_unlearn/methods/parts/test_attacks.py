@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.methods.parts.attacks import fgsm, pgd
+from fed_unlearn.pass_counter import PassCounter
 
 CLASSES = 5
 
