@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 from fed_unlearn.arrays import Arrays, difference, norm
 from fed_unlearn.methods.base import Scope
 from fed_unlearn.strategies.server_methods.base import ServerMethod, ServerWork
-from fed_unlearn.strategies.server_methods.parameters import RoundsIfAny
+from fed_unlearn.strategies.server_methods.parameters import RoundsFromZero
 from fed_unlearn.strategies.server_methods.parts import (
     averaged,
     changes_of,
@@ -63,7 +63,7 @@ class FedEraser(ServerMethod[FedEraserState]):
     needs: ClassVar[str] = "history, retain, the first model"
     state_class: ClassVar[type[MethodState]] = FedEraserState
 
-    recovery_rounds: RoundsIfAny = 5
+    recovery_rounds: RoundsFromZero = 5
 
     def cannot_serve(self, work: ServerWork) -> str | None:
         """Without the first model, or a history that begins with the first round."""

@@ -10,13 +10,13 @@ from typing import Annotated
 from annotated_types import Interval
 
 Rounds = Annotated[int, Interval(ge=1, le=100_000)]
-RoundsIfAny = Annotated[int, Interval(ge=0, le=100_000)]
+RoundsFromZero = Annotated[int, Interval(ge=0, le=100_000)]
 Epochs = Annotated[int, Interval(ge=1, le=100_000)]
 BatchSize = Annotated[int, Interval(ge=1, le=1_000_000)]
 Layers = Annotated[int, Interval(ge=1, le=10_000)]
-LayersIfAny = Annotated[int, Interval(ge=0, le=10_000)]
+LayersFromZero = Annotated[int, Interval(ge=0, le=10_000)]
 LearningRate = Annotated[float, Interval(gt=0, le=100)]
 Factor = Annotated[float, Interval(gt=0, le=10_000)]
 """What weights, changes or lengths are multiplied by."""
-FactorOrNone = Annotated[float, Interval(ge=0, le=10_000)]
-"""The same, and 0 for none."""
+FactorFromZero = Annotated[float, Interval(ge=0, le=10_000)]
+"""A factor that may be 0 too."""

@@ -20,8 +20,8 @@ from fed_unlearn.strategies.server_methods.parameters import (
     BatchSize,
     Epochs,
     Factor,
-    FactorOrNone,
-    LayersIfAny,
+    FactorFromZero,
+    LayersFromZero,
     LearningRate,
     Rounds,
 )
@@ -117,16 +117,16 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
     needs: ClassVar[str] = "retain"
     state_class: ClassVar[type[MethodState]] = RelearnState
 
-    blocks: LayersIfAny = 2
+    blocks: LayersFromZero = 2
     rounds: Rounds = 3
     epochs: Epochs = 1
     distillation: Fraction = 0.7
     temperature: Factor = 2.0
     learning_rate: LearningRate = 0.05
     momentum: BelowOne = 0.9
-    weight_decay: FactorOrNone = 5e-4
+    weight_decay: FactorFromZero = 5e-4
     batch_size: BatchSize = 16
-    max_gradient_norm: FactorOrNone = 5.0
+    max_gradient_norm: FactorFromZero = 5.0
     closed_form: bool = True
     own_training: bool = False
 
