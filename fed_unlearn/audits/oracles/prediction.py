@@ -16,7 +16,10 @@ FEWEST_FOR_CLAIMS = 3
 """So many oracles must stand beside a model for a claim about it."""
 
 WIDEST = 4.0
-"""An interval that reaches further, in standard deviations to each side, holds figures that lie far off."""
+"""Longest reach of an interval that is of use, in standard deviations to each side.
+
+An interval that reaches further says little: it holds figures far from the mean.
+"""
 
 LEVEL = 0.95
 """Share of new oracles' figures that the interval holds."""

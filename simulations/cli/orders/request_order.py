@@ -145,7 +145,7 @@ def check_method(name: str, parameters: Mapping[str, ParameterValue], scope: Sco
     InvalidParameterError
         If not.
     """
-    # Methods that the server runs stand beside Flower, which takes seconds to import.
+    # Methods stand beside PyTorch and Flower, which take seconds to import.
     from fed_unlearn.strategies.methods_by_name import check_serves, new_method
 
     check_serves(name, scope.kind)
