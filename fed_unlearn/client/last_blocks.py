@@ -14,7 +14,6 @@ from fed_unlearn.client.session import ClientSession
 from fed_unlearn.client.working_model import sent_arrays
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.methods.parts.blocks import Division, divide
 from fed_unlearn.methods.parts.operations import upper_share
 from fed_unlearn.methods.parts.upper_arrays import UpperArrays, upper_arrays
@@ -22,6 +21,7 @@ from fed_unlearn.methods.parts.upper_batches import answers_above
 from fed_unlearn.model_copies import copied
 from fed_unlearn.model_inputs import model_inputs
 from fed_unlearn.model_wrappers import unwrapped
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.wrapped_names import bare_name
 
 

@@ -14,11 +14,11 @@ from fed_unlearn.client.session import ClientSession, current_session
 from fed_unlearn.client.working_model import sent_arrays
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.methods.parts.upper_arrays import UpperArrays
 from fed_unlearn.methods.parts.upper_batches import UpperBatches
 from fed_unlearn.methods.parts.upper_training import UpperTraining, alone_trained, train_upper
 from fed_unlearn.model_wrappers import unwrapped
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.seeding import seeded_generator
 
 

@@ -12,10 +12,10 @@ from fed_unlearn.client.last_blocks import last_blocks
 from fed_unlearn.client.session import ClientSession, current_session
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import NothingRetainedError
-from fed_unlearn.methods.base import PassCounter
 from fed_unlearn.methods.parts.frozen_features import check_replaceable, features_above, frozen_features
 from fed_unlearn.methods.parts.heads import Head, find_head
 from fed_unlearn.methods.parts.ridge import RidgeStatistics
+from fed_unlearn.pass_counter import PassCounter
 
 
 def statistics(message: Message, context: Context) -> Message:

@@ -26,9 +26,10 @@ from fed_unlearn.local.counting import Counting
 from fed_unlearn.local.output_rows import with_rows_set
 from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.local.samples import LocalSamples
-from fed_unlearn.methods.base import Method, PassCounter
+from fed_unlearn.methods.base import Method
 from fed_unlearn.methods.parts.labels import guard_labels_of
 from fed_unlearn.model_copies import copied
+from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.requests import ClassScope, ForgetRequest
 from fed_unlearn.training import train_locally
 

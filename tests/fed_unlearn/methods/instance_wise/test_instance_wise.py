@@ -15,11 +15,12 @@ from fed_unlearn.errors import InvalidDataError, InvalidModelError, InvalidParam
 from fed_unlearn.holder import UNGUARDED
 from fed_unlearn.logits import confidence, logit_gaps, predict_logits
 from fed_unlearn.methods import Outcome, create
-from fed_unlearn.methods.base import PassCounter, Workspace
+from fed_unlearn.methods.base import Workspace
 from fed_unlearn.methods.instance_wise import InstanceWise
 from fed_unlearn.methods.instance_wise.anchors import BLEND_RANGE, MOST_IMAGES, AnchorPool, AnchorSettings, blend
 from fed_unlearn.methods.parts.attacks import pgd
 from fed_unlearn.methods.parts.sample_gradients import synaptic_importance
+from fed_unlearn.pass_counter import PassCounter
 
 
 def some(digits: Digits, count: int = 4) -> tuple[ImageSet, ImageSet]:
