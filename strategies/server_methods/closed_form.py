@@ -165,7 +165,10 @@ def _sums_of_clients(
             continue
         try:
             _, most = most_retained(work.grid.roster, client)
-            found[client] = protocol.read_statistics(reply, step=FEATURE_STEP, most=most)
+            own = protocol.read_statistics(reply, step=FEATURE_STEP, most=most)
+            if not _weights_of(upper, upper, own):
+                raise ProtocolError(f"its sums of shape {own.sums.shape} fit none of the last layers")
+            found[client] = own
         except ProtocolError as error:
             problems[client] = str(error)
     for client, problem in problems.items():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from federation import digits_of
+from flwr.app import Context, Message
 from leaving import STAYING, Departure, fail_at, normalised_model
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import nn
@@ -115,6 +116,24 @@ def test_a_client_that_sends_no_sums_is_left_out(departure: Departure, caplog: p
     np.testing.assert_allclose(
         others["4.weight"], everybody["4.weight"], atol=0.3 * np.abs(everybody["4.weight"]).max()
     )
+
+
+def test_a_client_whose_sums_are_of_another_layer_is_left_out(
+    departure: Departure, caplog: pytest.LogCaptureFixture
+) -> None:
+    work, handlers = departure.work(), departure.federation.app._registered_funcs
+    honest = handlers[protocol.STATISTICS]
+
+    def lying(message: Message, context: Context) -> Message:
+        reply = honest(message, context)
+        if str(context.node_config["partition-id"]) == "3":
+            protocol.write_statistics(reply, RidgeStatistics.empty(3, 2))
+        return reply
+
+    handlers[protocol.STATISTICS] = lying
+    assert not np.array_equal(solved(work)["4.weight"], work.served["4.weight"])
+    assert "client 3 sends no sums, and its samples tell nothing of the output layer" in caplog.text
+    assert "its sums of shape (3, 2) fit none of the last layers" in caplog.text
 
 
 def test_where_no_client_sends_sums_the_layer_stays(departure: Departure, caplog: pytest.LogCaptureFixture) -> None:
