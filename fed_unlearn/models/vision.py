@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
 from collections.abc import Sequence
+from typing import Any
 
 import torchvision
 from torch import Tensor, nn
@@ -61,14 +63,33 @@ def torchvision_model(
         nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
         network.maxpool = nn.Identity()
     _adapt_channels(network, channels)
-    # With a hook instead of a wrapper, state dicts keep torchvision's names, so that its checkpoints load.
     network.add_module("normalize", Normalize(channels, mean, std))
-    network.register_forward_pre_hook(_normalize_input)
+    network.__class__ = _normalizing(type(network))
     return mark_any_layout(network)
 
 
-def _normalize_input(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (network.get_submodule("normalize")(inputs[0]), *inputs[1:])
+@functools.cache
+def _normalizing(architecture: type[nn.Module]) -> type[nn.Module]:
+    """The same architecture, whose forward normalises first.
+
+    In a wrapper the tensors would have other names than in torchvision's checkpoints, and the graph that is traced from
+    a model has no hooks of the model itself.
+    """
+
+    def forward(self: nn.Module, images: Tensor) -> Any:
+        return architecture.forward(self, self.get_submodule("normalize")(images))
+
+    def reduce(self: nn.Module) -> tuple[Any, ...]:
+        return _blank, (architecture,), self.__dict__
+
+    members = {"forward": forward, "__reduce__": reduce, "__module__": __name__, "__doc__": architecture.__doc__}
+    return type(architecture.__name__, (architecture,), members)
+
+
+def _blank(architecture: type[nn.Module]) -> nn.Module:
+    """An object without a state, for pickle and copy: neither finds a class that is made here by its name."""
+    made = _normalizing(architecture)
+    return made.__new__(made)
 
 
 def _adapt_channels(network: nn.Module, channels: int) -> None:

@@ -1,3 +1,5 @@
+import copy
+import pickle
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +130,16 @@ def test_torchvision_model_is_torchvisions_own_behind_the_normalisation() -> Non
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(model(images), plain((images - 0.5) / 0.5))
+
+
+def test_torchvision_models_are_copied_and_pickled_with_their_normalisation() -> None:
+    import torchvision
+
+    model = build_model("torchvision:resnet18", class_count=5, image_shape=(1, 8, 8)).eval()
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    for made in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert isinstance(made, torchvision.models.ResNet) and type(made) is type(model)
+        assert torch.equal(made(images), model(images))
 
 
 def test_torchvision_resnet_keeps_small_images_large() -> None:

@@ -133,7 +133,7 @@ def _requests(draw: st.DrawFn, clients: int, classes: int) -> list[ForgetRequest
                 made.append(ForgetRequest.for_class(*asked, method=method, **named))
             case "samples":
                 count = _mostly(draw, [1, 2, 3], [999])
-                method = _mostly(draw, [None, None, "boundary-shrink", "retrain"], ["no-such"])
+                method = _mostly(draw, [None, None, "boundary-shrink", "retrain"], ["damp"])
                 made.append(ForgetRequest.for_samples(client, count=count, method=method, **named))
             case "of-class":
                 of_class = draw(st.integers(1, classes))

@@ -36,11 +36,16 @@ def small_cnn() -> nn.Module:
     return build_model("small-cnn", class_count=10, image_shape=(1, 8, 8))
 
 
+def named_resnet() -> nn.Module:
+    return build_model("torchvision:resnet18", class_count=5, image_shape=(1, 8, 8)).eval()
+
+
 STAGES = [f"layer{stage}.{index}" for stage in (1, 2, 3, 4) for index in (0, 1)]
 CASES: dict[str, tuple[Callable[[], nn.Module], Tensor, list[str]]] = {
     "all-cnn": (all_cnn, images(), [f"features.{index}" for index in (0, 1, 2, 4, 5, 6, 8, 9)] + ["classifier.0"]),
     "small-cnn": (small_cnn, images(8, 1), ["features.0", "features.4", "classifier"]),
     "resnet18": (lambda: resnet18(num_classes=5), images(), ["conv1", *STAGES, "fc"]),
+    "torchvision:resnet18": (named_resnet, images(8, 1), ["conv1", *STAGES, "fc"]),
     "mobilenet_v2": (
         lambda: mobilenet_v2(num_classes=5, width_mult=0.25),
         images(),
