@@ -19,7 +19,7 @@ class ClassCounts(Counts):
     Attributes
     ----------
     correct, total : tuple of int
-        One entry a class.
+        Number of correct samples and of all samples, one entry a class.
     """
 
     correct: tuple[int, ...] = ()

@@ -24,7 +24,7 @@ def extra_audits(scope: ScopeKind | None = None) -> tuple[str, ...]:
     Parameters
     ----------
     scope : str, optional
-        Only those that can be asked about requests of this scope.
+        Scope of the requests. Only audits that can be asked about such requests are named; all if None.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def measured_of(counts: Mapping[str, RequestAudit], *, for_gate: bool = False) -
     Parameters
     ----------
     counts : mapping of str to RequestAudit
-        By the audit's name.
+        Counted audit by the audit's name.
     for_gate : bool
         Whether figures of test samples are left out.
     """

@@ -17,12 +17,12 @@ class MembershipAttack(RequestAudit):
     Attributes
     ----------
     member_histogram : tuple of int
-        Of D_f.
+        Histogram of samples of D_f.
     outsider_histogram : tuple of int
-        Of test samples of the same classes. Where a request names no class, a holder takes those of its own forget
-        samples, so that no label of a forget sample leaves it.
+        Histogram of test samples of the same classes. Where a request names no class, a holder takes those of its own
+        forget samples, so that no label of a forget sample leaves it.
     unseen_histogram : tuple of int
-        Of validation samples of the same classes that no method reads.
+        Histogram of validation samples of the same classes that no method reads.
     """
 
     member_histogram: tuple[int, ...] = ()

@@ -106,9 +106,9 @@ class RequestAudit(Counts, ABC):
     Attributes
     ----------
     name : str
-        By which it is registered.
+        Name under which the audit is registered.
     level : str
-        ``"default"`` or ``"full"``.
+        Level at which the audit runs, ``"default"`` or ``"full"``.
     scopes : tuple of str
         Scopes of the requests that it can be asked about.
     cost : str

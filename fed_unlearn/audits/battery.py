@@ -31,11 +31,11 @@ class AuditRun:
     Attributes
     ----------
     figures : mapping of str to Measured
-        By name; empty where the audit failed.
+        Figures by name; empty where the audit failed.
     forward_passes, backward_passes : int
         Samples that the audit pushed through models, beside those that were read before.
     seconds : float
-        Wall time.
+        Wall time in seconds.
     error : str or None
         Why there are no figures.
     """
@@ -50,7 +50,7 @@ class AuditRun:
 def audits_of(level: Level, scope: ScopeKind) -> tuple[str, ...]:
     """Names of the audits that can be asked about requests of a scope: the default ones, or all with ``"full"``.
 
-    Of all, those in :data:`REPLACED` are left out.
+    Those in :data:`REPLACED` are left out of all audits.
     """
     known = AUDITS.available()
     return tuple(
@@ -74,17 +74,18 @@ def central_observation(
     Parameters
     ----------
     readings : Readings
-        Of the model.
+        Readings of the audited model.
     scope : str
-        Of the request. For a client, whose request forgets no class, test samples stand in for validation samples.
+        Scope of the request. For a client, whose request forgets no class, test samples stand in for validation
+        samples.
     original : Readings, optional
-        Of the model before the request.
+        Readings of the model before the request.
     oracles : tuple of Readings
-        Of models retrained without the forget set; the model itself is none of them.
+        Readings of models that were retrained without the forget set; the audited model is none of them.
     shadows : Shadows, optional
         What shadow models say of the same samples.
     seed : int
-        Of all that audits draw: the same for all models that are compared.
+        Seed of all that the audits draw: the same for all models that are compared.
     """
     data = readings.data
 
@@ -118,14 +119,14 @@ def run_audits(seen: Observation, names: Collection[str]) -> dict[str, AuditRun]
     Parameters
     ----------
     seen : Observation
-        From :func:`central_observation`.
+        What the audits read of the model, from :func:`central_observation`.
     names : collection of str
-        Of registered audits.
+        Names of the registered audits to run.
 
     Returns
     -------
     dict of str to AuditRun
-        By the audit's name.
+        Run of each audit, by the audit's name.
 
     Raises
     ------

@@ -27,11 +27,11 @@ class ClientConfidence(RequestAudit):
     Attributes
     ----------
     own_total, own_sum, own_squares : tuple of int
-        Of the samples of the client that is forgotten.
+        Number, sum and sum of squares for the samples of the client that is forgotten.
     unseen_total, unseen_sum, unseen_squares : tuple of int
-        Of validation samples, which nothing was trained on.
+        Number, sum and sum of squares for validation samples, which nothing was trained on.
     staying_total, staying_sum, staying_squares : tuple of int
-        Of retained training samples of the clients that stay.
+        Number, sum and sum of squares for retained training samples of the clients that stay.
     """
 
     own_total: tuple[int, ...] = ()

@@ -31,9 +31,9 @@ class RequestCounts:
     hits : ForgetAccuracy
     membership : MembershipAttack
     extra : mapping of str to RequestAudit
-        Of other packages' audits, by name.
+        Counts of other packages' audits, by the audit's name.
     confidence : ClientConfidence
-        Of a client request; empty for other scopes.
+        Sums of log-odds for a client request; empty for other scopes.
     """
 
     hits: ForgetAccuracy = field(default_factory=ForgetAccuracy)
@@ -103,9 +103,9 @@ class ClientCounts:
     Attributes
     ----------
     parts : mapping of part to ClassCounts
-        By ``"retain"``, ``"validation"`` and ``"test"``.
+        Counts by part: ``"retain"``, ``"validation"`` and ``"test"``.
     targets : mapping of str to RequestCounts
-        By request.
+        Counts of each request's samples, by request.
     forward_passes : int
         Samples that were pushed through the model for the built-in audits.
     """

@@ -78,14 +78,14 @@ def depth(
     Parameters
     ----------
     model, oracle : nn.Module
-        Neither is changed.
+        The unlearned model and the oracle. Neither is changed.
     train, test : SampleSet
         Samples of all classes, the forgotten ones included. The probe is trained on ``train`` and judged on ``test``.
         D_f is the part of ``train`` that is of the forgotten classes.
     classes : collection of int
         The forgotten classes.
     seed : int
-        Of all that is drawn. Both models get the same draws.
+        Seed of all that is drawn. Both models get the same draws.
     original_accuracy : float in (0, 1], default 1
         Share of D_f that the model had right before it forgot. Relearning ends at ``REGAINED_SHARE`` of it.
     settings : RelearnSettings, optional
@@ -100,7 +100,7 @@ def depth(
     Raises
     ------
     EmptySetError, InvalidModelError, InvalidParameterError, UnlearningDivergedError
-        As in :func:`~fed_unlearn.audits.probe.probe` and :func:`~fed_unlearn.audits.relearning.relearn`.
+        If :func:`~fed_unlearn.audits.probe.probe` or :func:`~fed_unlearn.audits.relearning.relearn` raises it.
     """
     require("original_accuracy", "depth", original_accuracy, float, above=0, maximum=1)
     forget = train.of_classes(classes)

@@ -17,18 +17,19 @@ class Figures:
     test_forget_accuracy, test_retain_accuracy : float or None
         Top-1 on D_ft and on D_rt (test samples); the former only where whole classes are forgotten.
     membership_auc : float or None
-        0.5 means that D_f cannot be told from unseen samples of the same classes.
+        AUC of the membership attack; 0.5 means that D_f cannot be told from unseen samples of the same classes.
     extra : mapping of str to (float or None)
         Figures that have no field here, by name, those of other packages included; left out of JSON where there are
         none.
     intervals : mapping of str to (float, float)
         95 % intervals of the figures that have one, by name; left out of JSON where there are none.
     samples : mapping of str to int
-        Of how many samples accuracies are that were read of a part of the samples, by name; left out of JSON where all
-        were read. Such accuracies have an interval.
+        Number of samples that an accuracy was measured on where only a part of the samples was read, by the accuracy's
+        name. Left out of JSON where all were read. Such accuracies have an interval.
     client_confidence, staying_confidence : float or None
-        For a client request: how much surer the model is, in mean log-odds, of the client's samples than of validation
-        samples of their classes, and the same of the samples of the clients that stay. Left out of JSON where None.
+        How much surer the model is of the client's samples than of validation samples of the same classes, as a
+        difference of mean log-odds, and the same of the samples of the clients that stay. Only for client requests;
+        left out of JSON where None.
     """
 
     forget_accuracy: float | None

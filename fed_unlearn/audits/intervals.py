@@ -21,9 +21,9 @@ def wilson_interval(hits: float, total: int) -> tuple[float, float]:
     Parameters
     ----------
     hits : float
-        From 0 to ``total``; between whole numbers where it is interpolated.
+        Number of hits, from 0 to ``total``; between whole numbers where it is interpolated.
     total : int
-        At least 1.
+        Number of samples, at least 1.
     """
     share, square = hits / total, QUANTILE**2
     centre = (share + square / (2 * total)) / (1 + square / total)
@@ -45,7 +45,8 @@ def mean_difference(
     Returns
     -------
     tuple of float and (float, float) or None
-        No interval where a side has one sample, which says nothing of how they scatter.
+        The difference, and its interval. There is no interval where a side has one sample, which says nothing of how
+        the samples scatter.
     """
     value = first[1] / first[0] - second[1] / second[0]
     if min(first[0], second[0]) < 2:
@@ -69,9 +70,9 @@ def bootstrap_interval(
     figure : callable
         Gives the figure of the samples at these positions, of shape (count,).
     seed : int
-        Of the audit; with ``name`` it decides all draws.
+        Seed of the audit; with ``name`` it decides all draws.
     name : str
-        Of the figure.
+        Name of the figure.
     """
     random = np.random.default_rng(derive_seed(seed, "bootstrap", name))
     drawn = [figure(random.integers(count, size=count)) for _ in range(RESAMPLES)]

@@ -25,14 +25,14 @@ def output_layer(audit: str, model: nn.Module, samples: SampleSet, name: str | N
         Name of the audit, for error messages.
     model : nn.Module
     samples : SampleSet
-        At least one sample. The first is passed through the model.
+        Samples of the data, at least one. The first is passed through the model.
     name : str, optional
         Name of the layer in ``model.named_modules()``, if it is another one.
 
     Returns
     -------
     nn.Linear or nn.Conv2d
-        With one output a class.
+        The layer, which has one output a class.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def raw_logits(model: nn.Module, layer: OutputLayer) -> Iterator[Callable[[Tenso
     ----------
     model : nn.Module
     layer : nn.Linear or nn.Conv2d
-        From :func:`output_layer`.
+        The output layer, from :func:`output_layer`.
 
     Yields
     ------
@@ -81,7 +81,7 @@ def model_outputs(model: nn.Module, samples: SampleSet, layer: OutputLayer) -> t
     model : nn.Module
     samples : SampleSet
     layer : nn.Linear or nn.Conv2d
-        From :func:`output_layer`.
+        The output layer, from :func:`output_layer`.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def penultimate_features(model: nn.Module, samples: SampleSet, layer: OutputLaye
     model : nn.Module
     samples : SampleSet
     layer : nn.Linear or nn.Conv2d
-        From :func:`output_layer`.
+        The output layer, from :func:`output_layer`.
 
     Returns
     -------

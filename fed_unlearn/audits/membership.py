@@ -47,12 +47,12 @@ def membership_auc(member_histogram: Sequence[int], outsider_histogram: Sequence
     Parameters
     ----------
     member_histogram, outsider_histogram : sequence of int
-        From :func:`confidence_histogram`, added over clients.
+        Histograms from :func:`confidence_histogram`, added over clients.
 
     Returns
     -------
     float
-        In [0, 1]; 0.5 means that the attack cannot tell the sides apart. Samples in one bin count as ties.
+        The AUC, in [0, 1]; 0.5 means that the attack cannot tell the sides apart. Samples in one bin count as ties.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def membership_interval(
     Parameters
     ----------
     member_histogram, outsider_histogram : sequence of int
-        From :func:`confidence_histogram`, added over clients.
+        Histograms from :func:`confidence_histogram`, added over clients.
     confidence : float in (0, 1), default 0.95
 
     Returns
@@ -122,7 +122,7 @@ def odds_interval(auc: float, error: float, quantile: float) -> tuple[float, flo
     auc, error : float
         The AUC and its standard error.
     quantile : float
-        Of the normal distribution.
+        Quantile of the normal distribution: the interval reaches so many standard deviations to each side.
     """
     odds, spread = math.log(auc / (1 - auc)), quantile * error / (auc * (1 - auc))
     return _logistic(odds - spread), _logistic(odds + spread)
@@ -134,13 +134,13 @@ def lowest_likely_auc(auc: float, alone: float, shared: float, quantile: float) 
     Parameters
     ----------
     auc : float
-        The measured one.
+        The measured AUC.
     alone, shared : float
         An AUC ``a`` has the variance ``a (1 - a) (alone + shared ((1 - a) / (2 - a) + a / (1 + a)))``, the same as
         ``1 - a``, so that the largest likely AUC is one minus that of ``1 - auc``. For m members and n outsiders
         ``alone`` is 1 / (m n) and ``shared`` is ((m + n) / 2 - 1) / (m n).
     quantile : float
-        Of the normal distribution.
+        Quantile of the normal distribution: the most standard deviations that the measured AUC may be away.
     """
     low, high = 0.0, auc
     for _ in range(50):  # halves the bracket down to double precision
@@ -164,8 +164,9 @@ def sample_losses(logits: Tensor, labels: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (n,), float64
-        At least 0. Written as softplus of the other logits' log-sum-exp minus the own logit: ``log_softmax`` rounds
-        every loss below 1e-7 to the same few values in float32, and an attack would see ties where there are none.
+        Loss of each sample, at least 0. Written as softplus of the other logits' log-sum-exp minus the own logit:
+        ``log_softmax`` rounds every loss below 1e-7 to the same few values in float32, and an attack would see ties
+        where there are none.
     """
     if len(labels) == 0:
         return torch.empty(0, dtype=torch.float64)
@@ -178,12 +179,12 @@ def exact_membership_auc(member_losses: Tensor, outsider_losses: Tensor) -> floa
     Parameters
     ----------
     member_losses, outsider_losses : Tensor of shape (n,) and (m,)
-        Of samples inside and outside the training set; the attack calls those with small losses members.
+        Losses of samples inside and outside the training set; the attack calls those with small losses members.
 
     Returns
     -------
     float
-        In [0, 1]: the chance that a member's loss is below an outsider's, ties counted half (the Mann-Whitney
+        The AUC, in [0, 1]: the chance that a member's loss is below an outsider's, ties counted half (the Mann-Whitney
         statistic). 0.5 means that the attack cannot tell them apart.
 
     Raises
@@ -214,12 +215,12 @@ def membership_auc_interval(
     Parameters
     ----------
     member_losses, outsider_losses : Tensor of shape (n,) and (m,)
-        As in :func:`exact_membership_auc`.
+        Losses of samples inside and outside the training set, as in :func:`exact_membership_auc`.
     generator : numpy.random.Generator
         The only source of randomness.
     confidence : float in (0, 1), default 0.95
     resamples : int, default 1000
-        At least 1.
+        Number of bootstrap resamples, at least 1.
 
     Returns
     -------
@@ -229,7 +230,7 @@ def membership_auc_interval(
     Raises
     ------
     EmptySetError, InvalidDataError
-        As in :func:`exact_membership_auc`.
+        If :func:`exact_membership_auc` would raise it.
     InvalidParameterError
         If ``confidence`` or ``resamples`` is out of range.
     """

@@ -21,11 +21,11 @@ class Judged:
     Attributes
     ----------
     source : SampleSet
-        Holds the samples.
+        Set that holds the samples.
     positions : Tensor of shape (n,), int64
-        Of the samples in ``source``.
+        Positions of the samples in ``source``.
     logits : Tensor of shape (n, classes), float32
-        As whoever uses the model sees them.
+        Logits of the model, as whoever uses it sees them.
     scores : Tensor of shape (n, classes), float32, or None
         Log-odds of each class against all others, of the output layer alone and without the class's own bias
         (:mod:`fed_unlearn.audits.scores`). None where they were not read.
@@ -76,20 +76,20 @@ class Observation:
     Attributes
     ----------
     model : nn.Module
-        Never to be changed: an audit that trains works on a copy.
+        The audited model. It must not be changed: an audit that trains works on a copy.
     scope : str
-        Of the request: ``"class"``, ``"sample"`` or ``"client"``.
+        Scope of the request: ``"class"``, ``"sample"`` or ``"client"``.
     class_count : int
     forget : Judged
         D_f, or the holder's part of it; no sample where the holder has none or may not read them.
     outsiders : Judged or None
         Test samples of the classes that the request names, or else of those of ``forget``; None without test samples.
     unseen : Judged or None
-        For a sample request, validation samples of the same classes that no method reads.
+        Validation samples of the same classes that no method reads, for a sample request.
     validation, retained : Judged or None
-        For a client request, the holder's validation samples, and its retained training samples where it stays.
+        The holder's validation samples, and its retained training samples where it stays, for a client request.
     seed : int
-        Of all that the audit draws.
+        Seed of all that the audit draws.
     classes : tuple of int
         The classes that the request names; empty for other scopes.
     test_retain : Judged or None
@@ -100,13 +100,13 @@ class Observation:
     left_out : tuple of int
         Further classes that do not stay: forgotten before, asked for beside, or not there yet.
     triggered : Judged or None
-        For a client request, test samples with a planted trigger shown on them, under the trigger's class; None where
+        Test samples with a planted trigger shown on them, under the trigger's class, for a client request; None where
         no trigger is known.
     limits : Tensor of shape (n,) or None
-        For a sample request, the log-odds of each forget sample's own class from which on the sample stands too high,
-        as the method found them in a reference; None where it read none.
+        Log-odds of each forget sample's own class from which on the sample stands too high, for a sample request. The
+        method found them in a reference; None where it read none.
     central : Central or None
-        Where models and data are in one place; None in a federation.
+        What audits may read besides where models and data are in one place; None in a federation.
     """
 
     model: nn.Module

@@ -27,9 +27,9 @@ class Audit:
     Attributes
     ----------
     replies : dict of str to ClientCounts
-        By client. A client that leaves has no parts: it counts for its own request alone.
+        Counts by client. A client that leaves has no parts: it counts for its own request alone.
     failed, silent : dict of str to str
-        By client, why there are no counts of it: it answered wrongly, or it did not answer.
+        Why there are no counts of a client, by client: it answered wrongly, or it did not answer.
     server : ClassCounts or None
         Counts of the server's own validation samples, where the gate has some.
     """
@@ -61,7 +61,7 @@ class Audit:
         Parameters
         ----------
         clients : collection of str, optional
-            Only these clients'.
+            Clients whose counts are summed; all if None.
         by_server : bool, optional
             Whether the server's own are asked for; by default where the audit has some.
         """
@@ -92,7 +92,7 @@ class Audit:
         target : Audit, optional
             Another audit of the same model that has the request, if this one does not have it.
         limits : mapping of part to int, optional
-            How many samples of a part each client was asked to read at most; 0 or none for all.
+            Most samples of a part that each client was asked to read, by part; 0 or none for all.
         """
         classes, measured = classes_of(request), target or self
         sampled = frozenset(part for part, limit in (limits or {}).items() if limit and self._is_sampled(part, limit))
@@ -153,15 +153,15 @@ def figures_of(
     Parameters
     ----------
     counts : RequestCounts
-        Of the request, summed over all holders.
+        Counts of the request, summed over all holders.
     classes : collection of int
         The classes that the request names; empty for other scopes.
     left_out : collection of int
         Classes that are no part of D_r and D_rt.
     retain, test : ClassCounts or None
-        Of D_r and of all test samples; None if they were not counted.
+        Counts of D_r and of all test samples; None where they were not counted.
     class_test : ClassCounts, optional
-        Of all test samples, for the figure of D_ft; ``test`` if None.
+        Counts of all test samples, for the figure of D_ft; ``test`` if None.
     sampled : collection of part
         Parts of which a sample was read.
     """
@@ -246,13 +246,13 @@ def evidence_of(
     Parameters
     ----------
     kept : Evidence
-        Of the candidate as a whole: retained accuracies, attempt and repair rounds.
+        Evidence of the candidate as a whole: retained accuracies, attempt and repair rounds.
     scope : str
-        Of the request.
+        Scope of the request.
     counts : RequestCounts
-        Of its forget set, all holders together.
+        Counts of the request's forget set, summed over all holders.
     validation : ClassCounts or None
-        Of all classes.
+        Counts of the validation samples of all classes.
     methods_left : int
         Methods that may still be tried for it.
     """

@@ -25,7 +25,7 @@ class ProbeResult:
     balanced_accuracy : float
         Mean of the share found among the classes' samples and among the others; 0.5 is chance, 1 perfect.
     class_samples, other_samples : int
-        How many of each it was judged on.
+        Number of samples of the classes, and of other samples, that the probe was judged on.
     """
 
     balanced_accuracy: float
@@ -50,7 +50,7 @@ def probe(
     Parameters
     ----------
     model : nn.Module
-        Never changed; normalisation statistics are frozen and dropout is off.
+        The model. It is not changed; normalisation statistics are frozen and dropout is off.
     train : SampleSet
         Samples of the forgotten classes and of others.
     test : SampleSet or None
@@ -58,16 +58,16 @@ def probe(
     classes : collection of int
         The forgotten classes. The probe tells them together from all others.
     seed : int
-        Of the halves and of the chosen samples.
+        Seed of the halves and of the choice of samples.
     max_samples : int, default 10000
-        At most so many random samples of each part are read.
+        Most samples of each part that are read. They are drawn at random.
     head : str, optional
         Name of the layer that gives the logits; the one that is found in a traced call if None.
 
     Returns
     -------
     ProbeResult
-        Of scikit-learn's logistic regression on standardised features, both sides weighted alike.
+        Accuracy of scikit-learn's logistic regression on standardised features, both sides weighted alike.
 
     Raises
     ------

@@ -84,7 +84,7 @@ class Readings:
     Attributes
     ----------
     model : nn.Module
-        Never changed.
+        The model. It is not changed.
     data : RequestData
     passes : PassCounter
         Samples read so far. Audits that train a copy of the model add theirs.
@@ -146,11 +146,11 @@ class Central:
     Attributes
     ----------
     readings : Readings
-        Of the model that is audited.
+        Readings of the model that is audited.
     original : Readings or None
-        Of the model before the request.
+        Readings of the model before the request.
     oracles : tuple of Readings
-        Of models retrained without the forget set. The audited model is none of them.
+        Readings of models that were retrained without the forget set. The audited model is none of them.
     shadows : Shadows or None
         What shadow models say of the same samples.
     """

@@ -37,7 +37,7 @@ class Relearner:
     outputs_of : callable
         Inputs (n, ...) to the layer's outputs (n, classes), with gradients.
     optimizer : torch.optim.Optimizer
-        Of every floating-point parameter.
+        Optimizer of every floating-point parameter of the copy.
     passes : PassCounter
         What training and measuring cost is added to it.
     """
@@ -105,9 +105,9 @@ def relearner(
     audit : str
         Name of the audit, for error messages.
     model : nn.Module
-        Never changed.
+        The model. It is not changed.
     samples : SampleSet
-        At least one sample that the model reads.
+        Samples that the model reads, at least one.
     classes : collection of int
         The classes to relearn. Nothing is reset if these are none or all classes of the model.
     fresh_row : bool
@@ -115,7 +115,7 @@ def relearner(
         or that it was overwritten, has no effect. If False, the rows stay, and only the biases are set, to the median
         of the others.
     learning_rate, momentum : float
-        Of SGD.
+        Learning rate and momentum of SGD.
     head : str, optional
         Name of the layer that gives the logits; the one that is found in a traced call if None.
     half_precision : bool
@@ -160,7 +160,7 @@ class Climb:
         Steps until each target was reached; the bound where it was not.
     reached : tuple of bool
     recall : float
-        At the end.
+        Recall at the end of the training.
     """
 
     steps: tuple[int, ...]
@@ -182,7 +182,7 @@ def climb(
     Parameters
     ----------
     train : callable
-        Takes one step.
+        Called to take one step.
     recall_after : callable
         The recall, given the number of steps taken.
     targets : sequence of float

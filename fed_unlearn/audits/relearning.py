@@ -27,7 +27,7 @@ class RelearnSettings(Settings, prefix="relearn: "):
     Attributes
     ----------
     learning_rate, momentum : float
-        Of SGD. Small steps tell models apart that large steps all bring back at once.
+        Learning rate and momentum of SGD. Small steps tell models apart that large steps all bring back at once.
     batch_size : int
     max_steps : int
         Bound on the optimizer steps.
@@ -90,9 +90,9 @@ def relearn(
     Parameters
     ----------
     model : nn.Module
-        Never changed.
+        The model. It is not changed.
     forget : SampleSet
-        D_f.
+        Samples to forget, D_f.
     target_accuracy : float in (0, 1]
         Relearning ends here. A usual choice is 0.9 times the accuracy of the model before it forgot.
     generator : torch.Generator
@@ -110,7 +110,8 @@ def relearn(
     Returns
     -------
     RelearnResult
-        With 0 steps if the copy recognises the samples at once, which needs the model's own row.
+        Result of relearning. It has 0 steps if the copy recognises the samples at once, for which the model's own row
+        is needed.
 
     Raises
     ------

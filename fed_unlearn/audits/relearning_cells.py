@@ -26,7 +26,7 @@ from fed_unlearn.settings import AboveZero, FromOne, FromZero, Settings
 Kind = Literal["forget", "retain", "mixed"]
 
 SHARES = (0.5, 0.9)
-"""Of the original's recall: the steps to each of them are counted."""
+"""Shares of the original's recall: the steps to each of them are counted."""
 
 logger = logging.getLogger("fed_unlearn.audits")
 
@@ -44,7 +44,7 @@ class Cell:
     size : int or None
         Samples of each of these classes. None means all; of ``"mixed"``, as many as every class has.
     draws : int
-        How often samples and batches are drawn.
+        Number of draws of samples and batches.
     """
 
     kind: Kind
@@ -69,9 +69,9 @@ class GridSettings(Settings, prefix="relearning: "):
     Attributes
     ----------
     learning_rate, momentum : float
-        Of SGD on samples of the forgotten classes alone, or of the others alone.
+        Learning rate and momentum of SGD on samples of the forgotten classes alone, or of the others alone.
     mixed_learning_rate, mixed_momentum : float
-        Of SGD on samples of all classes.
+        Learning rate and momentum of SGD on samples of all classes.
     batch_size : int
     max_steps : int
         Bound on the steps on the forgotten classes alone.
@@ -80,7 +80,8 @@ class GridSettings(Settings, prefix="relearning: "):
     every_step, measured_every : int
         The recall is measured after each of the first ``every_step`` steps, then after every ``measured_every``-th.
     max_measured, max_retained : int
-        At most so many random samples of D_ft give the recall, and of D_rt the retained accuracy and the false recall.
+        Most samples of D_ft that give the recall, and of D_rt that give the retained accuracy and the false recall.
+        They are drawn at random.
     half_precision : bool
         Whether passes compute in bfloat16 where autocast allows it.
     """
@@ -110,7 +111,7 @@ class Outcome:
     recall : float or None
         Share of samples of D_ft under their own label where training stopped.
     auc : float or None
-        How well the classes' log-odds, without their own biases, rank D_ft above D_rt there.
+        AUC by which the classes' log-odds, without their own biases, rank D_ft above D_rt there.
     retain_accuracy, false_recall : float or None
         Shares of D_rt there: right ones, and those that are called one of the forgotten classes.
     """
@@ -131,12 +132,12 @@ def outcomes(
     Parameters
     ----------
     readings : Readings
-        Of the model. What is trained and measured is added to its passes.
+        Readings of the audited model. What is trained and measured is added to its passes.
     original : Readings
-        Of the model before the request.
+        Readings of the model before the request.
     cell : Cell
     seed : int
-        All models that are compared have the same draws.
+        Seed of the draws. All models that are compared have the same draws.
     settings : GridSettings
 
     Raises
@@ -146,7 +147,7 @@ def outcomes(
     InvalidDataError
         If the original recognises no sample of D_ft that is measured.
     InvalidModelError
-        As in :func:`~fed_unlearn.audits.relearner.relearner`.
+        If :func:`~fed_unlearn.audits.relearner.relearner` raises it.
     """
     return tuple(_drawn(readings, original, cell, seed, settings))
 
@@ -229,7 +230,7 @@ def chosen(cell: Cell, data: RequestData, generator: torch.Generator) -> SampleS
     cell : Cell
     data : RequestData
     generator : torch.Generator
-        On the CPU.
+        Source of the draws, on the CPU.
     """
     parts = [data.parts[name] for name in ("forget", "retain") if cell.kind in (name, "mixed")]
     if any(len(part) == 0 for part in parts):

@@ -17,7 +17,8 @@ from fed_unlearn.errors import EmptySetError
 from fed_unlearn.requests import ScopeKind
 
 MAIN = Cell("forget", None, draws=2)
-"""Its steps to nine tenths are ``relearn_steps``, and their ratio to the oracles' is ``relearn_ratio``."""
+"""Cell of all samples of the class. The steps to nine tenths are ``relearn_steps``, and their ratio to the oracles' is
+``relearn_ratio``."""
 
 GRID = (
     Cell("forget", 1, draws=2),
@@ -43,7 +44,7 @@ class Relearning(CentralAudit):
     - ``..._recall`` and ``..._auc``: on D_ft (and D_rt) after the last step, for cells with a fixed number of steps.
     - ``..._ratio``: steps to nine tenths, divided by the oracles' mean, for cells of the class alone.
 
-    Of all samples of the class, the steps, the share of draws and the ratio are named ``relearn_steps``,
+    With all samples of the class, the steps, the share of draws and the ratio are named ``relearn_steps``,
     ``relearn_reached`` and ``relearn_ratio``, and ``relearn_oracles_reached`` is the oracles' share. A ratio has no
     value where neither the model nor an oracle got there in any draw.
 
@@ -55,9 +56,9 @@ class Relearning(CentralAudit):
     Attributes
     ----------
     found : tuple of (Cell, tuple of Outcome)
-        Of the model.
+        Outcomes of the audited model, by cell.
     beside : tuple of (Cell, tuple of tuple of Outcome)
-        Of the oracles, for the cells of the class alone.
+        Outcomes of the oracles, for the cells of the class alone.
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("class",)
@@ -81,7 +82,7 @@ class Relearning(CentralAudit):
         InvalidDataError
             If the model before the request recognises none of the test samples of the classes.
         InvalidModelError
-            As in :func:`~fed_unlearn.audits.relearner.relearner`.
+            If :func:`~fed_unlearn.audits.relearner.relearner` raises it.
         """
         central = seen.central
         if central is None or central.original is None:
@@ -166,9 +167,9 @@ def ratio_of_draws(drawn: Sequence[Outcome], oracles: Sequence[Sequence[Outcome]
     Parameters
     ----------
     drawn : sequence of Outcome
-        Of the model, one entry for each draw.
+        Outcomes of the audited model, one for each draw.
     oracles : sequence of sequence of Outcome
-        The same of each oracle: their draws are those of the model.
+        Outcomes of each oracle, one for each draw. The draws are those of the model.
 
     Returns
     -------

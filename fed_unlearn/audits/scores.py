@@ -28,14 +28,15 @@ def class_scores(logits: Tensor, without_bias: Tensor | None = None) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (n, classes)
-        Of the output layer.
+        Logits of the output layer.
     without_bias : Tensor of shape (n, classes), optional
-        The same without the layer's bias; the logits where the layer has none.
+        Logits without the layer's bias; ``logits`` where the layer has none.
 
     Returns
     -------
     Tensor of shape (n, classes), float32
-        For class c: ``without_bias[:, c]`` minus the log-sum-exp of all logits but that of c.
+        Score of each class. That of class c is ``without_bias[:, c]`` minus the log-sum-exp of all logits but that of
+        c.
     """
     if not len(logits):
         return logits.float()
@@ -50,11 +51,11 @@ def layer_scores(outputs: Tensor, inputs: Tensor, layer: OutputLayer) -> Tensor:
     Parameters
     ----------
     outputs : Tensor of shape (n, classes)
-        Of the layer, averaged over positions if there are several.
+        Outputs of the layer, averaged over positions if there are several.
     inputs : Tensor of shape (n, features)
-        Of the layer, likewise.
+        Inputs of the layer, averaged likewise.
     layer : nn.Linear or nn.Conv2d
-        From :func:`fed_unlearn.methods.parts.heads.find_head`.
+        The output layer, from :func:`fed_unlearn.methods.parts.heads.find_head`.
 
     Returns
     -------

@@ -17,7 +17,7 @@ class Side:
     Attributes
     ----------
     kind : str
-        Which samples.
+        Kind of samples that are counted.
     count : str
         Name of the field that holds their number, or a histogram of them.
     sums : tuple of str

@@ -24,7 +24,7 @@ class ServerValidation:
     Attributes
     ----------
     samples : SampleSet
-        At least one.
+        Labelled samples, at least one.
     model : nn.Module
         A model of the federation's kind, on the device that computes. Its weights are overwritten at every count.
     load : callable, optional
@@ -66,7 +66,7 @@ class ServerValidation:
         Returns
         -------
         ClassCounts
-            One entry for each output of the model.
+            Correct and total samples, with one entry for each output of the model.
 
         Raises
         ------

@@ -40,7 +40,7 @@ def auc_by_class(members: Sequence[int], outsiders: Sequence[int]) -> tuple[floa
     Parameters
     ----------
     members, outsiders : sequence of int
-        From :func:`class_histograms`, added over holders; of the same length, or empty.
+        Histograms from :func:`class_histograms`, added over holders; of the same length, or empty.
 
     Returns
     -------
@@ -67,9 +67,9 @@ def exact_auc_by_class(
     Parameters
     ----------
     scores : two Tensor of shape (n,) and (m,)
-        Of members and of outsiders.
+        Scores of the members and of the outsiders.
     labels : two Tensor of shape (n,) and (m,), int64
-        Their classes.
+        Classes of the members and of the outsiders.
     """
     classes = [index for index in labels[0].unique().tolist() if bool((labels[1] == index).any())]
     if not classes:

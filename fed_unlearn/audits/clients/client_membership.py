@@ -25,9 +25,9 @@ class ClientMembership(RequestAudit):
     Attributes
     ----------
     own : tuple of int
-        Of the training samples of the client that is forgotten; empty at other holders.
+        Histograms of the training samples of the client that is forgotten; empty at other holders.
     unseen : tuple of int
-        Of validation samples, at every holder.
+        Histograms of validation samples, at every holder.
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("client",)

@@ -27,14 +27,14 @@ def loss_gradient(model: nn.Module, samples: SampleSet) -> dict[str, Tensor]:
     Parameters
     ----------
     model : nn.Module
-        Never changed.
+        The model. It is not changed.
     samples : SampleSet
-        At least one, read without random augmentation.
+        Samples to sum over, at least one, read without random augmentation.
 
     Returns
     -------
     dict of str to Tensor
-        By the parameter's name, of its shape, in double precision on its device.
+        Gradient by the parameter's name, of the parameter's shape, in double precision on its device.
     """
     network, device, read = unwrapped(model), device_of(model), samples.evaluated()
     parameters = {name: value.requires_grad_() for name, value in floating_parameters(model).items()}

@@ -49,9 +49,9 @@ class ParameterDifference(CentralAudit):
     overall : float or None
         ``parameter_change``; None where all parameters before are 0.
     thirds : tuple of (float or None)
-        The same of the first, the middle and the last third of the layers; None where it has no layer.
+        ``parameter_change`` of the first, the middle and the last third of the layers; None for a third without layers.
     cosine : float or None
-        ``difference_cosine``.
+        Value of ``difference_cosine``.
     forgotten, unseen : tuple of float
         Cosines of the groups; empty where there are no samples to compare.
     """
@@ -144,7 +144,7 @@ def _thirds(names: Sequence[str]) -> list[list[str]]:
 def _groups(central: Central, generator: torch.Generator) -> tuple[list[SampleSet], list[SampleSet]]:
     """Groups of forgotten samples, and as many groups of unseen samples of the same classes.
 
-    Of each class both sides have as many samples as the smaller side has at most.
+    Both sides get the same number of samples of each class: as many as the smaller side has.
     """
     parts = central.data.parts
     forget, unseen = parts["forget"], parts["test_forget" if central.data.classes else "test_retain"]

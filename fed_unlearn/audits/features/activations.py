@@ -16,7 +16,7 @@ from fed_unlearn.model_inputs import memory_layout, model_inputs
 from fed_unlearn.model_wrappers import unwrapped
 
 MOST_VALUES = 8192
-"""Of one layer for one sample; maps of many channels are pooled further."""
+"""Most values of one layer for one sample; maps of many channels are pooled further."""
 
 MOST_LAYERS = 8
 
@@ -42,7 +42,7 @@ def layer_inputs(readings: Readings, samples: SampleSet, *, most_side: int) -> d
     Returns
     -------
     dict of str to Tensor of shape (n, values), float32, on the CPU
-        By the name of the layer that reads it, from the input to the output.
+        Inputs of each layer, by the layer's name, from the input to the output of the model.
     """
     model = unwrapped(readings.model)
     device, read = device_of(model), samples.evaluated()

@@ -36,10 +36,10 @@ class Alignment(CentralAudit):
     Attributes
     ----------
     layers : tuple of float
-        For each hidden layer, from the input on, and then for the penultimate features: the CKA, followed by that
-        without the first tenth of the samples, without the second, and so on.
+        CKA of each hidden layer, from the input on, and then of the penultimate features. Each value is followed by
+        those without the first tenth of the samples, without the second, and so on.
     retained : tuple of float
-        The same of the penultimate features on samples of D_rt.
+        CKA of the penultimate features on samples of D_rt, given in the same way.
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("class",)
@@ -100,7 +100,7 @@ def linear_cka(first: Tensor, second: Tensor) -> float:
     Returns
     -------
     float
-        In [0, 1]; not a number where all samples have the same features.
+        The CKA, in [0, 1]; not a number where all samples have the same features.
     """
     one, other = (gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean() for gram in (first, second))
     return float((one * other).sum() / (one.norm() * other.norm()))

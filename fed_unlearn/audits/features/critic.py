@@ -19,9 +19,9 @@ class Critic(nn.Module):
     Parameters
     ----------
     width : int
-        Values of one sample.
+        Number of values of one sample.
     generator : torch.Generator
-        Draws the weights.
+        Source of the initial weights.
     """
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
@@ -46,9 +46,9 @@ def information_by_sample(scores: Tensor, labels: Tensor) -> Tensor:
     Parameters
     ----------
     scores : Tensor of shape (n, 2)
-        Of the critic, for label 0 and label 1.
+        Scores that the critic gives for label 0 and for label 1.
     labels : Tensor of shape (n,), int64
-        0 or 1.
+        Label of each sample, 0 or 1.
 
     Returns
     -------
@@ -74,8 +74,8 @@ def judged_information(
     Returns
     -------
     Tensor of shape (n,), float64
-        From :func:`information_by_sample`: of the judged samples with label 0, and then of those with label 1. Since
-        the critic never saw them, their mean is a lower bound but for chance.
+        Values from :func:`information_by_sample`: those of the judged samples with label 0, then those with label 1.
+        Since the critic never saw them, their mean is a lower bound but for chance.
     """
     mean, scale = torch.cat(train).mean(0), torch.cat(train).std(0)
     scale = torch.where(scale > 1e-6, scale, torch.ones_like(scale))

@@ -22,9 +22,9 @@ def few_samples(labels: Tensor, seed: int) -> Iterator[list[Tensor]]:
     Parameters
     ----------
     labels : Tensor of shape (n,), int64
-        Of the samples to draw from.
+        Labels of the samples to draw from.
     seed : int
-        The same draws for every audit and model that has it.
+        Seed of the draws. Every audit and model that has the same seed gets the same draws.
 
     Yields
     ------

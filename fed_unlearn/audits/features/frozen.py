@@ -53,7 +53,7 @@ def frozen(audit: str, readings: Readings, part: PartName) -> Frozen:
     Parameters
     ----------
     audit : str
-        For error messages.
+        Name of the audit, for error messages.
     readings : Readings
     part : str
         ``"forget"``, ``"retain"``, ``"test_forget"`` or ``"test_retain"``.

@@ -19,10 +19,10 @@ from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, seeded_generator
 
 MOST_SAMPLES = 500
-"""At most so many samples of each of the four parts are read."""
+"""Most samples of each of the four parts that are read."""
 
 HIDDEN_LAYERS = 2
-"""So many hidden layers before the penultimate features take part: the last ones."""
+"""Number of hidden layers before the penultimate features that take part: the last ones."""
 
 _MOST_SIDE = 2
 _PARTS: tuple[PartName, ...] = ("retain", "forget", "test_retain", "test_forget")
@@ -114,11 +114,12 @@ def index_of(left: Tensor, whole: Tensor, of_retained: int, *, seed: int) -> tup
     Parameters
     ----------
     left, whole : Tensor of shape (n,), float64
-        For each sample, how much more the unlearned model's layers tell of it than the oracles', and the original's.
+        How much more the layers of the unlearned model (``left``) and of the original (``whole``) tell of each sample
+        than the oracles' layers do, in nats.
     of_retained : int
-        So many samples, the first ones, are retained; the others are forgotten. Both sides weigh the same.
+        Number of retained samples, which come first; the others are forgotten. Both sides weigh the same.
     seed : int
-        Of the resamples.
+        Seed of the bootstrap resamples.
 
     Returns
     -------

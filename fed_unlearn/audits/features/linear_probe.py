@@ -30,7 +30,7 @@ def fitted_probe(features: Tensor, is_forgotten: Tensor) -> Pipeline:
     ----------
     features : Tensor of shape (n, features)
     is_forgotten : Tensor of shape (n,), bool
-        Of both kinds.
+        Whether each sample is a forgotten one. There are samples of both kinds.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

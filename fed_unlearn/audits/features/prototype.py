@@ -24,7 +24,7 @@ STRENGTHS = tuple(2.0 ** (step / 2) for step in range(-4, 11))
 """Lengths of the direction that are tried, in units of how far the other rows lie from their mean, on average."""
 
 MOST_RETAINED = 4000
-"""At most so many samples of D_r help to choose the length and the bias."""
+"""Most samples of D_r that help to choose the length and the bias."""
 
 
 @AUDITS.register("prototype")
@@ -104,7 +104,7 @@ class Attacker:
     Attributes
     ----------
     weight, bias : Tensor of shape (others, features) and (others,), float64
-        Of the classes that stay.
+        Output rows and biases of the classes that stay.
     retained : Tensor of shape (n, features), float64
         Features of samples of D_r.
     """

@@ -16,7 +16,7 @@ def recall(found: Sequence[int], total: int) -> Measured:
     Parameters
     ----------
     found : sequence of int
-        How many were found, one entry for each draw of what the attacker has.
+        Number of samples that were found, one entry for each draw of what the attacker has.
     total : int
         Number of samples, the same for all draws.
 
@@ -41,8 +41,8 @@ def balanced_accuracy(found: Sequence[int], forgotten: int, apart: Sequence[int]
     Parameters
     ----------
     found, apart : sequence of int
-        How many of the forgotten classes' samples are found, and how many of the others are not taken for one of them;
-        one entry for each draw of what the attacker has.
+        Number of samples of the forgotten classes that are found, and of others that are not taken for one of them; one
+        entry for each draw of what the attacker has.
     forgotten, retained : int
         Number of samples of each side, the same for all draws.
 

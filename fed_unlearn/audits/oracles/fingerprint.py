@@ -34,7 +34,7 @@ class Fingerprint:
     distance : float
         Root mean square of the model's standardised differences from the oracles; about 1 for one more oracle.
     oracle_distances : tuple of float
-        Of each oracle from all other models, the audited one among them.
+        Distance of each oracle from all other models, the audited one among them.
     p_value : float
         One-sided, of the model's log distance beside those of the oracles, by Student's t.
     rank_p_value : float
@@ -74,7 +74,7 @@ def fingerprint(model: Mapping[str, Measured], oracles: Sequence[Mapping[str, Me
     ----------
     model : mapping of str to Measured
     oracles : sequence of mapping of str to Measured
-        At least two.
+        Figures of each oracle by name, at least two oracles.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from fed_unlearn.audits.oracles.student import upper_quantile
 Verdict = Literal["inside", "above", "below"]
 
 FEWEST_FOR_CLAIMS = 3
-"""So many oracles must stand beside a model for a claim about it."""
+"""Least number of oracles that must stand beside a model for a claim about it."""
 
 WIDEST = 4.0
 """Longest reach of an interval that is of use, in standard deviations to each side.
@@ -37,7 +37,8 @@ class Judgement:
     predicted : (float, float)
         The 95 % prediction interval of the figure of one more oracle.
     allowed : (float, float)
-        The same, widened by the error that the draw of samples leaves in this figure; the verdict is by this one.
+        The predicted interval, widened by the error that the draw of samples leaves in this figure; the verdict is by
+        this one.
     verdict : str
         ``"inside"``, ``"above"`` or ``"below"``. A figure below is a trace, too: no oracle would have it.
     oracles : int
@@ -117,9 +118,9 @@ def judge(measured: Measured, oracles: Sequence[Measured]) -> Judgement | None:
     Parameters
     ----------
     measured : Measured
-        Of the model, which is none of the oracles.
+        The figure of the model, which is none of the oracles.
     oracles : sequence of Measured
-        Those without a value do not count.
+        The figure of each oracle. Those without a value do not count.
 
     Returns
     -------
@@ -148,9 +149,9 @@ def judge_all(figures: Mapping[str, Measured], oracles: Sequence[Mapping[str, Me
     Parameters
     ----------
     figures : mapping of str to Measured
-        Of the model, by name.
+        Figures of the model, by name.
     oracles : sequence of mapping of str to Measured
-        Of each oracle. An oracle is judged by the others alone.
+        Figures of each oracle, by name. An oracle is judged by the others alone.
     """
     found = {
         name: judge(measured, [oracle[name] for oracle in oracles if name in oracle])

@@ -31,7 +31,7 @@ def upper_quantile(probability: float, freedom: int) -> float:
     Parameters
     ----------
     probability : float
-        From 1e-6 to 0.5.
+        Probability of a larger value, from 1e-6 to 0.5.
     freedom : int
         Degrees of freedom, at least 1.
     """

@@ -22,7 +22,8 @@ class DestinationDistance(CentralAudit):
     Attributes
     ----------
     distance, low, high : float or None
-        From 0, the same shares, to 1; and its bootstrap interval over the samples, which are the same for all models.
+        Total variation distance from 0, where the shares are the same, to 1; and the ends of its bootstrap interval
+        over the samples, which are the same for all models.
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("class",)

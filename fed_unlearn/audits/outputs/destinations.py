@@ -28,9 +28,10 @@ class Destinations(RequestAudit):
     Attributes
     ----------
     test, held_out : tuple of int
-        Of test samples, and of validation samples; at a holder that has none of the latter, of D_f. One entry a class.
+        Counts of test samples, and of validation samples; a holder without such validation samples counts those of D_f.
+        Each has one entry a class.
     stays : tuple of int
-        How many holders take a class for one that stays.
+        Number of holders that take a class for one that stays, one entry a class.
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("class",)
@@ -98,7 +99,7 @@ def counts_of(side: Judged | None, staying: Sequence[int], class_count: int) -> 
     ----------
     side : Judged or None
     staying : sequence of int
-        At least one class.
+        Classes that stay, at least one.
     class_count : int
     """
     if side is None or len(side) == 0:

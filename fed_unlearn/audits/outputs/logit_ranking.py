@@ -33,9 +33,9 @@ class LogitRanking(RequestAudit):
     Attributes
     ----------
     test_class, test_staying : tuple of int
-        Of test samples of the class, and of the classes that stay.
+        Histograms of test samples of the class, and of the classes that stay.
     held_out_class, held_out_staying : tuple of int
-        Of validation samples. At a holder that has none of the class, samples of D_f stand in.
+        Histograms of validation samples of the same. At a holder that has none of the class, samples of D_f stand in.
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("class",)

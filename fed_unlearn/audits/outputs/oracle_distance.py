@@ -28,7 +28,7 @@ class OracleDistance(CentralAudit):
     ----------
     js, activation : float or None
     js_interval, activation_interval : tuple of float
-        Empty where there are none.
+        Ends of the intervals of both distances; empty where there are none.
     """
 
     cost: ClassVar[str] = "D_f once through each oracle"
@@ -81,12 +81,12 @@ def js_divergences(first: Tensor, second: Tensor) -> Tensor:
     Parameters
     ----------
     first, second : Tensor of shape (n, classes), float64
-        Probabilities.
+        Probabilities of the classes for each sample.
 
     Returns
     -------
     Tensor of shape (n,)
-        From 0 to ln 2: the entropy of the mean minus the mean of the entropies.
+        Divergence of each pair, from 0 to ln 2: the entropy of the mean minus the mean of the entropies.
     """
     entropies = [torch.special.entr(side).sum(1) for side in ((first + second) / 2, first, second)]
     divergences: Tensor = entropies[0] - (entropies[1] + entropies[2]) / 2

@@ -28,7 +28,7 @@ class PopulationAttack(CentralAudit):
     ----------
     loss_auc, confidence_auc : float or None
     loss_interval, confidence_interval : tuple of float
-        Empty where there are none.
+        Ends of the intervals of both AUCs; empty where there are none.
     """
 
     loss_auc: float | None = None

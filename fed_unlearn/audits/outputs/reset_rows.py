@@ -23,10 +23,10 @@ EDGE = 5.12
 """Bins are uniform in the inverse hyperbolic sine of the score, from minus this to 0: scores from -84."""
 
 MOST_CLASSES = 20
-"""So many classes tell how they scatter; of more, every so many is taken."""
+"""Most classes that tell how they scatter. If there are more, evenly spaced ones of them are taken."""
 
 FEWEST_SAMPLES = 5
-"""Of a class; with fewer its figures are not used."""
+"""Least number of samples of a class; with fewer its figures are not used."""
 
 
 def reset_scores(scores: Tensor, staying: Sequence[int]) -> Tensor:
@@ -35,9 +35,9 @@ def reset_scores(scores: Tensor, staying: Sequence[int]) -> Tensor:
     Parameters
     ----------
     scores : Tensor of shape (n, classes)
-        From :func:`fed_unlearn.audits.scores.class_scores`.
+        Scores from :func:`fed_unlearn.audits.scores.class_scores`.
     staying : sequence of int
-        At least two; the rows of others take no part.
+        Classes that stay, at least two. The rows of other classes take no part.
 
     Returns
     -------
@@ -66,7 +66,7 @@ class ResetRows(RequestAudit):
     Attributes
     ----------
     own, rest : tuple of int
-        Of validation samples of the class, and of all other classes that stay.
+        Histograms of validation samples of the class, and of all other classes that stay.
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("class",)

@@ -21,7 +21,7 @@ class Splits(CentralAudit):
     Attributes
     ----------
     correct, total : tuple of int
-        On D_f, on (the sample of) D_r, on D_ft and on D_rt.
+        Number of hits and of samples on D_f, on (the sample of) D_r, on D_ft and on D_rt.
     """
 
     cost: ClassVar[str] = "the sample of D_r once"

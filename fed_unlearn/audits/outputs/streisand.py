@@ -23,10 +23,10 @@ from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, seeded_generator
 
 MOST_FORGOTTEN, MOST_OTHERS = 1000, 4000
-"""At most so many samples of each side are read."""
+"""Most samples of each side that are read."""
 
 MOST_PROBABILITIES = 20
-"""So many of the largest probabilities are looked at."""
+"""Number of the largest probabilities that are looked at."""
 
 _FOLDS = 5
 _SMALLEST = -30.0  # log-probability; masks differ in how far below they lie, which says nothing of samples
@@ -132,7 +132,7 @@ def picked_out(forgotten: Tensor, others: Tensor, *, seed: int) -> tuple[float, 
     ----------
     forgotten, others : Tensor of shape (n, features) and (m, features), float64
     seed : int
-        Of the five stratified folds; fewer where a side has fewer samples.
+        Seed of the five stratified folds. There are fewer folds where a side has fewer samples.
 
     Returns
     -------

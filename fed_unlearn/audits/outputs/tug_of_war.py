@@ -21,8 +21,9 @@ _SETS: tuple[tuple[PartName, ...], ...] = (("forget",), ("retain",), ("test_forg
 class TugOfWar(CentralAudit):
     """Product over D_f, D_r and all test samples of 1 - |accuracy - oracle's accuracy|, mean over oracles.
 
-    From 0 to 1, as an oracle has it (Zhao, Kurmanji, Barbulescu, Triantafillou and Triantafillou, NeurIPS 2024). A set
-    without samples is left out. The interval is of a bootstrap over the samples of each set, the same for all models.
+    The value is in [0, 1], and 1 where all accuracies are the oracle's (Zhao, Kurmanji, Barbulescu, Triantafillou and
+    Triantafillou, NeurIPS 2024). A set without samples is left out. The interval comes from a bootstrap over the
+    samples of each set, which are the same for all models.
 
     Attributes
     ----------

@@ -30,13 +30,14 @@ def offline_distances(values: Tensor, retrained: Tensor) -> Tensor:
     values : Tensor of shape (n,), float64
         Confidences of the audited model.
     retrained : Tensor of shape (models, n), float64
-        Of models that were trained without the samples.
+        Confidences of models that were trained without the samples.
 
     Returns
     -------
     Tensor of shape (n,), float64
-        In units of the standard deviation of one more such model, ``s sqrt(1 + 1 / models)``: Student's t with
-        ``models - 1`` degrees of freedom where the model is one of them, or nearer to 0, since the spread has a floor.
+        Distance of each sample in units of the standard deviation of one more such model, ``s sqrt(1 + 1 / models)``:
+        Student's t with ``models - 1`` degrees of freedom where the model is one of them, or nearer to 0, since the
+        spread has a floor.
     """
     fit = Gaussian.of(retrained)
     return (values - fit.mean) / (fit.spread * math.sqrt(1 + 1 / len(retrained)))
@@ -48,7 +49,7 @@ def standing_out(distances: Tensor, models: int) -> int:
     Parameters
     ----------
     distances : Tensor of shape (n,), float64
-        From :func:`offline_distances`.
+        Distances from :func:`offline_distances`.
     models : int
         Retrained models that they were measured by.
     """

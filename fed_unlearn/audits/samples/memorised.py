@@ -14,14 +14,15 @@ def balanced_halves(samples: int, models: int, generator: torch.Generator) -> Te
     Parameters
     ----------
     samples, models : int
-        At least 1 and at least 2.
+        Number of samples, at least 1, and of models, at least 2.
     generator : torch.Generator
         Source of the draws, on the CPU.
 
     Returns
     -------
     Tensor of shape (models, samples), bool
-        Of an odd number of models, one more is trained without each sample.
+        Whether a model is trained on a sample. With an odd number of models, one more is trained without each sample
+        than with it.
     """
     if samples < 1 or models < 2:
         raise InvalidParameterError(
@@ -69,7 +70,7 @@ def most_memorised(gaps: Tensor, candidates: Tensor, count: int) -> Tensor:
     Parameters
     ----------
     gaps : Tensor of shape (n,)
-        From :func:`memorisation`.
+        Gap of each sample, from :func:`memorisation`.
     candidates : Tensor of shape (k,), int64
         Positions among the n samples.
     count : int

@@ -59,7 +59,7 @@ class HeldOutRatios:
     Attributes
     ----------
     unlearned, retrained : Tensor of shape (unlearned models, retrained models, n), float64
-        Of the model of each kind in every pair.
+        Ratios of the model of each kind in every pair of models.
     """
 
     unlearned: Tensor
@@ -118,12 +118,12 @@ def true_positive_rate(positives: Tensor, negatives: Tensor, false_positive_rate
     positives, negatives : Tensor of shape (n,) and (m,)
         Scores, larger for positives.
     false_positive_rate : float in [0, 1)
-        Of the negatives that reach the threshold, at most. With fewer than 1 / rate negatives it is none of them.
+        Most negatives that may reach the threshold, as a share. With fewer than 1 / rate negatives none may.
 
     Returns
     -------
     float
-        In [0, 1].
+        The share of positives above the threshold, in [0, 1].
 
     Raises
     ------
@@ -148,11 +148,11 @@ def interval_over(samples: Tensor, figure: Callable[[Tensor], float], seed: int,
     ----------
     samples : Tensor of shape (n,), int64
     figure : callable
-        Takes positions, some of them several times.
+        Gives the figure of the samples at these positions. Some are given several times.
     seed : int
-        Of the audit; with ``name`` it decides all draws.
+        Seed of the audit; with ``name`` it decides all draws.
     name : str
-        Of the figure.
+        Name of the figure.
     """
     return bootstrap_interval(
         len(samples), lambda chosen: figure(samples[torch.from_numpy(chosen)]), seed=seed, name=name
@@ -174,11 +174,11 @@ def interval_over_models(
     counts : (int, int, int)
         Unlearned models, retrained models and samples, each at least 1.
     figure : callable
-        Takes positions of each of these, int64, some of them several times.
+        Gives the figure for int64 positions of each of these. Some are given several times.
     seed : int
-        Of the audit; with ``name`` it decides all draws.
+        Seed of the audit; with ``name`` it decides all draws.
     name : str
-        Of the figure.
+        Name of the figure.
     """
     random = np.random.default_rng(derive_seed(seed, "bootstrap", name))
     drawn = [

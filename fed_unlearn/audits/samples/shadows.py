@@ -13,7 +13,7 @@ from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.logits import confidence, predict_logits
 
 LEAST_SHADOWS = 4
-"""With fewer models of a kind, what is left when one is held out has no spread to speak of."""
+"""Least number of models of a kind. With fewer, what is left when one is held out has no spread to speak of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +23,14 @@ class Shadows:
     Attributes
     ----------
     retrained : Tensor of shape (models, n), float64
-        Of models that were trained without the forget set, in its samples, in the order of D_f.
+        Confidences of models that were trained without the forget set, in its samples, in the order of D_f.
     retrained_test : Tensor of shape (models, m), float64
-        Of the same models in the test samples D_rt, in their order.
+        Confidences of the same models in the test samples D_rt, in their order.
     unlearned : Tensor of shape (others, n), float64, or None
-        In the forget set, of models that were trained with it and then made to forget as the audited model was.
-        None where there are none.
+        Confidences, in the forget set, of models that were trained with it and then made to forget as the audited model
+        was. None where there are none.
     memorised : Tensor of shape (n,), bool, or None
-        Which samples of the forget set were chosen since models memorise them; None where none were.
+        Whether a sample of the forget set was chosen since models memorise it; None where none was.
 
     Raises
     ------

@@ -29,12 +29,12 @@ class UnlearnedShadows(CentralAudit):
     - ``ulira_accuracy``: the same of the balanced accuracy of the ratio's sign.
     - ``ulira_tpr``: the share of unlearned models that are told at most 1 % of false alarms, samples pooled.
 
-    Their intervals are of models and samples, both drawn anew: few models judge all samples, so that retrained models
-    may be told from each other by chance, as 8 of each kind were at an AUC of 0.27 of four samples.
+    The intervals come from models and samples that are both drawn anew: few models judge all samples, so that retrained
+    models may be told from each other by chance, as 8 of each kind were at an AUC of 0.27 of four samples.
 
     Over all samples ``ulira_worst`` is the largest AUC of one sample: a single sample that was left is seen there. Its
     interval is of the models (DeLong et al., 1988), and does not know that the sample was the worst of many.
-    Of 24 samples and 16 models of each kind, all alike, it is 0.74 in the median and above 0.82 once in twenty times.
+    With 24 samples and 16 models of each kind, all alike, it is 0.74 in the median and above 0.82 once in twenty times.
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("class", "sample")
