@@ -39,14 +39,14 @@ class BadTeacher(Descent):
     Parameters
     ----------
     temperature : float, default 1.0
-        Divides the logits of the teachers and of the student.
+        Temperature that divides the logits of the teachers and of the student.
     retain_share : float, default 0.3
         Share of the retained samples that are drawn for training, in (0, 1].
     retain_weight : float, default 3.0
         Weight of the loss on retained samples. The paper mixes both sets by their sizes, which gives the larger set
         more weight.
     learning_rate, momentum : float
-        Of Adam. ``momentum`` is the decay rate of the first moment.
+        Learning rate and momentum of Adam. ``momentum`` is the decay rate of the first moment.
     batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`.
     """

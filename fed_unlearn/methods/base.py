@@ -116,8 +116,8 @@ class Method(ABC):
         Parameters
         ----------
         model : nn.Module
-            Maps inputs (batch, ...), as the samples give them, to logits (batch, classes). It is not changed.
-            Of a compiled or data-parallel model the copy runs without its wrapper.
+            The model. It maps inputs (batch, ...), as the samples give them, to logits (batch, classes). It is not
+            changed. The copy of a compiled or data-parallel model runs without its wrapper.
         forget : SampleSet, Dataset of (image, label), or DataLoader
             The samples to forget, under the labels that they were trained with. A loader reads images when they are
             needed, with its own workers. The results equal those of the same samples in memory. Inputs that are no

@@ -47,7 +47,7 @@ class BoundaryShrink(ForgetDescent):
     step_size : float, default 8 / 255
         Change of a pixel in one step of ``"pgd"``.
     search_steps : int, default 5
-        Steps of ``"pgd"``.
+        Number of steps of ``"pgd"``.
     regularizer : {"none", "curvature"}, default "none"
         ``"curvature"`` adds the norm over a batch of ``curvature(f) - curvature(f0)``: the change, against the
         original model, of the curvature of the loss around the forget samples. That loss uses the new labels.

@@ -42,7 +42,7 @@ class ClientProjectedAscent(EpochDescent):
     random_models : int, default 10
         Number of models with random weights.
     learning_rate : float, default 0.01
-        Of SGD.
+        Learning rate of SGD.
     target_accuracy : float, default 0.5
         The aim, which ends the ascent: at most this share of the forget set is still predicted under its own label.
     max_gradient_norm : float, default 5.0

@@ -32,7 +32,7 @@ class Delete(ForgetDescent):
     Parameters
     ----------
     learning_rate : float, default 0.005
-        Of SGD.
+        Learning rate of SGD.
     max_gradient_norm : float, default 1.0
         Longer gradients are scaled down to this norm, so that one learning rate serves small and large models.
     trained_layers : int, default 2

@@ -41,7 +41,7 @@ class Descent(Method):
     Parameters
     ----------
     learning_rate, momentum : float
-        Of SGD.
+        Learning rate and momentum of SGD.
     batch_size : int
         Samples of each set in one step.
     max_steps : int
@@ -241,7 +241,7 @@ def accuracy_of(work: Workspace, samples: SampleSet, step: int) -> float:
     Returns
     -------
     float
-        In [0, 1].
+        The share, in [0, 1].
 
     Raises
     ------

@@ -31,7 +31,7 @@ class FedQuit(EpochDescent):
     epochs : int, default 1
         Most passes over the forget set. Fewer are made if the aim is met earlier.
     learning_rate, momentum : float, default 0.01 and 0.0
-        Of SGD.
+        Learning rate and momentum of SGD.
     target_accuracy : float, default 0.1
         The aim: at most this share of the forget set is still predicted under its own label.
     max_gradient_norm : float, default 1.0
@@ -68,8 +68,8 @@ def teacher_logits(logits: Tensor, labels: Tensor) -> Tensor:
     Parameters
     ----------
     logits : Tensor of shape (n, classes)
-        Of the model.
+        Logits of the model.
     labels : Tensor of shape (n,), int64
-        Each sample's own class.
+        Each sample's own class, as an index.
     """
     return logits.scatter(1, labels[:, None], logits.amin(dim=1, keepdim=True))

@@ -31,7 +31,7 @@ class NegatedUpdate(EpochDescent):
     epochs : int, default 2
         Passes over the forget set.
     learning_rate, momentum : float, default 0.05 and 0.9
-        Of SGD.
+        Learning rate and momentum of SGD.
     batch_size : int, default 32
         Samples in one step.
     scale : float, default 4.0

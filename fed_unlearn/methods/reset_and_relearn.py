@@ -59,9 +59,9 @@ class ResetAndRelearn(Method):
     retain_fraction : float, default 1.0
         Share of the retained samples that is used, drawn at random.
     learning_rate : float, default 0.1
-        Of SGD at the first step. It falls to zero along a cosine.
+        Learning rate of SGD at the first step. It falls to zero along a cosine.
     momentum, weight_decay : float, default 0.9 and 0.0005
-        Of SGD.
+        Momentum and weight decay of SGD.
     batch_size : int, default 100
         Samples of a step.
     max_gradient_norm : float, default 5.0

@@ -152,9 +152,9 @@ def climb(logits: Tensor, before: Tensor, forbidden: Tensor, temperature: float,
     logits, before : Tensor of shape (n, classes)
         Logits of the copy, with gradients, and of the original model.
     forbidden : Tensor of shape (n, classes), bool
-        Each sample's own class and the classes forgotten earlier.
+        Whether a class is the sample's own or one that was forgotten earlier.
     temperature : float
-        Divides both logits.
+        Temperature that divides both logits.
     margin : float
         A sample adds nothing once the largest allowed logit exceeds the largest forbidden one by this much.
 

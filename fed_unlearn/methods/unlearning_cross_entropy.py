@@ -29,7 +29,7 @@ class UnlearningCrossEntropy(EpochDescent):
     epochs : int, default 1
         Most passes over the forget set. Fewer are made if the aim is met earlier.
     learning_rate, momentum : float, default 0.1 and 0.0
-        Of SGD.
+        Learning rate and momentum of SGD.
     target_accuracy : float, default 0.1
         The aim: at most this share of the forget set is still predicted under its own label.
     max_gradient_norm : float, default 1.0
@@ -66,7 +66,7 @@ def unlearning_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     logits : Tensor of shape (n, classes)
         Outputs of the model.
     labels : Tensor of shape (n,), int64
-        Each sample's own class.
+        Each sample's own class, as an index.
 
     Returns
     -------

@@ -23,7 +23,7 @@ def unseen_confidence(
     member_confidence, labels : Tensor of shape (n,)
         Confidence in the members' own classes, and those classes.
     unseen_confidence, unseen_labels : Tensor of shape (m,)
-        The same of the unseen samples.
+        Confidence and labels of the unseen samples.
 
     Returns
     -------

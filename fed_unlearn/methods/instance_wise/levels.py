@@ -31,7 +31,7 @@ class Levels:
     Attributes
     ----------
     objective : Indistinguishable
-        With the targets of all samples.
+        The aim, with the targets of all samples.
     by : {"reference", "ranks"}
         What the targets are known by.
     before : Tensor of shape (n,)
@@ -56,9 +56,9 @@ def find_levels(
     Parameters
     ----------
     name : str
-        Of the method, for error messages.
+        Name of the method, for error messages.
     work : Workspace
-        With unseen samples. Its reference is used if it has one.
+        Workspace with unseen samples. Its reference is used if it has one.
     before : Tensor of shape (n, classes)
         The original's logits of the forget samples.
     tolerance : float

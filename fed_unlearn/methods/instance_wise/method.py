@@ -45,7 +45,7 @@ class InstanceWise(Method):
     goal : {"misclassify", "relabel", "indistinguishable"}, default "misclassify"
         The aim for each forget sample. ``"indistinguishable"`` needs unseen samples of the same classes.
     labels : int or sequence of int, optional
-        For ``"relabel"``: the new label of all samples, or one for each in the order of the forget set. Drawn at random
+        New label of all samples, or one for each in the order of the forget set, for ``"relabel"``. Drawn at random
         among the allowed classes if none is given.
     loss : {"margin", "cross-entropy"}, default "margin"
         The loss of a forget sample. The paper uses the cross-entropy: ascended to misclassify, descended to relabel.
@@ -55,7 +55,7 @@ class InstanceWise(Method):
     margin : float, default 0.3
         Gap between logits from which the hinge loss of a sample is zero.
     targets : {"reference", "ranks"}, default "reference"
-        For ``"indistinguishable"``: what the log-odds of each sample should be. ``"reference"`` reads the sample's
+        What the log-odds of each sample should be, for ``"indistinguishable"``. ``"reference"`` reads the sample's
         place among unseen samples in a model that never saw it, and takes what the model that forgets gives to an
         unseen sample at that place. A sample that is harder than nine in ten unseen ones gets the reference's own
         log-odds. Samples that the model is less sure of than that rise to it. The reference is given, or trained on
@@ -69,15 +69,15 @@ class InstanceWise(Method):
     reference_epochs : int, default 8
         Passes over the retained samples to train a reference. It should be about as good as the model.
     lasting : bool, default False
-        For ``"misclassify"`` and ``"relabel"``: whether a request is served again after each training that has brought
-        its samples back, as long as they may be read, and guarded in the repair of others until then. It changes
-        nothing of one call of the method.
+        Whether a ``"misclassify"`` or ``"relabel"`` request is served again after each training that has brought its
+        samples back, as long as they may be read, and guarded in the repair of others until then. It changes nothing of
+        one call of the method.
     tolerance : float, default 0.5
-        For ``"indistinguishable"``: largest mean distance between the samples' log-odds and their targets.
+        Largest mean distance between the samples' log-odds and their targets, for ``"indistinguishable"``.
     learning_rate : float, default 0.001
-        Of SGD, without joint training.
+        Learning rate of SGD, without joint training.
     momentum : float, default 0.9
-        Of SGD.
+        Momentum of SGD.
     max_gradient_norm : float, default 5.0
         Longer gradients are scaled down to this norm. The first gradients are the longest, and their length differs
         between models by orders of magnitude.
@@ -94,7 +94,7 @@ class InstanceWise(Method):
         labels, and BatchNorm statistics follow; anchors are then used only with ``adversarial``. ``"anchors"`` makes
         some of them anchors. It suits a client whose samples are few and unlike those of others.
     joint_learning_rate : float, default 0.01
-        Of SGD, in joint training.
+        Learning rate of SGD in joint training.
     joint_gradient_norm : float, default 1.0
         Longer gradients of joint training are scaled down to this norm.
     joint_weight : float, default 0.1

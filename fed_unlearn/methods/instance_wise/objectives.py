@@ -38,7 +38,7 @@ class Misclassified:
     Attributes
     ----------
     labels : Tensor of shape (n,), int64
-        Each sample's own class.
+        Each sample's own class, as an index.
     allowed : Tensor of shape (n, classes), bool
         The classes that each sample may be predicted as.
     loss : {"margin", "cross-entropy"}
@@ -84,9 +84,9 @@ class Indistinguishable:
     Attributes
     ----------
     labels : Tensor of shape (n,), int64
-        Each sample's own class.
+        Each sample's own class, as an index.
     targets : Tensor of shape (n,)
-        Each sample's target.
+        Log-odds that each sample's own class should have.
     limits : Tensor of shape (n,)
         Confidence from which on a sample stands too high, whatever the others do. Infinite where none is known.
     tolerance : float

@@ -48,7 +48,7 @@ class ReferenceTargets:
         members : Tensor of shape (n,)
             Log-odds of the forget samples' own classes in the reference.
         unseen_in_reference, unseen_in_model : Tensor of shape (m,)
-            Those of the same unseen samples, in the reference and in the model that forgets.
+            Log-odds of the unseen samples' own classes, in the reference and in the model that forgets.
         tolerance : float
             Least distance of a limit from its target.
 

@@ -26,13 +26,13 @@ class StepSettings:
     Attributes
     ----------
     learning_rate, momentum : float
-        Of SGD.
+        Learning rate and momentum of SGD.
     max_gradient_norm : float
         Longer gradients are scaled down to this norm.
     batch_size : int
         Most forget samples in one step.
     max_steps : int
-        Most steps.
+        Most steps that are taken.
     consolidation_steps : int
         Number of steps after all samples are settled. The learning rate falls over them.
     """

@@ -29,19 +29,19 @@ def kept_activations(
     Parameters
     ----------
     model : nn.Module
-        Says how inputs are laid out.
+        The model, which says how inputs are laid out.
     lower : nn.Module
         The part, in evaluation mode.
     samples : SampleSet
     device : torch.device
-        The model's.
+        Device of the model.
     most_bytes : int
         Activations of more bytes are kept in a temporary file, which is gone at the end.
 
     Yields
     ------
     Tensor of shape (n, ...) or None
-        On the device, or in the file. None if they need more than half of the free bytes of the disk.
+        The activations, on the device or in the file. None if they need more than half of the free bytes of the disk.
     """
     shape, dtype = activation_shape(model, lower, samples, device)
     size = math.prod(shape) * dtype.itemsize
@@ -72,7 +72,7 @@ def reserve(path: Path, size: int) -> None:
     path : Path
         A file that is there is written over.
     size : int
-        Bytes.
+        Size of the file in bytes.
 
     Raises
     ------
@@ -100,9 +100,9 @@ def activation_shape(
     lower : nn.Module
         What lies below the division; the first sample is passed through it.
     samples : SampleSet
-        At least one.
+        Samples to pass, at least one.
     device : torch.device
-        That of the part.
+        Device of the part.
 
     Returns
     -------
@@ -123,14 +123,15 @@ def fill_activations(
     Parameters
     ----------
     held : Tensor
-        Of the shape and type that :func:`activation_shape` says; changed in place.
+        Tensor of the shape and type that :func:`activation_shape` says; changed in place.
     model, lower, samples, device
-        As for :func:`activation_shape`. Samples are read without random augmentation.
+        The model, its part and the samples, as for :func:`activation_shape`. Samples are read without random
+        augmentation.
 
     Returns
     -------
     Tensor
-        ``held``.
+        The tensor ``held``.
     """
     samples = samples.evaluated()
     plan = list(batch_slices(samples, device))

@@ -59,7 +59,7 @@ def pgd(
     model : nn.Module
         Maps images to logits. It is not changed.
     images : Tensor of shape (n, channels, height, width)
-        As the model reads them, on its device.
+        Images as the model reads them, on its device.
     labels : Tensor of shape (n,), int64
         The classes to move away from, or to move towards if ``targeted``.
     bound : float

@@ -26,7 +26,8 @@ class Block:
     Attributes
     ----------
     name : str
-        Of the module that it is, or of its first layer with a weight, as in ``model.named_modules()``.
+        Name of the module that is the block, or of the block's first layer with a weight, as in
+        ``model.named_modules()``.
     layers : tuple of str
         Names of its modules with parameters, and of parameters that no such module holds, in the order of their use.
     """
@@ -44,10 +45,10 @@ class Division:
     kept, reset : tuple of Block
         The blocks below the division and above it, the head included.
     lower : nn.Module or None
-        From the model's inputs to what the upper part reads. None if the upper part reads the model's inputs.
+        Module from the model's inputs to what the upper part reads. None if the upper part reads the model's inputs.
     upper : nn.Module
-        From there to the logits. It shares the layers of the model, so that training it trains the model. It is the
-        model itself where its computation cannot be traced; the kept blocks are then run anew in every pass.
+        Module from there to the logits. It shares the layers of the model, so that training it trains the model. It is
+        the model itself where its computation cannot be traced; the kept blocks are then run anew in every pass.
     """
 
     kept: tuple[Block, ...]
@@ -74,9 +75,9 @@ def model_blocks(model: nn.Module, inputs: Tensor) -> tuple[Block, ...]:
     Parameters
     ----------
     model : nn.Module
-        It stays as it is.
+        The model. It stays as it is.
     inputs : Tensor of shape (n, ...)
-        At least one sample, as the model reads it; zeros will do.
+        Inputs of at least one sample, as the model reads them; zeros will do.
 
     Returns
     -------
@@ -108,9 +109,9 @@ def divide(user: str, model: nn.Module, inputs: Tensor, blocks: int) -> Division
     user : str
         Name of the method, for error messages.
     model : nn.Module
-        Without wrappers.
+        The model, without wrappers.
     inputs : Tensor of shape (n, ...)
-        At least one sample, as the model reads it.
+        Inputs of at least one sample, as the model reads them.
     blocks : int
         Number of blocks above the division, beside the head. At least one block stays below, if there is one beside
         the head.

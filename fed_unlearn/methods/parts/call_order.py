@@ -17,9 +17,9 @@ def called_layers(model: nn.Module, inputs: Tensor) -> list[tuple[str, bool]]:
     Parameters
     ----------
     model : nn.Module
-        It stays as it is.
+        The model. It stays as it is.
     inputs : Tensor of shape (n, ...)
-        Passed through it.
+        Inputs that are passed through the model.
 
     Returns
     -------

@@ -32,9 +32,9 @@ def given_samples(method: str, kind: str, source: SampleSource, *, reads: bool =
     method : str
         Name of the method, for error messages.
     kind : {"forget", "retain", "unseen"}
-        Which set it is, for error messages.
+        Which of the sets this is, for error messages.
     source : Dataset or DataLoader
-        The set.
+        The set, as the user gave it.
     reads : bool, default True
         Whether the method reads inputs of this set. If not, those that are not in memory are not read here either.
 

@@ -20,7 +20,7 @@ def own_directions(means: Tensor, staying: Tensor) -> Tensor:
     Returns
     -------
     Tensor of shape (features, at most f), float64
-        Without a column where all means lie in the span.
+        The basis, one vector a column. It has no column where all means lie in the span.
     """
     span = _basis(staying, float(torch.linalg.matrix_norm(staying, 2)))
     return _basis(means - means @ span @ span.T, float(torch.linalg.vector_norm(means, dim=1).max()))
@@ -32,7 +32,7 @@ def separation(forget: Tensor, kept: Tensor, means: Tensor, staying: Tensor) -> 
     Parameters
     ----------
     forget, kept : Tensor of shape (n, features) and (m, features)
-        Samples.
+        Features of the forgotten samples and of the others.
     means, staying : Tensor of shape (f, features) and (r, features)
         Means of the forgotten classes and of the others.
     """
@@ -50,11 +50,11 @@ def take_out(layer: Layer, directions: Tensor, share: float) -> None:
     Parameters
     ----------
     layer : nn.Linear or nn.Conv2d
-        Of a convolution, Q lies among its channels, at every place of the kernel.
+        The layer. For a convolution, Q lies among the channels, at every place of the kernel.
     directions : Tensor of shape (features, k), float64
         Q, with orthonormal columns.
     share : float
-        In [0, 1].
+        Share of the directions that is taken out, in [0, 1].
     """
     weight = layer.weight.cpu().double().reshape(*layer.weight.shape[:2], -1)
     changed = weight - share * torch.einsum("ij,ojp->oip", directions @ directions.T, weight)

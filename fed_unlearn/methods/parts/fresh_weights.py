@@ -32,7 +32,7 @@ def draw_fresh(model: nn.Module, layers: Iterable[str], generator: torch.Generat
     Returns
     -------
     list of nn.Parameter
-        Those that may be trained, each once.
+        The drawn parameters that may be trained, each once.
     """
     held = {name: module_or_none(model, name) for name in layers}
     modules = dict.fromkeys(inner for module in held.values() if module is not None for inner in module.modules())

@@ -33,11 +33,11 @@ def frozen_features(user: str, model: nn.Module, head: Head, samples: SampleSet)
     user : str
         Name of the method or the client, for error messages.
     model : nn.Module
-        It stays as it is: a copy is computed with.
+        The model. It stays as it is: a copy is computed with.
     head : Head
-        Of the model.
+        Output layer of the model.
     samples : SampleSet
-        Read without random augmentation.
+        Samples, which are read without random augmentation.
 
     Returns
     -------
@@ -87,10 +87,10 @@ def features_above(user: str, upper: nn.Module, head: Head, activations: Tensor,
     upper : nn.Module
         The part above the activations, in evaluation mode, with the output layer in it.
     head : Head
-        Of the model.
+        Output layer of the model.
     activations : Tensor of shape (n, ...)
     device : torch.device
-        The model's.
+        Device of the model.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def check_replaceable(user: str, head: Head) -> None:
     user : str
         Name of the method or the client, for error messages.
     head : Head
-        Of the model.
+        Output layer of the model.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def solved_head(
     Parameters
     ----------
     statistics : RidgeStatistics
-        Of at least one sample.
+        Sums over at least one sample.
     ridge : float
         The penalty, as a multiple of the mean over features of the sum of squares; above 0.
     has_bias : bool
@@ -179,11 +179,11 @@ def put_head(layer: OutputLayer, statistics: RidgeStatistics, ridge: float) -> N
     Parameters
     ----------
     layer : nn.Linear or nn.Conv2d
-        It is changed.
+        The output layer. It is changed.
     statistics : RidgeStatistics
-        Of at least one sample.
+        Sums over at least one sample.
     ridge : float
-        As for :func:`solved_head`.
+        The penalty, as for :func:`solved_head`.
     """
     weight, bias = solved_head(statistics, ridge, has_bias=layer.bias is not None)
     with torch.no_grad():

@@ -32,7 +32,8 @@ class Head:
     name : str
         Name in ``model.named_modules()``, without wrappers such as DataParallel's.
     layer : nn.Linear or nn.Conv2d
-        With one output a class. A convolution is 1x1, and its outputs are averaged over positions later.
+        The layer, which has one output a class. A convolution is 1x1, and its outputs are averaged over positions
+        later.
     is_last : bool
         Whether its outputs are the model's, at most in another shape. If not, the model changes them further: by a
         mask, a scale, a conversion.
@@ -62,9 +63,9 @@ def find_head(user: str, model: nn.Module, samples: SampleSet, name: str | None 
     user : str
         Name of the method or audit, for error messages.
     model : nn.Module
-        It stays as it is.
+        The model. It stays as it is.
     samples : SampleSet
-        At least one sample. The first is passed through the model.
+        Samples of the data, at least one. The first is passed through the model.
     name : str, optional
         Name of the layer in ``model.named_modules()``, where the model has several.
 

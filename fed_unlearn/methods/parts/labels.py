@@ -22,7 +22,7 @@ def nearest_allowed(logits: Tensor, labels: Tensor, excluded_classes: Collection
     logits : Tensor of shape (n, classes)
         Outputs of a model.
     labels : Tensor of shape (n,), int64
-        Each sample's own class.
+        Each sample's own class, as an index.
     excluded_classes : collection of int
         Classes that no sample may get.
 
@@ -53,7 +53,7 @@ def allowed_answers(logits: Tensor, labels: Tensor, excluded_classes: Collection
     Returns
     -------
     Tensor of shape (n, classes)
-        0 for a sample's own class and the excluded ones. The other classes keep their proportions.
+        Probabilities, 0 for a sample's own class and the excluded ones. The other classes keep their proportions.
     """
     return logits.masked_fill(forbidden_classes(labels, excluded_classes, logits.shape[1]), -torch.inf).softmax(dim=1)
 

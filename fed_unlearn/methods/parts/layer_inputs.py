@@ -35,16 +35,16 @@ def input_means(model: nn.Module, samples: SampleSet, class_count: int) -> Rows:
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode.
+        The model, in evaluation mode.
     samples : SampleSet
-        At least one.
+        Samples to read, at least one.
     class_count : int
 
     Returns
     -------
     dict of str to Tensor of shape (present classes, features), float64, on the CPU
-        By layer, for the classes that have samples. Layers that are not called, or not once with a row a sample, are
-        left out.
+        Means by layer, one row for each class that has samples. Layers that are not called, or not once with a row a
+        sample, are left out.
     """
     counts = torch.bincount(samples.labels.cpu(), minlength=class_count)
     sums: Rows = {}

@@ -28,7 +28,7 @@ def take_mean_rows(user: str, layer: OutputLayer, classes: Sequence[int]) -> Non
         The output layer, from :func:`~fed_unlearn.methods.parts.heads.find_head`. Parametrised weights are set through
         their parametrisation.
     classes : sequence of int
-        At least one class is left.
+        Classes that get the mean row. At least one other class is left.
 
     Raises
     ------

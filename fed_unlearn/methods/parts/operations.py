@@ -23,17 +23,17 @@ def upper_share(model: nn.Module, division: Division, inputs: Tensor) -> float:
     Parameters
     ----------
     model : nn.Module
-        It stays as it is.
+        The model. It stays as it is.
     division : Division
-        Of ``model``.
+        The division of ``model``.
     inputs : Tensor of shape (n, ...)
-        At least one sample, as the model reads it.
+        Inputs of at least one sample, as the model reads them.
 
     Returns
     -------
     float
-        In [0, 1]. 1 where nothing lies below the division, where the kept blocks are run anew in every pass, and where
-        no operation of the model is counted.
+        The share, in [0, 1]. It is 1 where nothing lies below the division, where the kept blocks are run anew in every
+        pass, and where no operation of the model is counted.
 
     Examples
     --------

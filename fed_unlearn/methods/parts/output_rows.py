@@ -28,7 +28,7 @@ def plain_rows(model: nn.Module, samples: SampleSet, arrays: Mapping[str, Tensor
     Parameters
     ----------
     model : nn.Module
-        It stays as it is.
+        The model. It stays as it is.
     samples : SampleSet
         The first is passed through the model.
     arrays : mapping of str to Tensor

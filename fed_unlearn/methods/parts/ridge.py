@@ -61,7 +61,7 @@ class RidgeStatistics:
         Parameters
         ----------
         features : Tensor of shape (n, features), float64
-            Finite.
+            Features of the samples, finite.
         labels : Tensor of shape (n,), int64
         class_count : int
         step : float
@@ -127,7 +127,7 @@ class RidgeStatistics:
         Parameters
         ----------
         penalty : float
-            Above 0. The intercept is not penalised.
+            Penalty on the weights, above 0. The intercept is not penalised.
         intercept : bool
             Whether there is one. Without it b is 0.
 

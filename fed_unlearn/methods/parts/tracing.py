@@ -47,7 +47,7 @@ class Segment:
     Attributes
     ----------
     cut : fx.Node
-        Its value is all that the segment reads.
+        Node whose value is all that the segment reads.
     layers : tuple of str
         Names of the modules and of the single parameters that it uses, in order.
     weighted : str or None
@@ -66,9 +66,9 @@ class Traced:
     Attributes
     ----------
     graph : fx.Graph
-        Of the model in evaluation mode.
+        Graph of the model in evaluation mode.
     segments : tuple of Segment
-        From input to output.
+        Segments from input to output.
     """
 
     graph: fx.Graph
@@ -81,9 +81,9 @@ def traced(model: nn.Module, inputs: Tensor) -> Traced | None:
     Parameters
     ----------
     model : nn.Module
-        Without wrappers. It stays as it is.
+        The model, without wrappers. It stays as it is.
     inputs : Tensor of shape (n, ...)
-        At least one sample, as the model reads it.
+        Inputs of at least one sample, as the model reads them.
     """
     try:
         twin = copied(model).eval()

@@ -18,10 +18,10 @@ class UpperArrays:
     Attributes
     ----------
     names : tuple of str
-        All of them.
+        Names of all the arrays.
     frozen : tuple of str
-        Those that stay as they are: what the model itself has frozen, with the statistics of such a normalisation, and
-        buffers that are no statistics, such as masks and temperatures.
+        Names of the arrays that stay as they are: what the model itself has frozen, with the statistics of such a
+        normalisation, and buffers that are no statistics, such as masks and temperatures.
     """
 
     names: tuple[str, ...]
@@ -36,9 +36,9 @@ def upper_arrays(model: nn.Module, blocks: Sequence[Block]) -> UpperArrays:
     Parameters
     ----------
     model : nn.Module
-        Without wrappers.
+        The model, without wrappers.
     blocks : sequence of Block
-        Of it, from :func:`~fed_unlearn.methods.parts.blocks.divide`.
+        Blocks of the model, from :func:`~fed_unlearn.methods.parts.blocks.divide`.
     """
     held = [(name, module_or_none(model, name)) for block in blocks for name in block.layers]
     modules = dict.fromkeys(inner for _, module in held if module is not None for inner in module.modules())

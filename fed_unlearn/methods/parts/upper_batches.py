@@ -47,7 +47,7 @@ class UpperBatches:
     model : nn.Module
         The model that is trained.
     division : Division
-        Of it.
+        The division of the model.
     samples : SampleSet
     activations : Tensor of shape (n, ...) or None
         What the lower part puts out for all samples. None to run it anew for each batch.
@@ -115,7 +115,7 @@ def upper_batches(
     work : Workspace
         The model, in evaluation mode and as it was given. The passes are counted.
     division : Division
-        Of ``work.model``.
+        The division of ``work.model``.
     samples : SampleSet
     asks_model : bool
         Whether batches hold the answers of the model as it was given.
@@ -146,7 +146,7 @@ def answers_above(upper: nn.Module, activations: Tensor, device: torch.device) -
         The part above the activations, in evaluation mode.
     activations : Tensor of shape (n, ...)
     device : torch.device
-        The model's.
+        Device of the model.
     """
     parts = [upper(part.to(device)).float().cpu() for part in activations.split(_TEACHER_BATCH)]
     return torch.cat(parts)

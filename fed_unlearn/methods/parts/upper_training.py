@@ -34,7 +34,7 @@ class UpperTraining:
     temperature : float
         T, which divides the logits in the divergence.
     learning_rate, momentum, weight_decay : float
-        Of SGD. The learning rate falls to zero along a cosine.
+        Learning rate, momentum and weight decay of SGD. The learning rate falls to zero along a cosine.
     batch_size : int
     max_gradient_norm : float
         Longer gradients are scaled down to this norm. 0 means no bound.
@@ -54,7 +54,7 @@ class UpperTraining:
         Parameters
         ----------
         count : int
-            Of the samples.
+            Number of samples.
         epochs : int
             Passes over all of them.
 
@@ -70,14 +70,14 @@ class UpperTraining:
         Parameters
         ----------
         step : int
-            Counted from 1.
+            Number of the step, counted from 1.
         steps : int
             Number of all steps.
 
         Returns
         -------
         float
-            Above 0 also at the last step.
+            The learning rate, above 0 also at the last step.
         """
         return self.learning_rate * (1 + math.cos(math.pi * (step - 1) / steps)) / 2
 
@@ -123,9 +123,9 @@ def train_upper(
     user : str
         Name of the method, for error messages.
     batches : UpperBatches
-        Of the samples that are trained on. Passes through the upper part are not counted here.
+        Batches of the samples that are trained on. Passes through the upper part are not counted here.
     parameters : sequence of nn.Parameter
-        Those that are trained.
+        Parameters that are trained.
     training : UpperTraining
     epochs : int
         Passes over the samples.
@@ -173,9 +173,9 @@ def alone_trained(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Itera
     Parameters
     ----------
     model : nn.Module
-        Its other parameters get their gradients back at the end.
+        The model. Its other parameters get their gradients back at the end.
     parameters : sequence of nn.Parameter
-        Those that keep them.
+        Parameters that keep their gradients.
     """
     trained = set(parameters)
     still = [each for each in model.parameters() if each.requires_grad and each not in trained]

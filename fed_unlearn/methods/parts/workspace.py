@@ -24,7 +24,7 @@ class SampleStanding:
     limits : Tensor of shape (n,)
         Log-odds of each sample's own class from which on the sample stands too high; infinite where none is known.
     before, after : Tensor of shape (n,)
-        The same log-odds in the given model and in the unlearned one.
+        Log-odds of the samples' own classes in the given model and in the unlearned one.
     """
 
     by: Literal["reference", "ranks"]
@@ -56,7 +56,7 @@ class Outcome:
     steps : int
         Number of optimizer steps.
     seconds : float
-        Wall time.
+        Wall time in seconds.
     forward_passes, backward_passes : int
         Samples pushed through the model, including searches and checks.
     guard_labels : Tensor of shape (n,), int64, or None
@@ -134,7 +134,7 @@ class Applied:
     Attributes
     ----------
     converged, steps, guard_labels, standing
-        As in :class:`Outcome`.
+        What the method did, as in :class:`Outcome`.
     """
 
     converged: bool

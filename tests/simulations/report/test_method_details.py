@@ -55,8 +55,10 @@ def test_parameters_are_told_by_the_class_and_its_bases() -> None:
     assert found["secret"] == details("secret", "bool", "false", "")
     assert found["sizes"] == details("sizes", "tuple[int, ...]", "[1, 2]", "")
     assert found["epochs"] == details("epochs", "int", "7", "Of this method.")
-    assert found["learning_rate"] == details("learning_rate", "float", "0.00025", "Of SGD. Small ones are safer.")
-    assert found["momentum"].description == "Of SGD. Small ones are safer."
+    assert found["learning_rate"] == details(
+        "learning_rate", "float", "0.00025", "Learning rate and momentum of SGD. Small ones are safer."
+    )
+    assert found["momentum"].description == "Learning rate and momentum of SGD. Small ones are safer."
 
 
 def test_markup_is_taken_off() -> None:
