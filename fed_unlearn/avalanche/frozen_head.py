@@ -44,13 +44,14 @@ class FrozenHead(SupervisedTemplate):
     Parameters
     ----------
     model : nn.Module
-        With one output for each class of the whole stream.
+        The model. It has one output for each class of the whole stream.
     ridge, step, head
-        As for :class:`fed_unlearn.methods.frozen_head.FrozenHead`.
+        Parameters of the ridge regression, as for :class:`fed_unlearn.methods.frozen_head.FrozenHead`.
     train_mb_size, eval_mb_size, device, evaluator, eval_every
-        As for Avalanche's strategies. Metrics of training are those of the solved model on the experience's samples.
+        Parameters of Avalanche's strategies. Metrics of training are those of the solved model on the experience's
+        samples.
     plugins : sequence of SupervisedPlugin, optional
-        Of your own; those of Avalanche that change how a model is trained have nothing to change here.
+        Further plug-ins. Those of Avalanche that change how a model is trained have nothing to change here.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from fed_unlearn.client.known_answers import ModelAnswers
 from fed_unlearn.methods.parts.heads import OutputLayer
 
 CHECKED = 16
-"""So many samples are read to see that the model answers as derived."""
+"""Number of samples that are read to see that the model answers as derived."""
 
 TOLERANCE = 1e-4
 """Logits and scores may differ so much from derived ones, absolutely or as a share."""
@@ -26,7 +26,7 @@ class RowsSet:
     Attributes
     ----------
     classes : tuple of int
-        Whose rows they are.
+        Classes whose output rows were set.
     others : tuple of int
         Classes whose mean they have become.
     """
@@ -40,7 +40,7 @@ class RowsSet:
         Parameters
         ----------
         logits : Tensor of shape (n, classes)
-            Of the model before.
+            Logits of the model before.
         layer : nn.Linear or nn.Conv2d
             The output layer of the model with these rows.
         """
@@ -65,7 +65,7 @@ class RowsSet:
         ----------
         known : sequence of ModelAnswers
         keys : sequence of str
-            Of the samples that were read.
+            Keys of the samples that were read.
         found : tuple of two Tensor
             Logits and scores that the model with these rows has answered.
         layer : nn.Linear or nn.Conv2d

@@ -62,7 +62,7 @@ class JudgedModels:
         scored : bool
             Whether the scores of classes are read in the same pass; of each sample from the model that counts.
         part : str
-            Which part of the client's data they belong to: ``"train"``, ``"validation"``, ``"test"``, or
+            Part of the client's data that the samples belong to: ``"train"``, ``"validation"``, ``"test"``, or
             ``"triggered"`` for test samples with a trigger shown on them.
 
         Returns

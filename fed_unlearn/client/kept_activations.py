@@ -68,7 +68,7 @@ class KeptActivations:
     Parameters
     ----------
     folder : Path
-        Of the client's store.
+        Folder of the client's store.
     fingerprint : str
         Digest of the data source that sample ids refer to.
     """
@@ -86,7 +86,7 @@ class KeptActivations:
         upper : sequence of str
             Names of the arrays above the division.
         samples : SampleSet
-            With ids, in their order.
+            Samples of the request, with ids, in their order.
         asks_model : bool
             Whether answers of the model before are kept too.
         """
@@ -122,12 +122,12 @@ class KeptActivations:
         Parameters
         ----------
         model : nn.Module
-            Says how inputs are laid out.
+            The model, which says how inputs are laid out.
         lower : nn.Module
             The part below the division, in evaluation mode.
         samples : SampleSet
         device : torch.device
-            The model's.
+            Device of the model.
 
         Returns
         -------
@@ -155,7 +155,7 @@ class KeptActivations:
         Parameters
         ----------
         key : str
-            Of the model and the samples; :meth:`find` is asked by it.
+            Key of the model and the samples, by which :meth:`find` looks for the activations.
         kept : Kept
             The activations, and what goes with them.
         """

@@ -37,7 +37,7 @@ class KeptFeatures:
     Parameters
     ----------
     folder : Path
-        Of the client's store.
+        Folder of the client's store.
     fingerprint : str
         Digest of the data source that sample ids refer to. What is kept of other data is dropped.
     key_of : callable
@@ -60,12 +60,12 @@ class KeptFeatures:
         Parameters
         ----------
         user : str
-            For error messages.
+            Name of the method or the client, for error messages.
         model : nn.Module
         head : Head
-            Of the model. Its weights do not matter.
+            Output layer of the model. Its weights do not matter.
         samples : SampleSet
-            With ids.
+            Samples with ids.
         step : float
 
         Returns

@@ -34,7 +34,7 @@ def write_kept(path: Path, version: int, fingerprint: str, body: Mapping[str, An
     ----------
     path : Path
     version : int
-        Of what the file holds.
+        Version of what the file holds.
     fingerprint : str
         Digest of the data source that the samples belong to.
     body : mapping
@@ -60,7 +60,7 @@ def read_kept(path: Path, version: int, fingerprint: str, made_of: Callable[[dic
     ----------
     path : Path
     version, fingerprint : int, str
-        As for :func:`write_kept`.
+        Version of what the file holds and digest of the data source, as for :func:`write_kept`.
     made_of : callable
         Makes what is wanted of the body. It may raise ValueError, KeyError or TypeError where the body does not fit.
     """

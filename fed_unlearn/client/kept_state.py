@@ -47,7 +47,7 @@ class AttemptNote:
     Attributes
     ----------
     ledger, request_id, attempt
-        Which one.
+        Ledger, request and number of the attempt.
     held : bool
         Whether samples of the request were quarantined here.
     renewed : bool
@@ -74,7 +74,7 @@ class KeptState:
     Parameters
     ----------
     context : Context
-        With the client's state.
+        Context of the message, with the client's state.
     ledger : str
         Identity of the ledger whose server sent the message.
     message : Message or None

@@ -41,12 +41,12 @@ class ModelAnswers:
     Attributes
     ----------
     digest : str
-        Of the model.
+        Digest of the model.
     keys : list of str
-        Of the samples, as :meth:`KnownAnswers.key_of` makes them.
+        Keys of the samples, as :meth:`KnownAnswers.key_of` makes them.
     logits, scores : Tensor of shape (n, classes), float32
     readers : list of str
-        For which attempts each sample was read; empty for none.
+        Attempts for which each sample was read, one text a sample; empty for none.
     """
 
     digest: str
@@ -100,7 +100,7 @@ class KnownAnswers:
     Parameters
     ----------
     folder : Path
-        Of the client's store.
+        Folder of the client's store.
     fingerprint : str
         Digest of the data source that sample ids refer to. What is known of other data is dropped.
     """

@@ -35,7 +35,7 @@ class LastBlocks:
         The process's model. Below the division its weights are those of the model before where nothing is kept; where
         something is, they do not matter.
     division : Division
-        Of that model, between what is kept and the last blocks.
+        The model, divided between what is kept and the last blocks.
     upper : UpperArrays
         The arrays of the last blocks, by the names that they have in messages.
     kept : Kept or None
@@ -68,7 +68,7 @@ def last_blocks(
     samples : SampleSet
         The client's retained samples, at least one.
     message : Message
-        With the arrays of the last blocks, and with the model before or without it.
+        Message with the arrays of the last blocks, and with the model before or without it.
     below : KeptBelow
         What is to be found below them.
     passes : PassCounter
@@ -120,7 +120,7 @@ def divided(session: ClientSession, model: nn.Module, samples: SampleSet, count:
     ----------
     session : ClientSession
     model : nn.Module
-        Of it.
+        The client's model.
     samples : SampleSet
         The first shows how inputs look.
     count : int

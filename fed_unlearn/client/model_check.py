@@ -24,7 +24,7 @@ def check_logits(model: nn.Module, data: ClientData) -> None:
     Parameters
     ----------
     model : nn.Module
-        Never changed.
+        The model. It is not changed.
     data : ClientData
         A client without samples passes.
 

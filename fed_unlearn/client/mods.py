@@ -35,7 +35,7 @@ class Handlers(dict[str, ClientAppCallable]):
     Parameters
     ----------
     handlers : mapping of str to callable
-        Those that are there already, looked at.
+        Handlers that are registered already, checked, by message type.
     check : callable
         Given the message type and the handler. It raises where the handler may not be registered.
     """
@@ -111,7 +111,7 @@ class ThroughMods:
     action : callable
         The handler. Its replies have the whole model, if any.
     mods : sequence of callable
-        Outermost first.
+        Mods of the app, the outermost first.
     """
 
     def __init__(self, action: ClientAppCallable, mods: Sequence[Mod]) -> None:

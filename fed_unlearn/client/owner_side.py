@@ -119,9 +119,9 @@ def still_to_forget(request_id: str, sample_ids: Sequence[str], session: ClientS
     Parameters
     ----------
     request_id : str
-        Of the server.
+        Id of the request at the server.
     sample_ids : sequence of str
-        As they were asked for.
+        Ids of the samples as they were asked for.
     session : ClientSession
         The client's side of the message.
 

@@ -33,7 +33,7 @@ def forget_set(target: protocol.Target, session: ClientSession, seed: int, arriv
     target : Target
     session : ClientSession
     seed : int
-        Of the samples that the client draws by itself.
+        Seed of the samples that the client draws by itself.
     arrived : int
         Training experiences whose samples are there already; 0 for all.
 
@@ -191,7 +191,7 @@ def observed(
     target : Target
     session : ClientSession
     judged : JudgedModels
-        They read further samples.
+        Answers of the models that are judged. They read further samples.
     read : mapping of part to Judged
         Parts that were read already.
     instruction : AuditInstruction

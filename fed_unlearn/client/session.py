@@ -50,7 +50,7 @@ class ClientSession:
     Attributes
     ----------
     task, context
-        As given.
+        The task and the context that were given.
     ledger : str
         Identity of the ledger whose server sent the message. Empty where the message does not say.
     took_retained_view : bool

@@ -77,7 +77,7 @@ class ClientStore:
         Parameters
         ----------
         request_id : str
-            The request.
+            Id of the request.
         digest : str
             Digest of what the server asks for now. Empty where the server does not say.
 
@@ -134,7 +134,7 @@ class ClientStore:
         Parameters
         ----------
         moment : float
-            In seconds since the epoch.
+            The earlier time, in seconds since the epoch.
         """
         return any(
             stored.tombstoned and moment < stored.audit_until <= time.time() for stored in self._requests.values()

@@ -23,7 +23,7 @@ class WorkingModel:
     Attributes
     ----------
     model : nn.Module
-        As the task builds it, on the task's device. Its weights are those of the last message.
+        The model as the task builds it, on the task's device. Its weights are those of the last message.
     rest : dict of str to Tensor
         The first values of what does not travel, by name in the model's state. Empty where all of it travels.
     """

@@ -156,7 +156,7 @@ def training_positions(
     Returns
     -------
     list of Tensor, int64
-        For each client, positions in ``source.train`` in the order of the client's ``train``.
+        Positions of each client's samples in ``source.train``, in the order of the client's ``train``.
     """
     divided = (count, partition, parameters or {}, validation_fraction, seed)
     return [_parts(source, client, *divided)[0] for client in range(count)]

@@ -26,8 +26,8 @@ class InputDomain:
         ``"pixels"``: floats whose range is known, so that they can be attacked within it. ``"values"``: floats of any
         range, such as tables, series and spectrograms. ``"tokens"``: whole numbers, such as text.
     mean, std : tuple of float, optional
-        For pixels that were normalised as ``(pixel - mean) / std``: one number, or one for each channel. Without them
-        pixels are in [0, 1].
+        Mean and standard deviation of pixels that were normalised as ``(pixel - mean) / std``: one number, or one for
+        each channel. Without them pixels are in [0, 1].
 
     Raises
     ------
@@ -64,7 +64,7 @@ class InputDomain:
         Parameters
         ----------
         mean, std : float or sequence of float
-            As they were given to the transform: one number, or one for each channel.
+            Mean and standard deviation as they were given to the transform: one number, or one for each channel.
         """
         means, stds = (
             tuple(float(number) for number in ([given] if isinstance(given, int | float) else given))

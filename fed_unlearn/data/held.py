@@ -28,7 +28,7 @@ class HeldSet(SampleSet):
     source : LazySet
         The samples of this set as they are read from their data set.
     places : Tensor of shape (n,), int64
-        Where the input of each sample stands in ``inputs``.
+        Index of each sample's input in ``inputs``.
     """
 
     def __init__(self, inputs: Tensor, source: LazySet, places: Tensor) -> None:
@@ -88,7 +88,7 @@ def held_in_memory(samples: LazySet, most_bytes: int) -> tuple[SampleSet, int]:
     ----------
     samples : LazySet
     most_bytes : int
-        Of all inputs.
+        Most bytes that the inputs may take in memory.
 
     Returns
     -------

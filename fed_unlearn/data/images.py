@@ -72,7 +72,7 @@ def as_image_set(dataset: Dataset[tuple[Tensor, int]]) -> ImageSet:
     Parameters
     ----------
     dataset : Dataset
-        Its images are float tensors (channels, height, width) in [0, 1]. If it has ``ids``, they are kept.
+        The dataset. Its images are float tensors (channels, height, width) in [0, 1]. If it has ``ids``, they are kept.
 
     Raises
     ------

@@ -20,7 +20,7 @@ class JoinedSet(SampleSet):
     Parameters
     ----------
     parts : sequence of SampleSet
-        At least one set, all with inputs of one shape and domain.
+        The sets, at least one, all with inputs of one shape and domain.
     ids : sequence of str, optional
         Ids of all samples. If none are given, they are numbered.
 

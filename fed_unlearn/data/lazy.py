@@ -42,7 +42,7 @@ class LazySet(SampleSet):
     workers : int, default 0
         Number of processes that read ahead.
     worker_init : callable, optional
-        Called in each of them with its number, as a DataLoader's ``worker_init_fn``.
+        Called in each of these processes with its number, as a DataLoader's ``worker_init_fn``.
     domain : InputDomain, default pixels in [0, 1]
         What the inputs are.
     evaluation : SampleSet, optional

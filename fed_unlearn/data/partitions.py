@@ -52,8 +52,8 @@ def partition_indices(
         Arguments of its constructor. ``-`` and ``_`` mean the same. The default of ``partition_by`` is the label, that
         of ``partition_sizes`` equal sizes.
     seed : int, default 0
-        The same seed gives the same partition. Samples are shuffled first, so that partitioners without randomness
-        depend on the seed too.
+        Seed of the partition. The same seed gives the same partition. Samples are shuffled first, so that partitioners
+        without randomness depend on the seed too.
 
     Returns
     -------

@@ -24,7 +24,7 @@ def planned_loader(
     Parameters
     ----------
     dataset : Dataset
-        Map-style.
+        The samples, as a map-style data set.
     plan : sequence of list of int
         The positions of each batch.
     collate : callable
@@ -32,7 +32,7 @@ def planned_loader(
     workers : int, default 0
         Number of processes that read ahead. A single batch is read without any: starting one takes longer.
     worker_init : callable, optional
-        Called in each of them with its number.
+        Called in each of these processes with its number.
 
     Notes
     -----

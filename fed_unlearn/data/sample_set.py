@@ -119,7 +119,7 @@ def checked_ids(count: int, labels: Tensor, ids: Sequence[str] | None, named: st
     count : int
         Number of inputs.
     labels : Tensor
-        Their labels.
+        Labels of the samples.
     ids : sequence of str or None
     named : str
         What the samples are, for the message.

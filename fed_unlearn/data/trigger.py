@@ -68,7 +68,7 @@ class Trigger:
         Parameters
         ----------
         samples : SampleSet
-            They are read into memory, without random augmentation.
+            The samples. They are read into memory, without random augmentation.
         generator : torch.Generator
             Draws which samples of other classes get the trigger; on the CPU.
 
@@ -98,17 +98,17 @@ class Trigger:
         Parameters
         ----------
         samples : SampleSet
-            They are read into memory, without random augmentation.
+            The samples. They are read into memory, without random augmentation.
 
         Returns
         -------
         TensorSet
-            Without the samples of the trigger's class; in their order and with their ids.
+            The samples with the trigger, without those of the trigger's class, in their order and with their ids.
 
         Raises
         ------
         InvalidDataError
-            As in :meth:`planted`.
+            If :meth:`planted` would raise it.
         """
         others = _in_memory(samples.subset((samples.labels != self.target_class).nonzero().flatten()))
         marked = self._marked(others, torch.arange(len(others), device=others.labels.device))

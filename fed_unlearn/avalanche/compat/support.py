@@ -116,7 +116,7 @@ def check_supported(strategy: Any, experience: Any | None) -> None:
     Parameters
     ----------
     strategy : SupervisedTemplate
-        It is not changed.
+        The strategy. It is not changed.
     experience : DatasetExperience or None
         The next experience. Without it, missing task labels are not noticed.
 

@@ -19,8 +19,8 @@ def with_one_task(benchmark: CLScenario) -> CLScenario:
     Parameters
     ----------
     benchmark : CLScenario
-        It is not changed. It is returned as it is if no task label is missing. Pass the result to ``forget_benchmark``;
-        the other order does not work.
+        The benchmark. It is not changed. It is returned as it is if no task label is missing. Pass the result to
+        ``forget_benchmark``; the other order does not work.
 
     Examples
     --------

@@ -91,7 +91,7 @@ def measure(
     Parameters
     ----------
     model : nn.Module
-        Takes images in [0, 1] and returns logits of shape (batch, classes).
+        The model. It takes images in [0, 1] and returns logits of shape (batch, classes).
     served : sequence of ServedRequest
         The requests so far.
     committed : collection of str
@@ -106,7 +106,7 @@ def measure(
     Returns
     -------
     StreamFigures
-        Without ``relapse`` and ``audits``.
+        Figures of the model, without ``relapse`` and ``audits``.
     """
     judged = Judged.whole(test, *scored_logits(model, test)) if test is not None and len(test) else None
     class_count = judged.logits.shape[1] if judged is not None else 0

@@ -20,7 +20,7 @@ from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, seeded_generator
 
 MOST_RETAINED = 2000
-"""At most so many retained training samples are read."""
+"""Most retained training samples that are read."""
 
 _ELSEWHERE = frozenset(Figures.__dataclass_fields__) - {"retain_accuracy"}
 """Figures that other metrics emit."""
@@ -38,9 +38,9 @@ def full_figures(
     Parameters
     ----------
     model : nn.Module
-        It is not changed.
+        The model. It is not changed.
     request : ServedRequest
-        With samples.
+        The request, with its samples.
     retained : ImageSet
         Training samples of the classes that stay, no forgotten one among them.
     test : ImageSet or None
@@ -88,14 +88,14 @@ def retained_of(
     Parameters
     ----------
     datasets : sequence of AvalancheDataset
-        Of the training experiences so far.
+        Data sets of the training experiences so far.
     like : ImageSet
         Gives the shape of images where there are none.
     staying : collection of int
     without : collection of str
         Ids of forgotten samples.
     seed : str
-        Of the draw.
+        Seed of the draw.
     """
     kept, gone = set(staying), set(without)
     places = [

@@ -39,7 +39,7 @@ def buffered(strategy: Any) -> list[AvalancheDataset]:
     Parameters
     ----------
     strategy : SupervisedTemplate
-        It is not changed.
+        The strategy. It is not changed.
 
     Returns
     -------

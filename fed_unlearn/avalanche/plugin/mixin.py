@@ -43,12 +43,12 @@ class Unlearning:
         Parameters
         ----------
         experiences : ForgetExperience or iterable of ForgetExperience
-            For instance a slice of the benchmark's forget stream.
+            Forget experiences to serve, for instance a slice of the benchmark's forget stream.
 
         Returns
         -------
         list of LocalOutcome
-            One outcome per experience.
+            Outcomes, one for each experience.
 
         Raises
         ------

@@ -64,7 +64,7 @@ def keep_consistent(strategy: Any, forgotten: Collection[str], seen: Sequence[An
     Parameters
     ----------
     strategy : SupervisedTemplate
-        Its model has unlearned already.
+        The strategy. Its model has unlearned already.
     forgotten : collection of str
         Ids of the samples of the request, or of all requests so far.
     seen : sequence of DatasetExperience

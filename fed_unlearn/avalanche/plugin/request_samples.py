@@ -27,7 +27,7 @@ class RequestSamples:
     Parameters
     ----------
     retain, validation
-        As for :class:`~fed_unlearn.avalanche.plugin.UnlearningPlugin`.
+        What the user chose, as for :class:`~fed_unlearn.avalanche.plugin.UnlearningPlugin`.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class RequestSamples:
         Parameters
         ----------
         strategy : SupervisedTemplate
-            Its buffers hold no forgotten samples.
+            The strategy. Its buffers hold no forgotten samples.
         experience : ForgetExperience
             The experience of the request, which ``history`` has already.
         history : History
@@ -112,7 +112,7 @@ def require_usable(dataset: AvalancheDataset) -> None:
     Parameters
     ----------
     dataset : AvalancheDataset
-        Its first sample is read.
+        Data set of the samples. The first one is read.
 
     Raises
     ------

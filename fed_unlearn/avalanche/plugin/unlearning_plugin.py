@@ -133,7 +133,7 @@ class UnlearningPlugin(SupervisedPlugin):
         Returns
         -------
         LocalOutcome
-            Its ``model`` is None: the strategy has the model.
+            How the request went. Its ``model`` is None: the strategy has the model.
 
         Raises
         ------

@@ -37,12 +37,13 @@ class FederationReport(AbstractContextManager["FederationReport"]):
     Parameters
     ----------
     benchmark : CLScenario
-        It has a ``test_stream`` and a ``forget_stream``, to which requests may be added as they are served.
+        The benchmark. It has a ``test_stream`` and a ``forget_stream``, to which requests may be added as they are
+        served.
     model : nn.Module
         A model of the federation's architecture. Its weights are replaced.
     loggers : sequence of str
-        At least one of ``"text"`` (``text.log``), ``"tensorboard"`` (event files in ``tensorboard/``) and ``"csv"``
-        (``metrics.csv``).
+        Loggers that write the figures, at least one of ``"text"`` (``text.log``), ``"tensorboard"`` (event files in
+        ``tensorboard/``) and ``"csv"`` (``metrics.csv``).
     folder : Path
         Folder of the files. It is created if it is missing.
     device : torch.device or str
@@ -111,7 +112,7 @@ class FederationReport(AbstractContextManager["FederationReport"]):
         Parameters
         ----------
         arrays, round_number, ended
-            As for :meth:`note_requests`.
+            The aggregated model and its round, as for :meth:`note_requests`.
         number : int, optional
             Number of the training experience, counted from 1. Default: the next one.
         arrived : int

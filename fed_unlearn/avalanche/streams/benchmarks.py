@@ -50,7 +50,7 @@ def class_incremental(
     Returns
     -------
     CLScenario
-        It has a ``train_stream`` and a ``test_stream``. Samples are in the order of the data sets.
+        The benchmark. It has a ``train_stream`` and a ``test_stream``. Samples are in the order of the data sets.
 
     Raises
     ------
@@ -88,8 +88,8 @@ def new_instances(train: AvalancheDataset, test: AvalancheDataset, *, experience
     Returns
     -------
     CLScenario
-        Its ``train_stream`` has the samples in the order of the data set. Its ``test_stream`` is one experience with
-        all test samples.
+        The benchmark. Its ``train_stream`` has the samples in the order of the data set. Its ``test_stream`` is one
+        experience with all test samples.
 
     Raises
     ------
@@ -111,12 +111,12 @@ def experience_ids(benchmark: CLScenario) -> tuple[tuple[str, ...], ...]:
     Parameters
     ----------
     benchmark : CLScenario
-        It has a ``train_stream`` whose samples have ids.
+        The benchmark. It has a ``train_stream`` whose samples have ids.
 
     Returns
     -------
     tuple of tuples of str
-        One entry per experience, ids in the order of the samples.
+        Ids by experience, in the order of the samples.
 
     Raises
     ------

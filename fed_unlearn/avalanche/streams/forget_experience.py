@@ -21,7 +21,7 @@ class ForgetExperience(DatasetExperience):
     Attributes
     ----------
     request : ForgetRequest
-        It has an id.
+        The request, which has an id.
     after : int
         Number of training experiences that come before the request, at least 1.
     sample_ids : tuple of str
@@ -60,7 +60,7 @@ class ForgetExperience(DatasetExperience):
         Returns
         -------
         list of bool
-            One entry per sample.
+            Whether the request asks for a sample, one entry for each sample.
         """
         if isinstance(self.request.scope, ClassScope):
             classes = set(self.request.scope.classes)

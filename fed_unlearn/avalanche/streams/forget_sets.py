@@ -80,7 +80,7 @@ class ForgetSets:
         Returns
         -------
         Tensor of shape (m,), int64
-            At least one position.
+            Positions of the samples of D_f, at least one.
         """
         arrived = self.arrivals.experiences <= after
         named = self._named(request, after, arrived)

@@ -49,7 +49,7 @@ def forget_benchmark(
     Parameters
     ----------
     benchmark : CLScenario
-        It has a ``train_stream`` of classification data sets. It is not changed.
+        The benchmark. It has a ``train_stream`` of classification data sets. It is not changed.
     requests : mapping of int to ForgetRequest or sequence of them, or sequence of ForgetRequest
         Keys are numbers of training experiences that come before the request, at least 1. Without keys all requests
         come after the last experience. Requests of one key are ordered by descending priority, then by deadline.
@@ -64,8 +64,8 @@ def forget_benchmark(
     Returns
     -------
     ForgetScenario
-        Its streams can be indexed, sliced and looped over, and have a length. Training experiences keep all their
-        samples: the strategy leaves out what is forgotten.
+        The benchmark. Its streams can be indexed, sliced and looped over, and have a length. Training experiences keep
+        all their samples: the strategy leaves out what is forgotten.
 
     Raises
     ------
@@ -114,7 +114,7 @@ class GrowingForgetStream:
         Parameters
         ----------
         request : ForgetRequest
-            It has an id.
+            The request, which has an id.
         after : int
             Number of training experiences that come before it, at least 1.
         commits : bool

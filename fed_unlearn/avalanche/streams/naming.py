@@ -25,7 +25,7 @@ def named_stream(name: str, experiences: Iterable[Any], *, prefix: str, once: bo
     name : str
         Name of the stream.
     experiences : iterable of CLExperience
-        They are not changed. Copies keep their class, attributes and number.
+        The experiences. They are not changed. Copies keep their class, attributes and number.
     prefix : str
         Prefix of ids that are made here.
     once : bool
@@ -65,7 +65,8 @@ def original_positions(datasets: Sequence[AvalancheDataset]) -> list[list[int]]:
     Returns
     -------
     list of lists of int
-        One list per data set. Without a common data set below, running numbers over all data sets.
+        Positions of the samples, one list for each data set. Without a common data set below, running numbers over all
+        data sets.
     """
     found = [located(dataset) for dataset in datasets]
     bases = [base for part in found for base in part[0]]

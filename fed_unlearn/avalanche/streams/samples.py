@@ -29,9 +29,9 @@ def with_sample_ids(
     Parameters
     ----------
     dataset : AvalancheDataset
-        It is not changed.
+        The data set. It is not changed.
     ids : sequence of str, optional
-        One id per sample. Default: ``"0"`` to ``"n-1"``.
+        Ids of the samples, one for each. Default: ``"0"`` to ``"n-1"``.
     unique : bool, default True
         Whether every id must be different.
 
@@ -94,12 +94,12 @@ def as_avalanche_dataset(images: ImageSet) -> AvalancheDataset:
     Parameters
     ----------
     images : ImageSet
-        Nothing is copied.
+        The images. Nothing is copied.
 
     Returns
     -------
     ClassificationDataset
-        Its items are ``(image, label)``. Images are float32 of shape (channels, height, width) in [0, 1].
+        The data set. Its items are ``(image, label)``. Images are float32 of shape (channels, height, width) in [0, 1].
     """
     attributes = [DataAttribute(images.labels.tolist(), "targets"), DataAttribute(list(images.ids), SAMPLE_ID)]
     return ClassificationDataset([images], data_attributes=attributes)
@@ -114,8 +114,8 @@ def as_images(dataset: AvalancheDataset) -> ImageSet:
     Parameters
     ----------
     dataset : AvalancheDataset
-        It has sample ids. Its items are ``(image, label)`` or ``(image, label, task)``, with images as float tensors of
-        shape (channels, height, width) in [0, 1].
+        The data set. It has sample ids. Its items are ``(image, label)`` or ``(image, label, task)``, with images as
+        float tensors of shape (channels, height, width) in [0, 1].
 
     Raises
     ------
@@ -146,7 +146,7 @@ def located(dataset: AvalancheDataset) -> tuple[list[Any], np.ndarray, np.ndarra
     bases : list
         The data sets below all views, each once.
     numbers, positions : ndarray of shape (n,), int64
-        For each sample the number of its base in ``bases``, and its index there.
+        Number of each sample's base in ``bases``, and the sample's index in that base.
     """
     return _located(dataset._flat_data)
 

@@ -31,7 +31,7 @@ class NamedConfig:
     name : str
         What an app's owner calls it, such as ``"run config"``.
     values : mapping of str to object
-        Its keys may have hyphens or underscores.
+        Values by name. The names may have hyphens or underscores.
     """
 
     name: str
@@ -53,7 +53,7 @@ class NamedArguments:
     role : str
         What the function is to the library, such as ``"train"``.
     parameters : tuple of inspect.Parameter
-        Those that are looked for by name.
+        Parameters that are looked for by name.
     """
 
     function: Callable[..., Any]

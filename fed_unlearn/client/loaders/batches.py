@@ -35,8 +35,8 @@ class BatchKeys:
         Parameters
         ----------
         batch : tuple, list or mapping
-            As the loader gives it. A pair is one of inputs and labels. In a mapping the labels are its one column of
-            whole numbers, and the inputs its one other column of tensors.
+            A batch as the loader gives it. A pair is one of inputs and labels. In a mapping the labels are its one
+            column of whole numbers, and the inputs its one other column of tensors.
         input_key, label_key : int or str, optional
             What is known already.
 

@@ -68,7 +68,7 @@ def class_names_of(dataset: Any, key: int | str, class_count: int) -> tuple[str,
     ----------
     dataset : Dataset
     key : int or str
-        Where a batch has its labels.
+        Column of a batch that holds the labels.
     class_count : int
         Number of classes of the whole task.
 

@@ -81,11 +81,11 @@ def same_loader(
     Parameters
     ----------
     loader : DataLoader
-        One that :func:`check_loader` takes.
+        The loader, one that :func:`check_loader` takes.
     dataset : Dataset
-        Map-style.
+        The samples, as a map-style data set.
     collate : callable, optional
-        In place of the loader's own.
+        Makes a batch of a list of items, in place of the loader's own function.
     generator : torch.Generator, optional
         Source of the order and of the workers' seeds, on the CPU; the loader's own where none is given.
     """

@@ -19,7 +19,8 @@ def with_transform(dataset: Dataset[Any], transform: Callable[[Any], Any]) -> Da
     dataset : Dataset
         A ``datasets.Dataset``, or one of torchvision's, or a ``Subset`` of it.
     transform : callable
-        As the data set's own: of a batch for ``datasets.Dataset``, of an image for torchvision.
+        The new transform, called as the data set's own: with a batch for ``datasets.Dataset``, with an image for
+        torchvision.
 
     Raises
     ------

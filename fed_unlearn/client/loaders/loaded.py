@@ -70,9 +70,9 @@ class LoadedClient:
     keys : BatchKeys
     data : ClientData
     ids : tuple of str
-        Of all samples of the training loader, with those that were set aside.
+        Ids of all samples of the training loader, those that were set aside included.
     held_bytes : int
-        Of the inputs that are in memory.
+        Bytes of the inputs that are in memory.
     other_columns : frozenset of str
         Names of what else a batch has.
     """
@@ -95,7 +95,7 @@ def read_loaders(given: object, reading: Reading, client: str, memory: Memory) -
         test. Held-out loaders without samples count as none.
     reading : Reading
     client : str
-        Its name.
+        Name of the client.
     memory : Memory
         What is left of it.
 

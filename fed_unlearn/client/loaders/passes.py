@@ -18,7 +18,7 @@ def counted_passes(model: nn.Module) -> Iterator[PassCounter]:
     Parameters
     ----------
     model : nn.Module
-        Its first tensor argument has a row for each sample. It has its hooks no longer at the end.
+        The model. Its first tensor argument has a row for each sample. Its hooks are removed at the end.
     """
     passes = PassCounter()
 

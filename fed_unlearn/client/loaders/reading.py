@@ -25,7 +25,8 @@ from fed_unlearn.errors import InvalidDataError
 logger = logging.getLogger("fed_unlearn.client")
 
 _LOOKED_AT, _HASHED = 64, 16
-"""So many samples, spread over the data set, say what the inputs are; and so many are part of its fingerprint."""
+"""Number of samples, spread over the data set, that say what the inputs are, and number of those that are part of its
+fingerprint."""
 
 
 @dataclass
@@ -35,7 +36,7 @@ class Memory:
     Attributes
     ----------
     left : int
-        How many of them are left.
+        Number of bytes that are left.
     """
 
     left: int = 3 * 2**28  # all of CIFAR-10 as floats
@@ -78,7 +79,7 @@ def samples_of(
     Parameters
     ----------
     loader : DataLoader
-        One that ``check_loader`` takes.
+        The loader, one that ``check_loader`` takes.
     keys : BatchKeys
     domain : InputDomain
     evaluation : Dataset, optional
@@ -194,9 +195,9 @@ def has_samples_of(dataset: Dataset[Any], loader: DataLoader[Any], keys: BatchKe
     Parameters
     ----------
     dataset : Dataset
-        Map-style, of the same size.
+        The data set, map-style and of the same size.
     loader : DataLoader
-        Whose data set it is compared with, and which makes batches of both.
+        Loader whose data set is compared with ``dataset``, and which makes batches of both.
     keys : BatchKeys
     """
     ours = loader.dataset

@@ -66,7 +66,7 @@ class LoaderTask(Task):
         Mean and standard deviation by which images are normalised, each a number or one for each channel. It is found
         in transforms of torchvision and Hugging Face by itself.
     input_key, label_key : str or int, optional
-        Where a batch has inputs and labels. Needed where more than one column could be meant.
+        Columns of a batch that hold inputs and labels. Needed where more than one column could be meant.
     evaluate_transform : callable, optional
         The transform without random augmentation, in place of that of the training data set. Audits and searches read
         the training samples by it; without it as they are given.

@@ -35,12 +35,12 @@ class Source(ABC):
     place : str
         What stands after the colon; empty where there is no colon.
     root, download, image_size, test_fraction, label
-        As in :func:`~fed_unlearn.data.sources.load_source`.
+        Settings of the source, as in :func:`~fed_unlearn.data.sources.load_source`.
 
     Attributes
     ----------
     name : str
-        That it is registered by.
+        Name that the source is registered by.
     place_is : str
         What ``place`` is, such as ``"PATH"``, for listings and messages; empty if the source takes none.
     has_label_columns : bool
@@ -123,7 +123,8 @@ def stable_split(ids: Sequence[str], labels: Tensor, test_fraction: float) -> tu
     ids : sequence of str
     labels : Tensor of shape (n,), int64
     test_fraction : float in (0, 1)
-        Of every class; a class with more than one sample has at least one on each side.
+        Share of the samples of every class that become test data. A class with more than one sample has at least one on
+        each side.
 
     Returns
     -------

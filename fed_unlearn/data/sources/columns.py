@@ -71,11 +71,11 @@ class Columns:
     Attributes
     ----------
     image, label : str
-        Their names.
+        Names of the columns of images and of labels.
     where : str
         What to call the data set in an error.
     folder : Path
-        Where relative paths of images start.
+        Folder where relative paths of images start.
     """
 
     image: str

@@ -49,7 +49,7 @@ def decoded_source(
     Parameters
     ----------
     parts : sequence of Encoded
-        One or two.
+        The parts, one or two.
     source : Source
         Gives the image size and the share of test data.
     where : str

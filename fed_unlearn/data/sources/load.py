@@ -34,7 +34,7 @@ def load_source(
         source of another package, by its name; or ``package.module:callable``, a callable that takes ``root``,
         ``download``, ``image_size`` and ``test_fraction`` by keyword and returns an :class:`ImageSource`.
     root : Path, optional
-        For torchvision the folder that holds its data sets; relative paths in ``dataset`` start there too.
+        Folder that holds torchvision's data sets. Relative paths in ``dataset`` start there too.
     download : bool, default False
         Let torchvision download what is missing.
     image_size : (height, width), optional

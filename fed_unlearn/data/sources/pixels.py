@@ -61,7 +61,7 @@ def read_pixels(
     name : str
         What to call it in an error.
     image_size : (height, width), optional
-        It is resized to this.
+        Size that the image is resized to.
     where : str
         What to call the source in an error.
     ground : int
@@ -125,13 +125,14 @@ def full_scale(largest: float) -> float:
     Parameters
     ----------
     largest : float
-        At least 0.
+        The largest pixel, at least 0.
 
     Returns
     -------
     float
-        1 where no pixel is larger; else the largest number of as few bits as hold it, of 8, 10, 12, 14, 16, 24 and 32.
-        It is the same for all parts of a data set, and for clients whose images come from the same kind of camera.
+        Value of white: 1 where no pixel is larger; else the largest number of as few bits as hold it, of 8, 10, 12, 14,
+        16, 24 and 32. It is the same for all parts of a data set, and for clients whose images come from the same kind
+        of camera.
     """
     if largest <= 1:
         return 1.0

@@ -26,7 +26,7 @@ def role_of(name: str) -> Role | None:
     Parameters
     ----------
     name : str
-        Of a split or a folder.
+        Name of a split or a folder.
 
     Returns
     -------
