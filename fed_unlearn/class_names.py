@@ -53,7 +53,7 @@ class ClassNames:
         Returns
         -------
         int
-            From 0.
+            Index of the class, counted from 0.
 
         Raises
         ------
@@ -93,7 +93,7 @@ class ClassNames:
         Parameters
         ----------
         index : int
-            One that no class has is written as it is.
+            Index of the class. An index that no class has is written as it is.
         """
         if not 0 <= index < len(self.names) or self.names[index] == str(index):
             return str(index)
@@ -139,7 +139,7 @@ class ClassNames:
 
 
 UNNAMED_CLASSES = ClassNames()
-"""Where nobody has said what the classes are called."""
+"""Names where nobody has said what the classes are called."""
 
 
 def class_names_problem(names: Sequence[object], class_count: int | None = None) -> str | None:
@@ -148,9 +148,9 @@ def class_names_problem(names: Sequence[object], class_count: int | None = None)
     Parameters
     ----------
     names : sequence
-        As they came; expected are texts of 1 to 200 characters.
+        Names as they came. Texts of 1 to 200 characters are expected.
     class_count : int, optional
-        How many there must be.
+        Expected number of names.
     """
     if class_count is not None and len(names) != class_count:
         return f"{len(names)} names for {class_count} classes"

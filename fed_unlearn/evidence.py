@@ -28,7 +28,7 @@ class Difference:
     ----------
     value : float
     error : float
-        Its standard error.
+        Standard error of the difference.
     """
 
     value: float
@@ -46,7 +46,7 @@ class Evidence:
     Attributes
     ----------
     forget_accuracy : float or None
-        Of the candidate on D_f; None where no sample of it could be read.
+        Accuracy of the candidate on D_f; None where no sample of it could be read.
     retain_accuracy, accepted_retain_accuracy, first_retain_accuracy : float or None
         Validation accuracy on the classes of D_r: of the candidate, of the last accepted model, and of the model
         before the first request; None where there is no validation sample.
@@ -55,16 +55,16 @@ class Evidence:
     repair_rounds, attempt : int
         Repair rounds of this attempt so far, and its number from 1 among those by the same method.
     unseen_accuracy : float or None
-        Of the candidate on validation samples of the classes of D_f, in the shares that they have in it.
+        Accuracy of the candidate on validation samples of the classes of D_f, in the shares that they have in it.
     membership_interval : (float, float) or None
-        Of the membership attack's AUC, at 95 %, against validation samples that no method reads; None where either side
-        has no sample.
+        95 % interval of the membership attack's AUC against validation samples that no method reads; None where either
+        side has no sample.
     methods_left : int
         Methods that may still be tried after this one.
     confidence : Difference or None
-        For a client request, how much surer the candidate is of the client's samples than of unseen ones.
+        How much surer the candidate is of the client's samples than of unseen ones, for a client request.
     staying_confidence : float or None
-        The same of the samples of the clients that stay, of the same classes in the same shares.
+        How much surer the candidate is of the samples of the clients that stay, of the same classes in the same shares.
     changed : bool
         Whether a step of the method has changed the model by more than rounding, repair aside.
     forget_samples : int or None
@@ -72,7 +72,7 @@ class Evidence:
     figures : mapping of str to Measured
         Figures of audits by name, none of test samples.
     oracle_figures : mapping of str to Measured
-        The same of retrain oracles that were trained before: their mean, and their 95 % prediction interval.
+        Figures of retrain oracles that were trained before: their mean, and their 95 % prediction interval.
     is_retrained : bool
         Whether the candidate was trained anew without the samples: it is held beside no other model.
     """
@@ -112,7 +112,7 @@ class Evidence:
         Parameters
         ----------
         earlier : Evidence
-            Of the model before.
+            Evidence of the model before.
         share : float or None
             How much surer than of unseen samples the model may be of a client's, as a share of the same of clients that
             stay, before and now. None where it does not matter.
@@ -132,4 +132,4 @@ NOTHING_KEPT = Evidence(
     repair_rounds=0,
     attempt=1,
 )
-"""Of the model before a request: no figure of retained samples is compared."""
+"""Evidence of the model before a request: no figure of retained samples is compared."""

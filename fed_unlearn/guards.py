@@ -132,7 +132,7 @@ def guard_retained(retained: SampleSet, guards: Sequence[Guard], *, weight: int,
     weight : int
         Number of copies of each guarded sample in the mix.
     margin : float
-        As in :class:`GuardedSet`.
+        Margin of the hinge, as in :class:`GuardedSet`.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def guarded_cross_entropy(logits: Tensor, labels: Tensor, old_labels: Tensor, ma
     labels, old_labels : Tensor of shape (batch,), int64
         Present and former labels. ``old_labels`` is ``UNGUARDED`` for retained samples.
     margin : float
-        As in :class:`GuardedSet`.
+        Margin of the hinge, as in :class:`GuardedSet`.
 
     Returns
     -------

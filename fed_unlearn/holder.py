@@ -54,7 +54,7 @@ def unlearn_samples(
     ----------
     method : Method
     model : nn.Module
-        Never changed.
+        The model. It is not changed.
     forget, retained, validation : SampleSet
         The method may read half of the validation samples, as samples that were never trained on. The gate reads the
         other half.
@@ -101,7 +101,7 @@ def repair_model(
         The labels that open attempts taught to their samples.
     train : callable
     guard_weight, guard_margin
-        As in :func:`fed_unlearn.holder.guard_retained`.
+        Weight and margin of guarded samples, as in :func:`fed_unlearn.holder.guard_retained`.
     frozen : collection of str
         Names of parameters and buffers that stay as they are.
     seed : sequence of str or int
@@ -147,22 +147,22 @@ def observe(
     model : nn.Module
     scope : str
     classes : collection of int
-        Of a class request; those of the forget samples where there are none.
+        Classes of a class request; those of the forget samples where there are none.
     forget : Judged
         D_f, or the holder's part of it.
     class_count : int
     test, validation : Judged, optional
-        All of them. Half of ``validation`` is what no method reads.
+        Test and validation samples, all of them. Half of ``validation`` is what no method reads.
     retained : Judged, optional
         Retained training samples of a holder that stays.
     left_out : collection of int
         Further classes that do not stay: forgotten before, asked for beside, or not there yet.
     triggered : Judged, optional
-        For a client request, test samples with a planted trigger shown on them, under the trigger's class.
+        Test samples with a planted trigger shown on them, under the trigger's class, for a client request.
     limits : Tensor of shape (n,), optional
-        For a sample request, log-odds from which on each forget sample stands too high.
+        Log-odds from which on each forget sample stands too high, for a sample request.
     seed : int
-        Of all that audits draw.
+        Seed of all that audits draw.
     """
     compared = torch.tensor(list(classes)) if classes else forget.labels.unique()
     unseen = validation if scope == "sample" and len(forget) else None

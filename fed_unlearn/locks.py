@@ -44,10 +44,10 @@ class Worker:
     Attributes
     ----------
     process : int
-        Its process id, as it is in its own container.
+        Process id of the worker, as it is in its own container.
     since : int
-        When it took the ledger's lock, in nanoseconds since the epoch by the clock of the file system. Together with
-        the process id, which may be used again, it tells one time of working from another.
+        Time at which the worker took the ledger's lock, in nanoseconds since the epoch by the clock of the file system.
+        Together with the process id, which may be used again, it tells one time of working from another.
     """
 
     process: int

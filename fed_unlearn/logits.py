@@ -102,7 +102,7 @@ def confidence(logits: Tensor, labels: Tensor) -> Tensor:
     logits : Tensor of shape (n, classes)
         Outputs of a model.
     labels : Tensor of shape (n,), int64
-        Each sample's own class.
+        Each sample's own class, as an index.
 
     Returns
     -------
@@ -121,12 +121,12 @@ def logit_gaps(logits: Tensor, allowed: Tensor) -> Tensor:
     logits : Tensor of shape (n, classes)
         Outputs of a model.
     allowed : Tensor of shape (n, classes), bool
-        Each row has at least one allowed class and one that is not allowed.
+        Whether a class is allowed for a sample. Each row has at least one allowed class and one that is not.
 
     Returns
     -------
     Tensor of shape (n,)
-        Above 0 if the predicted class is an allowed one.
+        Gap of each sample, above 0 if the predicted class is an allowed one.
     """
     best = logits.masked_fill(~allowed, -torch.inf).amax(dim=1)
     return best - logits.masked_fill(allowed, -torch.inf).amax(dim=1)

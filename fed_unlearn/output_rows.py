@@ -42,7 +42,7 @@ class OutputRows:
         Parameters
         ----------
         shapes : dict of str to tuple of int
-            Of all arrays of the model.
+            Shapes of all arrays of the model, by name.
         class_count : int
         """
         for name, dimensions in zip(self.names, ((2, 4), (1,)), strict=False):
@@ -72,7 +72,7 @@ def fitting_weights(arrays: Arrays, class_count: int, feature_count: int, names:
     Returns
     -------
     list of str
-        In the order of ``names``.
+        Names of the arrays that fit, in the order of ``names``.
     """
     return [
         name
@@ -90,12 +90,12 @@ def mean_row(values: NDArray[Any], others: Collection[int]) -> NDArray[Any]:
     ----------
     values : ndarray of shape (classes, ...)
     others : collection of int
-        Which rows; at least one.
+        Rows that are averaged, at least one.
 
     Returns
     -------
     ndarray of shape (...)
-        In the dtype of the rows.
+        Mean of the rows, in their dtype.
     """
     return as_dtype(np.asarray(values[sorted(others)].mean(axis=0, dtype=np.float64)), values.dtype)
 
@@ -111,7 +111,7 @@ def with_mean_rows(arrays: Arrays, rows: OutputRows, means: Mapping[int, Collect
         The model; it is not changed.
     rows : OutputRows
     means : mapping of int to collection of int
-        By class, the classes whose rows it gets the mean of; at least one.
+        Classes whose rows are averaged, at least one, by the class that gets their mean.
     """
     changed = dict(arrays)
     for name in rows.names:

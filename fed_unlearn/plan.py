@@ -60,7 +60,7 @@ class HolderTurn(Settings, prefix="unlearning: holder_turn."):
     Attributes
     ----------
     max_steps : int
-        At most so many steps in a row, each clipped to the norm below.
+        Most steps in a row, each clipped to the norm below.
     max_norm : float or None
         Bound on what one step changes in the model. None: in a federation the median update norm of the last training
         round, on one machine no bound.
@@ -140,7 +140,7 @@ class History(Settings, prefix="unlearning: history."):
     Attributes
     ----------
     every : int
-        One of so many rounds is kept; 0 for none.
+        Interval in rounds: one of so many is kept; 0 for none.
     max_bytes : int
         Bound on their size on disk; the oldest go first.
     """

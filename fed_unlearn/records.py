@@ -27,7 +27,8 @@ def encode(record: object) -> tuple[dict[str, Any], Arrays]:
     Parameters
     ----------
     record : dataclass instance
-        Of plain JSON types, dataclasses, enumerations, :data:`StoredArrays` and :data:`StoredConfig`.
+        The dataclass. Its fields hold plain JSON types, dataclasses, enumerations, :data:`StoredArrays` and
+        :data:`StoredConfig`.
 
     Returns
     -------

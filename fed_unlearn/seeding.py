@@ -17,8 +17,8 @@ def derive_seed(*parts: str | int) -> int:
     Parameters
     ----------
     *parts : str or int
-        For instance ``(seed, "train", round, client)``. The same parts give the same seed on every machine. Parts such
-        as ``("a", "bc")`` and ``("ab", "c")`` give different seeds.
+        Parts of the name of the purpose, for instance ``(seed, "train", round, client)``. The same parts give the same
+        seed on every machine. Parts such as ``("a", "bc")`` and ``("ab", "c")`` give different seeds.
 
     Returns
     -------

@@ -44,9 +44,9 @@ class Bounds:
     Attributes
     ----------
     kind : type
-        ``int`` or ``float``.
+        Type of the number, ``int`` or ``float``.
     limits : mapping of str to float
-        By ``"ge"``, ``"gt"``, ``"le"`` and ``"lt"``, as pydantic's ``Field`` takes them.
+        Limits by ``"ge"``, ``"gt"``, ``"le"`` and ``"lt"``, as pydantic's ``Field`` takes them.
     or_none : bool
         Whether it may be None.
     """

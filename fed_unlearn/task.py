@@ -96,7 +96,7 @@ class Task(ABC):
         Returns
         -------
         mapping of str to Tensor
-            At least one tensor. Order, names and shapes are the same for every model of this task.
+            Tensors by name, at least one. Order, names and shapes are the same for every model of this task.
         """
         return model.state_dict()
 
@@ -108,7 +108,7 @@ class Task(ABC):
         model : nn.Module
             A model of this task.
         arrays : mapping of str to Tensor
-            As :meth:`arrays_of` gives them, on the CPU.
+            Tensors by name, as :meth:`arrays_of` gives them, on the CPU.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class Task(ABC):
             A model with the weights of a message, which may be changed and returned. What does not travel has its
             first values, as :meth:`build_model` gives them.
         context : Context
-            With the client's state. Nothing in it may be changed.
+            Context of the message, with the client's state. Nothing in it may be changed.
 
         Returns
         -------

@@ -49,7 +49,7 @@ def quoted(value: object, limit: int = _PRINTED) -> str:
     Parameters
     ----------
     value : object
-        For instance what stood in a file or in an argument.
+        The value to write, for instance what stood in a file or in an argument.
     limit : int
         Greatest length of the result in characters, at least 2.
 

@@ -31,7 +31,7 @@ def renamed(values: Mapping[str, Value], names: Iterable[str]) -> dict[str, Valu
     Parameters
     ----------
     values : mapping of str to object
-        By the names of a state dict, such as ``module.0.weight``.
+        Values by the names of a state dict, such as ``module.0.weight``.
     names : iterable of str
         The names of the same tensors in another state dict, such as ``0.weight``.
 

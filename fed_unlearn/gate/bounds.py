@@ -24,7 +24,7 @@ class Bound(Settings, prefix="gate: "):
     Attributes
     ----------
     minimum, maximum : float or None
-        Of the figure, in its own unit.
+        Least and greatest value of the figure, in its own unit.
     beside : str or None
         ``"reset-rows"``: not over the 95 % prediction interval of classes that stay, each under a reset output row.
         ``"oracle"``: within the 95 % prediction interval of retrain oracles that were trained before the request is

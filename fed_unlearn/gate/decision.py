@@ -28,7 +28,7 @@ class Decision:
     ----------
     verdict : Verdict
     reasons : tuple of str
-        In words, what the candidate failed; empty where it failed nothing.
+        What the candidate failed, in words; empty where it failed nothing.
     doubted : tuple of str
         Clients whose figures are implausible, where the verdict is ``HOLD``.
     known : HowKnown or None

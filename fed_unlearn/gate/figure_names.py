@@ -28,7 +28,7 @@ class FigureSource:
     Attributes
     ----------
     audit : type of RequestAudit
-        That measures it.
+        Audit that measures the figure.
     for_gate : bool
         Whether it is measured of other samples than test samples.
     """

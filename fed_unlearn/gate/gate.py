@@ -23,7 +23,7 @@ class Gate(Settings, prefix="gate: "):
     ----------
     class_thresholds, sample_thresholds, client_thresholds : Thresholds
     indistinguishable_thresholds : Thresholds
-        Of sample requests whose goal is ``"indistinguishable"``.
+        Thresholds of sample requests whose goal is ``"indistinguishable"``.
     max_repair_rounds : int
         Repair rounds of one attempt, at least 0.
     max_attempts : int
@@ -118,11 +118,11 @@ class Gate(Settings, prefix="gate: "):
         ----------
         scope : str
         evidence : Evidence
-            Of the candidate.
+            Evidence of the candidate.
         goal : str, optional
-            Of a sample request.
+            Goal of a sample request.
         before : Evidence, optional
-            Of the model before the request.
+            Evidence of the model before the request.
         is_retrained : bool
             Whether the candidate was trained anew without the samples. What it says of a client's samples, or of
             samples that are to look unseen, does not matter then; that of a class or of misclassified samples does.
@@ -209,11 +209,11 @@ class Gate(Settings, prefix="gate: "):
         ----------
         scope : str
         before : Evidence or None
-            Of the model before the request; None where nothing could be read.
+            Evidence of the model before the request; None where nothing could be read.
         after : Evidence
-            Of the model after it.
+            Evidence of the model after the request.
         goal : str, optional
-            Of a sample request.
+            Goal of a sample request.
         is_retrained : bool
             Whether the model after was trained anew without the samples.
         """

@@ -21,7 +21,7 @@ class Thresholds(Settings, prefix="gate: "):
     max_retain_drop : float or None
         How far validation accuracy on the classes of D_r may fall against the last accepted model.
     max_total_retain_drop : float or None
-        The same against the model before the first request.
+        How far that accuracy may fall against the model before the first request.
     max_forget_excess : float or None
         How far the accuracy on D_f may lie over that on unseen samples of the same classes.
     membership_contains_half : bool

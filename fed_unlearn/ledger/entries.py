@@ -124,7 +124,7 @@ class RequestRecords(LedgerFile):
         Parameters
         ----------
         names : sequence of str
-            In the order of the model's outputs, each of 1 to 200 characters.
+            Labels in the order of the model's outputs, each of 1 to 200 characters.
 
         Raises
         ------

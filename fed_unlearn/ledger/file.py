@@ -179,7 +179,7 @@ class LedgerFile:
         Returns
         -------
         Path
-            The new file.
+            Path of the new file.
 
         Raises
         ------

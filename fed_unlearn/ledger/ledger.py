@@ -94,11 +94,11 @@ class Ledger(ClientRecords):
         Parameters
         ----------
         request_id : str
-            The request.
+            Id of the request.
         status : Status
-            Its new status.
+            New status of the request.
         attempt : int
-            Its attempt number.
+            Number of the attempt.
         reason : str, optional
             Kept with the request until its next step. It is not in the event.
         facts : mapping of str to str, int, float, bool or None, optional

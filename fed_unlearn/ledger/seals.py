@@ -33,7 +33,7 @@ class SealedTable:
     name : str
         Name of the table.
     columns : tuple of str
-        Its columns in order.
+        Columns of the table, in order.
     key : tuple of str
         The columns that identify a row.
     """

@@ -49,9 +49,9 @@ class LocalOutcome:
     reason : str or None
         What the last candidate failed, in words; of a committed one, that its output rows stay as they were trained.
     before, after : Figures
-        Of the model that was given, and of the last candidate.
+        Figures of the model that was given, and of the last candidate.
     seconds : float
-        Wall time.
+        Wall time in seconds.
     passes : PassCounter
         Samples pushed forward and backward, audits included.
     evidence : HowKnown or None
@@ -59,7 +59,7 @@ class LocalOutcome:
     goal : str or None
         What the method wants of the samples, where it has such a choice.
     as_trained : Figures or None
-        Of a class request, figures of the candidate before its output rows were set, where they were.
+        Figures of the candidate before its output rows were set, where they were, for a class request.
     """
 
     request: ForgetRequest
@@ -113,7 +113,7 @@ class LocalUnlearning:
         model : nn.Module
             Maps float images in [0, 1] to logits; never changed.
         request : ForgetRequest
-            With an id: it is part of the seed.
+            The request. It has an id, which is part of the seed.
         samples : LocalSamples
         oracles : sequence of nn.Module
             Models retrained without the samples, at least three for bounds of the gate that are ``beside="oracle"``.

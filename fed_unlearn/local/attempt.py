@@ -41,11 +41,12 @@ class LocalAttempt:
     Attributes
     ----------
     plan, gate, request, goal, samples
-        As :class:`fed_unlearn.local.LocalUnlearning` has them.
+        What is tried, as :class:`fed_unlearn.local.LocalUnlearning` has it.
     original : nn.Module
         The model before this request.
     first : ClassCounts or None
-        Of the model before the first request, by what the gate judges by; None where this is the first.
+        Counts of the model before the first request, on the samples that the gate judges by; None where this is the
+        first.
     forgotten : frozenset of int
         Classes of earlier requests.
     left_out : frozenset of int
@@ -53,7 +54,7 @@ class LocalAttempt:
     client : str
     seed : int
     number : int
-        Of the attempt, from 1.
+        Number of the attempt, counted from 1.
     method : Method
     repairs_before : int
         Repair rounds of attempts before this one: they are numbered through, as parts of the seed.

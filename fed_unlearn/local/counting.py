@@ -29,7 +29,7 @@ class Counting:
     Attributes
     ----------
     request, samples, client, seed, left_out
-        As :class:`fed_unlearn.local.attempt.LocalAttempt` has them.
+        What is counted, as :class:`fed_unlearn.local.attempt.LocalAttempt` has it.
     original : nn.Module
         The model before the request. All models that are counted have as many outputs.
     passes : PassCounter
@@ -78,8 +78,7 @@ class Counting:
         audits : collection of str
             Names of further audits. Accuracy and the membership attack are counted without them.
         limits : Tensor of shape (n,), optional
-            For each forget sample, the log-odds from which on it stands too high. A method that has read a reference
-            gives them.
+            Log-odds from which on each forget sample stands too high. A method that has read a reference gives them.
         """
         validation, test, scored = self.samples.validation, self.samples.test, bool(audits)
         seen = observe(

@@ -22,7 +22,7 @@ def with_rows_set(
     Parameters
     ----------
     model : nn.Module
-        It stays as it is.
+        The model. It stays as it is.
     samples : SampleSet
         The first is passed through the model, to find the output layer.
     classes : collection of int

@@ -16,12 +16,12 @@ class LocalSamples:
     forget, retained : SampleSet
         D_f, and the samples that repair may train on, and that methods which need some may read.
     validation : SampleSet
-        Never trained on, of all classes. Methods may read half of it, the gate judges by all of it; by ``retained``
-        where it is empty.
+        Samples of all classes that nothing is trained on. Methods may read half of them, and the gate judges by all of
+        them; by ``retained`` where there are none.
     absent_classes : frozenset of int
         Classes that have not arrived yet: no sample is taught to be one, and none counts as retained.
     test : SampleSet or None
-        For results alone.
+        Test samples, for results alone.
     """
 
     forget: SampleSet

@@ -42,7 +42,7 @@ def build_model(
     image_shape : tuple of int
         Channels, height and width of the images.
     seed : int, default 0
-        The same seed gives the same initial weights. Global generators are not changed.
+        Seed of the initial weights. Global generators are not changed.
     parameters : mapping of str to object, optional
         Passed to the model by keyword. ``-`` and ``_`` mean the same.
 
@@ -82,7 +82,7 @@ def checkpoint_parameters(name: str, path: Path) -> dict[str, object]:
     name : str
         Name of the model, as in :func:`build_model`.
     path : Path
-        A safetensors file.
+        Path of a safetensors file.
 
     Returns
     -------

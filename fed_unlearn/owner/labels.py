@@ -19,7 +19,7 @@ def keep_class_names(folder: Path, names: ClassNames) -> None:
     folder : Path
         The client's store folder, which exists.
     names : ClassNames
-        Of the client's data.
+        Names of the classes of the client's data.
     """
     path = folder / FILE
     if not names.differ:

@@ -19,7 +19,7 @@ from fed_unlearn.text import quoted
 
 FILE = "owner.json"
 MOST_OPEN = 1000
-"""At most so many requests of one owner are open at a time at the node."""
+"""Most requests of one owner that are open at a time at the node."""
 
 _LOCK = "owner.lock"
 _LONGEST_WAIT = 10.0
@@ -33,7 +33,7 @@ class _Body(BaseModel):
 
     version: Literal[1] = 1
     ledgers: dict[str, float] = {}
-    """When the node first heard of each ledger since there is a queue, in seconds since the epoch."""
+    """Time at which the node first heard of each ledger since there is a queue, in seconds since the epoch."""
     requests: tuple[OwnerRequest, ...] = ()
 
 
@@ -158,7 +158,7 @@ class OwnerQueue:
         ledger : str
             Identity of the ledger.
         again : bool
-            As in :meth:`OwnerRequest.is_to_be_told`.
+            Whether to tell of requests that were told before, as in :meth:`OwnerRequest.is_to_be_told`.
         """
         due = self._due(ledger, again)
         if any(ledger not in request.told for request in due):

@@ -60,7 +60,7 @@ class QueuedRequest(_Record):
     Attributes
     ----------
     owner_request : str
-        Its id at the node.
+        Id of the request at the node.
     kind : {"samples", "class", "all"}
         Single samples, those of one class at this client, or all that the client ever contributed.
     count : int
@@ -104,19 +104,19 @@ class OwnerAnswer(_Record):
     Attributes
     ----------
     owner_request : str
-        Its id at the node.
+        Id of the request at the node.
     status : str
         ``"refused"``, or its status in the server's ledger.
     request : str
-        Its id in that ledger. Empty if it was refused.
+        Id of the request in that ledger. Empty if it was refused.
     reason : str
         Why it stands there, if there is a reason.
     method, evidence : str
-        By which method it was served, and how the forgetting is known.
+        Method by which the request was served, and how the forgetting is known.
     attempts, relapses : int
-        How often it was tried, and how often the forgetting was found to have worn off since.
+        Number of attempts, and of times that the forgetting was found to have worn off since.
     figures : dict of str to float
-        Such as ``"after/forget_accuracy"``.
+        Figures by name, such as ``"after/forget_accuracy"``.
     """
 
     owner_request: OwnerId
@@ -140,20 +140,21 @@ class OwnerRequest(_Record):
     Attributes
     ----------
     id : str
-        Its id, made at the node.
+        Id of the request, made at the node.
     kind, of_class, goal, deadline
-        As in :class:`QueuedRequest`.
+        What is asked for, as in :class:`QueuedRequest`.
     label : str
-        For a class, the data's own label or name as the owner wrote it. The node finds the class. It stays there.
+        The data's own label or name of the class, as the owner wrote it, for a request of a class. The node finds the
+        class. It stays there.
     note : str
         The owner's own words. They stay at the node.
     queued : float
-        When it was queued, in seconds since the epoch.
+        Time at which the request was queued, in seconds since the epoch.
     sample_ids : tuple of str
         The samples. Those of a class are found when the node next handles a message. They are erased where the request
         was withdrawn, or refused by the node itself, and where they are tombstoned and nobody asks for them any more.
     count : int
-        How many samples there are, or were.
+        Number of samples that there are, or were.
     is_checked : bool
         Whether the node has found the samples among its data.
     refused : str
@@ -167,7 +168,7 @@ class OwnerRequest(_Record):
     answers : dict of str to OwnerAnswer
         Answer by ledger.
     answered : dict of str to float
-        When the answers came.
+        Time at which each answer came, in seconds since the epoch, by ledger.
     """
 
     id: OwnerId
@@ -206,7 +207,7 @@ class OwnerRequest(_Record):
         Parameters
         ----------
         ledgers : mapping of str to float
-            When the node first heard of each ledger.
+            Time at which the node first heard of each ledger, in seconds since the epoch, by ledger.
         """
         if not self.is_over or Status.COMMITTED not in map(self.status_at, self.told):
             return False
@@ -225,9 +226,10 @@ class OwnerRequest(_Record):
         Parameters
         ----------
         ledger : str
-            Of the server.
+            Identity of the server's ledger.
         known_since : float
-            When the node first heard of that ledger. What had ended elsewhere before that was never trained on there.
+            Time at which the node first heard of that ledger, in seconds since the epoch. What had ended elsewhere
+            before that was never trained on there.
         again : bool
             Whether to tell of it as long as it has not ended: the ledger may be an older copy of itself.
         """

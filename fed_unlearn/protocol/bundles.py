@@ -31,7 +31,7 @@ def bundled(content: RecordDict) -> RecordDict:
     Parameters
     ----------
     content : RecordDict
-        It stays as it is, and other records are shared with it.
+        The records. They stay as they are, and records that are no such ArrayRecord are shared with the result.
     """
     return RecordDict(
         {

@@ -58,8 +58,8 @@ def error_line(reason: str) -> str:
     Parameters
     ----------
     reason : str
-        For instance ``"<class 'KeyError'>:<'...'>"``, ``"KeyError: ..."`` or a whole traceback. The text may have
-        several lines, of which the last is no error by itself.
+        The runtime's reason, for instance ``"<class 'KeyError'>:<'...'>"``, ``"KeyError: ..."`` or a whole traceback.
+        The text may have several lines, of which the last is no error by itself.
     """
     flowers, rays = _OF_FLOWER.fullmatch(reason), _OF_RAY.search(reason)
     if rays is not None:

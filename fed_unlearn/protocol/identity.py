@@ -22,7 +22,7 @@ class RequestName(BaseModel):
     Attributes
     ----------
     request_id : str
-        The request.
+        Id of the request.
     digest : str
         Digest of what was asked, as :func:`asked_digest` makes it. Empty where it is not known.
     """
@@ -69,7 +69,7 @@ def asked_digest(request: ForgetRequest, secret: bytes | None = None) -> str:
     Returns
     -------
     str
-        64 hexadecimal digits.
+        The digest, 64 hexadecimal digits.
     """
     scope = request.scope
     asked: list[object] = [scope.kind]

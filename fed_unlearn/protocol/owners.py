@@ -19,7 +19,7 @@ ANSWERS_KEY = "owner-answers"
 """Record of a message: what became of them."""
 
 MOST_IN_A_MESSAGE = 32
-"""At most so many requests are told of, or answered, in one message. The others follow."""
+"""Most requests that are told of, or answered, in one message. The others follow."""
 
 _NOTE, _ANSWERS = "note", "answers"
 _LONGEST_NOTE, _LONGEST_ANSWERS = 2**16, 2**18
@@ -33,7 +33,7 @@ class OwnerNote(BaseModel):
     Attributes
     ----------
     queued : tuple of QueuedRequest
-        Those that the server has not answered yet, and those whose owner wants them back.
+        Requests that the server has not answered yet, and those whose owner wants them back.
     heard : tuple of str
         Digests of the answers that came with the message: they are on disk.
     """

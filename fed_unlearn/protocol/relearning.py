@@ -39,7 +39,7 @@ class UpperBlocks(BaseModel):
     arrays : tuple of str
         Names of their arrays, in the order of the model; empty where the model cannot be divided.
     frozen : tuple of str
-        Those among them that stay as they are.
+        Names of those arrays that stay as they are.
     reason : str
         Why the model cannot be divided; empty where it can.
     """

@@ -23,7 +23,8 @@ def frozen_part(model: nn.Module, names: Collection[str]) -> Iterator[None]:
     ----------
     model : nn.Module
     names : collection of str
-        Of entries of the model's state dictionary, without the prefixes of wrappers. Empty for nothing.
+        Names of entries of the model's state dictionary, without the prefixes of wrappers. Where it is empty, nothing
+        is frozen.
 
     Raises
     ------

@@ -30,9 +30,9 @@ class TrainingSettings:
     local_epochs : int
         Passes over the samples of the round, at least 1.
     learning_rate : float
-        Of SGD, above 0.
+        Learning rate of SGD, above 0.
     momentum, weight_decay : float
-        Of SGD. ``momentum`` is in [0, 1), ``weight_decay`` at least 0.
+        Momentum of SGD, in [0, 1), and its weight decay, at least 0.
     batch_size : int
         Samples in one step, at least 1. A last batch of one sample is joined to the one before. The only sample
         of a client leaves the statistics of BatchNorm layers that get one value a channel as they are.

@@ -19,13 +19,13 @@ class GradientDescent:
     Parameters
     ----------
     parameters : iterable of nn.Parameter
-        Those that do not require a gradient stay as they are.
+        Parameters of the model. Those that do not require a gradient stay as they are.
     learning_rate : float
-        Above 0.
+        Learning rate, above 0.
     momentum : float
-        In [0, 1).
+        Momentum, in [0, 1).
     weight_decay : float
-        At least 0.
+        Weight decay, at least 0.
     """
 
     def __init__(

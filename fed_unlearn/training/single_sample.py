@@ -23,7 +23,7 @@ def single_sample(model: nn.Module, *, is_only: bool) -> Iterator[None]:
     Parameters
     ----------
     model : nn.Module
-        In training mode. Forward passes inside are of one sample.
+        The model, in training mode. Forward passes inside are of one sample.
     is_only : bool
         Whether the client has no other sample. If not, every batch has one sample, and the statistics would never
         follow them.

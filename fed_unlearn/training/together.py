@@ -45,7 +45,7 @@ def train_together(
     settings : TrainingSettings
         How each client trains.
     generators : sequence of torch.Generator
-        As in ``train_locally``, one for each client.
+        Sources of the draws, as in ``train_locally``, one for each client.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def check_model(model: nn.Module, image_shape: tuple[int, ...]) -> None:
     Parameters
     ----------
     model : nn.Module
-        It stays as it is.
+        The model. It stays as it is.
     image_shape : tuple of int
         Channels, height and width of the images.
 
