@@ -50,13 +50,13 @@ class Event:
     Attributes
     ----------
     kind : str
-        Which of the known kinds.
+        Kind of the event, one of the known ones.
     text : str
-        The same in words, for a log.
+        Description in words, for a log.
     request_id : str or None
         The request it belongs to.
     step, steps : int
-        How far along, of how many; 0 of 0 where that is not known.
+        Number of the step and of all steps; 0 of 0 where that is not known.
     """
 
     kind: EventKind
@@ -100,7 +100,7 @@ class CallContext:
     seed, noise_seed : int
         Seed of all that is drawn, and of the noise of a differential-privacy wrapper.
     observer : callable or None
-        Told what happens.
+        Called with what happens.
     result : UnlearningResult
         Collects what the call gives.
     """

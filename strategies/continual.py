@@ -52,8 +52,8 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
     inner : Strategy
         Any of Flower's that trains one torch model, or your own: it trains as it always did, on retained data only.
     ledger : str, Path or Ledger
-        Where requests and accepted models are recorded; made if it is not there. Its served model wins over
-        ``initial_arrays``.
+        The ledger, in which requests and accepted models are recorded; made if it is not there. Its served model wins
+        over ``initial_arrays``.
     gate : Gate, optional
         Judges every candidate; default thresholds where none is given.
     plan : UnlearningPlan, optional
@@ -65,13 +65,14 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
     evaluate_every : int
         The inner strategy's evaluation runs after every so many rounds, and after the last.
     observer : callable, optional
-        Told what happens, as :class:`~fed_unlearn.strategies.context.Event`.
+        Called with everything that happens, as :class:`~fed_unlearn.strategies.context.Event`.
     noise_seed : int, optional
         Seed of the noise of a differential-privacy wrapper; ``seed`` where none is given. Clients are told ``seed``,
         and who knows it can take the noise off: outside of simulations, give a secret one.
     arrivals : mapping of str to mapping of int to sequence of str, optional
-        Where samples arrive over time: by client, the ids of its training samples by experience, counted from 1;
-        others never arrive. Ids of forgotten samples stay. A client that is not named goes by its own task.
+        Ids of a client's training samples by experience, counted from 1, by client, where samples arrive over time.
+        Samples that are not named never arrive. Ids of forgotten samples stay. A client that is not named goes by its
+        own task.
     class_names : sequence of str, optional
         What the data calls its classes, by the model's outputs; if none are given, what most clients say.
 
@@ -145,7 +146,7 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
         Parameters
         ----------
         grid : Grid
-            The runtime's.
+            Grid of the runtime.
         initial_arrays : ArrayRecord, optional
             The model to start from. It is needed the first time, and not used where a model serves already.
         num_rounds : int
@@ -156,14 +157,15 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
         timeout : float
             Seconds that each exchange waits for answers.
         train_config, evaluate_config : ConfigRecord, optional
-            For the clients, as in Flower.
+            Configurations for the clients, as in Flower.
         evaluate_fn : callable, optional
             Centralised evaluation, as in Flower.
 
         Returns
         -------
         UnlearningResult
-            Its arrays are the last accepted model, and ``inner`` is what the inner strategy's ``start()`` returned.
+            The result. Its arrays are the last accepted model, and ``inner`` is what the inner strategy's ``start()``
+            returned.
 
         Raises
         ------
@@ -216,13 +218,15 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
         Parameters
         ----------
         grid : Grid
-            The runtime's.
+            Grid of the runtime.
         timeline : sequence of Train or Forget
             Entries in order.
         initial_arrays, timeout, evaluate_fn
-            As for :meth:`start`.
+            The first model, the seconds that each exchange waits, and the server's own evaluation, as for
+            :meth:`start`.
         on_entry : callable, optional
-            Told the index and the result of each entry that was run here, whole or from where a crash had cut it.
+            Called with the index and the result of each entry that was run here, whole or from where a crash had cut
+            it.
 
         Returns
         -------

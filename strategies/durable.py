@@ -47,9 +47,9 @@ class DurableState:
     Parameters
     ----------
     ledger : Ledger
-        Where it is written.
+        Ledger in which the state is written.
     checkpoints : CheckpointStore
-        Where its arrays are written.
+        Store in which the state's arrays are written.
     inner : Strategy
         The wrapped strategy. Its server state is kept with the training that it belongs to.
     seconds_between : float

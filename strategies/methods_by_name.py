@@ -47,7 +47,7 @@ def served_scopes(method: type[Any]) -> tuple[ScopeKind, ...]:
     Parameters
     ----------
     method : type
-        Its class.
+        Class of the method.
     """
     return tuple(scope for scope in method.scopes if scope != "client" or issubclass(method, ServerMethod))
 

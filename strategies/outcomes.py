@@ -52,7 +52,7 @@ class RequestOutcome:
     already_forgotten : int
         How many of the samples that it names were forgotten before it came; nothing was done for these.
     as_trained : Figures or None
-        Of a class request, figures of the candidate before its output rows were set, where they were: ``after`` shows
+        Figures of the candidate before its output rows were set, where they were, for a class request. ``after`` shows
         the model with these rows, in which nothing is called by the class.
     """
 
@@ -107,7 +107,7 @@ class RequestProgress:
     alone : bool
         Whether the request is served by itself, since too much was lost when it shared its rounds.
     before, unlearned, after : Figures or None
-        As in :class:`RequestOutcome`.
+        Figures so far, as in :class:`RequestOutcome`.
     repair_rounds : int
         Number of repair rounds of the last attempt.
     seconds : float
@@ -115,11 +115,11 @@ class RequestProgress:
     traffic : Traffic
         Messages, bytes and sample passes so far.
     witnesses : int or None
-        As in :class:`RequestOutcome`.
+        Number of witnesses, as in :class:`RequestOutcome`.
     evidence : HowKnown or None
     goal : str or None
     already_forgotten : int
-        As in :class:`RequestOutcome`.
+        Number of samples that were forgotten before, as in :class:`RequestOutcome`.
     evidence_before : Evidence or None
         What the model before the request shows of its samples.
     left_out : tuple of str
@@ -127,7 +127,7 @@ class RequestProgress:
     needs : float
         How far it has to move the model at least, as a multiple of the clip norm, where its client's budget was short.
     as_trained : Figures or None
-        As in :class:`RequestOutcome`.
+        Figures before output rows were set, as in :class:`RequestOutcome`.
     keeps_rows : bool
         Whether output rows stay as they were trained, since no plain ones are agreed on.
     """
@@ -191,9 +191,9 @@ class RelapseRow:
     after : str
         A request's id, or for instance ``"train:2"``.
     forget_accuracy : dict of str to (float or None)
-        On D_f by request, while the holders may read it.
+        Accuracy on D_f by request, while the holders may read it.
     test_forget_accuracy : dict of str to (float or None)
-        On D_ft by request; None for sample requests.
+        Accuracy on D_ft by request; None for sample requests.
     relapsed : tuple of str
         Requests that the gate would not accept any more.
     """
@@ -211,11 +211,11 @@ class OracleOutcome:
     Attributes
     ----------
     figures : Figures
-        For the request that it is held against.
+        Figures for the request that the oracle is held against.
     seconds : float
         Wall time of the training alone.
     traffic : Traffic
-        Of the training alone.
+        Messages, bytes and sample passes of the training alone.
     """
 
     figures: Figures
@@ -232,12 +232,13 @@ class UnlearningResult(Result):
     arrays : ArrayRecord
         The last accepted model.
     requests : list of RequestOutcome
-        Those that ended, and those that were tried and are held.
+        Outcomes of the requests that ended, and of those that were tried and are held.
     relapse : list of RelapseRow
     relapse_due : list of str
-        After what nobody could audit the committed requests; each audit is made up for as soon as a client answers.
+        Events after which nobody could audit the committed requests; each audit is made up for as soon as a client
+        answers.
     training_traffic : Traffic
-        Of the training rounds.
+        Messages, bytes and sample passes of the training rounds.
     training_seconds : float
     complete : bool
         Whether a timeline came to its end; False where it stopped since no client was there any more.

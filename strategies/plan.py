@@ -33,8 +33,8 @@ class UnlearningPlan(FederatedPlan):
     class_method, sample_method, client_method : str
         Method of requests that name none, by scope.
     escalation : mapping of str to tuple of str
-        By scope (``"class"``, ``"sample"``, ``"client"``): methods tried after the request's own has failed, in order;
-        ``"retrain"`` may be the last.
+        Methods that are tried after the request's own has failed, in order, by scope (``"class"``, ``"sample"``,
+        ``"client"``); ``"retrain"`` may be the last.
     parameters : mapping of str to mapping
         Hyper-parameters by method name; a request's own win.
     repair : Repair
@@ -73,16 +73,14 @@ class UnlearningPlan(FederatedPlan):
     retention_days : float
         How long holders may read D_f after the commit, for audits only; 0 for not at all.
     retain_limit, test_limit : int
-        At most so many retained training samples, and one more of each class that is not among them, and so many test
-        samples of each client are read in an audit; 0 for all. The figures are estimates then, and say their interval
-        and of how many samples they are. Validation samples and those of the request, by which the gate judges, are
-        all read.
+        Most retained training samples, and one more of each class that is not among them, and most test samples of each
+        client that an audit reads; 0 for all. The figures are estimates then. Each is given with its interval and the
+        number of its samples. Validation samples and those of the request, by which the gate judges, are all read.
     relapse_limit : int
-        Of each earlier request, at most so many samples of each client are read to see whether it has relapsed; 0 for
-        all.
+        Most samples of each client that are read of each earlier request to see whether it has relapsed; 0 for all.
     unlearned_limit : int
-        Between unlearning and the planned repair, at most so many samples of each client are read of every part: no
-        verdict depends on these figures. 0 for as many as otherwise.
+        Most samples of each client that are read of every part between unlearning and the planned repair: no verdict
+        depends on these figures. 0 for as many as otherwise.
 
     Raises
     ------
@@ -130,7 +128,7 @@ class UnlearningPlan(FederatedPlan):
     def methods_of(self, request: ForgetRequest) -> tuple[str, ...]:
         """Names of the methods that serve a request, each tried when those before it have failed.
 
-        Of methods in whose place the last blocks are reset, the first stands for all.
+        Methods in whose place the last blocks are reset all do the same: only the first of them is named.
         """
         scope = request.scope.kind
         names = dict.fromkeys((request.method or self.default_method(scope), *self.escalation.get(scope, ())))
@@ -143,9 +141,9 @@ class UnlearningPlan(FederatedPlan):
         Parameters
         ----------
         scope : str
-            Of the request.
+            Scope of the request.
         method : str
-            Its name.
+            Name of the method.
         """
         return scope == "class" and self.depth == "deep" and not is_server_method(method)
 

@@ -21,7 +21,7 @@ class RequestCalls:
     inner : Strategy
         The wrapped strategy.
     ledger : Ledger
-        Where requests are recorded.
+        Ledger in which requests are recorded.
     """
 
     inner: Strategy

@@ -31,7 +31,7 @@ class ServedModel:
     arrays : dict of ndarray
         The model.
     audit : Audit or None
-        Its audit, without requests.
+        Audit of the model, without requests.
     first_audit : Audit or None
         The audit of the model before the first request.
     update_norm : float or None
@@ -57,7 +57,7 @@ class OpenTraining:
     Attributes
     ----------
     name : str
-        For instance ``"train:2"``.
+        Name of the experience, for instance ``"train:2"``.
     first : int
         Number of rounds before it, over all experiences.
     rounds, done : int
@@ -71,7 +71,7 @@ class OpenTraining:
     longest : float
         The longest change of a client in its rounds so far that is not the longest of its round.
     changed_configs : dict of int to ConfigRecord
-        By number of the round from which on it holds, counted from 1, what became of the configuration.
+        What became of the configuration, by number of the round from which on it holds, counted from 1.
     evaluated : int
         Number of its rounds whose evaluation is over.
     """
@@ -93,7 +93,7 @@ class OpenTraining:
         Parameters
         ----------
         number : int
-            Of the round, counted from 1.
+            Number of the round, counted from 1.
         given : mapping
             The configuration, before the inner strategy completes it.
         """
@@ -128,7 +128,7 @@ class Experience:
     figures : TrainingFigures or None
         What its rounds gave and cost; None where an earlier version trained it.
     changed_configs : mapping of int to ConfigRecord
-        As in :class:`OpenTraining`.
+        What became of the configuration by round, as in :class:`OpenTraining`.
     """
 
     rounds: int
@@ -161,7 +161,7 @@ class OpenAttempt:
     method : str
         Name of the method.
     stronger : int
-        How often the method's setting is made stronger.
+        Number of times that the method's setting is made stronger.
     method_state : str or None
         Digest of the arrays of a server-side method's state; None before the first one is written.
     method_body : mapping
@@ -213,7 +213,7 @@ class MethodState:
         done : bool
             Whether the method has come to its end.
         **changes
-            Other fields that the step has changed.
+            Values of other fields that the step has changed.
         """
         return replace(self, step=self.step + 1, arrays=arrays, done=done, **changes)
 
@@ -246,19 +246,19 @@ class OpenCommit:
     committing : str
         Digest of the accepted model, which is on disk.
     outcomes : mapping of str to mapping
-        By request, its outcome as :meth:`~fed_unlearn.strategies.outcomes.RequestOutcome.to_json` gives it.
+        Outcomes by request, as :meth:`~fed_unlearn.strategies.outcomes.RequestOutcome.to_json` gives them.
     audit : Audit
         The audit of the accepted model, without requests.
     holders : mapping of str to tuple of str
-        By request, the clients that must write their tombstones before the commit.
+        Clients that must write a request's tombstones before the commit, by request.
     away : tuple of str
         Clients that could not be asked, and so may hold samples of class requests.
     repair_rounds : int
         Number of repair rounds so far, over all requests.
     update_norm : float or None
-        As in :class:`ServedModel`.
+        Median norm of the clients' changes, as in :class:`ServedModel`.
     moved : mapping of str to float
-        By client, how far its sample requests moved the model, as a multiple of the clip norm.
+        How far a client's sample requests moved the model, as a multiple of the clip norm, by client.
     """
 
     requests: tuple[str, ...]

@@ -22,10 +22,10 @@ class Train:
     Attributes
     ----------
     rounds : int
-        At least 0.
+        Number of rounds, at least 0.
     train_config, evaluate_config : ConfigRecord
-        For the clients, as in Flower. Where samples arrive over time, the first says which experience is trained
-        (``"experience"``) and how many have arrived (``"arrived"``), counted from 1.
+        Configurations for the clients, as in Flower. Where samples arrive over time, the first says which experience is
+        trained (``"experience"``) and how many have arrived (``"arrived"``), counted from 1.
     not_before : float or None
         Seconds since the epoch. The experience, and whatever follows it in the timeline, waits until then.
     """
@@ -43,9 +43,9 @@ class Forget:
     Attributes
     ----------
     requests : tuple of ForgetRequest
-        Each with an id, so that a timeline that is run again knows which ones it has submitted.
+        The requests, each with an id, so that a timeline that is run again knows which ones it has submitted.
     train_config : ConfigRecord or None
-        Of repair; that of the last training round where None.
+        Training configuration of repair; that of the last training round where None.
     """
 
     requests: tuple[ForgetRequest, ...]

@@ -58,7 +58,7 @@ class TimelineRun:
     Attributes
     ----------
     runner, grid, timeline, initial_arrays, timeout, evaluate_fn
-        As :meth:`fed_unlearn.strategies.continual.ContinualUnlearning.run` has them.
+        What is run and with what, as in :meth:`fed_unlearn.strategies.continual.ContinualUnlearning.run`.
     """
 
     runner: Runner

@@ -61,7 +61,7 @@ class Identification:
         Parameters
         ----------
         connected : collection of int
-            All nodes that are; known ones that are not among them are forgotten.
+            Nodes that are connected; known ones that are not among them are forgotten.
         only : collection of str, optional
             Clients that are looked for; nodes of others stay unknown.
 
@@ -220,9 +220,10 @@ class Identification:
         Parameters
         ----------
         stamp : Stamp
-            Of its reply.
+            Stamp of the client's reply.
         node : int
-            Where it is asked once more, if need be. A store of an older version learns there whose tombstones it has.
+            Node at which the client is asked once more, if need be. A store of an older version learns there whose
+            tombstones it has.
 
         Returns
         -------

@@ -82,15 +82,15 @@ class Auditor:
         requests : sequence of ForgetRequest
             Requests whose forget sets are measured too.
         parts : tuple of str
-            Which of ``"retain"``, ``"validation"`` and ``"test"``.
+            Parts to count, of ``"retain"``, ``"validation"`` and ``"test"``.
         arrived : int, optional
             Number of training experiences whose samples are there already; that of the served model by default.
         audited : collection of ForgetRequest, optional
-            Those of the requests that are being served; all by default. Audits without a field of their own are counted
-            for these alone, and of the others a sample is read.
+            Requests that are being served; all by default. Audits without a field of their own are counted for these
+            alone. Of the samples of other requests only a part is read.
         most : int, optional
-            At most so many samples of each client are read of every part, where no verdict depends on them; 0 for as
-            many as the plan allows.
+            Most samples of each client that are read of every part where no verdict depends on them; 0 for as many as
+            the plan allows.
         means : mapping of int to collection of int, optional
             Classes whose output rows alone were set since the last audit, and the classes that all of them are the mean
             of: clients then read few samples.
@@ -194,7 +194,7 @@ def limits_of(plan: UnlearningPlan, most: int = 0) -> dict[Part, int]:
     ----------
     plan : UnlearningPlan
     most : int
-        As in :meth:`Auditor.audit`.
+        Most samples of each client that are read of every part, as in :meth:`Auditor.audit`.
     """
     limits: dict[Part, int] = {"retain": plan.retain_limit, "validation": 0, "test": plan.test_limit}
     return {part: min(limit or most, most) if most else limit for part, limit in limits.items()}

@@ -30,7 +30,7 @@ def most_retained(roster: Roster, client: str) -> tuple[tuple[int, ...], int]:
     ----------
     roster : Roster
     client : str
-        One that has identified itself.
+        Id of a client that has identified itself.
     """
     held = roster.class_samples.get(client, ())
     scopes = [request.scope for request in roster.committed]
@@ -68,7 +68,7 @@ def what_it_holds(
     Parameters
     ----------
     message : Message
-        Its reply to ``train.unlearn``.
+        The client's reply to ``train.unlearn``.
     asked : sequence of ForgetRequest
         What it was asked about.
     """
@@ -100,7 +100,8 @@ def credible(
     Returns
     -------
     tuple of (dict of str to int) and (list of str)
-        By request of which it holds anything, how much; and what is to be said of it where it said more.
+        Number of samples that the client is taken to hold of each request, without requests of which it holds none; and
+        a reason for each request of which it said more.
     """
     believed, excess = dict[str, int](), list[str]()
     for request in asked:
@@ -149,9 +150,9 @@ def check_audit(
     roster : Roster
     client : str
     requests : collection of ForgetRequest
-        Those that were asked about.
+        Requests that the client was asked about.
     retain_limit : int
-        At most so many retained samples were to be read; 0 for all.
+        Most retained samples that the client was to read; 0 for all.
 
     Returns
     -------
@@ -231,9 +232,9 @@ def bounded_replies(replies: Mapping[str, ClientCounts], share: float) -> tuple[
     Parameters
     ----------
     replies : mapping of str to ClientCounts
-        By client.
+        Counts by client.
     share : float
-        As in :func:`fed_unlearn.strategies.clients.bounds.shares.bounded_parts`.
+        Largest share of one client, as in :func:`fed_unlearn.strategies.clients.bounds.shares.bounded_parts`.
 
     Returns
     -------

@@ -22,11 +22,11 @@ class ClientModels:
     messages : dict of str to Message
         Reply by client.
     counts : dict of str to dict of str to int
-        By request, how many of its samples each client holds.
+        Number of samples that each client holds of a request, by request and client.
     refused : dict of str to str
-        By request, why it cannot be served as it was put.
+        Why a request cannot be served as it was put, by request.
     failed, silent : dict of str to str
-        By client, why it did not do its part, and which clients did not answer.
+        Why a client did not do its part, and which clients did not answer, by client.
     """
 
     models: dict[str, Arrays]

@@ -41,12 +41,12 @@ class EligibleGrid(NamingGrid):
     Parameters
     ----------
     grid : Grid
-        The runtime's own.
+        Grid of the runtime.
     retry : Retry, optional
         How clients that answered with an error, or went away, are asked again.
     arrivals : mapping of str to ConfigRecord, optional
-        By client, the record of :func:`fed_unlearn.protocol.arrivals_record` that goes with every message that the
-        client answers by its samples, the inner strategy's included.
+        Record of :func:`fed_unlearn.protocol.arrivals_record` that goes with every message that the client answers by
+        its samples, the inner strategy's included; by client.
     book : ClientBook, optional
         What the ledger knows of clients. Messages carry the identity of its ledger.
     rounds : int
@@ -128,12 +128,12 @@ class EligibleGrid(NamingGrid):
         Parameters
         ----------
         message_type : str
-            One of the protocol's.
+            Type of the message, one of the protocol's.
         content : RecordDict
         timeout : float
-            Seconds.
+            Seconds to wait for answers.
         clients : collection of str, optional
-            All that stay where none are named.
+            Clients to ask; all that stay where none are named.
 
         Returns
         -------

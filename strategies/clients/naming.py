@@ -22,14 +22,14 @@ class NamingGrid(RuntimeGrid, ABC):
     Parameters
     ----------
     grid : Grid
-        The runtime's own.
+        Grid of the runtime.
     roster : Roster
-        The clients.
+        Clients of the run.
 
     Attributes
     ----------
     dropped : dict of str to str
-        By client, why its answer of the last exchange is not used.
+        Why a client's answer in the last exchange is not used, by client.
     """
 
     def __init__(self, grid: Grid, roster: Roster) -> None:

@@ -45,7 +45,7 @@ def usable_arrays(message: Message, reference: Arrays, *, weight_key: str | None
     Returns
     -------
     str or None
-        For instance ``"its array 'fc.weight' is not finite"``: it names arrays, and holds no numbers of theirs.
+        The reason, such as ``"its array 'fc.weight' is not finite"``: it names arrays, and holds no numbers of theirs.
     """
     return read_reply(message, reference, weight_key)[1]
 
@@ -101,12 +101,12 @@ class UsableReply:
     Attributes
     ----------
     client : str
-        Its client's id.
+        Id of the client.
     message : Message
     arrays : dict of ndarray
-        Its model, read-only; empty where it is not kept.
+        Arrays of the client's model, read-only; empty where the model is not kept.
     weight : float
-        Above 0.
+        Weight of the client, above 0.
     """
 
     client: str
@@ -155,7 +155,7 @@ class ReplyFilter:
         asked : mapping of int to str
             Clients that were asked, by node.
         weight_key : str or None
-            As in :func:`usable_arrays`.
+            Name of the metric that must be a finite number above 0, as in :func:`usable_arrays`.
         keep_arrays : bool
             Whether the models are wanted, decoded.
         bounded : callable, optional

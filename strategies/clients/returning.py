@@ -24,7 +24,7 @@ class ReturningClients:
     Attributes
     ----------
     grid : Grid
-        The runtime's own.
+        Grid of the runtime.
     identification : Identification
         Asks nodes who they are; a client that is back must have all that it confirmed.
     asked : set of int

@@ -56,7 +56,7 @@ class Rounds:
         Parameters
         ----------
         requests : sequence of ForgetRequest
-            All of one scope.
+            Requests to serve, all of one scope.
         base : dict of ndarray
             The model that the clients start from.
         instruction : UnlearnInstruction
@@ -64,7 +64,7 @@ class Rounds:
         attempt : int
             Number of the attempt.
         clients : collection of str, optional
-            Only these of them.
+            Clients that are asked, among those above; all of them by default.
         reference : dict of ndarray, optional
             A model that never saw the samples. Its arrays are sent where they differ from those of ``base``.
         """
@@ -143,15 +143,15 @@ class Rounds:
         Parameters
         ----------
         base : dict of ndarray
-            Returned itself where nobody trained.
+            The model that the clients were sent. It is returned itself where nobody trained.
         trained : ClientModels
         purpose : str
-            ``"unlearn"`` or ``"repair"``.
+            What the round is for, ``"unlearn"`` or ``"repair"``.
         number : int
-            Of the round.
+            Number of the round.
         max_norm : float or None
-            Longer changes are scaled down to it; where it is None, those that are absurd beside the others. A change
-            much longer than all others is scaled down too.
+            Greatest length of a change. Longer changes are scaled down to it; where it is None, those that are absurd
+            beside the others. A change much longer than all others is scaled down too.
 
         Raises
         ------

@@ -33,7 +33,8 @@ class StampCheck:
         :meth:`fed_unlearn.strategies.clients.admission.Identification.shows_tombstones`: asks the client once more, if
         need be.
     bar : callable
-        Takes a client out of the nodes, and says why: it has to show its tombstones before it takes part again.
+        Called to take a client out of the nodes, with the reason: it has to show its tombstones before it takes part
+        again.
     leave_out : callable
         Names a client whose answer is not used, and says why.
     """

@@ -26,7 +26,7 @@ def training_weights(roster: Roster, weights: Mapping[str, float], *, in_samples
     roster : Roster
         Knows how many samples each client identified itself with, and what is forgotten of them.
     weights : mapping of str to float
-        By client.
+        Weight of each client, by client.
     in_samples : bool
         Whether they count samples; weights of another unit are bounded by the share alone.
     """
@@ -47,7 +47,7 @@ def bounded_weights(
     ----------
     roster : Roster
     weights : mapping of str to float
-        By client.
+        Weight of each client, by client.
     most : mapping of str to float, optional
         The number of each client's samples.
     """

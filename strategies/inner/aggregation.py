@@ -68,17 +68,17 @@ def aggregate_through(
     Parameters
     ----------
     inner : Strategy
-        One of which :func:`aggregates_repair` holds. Afterwards its state is as before, but for an adaptive clipping
-        norm and what an accountant of its own has counted.
+        The strategy, one of which :func:`aggregates_repair` holds. Afterwards its state is as before, but for an
+        adaptive clipping norm and what an accountant of its own has counted.
     base : dict of ndarray
         The model that the clients were sent.
     replies : sequence of Message
         Usable ones (:func:`~fed_unlearn.strategies.clients.replies.usable_arrays`), in the order of their clients;
         they stay as they are.
     number : int
-        Of the round; part of the noise's seed.
+        Number of the round; part of the noise's seed.
     seed : int
-        Of the noise. Who knows it, and the updates of all others, can take the noise off again.
+        Seed of the noise. Who knows it, and the updates of all others, can take the noise off again.
     purpose : str
         What the release is counted under; part of the noise's seed.
     accountant : PrivacyAccountant, optional
@@ -140,9 +140,9 @@ def aggregate_replies(
     base : dict of ndarray
         The model that the clients were sent.
     replies : sequence of Message
-        Usable ones. Some strategies take the arrays out of their records.
+        Replies that can be used. Some strategies take the arrays out of their records.
     number : int
-        Of the round.
+        Number of the round.
     seed, purpose : int, str
         The seed is of what the strategy draws, with the purpose and the number.
     accountant : PrivacyAccountant, optional

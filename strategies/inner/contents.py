@@ -33,7 +33,7 @@ _WHOLE: Final = (
 )
 _LIBRARIES: Final = sys.stdlib_module_names | {"torch", "numpy", "flwr", "fed_unlearn"}
 MOST_LEVELS: Final = 8
-"""How deep in one another things are looked for."""
+"""Greatest depth at which things are looked for in one another."""
 
 _MOST_PARTS = 100_000
 

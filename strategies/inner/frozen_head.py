@@ -30,11 +30,11 @@ class FrozenHead(FedAvg):
     Parameters
     ----------
     ridge, step, head
-        As for :class:`fed_unlearn.methods.frozen_head.FrozenHead`.
+        Parameters of the ridge regression, as for :class:`fed_unlearn.methods.frozen_head.FrozenHead`.
     fraction_evaluate : float
-        Of clients, as in FedAvg.
+        Share of the clients that evaluate, as in FedAvg.
     min_train_nodes, min_evaluate_nodes, min_available_nodes : int
-        As in FedAvg.
+        Least numbers of nodes, as in FedAvg.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class FrozenHead(FedAvg):
         ----------
         reply : Message
         most : int, optional
-            How many samples its client has at most; not bounded by default.
+            Most samples that the client of the reply has; not bounded by default.
 
         Returns
         -------
@@ -144,12 +144,12 @@ class FrozenHead(FedAvg):
         arrays : dict of ndarray
             The model; it is not changed.
         total : RidgeStatistics
-            Of all clients.
+            Sums over the samples of all clients.
 
         Returns
         -------
         dict of ndarray
-            In the dtypes of the model.
+            The model, in its own dtypes.
 
         Raises
         ------

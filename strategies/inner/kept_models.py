@@ -129,7 +129,7 @@ def reset_to(inner: Strategy, model: Arrays, why: str) -> set[str]:
     model : dict of ndarray
         The model that is trained on from here.
     why : str
-        For the log, of attributes that are reset and look like a model, or that a ``start()`` misses.
+        Reason that the log gives for attributes that are reset and look like a model, or that a ``start()`` misses.
 
     Returns
     -------

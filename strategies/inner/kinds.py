@@ -47,7 +47,7 @@ def check_supported(inner: Strategy) -> None:
     Parameters
     ----------
     inner : Strategy
-        As it was constructed: what it holds now is what a reset goes back to.
+        The strategy as it was constructed: what it holds now is what a reset goes back to.
 
     Raises
     ------
@@ -194,7 +194,7 @@ class InnerKind:
     trusts_clients : bool
         Whether the strategy takes every client's model as it is, and does not bound changes by itself.
     minimum_replies : int
-        As :func:`minimum_replies` gives it.
+        Least number of replies, as :func:`minimum_replies` gives it.
     min_available_nodes : int
         Number of nodes that the strategy waits for.
     proximal : mapping of str to float

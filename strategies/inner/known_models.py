@@ -10,7 +10,7 @@ from fed_unlearn.strategies.inner.contents import Path
 from fed_unlearn.strategies.inner.model_forms import model_digest, read_model
 
 PREFIX = "_fed_unlearn_"
-"""Of attributes that the library puts on a strategy."""
+"""Prefix of attributes that the library puts on a strategy."""
 
 _MODELS = f"{PREFIX}models"
 _MOST_DIGESTS = 10_000
@@ -22,7 +22,7 @@ class KnownModels:
     Attributes
     ----------
     shapes : mapping of str to tuple of int
-        Those of the model that serves, in its order; empty before the first.
+        Shapes of the arrays of the model that serves, in its order; empty before the first.
     """
 
     def __init__(self) -> None:

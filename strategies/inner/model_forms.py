@@ -29,7 +29,7 @@ def read_model(value: object, shapes: Shapes) -> Arrays | None:
     Returns
     -------
     dict of ndarray or None
-        They may share their memory with the value.
+        Arrays by name. They may share their memory with the value.
     """
     if not shapes:
         return None
@@ -75,7 +75,7 @@ def in_form_of(value: Any, model: Arrays) -> object:
     Returns
     -------
     object
-        Of the type of the value.
+        The model, of the type of ``value``.
     """
     match value:
         case nn.Module():

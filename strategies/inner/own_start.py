@@ -87,7 +87,7 @@ def run_start(inner: Strategy, hooks: Hooks, settings: Mapping[str, object]) -> 
     hooks : Hooks
         What ``self.configure_train`` and the three others are within ``start()``.
     settings : mapping
-        Its arguments by the names that Flower has for them.
+        Arguments of ``start()``, by the names that Flower has for them.
 
     Raises
     ------

@@ -34,7 +34,7 @@ class PrivacyAccountant:
     Attributes
     ----------
     releases : dict of (str, float) to int
-        How many releases there were, by what they were for and their noise multiplier.
+        Number of releases, by what they were for and their noise multiplier.
     """
 
     releases: dict[tuple[str, float], int] = field(default_factory=dict)
@@ -47,9 +47,10 @@ class PrivacyAccountant:
         purpose : str
             What they were for, for instance ``"train"``, ``"unlearn"`` or ``"repair"``.
         noise_multiplier : float
-            At least 0; 0 is a release without noise, after which nothing is guaranteed any more.
+            Noise multiplier of each release, at least 0. A multiplier of 0 is a release without noise, after which
+            nothing is guaranteed any more.
         count : int
-            At least 1.
+            Number of releases, at least 1.
 
         Raises
         ------
@@ -82,12 +83,13 @@ class PrivacyAccountant:
         Parameters
         ----------
         delta : float
-            In (0, 1); well below one over the number of clients.
+            Delta, in (0, 1); well below one over the number of clients.
 
         Returns
         -------
         float
-            At least 0, in nats (Bun and Steinke, TCC 2016, proposition 1.3); infinite once a release had no noise.
+            Epsilon in nats, at least 0 (Bun and Steinke, TCC 2016, proposition 1.3); infinite once a release had no
+            noise.
 
         Raises
         ------
@@ -137,8 +139,8 @@ def noise_multiplier_of(inner: Strategy) -> float | None:
     Returns
     -------
     float or None
-        At least 0. For adaptive clipping, that of noised mean and noised count of clipped updates together:
-        z^-2 = z_mean^-2 + (2 sigma_count)^-2 (Andrew et al., NeurIPS 2021, theorem 1).
+        The noise multiplier, at least 0. For adaptive clipping, that of noised mean and noised count of clipped updates
+        together: z^-2 = z_mean^-2 + (2 sigma_count)^-2 (Andrew et al., NeurIPS 2021, theorem 1).
     """
     wrapper = privacy_wrapper(inner)
     if wrapper is None:
@@ -173,9 +175,9 @@ def noise_for(wrapper: PrivacyWrapper, replies: int) -> Iterator[None]:
     Parameters
     ----------
     wrapper : Strategy
-        Its ``num_sampled_clients`` is as before afterwards.
+        The privacy wrapper. Its ``num_sampled_clients`` is as before afterwards.
     replies : int
-        At least 1.
+        Number of replies, at least 1.
     """
     before = wrapper.num_sampled_clients
     wrapper.num_sampled_clients = replies
@@ -208,9 +210,9 @@ def topped_up(aggregate: Mapping[str, NDArray[Any]], wrapper: PrivacyWrapper, cl
     Parameters
     ----------
     aggregate : mapping of str to ndarray
-        With the wrapper's own noise.
+        The aggregate, with the wrapper's own noise.
     wrapper : Strategy
-        After the aggregation, inside :func:`noise_for`.
+        The privacy wrapper after the aggregation, inside :func:`noise_for`.
     clipped_to : float
         The norm that updates were clipped to.
     seed : int

@@ -20,9 +20,9 @@ def minima_within(inner: Strategy, available: int) -> Iterator[None]:
     Parameters
     ----------
     inner : Strategy
-        Its minima, and those of the strategy that it wraps, are as before afterwards.
+        The strategy. Its minima, and those of the strategy that it wraps, are as before afterwards.
     available : int
-        Eligible nodes.
+        Number of eligible nodes.
     """
     before = [
         (layer, name, getattr(layer, name)) for layer in layers(inner) for name in _MINIMA if hasattr(layer, name)

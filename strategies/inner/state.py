@@ -51,7 +51,8 @@ _EMPTY: tuple[tuple[type[Strategy], dict[str, object]], ...] = (
     (flower.DifferentialPrivacyServerSideFixedClipping, {"current_arrays": ArrayRecord()}),
     (flower.DifferentialPrivacyServerSideAdaptiveClipping, {"current_arrays": ArrayRecord()}),
 )
-"""How Flower's own strategies start: one that was used before it was wrapped is reset to this all the same."""
+"""Values with which Flower's own strategies start: one that was used before it was wrapped is reset to this all the
+same."""
 
 
 class _Marker(Enum):
@@ -160,7 +161,7 @@ def restore_server_state(inner: Strategy, arrays: Mapping[str, Arrays], scalars:
         Constructed as the one that was read. A strategy of another class takes no state, with a line in the log: the
         user has exchanged it.
     arrays, scalars : mapping
-        As they were returned; the order of their entries does not matter.
+        What :func:`server_state` returned; the order of the entries does not matter.
 
     Raises
     ------

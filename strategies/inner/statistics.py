@@ -26,7 +26,7 @@ def impossible_statistic(name: str, value: NDArray[Any], sent: NDArray[Any]) -> 
     Parameters
     ----------
     name : str
-        Of the array.
+        Name of the array.
     value, sent : ndarray
         The array of a client's model, finite, and that of the model that it was sent.
     """
@@ -50,7 +50,7 @@ def bounded_statistics(
     Parameters
     ----------
     models : mapping of str to dict of ndarray
-        By client.
+        Models by client.
     base : dict of ndarray
         The model that the clients were sent.
     factor : float
@@ -61,7 +61,8 @@ def bounded_statistics(
     Returns
     -------
     dict of str to dict of ndarray
-        The same models where nothing is too far. Variances lie between the served ones and the client's.
+        Models by client; the same ones where nothing is too far. Variances lie between the served ones and the
+        client's.
     """
     bounded = dict(models)
     if len(models) < 2 and not alone:

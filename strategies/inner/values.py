@@ -19,11 +19,11 @@ class Layout(BaseModel):
     Attributes
     ----------
     kind : str
-        What holds them.
+        Kind of value that holds the arrays.
     names : tuple of int or str
-        Their names, in order.
+        Names of the arrays within the attribute, in order.
     numbers : tuple of int or str
-        Those that are NumPy's numbers, and no arrays.
+        Names of those that are NumPy's numbers, and no arrays.
     is_model : bool or None
         Whether it is a model that a strategy keeps; None where an earlier version of the library wrote it.
     """

@@ -35,7 +35,8 @@ class AscentAndRecovery(LeavingAndRecovery):
     recovery_rounds : int, default 10
         Ordinary rounds of the staying clients, at least 1: the ascent costs the others much, and they win it back.
     epochs, radius_fraction, learning_rate, batch_size, target_accuracy
-        Of the leaving client's step: as in :class:`fed_unlearn.methods.client_projected_ascent.ClientProjectedAscent`.
+        Parameters of the leaving client's step, as in
+        :class:`fed_unlearn.methods.client_projected_ascent.ClientProjectedAscent`.
     """
 
     paper: ClassVar[str] = "Halimi et al., How to Efficiently Erase a Client in FL, 2022"

@@ -202,7 +202,7 @@ class ServerMethod(ABC, Generic[State]):
         Parameters
         ----------
         times : int
-            From 0.
+            Number of calls, at least 0.
         """
         method = self
         for _ in range(times):

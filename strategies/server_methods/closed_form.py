@@ -36,9 +36,9 @@ def discriminant(total: RidgeStatistics, shrinkage: float = SHRINKAGE) -> tuple[
     Parameters
     ----------
     total : RidgeStatistics
-        Of at least one sample.
+        Sums over at least one sample.
     shrinkage : float
-        See :data:`SHRINKAGE`.
+        Shrinkage of the covariance, see :data:`SHRINKAGE`.
 
     Returns
     -------
@@ -83,9 +83,9 @@ def with_discriminant(
     reset : collection of str
         Names of the arrays of these blocks, which clients are sent.
     trained : collection of str
-        Those of them that the model has not frozen.
+        Names of those arrays that the model has not frozen.
     relearning : RelearnInstruction
-        Of the first round. Clients keep what lies below for it.
+        Instruction of the first round. Clients keep what lies below for it.
     """
     found = within_usual_size(work, _sums_of_clients(work, {name: arrays[name] for name in reset}, relearning))
     total, problem = _added(found)
@@ -121,12 +121,12 @@ def within_usual_size(work: ServerWork, found: Mapping[str, RidgeStatistics]) ->
     ----------
     work : ServerWork
     found : mapping of str to RidgeStatistics
-        By client.
+        Sums of each client, by client.
 
     Returns
     -------
     dict of str to RidgeStatistics
-        All of them where there are fewer than three clients.
+        Sums by client. None is left out where there are fewer than three clients.
     """
     sizes = {client: _mean_square(sums) for client, sums in found.items()}
     if len(sizes) < 3:

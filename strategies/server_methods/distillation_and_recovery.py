@@ -28,7 +28,7 @@ class DistillationAndRecovery(LeavingAndRecovery):
     recovery_rounds : int, default 5
         Ordinary rounds of the staying clients, at least 1.
     epochs, learning_rate, batch_size, target_accuracy
-        Of the leaving client's step: as in :class:`fed_unlearn.methods.fedquit.FedQuit`.
+        Parameters of the leaving client's step, as in :class:`fed_unlearn.methods.fedquit.FedQuit`.
     """
 
     paper: ClassVar[str] = "Mora et al., FedQUIT, 2024"

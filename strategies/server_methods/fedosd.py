@@ -76,14 +76,14 @@ class FedOSD(ServerMethod[FedOSDState]):
     Parameters
     ----------
     unlearn_rounds : int, default 10
-        At most so many, at least 1.
+        Most unlearning rounds, at least 1.
     recovery_rounds : int, default 5
-        At least 1.
+        Number of recovery rounds, at least 1.
     orthogonal_share : float, default 0.6
-        In [0, 1]: unlearning ends before a step of which less than this share of the length is orthogonal to the
-        others, after the first. 0 for never.
+        Least share of a step's length, in [0, 1], that is orthogonal to the others' updates. After the first step,
+        unlearning ends before a step with a smaller share. It never does with 0.
     epochs, learning_rate, batch_size, target_accuracy
-        Of the leaving client's training: as in
+        Parameters of the leaving client's training, as in
         :class:`fed_unlearn.methods.unlearning_cross_entropy.UnlearningCrossEntropy`.
     """
 

@@ -24,7 +24,7 @@ def last_layers(arrays: Arrays, layers: int) -> list[str]:
     Parameters
     ----------
     arrays : dict of ndarray
-        In the order in which the model has them.
+        Arrays of the model, in the model's order.
     layers : int
         Number of arrays of weights among them, with two or more dimensions; fewer where the model has no more.
 
@@ -54,7 +54,7 @@ def drawn(arrays: Arrays, seed: Sequence[str | int]) -> Arrays:
     Parameters
     ----------
     arrays : dict of ndarray
-        In the order in which the model has them.
+        Arrays of the model, in the model's order.
     seed : sequence of str or int
         Parts of the seed.
     """

@@ -62,7 +62,7 @@ def longest_of_leaving(work: ServerWork, unlearned: LeavingModel, client: str | 
     unlearned : LeavingModel
         What it made of the served model.
     client : str, optional
-        Where several leave. By default that of the first request.
+        The leaving client, where several leave. By default that of the first request.
     """
     if work.request_norm is None or work.clip_norm is None:
         return np.inf
@@ -93,13 +93,13 @@ def unlearn_at_leaving(
     work : ServerWork
     base : dict of ndarray
     step : int
-        Of the method.
+        Step of the method.
     method : str
-        Of :mod:`fed_unlearn.methods`.
+        Name of a method of :mod:`fed_unlearn.methods`.
     parameters : mapping
-        Of that method.
+        Hyper-parameters of that method.
     request : ForgetRequest, optional
-        That of the client, where several leave. By default the first one.
+        Request of the client, where several leave. By default the first one.
 
     Raises
     ------

@@ -31,7 +31,7 @@ class NegatedUpdates(LeavingAndRecovery):
     recovery_rounds : int, default 5
         Ordinary rounds of the staying clients after that, at least 1.
     epochs, learning_rate, batch_size, scale
-        Of the leaving client's training: as in :class:`fed_unlearn.methods.negated_update.NegatedUpdate`.
+        Parameters of the leaving client's training, as in :class:`fed_unlearn.methods.negated_update.NegatedUpdate`.
     """
 
     paper: ClassVar[str] = "Mora et al., Federated Unlearning Made Practical (PUF), 2025"

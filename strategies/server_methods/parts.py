@@ -39,9 +39,9 @@ class ClientModel:
     Attributes
     ----------
     arrays : dict of ndarray
-        With the names, shapes and dtypes of what was sent; finite, read-only.
+        The client's arrays, with the names, shapes and dtypes of what was sent; finite, read-only.
     weight : float
-        Its samples, above 0.
+        Number of the client's samples, above 0.
     """
 
     arrays: Arrays
@@ -80,9 +80,9 @@ def train_staying(
     work : ServerWork
     base : dict of ndarray
     step : int
-        Of the method: with the request and the attempt it tells the round's randomness.
+        Step of the method. With the request and the attempt it decides the round's randomness.
     clients : collection of str, optional
-        Only these of them.
+        Clients that train, among those that stay; all of them by default.
     frozen : collection of str
         Names of arrays that stay as they are, whatever a client makes of them.
     config : ConfigRecord, optional
@@ -91,7 +91,7 @@ def train_staying(
     Returns
     -------
     dict of str to ClientModel
-        By client, sorted; without those whose reply cannot be used, which are named in the log. Changes that are
+        Models by client, sorted. Clients whose reply cannot be used are left out and named in the log. Changes that are
         absurdly long beside the others are scaled down, and so are those of statistics.
 
     Raises
@@ -150,7 +150,7 @@ def within_usual(
     factor : float
         A change is scaled down to so many times the median of all.
     longest : float
-        No change is longer than this, whatever the others are.
+        Most length of a change, whatever the others are.
     """
     found = dict(models)
     changes = {client: difference(model.arrays, base) for client, model in found.items()}
@@ -177,9 +177,9 @@ def moved(base: Arrays, change: Arrays, models: Mapping[str, ClientModel]) -> Ar
     ----------
     base : dict of ndarray
     change : dict of ndarray
-        Of trainable arrays, from :func:`~fed_unlearn.arrays.difference`.
+        Change of the trainable arrays, from :func:`~fed_unlearn.arrays.difference`.
     models : mapping of str to ClientModel
-        Of clients that stay.
+        Models of clients that stay, by client.
     """
     average = averaged(models)
     return {
@@ -214,9 +214,9 @@ def combined(changes: Mapping[Key, Arrays], weights: Mapping[Key, float]) -> Arr
     Parameters
     ----------
     changes : mapping to dict of ndarray
-        At least one, all with the same names and shapes.
+        Changes to add, at least one, all with the same names and shapes.
     weights : mapping to float
-        One for each.
+        Weight of each change.
     """
     names = next(iter(changes.values()))
     return {name: np.asarray(sum(weights[key] * change[name] for key, change in changes.items())) for name in names}

@@ -44,7 +44,7 @@ class ToldBlocks:
     arrays : tuple of str
         Names of their arrays.
     frozen : tuple of str
-        Those that stay as they are.
+        Names of those arrays that stay as they are.
     reason : str
         Why they are not known; empty where they are.
     """
@@ -154,16 +154,16 @@ def ask_above_kept(
     ----------
     work : ServerWork
     message_type : str
-        ``train.relearn`` or ``train.statistics``.
+        Type of the message, ``train.relearn`` or ``train.statistics``.
     content : RecordDict
-        With those arrays.
+        Content of the message, with those arrays.
     carries_served : bool
         Whether all clients are sent the model before at once.
 
     Returns
     -------
     Answers
-        Of all of them.
+        Answers of all clients that stay.
     """
     first = protocol.with_served(content, pack(work.served)) if carries_served else content
     answers = work.grid.ask(message_type, first, work.timeout)

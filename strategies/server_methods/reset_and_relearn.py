@@ -47,7 +47,7 @@ class RelearnState(MethodState):
     reset : tuple of str
         Names of the arrays of the last blocks; empty before clients have said them.
     frozen : tuple of str
-        Those of them that the model has frozen, which stay as they were.
+        Names of those arrays that the model has frozen, which stay as they were.
     own_training : bool
         Whether clients train by the app's own training.
     fresh_norm : float
@@ -89,7 +89,7 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
     blocks : int, default 2
         Number of blocks that are reset beside the head, counted from the output. The first block always stays.
     rounds : int, default 3
-        Training rounds.
+        Number of training rounds.
     epochs : int, default 1
         Passes over its retained samples that a client makes in a round.
     distillation : float, default 0.7
@@ -97,9 +97,10 @@ class ResetAndRelearn(ServerMethod[RelearnState]):
     temperature : float, default 2.0
         T, which divides the logits in the divergence.
     learning_rate : float, default 0.05
-        Of the clients' SGD at the first step of the first round. It falls to zero along a cosine over all rounds.
+        Learning rate of the clients' SGD at the first step of the first round. It falls to zero along a cosine over all
+        rounds.
     momentum, weight_decay : float, default 0.9 and 0.0005
-        Of the clients' SGD.
+        Momentum and weight decay of the clients' SGD.
     batch_size : int, default 16
         Samples of a step.
     max_gradient_norm : float, default 5.0

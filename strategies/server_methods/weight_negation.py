@@ -65,9 +65,9 @@ def negated(arrays: Arrays, layers: int) -> Arrays:
     Parameters
     ----------
     arrays : dict of ndarray
-        In the order in which the model has them.
+        Arrays of the model, in the model's order.
     layers : int
-        Of so many arrays with two or more dimensions.
+        Number of arrays that are negated: the first ones with two or more dimensions.
 
     Raises
     ------

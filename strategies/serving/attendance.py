@@ -126,9 +126,9 @@ class Tombstones:
         requests : sequence of ForgetRequest
             The requests that are committed.
         attempts : mapping of str to int
-            By request, the number of its attempt.
+            Number of a request's attempt, by request.
         holders : mapping of str to collection of str
-            By request, the clients that must have its tombstones before the commit. Those of a client that is
+            Clients that must have a request's tombstones before the commit, by request. Those of a client that is
             forgotten do not count: it never trains again, whatever it writes down.
 
         Returns
@@ -172,7 +172,7 @@ class Tombstones:
         away : collection of str
             Clients that could not be asked, and so may hold samples of class requests.
         silent : mapping of str to collection of str
-            By request, its holders that did not answer.
+            Holders of a request that did not answer, by request.
         """
         ledger, grid = self.context.ledger, self.context.grid
         staying = set(grid.roster.staying.values())

@@ -34,11 +34,11 @@ class Conclusion:
     accepted : Audit or None
         Audit of the candidate, where requests without a decision are accepted.
     decisions : mapping of str to Decision
-        By request that is not accepted: it is tried again, by another method, or given up.
+        Decisions by request, for those that are not accepted: each is tried again, by another method, or given up.
     split : bool
         Whether those are tried again as they were, each by itself.
     blameless : collection of str
-        Those that are tried again as they were, since others failed.
+        Requests that are tried again as they were, since others failed.
     """
 
     accepted: Audit | None = None
@@ -168,8 +168,8 @@ class RequestClosing:
     def finish_commit(self, audit: Audit | None = None) -> None:
         """Take the open commit to its end, if there is one: tombstones, the ledger's transaction, the purge.
 
-        Its requests fail where a holder answers and does not confirm: others have their tombstones, so that there is
-        no further attempt. A holder that does not answer owes them, and takes no part until it has them.
+        The requests of the commit fail where a holder answers and does not confirm: others have their tombstones, so
+        that there is no further attempt. A holder that does not answer owes them, and takes no part until it has them.
 
         Parameters
         ----------

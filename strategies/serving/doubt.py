@@ -35,7 +35,7 @@ def judge_with_doubt(
     judge : Judge
     attempt : Attempt
     audit : Audit
-        Of the attempt's candidate, with its requests.
+        Audit of the attempt's candidate, with its requests.
     forgotten : frozenset of int
         Classes of committed requests.
     methods_left : mapping of str to int

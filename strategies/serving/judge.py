@@ -32,7 +32,7 @@ class Judgement:
     Attributes
     ----------
     decisions : dict of str to Decision
-        By request. Those that are not accepted while others are have not been forgotten enough.
+        Decisions by request. Requests that are not accepted while others are have not been forgotten enough.
     lost_too_much : bool
         Whether it is the retained accuracy that fails, which all of them share.
     """
@@ -57,7 +57,7 @@ class Judgement:
 
 
 Progress = Mapping[str, RequestProgress]
-"""By request."""
+"""Progress of each request, by request."""
 
 
 def audit_unlearned(attempt: Attempt) -> Audit:
@@ -66,7 +66,7 @@ def audit_unlearned(attempt: Attempt) -> Audit:
     Raises
     ------
     NobodyAnsweredError, HoldersAwayError, HoldersFailedError
-        As :func:`audit_candidate`.
+        If :func:`audit_candidate` would raise it.
     """
     context = attempt.context
     context.tell("audit", "audit before repair", attempt.order.requests[0])
@@ -82,7 +82,7 @@ def audit_candidate(attempt: Attempt, means: Mapping[int, Collection[int]] | Non
     ----------
     attempt : Attempt
     means : mapping of int to collection of int, optional
-        As :meth:`Auditor.audit`.
+        Classes whose output rows alone were set since the last audit, as in :meth:`Auditor.audit`.
 
     Raises
     ------
@@ -162,13 +162,13 @@ def note_candidate(
     attempt : Attempt
     progress : mapping of str to RequestProgress
     audit : Audit
-        Of its candidate.
+        Audit of the attempt's candidate.
     is_last : bool
         Whether the gate decides on it.
     with_rows_set : bool
         Whether its output rows have been set since the last look, whose figures are kept as those of the trained model.
     limits : mapping of part to int, optional
-        Those of the audit; the plan's if None.
+        Limits on the samples that the audit read, by part; the plan's if None.
     """
     limits = limits_of(attempt.context.plan) if limits is None else limits
     forgotten = {*attempt.context.ledger.forgotten_classes(), *attempt.order.excluded_classes}
@@ -205,11 +205,11 @@ class Judge:
         ----------
         attempt : Attempt
         audit : Audit
-            Of its candidate, with its requests.
+            Audit of the attempt's candidate, with its requests.
         forgotten : frozenset of int
             Classes of committed requests.
         methods_left : mapping of str to int
-            By request.
+            Number of methods that may still be tried, by request.
         """
         left_out = forgotten.union(audit.absent_classes, *(classes_of(request) for request in attempt.requests))
         kept = self._kept(attempt, audit, left_out)

@@ -38,7 +38,7 @@ class Mending:
     ----------
     judge : Judge
     methods_left : callable
-        How many methods may still be tried for a request.
+        Gives the number of methods that may still be tried for a request.
     """
 
     judge: Judge
@@ -50,9 +50,9 @@ class Mending:
         Parameters
         ----------
         attempt : Attempt
-            One that has unlearned; its candidate is changed.
+            An attempt that has unlearned; its candidate is changed.
         progress : mapping of str to RequestProgress
-            By request; what was found is noted in it.
+            Progress by request; what was found is noted in it.
 
         Returns
         -------

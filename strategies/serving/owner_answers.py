@@ -49,7 +49,7 @@ def answer_of(ledger: Ledger, client: str, owner_request: str, known: Known) -> 
     Returns
     -------
     OwnerAnswer
-        Always one that the node can read, whatever stands in the ledger.
+        The answer. The node can read it, whatever stands in the ledger.
     """
     if not known.request:
         status, reason = "withdrawn" if known.withdrawn else REFUSED, printable(known.refused, LONGEST_REASON)

@@ -19,9 +19,9 @@ class Known(BaseModel):
     Attributes
     ----------
     received : float
-        When the server first heard of it, in seconds since the epoch.
+        Time at which the server first heard of the request, in seconds since the epoch.
     request : str
-        Its id in the ledger. Empty where it was not taken.
+        Id of the request in the ledger. Empty where it was not taken.
     refused : str
         Why it was refused.
     withdrawn : bool

@@ -44,7 +44,7 @@ class RelapseWatch:
         after : str
             What happened before, for instance ``"train:2"`` or a request's id.
         audit : Audit or None
-            Of the served model, with these requests; made anew where there is none.
+            Audit of the served model, with these requests; made anew where there is none.
         may_reopen : bool
             Whether a request that relapsed may be opened again now.
         """
@@ -90,7 +90,7 @@ class RelapseWatch:
         Parameters
         ----------
         afters : sequence of str
-            What happened before.
+            Events that have happened before the audit.
         may_reopen : bool
             Whether a request that relapsed may be opened again now.
         """

@@ -52,7 +52,7 @@ class Batch:
     method : str
         Name of the method.
     stronger : int
-        How often the method's setting is made stronger.
+        Number of times that the method's setting is made stronger.
     """
 
     entries: tuple[LedgerEntry, ...]
@@ -124,7 +124,7 @@ class Scheduler:
         Parameters
         ----------
         ready : list of LedgerEntry
-            In order; at least one.
+            Requests that can be served, in order; at least one.
         """
         first, *others = ready
         method, stronger = self.method_of(first)

@@ -33,9 +33,9 @@ def judged_beside_earlier(
     judge : Judge
     attempt : Attempt
     audit : Audit
-        Of its candidate, with all committed requests.
+        Audit of the attempt's candidate, with all committed requests.
     judgement : Judgement
-        On the requests of the attempt.
+        Judgement on the requests of the attempt.
     methods_left : mapping of str to int
         Methods that may still be tried, by request.
     left_out : collection of str
@@ -62,7 +62,7 @@ def undone_by(judge: Judge, attempt: Attempt, audit: Audit, left_out: Collection
     judge : Judge
     attempt : Attempt
     audit : Audit
-        Of its candidate, with all committed requests.
+        Audit of the attempt's candidate, with all committed requests.
     left_out : collection of str
         Clients whose figures somebody has decided to leave out.
 

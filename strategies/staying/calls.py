@@ -53,7 +53,7 @@ class StayingCalls(Runner):
         Parameters
         ----------
         grid : Grid
-            The runtime's.
+            Grid of the runtime.
         timeline : sequence of Train or Forget
             Entries in order. Training with ``not_before`` waits for its time, and the server serves meanwhile.
         initial_arrays : ArrayRecord, optional
@@ -63,9 +63,9 @@ class StayingCalls(Runner):
         evaluate_fn : callable, optional
             Centralised evaluation, as in Flower.
         on_entry : callable, optional
-            Told the index and the result of each entry that was run here.
+            Called with the index and the result of each entry that was run here.
         on_turn : callable, optional
-            Told the result of everything that was done between two sleeps.
+            Called with the result of everything that was done between two sleeps.
         settings : ServeSettings, optional
             How often the server looks for work, and the port of its figures.
 

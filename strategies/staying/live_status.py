@@ -35,13 +35,14 @@ class LiveStatus:
     run : int
         Id of its Flower run; 0 where it has none.
     started, written : float
-        When the server started, and when this was written, in seconds since the epoch.
+        Times at which the server started and at which this was written, in seconds since the epoch.
     doing : str
-        In a few words.
+        What the server is doing, in a few words.
     since : float
-        When it began that, in seconds since the epoch.
+        Time at which it began that, in seconds since the epoch.
     wakes_at : float or None
-        When the clock wakes it next; None where only the ledger or a node can, or where it does not sleep.
+        Time at which the clock wakes it next, in seconds since the epoch; None where only the ledger or a node can, or
+        where it does not sleep.
     connected : tuple of str
         Clients that are connected and take part.
     left_out : mapping of str to str
@@ -111,7 +112,7 @@ class StatusWriter:
     status : LiveStatus
         The present status.
     observer : callable or None
-        Told every status that is written.
+        Called with every status that is written.
     """
 
     ledger: Path

@@ -16,9 +16,9 @@ def is_said_by(worker: Worker | None, live: LiveStatus | None) -> bool:
     Parameters
     ----------
     worker : Worker or None
-        From :func:`fed_unlearn.locks.worker_on`.
+        The process that works on the ledger, from :func:`fed_unlearn.locks.worker_on`.
     live : LiveStatus or None
-        From :func:`fed_unlearn.strategies.staying.live_status.read_live_status`.
+        The status, from :func:`fed_unlearn.strategies.staying.live_status.read_live_status`.
     """
     if worker is None or live is None:
         return False

@@ -55,9 +55,9 @@ class StayingServer:
     timeout : float
     evaluate_fn : callable or None
     on_entry : callable or None
-        As :meth:`fed_unlearn.strategies.continual.ContinualUnlearning.serve` has them.
+        Called with the index and the result of each entry that was run here.
     on_turn : callable or None
-        Told what each turn gave.
+        Called with the result of each turn.
     settings : ServeSettings
     min_nodes : int
         Number of nodes that training waits for.
@@ -140,12 +140,12 @@ class StayingServer:
         Parameters
         ----------
         missing : int
-            How many nodes are missing for the training that is due. It waits for them, and all else is done.
+            Number of nodes that are missing for the training that is due. It waits for them, and all else is done.
 
         Returns
         -------
         float
-            When the next turn is to be, in seconds since the epoch.
+            Time of the next turn, in seconds since the epoch.
         """
         problem = f"a training is due and waits for {missing} more nodes" if missing else None
         failed = False

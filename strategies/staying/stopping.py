@@ -46,7 +46,7 @@ class StopOrder:
     Attributes
     ----------
     ledger : Ledger
-        Where :func:`order_stop` writes.
+        Ledger to which :func:`order_stop` writes.
     reason : str or None
         What ordered it; None before.
     is_by_signal : bool

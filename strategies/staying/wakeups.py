@@ -73,9 +73,9 @@ class Sleep:
     ----------
     ledger : Ledger
     grid : Grid
-        The runtime's own.
+        Grid of the runtime.
     settings : ServeSettings
-        How often each is looked at.
+        Settings that say how often each is looked at.
     stop : StopOrder
     beat : callable
         Called at every look, so that others see that the server lives.
@@ -104,7 +104,7 @@ class Sleep:
         Returns
         -------
         Wakeup
-            What woke it.
+            The cause that woke it.
         """
         look_at_nodes = time.monotonic() + self.settings.node_seconds
         while True:

@@ -27,11 +27,11 @@ class BoundedReplies:
     ----------
     replies : list of UsableReply
     norms : tuple of float
-        How long the change of each is.
+        Length of each client's change.
     longest : float
         The longest change of the training so far that is not the longest of its round.
     against : dict of str to str
-        By client, why its reply does not count.
+        Why a client's reply does not count, by client.
     """
 
     replies: list[UsableReply]
@@ -58,11 +58,12 @@ def bounded_replies(
     held : mapping of str to sequence of int
         Number of samples of each class that a client identified itself with, by client.
     factor : float or None
-        As ``max_norm_factor`` of :class:`~fed_unlearn.strategies.training.trainer.Trainer`.
+        How many times the usual length a change may have, as ``max_norm_factor`` of
+        :class:`~fed_unlearn.strategies.training.trainer.Trainer`.
     usual_norm : float or None
         Median norm of the last round.
     longest : float
-        After the round before; 0 at first.
+        The longest change of the training after the round before; 0 at first.
     """
     changes = {reply.client: difference(reply.arrays, base) for reply in replies}
     lengths = {client: norm(change) for client, change in changes.items()}

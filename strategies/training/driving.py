@@ -34,9 +34,9 @@ class StartGrid(RuntimeGrid):
     Parameters
     ----------
     grid : EligibleGrid
-        The clients.
+        Grid over the clients.
     step : callable
-        Takes every exchange, and remembers what it raises.
+        Called for every exchange. It remembers what the exchange raises.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class DrivenStart:
     Attributes
     ----------
     experience : TrainingExperience
-        What is trained.
+        The experience that is trained.
     before_round, after_round : callable
         Called before a round is configured, and once its model is made.
     """

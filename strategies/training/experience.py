@@ -191,7 +191,7 @@ class TrainingExperience:
         Parameters
         ----------
         number : int
-            Of the round, counted from the experience's first; 0 for the model before it.
+            Number of the round, counted from the experience's first; 0 for the model before it.
         arrays : ArrayRecord
         """
         if self.evaluate_fn is None:

@@ -47,10 +47,10 @@ class TrainingFigures:
     traffic : Traffic
         Messages, bytes and sample passes of the rounds.
     train_metrics, evaluate_metrics, central_metrics : dict of int to mapping
-        By round of the experience, counted from 1: what the inner strategy aggregated of training and of evaluation,
-        and what the server's own evaluation gave.
+        What the inner strategy aggregated of training and of evaluation, and what the server's own evaluation gave; by
+        round of the experience, counted from 1.
     clients : dict of int to RoundClients
-        How the clients fared, by round.
+        Clients that took part in a round and how they fared, by round.
     trained_clients : list of str
         Clients whose model was used in at least one round, sorted.
     """

@@ -37,7 +37,7 @@ class StoredRound:
     base : dict of ndarray
         The model that the clients started from.
     clients : dict of str to (dict of ndarray, float)
-        Each client's model after its training, and its weight in the average; sorted as they were recorded.
+        Each client's model after its training, and its weight in the average, by client; sorted as they were recorded.
     """
 
     base: Arrays
@@ -82,7 +82,7 @@ class HistoryStore:
     Parameters
     ----------
     folder : str or Path
-        Made if it is not there.
+        Folder of the rounds, made if it is not there.
     every : int, default 1
         Store rounds 1, 1 + every, 1 + 2 every, ...; at least 1.
     max_bytes : int, default 4 GiB

@@ -33,7 +33,7 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
     Returns
     -------
     dict of str to OracleOutcome
-        By request.
+        Outcome of the oracle, by request.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class OracleCalls(ABC):
         Parameters
         ----------
         grid : Grid
-            The runtime's.
+            Grid of the runtime.
         request_ids : sequence of str
             Requests that were served together. Their D_f can be read only while its holders retain it.
         timeout : float
@@ -109,11 +109,11 @@ class OracleCalls(ABC):
         Parameters
         ----------
         grid : Grid
-            The runtime's.
+            Grid of the runtime.
         initial_arrays : ArrayRecord
             The model that it begins with.
         seed : int
-            Of the strategy's sampling of clients.
+            Seed of the strategy's sampling of clients.
         config : mapping, optional
             What replaces values of the configuration of every round, such as the seed that clients draw by.
         timeout : float

@@ -26,7 +26,7 @@ class Retraining:
     arrays : dict of ndarray
         The model that it begins with.
     seed : int, optional
-        Of the strategy's sampling of clients; the run's own if None.
+        Seed of the strategy's sampling of clients; the run's own if None.
     config : mapping, optional
         What replaces values of the configuration of every round, where a round has them.
     """

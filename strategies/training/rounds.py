@@ -21,11 +21,11 @@ class AskedRound:
     arrays, record : dict of ndarray, ArrayRecord
         The model that the round starts from, twice.
     config : ConfigRecord
-        As the inner strategy completed it.
+        Configuration as the inner strategy completed it.
     messages : tuple of Message
         What is to be sent.
     clients : mapping of int to str
-        Whom they go to, by node.
+        Clients that the messages go to, by node.
     is_refused : bool
         Whether the inner strategy would ask nobody; then nothing is sent.
     """
@@ -48,11 +48,11 @@ class TrainingRound:
     arrays : dict of ndarray
         The aggregated model; the round's start where nothing usable came back.
     config : ConfigRecord
-        As the inner strategy completed it.
+        Configuration as the inner strategy completed it.
     train_metrics : MetricRecord or None
-        As the inner strategy aggregated them.
+        Metrics of training as the inner strategy aggregated them.
     update_norms : tuple of float
-        How far each client moved; empty unless asked for.
+        Length of each client's change; empty unless asked for.
     longest : float
         The longest change of the training so far that is not the longest of its round.
     trained : frozenset of str

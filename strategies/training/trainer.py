@@ -52,14 +52,15 @@ class Trainer:
     timeout : float
         Seconds that each exchange waits for answers.
     seed : int
-        Of the inner strategy's sampling of clients, and of what it draws in aggregation.
+        Seed of the inner strategy's sampling of clients, and of what it draws in aggregation.
     history : HistoryStore, optional
         Keeps every round that changed the model.
     accountant : PrivacyAccountant, optional
         Counts rounds with noise, as ``"train"``.
     noise_seed : int, optional
-        Of the noise of a differential-privacy wrapper; the seed above where none is given. Clients are told that one
-        with every request, and who knows it can take the noise off: outside of simulations, give a secret one.
+        Seed of the noise of a differential-privacy wrapper; ``seed`` where none is given. Clients are told ``seed``
+        with every request, and who knows the noise's seed can take the noise off: outside of simulations, give a secret
+        one.
     max_norm_factor : float, optional
         A change is absurdly long beyond so many times what is usual: the larger one of the last round's median norm
         and this round's; or beyond six times the longest of others in the first round of a training, and three times
@@ -94,9 +95,9 @@ class Trainer:
         number : int
             Running number over all experiences, from 1: clients derive their seeds from it.
         train_config : ConfigRecord
-            It stays as it is.
+            Training configuration. It stays as it is.
         longest, measure_norms
-            As for :meth:`take`.
+            The longest change so far, and whether norms are wanted, as for :meth:`take`.
         """
         asked = self.ask(arrays, pack(arrays), number, ConfigRecord(dict(train_config)))
         answers = () if asked.is_refused else self.grid.send_and_receive(asked.messages, timeout=self.timeout)
@@ -142,13 +143,14 @@ class Trainer:
         Parameters
         ----------
         asked : AskedRound
-            The first half.
+            The first half of the round.
         answers : iterable of Message
-            What came back.
+            Replies that came back.
         usual_norm : float, optional
             Median norm of the clients' changes in the last round.
         longest : float
-            As the round before gave it; 0 before the first round of a training.
+            The longest change of the training so far, as the round before gave it; 0 before the first round of a
+            training.
         measure_norms : bool
             Whether the clients' update norms are wanted.
         """

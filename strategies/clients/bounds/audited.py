@@ -36,7 +36,7 @@ def check_sides(counts: RequestCounts, reply: ClientCounts, request: ForgetReque
     Parameters
     ----------
     counts : RequestCounts
-        For the request.
+        Counts of the client's reply for the request.
     reply : ClientCounts
         The reply that they are from.
     request : ForgetRequest
@@ -65,16 +65,17 @@ def bounded_extra(
     Parameters
     ----------
     targets : mapping of str to RequestCounts
-        By client, for one request.
+        Counts by client, for one request.
     share : float
-        As in :func:`fed_unlearn.strategies.clients.bounds.shares.bounded_parts`.
+        Largest share that a part may have, as in :func:`fed_unlearn.strategies.clients.bounds.shares.bounded_parts`.
     scaled : mapping of str to bool
-        By client, whether its other counts exceed its share. What an audit without sides counts there is left out.
+        Whether a client's other counts exceed its share, by client. What an audit without sides counts there is left
+        out.
 
     Returns
     -------
     dict of str to dict of str to RequestAudit
-        By client and audit.
+        Counted audits by client and audit.
     """
     bounded = {client: dict(counts.extra) for client, counts in targets.items()}
     for name in {name for counts in targets.values() for name in counts.extra}:

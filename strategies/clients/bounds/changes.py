@@ -12,7 +12,7 @@ AGAINST = "its change leads against those of all others, which agree; it does no
 """Why a change is not used."""
 
 LONGEST_IN_REPAIR = 3.0
-"""So many times the longest of the others.
+"""Greatest length of a change in repair, as a multiple of the longest of the others.
 
 Where clients are honest the longest change is at most 2.9 times the second in repair rounds of the built-in scenarios,
 and in rounds of methods of the server.
@@ -57,7 +57,7 @@ def bounds_in_training(norms: Sequence[float], known: float) -> list[float]:
     ----------
     norms : sequence of float
     known : float
-        As :func:`longest_of_others` has it after the round before; 0 at first.
+        The longest change so far, as :func:`longest_of_others` gave it after the round before; 0 at first.
     """
     if known <= 0:
         return bounds_by_others(norms, _LONGEST_AT_FIRST)
@@ -72,9 +72,9 @@ def longest_of_others(norms: Sequence[float], known: float) -> float:
     Parameters
     ----------
     norms : sequence of float
-        Of a round.
+        Norms of the changes of a round.
     known : float
-        After the round before; 0 at first.
+        The longest such change after the round before; 0 at first.
     """
     return max(known, sorted(norms)[-2]) if len(norms) >= _FEWEST else known
 
@@ -92,7 +92,7 @@ def against_others(
     Parameters
     ----------
     changes : mapping of str to dict of ndarray
-        By client, from :func:`fed_unlearn.arrays.difference`.
+        Change of each client, by client, from :func:`fed_unlearn.arrays.difference`.
     held : mapping of str to sequence of int
         Number of samples of each class, by client.
     lengths : mapping of str to float, optional
@@ -130,9 +130,9 @@ def brings_a_class(own: Sequence[int], others: Sequence[Sequence[int]]) -> bool:
     Parameters
     ----------
     own : sequence of int
-        Its number of samples of each class.
+        The client's number of samples of each class.
     others : sequence of sequence of int
-        Those of the others.
+        Number of samples of each class at each of the others.
     """
     return any(
         count > sum(counts[index] for counts in others if index < len(counts)) for index, count in enumerate(own)

@@ -70,11 +70,11 @@ def deviations(
     Parameters
     ----------
     audit : Audit
-        Of the model.
+        Audit of the model.
     earlier : Audit or None
-        Of the model that it is compared with.
+        Audit of the model that it is compared with.
     requests : collection of ForgetRequest
-        Those that the audit measures and that a verdict depends on.
+        Requests that the audit measures and that a verdict depends on.
     without : collection of int
         Classes that are no part of the retained accuracy.
     """

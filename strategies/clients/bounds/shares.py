@@ -8,7 +8,8 @@ from typing import TypeVar
 Number = TypeVar("Number", int, float)
 
 SHARE_OF_TWO = 0.9
-"""Of two clients one has more than half of everything unless both have the same: the larger one may have so much."""
+"""Greatest share of the larger of two clients: one of the two has more than half of everything unless both have the
+same."""
 
 
 def largest_part(parts: Sequence[float], share: float) -> float | None:
@@ -17,9 +18,9 @@ def largest_part(parts: Sequence[float], share: float) -> float | None:
     Parameters
     ----------
     parts : sequence of float
-        From 0.
+        Parts of the sum, each at least 0.
     share : float in (0, 1]
-        Of two parts, at least :data:`SHARE_OF_TWO`.
+        Largest share of the sum. Where there are two parts, at least :data:`SHARE_OF_TWO` is allowed.
 
     Returns
     -------
@@ -45,7 +46,7 @@ def bounded_parts(parts: Mapping[str, Number], share: float) -> dict[str, Number
     Parameters
     ----------
     parts : mapping of str to int or float
-        By client. Integers stay integers.
+        Part of each client, by client. Integers stay integers.
     share : float in (0, 1]
     """
     bound = largest_part(list(parts.values()), share)
@@ -63,7 +64,7 @@ def scaled_counts(counts: Sequence[int], total: int) -> tuple[int, ...]:
     ----------
     counts : sequence of int
     total : int
-        From 0; at most the sum of the counts.
+        The smaller total, from 0 to the sum of the counts.
     """
     whole = sum(counts)
     if total >= whole:

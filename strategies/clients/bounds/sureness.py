@@ -46,7 +46,7 @@ class SureDeviation(Deviation):
     Attributes
     ----------
     mean : float
-        Of the client's samples, where ``expected`` is what the others' samples predict.
+        Mean log-odds of the client's samples. ``expected`` is what the others' samples predict.
     """
 
     mean: float = 0.0
@@ -65,7 +65,7 @@ def sure_deviations(audit: Audit, requests: Collection[ForgetRequest]) -> Iterat
     ----------
     audit : Audit
     requests : collection of ForgetRequest
-        Those of other scopes are passed over.
+        Requests that are looked at. Those of other scopes are passed over.
     """
     for request in requests:
         if not isinstance(request.scope, ClientScope):
@@ -94,7 +94,7 @@ def check_sums(sums: ClientConfidence, reply: ClientCounts, class_totals: tuple[
     reply : ClientCounts
         The reply that they are from.
     class_totals : tuple of int
-        Its samples of the request by class.
+        Number of the client's samples of the request, by class.
     request_id : str
 
     Raises

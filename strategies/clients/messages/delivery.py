@@ -32,20 +32,20 @@ class Question:
     Attributes
     ----------
     message : Message
-        As it was sent last.
+        The message as it was sent last.
     digest : str
-        Of what it says.
+        Digest of what the message says.
     size : int
         Bytes of its records.
     client : str
         What its client is called.
     answered : bool
     times : int
-        How often it was sent.
+        Number of times that the message was sent.
     ids : list of str
         What the runtime calls it, each time that it was sent.
     lost_at : float or None
-        When the runtime said that its node is gone, or that it has lost the message or the answer.
+        Time at which the runtime said that the node is gone, or that it has lost the message or the answer.
     """
 
     message: Message
@@ -65,7 +65,7 @@ class Question:
     def is_lost_by(self, reply: Message) -> bool:
         """Whether a reply is the runtime's own, which says that the client gives none.
 
-        For a node that went away, and for what was lost on the way, Flower's SuperLink answers in its own name.
+        Flower's SuperLink answers in its own name for a node that went away, and for what was lost on the way.
         """
         return reply.has_error() and reply.metadata.src_node_id != self.node
 
@@ -93,7 +93,7 @@ class Delivery:
     Parameters
     ----------
     grid : Grid
-        The runtime's own.
+        Grid of the runtime.
     questions : sequence of Question
     timeout : float or None
         Seconds for the whole; None for no limit.

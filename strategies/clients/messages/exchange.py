@@ -24,7 +24,7 @@ class NobodyAnsweredError(FedUnlearnError):
     Attributes
     ----------
     failed : mapping of str to str
-        By client that answered, and not as it should, its reason; empty where nobody answered at all.
+        Reasons of the clients that answered, and not as they should, by client; empty where nobody answered at all.
     """
 
     def __init__(self, reason: str, failed: Mapping[str, str] | None = None) -> None:
@@ -47,7 +47,7 @@ def told_by_clients(failed: Mapping[str, str]) -> str:
     Parameters
     ----------
     failed : mapping of str to str
-        By client, what it or its runtime said.
+        What each client, or its runtime, said; by client.
     """
     reasons = [
         f"client {client}: {fault_of(reason.removeprefix(f'client {client}: ').removeprefix(f'client {client} '))}"
@@ -66,7 +66,7 @@ class Traffic:
     messages : int
         Instructions sent to clients.
     bytes_sent, bytes_received : int
-        Of all records.
+        Bytes of all records that were sent and received.
     forward_passes, backward_passes : int
     parts : dict of str to (int, int)
         Forward and backward passes by what they were for; their sums are those above but for what earlier versions
@@ -161,7 +161,7 @@ class Answers:
     Attributes
     ----------
     replies : dict of str to Message
-        With content, by client, sorted.
+        Replies with content, by client, sorted.
     refused : dict of str to str
         Clients for which the request itself cannot be served, and why.
     failed : dict of str to str
@@ -212,7 +212,7 @@ class Roster:
     contested : dict of str to frozenset of int
         Nodes that give the same client id. None of them takes part until one is left.
     refused : dict of int to str
-        By node, the client id that it gives and cannot have by its key.
+        Client id that a node gives and cannot have by its key, by node.
     known : set of str
         Clients that were ever met and have not left, whether they are there or not.
     kept_away : dict of int to (str, str)
@@ -221,9 +221,9 @@ class Roster:
     committed : tuple of ForgetRequest
         Requests whose samples are forgotten: no client trains on those any more.
     holdings : dict of str to dict of str to int
-        By request, how many of its samples each client said that it holds, 0 included.
+        Number of samples of a request that each client said that it holds, 0 included; by request and client.
     max_share : float
-        No client's weight or audit total is a larger share of those of all, see
+        Largest share that one client may have in the weights and audit totals of all, see
         :attr:`fed_unlearn.strategies.UnlearningPlan.max_client_share`.
     put_by : set of str
         Clients that said in their last reply that they have put by what they keep for themselves: they are told how

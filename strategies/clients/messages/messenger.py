@@ -30,7 +30,7 @@ class Exchange:
     Parameters
     ----------
     grid : Grid
-        The runtime's own.
+        Grid of the runtime.
     name_of : callable
         What a node's client is called in the log.
     retry : Retry

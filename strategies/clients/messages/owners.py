@@ -50,7 +50,7 @@ class MadeAnswers:
         ----------
         ledger : Ledger
         request_id : str
-            In the ledger.
+            Id of the request in the ledger.
         make : callable
             Makes the answer, where that is necessary.
         """
@@ -83,7 +83,8 @@ class OwnerPost:
     ----------
     letters : dict of int to OwnerLetter
     answers : dict of int to ConfigRecord
-        As :func:`fed_unlearn.protocol.answers_record` makes them. They are sent until they are taken away.
+        Answers by node, as :func:`fed_unlearn.protocol.answers_record` makes them. They are sent until they are taken
+        away.
     ask_due : bool
         Whether all clients are to be asked when requests are served next.
     made : MadeAnswers

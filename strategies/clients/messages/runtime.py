@@ -31,7 +31,7 @@ class RuntimeGrid(Grid, ABC):
     Parameters
     ----------
     grid : Grid
-        The runtime's own.
+        Grid of the runtime.
     """
 
     def __init__(self, grid: Grid) -> None:
@@ -157,7 +157,7 @@ def with_round(messages: Sequence[Message], number: int) -> list[Message]:
     ----------
     messages : sequence of Message
     number : int
-        Of the last training round.
+        Number of the last training round.
     """
     contents, told = dict[int, RecordDict](), list[Message]()
     for message in messages:
@@ -184,7 +184,7 @@ def with_arrivals(
     ----------
     messages : iterable of Message
     arrivals : mapping of str to ConfigRecord
-        By client.
+        Record of when each client's samples arrive, by client.
     clients : mapping of int to str
         Client by node.
     """

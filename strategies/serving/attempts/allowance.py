@@ -103,7 +103,7 @@ class Allowance:
         Parameters
         ----------
         change : dict of ndarray
-            Of one turn, from :func:`~fed_unlearn.arrays.difference`.
+            Change of one turn, from :func:`~fed_unlearn.arrays.difference`.
 
         Returns
         -------

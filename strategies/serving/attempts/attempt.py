@@ -44,16 +44,16 @@ class Attempt(ABC):
     step, repair_rounds : int
         Number of the holders' turns, and of repair rounds, so far.
     holders : dict of str to set of str
-        By request, the clients that hold samples of it.
+        Clients that hold samples of a request, by request.
     refused : dict of str to str
-        By request, why it cannot be served as it was put.
+        Why a request cannot be served as it was put, by request.
     away : dict of str to str
         Clients that did not answer, and so may hold samples of a class request. They are in no round until they have
         heard of it, or it has ended.
     changed_by : set of str
         Clients whose steps of the method have changed an array of the model, repair aside.
     before : dict of str to Evidence
-        By request, what the served model shows of its samples.
+        What the served model shows of a request's samples, by request.
     unrepaired : str
         Why no client could do the last repair round; empty where one could.
     reference : dict of ndarray or None

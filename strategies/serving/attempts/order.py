@@ -16,7 +16,7 @@ class Order:
     Attributes
     ----------
     requests : tuple of ForgetRequest
-        All of one scope, served by one method.
+        Requests to serve, all of one scope, by one method.
     number : int
         Number of the attempt, counted from 1 over all methods.
     method : str
@@ -24,7 +24,7 @@ class Order:
     parameters : mapping of str to value
         The method's hyper-parameters.
     stronger : int
-        How often the method's setting is made stronger.
+        Number of times that the method's setting is made stronger.
     excluded_classes : tuple of int
         Classes that no forget sample may be taught to be: those forgotten before, those of the requests, and those
         that have not arrived yet.

@@ -36,7 +36,7 @@ def train_reference(context: CallContext, order: Order) -> Arrays | str:
     ----------
     context : CallContext
     order : Order
-        Of all requests of the batch.
+        Order for all requests of the batch.
 
     Returns
     -------
