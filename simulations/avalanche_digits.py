@@ -154,7 +154,7 @@ def run(
     Parameters
     ----------
     name : str
-        One of ``STRATEGIES``.
+        Name of a strategy of ``STRATEGIES``.
     seed : int
         Seed of the whole run.
     stream : {"class-incremental", "new-instances"}
@@ -167,7 +167,7 @@ def run(
     Returns
     -------
     list of Row
-        One row per experience and request.
+        Rows, one for each experience and request.
     """
     parts = Parts.of(seed)
     unlearning = UnlearningPlugin(plan=PLAN, gate=GATE, validation=parts.validation, seed=seed)

@@ -36,7 +36,7 @@ def ratios(name: str, samples: int = 5000, alternations: int = 5) -> list[float]
     Parameters
     ----------
     name : str
-        One of ``STRATEGIES``.
+        Name of a strategy of ``STRATEGIES``.
     samples : int
         Number of samples of 8 x 8 pixels in one experience.
     alternations : int
@@ -45,7 +45,7 @@ def ratios(name: str, samples: int = 5000, alternations: int = 5) -> list[float]
     Returns
     -------
     list of float
-        One ratio per alternation.
+        Ratios, one for each alternation.
     """
     seconds: dict[bool, list[float]] = {False: [], True: []}
     sides = {plugged: _training(name, samples, plugged) for plugged in (False, True)}

@@ -57,4 +57,4 @@ class Carrier:
 
 
 carrier = Carrier()
-"""That of this process."""
+"""The carrier of this process."""

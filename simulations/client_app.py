@@ -54,9 +54,9 @@ class TrainOrder:
     Attributes
     ----------
     samples : SampleSet
-        Its retained samples.
+        The client's retained samples.
     config : ConfigRecord
-        That of the message.
+        Configuration of the message.
     seed : tuple of int and str
         Parts of the seed of its draws, which no other client and round has.
     """

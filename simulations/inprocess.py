@@ -101,7 +101,7 @@ class InProcessGrid(Grid):
     Parameters
     ----------
     client_app : ClientApp
-        Called as ``client_app(message, context)``.
+        The ClientApp, called as ``client_app(message, context)``.
     count : int
         Number of clients, at least 1.
     run_config : mapping of str to bool, int, float or str
@@ -114,7 +114,7 @@ class InProcessGrid(Grid):
     prepare : callable, optional
         Called with messages and their clients' contexts before they are delivered. It must change neither.
     prepared_at_once : int
-        At most so many messages are prepared by one call.
+        Most messages that one call prepares.
 
     Raises
     ------
@@ -197,7 +197,7 @@ class InProcessGrid(Grid):
         Returns
         -------
         list of str
-            One id for each message with a known destination, in the order sent.
+            Ids of the messages with a known destination, in the order sent.
         """
         message_ids = []
         for message in self._prepared(messages):

@@ -52,7 +52,7 @@ class AuditCost:
         Samples pushed through the model and through those beside it: what an audit makes of an oracle for a model is
         kept for the next ones, and counts once.
     seconds : float
-        Wall time.
+        Wall time in seconds.
     error : str or None
         Why the audit has no figures.
     """
@@ -87,7 +87,7 @@ def left_out_share(oracles: Sequence[RowAudits]) -> Outside | None:
     Parameters
     ----------
     oracles : sequence of RowAudits
-        With verdicts. Audits are counted once for each oracle.
+        Audits of the oracles, with verdicts. Audits are counted once for each oracle.
 
     Returns
     -------
@@ -109,9 +109,9 @@ class RowAudits:
     Attributes
     ----------
     figures : mapping of str to RowFigure
-        By name.
+        Figures by name.
     costs : mapping of str to AuditCost
-        By audit; :data:`READING` first.
+        Costs by audit; that of :data:`READING` comes first.
     fingerprint : Fingerprint or None
         None with fewer than two oracles.
     """
@@ -150,7 +150,7 @@ class RowAudits:
         Parameters
         ----------
         oracles : sequence of RowAudits
-            Of the oracles; if these are the audits of one, of the others alone.
+            Audits of the oracles. If these are the audits of an oracle, those of the others alone.
         """
         theirs = [oracle.measured for oracle in oracles]
         judged = judge_all(self.measured, theirs)

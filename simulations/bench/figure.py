@@ -47,7 +47,7 @@ def write_method_figure(report: MethodBenchReport, folder: Path) -> Path | None:
     ----------
     report : MethodBenchReport
     folder : Path
-        It is made if it does not exist. The figure is written in one step.
+        Folder of the figure, made if it does not exist. The figure is written in one step.
 
     Returns
     -------

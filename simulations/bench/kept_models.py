@@ -21,7 +21,7 @@ from fed_unlearn.simulations.bench.measures import Cost
 from fed_unlearn.simulations.run.results import installed_versions
 
 VERSION = 1
-"""Raised where models are made in another way, so that kept ones are made anew."""
+"""Version of the kept models. It is raised where models are made in another way, so that kept ones are made anew."""
 
 logger = logging.getLogger("fed_unlearn.simulations.bench")
 
@@ -36,7 +36,7 @@ class MadeModel:
     ----------
     model : nn.Module
     cost : Cost
-        All is None for a model that was given.
+        Cost of making the model. All its fields are None for a model that was given.
     converged : bool or None
         Whether a method reports that it reached its aim.
     guard_labels : Tensor of shape (n,), int64, or None
@@ -59,7 +59,7 @@ class KeptModels:
     Attributes
     ----------
     folder : Path or None
-        It is made when the first model is kept. None keeps nothing.
+        Folder of the models, made when the first model is kept. None keeps nothing.
     """
 
     folder: Path | None

@@ -135,13 +135,13 @@ class Measures:
         ----------
         name : str
         readings : Readings
-            Of the model.
+            Readings of the model.
         cost : Cost
         converged : bool or None
         original : Readings, optional
-            Of the model before the request.
+            Readings of the model before the request.
         oracles : tuple of Readings
-            Of the oracles; of the others, if the model is one.
+            Readings of the oracles. If the model is an oracle, those of the others alone.
         shadows : Shadows, optional
             What shadow models say that were made as this model was.
         from_cache : bool

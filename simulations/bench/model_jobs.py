@@ -27,7 +27,7 @@ from fed_unlearn.simulations.run.results import installed_versions
 from fed_unlearn.training import TrainingSettings, train_locally
 
 VERSION = 1
-"""Raised where models are made in another way, so that kept ones are made anew."""
+"""Version of the jobs. It is raised where models are made in another way, so that kept ones are made anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class Network:
     Attributes
     ----------
     name : str
-        As in :func:`fed_unlearn.models.build_model`, the other fields too.
+        Name of the network, as in :func:`fed_unlearn.models.build_model`; so are the other fields.
     class_count : int
     image_shape : (int, int, int)
     parameters : mapping of str to object
-        Values that JSON can hold.
+        Parameters of the network, values that JSON can hold.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Material:
     unseen : ImageSet or None
         Samples that no model is trained on, for methods that imitate a model's outputs on such.
     device : torch.device
-        Where models are made.
+        Device on which models are made.
     """
 
     train: ImageSet
@@ -102,7 +102,7 @@ class Made:
     passes : PassCounter
         Samples that passed through models to make it from what the job begins with.
     steps : int
-        Optimizer steps.
+        Number of optimizer steps.
     converged : bool or None
         Whether a method reports that it reached its aim; None for a model that was trained.
     """
@@ -146,7 +146,7 @@ class ModelJob(ABC):
         Parameters
         ----------
         fingerprint : str
-            Of the material.
+            Fingerprint of the material.
         device : str
             Type of the device: models of different ones differ in their last digits.
         """
@@ -162,12 +162,12 @@ class TrainingJob(ModelJob):
     Attributes
     ----------
     positions : Tensor of shape (n,), int64
-        Of the samples that it is trained on.
+        Positions of the samples that the model is trained on.
     training : TrainingSettings
     weights_seed : int
-        Of the initial weights.
+        Seed of the initial weights.
     order_seed : int
-        Of the order of samples, of augmentation and of dropout, in [0, 2**63).
+        Seed of the order of samples, of augmentation and of dropout, in [0, 2**63).
     """
 
     positions: Tensor
@@ -192,7 +192,7 @@ class GuardedRepair:
     ----------
     training : TrainingSettings
     weight : int
-        How often each forget sample stands among the samples.
+        Number of times that each forget sample stands among the samples.
     margin : float
         How far the old class is kept below the others, in logits.
     """
@@ -209,7 +209,7 @@ class UnlearningJob(ModelJob):
     Attributes
     ----------
     trained : TrainingJob
-        Of the model that it begins with.
+        Job of the model that is made to forget.
     forget, retain : Tensor of shape (n,) and (m,), int64
         Positions of the samples to forget, and of those to keep.
     method : Method or None
@@ -217,7 +217,7 @@ class UnlearningJob(ModelJob):
         Whether the method gets the samples to keep.
     repair : GuardedRepair or None
     seed : int
-        In [0, 2**63).
+        Seed of what the method and repair draw, in [0, 2**63).
     """
 
     trained: TrainingJob

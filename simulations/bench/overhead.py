@@ -76,7 +76,7 @@ class OverheadReport:
     threads : int
         Torch threads of the loop and of the in-process engine.
     rounds : int
-        Training rounds.
+        Number of training rounds.
     """
 
     rows: tuple[OverheadRow, ...]
@@ -102,9 +102,9 @@ def measure_overhead(
     Parameters
     ----------
     scenario : Scenario
-        It uses ``FedAvg``, since the plain loop averages in the same way.
+        The scenario. It uses ``FedAvg``, since the plain loop averages in the same way.
     repetitions : int
-        At least 1.
+        Number of measurements of each way, at least 1.
     with_ray : bool
         Whether the Ray engine is measured too.
     on_progress : callable

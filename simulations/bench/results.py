@@ -38,7 +38,7 @@ class MethodRow:
     forward_passes, backward_passes : int or None
         Samples that passed through a model in that time.
     steps : int or None
-        Optimizer steps.
+        Number of optimizer steps.
     converged : bool or None
         Whether the method reports that it reached its aim, before any repair.
     error : str or None
@@ -46,8 +46,8 @@ class MethodRow:
     extra : mapping of str to (float or None)
         Figures of other packages' audits, by name; left out of ``bench.json`` where there are none.
     audits : RowAudits or None
-        All figures with intervals, costs and verdicts, which stand beside the other fields in ``bench.json``. None
-        where there are no figures.
+        Figures with intervals, costs and verdicts, which stand beside the other fields in ``bench.json``. None where
+        there are no figures.
     from_cache : bool
         Whether the model was made by an earlier comparison, which its seconds and passes are of; left out of
         ``bench.json`` where it is False.
@@ -115,10 +115,10 @@ class MethodBenchReport:
     ----------
     rows : tuple of MethodRow
     scope : str
-        ``class`` or ``sample``.
+        Scope of the requests, ``class`` or ``sample``.
     seed : int
     threads : int
-        Threads of torch.
+        Number of threads of torch.
     device : str
         The device of torch, with the name of the GPU.
     settings : mapping

@@ -26,7 +26,7 @@ def samples_table(report: MethodBenchReport) -> Table:
     Parameters
     ----------
     report : MethodBenchReport
-        Of a comparison with shadow models.
+        Report of a comparison with shadow models.
     """
     known = {name for row in report.rows if row.audits is not None for name in row.audits.figures}
     columns = {

@@ -42,7 +42,7 @@ class BenchParts:
     source : ImageSource
         The data set. Models are trained on all of its training samples.
     test : ImageSet
-        Its test samples without ``unseen``.
+        Test samples of the data set, without ``unseen``.
     unseen : ImageSet or None
         Test samples that only methods may read.
     model : nn.Module

@@ -41,11 +41,11 @@ class ShadowModels:
     Parameters
     ----------
     parts : BenchParts
-        Its settings have a cache.
+        Parts of the comparison. Its settings have a cache.
     on_progress : callable
         Called with a line of text after every model.
     workers : int, optional
-        Processes at most.
+        Most processes that are used.
     """
 
     def __init__(self, parts: BenchParts, on_progress: Callable[[str], None], workers: int | None = None) -> None:
@@ -73,9 +73,9 @@ class ShadowModels:
         Parameters
         ----------
         split : ForgetSplit
-            With the samples that were drawn at random.
+            The split, with the samples that were drawn at random.
         model : nn.Module
-            The original.
+            The original model.
 
         Raises
         ------

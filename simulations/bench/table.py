@@ -32,7 +32,7 @@ _AUDITS = {"logit_auc": "logit\nAUC", **_COSTLY}
 """Columns that are left out where no model has the figure."""
 
 _LONGEST_NAME = 20
-"""Of a method, in a line beside the audits of ``--audit full``: the table fits 80 columns."""
+"""Longest name of a method in a line beside the audits of ``--audit full``: the table fits 80 columns."""
 
 
 def print_bench(report: MethodBenchReport, folder: Path, console: Console) -> None:

@@ -42,7 +42,7 @@ class ModelFile:
     Attributes
     ----------
     path : Path
-        A safetensors file.
+        Path of a safetensors file.
     forward_passes, backward_passes, steps : int
         What it cost to make it.
     seconds : float
@@ -69,7 +69,7 @@ class TrainedModels:
     Attributes
     ----------
     folder : Path
-        Where the files are, made if it does not exist. Files of other data, settings or versions may lie beside them.
+        Folder of the files, made if it does not exist. Files of other data, settings or versions may lie beside them.
     material : Material
     workers : int or None
         Processes at most, each with one thread of torch and the material in memory; by default as many as the
@@ -93,14 +93,14 @@ class TrainedModels:
         Parameters
         ----------
         jobs : sequence of ModelJob
-            Equal ones are made once.
+            Jobs to do. Equal ones are made once.
         what : str
             What they are, for progress.
 
         Returns
         -------
         list of ModelFile
-            In the order of the jobs.
+            The files of the models, in the order of the jobs.
 
         Raises
         ------

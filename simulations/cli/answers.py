@@ -49,7 +49,7 @@ def answer_to(error: BaseException, arguments: Sequence[str]) -> int:
     Returns
     -------
     int
-        See :func:`fed_unlearn.simulations.cli.edge.run_command`.
+        Exit code, see :func:`fed_unlearn.simulations.cli.edge.run_command`.
     """
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return INTERRUPTED
@@ -75,7 +75,7 @@ def one_line(problems: Iterable[str], arguments: Sequence[str] = ()) -> str:
     Parameters
     ----------
     problems : iterable of str
-        At least one.
+        Texts of the problems, at least one.
     arguments : sequence of str
         Texts that are cut at 200 characters where a problem repeats them.
     """

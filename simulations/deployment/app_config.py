@@ -21,7 +21,7 @@ def app_settings(items: Sequence[str], config: Mapping[str, object]) -> dict[str
     Parameters
     ----------
     items : sequence of str
-        Each ``KEY=VALUE``, in TOML. The key may be dotted. Of two values of a key the last counts.
+        Settings, each as ``KEY=VALUE`` in TOML. The key may be dotted. Of two values of a key the last counts.
     config : mapping
         The app's ``[tool.flwr.app.config]``. Flower takes no key that it lacks.
 

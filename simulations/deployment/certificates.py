@@ -24,8 +24,8 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.text import quoted
 
 DAYS = 397
-"""How long a server's certificate is valid: about 13 months, the longest that browsers take. Launch makes new ones at
-every start."""
+"""Days for which a server's certificate is valid: about 13 months, the longest that browsers take. Launch makes new
+ones at every start."""
 
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _BACKDATED = timedelta(hours=1)  # for clocks that are behind
@@ -39,7 +39,7 @@ def make_certificates(folder: Path, hosts: Sequence[str]) -> None:
     Parameters
     ----------
     folder : Path
-        It is made if it is not there.
+        Folder of the certificates, made if it is not there.
     hosts : sequence of str
         Names and IP addresses at which the SuperLink is reached.
     """

@@ -63,7 +63,7 @@ class LocalFederation:
     commands : FlowerCommands
         The ``flwr`` command with this SuperLink.
     port : int
-        The SuperLink's.
+        Port of the SuperLink.
     """
 
     commands: FlowerCommands

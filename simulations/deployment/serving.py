@@ -44,7 +44,7 @@ class SupervisedServer:
     ledger_key : Path or None
         The file of the ledger's key, if it is not beside the ledger.
     say : callable
-        Takes lines of the run, and of the supervision.
+        Called with lines of the run, and of the supervision.
     """
 
     commands: FlowerCommands
@@ -219,7 +219,7 @@ def stop_server(ledger: Path, key: Path | None, seconds: float) -> None:
     key : Path or None
         The file of its key, if it is not beside the ledger.
     seconds : float
-        How long to wait.
+        Seconds to wait for the end.
 
     Raises
     ------

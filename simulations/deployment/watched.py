@@ -27,7 +27,7 @@ def command(name: str, *arguments: str) -> list[str]:
     name : str
         Name of the console script.
     *arguments : str
-        Its arguments.
+        Arguments of the console script.
     """
     return [sys.executable, "-P", __file__, str(os.getpid()), name, *arguments]
 

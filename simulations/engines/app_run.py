@@ -112,7 +112,7 @@ def follow_run(
     commands : FlowerCommands
     run_id : str
     on_line, check : callable
-        As for :func:`run_app`.
+        Functions that are called while the run lasts, as for :func:`run_app`.
 
     Raises
     ------

@@ -24,7 +24,7 @@ class Marker:
     Attributes
     ----------
     name, value : str
-        No other process has this value.
+        Name and value of the variable. No other process has this value.
     """
 
     name: str

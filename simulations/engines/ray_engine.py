@@ -19,7 +19,7 @@ class RayResources:
     Parameters
     ----------
     clients : int
-        Simulated nodes.
+        Number of simulated nodes.
     cpus_per_client, gpus_per_client : float
         CPUs and GPUs that one client holds while it works. As many clients work in parallel as the machine allows.
     cpus : int, optional

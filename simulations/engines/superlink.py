@@ -39,7 +39,7 @@ class LocalSuperLink:
     log_file : Path
         The file that the SuperLink's output is written to.
     folder : Path, optional
-        Where ServerApps run. By default it is the temporary Flower home.
+        Folder in which ServerApps run. By default it is the temporary Flower home.
 
     Attributes
     ----------

@@ -41,7 +41,7 @@ def write_figures(results: RunResults, folder: Path) -> list[Path]:
     results : RunResults
         The results of a run, complete or not.
     folder : Path
-        It is made if it does not exist. Existing figures are replaced.
+        Folder of the figures, made if it does not exist. Existing figures are replaced.
 
     Returns
     -------

@@ -30,9 +30,9 @@ class ParameterDetails:
     name, kind : str
         ``kind`` as its docstring has it, else as it is annotated.
     default : str
-        In TOML syntax; ``none`` for None, and empty where there is no default.
+        Default in TOML syntax; ``none`` for None, and empty where there is no default.
     description : str
-        One paragraph; empty where nobody wrote one.
+        Description in one paragraph; empty where nobody wrote one.
     """
 
     name: str

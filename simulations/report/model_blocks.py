@@ -22,7 +22,7 @@ def print_blocks(name: str, image: str) -> None:
     Parameters
     ----------
     name : str
-        As a scenario names it, see :func:`~fed_unlearn.models.build_model`.
+        Name of the model as in a scenario, see :func:`~fed_unlearn.models.build_model`.
     image : str
         Channels, height and width, such as ``"1x8x8"``.
 

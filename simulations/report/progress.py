@@ -23,8 +23,8 @@ def watching(console: Console) -> Iterator[Observer]:
     Parameters
     ----------
     console : Console
-        On a terminal, bars are drawn. Elsewhere about ten lines are printed for a training, and one for each step of
-        a request.
+        The console. On a terminal, bars are drawn. Elsewhere about ten lines are printed for a training, and one for
+        each step of a request.
     """
     if not console.is_terminal:
         yield lambda event: _print_line(console, event)

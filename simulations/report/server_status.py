@@ -41,7 +41,7 @@ class ServerStatus:
     process : int or None
         The process of this machine that works on the ledger; None if there is none.
     body : mapping
-        All of it as a JSON object. Times are in seconds since the epoch.
+        The whole status as a JSON object. Times are in seconds since the epoch.
     """
 
     live: LiveStatus | None

@@ -56,7 +56,7 @@ def check_parts(scenario: Scenario) -> Prepared:
     Raises
     ------
     ScenarioError
-        With a line for each problem. It names the place in the file, the value and what is allowed.
+        Lists one problem a line, each with its place in the file, the value and what is allowed.
     """
     with errors_at(scenario, "data", "dataset"):
         source = source_of(scenario.data)

@@ -39,7 +39,7 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
     Raises
     ------
     FedUnlearnError
-        With a line for each problem. It names the place in the file, the value and what is allowed.
+        Lists one problem a line, each with its place in the file, the value and what is allowed.
     """
     problems: list[str] = []
     with collected(problems):
@@ -165,7 +165,7 @@ def serve(
     ----------
     prepared : Prepared
     grid : Grid
-        Its clients run :mod:`fed_unlearn.simulations.client_app` with the same scenario.
+        The grid. Its clients run :mod:`fed_unlearn.simulations.client_app` with the same scenario.
     out : Path
         The run folder.
     engine : str

@@ -33,7 +33,7 @@ def growing_stream(scenario: Scenario, source: ImageSource, benchmark: Any | Non
     Returns
     -------
     fed_unlearn.avalanche.streams.GrowingForgetStream
-        It knows which samples each client holds.
+        The benchmark. It knows which samples each client holds.
     """
     from fed_unlearn.avalanche.streams import GrowingForgetStream
     from fed_unlearn.avalanche.streams.benchmarks import experience_ids
@@ -57,7 +57,7 @@ def forget_benchmark_of(scenario: Scenario, source: ImageSource, benchmark: Any 
     Parameters
     ----------
     scenario, source, benchmark
-        As in :func:`growing_stream`.
+        The scenario, its data and its benchmark, as in :func:`growing_stream`.
 
     Returns
     -------

@@ -38,7 +38,7 @@ class RunReport:
         The forget stream that the report shows.
     strategy : ContinualUnlearning
     recorder : Recorder
-        It counts the rounds, which are the steps of all figures.
+        Recorder of the run. It counts the rounds, which are the steps of all figures.
     """
 
     def __init__(

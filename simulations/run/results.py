@@ -82,15 +82,15 @@ class RequestResult:
     Attributes
     ----------
     id, scope, target, method
-        As in the request. ``target`` is ``{"classes": [...]}``, ``{"client": ..., "samples": n}``,
-        ``{"client": ..., "sample_ids": [...]}`` or, of an owner, ``{"client": ..., "queued": ..., "count": n}``.
+        Id, scope, target and method of the request. ``target`` is ``{"classes": [...]}``, ``{"client": ..., "samples":
+        n}``, ``{"client": ..., "sample_ids": [...]}`` or, of an owner, ``{"client": ..., "queued": ..., "count": n}``.
     status : str
         ``committed``, ``failed`` or ``rejected``. Any other status means that the request has not ended.
     attempts : int
     reason : str or None
         Why it was not committed.
     before, unlearned, as_trained, after, oracle : Figures or None
-        Before the request, after its first unlearn round, before output rows were set, at its end, and of the oracle.
+        Figures before the request, after its first unlearn round, before rows were set, at its end, and of the oracle.
     seconds, oracle_seconds : float
         Wall time. Requests that share an oracle share its seconds.
     passes, oracle_passes : int
@@ -207,7 +207,7 @@ class RunResults:
     Attributes
     ----------
     relapse_due : sequence of str
-        After what no client could audit the committed requests yet.
+        Events after which no client could audit the committed requests yet.
     complete : bool
         Whether the last entry of the timeline is done.
     """

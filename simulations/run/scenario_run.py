@@ -47,7 +47,7 @@ class ScenarioRun:
     oracle : bool
     observer : callable or None
     stays : bool
-        As :func:`fed_unlearn.simulations.run.driver.serve` has them.
+        Whether to go on serving after the timeline, as in :func:`fed_unlearn.simulations.run.driver.serve`.
     """
 
     prepared: Prepared
@@ -154,7 +154,7 @@ def strategy_of(prepared: Prepared, out: Path, ledger: Ledger, observer: Observe
     ledger : Ledger
         The ledger in it.
     observer : callable, optional
-        Told what happens.
+        Called with what happens.
     """
     scenario, experiences = prepared.scenario, prepared.experiences
     return ContinualUnlearning(

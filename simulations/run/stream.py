@@ -84,8 +84,8 @@ def benchmark_of(scenario: Scenario, source: ImageSource) -> Any:
     Returns
     -------
     avalanche.benchmarks.CLScenario
-        One experience with all samples if the scenario has no stream. The same scenario gives the same benchmark. A
-        user's callable must draw from the global generators of ``random``, numpy and torch for that.
+        The benchmark; one experience with all samples if the scenario has no stream. The same scenario gives the same
+        benchmark. A user's callable must draw from the global generators of ``random``, numpy and torch for that.
 
     Raises
     ------

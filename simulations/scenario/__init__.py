@@ -48,12 +48,12 @@ def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
     Returns
     -------
     Scenario
-        With absolute paths, and an id for every request.
+        The scenario, with absolute paths and an id for every request.
 
     Raises
     ------
     ScenarioError
-        With a line for each problem that names file, place, value and what is allowed.
+        Lists one problem a line, each with file, place, value and what is allowed.
     """
     path, base = _find(name_or_path)
     table = _read(path)
@@ -75,7 +75,7 @@ def validate(name_or_path: str, overrides: Sequence[str] = ()) -> list[str]:
     Parameters
     ----------
     name_or_path, overrides
-        As :func:`load_scenario` takes them.
+        The scenario and what overrides its values, as :func:`load_scenario` takes them.
 
     Returns
     -------

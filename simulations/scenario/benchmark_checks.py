@@ -23,7 +23,7 @@ def check_served_as_held(benchmark: Any, name: str, held: ImageSet) -> None:
     ----------
     benchmark : CLScenario
     name : str
-        Of the stream, ``"train"`` or ``"test"``.
+        Name of the stream, ``"train"`` or ``"test"``.
     held : ImageSet
         What it was made of.
 

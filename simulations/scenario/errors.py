@@ -28,9 +28,9 @@ def problem_at(scenario: Scenario, place: Place, problem: str) -> str:
     Parameters
     ----------
     scenario : Scenario
-        Its file's name comes first.
+        The scenario, whose file's name comes first.
     place : tuple of str and int
-        For instance ``("timeline", 2, "forget", "class")``, written as ``timeline[2].forget.class``.
+        Place in the file, for instance ``("timeline", 2, "forget", "class")``, written as ``timeline[2].forget.class``.
     problem : str
         What is wrong and what is allowed.
     """
@@ -48,7 +48,7 @@ def raise_any(problems: Iterable[str]) -> None:
     Raises
     ------
     ScenarioError
-        With a line for each.
+        Lists one problem a line.
     """
     if found := list(problems):
         raise ScenarioError(*found)

@@ -17,7 +17,7 @@ def apply_override(table: Table, override: str) -> None:
     Parameters
     ----------
     table : dict
-        As :mod:`tomllib` reads it; tables on the way that do not exist are made.
+        The table as :mod:`tomllib` reads it; tables on the way that do not exist are made.
     override : str
         ``KEY=VALUE``. The key's parts are joined by dots, entries of a list are numbered from 0:
         ``timeline.2.forget.class`` or ``timeline[2].forget.class``; the number after the last adds an entry.

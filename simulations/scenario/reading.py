@@ -14,7 +14,7 @@ Table = dict[str, object]
 MAX_BYTES = 1_000_000
 """Greatest size of a scenario file."""
 MAX_DEPTH = 32
-"""How many tables and lists may stand inside of each other."""
+"""Most tables and lists that may stand inside of each other."""
 
 _INTEGERS = range(-(2**63), 2**63)
 
@@ -30,7 +30,7 @@ def read_table(path: Path) -> Table:
     Returns
     -------
     dict
-        Its integers have 64 bits, and at most 32 tables and lists stand inside of each other.
+        The table. Its integers have 64 bits, and at most 32 tables and lists stand inside of each other.
 
     Raises
     ------

@@ -82,9 +82,9 @@ def like(settings: Settings | type[Settings], name: str, **narrower: Any) -> Any
     Parameters
     ----------
     settings : Settings or its class
-        Whose value, or whose default, is the field's default.
+        Settings whose value, or class whose default, is the field's default.
     name : str
-        Of the field.
+        Name of the field.
     **narrower : Any
         What files must keep besides, as pydantic's ``Field`` takes it.
     """

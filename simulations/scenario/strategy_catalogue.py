@@ -51,4 +51,4 @@ def _strategy_name(value: object) -> object:
 
 
 StrategyName = Annotated[str, BeforeValidator(_strategy_name)]
-"""One of the names above; that one cannot be wrapped is said, with the reason, when a strategy is made of it."""
+"""A name of a strategy above. That one cannot be wrapped is said, with the reason, when a strategy is made of it."""

@@ -19,9 +19,9 @@ class FigureCell:
     event, request, figure : str
         The event is the id of a request or a training such as ``train:2``.
     oracles : tuple of float
-        Of oracles that were retrained without all that was forgotten by then.
+        Values of oracles that were retrained without all that was forgotten by then.
     models : mapping of str to float
-        Of other models, by name. A model for which there is nothing to measure is not in it.
+        Values of other models, by name. A model for which there is nothing to measure is not in it.
     """
 
     seed: int
@@ -59,7 +59,7 @@ def pooled_interval(values: Sequence[float], others: Iterable[Sequence[float]] =
     Parameters
     ----------
     values : sequence of float
-        At least one.
+        Values of the group, at least one.
     others : iterable of sequence of float
         Groups that have means of their own and the same spread.
 
@@ -90,7 +90,7 @@ def count_inside(cells: Sequence[FigureCell], model: str) -> Count:
     Parameters
     ----------
     cells : sequence of FigureCell
-        Of all seeds. Those without the model do not count, but their oracles do.
+        Cells of all seeds. Those without the model do not count, but their oracles do.
     model : str
     """
     groups = _by_place(cells)

@@ -48,7 +48,7 @@ class Moment:
     sample_ids : mapping of str to frozenset of str
         The training samples of each of these.
     trainings : int
-        Trainings so far.
+        Number of trainings so far.
     reasons : mapping of str to str
         Why requests of this event were not committed.
     """

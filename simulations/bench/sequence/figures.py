@@ -19,7 +19,8 @@ RELEARNING = Cell("forget", 10, draws=2)
 """Ten samples of the class, from a fresh output row."""
 
 RELEARN_SETTINGS = GridSettings(learning_rate=2e-3, every_step=40)
-"""At the default rate a class of digits is back after five steps, and whole steps tell little apart."""
+"""Settings with a lower rate than the default, at which a class of digits is back after five steps, and whole steps
+tell little apart."""
 
 STEPS = "relearn_10_steps_90"
 
@@ -47,19 +48,19 @@ def figures_of(
     ----------
     model : nn.Module
     data : RequestData
-        With the parts ``forget``, ``retain``, ``test_forget`` and ``test_retain``. For requests of samples and clients
-        the last is of all test samples.
+        Samples of the request, with the parts ``forget``, ``retain``, ``test_forget`` and ``test_retain``. For requests
+        of samples and clients the last is of all test samples.
     scope : str
-        Of the request.
+        Scope of the request.
     original : nn.Module
         The model before the first request. Its recall is what relearning aims at.
     seed : int
-        The same for all models that are compared.
+        Seed of the draws, the same for all models that are compared.
 
     Returns
     -------
     dict of str to float
-        Those of :data:`FIGURES` that there are samples for.
+        Figures by name: those of :data:`FIGURES` that there are samples for.
     """
     if scope != "class":
         return _of_samples(model, data)
@@ -84,12 +85,12 @@ def accuracy_of(model: nn.Module, samples: SampleSet) -> float:
     ----------
     model : nn.Module
     samples : SampleSet
-        At least one.
+        Samples to predict, at least one.
 
     Returns
     -------
     float
-        In [0, 1].
+        The accuracy, in [0, 1].
     """
     return float((predict_logits(model, samples).argmax(1) == samples.labels).double().mean())
 

@@ -70,7 +70,7 @@ class SequenceReport:
     main : str
         Name of the run of the scenario as it is.
     beside : tuple of str
-        Other methods.
+        Names of the runs of other methods.
     oracles : int
     seeds : tuple of SeedResults
     versions : mapping of str to str
@@ -98,11 +98,11 @@ class SequenceReport:
         Parameters
         ----------
         column : str
-            One of :attr:`columns`.
+            Name of a column, one of :attr:`columns`.
         figures : sequence of str
-            Only cells of these; all if empty.
+            Figures whose cells are counted; all if empty.
         request : str, optional
-            Only cells of this request.
+            Request whose cells are counted; all if None.
         """
         every = self.cells(column if column in self.beside else self.main)
         cells = [

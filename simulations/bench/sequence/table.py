@@ -20,7 +20,7 @@ def print_sequence(report: SequenceReport, folder: Path, console: Console) -> No
     ----------
     report : SequenceReport
     folder : Path
-        Where it was written.
+        Folder to which the report was written.
     console : Console
         A console of rich, at least 80 columns wide.
     """

@@ -45,7 +45,7 @@ def with_options(command: Callable[..., Result]) -> Callable[..., Result]:
     Parameters
     ----------
     command : callable
-        Its parameters are annotated.
+        The function. Its parameters are annotated.
     """
     hints = get_type_hints(command, include_extras=True)
     own = inspect.signature(command).parameters

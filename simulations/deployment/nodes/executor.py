@@ -46,7 +46,7 @@ class RuntimeApi:
     Attributes
     ----------
     address : str
-        Host and port.
+        Host and port of the API.
     root_certificates : Path, optional
         The CA certificate of its TLS, if it has any.
     secret : bytes

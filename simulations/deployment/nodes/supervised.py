@@ -36,7 +36,7 @@ class Supervised:
         Gives the command of the next start.
     environment : mapping of str to str
     say : callable
-        Takes a line for the log.
+        Called with a line for the log.
     """
 
     def __init__(
