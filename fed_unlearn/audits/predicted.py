@@ -36,8 +36,8 @@ def share_prediction(shares: Sequence[float], counts: Sequence[int]) -> Measured
     ----------
     shares : sequence of float
     counts : sequence of int
-        Number of samples that each share is taken of, at least 1. Shares of 0 and 1 count as half a sample away from
-        it.
+        Number of samples that each share is taken of, at least 1. A share of 0 counts as half a sample, and a share of
+        1 as half a sample less than all.
     """
     inner = [min(max(share, 0.5 / count), 1 - 0.5 / count) for share, count in zip(shares, counts, strict=True)]
     found = prediction([_NORMAL.inv_cdf(share) for share in inner])
