@@ -50,7 +50,7 @@ class AuditRun:
 def audits_of(level: Level, scope: ScopeKind) -> tuple[str, ...]:
     """Names of the audits that can be asked about requests of a scope: the default ones, or all with ``"full"``.
 
-    Those in :data:`REPLACED` are left out of all audits.
+    ``"full"`` leaves out those in :data:`REPLACED`.
     """
     known = AUDITS.available()
     return tuple(

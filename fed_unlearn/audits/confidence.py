@@ -16,7 +16,7 @@ LARGEST = 20.0
 """Log-odds of a sample's own class are cut off at this value and at its negative."""
 
 UNIT = 1000
-"""Log-odds are counted as whole numbers from 0, in steps of one so many-th, so that sums are exact in any order."""
+"""Number of steps in one unit of log-odds, which are counted in whole steps from 0: sums are exact in any order."""
 
 
 @AUDITS.register("client_confidence")
@@ -27,11 +27,11 @@ class ClientConfidence(RequestAudit):
     Attributes
     ----------
     own_total, own_sum, own_squares : tuple of int
-        Number, sum and sum of squares for the samples of the client that is forgotten.
+        Number, sum and sum of squares for the samples of the client that is forgotten, one entry a class.
     unseen_total, unseen_sum, unseen_squares : tuple of int
-        Number, sum and sum of squares for validation samples, which nothing was trained on.
+        Number, sum and sum of squares for validation samples, which nothing was trained on, one entry a class.
     staying_total, staying_sum, staying_squares : tuple of int
-        Number, sum and sum of squares for retained training samples of the clients that stay.
+        Number, sum and sum of squares for retained training samples of the clients that stay, one entry a class.
     """
 
     own_total: tuple[int, ...] = ()

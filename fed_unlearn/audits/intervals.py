@@ -45,8 +45,8 @@ def mean_difference(
     Returns
     -------
     tuple of float and (float, float) or None
-        The difference, and its interval. There is no interval where a side has one sample, which says nothing of how
-        the samples scatter.
+        The difference and its 95 % interval. The interval is None where a side has one sample, which says nothing of
+        how the samples scatter.
     """
     value = first[1] / first[0] - second[1] / second[0]
     if min(first[0], second[0]) < 2:

@@ -25,7 +25,7 @@ def output_layer(audit: str, model: nn.Module, samples: SampleSet, name: str | N
         Name of the audit, for error messages.
     model : nn.Module
     samples : SampleSet
-        Samples of the data, at least one. The first is passed through the model.
+        Samples, at least one. The first is passed through the model.
     name : str, optional
         Name of the layer in ``model.named_modules()``, if it is another one.
 

@@ -122,7 +122,7 @@ def odds_interval(auc: float, error: float, quantile: float) -> tuple[float, flo
     auc, error : float
         The AUC and its standard error.
     quantile : float
-        Quantile of the normal distribution: the interval reaches so many standard deviations to each side.
+        Quantile of the standard normal distribution: half the width of the interval, in standard errors of the logit.
     """
     odds, spread = math.log(auc / (1 - auc)), quantile * error / (auc * (1 - auc))
     return _logistic(odds - spread), _logistic(odds + spread)
@@ -140,7 +140,7 @@ def lowest_likely_auc(auc: float, alone: float, shared: float, quantile: float) 
         ``1 - a``, so that the largest likely AUC is one minus that of ``1 - auc``. For m members and n outsiders
         ``alone`` is 1 / (m n) and ``shared`` is ((m + n) / 2 - 1) / (m n).
     quantile : float
-        Quantile of the normal distribution: the most standard deviations that the measured AUC may be away.
+        Quantile of the standard normal distribution.
     """
     low, high = 0.0, auc
     for _ in range(50):  # halves the bracket down to double precision

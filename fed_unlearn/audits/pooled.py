@@ -92,7 +92,7 @@ class Audit:
         target : Audit, optional
             Another audit of the same model that has the request, if this one does not have it.
         limits : mapping of part to int, optional
-            Most samples of a part that each client was asked to read, by part; 0 or none for all.
+            Maximum number of samples that each client was asked to read, by part; 0 or none for all.
         """
         classes, measured = classes_of(request), target or self
         sampled = frozenset(part for part, limit in (limits or {}).items() if limit and self._is_sampled(part, limit))

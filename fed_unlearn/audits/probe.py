@@ -60,7 +60,7 @@ def probe(
     seed : int
         Seed of the halves and of the choice of samples.
     max_samples : int, default 10000
-        Most samples of each part that are read. They are drawn at random.
+        Maximum number of samples of each part that are read, drawn at random.
     head : str, optional
         Name of the layer that gives the logits; the one that is found in a traced call if None.
 

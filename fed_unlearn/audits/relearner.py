@@ -182,14 +182,14 @@ def climb(
     Parameters
     ----------
     train : callable
-        Called to take one step.
+        Takes one step.
     recall_after : callable
         The recall, given the number of steps taken.
     targets : sequence of float
     max_steps : int
         Bound on the steps.
     is_measured : callable
-        Whether the recall is measured after so many steps. It always is before the first and after the last.
+        Tells whether the recall is measured after a number of steps. It always is before the first and after the last.
     to_the_end : bool
         Whether all ``max_steps`` are taken, also where every target is reached before.
     """

@@ -32,8 +32,8 @@ class RelearnSettings(Settings, prefix="relearn: "):
     max_steps : int
         Bound on the optimizer steps.
     max_measured : int
-        The accuracy is that on at most so many random samples. It is measured after every step, or every few steps
-        where measuring reads far more samples than a step does.
+        Maximum number of samples that the accuracy is measured on, drawn at random. It is measured after every step, or
+        every few steps where measuring reads far more samples than a step does.
     fresh_row : bool
         Whether the output rows of the classes start as the mean of the others. If not, the models' own rows decide:
         one that was overwritten looks like deep forgetting, and a large row is trained in few steps.
@@ -110,8 +110,8 @@ def relearn(
     Returns
     -------
     RelearnResult
-        Result of relearning. It has 0 steps if the copy recognises the samples at once, for which the model's own row
-        is needed.
+        Result of relearning. It has 0 steps if the copy recognises the samples at once, which only happens with the
+        model's own row.
 
     Raises
     ------

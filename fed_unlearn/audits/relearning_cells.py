@@ -26,7 +26,7 @@ from fed_unlearn.settings import AboveZero, FromOne, FromZero, Settings
 Kind = Literal["forget", "retain", "mixed"]
 
 SHARES = (0.5, 0.9)
-"""Shares of the original's recall: the steps to each of them are counted."""
+"""Shares of the original's recall to which steps are counted."""
 
 logger = logging.getLogger("fed_unlearn.audits")
 
@@ -44,7 +44,7 @@ class Cell:
     size : int or None
         Samples of each of these classes. None means all; of ``"mixed"``, as many as every class has.
     draws : int
-        Number of draws of samples and batches.
+        Number of times that samples and batches are drawn.
     """
 
     kind: Kind
@@ -80,8 +80,8 @@ class GridSettings(Settings, prefix="relearning: "):
     every_step, measured_every : int
         The recall is measured after each of the first ``every_step`` steps, then after every ``measured_every``-th.
     max_measured, max_retained : int
-        Most samples of D_ft that give the recall, and of D_rt that give the retained accuracy and the false recall.
-        They are drawn at random.
+        Maximum number of samples of D_ft for the recall, and of D_rt for the retained accuracy and the false recall,
+        drawn at random.
     half_precision : bool
         Whether passes compute in bfloat16 where autocast allows it.
     """
@@ -111,7 +111,7 @@ class Outcome:
     recall : float or None
         Share of samples of D_ft under their own label where training stopped.
     auc : float or None
-        AUC by which the classes' log-odds, without their own biases, rank D_ft above D_rt there.
+        AUC with which the classes' log-odds, without their own biases, rank D_ft above D_rt there.
     retain_accuracy, false_recall : float or None
         Shares of D_rt there: right ones, and those that are called one of the forgotten classes.
     """

@@ -15,7 +15,7 @@ from fed_unlearn.methods.parts.heads import OutputLayer, find_head, one_row_a_sa
 from fed_unlearn.model_wrappers import unwrapped
 
 PASSES_TO_FIND = 2
-"""Finding the output layer passes one sample through the model so often."""
+"""Number of times that one sample is passed through the model to find the output layer."""
 
 _ROWS_AT_ONCE = 4096  # in double precision
 

@@ -16,7 +16,7 @@ from fed_unlearn.model_inputs import memory_layout, model_inputs
 from fed_unlearn.model_wrappers import unwrapped
 
 MOST_VALUES = 8192
-"""Most values of one layer for one sample; maps of many channels are pooled further."""
+"""Maximum number of values of one layer for one sample; maps of many channels are pooled further."""
 
 MOST_LAYERS = 8
 
@@ -37,7 +37,7 @@ def layer_inputs(readings: Readings, samples: SampleSet, *, most_side: int) -> d
         The pass is added to its count.
     samples : SampleSet
     most_side : int
-        Maps are pooled to at most so many places a side, averaged.
+        Maximum side of a map after pooling. Larger maps are pooled by averaging.
 
     Returns
     -------

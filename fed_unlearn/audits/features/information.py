@@ -19,10 +19,10 @@ from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, seeded_generator
 
 MOST_SAMPLES = 500
-"""Most samples of each of the four parts that are read."""
+"""Maximum number of samples of each of the four parts that are read."""
 
 HIDDEN_LAYERS = 2
-"""Number of hidden layers before the penultimate features that take part: the last ones."""
+"""Number of hidden layers that take part: the last ones before the penultimate features."""
 
 _MOST_SIDE = 2
 _PARTS: tuple[PartName, ...] = ("retain", "forget", "test_retain", "test_forget")
@@ -124,7 +124,8 @@ def index_of(left: Tensor, whole: Tensor, of_retained: int, *, seed: int) -> tup
     Returns
     -------
     tuple of three float, or of none
-        None where ``whole`` is not over 0 by more than chance explains, at 95 %.
+        The index and both ends of its interval; empty where ``whole`` is not over 0 by more than chance explains, at
+        95 %.
     """
     pairs = [
         torch.stack(side).numpy() for side in zip(*(v.tensor_split([of_retained]) for v in (left, whole)), strict=True)

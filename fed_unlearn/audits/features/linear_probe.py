@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST_FORGOTTEN = 2000
 MOST_RETAINED = 4000
-"""The probe is trained on at most so many samples of D_f and of D_r."""
+"""Maximum number of samples of D_f and of D_r that the probe is trained on."""
 
 _MOST_ITERATIONS = 1000
 

@@ -24,7 +24,7 @@ STRENGTHS = tuple(2.0 ** (step / 2) for step in range(-4, 11))
 """Lengths of the direction that are tried, in units of how far the other rows lie from their mean, on average."""
 
 MOST_RETAINED = 4000
-"""Most samples of D_r that help to choose the length and the bias."""
+"""Maximum number of samples of D_r that help to choose the length and the bias."""
 
 
 @AUDITS.register("prototype")

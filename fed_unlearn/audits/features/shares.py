@@ -41,8 +41,8 @@ def balanced_accuracy(found: Sequence[int], forgotten: int, apart: Sequence[int]
     Parameters
     ----------
     found, apart : sequence of int
-        Number of samples of the forgotten classes that are found, and of others that are not taken for one of them; one
-        entry for each draw of what the attacker has.
+        Number of forgotten samples that are found, and of retained samples that are left alone; one entry for each draw
+        of what the attacker has.
     forgotten, retained : int
         Number of samples of each side, the same for all draws.
 

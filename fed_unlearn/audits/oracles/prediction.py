@@ -13,7 +13,7 @@ from fed_unlearn.audits.oracles.student import upper_quantile
 Verdict = Literal["inside", "above", "below"]
 
 FEWEST_FOR_CLAIMS = 3
-"""Least number of oracles that must stand beside a model for a claim about it."""
+"""Minimum number of oracles for a claim about a model."""
 
 WIDEST = 4.0
 """Longest reach of an interval that is of use, in standard deviations to each side.

@@ -35,7 +35,7 @@ class LogitRanking(RequestAudit):
     test_class, test_staying : tuple of int
         Histograms of test samples of the class, and of the classes that stay.
     held_out_class, held_out_staying : tuple of int
-        Histograms of validation samples of the same. At a holder that has none of the class, samples of D_f stand in.
+        The same histograms of validation samples. At a holder that has none of the class, samples of D_f stand in.
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("class",)

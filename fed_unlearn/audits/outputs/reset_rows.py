@@ -23,10 +23,10 @@ EDGE = 5.12
 """Bins are uniform in the inverse hyperbolic sine of the score, from minus this to 0: scores from -84."""
 
 MOST_CLASSES = 20
-"""Most classes that tell how they scatter. If there are more, evenly spaced ones of them are taken."""
+"""Maximum number of classes that are counted. If more stay, evenly spaced ones are taken."""
 
 FEWEST_SAMPLES = 5
-"""Least number of samples of a class; with fewer its figures are not used."""
+"""Minimum number of samples of a class; with fewer its figures are not used."""
 
 
 def reset_scores(scores: Tensor, staying: Sequence[int]) -> Tensor:
@@ -66,7 +66,7 @@ class ResetRows(RequestAudit):
     Attributes
     ----------
     own, rest : tuple of int
-        Histograms of validation samples of the class, and of all other classes that stay.
+        Histograms, for each class, of the scores of its own samples and of all other samples of classes that stay.
     """
 
     scopes: ClassVar[tuple[ScopeKind, ...]] = ("class",)

@@ -23,10 +23,10 @@ from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, seeded_generator
 
 MOST_FORGOTTEN, MOST_OTHERS = 1000, 4000
-"""Most samples of each side that are read."""
+"""Maximum number of samples of each side that are read."""
 
 MOST_PROBABILITIES = 20
-"""Number of the largest probabilities that are looked at."""
+"""Maximum number of probabilities of a sample that are looked at, the largest ones."""
 
 _FOLDS = 5
 _SMALLEST = -30.0  # log-probability; masks differ in how far below they lie, which says nothing of samples

@@ -14,7 +14,7 @@ from fed_unlearn.audits.sides import Side
 from fed_unlearn.requests import ScopeKind
 
 UNIT = 10**9
-"""Values are counted as whole numbers of one so many-th, so that sums are exact in any order."""
+"""Number of steps in one unit of a value. Values are counted in whole steps, so that sums are exact in any order."""
 
 _SUMS = ("confidence", "confidence_squares", "entropy", "entropy_squares")
 

@@ -118,7 +118,7 @@ def true_positive_rate(positives: Tensor, negatives: Tensor, false_positive_rate
     positives, negatives : Tensor of shape (n,) and (m,)
         Scores, larger for positives.
     false_positive_rate : float in [0, 1)
-        Most negatives that may reach the threshold, as a share. With fewer than 1 / rate negatives none may.
+        Maximum share of negatives that reach the threshold. With fewer than 1 / rate negatives none may.
 
     Returns
     -------

@@ -13,7 +13,7 @@ from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.logits import confidence, predict_logits
 
 LEAST_SHADOWS = 4
-"""Least number of models of a kind. With fewer, what is left when one is held out has no spread to speak of."""
+"""Minimum number of models of a kind. With fewer, too few are left for a spread when one is held out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Shadows:
         Confidences, in the forget set, of models that were trained with it and then made to forget as the audited model
         was. None where there are none.
     memorised : Tensor of shape (n,), bool, or None
-        Whether a sample of the forget set was chosen since models memorise it; None where none was.
+        Whether a sample of the forget set was chosen because models memorise it; None where none was.
 
     Raises
     ------
