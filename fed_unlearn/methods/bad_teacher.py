@@ -46,7 +46,7 @@ class BadTeacher(Descent):
         Weight of the loss on retained samples. The paper mixes both sets by their sizes, which gives the larger set
         more weight.
     learning_rate, momentum : float
-        Learning rate and momentum of Adam. ``momentum`` is the decay rate of the first moment.
+        Learning rate of Adam, and decay rate of its first moment.
     batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
         As in :class:`~fed_unlearn.methods.descent.Descent`.
     """

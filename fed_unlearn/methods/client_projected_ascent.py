@@ -33,7 +33,7 @@ class ClientProjectedAscent(EpochDescent):
     Parameters
     ----------
     epochs : int, default 20
-        Most passes over the forget set. Fewer are made if the aim is met earlier.
+        Maximum number of passes over the forget set. Fewer are made if the aim is met earlier.
     radius : float, default 0.0
         Radius of the ball, over all parameters together. 0 means that ``radius_fraction`` decides.
     radius_fraction : float, default 0.2

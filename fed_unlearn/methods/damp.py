@@ -39,9 +39,9 @@ class Damp(Method):
     Parameters
     ----------
     samples_per_class : int, default 1000
-        Most samples of a class that its means are computed of, drawn at random.
+        Maximum number of samples of a class that its means are computed of, drawn at random.
     probe_samples : int, default 1000
-        Most of the drawn forget samples, and most of the retained ones, that the separation is measured on.
+        Maximum number of the drawn forget samples, and of the retained ones, that the separation is measured on.
     scaled : bool, default True
         Whether ``a`` is the separation. If not, it is 1 in every layer.
     target_accuracy : float, default 0.01

@@ -45,7 +45,7 @@ class Descent(Method):
     batch_size : int
         Samples of each set in one step.
     max_steps : int
-        Most steps that are taken.
+        Maximum number of steps.
     target_accuracy : float
         The aim: at most this share of the forget set is still predicted under its own label.
     retain_tolerance : float
@@ -76,7 +76,7 @@ class Descent(Method):
         return True, True
 
     def _most_steps(self, work: Workspace) -> int:
-        """Most steps that are taken for this forget set."""
+        """Maximum number of steps for this forget set."""
         return self.max_steps
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -183,7 +183,7 @@ class EpochDescent(Descent):
     Parameters
     ----------
     epochs : int
-        Most passes over the samples. Fewer are made if the aim is met earlier.
+        Maximum number of passes over the samples. Fewer are made if the aim is met earlier.
     learning_rate, momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers
         As in :class:`Descent`.
     """

@@ -26,7 +26,7 @@ class Finetune(EpochDescent):
     Parameters
     ----------
     epochs : int, default 5
-        Most passes over the retained samples. Fewer are made if the aim is met earlier.
+        Maximum number of passes over the retained samples. Fewer are made if the aim is met earlier.
     learning_rate : float, default 0.01
         Learning rate of SGD.
     momentum, batch_size, max_steps, target_accuracy, retain_tolerance, max_gradient_norm, trained_layers

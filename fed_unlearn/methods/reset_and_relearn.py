@@ -69,8 +69,8 @@ class ResetAndRelearn(Method):
     retain_tolerance : float, default 0.05
         The aim: the share of right answers on retained samples falls by at most this much.
     cache_bytes : int, default 2**30
-        Most bytes of memory for the activations below the division. More are kept in a temporary file while the method
-        runs, and computed anew where the disk is too full.
+        Maximum size in memory of the activations below the division, in bytes. Larger ones are kept in a temporary file
+        while the method runs, and computed anew where the disk is too full.
     head : str or None, default None
         Name of the linear layer or 1x1 convolution that outputs the logits. None means the one that does in a traced
         call.

@@ -50,7 +50,7 @@ class Scrub(Descent):
     min_steps : int, default 1
         Steps on retained samples after each step on forget samples.
     max_phases : int, default 500
-        Most steps on forget samples.
+        Maximum number of steps on forget samples.
     margin : float, default 0.5
         A forget sample no longer counts once the largest logit of an allowed class exceeds that of its own class by
         this much.

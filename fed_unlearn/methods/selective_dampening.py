@@ -39,8 +39,8 @@ class SelectiveDampening(Method):
     dampening : float, default 1
         The paper's lambda. Smaller values dampen more.
     most_samples : int, default 1000
-        Most samples of each set that are read for its importance, drawn at random. The importance for all samples is
-        the mean of both, weighted by the sizes of the sets.
+        Maximum number of samples of each set that are read for its importance, drawn at random. The importance for all
+        samples is the mean of both, weighted by the sizes of the sets.
     target_accuracy : float, default 0.01
         The aim: at most this share of the forget set is still predicted under its own label.
     """

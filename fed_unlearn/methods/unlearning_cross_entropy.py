@@ -27,7 +27,7 @@ class UnlearningCrossEntropy(EpochDescent):
     Parameters
     ----------
     epochs : int, default 1
-        Most passes over the forget set. Fewer are made if the aim is met earlier.
+        Maximum number of passes over the forget set. Fewer are made if the aim is met earlier.
     learning_rate, momentum : float, default 0.1 and 0.0
         Learning rate and momentum of SGD.
     target_accuracy : float, default 0.1

@@ -25,7 +25,7 @@ MOST_NUMBERS = 2**26  # most float32 values of one kind of anchors: a quarter of
 
 
 def most_images(input_shape: tuple[int, ...]) -> int:
-    """Most anchors of one kind for images, or other inputs, of a shape."""
+    """Maximum number of anchors of one kind for images, or other inputs, of a shape."""
     return max(1, min(MOST_IMAGES, MOST_NUMBERS // max(1, math.prod(input_shape))))
 
 
@@ -36,7 +36,7 @@ class AnchorSettings:
     Attributes
     ----------
     retained : int
-        Most retained samples among the anchors.
+        Maximum number of retained samples among the anchors.
     blends : int
         Number of blends of each forget sample with other images. All blends together are at most :func:`most_images`.
     adversarial : int

@@ -84,11 +84,11 @@ class InstanceWise(Method):
     trained_layers : int, default 0
         Number of last convolutions and linear layers that are trained. 0 means all.
     max_steps : int, default 500
-        Most steps, consolidation included.
+        Maximum number of steps, consolidation included.
     consolidation_steps : int, default 160
         Number of steps after every sample is settled. They win back what was lost before, with a falling learning rate.
     batch_size : int, default 64
-        Most forget samples in one step.
+        Maximum number of forget samples in one step.
     retained : {"joint", "anchors"}, default "joint"
         The use of retained samples, if there are any. ``"joint"`` trains on some of them in every step under their own
         labels, and BatchNorm statistics follow; anchors are then used only with ``adversarial``. ``"anchors"`` makes
@@ -106,7 +106,7 @@ class InstanceWise(Method):
     anchor_batch_size : int, default 64
         Anchors in one step.
     retained_anchors : int, default 1024
-        Most retained samples among the anchors.
+        Maximum number of retained samples among the anchors.
     blends : int, default 32
         Number of anchors made from each forget sample by blending it with other images. They keep the model's outputs
         near the sample.

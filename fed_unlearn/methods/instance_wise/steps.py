@@ -30,9 +30,9 @@ class StepSettings:
     max_gradient_norm : float
         Longer gradients are scaled down to this norm.
     batch_size : int
-        Most forget samples in one step.
+        Maximum number of forget samples in one step.
     max_steps : int
-        Most steps that are taken.
+        Maximum number of steps.
     consolidation_steps : int
         Number of steps after all samples are settled. The learning rate falls over them.
     """

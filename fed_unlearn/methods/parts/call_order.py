@@ -19,7 +19,7 @@ def called_layers(model: nn.Module, inputs: Tensor) -> list[tuple[str, bool]]:
     model : nn.Module
         The model. It stays as it is.
     inputs : Tensor of shape (n, ...)
-        Inputs that are passed through the model.
+        Inputs to pass through the model.
 
     Returns
     -------

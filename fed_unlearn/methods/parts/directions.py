@@ -54,7 +54,7 @@ def take_out(layer: Layer, directions: Tensor, share: float) -> None:
     directions : Tensor of shape (features, k), float64
         Q, with orthonormal columns.
     share : float
-        Share of the directions that is taken out, in [0, 1].
+        Share of the part along Q that is taken out, in [0, 1].
     """
     weight = layer.weight.cpu().double().reshape(*layer.weight.shape[:2], -1)
     changed = weight - share * torch.einsum("ij,ojp->oip", directions @ directions.T, weight)

@@ -65,7 +65,7 @@ def find_head(user: str, model: nn.Module, samples: SampleSet, name: str | None 
     model : nn.Module
         The model. It stays as it is.
     samples : SampleSet
-        Samples of the data, at least one. The first is passed through the model.
+        Samples, at least one. The first is passed through the model.
     name : str, optional
         Name of the layer in ``model.named_modules()``, where the model has several.
 

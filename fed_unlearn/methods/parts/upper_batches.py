@@ -120,7 +120,7 @@ def upper_batches(
     asks_model : bool
         Whether batches hold the answers of the model as it was given.
     cache_bytes : int
-        Most bytes of memory. More are kept in a temporary file, which is gone at the end.
+        Maximum size in memory, in bytes. Larger activations are kept in a temporary file, which is gone at the end.
     """
     device = device_of(work.model)
     original = work.original if asks_model else None

@@ -173,9 +173,9 @@ def alone_trained(model: nn.Module, parameters: Sequence[nn.Parameter]) -> Itera
     Parameters
     ----------
     model : nn.Module
-        The model. Its other parameters get their gradients back at the end.
+        The model. Its other parameters require gradients again at the end.
     parameters : sequence of nn.Parameter
-        Parameters that keep their gradients.
+        Parameters that go on requiring gradients.
     """
     trained = set(parameters)
     still = [each for each in model.parameters() if each.requires_grad and each not in trained]
