@@ -13,10 +13,10 @@ from fed_unlearn.client.known_answers import ModelAnswers
 from fed_unlearn.methods.parts.heads import OutputLayer
 
 CHECKED = 16
-"""Number of samples that are read to see that the model answers as derived."""
+"""Number of samples that are read to check that the model answers as derived."""
 
 TOLERANCE = 1e-4
-"""Logits and scores may differ so much from derived ones, absolutely or as a share."""
+"""Largest difference of logits and scores from derived ones, absolute or as a share."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class ModelAnswers:
         Keys of the samples, as :meth:`KnownAnswers.key_of` makes them.
     logits, scores : Tensor of shape (n, classes), float32
     readers : list of str
-        Attempts for which each sample was read, one text a sample; empty for none.
+        Attempts that each sample was read for, as one string a sample; an empty string for none.
     """
 
     digest: str

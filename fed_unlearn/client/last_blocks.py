@@ -35,7 +35,7 @@ class LastBlocks:
         The process's model. Below the division its weights are those of the model before where nothing is kept; where
         something is, they do not matter.
     division : Division
-        The model, divided between what is kept and the last blocks.
+        Division of the model into what is kept and the last blocks.
     upper : UpperArrays
         The arrays of the last blocks, by the names that they have in messages.
     kept : Kept or None

@@ -64,7 +64,7 @@ def replayed(experience: SampleSet, retained: SampleSet, count: int, generator: 
     Parameters
     ----------
     experience : SampleSet
-        Samples that arrived with the experience, all of them, including forgotten ones.
+        Samples that arrived with the experience, including forgotten ones.
     retained : SampleSet
         The samples among them that may be trained on.
     count : int

@@ -88,7 +88,7 @@ def held_in_memory(samples: LazySet, most_bytes: int) -> tuple[SampleSet, int]:
     ----------
     samples : LazySet
     most_bytes : int
-        Most bytes that the inputs may take in memory.
+        Maximum size of all inputs in memory, in bytes.
 
     Returns
     -------

@@ -103,7 +103,7 @@ class Trigger:
         Returns
         -------
         TensorSet
-            The samples with the trigger, without those of the trigger's class, in their order and with their ids.
+            Samples of other classes with the trigger on them, in their order and with their ids.
 
         Raises
         ------

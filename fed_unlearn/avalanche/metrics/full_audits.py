@@ -20,7 +20,7 @@ from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, seeded_generator
 
 MOST_RETAINED = 2000
-"""Most retained training samples that are read."""
+"""Maximum number of retained training samples that are read."""
 
 _ELSEWHERE = frozenset(Figures.__dataclass_fields__) - {"retain_accuracy"}
 """Figures that other metrics emit."""

@@ -39,7 +39,7 @@ class RelapseMatrix(AlternativeValues):
     Parameters
     ----------
     events : sequence of RelapseEvent
-        Events of the rows, in order.
+        Events in the order of the rows.
     requests : mapping of int to str
         Ids of the requests by number, in the order of the columns.
     """

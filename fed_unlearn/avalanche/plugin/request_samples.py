@@ -112,7 +112,7 @@ def require_usable(dataset: AvalancheDataset) -> None:
     Parameters
     ----------
     dataset : AvalancheDataset
-        Data set of the samples. The first one is read.
+        The data set. Its first sample is read.
 
     Raises
     ------

@@ -112,7 +112,7 @@ class FederationReport(AbstractContextManager["FederationReport"]):
         Parameters
         ----------
         arrays, round_number, ended
-            The aggregated model and its round, as for :meth:`note_requests`.
+            The model, the number of rounds, and which requests were committed, as for :meth:`note_requests`.
         number : int, optional
             Number of the training experience, counted from 1. Default: the next one.
         arrived : int

@@ -65,8 +65,8 @@ def original_positions(datasets: Sequence[AvalancheDataset]) -> list[list[int]]:
     Returns
     -------
     list of lists of int
-        Positions of the samples, one list for each data set. Without a common data set below, running numbers over all
-        data sets.
+        Positions of the samples in the common data set, one list for each data set. Without a common data set, running
+        numbers over all data sets.
     """
     found = [located(dataset) for dataset in datasets]
     bases = [base for part in found for base in part[0]]

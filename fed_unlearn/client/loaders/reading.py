@@ -25,8 +25,7 @@ from fed_unlearn.errors import InvalidDataError
 logger = logging.getLogger("fed_unlearn.client")
 
 _LOOKED_AT, _HASHED = 64, 16
-"""Number of samples, spread over the data set, that say what the inputs are, and number of those that are part of its
-fingerprint."""
+"""Numbers of samples, spread over the data set, that say what the inputs are, and that are part of its fingerprint."""
 
 
 @dataclass
@@ -197,7 +196,7 @@ def has_samples_of(dataset: Dataset[Any], loader: DataLoader[Any], keys: BatchKe
     dataset : Dataset
         The data set, map-style and of the same size.
     loader : DataLoader
-        Loader whose data set is compared with ``dataset``, and which makes batches of both.
+        Loader whose data set is compared with ``dataset``. It makes batches of both.
     keys : BatchKeys
     """
     ours = loader.dataset
