@@ -139,7 +139,7 @@ class ClassNames:
 
 
 UNNAMED_CLASSES = ClassNames()
-"""Names where nobody has said what the classes are called."""
+"""Class names to use where nobody has said what the classes are called."""
 
 
 def class_names_problem(names: Sequence[object], class_count: int | None = None) -> str | None:

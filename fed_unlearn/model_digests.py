@@ -14,8 +14,8 @@ from torch import Tensor, nn
 def digest_of(model: nn.Module, without: str = "") -> str:
     """Digest of all that a model's answers depend on: its parameters, its buffers and how it is built.
 
-    How it is built is told by the modules' names and classes, and by those of their attributes, private ones included,
-    that are tensors, arrays, numbers, texts, or collections of them.
+    The digest covers the names and classes of the modules, and those of their attributes, private ones included, that
+    are tensors, arrays, numbers, texts, or collections of them.
 
     Parameters
     ----------

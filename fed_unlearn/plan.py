@@ -60,7 +60,7 @@ class HolderTurn(Settings, prefix="unlearning: holder_turn."):
     Attributes
     ----------
     max_steps : int
-        Most steps in a row, each clipped to the norm below.
+        Maximum number of steps in a row, each clipped to ``max_norm``.
     max_norm : float or None
         Bound on what one step changes in the model. None: in a federation the median update norm of the last training
         round, on one machine no bound.
@@ -140,9 +140,9 @@ class History(Settings, prefix="unlearning: history."):
     Attributes
     ----------
     every : int
-        Interval in rounds: one of so many is kept; 0 for none.
+        Interval in rounds: 1 keeps every round, 2 every second one. 0 keeps none.
     max_bytes : int
-        Bound on their size on disk; the oldest go first.
+        Bound on their size on disk, in bytes. Where it is exceeded, every second kept round is deleted.
     """
 
     every: Annotated[FromZero, Flat("history_every")] = 1
@@ -256,15 +256,14 @@ class ServeSettings(Settings, prefix="serve: "):
     Attributes
     ----------
     ledger_seconds : float
-        The ledger and the order to stop are looked at once in so many seconds. This costs no message.
+        Seconds between two looks at the ledger and the order to stop. A look costs no message.
     node_seconds : float
-        The runtime is asked once in so many seconds which nodes are connected. This costs no message.
+        Seconds between two questions to the runtime which nodes are connected. A question costs no message.
     owner_seconds : float
-        Every client is asked once in so many seconds whether its owner has queued a request. This is one message to
-        each client.
+        Seconds between two questions to every client whether its owner has queued a request. A question is one message
+        to each client.
     retry_seconds : float
-        What could not be done is tried again after so many seconds, and after twice as many each further time, up to
-        an hour.
+        Seconds until what could not be done is tried again. They double each further time, up to an hour.
     metrics_port : int or None
         The port on 127.0.0.1 where Prometheus reads figures. It needs the package prometheus-client. None for no
         endpoint.

@@ -24,7 +24,7 @@ class Bound(Settings, prefix="gate: "):
     Attributes
     ----------
     minimum, maximum : float or None
-        Least and greatest value of the figure, in its own unit.
+        Smallest and largest allowed value of the figure, in its own unit; None for no bound.
     beside : str or None
         ``"reset-rows"``: not over the 95 % prediction interval of classes that stay, each under a reset output row.
         ``"oracle"``: within the 95 % prediction interval of retrain oracles that were trained before the request is

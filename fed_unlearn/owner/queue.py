@@ -19,7 +19,7 @@ from fed_unlearn.text import quoted
 
 FILE = "owner.json"
 MOST_OPEN = 1000
-"""Most requests of one owner that are open at a time at the node."""
+"""Maximum number of requests of one owner that are open at a time at the node."""
 
 _LOCK = "owner.lock"
 _LONGEST_WAIT = 10.0

@@ -31,7 +31,7 @@ ENDED = frozenset({REFUSED, *FINAL})
 MOST_FIGURES = 32
 LONGEST_WORD = 64
 LONGEST_REASON = 400
-"""Words and reasons are cut to so many characters."""
+"""Maximum length of words and reasons, in characters; longer ones are cut."""
 
 _LARGEST_COUNT = 2**40
 _LAST_DEADLINE = 253402300800
@@ -145,7 +145,7 @@ class OwnerRequest(_Record):
         What is asked for, as in :class:`QueuedRequest`.
     label : str
         The data's own label or name of the class, as the owner wrote it, for a request of a class. The node finds the
-        class. It stays there.
+        class by it. The label stays at the node.
     note : str
         The owner's own words. They stay at the node.
     queued : float

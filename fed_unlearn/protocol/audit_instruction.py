@@ -22,7 +22,7 @@ class AuditInstruction(Instruction):
     parts: tuple[Part, ...]
     targets: tuple[Target, ...]
     retain_limit: int
-    """Most retained training samples of a client that are read; 0 for all."""
+    """Maximum number of retained training samples of a client that are read; 0 for all."""
     seed: int
     arrived: int = 0
     audits: tuple[str, ...] = ()
@@ -33,9 +33,9 @@ class AuditInstruction(Instruction):
     """Classes that do not stay, beside those that the requests name: forgotten before, or not there yet."""
     validation_limit: int = 0
     test_limit: int = 0
-    """Most validation and test samples of a client that are read; 0 for all."""
+    """Maximum numbers of validation and of test samples of a client that are read; 0 for all."""
     earlier_limit: int = 0
-    """Most samples of each request that is none of ``audited`` that are read; 0 for all."""
+    """Maximum number of samples that are read of each request not in ``audited``; 0 for all."""
 
     rows_set: tuple[int, ...] = ()
     """Classes whose output rows alone were set since the last audit, to the mean of the rows of ``rows_of``."""

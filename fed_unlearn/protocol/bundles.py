@@ -31,7 +31,7 @@ def bundled(content: RecordDict) -> RecordDict:
     Parameters
     ----------
     content : RecordDict
-        The records. They stay as they are, and records that are no such ArrayRecord are shared with the result.
+        The records. They stay as they are. Those that are not bundled are shared with the result.
     """
     return RecordDict(
         {

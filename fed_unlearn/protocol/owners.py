@@ -19,7 +19,7 @@ ANSWERS_KEY = "owner-answers"
 """Record of a message: what became of them."""
 
 MOST_IN_A_MESSAGE = 32
-"""Most requests that are told of, or answered, in one message. The others follow."""
+"""Maximum number of requests that are told of, or answered, in one message. The others follow."""
 
 _NOTE, _ANSWERS = "note", "answers"
 _LONGEST_NOTE, _LONGEST_ANSWERS = 2**16, 2**18
