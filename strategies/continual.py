@@ -63,7 +63,7 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
     seed : int
         Seed of all that is drawn on the server, and in unlearning at the clients.
     evaluate_every : int
-        The inner strategy's evaluation runs after every so many rounds, and after the last.
+        Interval in rounds between evaluations by the inner strategy, which also evaluates after the last round.
     observer : callable, optional
         Called with everything that happens, as :class:`~fed_unlearn.strategies.context.Event`.
     noise_seed : int, optional
@@ -152,7 +152,7 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
         num_rounds : int
             Rounds to train in this call. 0 only serves the queue.
         total_rounds : int, optional
-            Train only until the ledger has so many rounds in all, in place of ``num_rounds``. An app that is run again
+            Number of rounds in the ledger at which training ends, in place of ``num_rounds``. An app that is run again
             for the next request does not train again.
         timeout : float
             Seconds that each exchange waits for answers.

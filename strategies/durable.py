@@ -53,7 +53,7 @@ class DurableState:
     inner : Strategy
         The wrapped strategy. Its server state is kept with the training that it belongs to.
     seconds_between : float
-        The state of a server-side method is written at most once in so many seconds.
+        Minimum time in seconds between two writes of a server-side method's state.
 
     Attributes
     ----------

@@ -42,8 +42,8 @@ class UnlearningPlan(FederatedPlan):
     holder_turn : HolderTurn
         What the holder of a sample request does in one turn.
     max_norm_factor : float
-        A client's change in any other round of a request is scaled down to so many times the median update norm of the
-        last training round; at least 1.
+        Bound on a client's change in any other round of a request, as a multiple of the median update norm of the last
+        training round; at least 1. Longer changes are scaled down to it.
     request_bound : RequestBound
         How far the sample requests of one client may move the model: each, and all between two trainings.
     max_client_share : float
@@ -69,18 +69,21 @@ class UnlearningPlan(FederatedPlan):
     retry : Retry
         How clients that answered with an error are asked again.
     durable_seconds : float
-        Training is written to disk at least so often; what was trained since is repeated after a crash.
+        Seconds since the last write after which training is written to disk again, at the end of a round. What was
+        trained since is repeated after a crash.
     retention_days : float
         How long holders may read D_f after the commit, for audits only; 0 for not at all.
     retain_limit, test_limit : int
-        Most retained training samples, and one more of each class that is not among them, and most test samples of each
-        client that an audit reads; 0 for all. The figures are estimates then. Each is given with its interval and the
-        number of its samples. Validation samples and those of the request, by which the gate judges, are all read.
+        Maximum number of retained training samples, and of test samples, of each client that an audit reads; 0 for all.
+        One more retained sample is read of each class that is not among them. The figures are then estimates, given
+        with their interval and number of samples. Validation samples and those of the request, by which the gate
+        judges, are all read.
     relapse_limit : int
-        Most samples of each client that are read of each earlier request to see whether it has relapsed; 0 for all.
+        Maximum number of samples of each client that are read of each earlier request to see whether it has relapsed; 0
+        for all.
     unlearned_limit : int
-        Most samples of each client that are read of every part between unlearning and the planned repair: no verdict
-        depends on these figures. 0 for as many as otherwise.
+        Maximum number of samples of each client and part that are read between unlearning and the planned repair: no
+        verdict depends on these figures. 0 for as many as otherwise.
 
     Raises
     ------

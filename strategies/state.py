@@ -71,7 +71,7 @@ class OpenTraining:
     longest : float
         The longest change of a client in its rounds so far that is not the longest of its round.
     changed_configs : dict of int to ConfigRecord
-        What became of the configuration, by number of the round from which on it holds, counted from 1.
+        Configurations that replaced the first one, by the first round that each holds for, counted from 1.
     evaluated : int
         Number of its rounds whose evaluation is over.
     """
@@ -128,7 +128,7 @@ class Experience:
     figures : TrainingFigures or None
         What its rounds gave and cost; None where an earlier version trained it.
     changed_configs : mapping of int to ConfigRecord
-        What became of the configuration by round, as in :class:`OpenTraining`.
+        Configurations that replaced the first one, by round, as in :class:`OpenTraining`.
     """
 
     rounds: int
@@ -258,7 +258,7 @@ class OpenCommit:
     update_norm : float or None
         Median norm of the clients' changes, as in :class:`ServedModel`.
     moved : mapping of str to float
-        How far a client's sample requests moved the model, as a multiple of the clip norm, by client.
+        How far the sample requests of a client moved the model, as a multiple of the clip norm, by client.
     """
 
     requests: tuple[str, ...]

@@ -87,10 +87,10 @@ class Auditor:
             Number of training experiences whose samples are there already; that of the served model by default.
         audited : collection of ForgetRequest, optional
             Requests that are being served; all by default. Audits without a field of their own are counted for these
-            alone. Of the samples of other requests only a part is read.
+            alone. The plan's ``relapse_limit`` bounds how many samples of other requests are read.
         most : int, optional
-            Most samples of each client that are read of every part where no verdict depends on them; 0 for as many as
-            the plan allows.
+            Maximum number of samples of each client and part that are read where no verdict depends on them; 0 for as
+            many as the plan allows.
         means : mapping of int to collection of int, optional
             Classes whose output rows alone were set since the last audit, and the classes that all of them are the mean
             of: clients then read few samples.
@@ -194,7 +194,7 @@ def limits_of(plan: UnlearningPlan, most: int = 0) -> dict[Part, int]:
     ----------
     plan : UnlearningPlan
     most : int
-        Most samples of each client that are read of every part, as in :meth:`Auditor.audit`.
+        Maximum number of samples of each client and part, as in :meth:`Auditor.audit`; 0 for those of the plan.
     """
     limits: dict[Part, int] = {"retain": plan.retain_limit, "validation": 0, "test": plan.test_limit}
     return {part: min(limit or most, most) if most else limit for part, limit in limits.items()}

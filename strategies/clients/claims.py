@@ -100,8 +100,8 @@ def credible(
     Returns
     -------
     tuple of (dict of str to int) and (list of str)
-        Number of samples that the client is taken to hold of each request, without requests of which it holds none; and
-        a reason for each request of which it said more.
+        Number of samples that the client is taken to hold, by request, for requests with at least one; and a text for
+        each request of which it said that it holds more.
     """
     believed, excess = dict[str, int](), list[str]()
     for request in asked:
@@ -152,7 +152,7 @@ def check_audit(
     requests : collection of ForgetRequest
         Requests that the client was asked about.
     retain_limit : int
-        Most retained samples that the client was to read; 0 for all.
+        Maximum number of retained samples that the client was asked to read; 0 for all.
 
     Returns
     -------

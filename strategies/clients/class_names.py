@@ -18,8 +18,7 @@ from fed_unlearn.text import quoted
 logger = logging.getLogger("fed_unlearn.strategies")
 
 _FEWEST = 2
-"""Least number of clients that must say the same, so that the first one that comes does not name the classes for
-all."""
+"""Minimum number of clients that must say the same, so that no single client names the classes for all."""
 
 
 def keep_told_names(roster: Roster, client: str, reply: Message) -> None:

@@ -87,7 +87,7 @@ class EligibleGrid(NamingGrid):
         Parameters
         ----------
         min_nodes : int
-            Wait until so many nodes are there: simulated ServerApps start before nodes register.
+            Number of nodes to wait for: simulated ServerApps start before nodes register.
         timeout : float
             Seconds to wait for nodes, and for their answers.
         confirmed : mapping of str to str

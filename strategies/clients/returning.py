@@ -14,7 +14,7 @@ from fed_unlearn.strategies.clients.messages.exchange import client_order
 
 _ANSWER_SECONDS = 60.0
 _MOST_TRIES = 3
-"""A node that a client had is asked so often who it is; other nodes once."""
+"""Number of times that a node that a client had is asked who it is; other nodes are asked once."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from fed_unlearn.strategies.inner.aggregation import aggregate_through
 from fed_unlearn.strategies.inner.statistics import bounded_statistics
 
 _LONGEST_BESIDE_OTHERS = {"unlearn": 1.5, "repair": LONGEST_IN_REPAIR}
-"""A client's change is scaled down to so many times the longest one of the others in its round.
+"""Greatest length of a client's change, as a multiple of the longest one of the others in its round, by purpose.
 
 Where clients are honest the longest change is at most 1.3 times the second in unlearn rounds of the built-in scenarios.
 """

@@ -33,7 +33,7 @@ _WHOLE: Final = (
 )
 _LIBRARIES: Final = sys.stdlib_module_names | {"torch", "numpy", "flwr", "fed_unlearn"}
 MOST_LEVELS: Final = 8
-"""Greatest depth at which things are looked for in one another."""
+"""Maximum depth to which objects within objects are searched."""
 
 _MOST_PARTS = 100_000
 

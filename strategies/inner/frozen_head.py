@@ -34,7 +34,7 @@ class FrozenHead(FedAvg):
     fraction_evaluate : float
         Share of the clients that evaluate, as in FedAvg.
     min_train_nodes, min_evaluate_nodes, min_available_nodes : int
-        Least numbers of nodes, as in FedAvg.
+        Minimum numbers of nodes, as in FedAvg.
 
     Attributes
     ----------
@@ -123,7 +123,7 @@ class FrozenHead(FedAvg):
         ----------
         reply : Message
         most : int, optional
-            Most samples that the client of the reply has; not bounded by default.
+            Maximum number of samples that the client of the reply can have; not bounded by default.
 
         Returns
         -------

@@ -194,7 +194,7 @@ class InnerKind:
     trusts_clients : bool
         Whether the strategy takes every client's model as it is, and does not bound changes by itself.
     minimum_replies : int
-        Least number of replies, as :func:`minimum_replies` gives it.
+        Minimum number of replies, as :func:`minimum_replies` gives it.
     min_available_nodes : int
         Number of nodes that the strategy waits for.
     proximal : mapping of str to float

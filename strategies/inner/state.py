@@ -51,8 +51,7 @@ _EMPTY: tuple[tuple[type[Strategy], dict[str, object]], ...] = (
     (flower.DifferentialPrivacyServerSideFixedClipping, {"current_arrays": ArrayRecord()}),
     (flower.DifferentialPrivacyServerSideAdaptiveClipping, {"current_arrays": ArrayRecord()}),
 )
-"""Values with which Flower's own strategies start: one that was used before it was wrapped is reset to this all the
-same."""
+"""Values with which Flower's own strategies start. One that was used before it was wrapped is reset to them too."""
 
 
 class _Marker(Enum):

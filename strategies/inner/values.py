@@ -23,7 +23,7 @@ class Layout(BaseModel):
     names : tuple of int or str
         Names of the arrays within the attribute, in order.
     numbers : tuple of int or str
-        Names of those that are NumPy's numbers, and no arrays.
+        Names of those that are numbers of NumPy and no arrays.
     is_model : bool or None
         Whether it is a model that a strategy keeps; None where an earlier version of the library wrote it.
     """

@@ -25,7 +25,7 @@ SHRINKAGE = 0.1
 """Share of the mean variance that is added to the variance of every feature."""
 
 LARGEST_OF_MEDIAN = 10.0
-"""A client's sums count for nothing where the mean square of its features is larger than so many times the median."""
+"""Largest mean square of a client's features, as a multiple of the median. Sums of a client above it do not count."""
 
 logger = logging.getLogger("fed_unlearn.strategies")
 

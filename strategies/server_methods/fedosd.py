@@ -76,12 +76,12 @@ class FedOSD(ServerMethod[FedOSDState]):
     Parameters
     ----------
     unlearn_rounds : int, default 10
-        Most unlearning rounds, at least 1.
+        Maximum number of unlearning rounds, at least 1.
     recovery_rounds : int, default 5
         Number of recovery rounds, at least 1.
     orthogonal_share : float, default 0.6
-        Least share of a step's length, in [0, 1], that is orthogonal to the others' updates. After the first step,
-        unlearning ends before a step with a smaller share. It never does with 0.
+        Minimum share of the length of the leaving client's change that is orthogonal to the others' changes, in [0, 1].
+        Unlearning ends before a step with a smaller share, the first one excepted. 0 means no such bound.
     epochs, learning_rate, batch_size, target_accuracy
         Parameters of the leaving client's training, as in
         :class:`fed_unlearn.methods.unlearning_cross_entropy.UnlearningCrossEntropy`.

@@ -35,14 +35,14 @@ class FreshHead(ServerMethod[MethodState]):
     scale : float, default 0.1
         Factor of the fresh weights and biases, above 0. Small ones say little of any class at first.
     rounds : int, default 14
-        Number of training rounds of the clients that stay, at least 1. They have the configuration of repair but for
-        what follows. An app of one's own has to read these keys of the configuration: "fraction", "batch-size",
-        "learning-rate" and "local-epochs", which is 1.
+        Number of training rounds of the clients that stay, at least 1. Their configuration is that of repair, but for
+        the keys "fraction", "batch-size", "learning-rate" and "local-epochs", which is 1. An app of your own has to
+        read these keys.
     fraction : float, default 0.16
         Share of a client's samples that it trains on in a round, in (0, 1].
     batch_size : int, default 8
     learning_rate, final_learning_rate : float, default 0.05 and 0.005
-        Learning rates of the first and of the last round; in between the rate falls by as much in every round.
+        Learning rates of the first and of the last round; in between the rate falls linearly.
     """
 
     paper: ClassVar[str] = "after Goel et al., Towards Adversarial Evaluations (EU-k, CF-k), 2022"

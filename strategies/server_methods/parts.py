@@ -148,9 +148,9 @@ def within_usual(
     base : dict of ndarray
         The model that the clients were sent.
     factor : float
-        A change is scaled down to so many times the median of all.
+        Greatest length of a change as a multiple of the median of all; longer ones are scaled down to it.
     longest : float
-        Most length of a change, whatever the others are.
+        Greatest length of a change, whatever the others are.
     """
     found = dict(models)
     changes = {client: difference(model.arrays, base) for client, model in found.items()}

@@ -18,14 +18,14 @@ from fed_unlearn.strategies.server_methods.parts import ClientModel, usable_mode
 from fed_unlearn.text import printable
 
 LONGEST_OF_MEDIAN = 10.0
-"""A client's change in a round is scaled down to so many times the median of all.
+"""Greatest length of a client's change in a round, as a multiple of the median of all.
 
 Where clients are honest the longest is at most 8.4 times the median on digits by Dirichlet 0.1, and 2.1 times by
 Dirichlet 0.5.
 """
 
 LONGEST_OF_FRESH = 3.0
-"""And to so many times the norm of the fresh weights, which bounds it where one client or two are there.
+"""Greatest length as a multiple of the norm of the fresh weights, a bound where one client or two are there.
 
 Where clients are honest the longest is as long as the fresh weights, in the first round.
 """

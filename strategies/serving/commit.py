@@ -34,9 +34,10 @@ class Conclusion:
     accepted : Audit or None
         Audit of the candidate, where requests without a decision are accepted.
     decisions : mapping of str to Decision
-        Decisions by request, for those that are not accepted: each is tried again, by another method, or given up.
+        Decisions on the requests that are not accepted, by request. Each is tried again by its method or by another
+        one, or given up.
     split : bool
-        Whether those are tried again as they were, each by itself.
+        Whether these requests are tried again as they were, each by itself.
     blameless : collection of str
         Requests that are tried again as they were, since others failed.
     """

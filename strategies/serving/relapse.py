@@ -90,7 +90,7 @@ class RelapseWatch:
         Parameters
         ----------
         afters : sequence of str
-            Events that have happened before the audit.
+            Events that happened before the audit.
         may_reopen : bool
             Whether a request that relapsed may be opened again now.
         """

@@ -104,7 +104,7 @@ class Sleep:
         Returns
         -------
         Wakeup
-            The cause that woke it.
+            What woke the server.
         """
         look_at_nodes = time.monotonic() + self.settings.node_seconds
         while True:

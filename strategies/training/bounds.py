@@ -27,7 +27,7 @@ class BoundedReplies:
     ----------
     replies : list of UsableReply
     norms : tuple of float
-        Length of each client's change.
+        Length of each client's change, once scaled down, in the order of ``replies``.
     longest : float
         The longest change of the training so far that is not the longest of its round.
     against : dict of str to str
@@ -58,12 +58,12 @@ def bounded_replies(
     held : mapping of str to sequence of int
         Number of samples of each class that a client identified itself with, by client.
     factor : float or None
-        How many times the usual length a change may have, as ``max_norm_factor`` of
-        :class:`~fed_unlearn.strategies.training.trainer.Trainer`.
+        Greatest length of a change as a multiple of the usual one, as ``max_norm_factor`` of
+        :class:`~fed_unlearn.strategies.training.trainer.Trainer`; None for no bound.
     usual_norm : float or None
         Median norm of the last round.
     longest : float
-        The longest change of the training after the round before; 0 at first.
+        The longest change so far, as the round before gave it; 0 at first.
     """
     changes = {reply.client: difference(reply.arrays, base) for reply in replies}
     lengths = {client: norm(change) for client, change in changes.items()}

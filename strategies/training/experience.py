@@ -41,7 +41,7 @@ class TrainingExperience:
     evaluate_config : ConfigRecord
         Configuration of the clients' evaluation.
     evaluate_every : int
-        The inner strategy's evaluation runs after every so many rounds, and after the last.
+        Interval in rounds between evaluations by the inner strategy, which also evaluates after the last round.
     evaluate_fn : callable or None
         Centralised evaluation, as in Flower.
     unjudged : NobodyAnsweredError or None

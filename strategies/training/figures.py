@@ -50,7 +50,7 @@ class TrainingFigures:
         What the inner strategy aggregated of training and of evaluation, and what the server's own evaluation gave; by
         round of the experience, counted from 1.
     clients : dict of int to RoundClients
-        Clients that took part in a round and how they fared, by round.
+        How many clients trained and why others failed, by round of the experience.
     trained_clients : list of str
         Clients whose model was used in at least one round, sorted.
     """

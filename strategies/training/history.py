@@ -37,7 +37,7 @@ class StoredRound:
     base : dict of ndarray
         The model that the clients started from.
     clients : dict of str to (dict of ndarray, float)
-        Each client's model after its training, and its weight in the average, by client; sorted as they were recorded.
+        Model after the client's training and its weight in the average, by client, in the order of the record.
     """
 
     base: Arrays

@@ -62,9 +62,10 @@ class Trainer:
         with every request, and who knows the noise's seed can take the noise off: outside of simulations, give a secret
         one.
     max_norm_factor : float, optional
-        A change is absurdly long beyond so many times what is usual: the larger one of the last round's median norm
-        and this round's; or beyond six times the longest of others in the first round of a training, and three times
-        the longest so far in later ones. None leaves all changes as they are, and so does a round of one reply.
+        Multiple of the usual norm beyond which a change is absurdly long; the usual norm is the larger one of the last
+        round's median and this round's. A change is also absurdly long beyond six times the longest of others in the
+        first round of a training, and three times the longest so far in later ones. None leaves all changes as they
+        are, and so does a round of one reply.
     """
 
     inner: Strategy

@@ -29,7 +29,7 @@ _FEWEST = 3
 
 
 def bounds_by_others(norms: Sequence[float], factor: float, known: float = 0.0) -> list[float]:
-    """For each change, so many times the longest of the others; no bound where there are fewer than three.
+    """For each change, ``factor`` times the longest of the others; no bound where there are fewer than three.
 
     Parameters
     ----------

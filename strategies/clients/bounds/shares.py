@@ -8,8 +8,7 @@ from typing import TypeVar
 Number = TypeVar("Number", int, float)
 
 SHARE_OF_TWO = 0.9
-"""Greatest share of the larger of two clients: one of the two has more than half of everything unless both have the
-same."""
+"""Largest share of one of two clients. Unless both have the same, the larger one has more than half of everything."""
 
 
 def largest_part(parts: Sequence[float], share: float) -> float | None:

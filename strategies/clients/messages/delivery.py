@@ -45,7 +45,8 @@ class Question:
     ids : list of str
         What the runtime calls it, each time that it was sent.
     lost_at : float or None
-        Time at which the runtime said that the node is gone, or that it has lost the message or the answer.
+        Time at which the runtime said that the node is gone, or that the message or the answer is lost, in seconds of
+        the monotonic clock; None where it has not said so.
     """
 
     message: Message

@@ -24,7 +24,7 @@ class NobodyAnsweredError(FedUnlearnError):
     Attributes
     ----------
     failed : mapping of str to str
-        Reasons of the clients that answered, and not as they should, by client; empty where nobody answered at all.
+        Why the answer of a client cannot be used, by client; empty where nobody answered at all.
     """
 
     def __init__(self, reason: str, failed: Mapping[str, str] | None = None) -> None:
