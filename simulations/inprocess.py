@@ -114,7 +114,7 @@ class InProcessGrid(Grid):
     prepare : callable, optional
         Called with messages and their clients' contexts before they are delivered. It must change neither.
     prepared_at_once : int
-        Most messages that one call prepares.
+        Maximum number of messages that one call prepares.
 
     Raises
     ------

@@ -192,7 +192,7 @@ class GuardedRepair:
     ----------
     training : TrainingSettings
     weight : int
-        Number of times that each forget sample stands among the samples.
+        Number of copies of each forget sample among the samples.
     margin : float
         How far the old class is kept below the others, in logits.
     """

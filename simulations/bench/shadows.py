@@ -45,7 +45,7 @@ class ShadowModels:
     on_progress : callable
         Called with a line of text after every model.
     workers : int, optional
-        Most processes that are used.
+        Maximum number of processes.
     """
 
     def __init__(self, parts: BenchParts, on_progress: Callable[[str], None], workers: int | None = None) -> None:

@@ -72,8 +72,8 @@ class TrainedModels:
         Folder of the files, made if it does not exist. Files of other data, settings or versions may lie beside them.
     material : Material
     workers : int or None
-        Processes at most, each with one thread of torch and the material in memory; by default as many as the
-        process may use cores. On another device than the CPU all models are made in this process.
+        Maximum number of processes, each with one thread of torch and the material in memory; by default the number of
+        cores that this process may use. On another device than the CPU all models are made in this process.
     on_progress : callable
         Called with a line of text after every model, and for a file that is damaged.
     """

@@ -56,7 +56,7 @@ def check_parts(scenario: Scenario) -> Prepared:
     Raises
     ------
     ScenarioError
-        Lists one problem a line, each with its place in the file, the value and what is allowed.
+        If there is a problem. The message has a line for each, with place in the file, value and what is allowed.
     """
     with errors_at(scenario, "data", "dataset"):
         source = source_of(scenario.data)

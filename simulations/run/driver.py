@@ -39,7 +39,7 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
     Raises
     ------
     FedUnlearnError
-        Lists one problem a line, each with its place in the file, the value and what is allowed.
+        If there is a problem. The message has a line for each, with place in the file, value and what is allowed.
     """
     problems: list[str] = []
     with collected(problems):

@@ -82,8 +82,8 @@ class RequestResult:
     Attributes
     ----------
     id, scope, target, method
-        Id, scope, target and method of the request. ``target`` is ``{"classes": [...]}``, ``{"client": ..., "samples":
-        n}``, ``{"client": ..., "sample_ids": [...]}`` or, of an owner, ``{"client": ..., "queued": ..., "count": n}``.
+        Fields of the request. ``target`` is ``{"classes": [...]}``, ``{"client": ..., "samples": n}``,
+        ``{"client": ..., "sample_ids": [...]}`` or, of an owner, ``{"client": ..., "queued": ..., "count": n}``.
     status : str
         ``committed``, ``failed`` or ``rejected``. Any other status means that the request has not ended.
     attempts : int
@@ -207,7 +207,7 @@ class RunResults:
     Attributes
     ----------
     relapse_due : sequence of str
-        Events after which no client could audit the committed requests yet.
+        Events after which no client has yet been able to audit the committed requests.
     complete : bool
         Whether the last entry of the timeline is done.
     """

@@ -53,7 +53,7 @@ def load_scenario(name_or_path: str, overrides: Sequence[str] = ()) -> Scenario:
     Raises
     ------
     ScenarioError
-        Lists one problem a line, each with file, place, value and what is allowed.
+        If there is a problem. The message has a line for each, with file, place, value and what is allowed.
     """
     path, base = _find(name_or_path)
     table = _read(path)

@@ -48,7 +48,7 @@ def raise_any(problems: Iterable[str]) -> None:
     Raises
     ------
     ScenarioError
-        Lists one problem a line.
+        If there is a problem. The message has a line for each.
     """
     if found := list(problems):
         raise ScenarioError(*found)

@@ -14,7 +14,7 @@ Table = dict[str, object]
 MAX_BYTES = 1_000_000
 """Greatest size of a scenario file."""
 MAX_DEPTH = 32
-"""Most tables and lists that may stand inside of each other."""
+"""Maximum depth of nested tables and lists."""
 
 _INTEGERS = range(-(2**63), 2**63)
 
@@ -30,7 +30,7 @@ def read_table(path: Path) -> Table:
     Returns
     -------
     dict
-        The table. Its integers have 64 bits, and at most 32 tables and lists stand inside of each other.
+        The table. Its integers have 64 bits, and tables and lists are nested at most 32 deep.
 
     Raises
     ------

@@ -51,4 +51,4 @@ def _strategy_name(value: object) -> object:
 
 
 StrategyName = Annotated[str, BeforeValidator(_strategy_name)]
-"""A name of a strategy above. That one cannot be wrapped is said, with the reason, when a strategy is made of it."""
+"""Name of a strategy above. One that cannot be wrapped is refused, with the reason, when it is constructed."""

@@ -19,8 +19,8 @@ RELEARNING = Cell("forget", 10, draws=2)
 """Ten samples of the class, from a fresh output row."""
 
 RELEARN_SETTINGS = GridSettings(learning_rate=2e-3, every_step=40)
-"""Settings with a lower rate than the default, at which a class of digits is back after five steps, and whole steps
-tell little apart."""
+"""Settings with a lower learning rate than the default. At the default a class of digits is back after five steps, and
+whole steps tell little apart."""
 
 STEPS = "relearn_10_steps_90"
 
