@@ -106,7 +106,7 @@ class Observation:
         Log-odds of each forget sample's own class from which on the sample stands too high, for a sample request. The
         method found them in a reference; None where it read none.
     central : Central or None
-        What audits may read besides where models and data are in one place; None in a federation.
+        What else audits may read where models and data are in one place; None in a federation.
     """
 
     model: nn.Module

@@ -35,7 +35,7 @@ class Handlers(dict[str, ClientAppCallable]):
     Parameters
     ----------
     handlers : mapping of str to callable
-        Handlers that are registered already, checked, by message type.
+        Handlers that are registered and checked already, by message type.
     check : callable
         Given the message type and the handler. It raises where the handler may not be registered.
     """

@@ -108,7 +108,7 @@ class OwnerAnswer(_Record):
     status : str
         ``"refused"``, or its status in the server's ledger.
     request : str
-        Id of the request in that ledger. Empty if it was refused.
+        Id of the request in that ledger. Empty if it was not taken.
     reason : str
         Why it stands there, if there is a reason.
     method, evidence : str

@@ -130,9 +130,9 @@ def full_scale(largest: float) -> float:
     Returns
     -------
     float
-        Value of white: 1 where no pixel is larger; else the largest number of as few bits as hold it, of 8, 10, 12, 14,
-        16, 24 and 32. It is the same for all parts of a data set, and for clients whose images come from the same kind
-        of camera.
+        Value of white: 1 where no pixel is larger; else the largest number of the fewest bits that hold it, among 8,
+        10, 12, 14, 16, 24 and 32, or ``largest`` where none do. It is the same for all parts of a data set, and for
+        clients whose images come from the same kind of camera.
     """
     if largest <= 1:
         return 1.0

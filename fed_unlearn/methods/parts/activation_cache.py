@@ -63,14 +63,14 @@ def kept_activations(
 
 
 def reserve(path: Path, size: int) -> None:
-    """Create a file of so many bytes that nobody else may read, with room for all of them.
+    """Create a file that nobody else may read, with room on the disk for all its bytes.
 
     A process that writes through a map into a file without room is ended by the system.
 
     Parameters
     ----------
     path : Path
-        A file that is there is written over.
+        Path of the file. An existing file is overwritten.
     size : int
         Size of the file in bytes.
 

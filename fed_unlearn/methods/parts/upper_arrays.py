@@ -20,8 +20,8 @@ class UpperArrays:
     names : tuple of str
         Names of all the arrays.
     frozen : tuple of str
-        Names of the arrays that stay as they are: what the model itself has frozen, with the statistics of such a
-        normalisation, and buffers that are no statistics, such as masks and temperatures.
+        Names of the arrays that stay as they are: what the model itself has frozen, the statistics of frozen
+        normalisation layers, and buffers that are no statistics, such as masks and temperatures.
     """
 
     names: tuple[str, ...]
