@@ -82,7 +82,7 @@ def like(settings: Settings | type[Settings], name: str, **narrower: Any) -> Any
     Parameters
     ----------
     settings : Settings or its class
-        Settings whose value, or class whose default, is the field's default.
+        Settings, or their class, that give the default and the bounds.
     name : str
         Name of the field.
     **narrower : Any

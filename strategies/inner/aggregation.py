@@ -144,7 +144,7 @@ def aggregate_replies(
     number : int
         Number of the round.
     seed, purpose : int, str
-        The seed is of what the strategy draws, with the purpose and the number.
+        Seed of what the strategy draws, together with the purpose and the number.
     accountant : PrivacyAccountant, optional
         Counts the release under its purpose, where there is noise.
 
