@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,9 @@ from fed_unlearn.model_inputs import mark_any_layout
 from fed_unlearn.models.networks import Normalize
 
 SMALL_IMAGE_SIDE = 64
+
+_with_normalisation: dict[type[nn.Module], type[nn.Module]] = {}
+"""Class that normalises, by the class of torchvision: one each, so that models of one architecture are of one type."""
 
 
 def torchvision_model(
@@ -68,13 +70,14 @@ def torchvision_model(
     return mark_any_layout(network)
 
 
-@functools.cache
 def _normalizing(architecture: type[nn.Module]) -> type[nn.Module]:
     """The same architecture, whose forward normalises first.
 
     In a wrapper the tensors would have other names than in torchvision's checkpoints, and the graph that is traced from
     a model has no hooks of the model itself.
     """
+    if architecture in _with_normalisation:
+        return _with_normalisation[architecture]
 
     def forward(self: nn.Module, images: Tensor) -> Any:
         return architecture.forward(self, self.get_submodule("normalize")(images))
@@ -82,8 +85,10 @@ def _normalizing(architecture: type[nn.Module]) -> type[nn.Module]:
     def reduce(self: nn.Module) -> tuple[Any, ...]:
         return _blank, (architecture,), self.__dict__
 
-    members = {"forward": forward, "__reduce__": reduce, "__module__": __name__, "__doc__": architecture.__doc__}
-    return type(architecture.__name__, (architecture,), members)
+    members: dict[str, Any] = {"forward": forward, "__reduce__": reduce, "__module__": __name__}
+    made = type(architecture.__name__, (architecture,), {**members, "__doc__": architecture.__doc__})
+    _with_normalisation[architecture] = made
+    return made
 
 
 def _blank(architecture: type[nn.Module]) -> nn.Module:
