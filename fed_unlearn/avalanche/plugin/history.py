@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fed_unlearn.avalanche.streams import ForgetExperience
+from fed_unlearn.avalanche.streams.due import coming, warn_of_overdue, way
 from fed_unlearn.avalanche.streams.naming import experience_with
 from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids, without
 from fed_unlearn.errors import InvalidParameterError
@@ -32,6 +33,7 @@ class History:
         self.sizes: list[int] = []
         self.asked: list[ForgetExperience] = []
         self.forgotten: frozenset[str] = frozenset()
+        self._warned: set[str] = set()
         self._owner: tuple[Any, Any] | None = None
 
     @property
@@ -75,10 +77,13 @@ class History:
                 " the first one"
             )
         if 0 < trained < experience.after:
-            raise InvalidParameterError(
-                f"request {experience.request.id} comes after {experience.after} training experiences, and {trained}"
-                " were trained so far; take experiences in the order of interleave(benchmark)"
-            )
+            raise InvalidParameterError(f"{coming(experience)}, and {trained} were trained so far; {way(experience)}")
+
+    def warn_of_overdue(self, experience: Any) -> None:
+        """Warn of requests that the script has passed over, once each. Call this after a training experience."""
+        benchmark = getattr(experience.origin_stream, "benchmark", None)
+        met = {str(asked.request.id) for asked in self.asked}
+        warn_of_overdue(benchmark, len(self.trained), met, self._warned)
 
     def add_request(self, experience: ForgetExperience) -> None:
         """Note a request. Its samples are forgotten from now on."""

@@ -200,6 +200,8 @@ class UnlearningPlugin(SupervisedPlugin):
         if self._muting.active:
             self._muting.end(strategy)
             purge_buffers(strategy, self.forgotten)
+        else:
+            self._history.warn_of_overdue(strategy.experience)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         """Remove forgotten samples that other plug-ins have stored, and serve relapsed requests again."""

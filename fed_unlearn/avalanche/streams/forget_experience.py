@@ -30,6 +30,11 @@ class ForgetExperience(DatasetExperience):
         The samples of D_f in the order of ``sample_ids``. A strategy without an UnlearningPlugin cannot train on it.
     classes_in_this_experience : list or set of int
         The classes of D_f.
+    benchmark : CLScenario
+        The ``benchmark`` of the training experience before the request; if that has none, the benchmark of the forget
+        stream.
+    task_labels : list of int
+        Task labels of D_f, where training experiences have them; ``task_label`` is the only one of them.
     """
 
     request: ForgetRequest
@@ -46,6 +51,12 @@ class ForgetExperience(DatasetExperience):
         self.after = after
         self.sample_ids = sample_ids(dataset)
         self._named = members if isinstance(request.scope, ClientScope) else frozenset(self.sample_ids)
+        self._benchmark: Any = None
+
+    @property
+    def benchmark(self) -> Any:
+        """The benchmark that training experiences name, or that of the forget stream."""
+        return self.origin_stream.benchmark if self._benchmark is None else self._benchmark
 
     def names(self, labels: Iterable[int], ids: Iterable[str]) -> list[bool]:
         """Return for each training sample whether the request asks for it. Samples may be of later experiences.
@@ -68,13 +79,14 @@ class ForgetExperience(DatasetExperience):
         return [name in self._named for name in ids]
 
     def describe_like(self, trained: Any) -> None:
-        """Set the attributes about classes and tasks that the benchmark's training experiences have.
+        """Set the attributes about benchmark, classes and tasks that the benchmark's training experiences have.
 
         Parameters
         ----------
         trained : CLExperience
             The training experience before the request.
         """
+        self._benchmark = getattr(trained, "benchmark", None)  # confusion matrices take its order of classes
         given = getattr(trained, "classes_in_this_experience", None)
         kind = list if isinstance(given, list) else set
         self.classes_in_this_experience = kind(sorted(set(labels_of(self.dataset))))
