@@ -75,3 +75,16 @@ def isolated_globals(seed: int) -> Iterator[None]:
             yield
         finally:
             random.setstate(state)
+
+
+def seed_globals(seed: int) -> None:
+    """Seed the global generators of torch, NumPy and Python. Call it inside of :func:`isolated_globals` only.
+
+    Parameters
+    ----------
+    seed : int
+        The seed, in [0, 2**63).
+    """
+    torch.default_generator.manual_seed(seed)
+    np.random.seed([seed & 0xFFFFFFFF, seed >> 32])
+    random.seed(seed)

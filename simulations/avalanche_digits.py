@@ -29,7 +29,8 @@ from torch.nn import CrossEntropyLoss
 from fed_unlearn.avalanche import ForgetExperience, UnlearningPlugin, forget_benchmark, forget_metrics, interleave
 from fed_unlearn.avalanche.plugin.buffers import buffered
 from fed_unlearn.avalanche.streams.benchmarks import new_instances
-from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, as_images, sample_ids
+from fed_unlearn.avalanche.streams.reading import as_samples
+from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, sample_ids
 from fed_unlearn.data.clients import client_data
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.data.sources import load_source
@@ -210,7 +211,7 @@ def _row(event: str, strategy: Any, asked: list[ForgetExperience], arrived: set[
 
 
 def _accuracy(model: torch.nn.Module, samples: Any) -> float:
-    images = samples if isinstance(samples, ImageSet) else as_images(samples)
+    images = samples if isinstance(samples, ImageSet) else as_samples(samples)
     return float((predict_logits(model, images).argmax(1) == images.labels).float().mean())
 
 

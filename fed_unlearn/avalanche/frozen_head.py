@@ -16,8 +16,9 @@ from torch import nn
 from fed_unlearn.avalanche.compat.support import UnsupportedStrategyError
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
 from fed_unlearn.avalanche.streams import ForgetExperience
-from fed_unlearn.avalanche.streams.samples import as_images, labels_of, sample_ids, without
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.avalanche.streams.reading import as_samples
+from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids, without
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.methods.frozen_head import FrozenHead as FrozenHeadMethod
 from fed_unlearn.methods.parts.frozen_features import check_replaceable, frozen_features, put_head
@@ -167,7 +168,7 @@ class FrozenHead(SupervisedTemplate):
         self._met.append(self.experience.dataset)
         new = without(self.adapted_dataset, self._counted)
         if len(new):
-            self._solve(self._sums(as_images(new)), sample_ids(new))
+            self._solve(self._sums(as_samples(new)), sample_ids(new))
         self.model.eval()
         with torch.no_grad():
             for batch in self.dataloader:
@@ -191,9 +192,9 @@ class FrozenHead(SupervisedTemplate):
             named = [place for place, hit in enumerate(hits) if hit and ids[place] in self._counted]
             if named:
                 gone = dataset.subset(named)
-                self._solve(self._sums(as_images(gone)), sample_ids(gone), is_added=False)
+                self._solve(self._sums(as_samples(gone)), sample_ids(gone), is_added=False)
 
-    def _sums(self, samples: ImageSet) -> RidgeStatistics:
+    def _sums(self, samples: SampleSet) -> RidgeStatistics:
         """The sums over samples, for the layers below that all others were made with."""
         head = self._head(samples)
         backbone = f"{digest_of(self.model, without=head.name)} {head.name}"
@@ -225,7 +226,7 @@ class FrozenHead(SupervisedTemplate):
         self.statistics = total
         self._counted = self._counted.union(ids) if is_added else self._counted.difference(ids)
 
-    def _head(self, samples: ImageSet) -> Head:
+    def _head(self, samples: SampleSet) -> Head:
         head = find_head(_NAME, self.model, samples, self._method.head)
         check_replaceable(_NAME, head)
         return head

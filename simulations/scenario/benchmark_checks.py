@@ -60,7 +60,7 @@ def _labels_by_id(experience: Any, where: str) -> list[tuple[str, int]]:
 
 
 def _check_images(dataset: Any, where: str, positions: dict[str, int], held: ImageSet) -> None:
-    from fed_unlearn.avalanche.streams.samples import as_images
+    from fed_unlearn.avalanche.streams.reading import as_samples
 
     if len(dataset) == 0:
         return
@@ -68,7 +68,7 @@ def _check_images(dataset: Any, where: str, positions: dict[str, int], held: Ima
     few = dataset.subset(chosen)
     reason = "as another image or label"
     try:
-        shown = as_images(few)
+        shown = as_samples(few)
         pixels, labels = shown.batch()
         expected, own = held.batch(torch.tensor([positions[sample_id] for sample_id in shown.ids]))
         same = pixels.shape == expected.shape and bool((pixels - expected).abs().max() <= _TOLERANCE)

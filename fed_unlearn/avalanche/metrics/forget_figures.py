@@ -16,7 +16,7 @@ from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.membership import exact_membership_auc, sample_losses
 from fed_unlearn.audits.pooled import figures_of
 from fed_unlearn.audits.scores import scored_logits
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.holder import observe
 from fed_unlearn.requests import ScopeKind
 
@@ -31,7 +31,7 @@ class ServedRequest:
         Number of its experience in the forget stream, counted from 0.
     id : str
         Id of the request.
-    samples : ImageSet or None
+    samples : SampleSet or None
         D_f: the training samples that it named and that had arrived by then; None if they may not be read.
     classes : tuple of int
         Classes of a class request; empty for other scopes.
@@ -41,7 +41,7 @@ class ServedRequest:
 
     number: int
     id: str
-    samples: ImageSet | None
+    samples: SampleSet | None
     classes: tuple[int, ...] = ()
     task_label: int | None = None
 
@@ -82,7 +82,7 @@ def measure(
     served: Sequence[ServedRequest],
     *,
     committed: Collection[str],
-    test: ImageSet | None,
+    test: SampleSet | None,
     arrived: Collection[int],
     membership: bool = True,
 ) -> StreamFigures:
@@ -91,12 +91,12 @@ def measure(
     Parameters
     ----------
     model : nn.Module
-        The model. It takes images in [0, 1] and returns logits of shape (batch, classes).
+        The model. It takes the samples' inputs and returns logits of shape (batch, classes).
     served : sequence of ServedRequest
         The requests so far.
     committed : collection of str
         Ids of the requests that the gate accepted. Figures of forgetting over the stream are over these.
-    test : ImageSet or None
+    test : SampleSet or None
         All test samples. Without them only figures on D_f are computed.
     arrived : collection of int
         Classes of which training samples have arrived.

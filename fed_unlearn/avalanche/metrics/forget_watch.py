@@ -12,8 +12,9 @@ from fed_unlearn.avalanche.metrics.forget_figures import ServedRequest, StreamFi
 from fed_unlearn.avalanche.metrics.full_audits import full_figures, retained_of
 from fed_unlearn.avalanche.metrics.relapse_matrix import RelapseEvent, RelapseMatrix
 from fed_unlearn.avalanche.streams import ForgetExperience
-from fed_unlearn.avalanche.streams.samples import as_images, sample_ids
-from fed_unlearn.data.images import ImageSet, concatenate
+from fed_unlearn.avalanche.streams.reading import SampleReader
+from fed_unlearn.avalanche.streams.samples import sample_ids
+from fed_unlearn.data.sample_set import SampleSet
 
 
 class ForgetWatch:
@@ -46,11 +47,14 @@ class ForgetWatch:
     readable : callable
         Returns whether the samples of a request may be read now, given its id. It is called before every reading and
         every measurement.
+    reader : SampleReader
+        Reads all samples: that of the strategy's plug-in, where there is one.
     """
 
     def __init__(self, *, membership: bool = True, full: bool = False) -> None:
         self._membership, self._full = membership, full
         self.readable: Callable[[str], bool] = lambda request_id: True
+        self.reader = SampleReader()
         self.reset()
 
     def reset(self) -> None:
@@ -64,13 +68,14 @@ class ForgetWatch:
         self._test_task_label: int | None = None
         self._arrived: set[int] = set()
         self._since: list[str] = []
-        self._test: ImageSet | None = None
+        self._test: SampleSet | None = None
         self._test_of: object = None
         self._readers: set[int] = set()
 
     def after_unlearning(self, strategy: Any, reader: object) -> StreamFigures | None:
         """Return the figures after the request of ``strategy.experience``. The first reader has them measured."""
         if self._is_new_event(reader):
+            self._read_as(strategy)
             request = self.serve(strategy.experience)
             self.latest = self._measure(strategy, "+".join(self._since))
             if self._full:
@@ -97,7 +102,7 @@ class ForgetWatch:
         benchmark, request = experience.origin_stream.benchmark, experience.request
         self.arrive(list(benchmark.streams["train"])[: experience.after])
         number = int(experience.current_experience)
-        samples = as_images(experience.dataset) if self.readable(request.id) else None
+        samples = self.reader.samples(experience.dataset) if self.readable(request.id) else None
         served = ServedRequest(number, request.id, samples, classes_of(request), task_label_of(experience))
         self.served.pop(number, None)
         self.served_at.pop(number, None)
@@ -156,7 +161,7 @@ class ForgetWatch:
             if request.samples is not None and not self.readable(request.id):
                 self.served[number] = replace(request, samples=None)
         figures = measure(
-            strategy.model,
+            self.reader.model(strategy.model),
             tuple(self.served.values()),
             committed={request.id for request in self.served.values() if outcomes.get(request.id, True)},
             test=self._test,
@@ -189,8 +194,14 @@ class ForgetWatch:
             staying=staying,
             without={name for item in named for name in sample_ids(item.dataset)},
             seed=request.id,
+            reader=self.reader,
         )
-        return full_figures(strategy.model, request, retained, self._test, staying)
+        return full_figures(self.reader.model(strategy.model), request, retained, self._test, staying)
+
+    def _read_as(self, strategy: Any) -> None:
+        """Read samples from now on as a plug-in of the strategy does."""
+        readers = (getattr(plugin, "reader", None) for plugin in strategy.plugins)
+        self.reader = next((reader for reader in readers if isinstance(reader, SampleReader)), self.reader)
 
     def _is_new_event(self, reader: object) -> bool:
         """Return whether a new event has begun: nobody has read the last one yet, or this reader has."""
@@ -211,7 +222,8 @@ class ForgetWatch:
             return
         self._test_of = benchmark
         experiences = list(benchmark.streams.get("test", ()))
-        self._test = concatenate(*(as_images(item.dataset) for item in experiences)) if experiences else None
+        datasets = [item.dataset for item in experiences]
+        self._test = self.reader.joined(datasets, datasets[0]) if datasets else None
         self._test_task_label = task_label_of(experiences[0]) if experiences else None
 
 

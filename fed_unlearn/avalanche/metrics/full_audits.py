@@ -13,8 +13,9 @@ from fed_unlearn.audits.base import AUDITS, Figures, Measured
 from fed_unlearn.audits.battery import audits_of, central_observation, run_audits
 from fed_unlearn.audits.readings import Readings, RequestData
 from fed_unlearn.avalanche.metrics.forget_figures import ServedRequest
-from fed_unlearn.avalanche.streams.samples import as_images, labels_of, sample_ids
-from fed_unlearn.data.images import ImageSet, concatenate
+from fed_unlearn.avalanche.streams.reading import SampleReader
+from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.requests import ScopeKind
 from fed_unlearn.seeding import derive_seed, seeded_generator
@@ -29,7 +30,7 @@ logger = logging.getLogger("fed_unlearn.avalanche")
 
 
 def full_figures(
-    model: nn.Module, request: ServedRequest, retained: ImageSet, test: ImageSet | None, staying: Collection[int]
+    model: nn.Module, request: ServedRequest, retained: SampleSet, test: SampleSet | None, staying: Collection[int]
 ) -> dict[str, Measured]:
     """The figures of all full audits, by name; those that need an oracle or the model before are left out.
 
@@ -41,9 +42,9 @@ def full_figures(
         The model. It is not changed.
     request : ServedRequest
         The request, with its samples.
-    retained : ImageSet
+    retained : SampleSet
         Training samples of the classes that stay, no forgotten one among them.
-    test : ImageSet or None
+    test : SampleSet or None
         All test samples.
     staying : collection of int
         The classes that have arrived and that no request named.
@@ -77,25 +78,28 @@ def full_figures(
 
 def retained_of(
     datasets: Sequence[AvalancheDataset],
-    like: ImageSet,
+    like: SampleSet,
     *,
     staying: Collection[int],
     without: Collection[str],
     seed: str,
-) -> ImageSet:
+    reader: SampleReader,
+) -> SampleSet:
     """At most :data:`MOST_RETAINED` samples of the classes that stay, drawn evenly; only these are read.
 
     Parameters
     ----------
     datasets : sequence of AvalancheDataset
         Data sets of the training experiences so far.
-    like : ImageSet
-        Gives the shape of images where there are none.
+    like : SampleSet
+        Gives the shape of inputs where there are none.
     staying : collection of int
     without : collection of str
         Ids of forgotten samples.
     seed : str
         Seed of the draw.
+    reader : SampleReader
+        Reads the samples.
     """
     kept, gone = set(staying), set(without)
     places = [
@@ -107,5 +111,5 @@ def retained_of(
     generator = seeded_generator("avalanche", "retained", seed)
     drawn = sorted(places[index] for index in torch.randperm(len(places), generator=generator)[:MOST_RETAINED].tolist())
     chosen = {number: [position for other, position in drawn if other == number] for number, _ in drawn}
-    parts = [as_images(datasets[number].subset(positions)) for number, positions in chosen.items()]
-    return concatenate(*parts) if parts else like.subset(torch.empty(0, dtype=torch.int64))
+    parts = [datasets[number].subset(positions) for number, positions in chosen.items()]
+    return reader.joined(parts, parts[0]) if parts else like.subset(torch.empty(0, dtype=torch.int64))

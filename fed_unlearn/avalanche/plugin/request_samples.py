@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,13 +12,17 @@ from torch import nn
 from fed_unlearn.avalanche.plugin.buffers import buffered
 from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.streams import ForgetExperience
-from fed_unlearn.avalanche.streams.samples import as_images, labels_of, sample_ids
-from fed_unlearn.data.images import ImageSet, concatenate, require_pixels
+from fed_unlearn.avalanche.streams.reading import SampleReader
+from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids
+from fed_unlearn.data.domain import InputDomain
+from fed_unlearn.data.held import spread
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError
 from fed_unlearn.local import LocalSamples
 from fed_unlearn.logits import predict_logits
 
-_SETS = (AvalancheDataset, ImageSet)
+_SETS = (AvalancheDataset, SampleSet)
+_LOOKED_AT = 64
 
 
 class RequestSamples:
@@ -28,20 +32,50 @@ class RequestSamples:
     ----------
     retain, validation
         What the user chose, as for :class:`~fed_unlearn.avalanche.plugin.UnlearningPlugin`.
+    domain : InputDomain, optional
+        What the inputs are.
+
+    Attributes
+    ----------
+    reader : SampleReader
+        Reads all samples.
 
     Raises
     ------
     InvalidParameterError
-        If ``retain`` or ``validation`` is of another kind.
+        If ``retain``, ``validation`` or ``domain`` is of another kind.
     """
 
-    def __init__(self, retain: Any, validation: Any) -> None:
+    def __init__(self, retain: Any, validation: Any, domain: InputDomain | None = None) -> None:
         if not isinstance(retain, _SETS) and retain not in ("memory", "seen"):
             raise InvalidParameterError(
-                f'retain = {retain!r} was given; expected "memory", "seen", or an AvalancheDataset or ImageSet'
+                f'retain = {retain!r} was given; expected "memory", "seen", or an AvalancheDataset or SampleSet'
             )
+        if domain is not None and not isinstance(domain, InputDomain):
+            raise InvalidParameterError(
+                f"domain = {domain!r} was given; expected an InputDomain, such as InputDomain.normalized(mean, std)"
+            )
+        self.reader = SampleReader(domain)
         self._retain = retain
         self._validation = None if validation is None else _datasets_of(validation)
+
+    def check(self, experience: ForgetExperience) -> None:
+        """Raise if the request's samples, or the user's, cannot be read. A few of each are read.
+
+        Raises
+        ------
+        InvalidDataError
+            If inputs are no tensors of one shape, are outside their domain, or differ in shape or domain.
+        """
+        given = {"forget": [experience.dataset], "validation": self._validation_sets(experience)}
+        given |= {"retain": [self._retain]} if isinstance(self._retain, _SETS) else {}
+        few = {
+            f"{name} {number}": self.reader.samples(_few_of(dataset))
+            for name, sets in given.items()
+            for number, dataset in enumerate(sets, start=1)
+            if len(dataset)
+        }
+        _require_one_kind(few)
 
     def read(self, strategy: Any, experience: ForgetExperience, history: History, views: Sequence[Any]) -> LocalSamples:
         """Return the samples to serve a request with.
@@ -62,9 +96,10 @@ class RequestSamples:
         InvalidParameterError
             If nothing was trained yet and there are no retained samples.
         InvalidDataError
-            If the user's retained samples have ids that the benchmark does not have.
+            If the user's retained samples have ids that the benchmark does not have, inputs are outside their domain,
+            or the sets differ in shape or domain.
         """
-        forget = as_images(experience.dataset)
+        forget = self.reader.samples(experience.dataset)
         retained = self.retained(strategy, experience, views).without(history.forgotten)
         retained = retained.of_classes(set(retained.labels.tolist()) - history.asked_classes)
         arrived = {label for view in views for label in labels_of(view.dataset)}
@@ -75,14 +110,16 @@ class RequestSamples:
                 f"request {experience.request.id}: the strategy has trained nothing yet, and there are no retained"
                 " samples; train first, or give those of the model's training as retain="
             )
+        validation = self.validation(experience)
+        _require_one_kind({"forget": forget, "retain": retained, "validation": validation})
         return LocalSamples(
             forget=forget,
             retained=retained,
-            validation=self.validation(experience),
-            absent_classes=frozenset(range(_class_count(strategy.model, forget))) - arrived,
+            validation=validation,
+            absent_classes=frozenset(range(_class_count(self.reader.model(strategy.model), forget))) - arrived,
         )
 
-    def retained(self, strategy: Any, experience: ForgetExperience, views: Sequence[Any]) -> ImageSet:
+    def retained(self, strategy: Any, experience: ForgetExperience, views: Sequence[Any]) -> SampleSet:
         """Return the samples that may be read as retained, each once. The user's own may include forgotten ones.
 
         Raises
@@ -91,78 +128,61 @@ class RequestSamples:
             If the user's samples have ids that the benchmark does not have: forgotten ones could not be told.
         """
         if isinstance(self._retain, _SETS):
-            return _of_benchmark(self._retain, experience.origin_stream.benchmark)
+            return _of_benchmark(self.reader.samples(self._retain), experience.origin_stream.benchmark)
         if self._retain == "memory":
             sources = [*buffered(strategy), *(item.dataset for item in views[-1:])]
         else:
             sources = [item.dataset for item in views]
-        return _joined(sources, experience.dataset)
+        return self.reader.joined(sources, experience.dataset)
 
-    def validation(self, experience: ForgetExperience) -> ImageSet:
+    def validation(self, experience: ForgetExperience) -> SampleSet:
         """Return the samples that are never trained on: the user's, or the benchmark's ``valid`` stream, or none."""
-        sets = self._validation
-        if sets is None:
-            sets = [item.dataset for item in experience.origin_stream.benchmark.streams.get("valid", [])]
-        return _joined(sets, experience.dataset)
+        return self.reader.joined(self._validation_sets(experience), experience.dataset)
 
-
-def require_usable(dataset: AvalancheDataset) -> None:
-    """Raise if no request could be served with these samples. Call it before they are trained on.
-
-    Parameters
-    ----------
-    dataset : AvalancheDataset
-        The data set. Its first sample is read.
-
-    Raises
-    ------
-    InvalidDataError
-        If samples have no ids, or images are not float tensors in [0, 1].
-    """
-    if len(dataset):
-        require_pixels(as_images(dataset.subset([0])).images)
+    def _validation_sets(self, experience: ForgetExperience) -> list[Any]:
+        if self._validation is not None:
+            return self._validation
+        return [item.dataset for item in experience.origin_stream.benchmark.streams.get("valid", [])]
 
 
 def _datasets_of(validation: Any) -> list[Any]:
-    """Return the data sets of a data set, an ImageSet or a stream, which may be a generator."""
+    """Return the data sets of a data set, a SampleSet or a stream, which may be a generator."""
     if isinstance(validation, _SETS):
         return [validation]
     found = [getattr(item, "dataset", None) for item in validation] if isinstance(validation, Iterable) else [None]
     if not all(isinstance(item, _SETS) for item in found):
         raise InvalidParameterError(
-            f"validation = {type(validation).__name__} was given; expected an AvalancheDataset, an ImageSet or a stream"
+            f"validation = {type(validation).__name__} was given; expected an AvalancheDataset, a SampleSet or a stream"
         )
     return found
 
 
-def _of_benchmark(retain: Any, benchmark: Any) -> ImageSet:
-    images = retain if isinstance(retain, ImageSet) else as_images(retain)
+def _of_benchmark(retained: SampleSet, benchmark: Any) -> SampleSet:
     known = {name for item in benchmark.streams["train"] for name in sample_ids(item.dataset)}
-    foreign = [name for name in images.ids if name not in known]
+    foreign = [name for name in retained.ids if name not in known]
     if foreign:
         raise InvalidDataError(
             f"retain: sample {foreign[0]!r} and {len(foreign) - 1} more are not of the benchmark's training stream,"
             " so that forgotten ones could not be left out; give a data set under the benchmark's own sample ids"
         )
-    return images
+    return retained
 
 
-def _joined(sources: Iterable[Any], like: AvalancheDataset) -> ImageSet:
-    """Return all samples of several sets, each id once. ``like`` gives the image shape if there are none."""
-    parts: list[ImageSet] = []
-    known: set[str] = set()
-    for source in sources:
-        if len(source) == 0:
-            continue
-        images = source if isinstance(source, ImageSet) else as_images(source)
-        part = images.without(known)
-        known.update(part.ids)
-        parts.append(part)
-    if not parts:
-        first = as_images(like.subset([0]))
-        return first.without(first.ids)
-    return concatenate(*parts)
+def _few_of(dataset: Any) -> Any:
+    places = spread(len(dataset), _LOOKED_AT)
+    return dataset.subset(places if isinstance(dataset, SampleSet) else places.tolist())
 
 
-def _class_count(model: nn.Module, images: ImageSet) -> int:
-    return predict_logits(model, images.subset(torch.tensor([0]))).shape[1]
+def _require_one_kind(sets: Mapping[str, SampleSet]) -> None:
+    """Raise if sets that have samples differ in the shape or the domain of their inputs."""
+    kinds = {name: (samples.input_shape, samples.domain) for name, samples in sets.items() if len(samples)}
+    if len(set(kinds.values())) > 1:
+        told = "; ".join(f"{name}: shape {shape} and {domain}" for name, (shape, domain) in kinds.items())
+        raise InvalidDataError(
+            f"the samples of a request differ ({told}); expected inputs as the model reads them in all sets: give data"
+            " sets with the transforms of the benchmark, or UnlearningPlugin(domain=...) where these say different ones"
+        )
+
+
+def _class_count(model: nn.Module, samples: SampleSet) -> int:
+    return predict_logits(model, samples.subset(torch.tensor([0]))).shape[1]

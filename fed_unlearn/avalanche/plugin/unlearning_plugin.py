@@ -16,12 +16,14 @@ from fed_unlearn.avalanche.plugin.muting import Muting
 from fed_unlearn.avalanche.plugin.optimizers import clear_momenta
 from fed_unlearn.avalanche.plugin.plans import planned
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent, note_skipped
-from fed_unlearn.avalanche.plugin.request_samples import RequestSamples, require_usable
+from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.forget_experience import released
 from fed_unlearn.avalanche.streams.naming import experience_with
-from fed_unlearn.avalanche.streams.samples import as_images, without
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.avalanche.streams.reading import SampleReader
+from fed_unlearn.avalanche.streams.samples import sample_ids, without
+from fed_unlearn.data.domain import InputDomain
+from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.gate import Gate
 from fed_unlearn.local import LocalOutcome, LocalPlan, LocalUnlearning
@@ -60,11 +62,14 @@ class UnlearningPlugin(SupervisedPlugin):
         requests are not answerable for what learning costs.
     retain : {"memory", "seen"} or data set, default "memory"
         Retained samples that methods and repair may read. "memory": the strategy's buffers and its last training
-        experience. "seen": all training experiences so far. Otherwise an AvalancheDataset or ImageSet with the
+        experience. "seen": all training experiences so far. Otherwise an AvalancheDataset or SampleSet with the
         benchmark's sample ids. Forgotten samples and classes are always left out.
-    validation : data set, ImageSet or stream, optional
+    validation : data set, SampleSet or stream, optional
         Samples that are never trained on. Methods may read half of them, and the gate judges by all. Default: the
         benchmark's ``valid_stream``; without one the gate judges by retained samples, which flatters the model.
+    domain : InputDomain, optional
+        What the model's inputs are. Default: images are pixels, normalised as a ``Normalize`` in the transforms
+        says, or in [0, 1]. Other floats are values of any range. ``InputDomain("values")`` takes images of any range.
     seed : int, default 0
         Seed of all randomness of unlearning and repair.
     reopen_relapsed : bool, default False
@@ -84,7 +89,7 @@ class UnlearningPlugin(SupervisedPlugin):
     Raises
     ------
     InvalidParameterError
-        If the method, one of its parameters, ``retain`` or ``validation`` is not one of those above.
+        If the method, one of its parameters, ``retain``, ``validation`` or ``domain`` is not one of those above.
     """
 
     def __init__(
@@ -94,8 +99,9 @@ class UnlearningPlugin(SupervisedPlugin):
         parameters: Mapping[str, ParameterValue] | None = None,
         plan: LocalPlan | None = None,
         gate: Gate | None = None,
-        retain: Literal["memory", "seen"] | ImageSet | Any = "memory",
+        retain: Literal["memory", "seen"] | SampleSet | Any = "memory",
         validation: Any = None,
+        domain: InputDomain | None = None,
         seed: int = 0,
         reopen_relapsed: bool = False,
         strict: bool = False,
@@ -107,7 +113,7 @@ class UnlearningPlugin(SupervisedPlugin):
         if method is None and parameters:
             raise InvalidParameterError("parameters were given without a method; put them into plan.parameters")
         self._unlearning = LocalUnlearning(planned(plan or LocalPlan(), method, parameters or {}), gate, seed)
-        self._samples = RequestSamples(retain, validation)
+        self._samples = RequestSamples(retain, validation, domain)
         self._reopen_relapsed = reopen_relapsed
         self._strict = strict
         self._history = History()
@@ -119,6 +125,11 @@ class UnlearningPlugin(SupervisedPlugin):
     def forgotten(self) -> frozenset[str]:
         """Ids of samples that are not trained on again."""
         return self._history.forgotten
+
+    @property
+    def reader(self) -> SampleReader:
+        """Reads samples as the model does."""
+        return self._samples.reader
 
     def unlearn(self, strategy: Any, experience: ForgetExperience) -> LocalOutcome:
         """Serve the request of a forget experience now.
@@ -143,8 +154,8 @@ class UnlearningPlugin(SupervisedPlugin):
         UnsupportedStrategyError
             If a part of the strategy cannot forget. Nothing is changed then.
         InvalidDataError
-            If the method lacks samples that it needs. The model is unchanged then; the request's samples are not
-            trained on again.
+            If the samples' inputs are outside their domain. Nothing is changed then. Or if the method lacks samples
+            that it needs. The model is unchanged then; the request's samples are not trained on again.
         RequestFailedError
             If the gate does not accept and ``strict`` is set.
         """
@@ -156,6 +167,7 @@ class UnlearningPlugin(SupervisedPlugin):
         check_supported(strategy, experience)
         self._unlearning.plan.method_of(experience.request)
         self._history.check_request(strategy, experience, self._unlearning.plan)
+        self._samples.check(experience)
         purge_buffers(strategy, self.forgotten.union(experience.sample_ids))  # raises before anything is changed
         self._history.add_request(experience)
         before, strategy.experience = strategy.experience, experience
@@ -230,7 +242,7 @@ class UnlearningPlugin(SupervisedPlugin):
     def _meet_training(self, strategy: Any, experience: Any) -> None:
         check_supported(strategy, experience)
         self._history.check(strategy, experience, self._unlearning.plan)
-        require_usable(experience.dataset)
+        sample_ids(experience.dataset)  # raises if there are none
         self._unlearning.note_training()
         retained = self._history.add_training(experience, place=strategy.clock.train_exp_counter)
         if len(retained.dataset) == 0:
@@ -262,8 +274,8 @@ class UnlearningPlugin(SupervisedPlugin):
         request = experience.request
         goal = self._unlearning.plan.method_of(request)[2] if request.scope.kind == "sample" else None
         bound = self._unlearning.gate.thresholds(request.scope.kind, goal).max_forget_accuracy
-        forget = as_images(experience.dataset)
-        hits = predict_logits(strategy.model, forget).argmax(1) == forget.labels
+        forget = self.reader.samples(experience.dataset)
+        hits = predict_logits(self.reader.model(strategy.model), forget).argmax(1) == forget.labels
         return bound is not None and float(hits.float().mean()) > bound
 
     def _call_others(self, strategy: Any, event: str) -> None:

@@ -1,4 +1,4 @@
-"""Sample ids on Avalanche's data sets, and conversion between such data sets and tensors."""
+"""Sample ids on Avalanche's data sets, and where their samples lie."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute
 from avalanche.benchmarks.utils.classification_dataset import ClassificationDataset
 from avalanche.benchmarks.utils.flat_data import FlatData
-from avalanche.benchmarks.utils.transforms import TupleTransform
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from fed_unlearn.data.images import ImageSet, as_image_set
+from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError
 
 SAMPLE_ID = "sample_id"
@@ -105,30 +101,6 @@ def as_avalanche_dataset(images: ImageSet) -> AvalancheDataset:
     return ClassificationDataset([images], data_attributes=attributes)
 
 
-def as_images(dataset: AvalancheDataset) -> ImageSet:
-    """Return the samples as tensors, with the transformations of Avalanche's ``eval`` group.
-
-    If the data set is a view of an :class:`ImageSet` without transformations, the tensors of the ImageSet are indexed.
-    Images of type uint8 then stay uint8, and are converted to floats in [0, 1] when they are read.
-
-    Parameters
-    ----------
-    dataset : AvalancheDataset
-        The data set. It has sample ids. Its items are ``(image, label)`` or ``(image, label, task)``, with images as
-        float tensors of shape (channels, height, width) in [0, 1].
-
-    Raises
-    ------
-    InvalidDataError
-        If the samples have no ids, or are not such images.
-    EmptySetError
-        If there is no sample, and no :class:`ImageSet` below from which the image shape is known.
-    """
-    ids = sample_ids(dataset)
-    images = _indexed(dataset, ids)
-    return images if images is not None else as_image_set(_Pairs(dataset.eval(), ids))
-
-
 def without(dataset: AvalancheDataset, ids: Collection[str]) -> AvalancheDataset:
     """Return the samples whose id is not among ``ids``, in order. It is the same object if these are all samples."""
     unwanted = set(ids)
@@ -149,21 +121,6 @@ def located(dataset: AvalancheDataset) -> tuple[list[Any], np.ndarray, np.ndarra
         Number of each sample's base in ``bases``, and the sample's index in that base.
     """
     return _located(dataset._flat_data)
-
-
-class _Pairs(Dataset[tuple[Any, Any]]):
-    """A data set's items without task labels, and the ids of its samples."""
-
-    def __init__(self, dataset: AvalancheDataset, ids: tuple[str, ...]) -> None:
-        self._dataset = dataset
-        self.ids = ids
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        image, label = self._dataset[index][:2]
-        return image, label
 
 
 def _values(data: Any) -> list[Any]:
@@ -196,50 +153,3 @@ def _place(base: object, bases: list[Any]) -> int:
             return number
     bases.append(base)
     return len(bases) - 1
-
-
-def _indexed(dataset: AvalancheDataset, ids: tuple[str, ...]) -> ImageSet | None:
-    """Return the samples by indexing the ImageSets below; None if reading them one by one may give other values."""
-    bases, numbers, positions = located(dataset)
-    if not bases or not all(isinstance(base, ImageSet) for base in bases) or _transforms(dataset._flat_data, 0):
-        return None
-    images, labels = _gathered(bases, torch.from_numpy(numbers), torch.from_numpy(positions))
-    if _transforms(dataset._flat_data, 1):  # nc_benchmark renames classes as samples are read
-        if "targets" not in dataset._data_attributes:
-            return None
-        targets = np.array(attribute_values(dataset, "targets"), dtype=np.int64)
-        _, examples = np.unique(np.stack([numbers, labels.numpy(), targets]), axis=1, return_index=True)
-        read = dataset.eval()
-        if any(int(read[index][1]) != targets[index] for index in examples.tolist()):
-            return None
-        labels = torch.from_numpy(targets)
-    return ImageSet(images, labels, ids)
-
-
-def _gathered(bases: list[ImageSet], numbers: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    if len(bases) == 1 and torch.equal(positions, torch.arange(len(bases[0]))):
-        return bases[0].images, bases[0].labels
-    if len(bases) == 1:
-        return bases[0].images[positions], bases[0].labels[positions]
-    images = torch.empty(len(positions), *bases[0].image_shape)
-    labels = torch.empty(len(positions), dtype=torch.int64)
-    for number, base in enumerate(bases):
-        held = (numbers == number).nonzero().flatten()
-        images[held], labels[held] = base.batch(positions[held])
-    return images, labels
-
-
-def _transforms(data: Any, element: int) -> bool:
-    """Return whether a view changes the image (element 0) or the label (element 1) when a sample is evaluated."""
-    if not isinstance(data, FlatData):
-        return False
-    groups = [getattr(data, name, None) for name in ("_transform_groups", "_frozen_transform_groups")]
-    if any(group is not None and _changes(group["eval"], element) for group in groups):
-        return True
-    return any(_transforms(dataset, element) for dataset in data._datasets)
-
-
-def _changes(transform: Any, element: int) -> bool:
-    if isinstance(transform, TupleTransform):
-        return any(part is not None for part in transform.transforms[element : element + 1])
-    return transform is not None

@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 from fed_unlearn.client.loaders.batches import BatchKeys, Key
 from fed_unlearn.client.loaders.columns import class_names_of
 from fed_unlearn.client.loaders.copies import check_loader
-from fed_unlearn.client.loaders.evaluation import with_transform
 from fed_unlearn.client.loaders.reading import Memory, domain_of, fingerprint_of, first_batch, samples_of
 from fed_unlearn.data.domain import InputDomain
+from fed_unlearn.data.evaluation import with_transform
 from fed_unlearn.data.images import ClientData
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError

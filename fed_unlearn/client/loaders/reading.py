@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from fed_unlearn.client.loaders.batches import BatchKeys
 from fed_unlearn.client.loaders.columns import check_positions, ids_of, label_column
-from fed_unlearn.client.loaders.normalisation import found_normalisation
 from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
 from fed_unlearn.data.held import held_in_memory, is_always_the_same, spread
 from fed_unlearn.data.lazy import LazySet
+from fed_unlearn.data.normalisation import found_normalisation
 from fed_unlearn.data.planned import planned_loader
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError

@@ -26,6 +26,7 @@ from torch import nn
 from fed_unlearn.audits.battery import audits_of
 from fed_unlearn.avalanche.metrics import forget_metrics
 from fed_unlearn.avalanche.metrics.full_audits import retained_of
+from fed_unlearn.avalanche.streams.reading import SampleReader
 from fed_unlearn.errors import InvalidParameterError
 
 EXP = "eval_phase/forget_stream/Exp00"
@@ -112,10 +113,10 @@ def test_the_attack_without_labels_and_the_retained_accuracy_are_those_of_scikit
 def test_retained_samples_are_none_of_those_that_were_forgotten() -> None:
     benchmark = stream(REQUESTS)
     datasets = [item.dataset for item in benchmark.train_stream[:2]]
-    found = retained_of(datasets, TRAIN, staying={1, 2}, without=DRAWN, seed="b")
+    found = retained_of(datasets, TRAIN, staying={1, 2}, without=DRAWN, seed="b", reader=SampleReader())
     assert set(found.labels.tolist()) == {1, 2} and not set(found.ids) & set(DRAWN)
     assert len(found) == 40 - sum(label in (1, 2) for label in rows_of(TRAIN, DRAWN)[1].tolist())
-    assert len(retained_of([], TRAIN, staying={1}, without=(), seed="b")) == 0
+    assert len(retained_of([], TRAIN, staying={1}, without=(), seed="b", reader=SampleReader())) == 0
 
 
 def test_another_level_is_refused() -> None:

@@ -22,7 +22,8 @@ from watched_strategies import OTHERS, OTHERS_WITH_TASKS, REPLAYING, made, naive
 
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
 from fed_unlearn.avalanche.streams.order import interleave
-from fed_unlearn.avalanche.streams.samples import as_images, sample_ids
+from fed_unlearn.avalanche.streams.reading import as_samples
+from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.requests import ForgetRequest
@@ -46,7 +47,7 @@ def test_a_forget_experience_changes_the_model_and_nothing_else(kind: str) -> No
     scenario = scenario_of(kind, {1: CLASS_0})
     strategy, plugin, watcher = plugged(made(Naive, train_epochs=60), plan=FORGETTING)
     strategy.train(scenario.train_stream[0])
-    forget = as_images(scenario.forget_stream[0].dataset)
+    forget = as_samples(scenario.forget_stream[0].dataset)
     assert (predict_logits(strategy.model, forget).argmax(1) == forget.labels).all(), "there is something to forget"
     before, clock, order = state_of(strategy.model), counters(strategy), list(strategy.plugins)
     watcher.events.clear()
@@ -231,7 +232,7 @@ def test_an_experience_with_nothing_left_is_skipped_and_counted() -> None:
     for name in ("naive", "replay", "cumulative", "ewc", "ewc-online", "mas", "si"):
         scenario = scenario_of("ni", {1: ForgetRequest.for_client("a")}, clients=clients)
         strategy, plugin, watcher = plugged(
-            EVERY_KIND[name](), strict=True, plan=QUICK, validation=as_images(scenario.test_stream[0].dataset)
+            EVERY_KIND[name](), strict=True, plan=QUICK, validation=as_samples(scenario.test_stream[0].dataset)
         )
         strategy.train(scenario.train_stream[0])
         strategy.train(scenario.forget_stream[0])

@@ -28,7 +28,8 @@ from fed_unlearn.avalanche.plugin import RequestFailedError, UnlearningPlugin
 from fed_unlearn.avalanche.plugin.optimizers import clear_momenta
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
 from fed_unlearn.avalanche.streams import forget_benchmark
-from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, as_images, sample_ids
+from fed_unlearn.avalanche.streams.reading import as_samples
+from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, sample_ids
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.gate import Decision, Evidence, Gate, Thresholds
@@ -118,7 +119,7 @@ def test_strict_by_an_explicit_call_puts_the_experience_back() -> None:
 
 def test_what_may_be_lost_in_total_counts_from_the_last_training() -> None:
     scenario = scenario_of("ni", {1: [CLASS_0, ForgetRequest.for_class(1)], 2: ForgetRequest.for_class(2)})
-    validation = as_images(scenario.train_stream[2].dataset)
+    validation = as_samples(scenario.train_stream[2].dataset)
     gate = Recording()
     strategy, _, _ = plugged(made(Naive, train_epochs=30), plan=FORGETTING, gate=gate, validation=validation)
     strategy.train(scenario.train_stream[0])
@@ -197,13 +198,13 @@ def test_seen_is_every_experience_in_order_without_what_was_forgotten(monkeypatc
 def test_retained_samples_of_a_users(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = made_dataset(30, first=12)
     scenario = scenario_of("ci", {1: CLASS_0})
-    strategy, plugin, _ = plugged(naive_with(), retain=mine if form == "avalanche" else as_images(mine))
+    strategy, plugin, _ = plugged(naive_with(), retain=mine if form == "avalanche" else as_samples(mine))
     given = read_by(plugin, monkeypatch)
     strategy.train(scenario.train_stream[0])
     strategy.train(scenario.forget_stream[0])
     assert given[0].retained.ids == tuple(str(i) for i in range(12, 42) if str(i) not in plugin.forgotten)
     assert given[0].absent_classes == {0, 2, 3, 4, 5}, "classes of a user's samples have not all arrived"
-    torch.testing.assert_close(given[0].retained.images, as_images(mine).without(plugin.forgotten).images)
+    torch.testing.assert_close(given[0].retained.images, as_samples(mine).without(plugin.forgotten).images)
 
 
 def validation_cases() -> dict[str, Any]:
@@ -212,7 +213,7 @@ def validation_cases() -> dict[str, Any]:
         "a stream": (scenario.test_stream, [f"test:{60 + i}" for k in range(3) for i in range(12) if i % 6 // 2 == k]),
         "a generator": (iter(scenario.test_stream[:1]), ["test:60", "test:61", "test:66", "test:67"]),
         "a data set": (scenario.test_stream[0].dataset, ["test:60", "test:61", "test:66", "test:67"]),
-        "images": (as_images(scenario.test_stream[0].dataset), ["test:60", "test:61", "test:66", "test:67"]),
+        "images": (as_samples(scenario.test_stream[0].dataset), ["test:60", "test:61", "test:66", "test:67"]),
         "nothing": (None, []),
     }
 
@@ -366,7 +367,7 @@ def test_a_relapsed_request_is_served_again_where_wanted(reopen: bool) -> None:
     assert [outcome.committed for outcome in plugin.outcomes] == [True]
     for number in (1, 2):
         strategy.train(scenario.train_stream[number])
-        forget = as_images(scenario.forget_stream[0].dataset)
+        forget = as_samples(scenario.forget_stream[0].dataset)
         with torch.no_grad():
             hits = (strategy.model(forget.images).argmax(1) == forget.labels).float().mean()
         assert bool(hits == 0) is reopen
@@ -542,16 +543,18 @@ def test_a_benchmark_without_ids_is_named_before_anything_is_trained() -> None:
     assert plugin.forgotten == frozenset()
 
 
-def test_images_outside_of_0_to_1_are_refused_before_anything_is_trained() -> None:
-    images = as_images(made_dataset())
-    shifted = ImageSet(images.images * 2 - 1, images.labels, images.ids)
+def test_images_outside_of_0_to_1_are_refused_at_the_request_before_anything_is_changed() -> None:
+    images = as_samples(made_dataset())
+    shifted = ImageSet(images.batch()[0] * 2 - 1, images.labels, images.ids)
     data = as_avalanche_dataset(shifted)
     scenario = forget_benchmark(benchmark_from_datasets(train=[data], test=[data]), {1: CLASS_0})
-    strategy, _, _ = plugged(made(Naive))
+    strategy, plugin, _ = plugged(made(Naive))
+    strategy.train(scenario.train_stream[0])
     before = state_of(strategy.model)
-    with pytest.raises(InvalidDataError, match=r"expected \[0, 1\]"):
-        strategy.train(scenario.train_stream[0])
+    with pytest.raises(InvalidDataError, match=r"-1 to 1 were read.*expected \[0, 1\].*domain=InputDomain"):
+        strategy.train(scenario.forget_stream[0])
     assert state_of(strategy.model) == before
+    assert plugin.forgotten == frozenset()
 
 
 def test_one_plugin_is_for_one_strategy_and_one_benchmark() -> None:
@@ -577,7 +580,7 @@ def test_a_request_that_comes_before_its_place_is_refused() -> None:
 
 def test_a_users_samples_under_other_ids_are_refused() -> None:
     scenario = scenario_of("ci", {1: CLASS_0})
-    images = as_images(scenario.train_stream[0].dataset)
+    images = as_samples(scenario.train_stream[0].dataset)
     foreign = ImageSet(images.images, images.labels, [f"mine-{name}" for name in images.ids])
     strategy, _, _ = plugged(made(Naive), retain=foreign)
     strategy.train(scenario.train_stream[0])

@@ -18,8 +18,8 @@ def test_regularisers_are_told_before_they_are_taken_away(monkeypatch: pytest.Mo
     )
     experience = SimpleNamespace(dataset=[], current_experience=1)
     monkeypatch.setattr(unlearning_plugin, "note_skipped", lambda strategy: told.append(list(strategy.plugins)))
+    monkeypatch.setattr(unlearning_plugin, "sample_ids", lambda *args: None)
     monkeypatch.setattr(unlearning_plugin, "check_supported", lambda *args: None)
-    monkeypatch.setattr(unlearning_plugin, "require_usable", lambda *args: None)
     monkeypatch.setattr(
         plugin, "_history", SimpleNamespace(check=lambda *args: None, add_training=lambda *args, **kwargs: experience)
     )

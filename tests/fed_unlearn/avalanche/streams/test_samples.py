@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from tiny_benchmarks import CLASSES, Numbered, numbered, shown
 from torch import Tensor
 
+from fed_unlearn.avalanche.streams.reading import as_samples
 from fed_unlearn.avalanche.streams.samples import (
     SAMPLE_ID,
     as_avalanche_dataset,
-    as_images,
     attribute_values,
     has_sample_ids,
     sample_ids,
@@ -70,7 +70,7 @@ def test_an_id_stays_with_its_sample_through_subsets_and_concatenations(view: Av
 @given(views())
 def test_tensors_are_what_reading_one_by_one_gives(view: AvalancheDataset) -> None:
     distinct = view.subset([sample_ids(view).index(name) for name in dict.fromkeys(sample_ids(view))])
-    images = as_images(distinct)
+    images = as_samples(distinct)
     expected, labels = one_by_one(distinct)
     read, _ = images.batch()
     assert read.dtype == torch.float32 and torch.equal(read, torch.stack(expected))
@@ -80,10 +80,10 @@ def test_tensors_are_what_reading_one_by_one_gives(view: AvalancheDataset) -> No
 def test_a_view_of_tensors_is_indexed_and_keeps_its_bytes() -> None:
     base = image_set(12)
     dataset = as_avalanche_dataset(Unreadable(base.images, base.labels, base.ids)).subset([7, 3, 11])
-    images = as_images(dataset)
+    images = as_samples(dataset)
     assert images.images.dtype == torch.uint8
     assert images.images[:, 0, 0, 0].tolist() == [7, 3, 11] and images.ids == ("s7", "s3", "s11")
-    assert len(as_images(dataset.subset([]))) == 0
+    assert len(as_samples(dataset.subset([]))) == 0
 
 
 ORDER = [4, 2, 0, 1, 3, 5]
@@ -107,7 +107,7 @@ def test_labels_are_those_that_are_trained_on(from_zero: bool) -> None:
         dataset, dataset, 3, False, fixed_class_order=ORDER, class_ids_from_zero_from_first_exp=from_zero
     )
     for experience in benchmark.train_stream:
-        images = as_images(experience.dataset)
+        images = as_samples(experience.dataset)
         assert images.images.dtype == torch.uint8  # indexed: one by one they would be floats
         assert images.labels.tolist() == one_by_one(experience.dataset)[1]
         true = [int(name[1:]) % CLASSES for name in images.ids]
@@ -119,7 +119,7 @@ def test_images_are_read_with_the_transformations_of_evaluation() -> None:
         Numbered(9),
         transform_groups={"train": (lambda image: image + 0.25, None), "eval": (lambda image: image / 2, None)},
     )
-    images = as_images(with_sample_ids(plain, [f"s{number}" for number in range(9)]).train())
+    images = as_samples(with_sample_ids(plain, [f"s{number}" for number in range(9)]).train())
     assert images.images[:, 0, 0, 0].tolist() == pytest.approx([number / 510 for number in range(9)])
 
 
@@ -128,19 +128,19 @@ def test_a_label_that_only_reading_can_tell_is_read() -> None:
     attributes = [DataAttribute(base.labels.tolist(), "targets"), DataAttribute(list(base.ids), SAMPLE_ID)]
     groups = {"eval": (None, lambda label: 5 - label)}
     turned = ClassificationDataset([base], transform_groups=groups, data_attributes=attributes)
-    assert as_images(turned).labels.tolist() == [5, 4, 3, 2, 1, 0]
+    assert as_samples(turned).labels.tolist() == [5, 4, 3, 2, 1, 0]
     assert list(turned.targets) == [0, 1, 2, 3, 4, 5]
 
 
 def test_images_that_leave_zero_to_one_are_refused() -> None:
     shifted = as_classification_dataset(Numbered(4), transform_groups={"eval": (lambda image: image + 1, None)})
     with pytest.raises(InvalidDataError, match="expected \\[0, 1\\]"):
-        as_images(with_sample_ids(shifted))
+        as_samples(with_sample_ids(shifted))
 
 
 def test_nothing_at_all_is_refused() -> None:
     with pytest.raises(EmptySetError):
-        as_images(with_sample_ids(numbered().subset([])))
+        as_samples(with_sample_ids(numbered().subset([])))
 
 
 def test_ids_are_given_and_replaced_and_the_given_data_set_stays() -> None:
@@ -192,5 +192,5 @@ def test_an_image_set_is_the_same_on_the_other_side() -> None:
         (image.tolist(), label) for image, label in (images[index] for index in range(7))
     ]
     assert list(dataset.targets) == images.labels.tolist()
-    back = as_images(dataset)
+    back = as_samples(dataset)
     assert back.images is images.images and back.ids == images.ids  # nothing is copied

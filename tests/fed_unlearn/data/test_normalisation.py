@@ -11,7 +11,7 @@ from torch.utils.data import Subset, TensorDataset
 from torchvision.datasets import FakeData
 from torchvision.transforms import Compose, Normalize, RandomApply, ToTensor, functional, v2
 
-from fed_unlearn.client.loaders.normalisation import found_normalisation
+from fed_unlearn.data.normalisation import found_normalisation
 from fed_unlearn.errors import InvalidDataError
 
 HALF = ((0.5,), (0.25,))

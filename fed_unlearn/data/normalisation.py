@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
 from types import CodeType
 from typing import Any
@@ -41,16 +41,42 @@ def found_normalisation(dataset: Any) -> Normalisation | None:
     InvalidDataError
         If several different ones are found.
     """
-    found = {item for transform in _transforms(dataset) for item in _normalisations(transform, _DEPTH)}
+    found = {item for transform in transforms_of(dataset) for item in normalisations(transform)}
+    return the_only(found, type(dataset).__name__, "normalize=((0.5,), (0.5,))")
+
+
+def the_only(found: Set[Normalisation], named: str, said: str) -> Normalisation | None:
+    """The normalisation that was found, if there is one.
+
+    Parameters
+    ----------
+    found : set of tuple
+        What was found in all transforms of a data set.
+    named : str
+        The data set's name, for the message.
+    said : str
+        How a user says which one is right, for the message.
+
+    Raises
+    ------
+    InvalidDataError
+        If there are several.
+    """
     if len(found) > 1:
         raise InvalidDataError(
-            f"the transforms of {type(dataset).__name__} normalise in {len(found)} ways: {sorted(found)}; say which one"
-            " the model's inputs have, as in normalize=((0.5,), (0.5,))"
+            f"the transforms of {named} normalise in {len(found)} ways: {sorted(found)}; say which one the model's"
+            f" inputs have, as in {said}"
         )
-    return found.pop() if found else None
+    return next(iter(found), None)
 
 
-def _transforms(dataset: Any) -> Iterator[Any]:
+def normalisations(transform: Any) -> Iterator[Normalisation]:
+    """Yield those that a transform applies itself, or in what it is made of."""
+    return _normalisations(transform, _DEPTH)
+
+
+def transforms_of(dataset: Any) -> Iterator[Any]:
+    """Yield the transforms that a data set, or the one below its subsets, applies itself."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     for name in ("transform", "transforms"):
