@@ -8,21 +8,25 @@ from collections.abc import Collection, Iterator
 from types import GeneratorType
 from typing import Any
 
+from avalanche.benchmarks import CLExperience
 from avalanche.benchmarks.utils import AvalancheDataset
-from avalanche.benchmarks.utils.data_loader import GroupBalancedInfiniteDataLoader
 from avalanche.core import BasePlugin
 from avalanche.training.plugins import AGEMPlugin, EvaluationPlugin, RARPlugin
 from avalanche.training.storage_policy import (
     BalancedExemplarsBuffer,
-    ClassBalancedBuffer,
     ExemplarsBuffer,
-    ExperienceBalancedBuffer,
-    ParametricBuffer,
     ReservoirSamplingBuffer,
 )
+from avalanche.training.supervised import ER_AML
 from avalanche.training.utils import cycle
 from torch.utils.data import DataLoader, RandomSampler
 
+from fed_unlearn.avalanche.plugin.emptied_buffers import (
+    drop_empty_groups,
+    mend_pair_loaders,
+    restart_reference_batches,
+)
+from fed_unlearn.avalanche.streams.naming import experience_with
 from fed_unlearn.avalanche.streams.samples import has_sample_ids, sample_ids
 from fed_unlearn.errors import InvalidDataError
 
@@ -31,6 +35,9 @@ _DEPTH = 8
 
 _TRANSIENT = {"experience", "adapted_dataset", "dataloader", "mbatch", "current_eval_stream", "_eval_streams"}
 """Attributes that a strategy sets anew for each experience that it trains or evaluates on."""
+
+_REPLAYED = ("mb_buffer_x", "mb_buffer_y", "mb_buffer_tid", "mb_buffer_out", "batch_logits")
+"""Attributes in which DER, ER-ACE and ER-AML leave the last batch that they replayed."""
 
 
 def buffered(strategy: Any) -> list[AvalancheDataset]:
@@ -58,11 +65,11 @@ def buffered(strategy: Any) -> list[AvalancheDataset]:
 def purge_buffers(strategy: Any, forgotten: Collection[str]) -> int:
     """Remove forgotten samples from everything that a strategy and its plug-ins keep.
 
-    This covers storage policies and the buffers within them, AGEM's buffers, the data of cumulative training, and every
-    other data set in an attribute, list, tuple or dict of the strategy, a plug-in or a buffer. Loaders over buffers are
-    rebuilt over the samples that are left. A group of a balanced buffer that becomes empty is dropped, and the other
-    groups get its share of the buffer's size. A reservoir keeps the weights that its samples drew; samples that it
-    rejected in favour of a forgotten one do not come back.
+    This covers storage policies and the buffers within them, AGEM's buffers, the data of cumulative and joint training,
+    and every other data set or experience in an attribute, list, tuple or dict of the strategy, a plug-in or a buffer.
+    Loaders over buffers are rebuilt over the samples that are left. A group of a balanced buffer that becomes empty is
+    dropped, and the other groups get its share of the buffer's size. A reservoir keeps the weights that its samples
+    drew; samples that it rejected in favour of a forgotten one do not come back.
 
     Parameters
     ----------
@@ -96,8 +103,10 @@ def purge_buffers(strategy: Any, forgotten: Collection[str]) -> int:
 
 
 def drop_batches(strategy: Any) -> None:
-    """Drop the data set, loader and batch of the experience before, since their samples may be forgotten now."""
+    """Drop the data set, loader and batches of the experience before, since their samples may be forgotten now."""
     strategy.adapted_dataset, strategy.dataloader, strategy.mbatch, strategy.mb_output = None, [], None, None
+    for name in vars(strategy).keys() & set(_REPLAYED):
+        setattr(strategy, name, None)
 
 
 class _Purge:
@@ -122,12 +131,14 @@ class _Purge:
             new = self._purged(value, depth)
             if new is not value:
                 setattr(holder, name, new)
+        if isinstance(holder, ER_AML):
+            mend_pair_loaders(holder)
         if self._changes == before:
             return
         if isinstance(holder, BalancedExemplarsBuffer):
-            _drop_empty_groups(holder)
+            drop_empty_groups(holder)
         elif isinstance(holder, AGEMPlugin):
-            _restart_reference_batches(holder)
+            restart_reference_batches(holder)
         elif isinstance(holder, RARPlugin):
             vars(holder).pop("iter_replay", None)  # it iterates over the old buffer; RAR makes a new one if none is set
 
@@ -137,6 +148,8 @@ class _Purge:
             kept = self._without(value, counted=True)
             self._changes += kept is not value
             return kept
+        if _has_named_samples(value):
+            return self._experience(value)
         if isinstance(value, GeneratorType | DataLoader):
             return self._loader(value)
         if isinstance(value, BasePlugin | ExemplarsBuffer):
@@ -157,6 +170,11 @@ class _Purge:
             if new is not item:
                 value[key] = new
         return value
+
+    def _experience(self, experience: Any) -> Any:
+        kept = self._without(experience.dataset, counted=True)
+        self._changes += kept is not experience.dataset
+        return experience if kept is experience.dataset else experience_with(experience, kept)
 
     def _without(self, dataset: Any, *, counted: bool) -> Any:
         if id(dataset) not in self._replaced:
@@ -222,12 +240,20 @@ def _values(holder: Any) -> list[Any]:
             items = list(value)
         elif isinstance(value, BasePlugin | ExemplarsBuffer) or value is holder:
             items = [item for _, item in _attributes(value)]
+        elif _has_named_samples(value):
+            items = [value.dataset]
         else:
             return
         for item in items:
             yield from walk(item, depth - 1)
 
     return list(walk(holder, _DEPTH + 1))
+
+
+def _has_named_samples(value: Any) -> bool:
+    """Return whether a value is an experience whose samples have ids. Those of the test stream may have none."""
+    dataset = getattr(value, "dataset", None) if isinstance(value, CLExperience) else None
+    return isinstance(dataset, AvalancheDataset) and has_sample_ids(dataset)
 
 
 def _loader_of(value: Any) -> Any:
@@ -237,34 +263,3 @@ def _loader_of(value: Any) -> Any:
     if isinstance(value, DataLoader) and isinstance(value.dataset, AvalancheDataset):
         return value
     return None
-
-
-def _drop_empty_groups(buffer: Any) -> None:
-    """Drop groups without samples from buffers of a known kind.
-
-    Selection by features cannot sort an empty group, and an empty group would keep its share of the buffer's size.
-    """
-    left = {key: group for key, group in buffer.buffer_groups.items() if len(group.buffer) > 0}
-    if len(left) == len(buffer.buffer_groups):
-        return
-    if isinstance(buffer, ExperienceBalancedBuffer):
-        buffer._num_exps = len(left)  # keys are 0 to len(left) - 1, and the next experience gets the key len(left)
-        left = dict(enumerate(left.values()))
-    elif isinstance(buffer, ClassBalancedBuffer):
-        buffer.seen_classes.intersection_update(left)
-    elif isinstance(buffer, ParametricBuffer):
-        buffer.seen_groups.intersection_update(left)
-    else:
-        return
-    buffer.buffer_groups = left
-
-
-def _restart_reference_batches(plugin: Any) -> None:
-    """Rebuild AGEM's loader from the samples that are left. It cannot draw from an empty experience."""
-    plugin.buffers[:] = [dataset for dataset in plugin.buffers if len(dataset) > 0]
-    loader, plugin.buffer_dataloader, plugin.buffer_dliter = plugin.buffer_dataloader, None, iter(())
-    if plugin.buffers and loader is not None:
-        plugin.buffer_dataloader = GroupBalancedInfiniteDataLoader(
-            plugin.buffers, batch_size=plugin.sample_size // len(plugin.buffers), **loader.loader_kwargs
-        )
-        plugin.buffer_dliter = iter(plugin.buffer_dataloader)

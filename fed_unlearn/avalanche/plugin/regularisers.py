@@ -39,9 +39,11 @@ from avalanche.training.plugins import (
     MASPlugin,
     SynapticIntelligencePlugin,
 )
+from avalanche.training.supervised import DER
 from avalanche.training.utils import copy_params_dict, zerolike_params_dict
 from torch import nn
 
+from fed_unlearn.avalanche.plugin.stored_outputs import renew_outputs
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.seeding import derive_seed, isolated_random
 
@@ -56,7 +58,8 @@ def keep_consistent(strategy: Any, forgotten: Collection[str], seen: Sequence[An
     is built again from the first experience. Synaptic Intelligence accumulates importances along the path of training,
     which cannot be separated by sample. They are scaled by the share of samples that are left. This is an
     approximation: it accounts for how much of the importances rests on forgotten samples, but not for where. LwF,
-    feature distillation and LFL get a copy of the model as their teacher. Early stopping drops its stored weights.
+    feature distillation and LFL get a copy of the model as their teacher. The outputs that DER replays are computed
+    again by the model. Early stopping drops its stored weights.
 
     If a plug-in has a method ``forget(strategy, sample_ids)``, it is called with the frozenset of forgotten ids instead
     of the treatment above. A plug-in of another library without this method is named in a warning, once per class.
@@ -87,6 +90,9 @@ def keep_consistent(strategy: Any, forgotten: Collection[str], seen: Sequence[An
             " for each experience, and no fewer than are left"
         )
     changed = {k for k, size in enumerate(left) if trained[k] > size}
+    if isinstance(strategy, DER):
+        with _undisturbed(strategy.model):
+            renew_outputs(strategy)
     for plugin in strategy.plugins:
         if callable(getattr(plugin, "forget", None)):
             plugin.forget(strategy, ids)

@@ -207,6 +207,11 @@ class UnlearningPlugin(SupervisedPlugin):
         if self.forgotten and not self._muting.active:
             strategy.adapted_dataset = without(strategy.adapted_dataset, self.forgotten)
 
+    def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
+        """Leave nothing to store for strategies that store samples of an experience in which nothing was trained."""
+        if self._muting.active:
+            strategy.experience = experience_with(strategy.experience, released(strategy.experience.dataset).subset([]))
+
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Give the strategy its other plug-ins back after an experience in which nothing was trained."""
         if self._muting.active:
@@ -240,7 +245,6 @@ class UnlearningPlugin(SupervisedPlugin):
         self._muting.start(strategy)
 
     def _meet_training(self, strategy: Any, experience: Any) -> None:
-        check_supported(strategy, experience)
         self._history.check(strategy, experience, self._unlearning.plan)
         sample_ids(experience.dataset)  # raises if there are none
         self._unlearning.note_training()
@@ -252,6 +256,8 @@ class UnlearningPlugin(SupervisedPlugin):
             strategy.clock.train_exp_counter += 1
         else:
             strategy.experience = retained
+            if self.forgotten:
+                purge_buffers(strategy, self.forgotten)  # ER-ACE and ER-AML have stored the whole experience already
 
     def _serve(self, strategy: Any, experience: ForgetExperience) -> LocalOutcome:
         views = self._history.views()
