@@ -1,15 +1,21 @@
-"""What a plug-in has met so far: its strategy, its benchmark, training experiences and requests."""
+"""What a plug-in has met so far: its strategy, training experiences and requests."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from fed_unlearn.avalanche.plugin.known_stream import KnownStream
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.due import coming, warn_of_overdue, way
 from fed_unlearn.avalanche.streams.naming import experience_with
-from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids, without
+from fed_unlearn.avalanche.streams.origin import place_of
+from fed_unlearn.avalanche.streams.samples import has_sample_ids, labels_of, sample_ids, without
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.local import LocalPlan
+from fed_unlearn.requests import ForgetRequest
+
+
+class Owner:
+    """Marks a strategy and its plug-in as belonging together. Copies and pickles of both keep one mark for both."""
 
 
 class History:
@@ -17,8 +23,10 @@ class History:
 
     Attributes
     ----------
+    stream : KnownStream
+        The training stream, with the ids of its samples.
     trained : list of DatasetExperience
-        Training experiences in the order of ``train_exp_counter``, with all their samples.
+        Training experiences in the order of ``train_exp_counter``, with all their samples. Online parts count alone.
     sizes : list of int
         Number of samples of each training experience that the weights rest on: those that were trained on, without
         those of requests that were committed since.
@@ -29,61 +37,90 @@ class History:
     """
 
     def __init__(self) -> None:
+        self.stream = KnownStream()
         self.trained: list[Any] = []
         self.sizes: list[int] = []
         self.asked: list[ForgetExperience] = []
         self.forgotten: frozenset[str] = frozenset()
         self._warned: set[str] = set()
-        self._owner: tuple[Any, Any] | None = None
+        self._owner: Owner | None = None
 
     @property
     def asked_classes(self) -> set[int]:
         """Classes that class requests have named."""
         return {label for item in self.asked for label in getattr(item.request.scope, "classes", ())}
 
-    def check(self, strategy: Any, experience: Any, plan: LocalPlan) -> None:
-        """Raise if an experience comes from another strategy or benchmark than the first one.
+    @property
+    def experience_count(self) -> int:
+        """Number of experiences of the stream that were trained on, whole or in parts."""
+        return len({_place(experience, number) for number, experience in enumerate(self.trained)})
+
+    @property
+    def arrived(self) -> frozenset[str]:
+        """Ids of the samples of all training experiences."""
+        named = [experience.dataset for experience in self.trained if has_sample_ids(experience.dataset)]
+        return frozenset(name for dataset in named for name in sample_ids(dataset))
+
+    def own(self, strategy: Any) -> None:
+        """Note whose plug-in this is. Nothing is refused before a request."""
+        if self._owner is None:
+            self._owner = Owner()
+            strategy._unlearning_owner = self._owner
+        try:
+            self._check_owner(strategy)
+        except InvalidParameterError as error:
+            self.stream.problem = self.stream.problem or error
+
+    def check_request(self, strategy: Any, experience: ForgetExperience) -> None:
+        """Raise if a forget experience is of another benchmark, or comes before its training experiences.
 
         Raises
         ------
         InvalidParameterError
-            Also if ``plan`` cannot serve a request of the benchmark.
+            Also if the strategy is another one, or trained before it had the plug-in.
         """
-        benchmark = getattr(experience.origin_stream, "benchmark", None)
-        if self._owner is None:
-            for asked in getattr(benchmark, "streams", {}).get("forget", ()):
-                plan.method_of(asked.request)
-            self._owner = (strategy, benchmark)
-        elif self._owner[0] is not strategy or self._owner[1] is not benchmark:
-            what = "strategy" if self._owner[0] is not strategy else "benchmark"
+        self._check_strategy(strategy)
+        self.stream.meet_request(experience, self.forgotten)
+        if 0 < self.experience_count < experience.after:
             raise InvalidParameterError(
-                f"this UnlearningPlugin was used with another {what} before; make a new one for each strategy and"
+                f"{coming(experience)}, and {self.experience_count} were trained so far; {way(experience)}"
+            )
+
+    def experience_of(self, strategy: Any, request: ForgetRequest) -> ForgetExperience:
+        """Return the forget experience of a request that was made now.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the strategy is another one, or trained before it had the plug-in.
+        InvalidDataError
+            If nothing is known of the training samples.
+        InvalidRequestError
+            If the request has nothing to forget, leaves nothing, or names something unknown.
+        """
+        self._check_strategy(strategy)
+        return self.stream.experience_of(request, self.experience_count, self.arrived)
+
+    def _check_owner(self, strategy: Any) -> None:
+        if self._owner is not None and getattr(strategy, "_unlearning_owner", None) is not self._owner:
+            raise InvalidParameterError(
+                "this UnlearningPlugin was used with another strategy before; make a new one for each strategy and"
                 " benchmark, since sample ids mean nothing beyond"
             )
 
-    def check_request(self, strategy: Any, experience: ForgetExperience, plan: LocalPlan) -> None:
-        """Raise if :meth:`check` does, or a request comes at another place than after its training experiences.
-
-        Raises
-        ------
-        InvalidParameterError
-            Also if the strategy trained before it had the plug-in.
-        """
-        self.check(strategy, experience, plan)
+    def _check_strategy(self, strategy: Any) -> None:
+        self._check_owner(strategy)
         seen, trained = len(self.trained), strategy.clock.train_exp_counter
         if seen < trained:
             raise InvalidParameterError(
                 f"the UnlearningPlugin has met {seen} of {trained} training experiences; give it to the strategy before"
                 " the first one"
             )
-        if 0 < trained < experience.after:
-            raise InvalidParameterError(f"{coming(experience)}, and {trained} were trained so far; {way(experience)}")
 
-    def warn_of_overdue(self, experience: Any) -> None:
+    def warn_of_overdue(self) -> None:
         """Warn of requests that the script has passed over, once each. Call this after a training experience."""
-        benchmark = getattr(experience.origin_stream, "benchmark", None)
         met = {str(asked.request.id) for asked in self.asked}
-        warn_of_overdue(benchmark, len(self.trained), met, self._warned)
+        warn_of_overdue(self.stream.scenario, self.experience_count, met, self._warned)
 
     def add_request(self, experience: ForgetExperience) -> None:
         """Note a request. Its samples are forgotten from now on."""
@@ -91,7 +128,7 @@ class History:
         self.asked.append(experience)
 
     def add_training(self, experience: Any, place: int) -> Any:
-        """Note a training experience and return it without forgotten samples.
+        """Note a training experience and return it with ids and without forgotten samples.
 
         Samples of the experience that fall under an earlier request are forgotten, too. An experience that was noted in
         the same place is replaced, since its training did not finish.
@@ -102,7 +139,13 @@ class History:
             The experience that is about to be trained on.
         place : int
             Number of training experiences before it.
+
+        Raises
+        ------
+        FedUnlearnError
+            If something is forgotten, and the samples cannot be told from it.
         """
+        experience = self.stream.named(experience, self.forgotten)
         if self.asked:
             ids, labels = sample_ids(experience.dataset), labels_of(experience.dataset)
             for earlier in self.asked:
@@ -120,3 +163,8 @@ class History:
     def views(self) -> list[Any]:
         """Return all training experiences without forgotten samples."""
         return [self.retained(experience) for experience in self.trained]
+
+
+def _place(experience: Any, number: int) -> int:
+    place = place_of(experience)
+    return number if place is None else place

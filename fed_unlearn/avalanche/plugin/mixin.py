@@ -1,4 +1,4 @@
-"""``strategy.unlearn(experience)``: unlearning as a method of the strategy."""
+"""``strategy.unlearn(asked)``: unlearning as a method of the strategy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from fed_unlearn.avalanche.plugin.unlearning_plugin import UnlearningPlugin
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.local import LocalOutcome
+from fed_unlearn.requests import ForgetRequest
+
+Asked = ForgetRequest | ForgetExperience
 
 
 class UnlearningCallbacks(SupervisedPlugin):
@@ -37,23 +40,23 @@ class Unlearning:
 
     PLUGIN_CLASS: ClassVar[Any] = UnlearningCallbacks
 
-    def unlearn(self, experiences: ForgetExperience | Iterable[ForgetExperience]) -> list[LocalOutcome]:
-        """Serve forget experiences, one after another.
+    def unlearn(self, asked: Asked | Iterable[Asked]) -> list[LocalOutcome]:
+        """Serve requests or forget experiences, one after another.
 
         Parameters
         ----------
-        experiences : ForgetExperience or iterable of ForgetExperience
-            Forget experiences to serve, for instance a slice of the benchmark's forget stream.
+        asked : ForgetRequest, ForgetExperience or iterable of them
+            What to forget, for instance a slice of the benchmark's forget stream.
 
         Returns
         -------
         list of LocalOutcome
-            Outcomes, one for each experience.
+            Outcomes, one for each request.
 
         Raises
         ------
         InvalidParameterError
-            If the strategy does not have exactly one UnlearningPlugin, or an experience is not a ForgetExperience.
+            If the strategy does not have exactly one UnlearningPlugin, or something else is given.
         """
         plugins: list[Any] = getattr(self, "plugins", [])
         found = [plugin for plugin in plugins if isinstance(plugin, UnlearningPlugin)]
@@ -62,5 +65,5 @@ class Unlearning:
                 f"{type(self).__name__} has {len(found)} UnlearningPlugins; expected one:"
                 " give plugins=[UnlearningPlugin()]"
             )
-        listed = list(experiences) if isinstance(experiences, Iterable) else [experiences]
-        return [found[0].unlearn(self, experience) for experience in listed]
+        listed = list(asked) if isinstance(asked, Iterable) else [asked]
+        return [found[0].unlearn(self, each) for each in listed]

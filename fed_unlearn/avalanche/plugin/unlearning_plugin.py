@@ -1,53 +1,55 @@
-"""The plug-in with which any supervised strategy of Avalanche unlearns forget experiences."""
+"""The plug-in with which a supervised strategy of Avalanche forgets on request."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
-from avalanche.training.plugins import SupervisedPlugin, SynapticIntelligencePlugin
+from avalanche.training.plugins import SupervisedPlugin
+from avalanche.training.supervised import JointTraining
 
-from fed_unlearn.avalanche.compat import check_supported, mend_synaptic_intelligence
 from fed_unlearn.avalanche.plugin.buffers import drop_batches, purge_buffers
 from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.plugin.muting import Muting
-from fed_unlearn.avalanche.plugin.optimizers import clear_momenta
 from fed_unlearn.avalanche.plugin.plans import planned
-from fed_unlearn.avalanche.plugin.regularisers import keep_consistent, note_skipped
+from fed_unlearn.avalanche.plugin.regularisers import note_skipped
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
+from fed_unlearn.avalanche.plugin.service import RequestService
+from fed_unlearn.avalanche.plugin.waiting import Missing
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.forget_experience import released
 from fed_unlearn.avalanche.streams.naming import experience_with
 from fed_unlearn.avalanche.streams.reading import SampleReader
-from fed_unlearn.avalanche.streams.samples import sample_ids, without
+from fed_unlearn.avalanche.streams.samples import without
 from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.gate import Gate
 from fed_unlearn.local import LocalOutcome, LocalPlan, LocalUnlearning
-from fed_unlearn.logits import predict_logits
-from fed_unlearn.requests import ParameterValue
+from fed_unlearn.requests import ForgetRequest, ParameterValue
 
 logger = logging.getLogger("fed_unlearn.avalanche")
 
 
-class RequestFailedError(FedUnlearnError, RuntimeError):
-    """The gate did not accept a request. The strategy's model is unchanged; the samples are not trained on again."""
-
-
 class UnlearningPlugin(SupervisedPlugin):
-    """Unlearns whenever the strategy meets a :class:`~fed_unlearn.avalanche.streams.ForgetExperience`.
+    """Has a strategy forget: requests that are submitted, and forget experiences that it meets.
 
-    ``strategy.train(experience)`` trains nothing on a forget experience. The plug-in unlearns the model, repairs it and
-    has the gate judge it. Only an accepted model replaces the strategy's, and regularisers are updated to it. The
-    request's samples are removed from replay buffers and from every later training experience, accepted or not. The
-    clock does not advance. Other plug-ins are told that the ``train`` call begins and ends, but not of the experience.
-    Plug-ins, metrics and loggers are told of it by ``before_unlearning_exp(strategy)`` and
-    ``after_unlearning_exp(strategy)``, if they have these methods.
+    :meth:`submit` takes a request at any time and has it served at the next boundary between experiences.
+    :meth:`unlearn`, which the strategy has as ``strategy.unlearn`` from the first training on, serves it at once. A
+    :class:`~fed_unlearn.avalanche.streams.ForgetExperience` that is given to ``strategy.train`` is served, and nothing
+    is trained on it.
 
-    Use one plug-in for one strategy and one benchmark, from the first training experience on.
+    The plug-in unlearns the model, repairs it and has the gate judge it. Only an accepted model replaces the
+    strategy's, and regularisers are updated to it. The request's samples are removed from replay buffers and from every
+    later training experience, accepted or not. The clock does not advance. Other plug-ins are told that the ``train``
+    call begins and ends, but not of the experience. Plug-ins, metrics and loggers are told of it by
+    ``before_unlearning_exp(strategy)`` and ``after_unlearning_exp(strategy)``, if they have these methods.
+
+    As long as there is no request, the plug-in changes nothing but that it gives the samples of training experiences
+    ids. Use one plug-in for one strategy and one benchmark, from the first training experience on. Strategy and plug-in
+    can be copied and pickled together; the benchmark may be made anew.
 
     Parameters
     ----------
@@ -83,6 +85,10 @@ class UnlearningPlugin(SupervisedPlugin):
         Results of all requests in order. A request that was served again has several.
     served : list of ForgetExperience
         The experience of each outcome.
+    refused : list of (ForgetRequest, FedUnlearnError)
+        Submitted requests that could not be served, each with the reason. A warning names it, too.
+    waiting : tuple of ForgetRequest
+        Submitted requests whose turn has not come.
     forgotten : frozenset of str
         Ids of samples that are not trained on again.
 
@@ -112,14 +118,26 @@ class UnlearningPlugin(SupervisedPlugin):
                 raise InvalidParameterError(f"{name} = {value!r} was given; expected a {kind.__name__}")
         if method is None and parameters:
             raise InvalidParameterError("parameters were given without a method; put them into plan.parameters")
-        self._unlearning = LocalUnlearning(planned(plan or LocalPlan(), method, parameters or {}), gate, seed)
-        self._samples = RequestSamples(retain, validation, domain)
+        unlearning = LocalUnlearning(planned(plan or LocalPlan(), method, parameters or {}), gate, seed)
+        self._service = RequestService(unlearning, RequestSamples(retain, validation, domain), strict=strict)
         self._reopen_relapsed = reopen_relapsed
-        self._strict = strict
-        self._history = History()
         self._muting = Muting(self)
-        self.outcomes: list[LocalOutcome] = []
-        self.served: list[ForgetExperience] = []
+        self._trains = False
+
+    @property
+    def outcomes(self) -> list[LocalOutcome]:
+        """Results of all requests in order."""
+        return self._service.outcomes
+
+    @property
+    def served(self) -> list[ForgetExperience]:
+        """The experience of each outcome."""
+        return self._service.served
+
+    @property
+    def refused(self) -> list[tuple[ForgetRequest, FedUnlearnError]]:
+        """Submitted requests that could not be served, each with the reason."""
+        return self._service.refused
 
     @property
     def forgotten(self) -> frozenset[str]:
@@ -127,19 +145,66 @@ class UnlearningPlugin(SupervisedPlugin):
         return self._history.forgotten
 
     @property
+    def waiting(self) -> tuple[ForgetRequest, ...]:
+        """Submitted requests whose turn has not come."""
+        return self._service.waiting.requests
+
+    @property
     def reader(self) -> SampleReader:
         """Reads samples as the model does."""
-        return self._samples.reader
+        return self._service.samples.reader
 
-    def unlearn(self, strategy: Any, experience: ForgetExperience) -> LocalOutcome:
-        """Serve the request of a forget experience now.
+    @property
+    def _history(self) -> History:
+        return self._service.history
+
+    def submit(self, request: ForgetRequest, *, after: int = 0, missing: Missing = "wait") -> str:
+        """Have a request served at the next boundary between experiences.
+
+        This may be called at any time: before the first training, between two calls of ``train``, and by a callback
+        while a strategy trains. A request is served before the next training experience of a ``train`` call, or at the
+        end of the call. A request for samples that have not arrived waits for them. A request for classes is served as
+        soon as there are samples of one of them; those that come later are not trained on.
+
+        Parameters
+        ----------
+        request : ForgetRequest
+            The request. Without an id it gets one.
+        after : int, default 0
+            Number of training experiences that it waits for at least.
+        missing : {"wait", "refuse"}, default "wait"
+            Whether it waits for samples that have not arrived when its turn comes, or is refused.
+
+        Returns
+        -------
+        str
+            The id of the request.
+
+        Raises
+        ------
+        InvalidRequestError
+            If this is no request, or its id was used before.
+        InvalidParameterError
+            If ``after`` or ``missing`` is not one of those above, or the method or one of its parameters is unknown.
+
+        Examples
+        --------
+        >>> unlearning.submit(ForgetRequest.for_class(3), after=2)  # doctest: +SKIP
+        'submitted-1'
+        """
+        request = self._service.accepted(request)
+        self._service.waiting.add(request, after, missing)
+        return request.id
+
+    def unlearn(self, strategy: Any, asked: ForgetRequest | ForgetExperience) -> LocalOutcome:
+        """Serve a request now. ``strategy.unlearn(asked)`` does the same from the first training on.
 
         Parameters
         ----------
         strategy : SupervisedTemplate
             The strategy that has this plug-in. Its model, buffers and regularisers are changed in place.
-        experience : ForgetExperience
-            An experience of the benchmark's forget stream.
+        asked : ForgetRequest or ForgetExperience
+            A request, or an experience of the benchmark's forget stream.
 
         Returns
         -------
@@ -149,40 +214,27 @@ class UnlearningPlugin(SupervisedPlugin):
         Raises
         ------
         InvalidParameterError
-            If this is no forget experience, its request names an unknown method or parameter, or the strategy trained
-            before it had this plug-in. Nothing is changed then.
+            If this is neither, the request names an unknown method or parameter, a ``train`` call is running, or the
+            strategy trained before it had this plug-in. Nothing is changed then.
+        InvalidRequestError
+            If a request has nothing to forget, leaves nothing, or names something unknown. Nothing is changed then.
         UnsupportedStrategyError
             If a part of the strategy cannot forget. Nothing is changed then.
         InvalidDataError
-            If the samples' inputs are outside their domain. Nothing is changed then. Or if the method lacks samples
-            that it needs. The model is unchanged then; the request's samples are not trained on again.
+            If the samples of the benchmark have no ids, or their inputs are outside their domain. Nothing is changed
+            then. Or if the method lacks samples that it needs. The model is unchanged then; the request's samples are
+            not trained on again.
         RequestFailedError
             If the gate does not accept and ``strict`` is set.
         """
-        if not isinstance(experience, ForgetExperience):
+        if self._trains:
             raise InvalidParameterError(
-                f"a {type(experience).__name__} was given to unlearn; expected a ForgetExperience of the forget_stream"
-                " that forget_benchmark makes"
+                "unlearn was called while the strategy trains, or after a train call that broke off; submit the"
+                " request: it is served at the next boundary between experiences"
             )
-        check_supported(strategy, experience)
-        self._unlearning.plan.method_of(experience.request)
-        self._history.check_request(strategy, experience, self._unlearning.plan)
-        self._samples.check(experience)
-        purge_buffers(strategy, self.forgotten.union(experience.sample_ids))  # raises before anything is changed
-        self._history.add_request(experience)
-        before, strategy.experience = strategy.experience, experience
-        try:
-            self._call_others(strategy, "before_unlearning_exp")
-            outcome = self._serve(strategy, experience)
-            self._call_others(strategy, "after_unlearning_exp")
-        finally:
-            strategy.experience = before
-        if not outcome.committed:
-            text = f"request {outcome.request.id}: not accepted, the model is as it was: {outcome.reason}"
-            if self._strict:
-                raise RequestFailedError(text)
-            logger.warning("%s", text)
-        return outcome
+        if isinstance(asked, ForgetRequest):
+            asked = self._service.accepted(asked)
+        return self._service.unlearn_now(strategy, asked)
 
     # ------------------------------------------------------------------ Avalanche's hooks, in the order of a train call
 
@@ -192,15 +244,18 @@ class UnlearningPlugin(SupervisedPlugin):
         if sum(isinstance(plugin, UnlearningPlugin) for plugin in strategy.plugins) > 1:
             raise InvalidParameterError("the strategy has several UnlearningPlugins; expected one")
         strategy.plugins = [self, *(plugin for plugin in strategy.plugins if plugin is not self)]
-        if any(isinstance(plugin, SynapticIntelligencePlugin) for plugin in strategy.plugins):
-            mend_synaptic_intelligence()
+        self._history.own(strategy)
+        if not hasattr(strategy, "unlearn"):
+            strategy.unlearn = partial(self.unlearn, strategy)
+        self._trains = True
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
-        """Unlearn a forget experience, or remove forgotten samples from a training experience."""
+        """Unlearn a forget experience; or serve waiting requests and remove forgotten samples from the experience."""
         if isinstance(strategy.experience, ForgetExperience):
             self._meet_request(strategy, strategy.experience)
         else:
-            self._meet_training(strategy, strategy.experience)
+            self._service.serve_waiting(strategy)
+            self._meet_training(strategy)
 
     def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Remove forgotten samples from what the strategy trains on besides the experience."""
@@ -218,39 +273,41 @@ class UnlearningPlugin(SupervisedPlugin):
             self._muting.end(strategy)
             purge_buffers(strategy, self.forgotten)
         else:
-            self._history.warn_of_overdue(strategy.experience)
+            self._history.warn_of_overdue()
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
-        """Remove forgotten samples that other plug-ins have stored, and serve relapsed requests again."""
+        """Remove forgotten samples that other plug-ins have stored, and serve waiting and relapsed requests."""
+        self._trains = False
         if self.forgotten:
             purge_buffers(strategy, self.forgotten)
-        for experience, outcome in list(zip(self.served, self.outcomes, strict=True)):
-            if not (self._reopen_relapsed or self._is_lasting(experience)):
-                continue
-            latest = [item for item in self.outcomes if item.request.id == outcome.request.id][-1]
-            if outcome is latest and outcome.committed and self._has_relapsed(strategy, experience):
-                logger.info("request %s has relapsed: served again", experience.request.id)
-                self.unlearn(strategy, experience)
+        self._service.serve_waiting(strategy)
+        self._service.serve_relapsed(strategy, all_methods=self._reopen_relapsed)
 
     # ------------------------------------------------------------------ one experience
 
     def _meet_request(self, strategy: Any, experience: ForgetExperience) -> None:
         drop_batches(strategy)
         try:
-            self.unlearn(strategy, experience)
+            self._service.unlearn_now(strategy, experience)
         except BaseException:
             strategy._train_cleanup()
             raise
         strategy.experience = experience_with(experience, released(experience.dataset))
         self._muting.start(strategy)
 
-    def _meet_training(self, strategy: Any, experience: Any) -> None:
-        self._history.check(strategy, experience, self._unlearning.plan)
-        sample_ids(experience.dataset)  # raises if there are none
-        self._unlearning.note_training()
-        retained = self._history.add_training(experience, place=strategy.clock.train_exp_counter)
-        if len(retained.dataset) == 0:
-            logger.warning("experience %d has no sample that is not forgotten; skipped", experience.current_experience)
+    def _meet_training(self, strategy: Any) -> None:
+        self._service.unlearning.note_training()
+        place = strategy.clock.train_exp_counter
+        if isinstance(strategy, JointTraining):  # it trains on all experiences at once
+            strategy._experiences = [
+                self._history.add_training(each, place + number) for number, each in enumerate(strategy._experiences)
+            ]
+            retained = strategy._experiences[0]
+        else:
+            retained = self._history.add_training(strategy.experience, place)
+        self._service.check_announced()
+        if len(retained.dataset) == 0 and self.forgotten and not isinstance(strategy, JointTraining):
+            logger.warning("experience %d has no sample that is not forgotten; skipped", place)
             note_skipped(strategy)  # before the plug-ins that it tells are taken away
             self._muting.start(strategy)
             strategy.clock.train_exp_counter += 1
@@ -258,33 +315,3 @@ class UnlearningPlugin(SupervisedPlugin):
             strategy.experience = retained
             if self.forgotten:
                 purge_buffers(strategy, self.forgotten)  # ER-ACE and ER-AML have stored the whole experience already
-
-    def _serve(self, strategy: Any, experience: ForgetExperience) -> LocalOutcome:
-        views = self._history.views()
-        samples = self._samples.read(strategy, experience, self._history, views)
-        outcome = self._unlearning.serve(strategy.model, experience.request, samples)
-        if outcome.committed and outcome.model is not None:
-            strategy.model.load_state_dict(outcome.model.state_dict())
-            clear_momenta(strategy.optimizer)
-            keep_consistent(strategy, self.forgotten, views, self._history.sizes)
-            self._history.sizes = [len(view.dataset) for view in views]
-        outcome = replace(outcome, model=None)  # an earlier model would still know what later requests name
-        self.served.append(experience)
-        self.outcomes.append(outcome)
-        return outcome
-
-    def _is_lasting(self, experience: ForgetExperience) -> bool:
-        return bool(getattr(self._unlearning.plan.method_of(experience.request)[1], "lasting", False))
-
-    def _has_relapsed(self, strategy: Any, experience: ForgetExperience) -> bool:
-        request = experience.request
-        goal = self._unlearning.plan.method_of(request)[2] if request.scope.kind == "sample" else None
-        bound = self._unlearning.gate.thresholds(request.scope.kind, goal).max_forget_accuracy
-        forget = self.reader.samples(experience.dataset)
-        hits = predict_logits(self.reader.model(strategy.model), forget).argmax(1) == forget.labels
-        return bound is not None and float(hits.float().mean()) > bound
-
-    def _call_others(self, strategy: Any, event: str) -> None:
-        for plugin in strategy.plugins:
-            if plugin is not self and hasattr(plugin, event):
-                getattr(plugin, event)(strategy)

@@ -62,7 +62,9 @@ class ForgetSets:
         self._sequence = self._in_order()
         self._excluded = torch.zeros(len(arrivals.ids), dtype=torch.bool)
         self._tombstoned = self._excluded.clone()
+        self._elsewhere = self._excluded.clone()
         self._asked: dict[str, Tensor] = {}
+        self._committed: set[str] = set()
 
     def members(self, request: ForgetRequest) -> frozenset[str]:
         """Return all samples of the client of a client request, later ones included; none for other scopes."""
@@ -70,7 +72,68 @@ class ForgetSets:
             return frozenset()
         return frozenset(self.arrivals.ids[position] for position in self._held[request.scope.client].tolist())
 
-    def next(self, request: ForgetRequest, after: int, *, commits: bool = True) -> Tensor:
+    def extend(self, arrivals: Arrivals) -> None:
+        """Add the samples of an experience that nobody announced. No client holds them by name."""
+        self.arrivals = Arrivals(
+            ids=self.arrivals.ids + arrivals.ids,
+            labels=torch.cat([self.arrivals.labels, arrivals.labels]),
+            experiences=torch.cat([self.arrivals.experiences, arrivals.experiences]),
+            originals=torch.cat([self.arrivals.originals, arrivals.originals + len(self.arrivals.ids)]),
+        )
+        self._position = {name: position for position, name in enumerate(self.arrivals.ids)}
+        self._sequence = self._in_order()
+        none = torch.zeros(len(arrivals.ids), dtype=torch.bool)
+        self._excluded, self._tombstoned, self._elsewhere = (
+            torch.cat([mask, none]) for mask in (self._excluded, self._tombstoned, self._elsewhere)
+        )
+        self._asked = {name: torch.cat([mask, none]) for name, mask in self._asked.items()}
+
+    def note_forgotten(self, ids: Collection[str]) -> None:
+        """Note samples that were forgotten elsewhere. Requests do not forget them again."""
+        known = self.arrived_among(ids)
+        for mask in (self._excluded, self._tombstoned, self._elsewhere):
+            mask |= known
+
+    def arrived_after(self, after: int) -> Tensor:
+        """Return a mask of the samples that arrive with the first ``after`` experiences."""
+        return self.arrivals.experiences <= after
+
+    def arrived_among(self, ids: Collection[str]) -> Tensor:
+        """Return a mask of the samples whose id is among ``ids``."""
+        return torch.tensor([name in ids for name in self.arrivals.ids], dtype=torch.bool)
+
+    def awaited(self, request: ForgetRequest, arrived: Tensor, *, announced: bool) -> bool:
+        """Return whether a request must wait, since samples that it names have not arrived.
+
+        A request for classes, a client or a number of samples waits until one sample arrives. A request for samples by
+        id waits until all of them have arrived.
+
+        Parameters
+        ----------
+        request : ForgetRequest
+            The request.
+        arrived : Tensor of shape (n,), bool
+            Which samples have arrived.
+        announced : bool
+            Whether the arrivals are all that will come. Otherwise a request waits for what is unknown, too.
+        """
+        scope = request.scope
+        if isinstance(scope, SampleScope) and scope.sample_ids:
+            places = [self._position.get(name) for name in scope.sample_ids]
+            return any(not announced if place is None else not arrived[place] for place in places)
+        if isinstance(scope, ClassScope):
+            named = torch.isin(self.arrivals.labels, torch.tensor(scope.classes))
+        elif isinstance(scope, ClientScope) and self._held is None:
+            return False  # it is refused: nothing says what the client holds
+        else:
+            named = torch.zeros_like(arrived)
+            named[self._of_client(request, scope.client)] = True
+        may_come = bool(named.any()) or not announced
+        return may_come and not bool((named & arrived).any())
+
+    def next(
+        self, request: ForgetRequest, after: int, *, arrived: Tensor | None = None, commits: bool = True
+    ) -> Tensor:
         """Return D_f of the next request as positions among the arrivals, in the order of clients and their samples.
 
         Parameters and errors are those of :meth:`~fed_unlearn.avalanche.streams.GrowingForgetStream.add`. Until
@@ -82,7 +145,8 @@ class ForgetSets:
         Tensor of shape (m,), int64
             Positions of the samples of D_f, at least one.
         """
-        arrived = self.arrivals.experiences <= after
+        if arrived is None:
+            arrived = self.arrived_after(after)
         named = self._named(request, after, arrived)
         by_id = isinstance(request.scope, SampleScope)
         wanted = named & arrived & ~(self._excluded if by_id else self._tombstoned)
@@ -105,14 +169,22 @@ class ForgetSets:
     def commit(self, request_id: str) -> None:
         """Note that a request was committed. Later requests do not forget its samples again."""
         if request_id in self._asked:
+            self._committed.add(request_id)
             self._tombstoned |= self._asked[request_id]
 
     def release(self, request_id: str) -> None:
-        """Note that a request was taken back before its commit. Later requests may ask for its samples."""
+        """Note that a request was taken back, or was not committed after all. Later ones may ask for its samples."""
         if self._asked.pop(request_id, None) is not None:
-            self._excluded = self._tombstoned.clone()
-            for named in self._asked.values():
-                self._excluded |= named
+            self._committed.discard(request_id)
+            self._tombstoned = self._union(self._committed)
+            self._excluded = self._union(self._asked)
+
+    def _union(self, request_ids: Collection[str]) -> Tensor:
+        """Return a mask of all samples of some requests, and of those that were forgotten elsewhere."""
+        mask = self._elsewhere.clone()
+        for request_id in request_ids:
+            mask |= self._asked[request_id]
+        return mask
 
     def _named(self, request: ForgetRequest, after: int, arrived: Tensor) -> Tensor:
         """Return a mask of the samples that a request asks for, arrived or not."""

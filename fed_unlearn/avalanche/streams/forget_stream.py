@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from avalanche.benchmarks.utils import AvalancheDataset
 
 from fed_unlearn.avalanche.streams.forget_experience import ForgetExperience
 from fed_unlearn.avalanche.streams.forget_sets import Arrivals, ForgetSets
-from fed_unlearn.avalanche.streams.naming import named_stream, original_positions
+from fed_unlearn.avalanche.streams.naming import named_stream, original_positions, require_once
 from fed_unlearn.avalanche.streams.order import Requests, in_order
 from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids
 from fed_unlearn.errors import InvalidDataError
@@ -19,11 +21,18 @@ from fed_unlearn.requests import ForgetRequest
 
 
 class ForgetScenario(CLScenario):
-    """A benchmark with a forget stream. All other attributes are those of the benchmark that it was made from."""
+    """A benchmark with a forget stream. All other attributes are those of the benchmark that it was made from.
 
-    def __init__(self, given: CLScenario, streams: Sequence[EagerCLStream]) -> None:
+    Attributes
+    ----------
+    growing : GrowingForgetStream
+        Adds requests to the forget stream.
+    """
+
+    def __init__(self, given: CLScenario, streams: Sequence[EagerCLStream], growing: GrowingForgetStream) -> None:
         super().__init__(streams)
         self._given = given
+        self.growing = growing
         for stream in streams:
             stream.benchmark = self
 
@@ -43,8 +52,10 @@ def forget_benchmark(
     """Return the benchmark with a ``forget_stream`` and with an id for every sample.
 
     Ids that the data sets have are kept. Otherwise a sample's id is its index in the data set that all training
-    experiences are views of, or, without such a data set, its running number over the training stream. Ids that are
-    made for other streams begin with the stream's name: ``test:17``.
+    experiences are views of, or, without such a data set, its running number over the training stream. Where a sample
+    of that data set comes in several experiences, as in permuted benchmarks, its id is ``"<experience>:<index>"``, the
+    number of the experience and the index in it, both counted from 0. Ids that are made for other streams begin with
+    the stream's name: ``test:17``.
 
     Parameters
     ----------
@@ -70,8 +81,8 @@ def forget_benchmark(
     Raises
     ------
     InvalidDataError
-        If there is no train stream, its data sets have no targets, a sample is in two experiences, only some samples
-        have ids, or ``clients`` names samples that are unknown or held twice.
+        If there is no train stream, its data sets have no targets, an id is in two experiences, only some samples have
+        ids, or ``clients`` names samples that are unknown or held twice.
     InvalidRequestError
         If a request has nothing to forget, leaves nothing, or names unknown samples, clients or classes, or if two
         requests have the same id.
@@ -106,9 +117,29 @@ class GrowingForgetStream:
         arrivals, self._whole = _arrivals(list(self._train))
         self._sets = ForgetSets(arrivals, clients, seed)
         self._forget = EagerCLStream("forget", [])
-        self.scenario = ForgetScenario(benchmark, [self._train, *others, self._forget])
+        self.scenario = ForgetScenario(benchmark, [self._train, *others, self._forget], self)
 
-    def add(self, request: ForgetRequest, after: int, *, commits: bool = True) -> ForgetExperience:
+    @property
+    def train(self) -> EagerCLStream:
+        """The training experiences. Their samples have ids."""
+        return self._train
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the training samples in the order of arrival."""
+        return self._sets.arrivals.ids
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of ids and labels by experience. The same benchmark made anew has the same digest."""
+        hashed = hashlib.sha256()
+        for experience in self._train:
+            hashed.update(repr((sample_ids(experience.dataset), labels_of(experience.dataset))).encode())
+        return hashed.hexdigest()
+
+    def add(
+        self, request: ForgetRequest, after: int, *, arrived: Collection[str] | None = None, commits: bool = True
+    ) -> ForgetExperience:
         """Append a request to the forget stream and return its experience.
 
         Parameters
@@ -117,6 +148,8 @@ class GrowingForgetStream:
             The request, which has an id.
         after : int
             Number of training experiences that come before it, at least 1.
+        arrived : collection of str, optional
+            Ids of the samples that have arrived. Default: those of the first ``after`` experiences.
         commits : bool
             Whether the request counts as committed at once. If not, call :meth:`commit` or :meth:`release` later.
 
@@ -125,13 +158,37 @@ class GrowingForgetStream:
         InvalidRequestError
             If the request has nothing to forget, leaves nothing, or names something unknown. Nothing is changed then.
         """
-        dataset = self._whole.subset(self._sets.next(request, after, commits=commits).tolist())
+        mask = None if arrived is None else self._sets.arrived_among(arrived)
+        dataset = self._whole.subset(self._sets.next(request, after, arrived=mask, commits=commits).tolist())
         experience = ForgetExperience(request, after, dataset, self._sets.members(request))
         experience.describe_like(self._train[after - 1])
         experience.current_experience = len(self._forget)
         experience.origin_stream = self._forget
         self._forget._exps.append(experience)
         return experience
+
+    def withdraw(self, experience: ForgetExperience) -> None:
+        """Take back the request that was added last, with its experience."""
+        self.release(experience.request.id)
+        if self._forget._exps and self._forget._exps[-1] is experience:
+            self._forget._exps.pop()
+
+    def awaits(self, request: ForgetRequest, arrived: Collection[str], *, announced: bool = True) -> bool:
+        """Return whether samples that a request names have not arrived yet; see :meth:`ForgetSets.awaited`."""
+        return self._sets.awaited(request, self._sets.arrived_among(arrived), announced=announced)
+
+    def extend(self, experience: Any) -> None:
+        """Append a training experience that nobody announced. Its samples have ids that are new."""
+        arrivals, _ = _arrivals([experience], first=len(self._train) + 1)
+        require_once("train", [self._sets.arrivals.ids, arrivals.ids])
+        self._sets.extend(arrivals)
+        self._whole = self._whole.concat(experience.dataset)
+        self._train._exps.append(experience)
+        vars(self).pop("digest", None)
+
+    def note_forgotten(self, ids: Collection[str]) -> None:
+        """Note samples that were forgotten elsewhere. Requests do not forget them again."""
+        self._sets.note_forgotten(ids)
 
     def commit(self, request_id: str) -> None:
         """Note that a request was committed. Later requests do not forget its samples again."""
@@ -151,13 +208,13 @@ def _streams_of(benchmark: CLScenario) -> dict[str, Any]:
         )
     if "forget" in streams:
         raise InvalidDataError(
-            "a benchmark that has a forget_stream was given; give all requests at once, with the benchmark it was made"
-            " of"
+            "a benchmark that has a forget_stream was given; expected one without. Give all requests at once with the"
+            " benchmark that it was made of, or a later request to UnlearningPlugin.submit"
         )
     return dict(streams)
 
 
-def _arrivals(experiences: Sequence[Any]) -> tuple[Arrivals, AvalancheDataset]:
+def _arrivals(experiences: Sequence[Any], first: int = 1) -> tuple[Arrivals, AvalancheDataset]:
     datasets: list[Any] = [getattr(experience, "dataset", None) for experience in experiences]
     for number, dataset in enumerate(datasets):
         if not isinstance(dataset, AvalancheDataset) or "targets" not in dataset._data_attributes:
@@ -165,7 +222,7 @@ def _arrivals(experiences: Sequence[Any]) -> tuple[Arrivals, AvalancheDataset]:
                 f"experience {number} of the train stream has no data set with targets; expected the data sets of a"
                 " classification benchmark"
             )
-    filled = [(number, dataset) for number, dataset in enumerate(datasets, start=1) if len(dataset)]
+    filled = [(number, dataset) for number, dataset in enumerate(datasets, start=first) if len(dataset)]
     if not filled:
         raise InvalidDataError("the train stream has no sample; at least one was expected")
     parts = [dataset for _, dataset in filled]

@@ -17,8 +17,7 @@ from fed_unlearn.errors import InvalidDataError
 def named_stream(name: str, experiences: Iterable[Any], *, prefix: str, once: bool) -> EagerCLStream:
     """Return a stream of copies of the given experiences whose samples have ids.
 
-    Ids that are there already are kept as text. Otherwise the id is the index in the data set that all experiences are
-    views of, or, without such a data set, the running number over the stream.
+    Ids that are there already are kept as text. :func:`made_ids` makes the others.
 
     Parameters
     ----------
@@ -39,15 +38,15 @@ def named_stream(name: str, experiences: Iterable[Any], *, prefix: str, once: bo
     Raises
     ------
     InvalidDataError
-        If only some of the experiences have ids, or ``once`` is set and a sample comes twice.
+        If only some of the experiences have ids, or ``once`` is set and an id that was there comes twice.
     """
     copies = [copied_experience(experience) for experience in experiences]
     datasets = [getattr(experience, "dataset", None) for experience in copies]
     if all(isinstance(dataset, AvalancheDataset) for dataset in datasets):
         ids = _kept_ids(name, datasets)
         if ids is None:
-            ids = [[f"{prefix}{index}" for index in part] for part in original_positions(datasets)]
-        if once:
+            ids = made_ids(datasets, prefix)
+        elif once:
             require_once(name, ids)
         for experience, dataset, part in zip(copies, datasets, ids, strict=True):
             _set_dataset(experience, _renamed(dataset, part))
@@ -57,6 +56,33 @@ def named_stream(name: str, experiences: Iterable[Any], *, prefix: str, once: bo
             experience.current_experience = index
         experience.origin_stream = stream
     return stream
+
+
+def made_ids(datasets: Sequence[AvalancheDataset], prefix: str = "") -> list[list[str]]:
+    """Return an id for each sample of a stream's data sets.
+
+    The id is the index in the data set that all given data sets are views of, or, without such a data set, the running
+    number over the stream. If a sample of that data set comes more than once, as in permuted benchmarks, each time with
+    its own transformation, the id is ``"<experience>:<index>"``: the number of the experience and the index in it, both
+    counted from 0.
+
+    Parameters
+    ----------
+    datasets : sequence of AvalancheDataset
+        The data sets of all experiences in order.
+    prefix : str
+        Prefix of every id.
+
+    Returns
+    -------
+    list of lists of str
+        Ids of the samples, one list for each data set. No id comes twice.
+    """
+    positions = original_positions(datasets)
+    together = [position for part in positions for position in part]
+    if len(set(together)) < len(together):
+        return [[f"{prefix}{number}:{index}" for index in range(len(part))] for number, part in enumerate(positions)]
+    return [[f"{prefix}{position}" for position in part] for part in positions]
 
 
 def original_positions(datasets: Sequence[AvalancheDataset]) -> list[list[int]]:

@@ -346,7 +346,7 @@ def test_a_plug_in_that_came_late_is_told_so() -> None:
 def test_what_is_no_forget_experience_is_refused() -> None:
     scenario = scenario_of("ci", {1: CLASS_0})
     strategy, plugin, _ = plugged(naive_with())
-    with pytest.raises(InvalidParameterError, match="expected a ForgetExperience"):
+    with pytest.raises(InvalidParameterError, match="or a ForgetExperience"):
         plugin.unlearn(strategy, scenario.train_stream[0])
 
 

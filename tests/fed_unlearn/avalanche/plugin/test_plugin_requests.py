@@ -53,13 +53,13 @@ class Recording(Gate):
 def read_by(plugin: UnlearningPlugin, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The samples that requests are served with from here on."""
     given: list[Any] = []
-    serve = plugin._unlearning.serve
+    serve = plugin._service.unlearning.serve
 
     def watched(model: nn.Module, request: ForgetRequest, samples: Any) -> Any:
         given.append(samples)
         return serve(model, request, samples)
 
-    monkeypatch.setattr(plugin._unlearning, "serve", watched)
+    monkeypatch.setattr(plugin._service.unlearning, "serve", watched)
     return given
 
 
@@ -321,7 +321,7 @@ def test_each_scope_by_its_method(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_method_for_all_scopes_that_it_serves_and_the_plan_for_the_others() -> None:
     given = replace(QUICK, sample_method="finetune")
-    plan = UnlearningPlugin("delete", parameters={"epochs": 7}, plan=given)._unlearning.plan
+    plan = UnlearningPlugin("delete", parameters={"epochs": 7}, plan=given)._service.unlearning.plan
     assert (plan.class_method, plan.sample_method, plan.client_method) == (
         "delete",
         "finetune",
@@ -533,14 +533,15 @@ def others(*ids: str) -> list[str]:
     return [str(index) for index in range(60) if str(index) not in ids]
 
 
-def test_a_benchmark_without_ids_is_named_before_anything_is_trained() -> None:
-    strategy, plugin, _ = plugged(made(Replay, mem_size=10))
-    strategy.plugins.pop()  # the watcher reads ids
-    before = state_of(strategy.model)
-    with pytest.raises(InvalidDataError, match="forget_benchmark"):
-        strategy.train(made_benchmark("ci", named=False).train_stream[0])
-    assert state_of(strategy.model) == before
-    assert plugin.forgotten == frozenset()
+def test_a_plain_benchmark_gets_ids_as_it_is_trained_on() -> None:
+    strategy, plugin, _ = plugged(made(Replay, mem_size=10), gate=OPEN_GATE)
+    benchmark = made_benchmark("ci", named=False)
+    strategy.plugins.pop()  # the watcher reads the ids of a forget_benchmark
+    strategy.train(benchmark.train_stream[0])
+    outcome = strategy.unlearn(CLASS_0)
+    named = forget_benchmark(benchmark, {1: CLASS_0}).forget_stream[0]
+    assert outcome.committed
+    assert plugin.forgotten == frozenset(named.sample_ids)
 
 
 def test_images_outside_of_0_to_1_are_refused_at_the_request_before_anything_is_changed() -> None:
@@ -557,16 +558,34 @@ def test_images_outside_of_0_to_1_are_refused_at_the_request_before_anything_is_
     assert plugin.forgotten == frozenset()
 
 
-def test_one_plugin_is_for_one_strategy_and_one_benchmark() -> None:
+def test_one_plugin_is_for_one_benchmark() -> None:
+    strategy, plugin, _ = plugged(made(Naive))
+    strategy.train(scenario_of("ci", {1: CLASS_0}).train_stream[0])
+    strategy.train(scenario_of("ni", {1: CLASS_0}).train_stream[1])  # an idle plug-in refuses nothing
+    with pytest.raises(InvalidParameterError, match="another benchmark"):
+        strategy.unlearn(CLASS_0)
+    assert plugin.forgotten == frozenset()
+
+
+def test_one_plugin_is_for_one_strategy() -> None:
     scenario = scenario_of("ci", {1: CLASS_0})
     strategy, plugin, _ = plugged(made(Naive))
     strategy.train(scenario.train_stream[0])
-    with pytest.raises(InvalidParameterError, match="another benchmark"):
-        strategy.train(scenario_of("ci", {1: CLASS_0}).train_stream[1])
     other = made(Naive)
     other.plugins.insert(0, plugin)
     with pytest.raises(InvalidParameterError, match="another strategy"):
-        other.train(scenario.train_stream[1])
+        plugin.unlearn(other, CLASS_0)
+    other.train(scenario.train_stream[1])
+    with pytest.raises(InvalidParameterError, match="another strategy"):
+        strategy.unlearn(CLASS_0)
+    assert plugin.forgotten == frozenset()
+
+
+def test_the_same_benchmark_made_anew_is_recognised() -> None:
+    strategy, plugin, _ = plugged(made(Naive), gate=OPEN_GATE)
+    strategy.train(scenario_of("ci", {1: CLASS_0}).train_stream[0])
+    strategy.train(scenario_of("ci", {1: CLASS_0}).forget_stream[0])
+    assert plugin.outcomes[-1].committed
 
 
 def test_a_request_that_comes_before_its_place_is_refused() -> None:

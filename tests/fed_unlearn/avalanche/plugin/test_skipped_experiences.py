@@ -14,16 +14,16 @@ def test_regularisers_are_told_before_they_are_taken_away(monkeypatch: pytest.Mo
     plugin, told = UnlearningPlugin(), list[list[Any]]()
     other = object()
     strategy = SimpleNamespace(
-        plugins=[plugin, other], clock=SimpleNamespace(train_exp_counter=1), stop_training=lambda: None
+        plugins=[plugin, other],
+        clock=SimpleNamespace(train_exp_counter=1),
+        stop_training=lambda: None,
+        experience=None,
     )
     experience = SimpleNamespace(dataset=[], current_experience=1)
     monkeypatch.setattr(unlearning_plugin, "note_skipped", lambda strategy: told.append(list(strategy.plugins)))
-    monkeypatch.setattr(unlearning_plugin, "sample_ids", lambda *args: None)
-    monkeypatch.setattr(unlearning_plugin, "check_supported", lambda *args: None)
-    monkeypatch.setattr(
-        plugin, "_history", SimpleNamespace(check=lambda *args: None, add_training=lambda *args, **kwargs: experience)
-    )
-    plugin._meet_training(strategy, experience)
+    monkeypatch.setattr(plugin._service.history, "add_training", lambda *args: experience)
+    plugin._service.history.forgotten = frozenset({"0"})
+    plugin._meet_training(strategy)
     assert told == [[plugin, other]]
     assert strategy.plugins == [plugin]
     assert strategy.clock.train_exp_counter == 2

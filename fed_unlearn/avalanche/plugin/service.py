@@ -1,0 +1,186 @@
+"""Serves the requests of one strategy: at once, or when their turn comes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import replace
+from typing import Any
+
+from fed_unlearn.avalanche.compat import check_supported
+from fed_unlearn.avalanche.plugin.buffers import drop_batches, purge_buffers
+from fed_unlearn.avalanche.plugin.history import History
+from fed_unlearn.avalanche.plugin.optimizers import clear_momenta
+from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
+from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
+from fed_unlearn.avalanche.plugin.waiting import WaitingRequests
+from fed_unlearn.avalanche.streams import ForgetExperience
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, InvalidRequestError
+from fed_unlearn.local import LocalOutcome, LocalUnlearning
+from fed_unlearn.logits import predict_logits
+from fed_unlearn.requests import ForgetRequest
+
+logger = logging.getLogger("fed_unlearn.avalanche")
+
+
+class RequestFailedError(FedUnlearnError, RuntimeError):
+    """The gate did not accept a request. The strategy's model is unchanged; the samples are not trained on again."""
+
+
+class RequestService:
+    """Serves the requests of one strategy.
+
+    Parameters
+    ----------
+    unlearning : LocalUnlearning
+        Unlearns, repairs and judges.
+    samples : RequestSamples
+        Reads the samples of requests.
+    strict : bool
+        Whether a request that is not accepted raises.
+
+    Attributes
+    ----------
+    unlearning : LocalUnlearning
+        Unlearns, repairs and judges.
+    samples : RequestSamples
+        Reads the samples of requests.
+    history : History
+        What the plug-in has met.
+    waiting : WaitingRequests
+        Submitted requests whose turn has not come.
+    outcomes : list of LocalOutcome
+        Results of all requests in order.
+    served : list of ForgetExperience
+        The experience of each outcome.
+    refused : list of (ForgetRequest, FedUnlearnError)
+        Submitted requests that could not be served.
+    """
+
+    def __init__(self, unlearning: LocalUnlearning, samples: RequestSamples, *, strict: bool) -> None:
+        self.unlearning = unlearning
+        self.history = History()
+        self.waiting = WaitingRequests()
+        self.outcomes: list[LocalOutcome] = []
+        self.served: list[ForgetExperience] = []
+        self.refused: list[tuple[ForgetRequest, FedUnlearnError]] = []
+        self.samples = samples
+        self._strict = strict
+
+    def accepted(self, request: ForgetRequest) -> ForgetRequest:
+        """Return a request with an id, or raise if it can never be served."""
+        if not isinstance(request, ForgetRequest):
+            raise InvalidRequestError(f"{request!r} was given; expected a ForgetRequest, as ForgetRequest.for_class(3)")
+        self.unlearning.plan.method_of(request)
+        used = {each.id for each in self.waiting.requests}
+        used.update(each.request.id for each in self.history.stream.requests)
+        if request.id in used:
+            raise InvalidRequestError(
+                f"a request with the id {request.id!r} was given before; expected an id of its own"
+            )
+        return self.history.stream.numbered(request)
+
+    def check_announced(self) -> None:
+        """Raise if a request of the benchmark's forget stream names an unknown method or parameter.
+
+        Raises
+        ------
+        InvalidParameterError
+            The message names the method or the parameter.
+        """
+        for experience in self.history.stream.requests:
+            self.unlearning.plan.method_of(experience.request)
+
+    def serve_waiting(self, strategy: Any) -> None:
+        """Serve the submitted requests whose turn has come. One that cannot be served is refused with a warning."""
+        for item in self.waiting.take(self.history):
+            drop_batches(strategy)
+            try:
+                self.waiting.require_arrived(item, self.history)
+                self.unlearn_now(strategy, item.request)
+            except RequestFailedError:
+                raise
+            except FedUnlearnError as error:
+                if self._strict:
+                    raise
+                self.refused.append((item.request, error))
+                warnings.warn(f"request {item.request.id} was refused: {error}", stacklevel=2)
+
+    def serve_relapsed(self, strategy: Any, *, all_methods: bool) -> None:
+        """Serve committed requests again whose samples have come back; else only those of lasting methods."""
+        for experience, outcome in list(zip(self.served, self.outcomes, strict=True)):
+            if not (all_methods or self._is_lasting(experience)):
+                continue
+            latest = [item for item in self.outcomes if item.request.id == outcome.request.id][-1]
+            if outcome is latest and outcome.committed and self._has_relapsed(strategy, experience):
+                logger.info("request %s has relapsed: served again", experience.request.id)
+                self.unlearn_now(strategy, experience)
+
+    def unlearn_now(self, strategy: Any, asked: ForgetRequest | ForgetExperience) -> LocalOutcome:
+        """Serve a request, or an experience of the forget stream; errors are those of ``UnlearningPlugin.unlearn``."""
+        if not isinstance(asked, ForgetRequest | ForgetExperience):
+            raise InvalidParameterError(
+                f"a {type(asked).__name__} was given to unlearn; expected a ForgetRequest, or a ForgetExperience of the"
+                " forget_stream that forget_benchmark makes"
+            )
+        request = asked if isinstance(asked, ForgetRequest) else asked.request
+        latest = self.history.trained[-1] if self.history.trained else None
+        check_supported(strategy, latest if isinstance(asked, ForgetRequest) else asked)
+        self.unlearning.plan.method_of(request)
+        made = isinstance(asked, ForgetRequest)
+        if isinstance(asked, ForgetRequest):
+            asked = self.history.experience_of(strategy, asked)
+        else:
+            self.history.check_request(strategy, asked)
+        try:  # before anything is changed
+            self.samples.check(asked)
+            purge_buffers(strategy, self.history.forgotten.union(asked.sample_ids))
+        except FedUnlearnError:
+            if made:
+                self.history.stream.withdraw(asked)
+            raise
+        self.history.add_request(asked)
+        before, strategy.experience = strategy.experience, asked
+        try:
+            self._call_others(strategy, "before_unlearning_exp")
+            outcome = self._serve(strategy, asked)
+            self._call_others(strategy, "after_unlearning_exp")
+        finally:
+            strategy.experience = before
+        self.history.stream.note_outcome(request.id, committed=outcome.committed)
+        if not outcome.committed:
+            text = f"request {outcome.request.id}: not accepted, the model is as it was: {outcome.reason}"
+            if self._strict:
+                raise RequestFailedError(text)
+            logger.warning("%s", text)
+        return outcome
+
+    def _serve(self, strategy: Any, experience: ForgetExperience) -> LocalOutcome:
+        views = self.history.views()
+        samples = self.samples.read(strategy, experience, self.history, views)
+        outcome = self.unlearning.serve(strategy.model, experience.request, samples)
+        if outcome.committed and outcome.model is not None:
+            strategy.model.load_state_dict(outcome.model.state_dict())
+            clear_momenta(strategy.optimizer)
+            keep_consistent(strategy, self.history.forgotten, views, self.history.sizes)
+            self.history.sizes = [len(view.dataset) for view in views]
+        outcome = replace(outcome, model=None)  # an earlier model would still know what later requests name
+        self.served.append(experience)
+        self.outcomes.append(outcome)
+        return outcome
+
+    def _is_lasting(self, experience: ForgetExperience) -> bool:
+        return bool(getattr(self.unlearning.plan.method_of(experience.request)[1], "lasting", False))
+
+    def _has_relapsed(self, strategy: Any, experience: ForgetExperience) -> bool:
+        request = experience.request
+        goal = self.unlearning.plan.method_of(request)[2] if request.scope.kind == "sample" else None
+        bound = self.unlearning.gate.thresholds(request.scope.kind, goal).max_forget_accuracy
+        forget = self.samples.reader.samples(experience.dataset)
+        hits = predict_logits(self.samples.reader.model(strategy.model), forget).argmax(1) == forget.labels
+        return bound is not None and float(hits.float().mean()) > bound
+
+    def _call_others(self, strategy: Any, event: str) -> None:
+        for plugin in strategy.plugins:
+            if hasattr(plugin, event):
+                getattr(plugin, event)(strategy)

@@ -1,0 +1,96 @@
+"""Requests that were submitted and wait for their turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from fed_unlearn.avalanche.plugin.history import History
+from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
+from fed_unlearn.requests import ForgetRequest
+
+Missing = Literal["wait", "refuse"]
+"""What becomes of a request whose samples have not arrived when its turn comes."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A request that waits.
+
+    Attributes
+    ----------
+    request : ForgetRequest
+        The request, which has an id.
+    after : int
+        Number of training experiences that it waits for at least.
+    missing : {"wait", "refuse"}
+        Whether it waits for samples that have not arrived, or is refused.
+    """
+
+    request: ForgetRequest
+    after: int
+    missing: Missing
+
+
+class WaitingRequests:
+    """Keeps submitted requests until their turn."""
+
+    def __init__(self) -> None:
+        self._items: list[Waiting] = []
+
+    @property
+    def requests(self) -> tuple[ForgetRequest, ...]:
+        """The requests that wait, in the order in which they were submitted."""
+        return tuple(item.request for item in self._items)
+
+    def add(self, request: ForgetRequest, after: int, missing: Missing) -> None:
+        """Let a request wait.
+
+        Raises
+        ------
+        InvalidParameterError
+            If ``after`` or ``missing`` is not one of the values above.
+        """
+        if isinstance(after, bool) or not isinstance(after, int) or after < 0:
+            raise InvalidParameterError(f"after = {after!r} was given; expected a number of training experiences")
+        if missing not in get_args(Missing):
+            raise InvalidParameterError(f'missing = {missing!r} was given; expected "wait" or "refuse"')
+        self._items.append(Waiting(request, after, missing))
+
+    def take(self, history: History) -> list[Waiting]:
+        """Remove the requests whose turn has come and return them by priority, then deadline, then order.
+
+        It is a request's turn when its number of experiences was trained on and its samples have arrived, or when it
+        does not wait for them.
+        """
+        count, arrived = history.experience_count, history.arrived if self._items else frozenset()
+        due = [
+            item
+            for item in self._items
+            if count >= max(item.after, 1)
+            and (item.missing == "refuse" or not history.stream.awaits(item.request, arrived))
+        ]
+        self._items = [item for item in self._items if item not in due]
+        return sorted(
+            due, key=lambda item: (-item.request.priority, item.request.deadline is None, item.request.deadline or 0.0)
+        )
+
+    @staticmethod
+    def require_arrived(item: Waiting, history: History) -> None:
+        """Raise if a request does not wait for samples, and they have not arrived.
+
+        Raises
+        ------
+        InvalidRequestError
+            The message says how to have it wait.
+        """
+        if item.missing == "refuse" and history.stream.awaits(item.request, history.arrived):
+            raise InvalidRequestError(
+                f"request {item.request.id} names samples that have not arrived after {history.experience_count}"
+                ' training experiences; expected samples that were trained on. Submit it with missing="wait" to have it'
+                " wait for them"
+            )
+
+
+def _order(request: ForgetRequest) -> tuple[int, bool, float]:
+    return -request.priority, request.deadline is None, request.deadline or 0.0
