@@ -329,7 +329,7 @@ def test_one_method_for_all_scopes_that_it_serves_and_the_plan_for_the_others() 
     )
     assert plan.parameters == {**QUICK.parameters, "delete": {"epochs": 7}}
     assert (plan.holder_turn, plan.repair) == (QUICK.holder_turn, QUICK.repair)
-    plan = UnlearningPlugin("finetune", plan=QUICK)._unlearning.plan
+    plan = UnlearningPlugin("finetune", plan=QUICK)._service.unlearning.plan
     assert (plan.class_method, plan.sample_method, plan.client_method) == ("finetune",) * 3
     assert plan.parameters == QUICK.parameters
     assert UnlearningPlugin(plan=QUICK)._unlearning.plan is QUICK
