@@ -332,7 +332,7 @@ def test_one_method_for_all_scopes_that_it_serves_and_the_plan_for_the_others() 
     plan = UnlearningPlugin("finetune", plan=QUICK)._service.unlearning.plan
     assert (plan.class_method, plan.sample_method, plan.client_method) == ("finetune",) * 3
     assert plan.parameters == QUICK.parameters
-    assert UnlearningPlugin(plan=QUICK)._unlearning.plan is QUICK
+    assert UnlearningPlugin(plan=QUICK)._service.unlearning.plan is QUICK
 
 
 class Relapsing(SupervisedPlugin):
