@@ -22,11 +22,12 @@ from avalanche.benchmarks.scenarios import CLScenario
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.logging import TensorboardLogger, TextLogger
-from avalanche.training import EWC, Naive, Replay, SynapticIntelligence
+from avalanche.training import DER, EWC, GDumb, LwF, Naive, Replay, SynapticIntelligence
 from avalanche.training.plugins import EvaluationPlugin
 from torch.nn import CrossEntropyLoss
 
 from fed_unlearn.avalanche import ForgetExperience, UnlearningPlugin, forget_benchmark, forget_metrics, interleave
+from fed_unlearn.avalanche.compat import with_one_task
 from fed_unlearn.avalanche.plugin.buffers import buffered
 from fed_unlearn.avalanche.streams.benchmarks import new_instances
 from fed_unlearn.avalanche.streams.reading import as_samples
@@ -59,7 +60,14 @@ STRATEGIES: dict[str, tuple[type[Any], dict[str, float]]] = {
     "replay": (Replay, {"mem_size": 200}),
     "ewc": (EWC, {"ewc_lambda": 100.0}),
     "si": (SynapticIntelligence, {"si_lambda": 1.0}),
+    "lwf": (LwF, {"alpha": 1.0, "temperature": 2.0}),
+    "der": (DER, {"mem_size": 200}),
+    "gdumb": (GDumb, {"mem_size": 200}),
 }
+"""Strategies by name, each with its settings."""
+
+TASK_AWARE = frozenset({"lwf", "der"})
+"""Strategies that need task labels. Their experiences are of one task."""
 
 PLAN = LocalPlan(
     parameters={
@@ -110,13 +118,15 @@ class Parts:
             clients={str(number): client.train.ids for number, client in enumerate(held)},
         )
 
-    def scenario(self, seed: int, stream: str = "class-incremental") -> CLScenario:
-        """Return the benchmark with its forget stream."""
+    def scenario(self, seed: int, stream: str = "class-incremental", *, task_labels: bool = False) -> CLScenario:
+        """Return the benchmark with its forget stream, and with task label 0 on all samples if asked."""
         train, test = as_avalanche_dataset(self.train), as_avalanche_dataset(self.test)
         if stream == "class-incremental":
             learning = benchmark(train, test)
         else:
             learning = new_instances(train, test, experiences=5, seed=seed)
+        if task_labels:
+            learning = with_one_task(learning)
         return forget_benchmark(learning, REQUESTS, clients=self.clients, seed=seed)
 
 
@@ -188,7 +198,7 @@ def run(
     arrived: set[int] = set()
     asked: list[ForgetExperience] = []
     with isolated_random(derive_seed(seed, "avalanche-digits")):
-        for experience in interleave(parts.scenario(seed, stream)):
+        for experience in interleave(parts.scenario(seed, stream, task_labels=name in TASK_AWARE)):
             if isinstance(experience, ForgetExperience):
                 asked.append(experience)
                 event = str(experience.request.id)

@@ -28,15 +28,19 @@ def check(rows: list[Row], others: list[Row], allowed: float) -> None:
 
 
 @pytest.mark.slow
-def test_all_is_forgotten_and_the_rest_is_kept() -> None:
-    rows, others = (run("replay", 0, with_requests=asked) for asked in (True, False))
+@pytest.mark.parametrize("name", ["replay", "der", "gdumb"])
+def test_all_is_forgotten_and_the_rest_is_kept(name: str) -> None:
+    rows, others = (run(name, 0, with_requests=asked) for asked in (True, False))
     check(rows, others, allowed=0.02)
     assert others[-1].retained > 0.9
     assert max(row.buffered for row in others) > 0, "without requests the buffer holds such samples"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "stream"), [("ewc", "new-instances"), ("si", "class-incremental")])
+@pytest.mark.parametrize(
+    ("name", "stream"),
+    [("ewc", "new-instances"), ("si", "class-incremental"), ("lwf", "new-instances")],
+)
 def test_without_a_buffer(name: str, stream: str) -> None:
     rows, others = (run(name, 0, stream=stream, with_requests=asked) for asked in (True, False))
     check(rows, others, allowed=0.03)
