@@ -181,7 +181,7 @@ def run(
         Rows, one for each experience and request.
     """
     parts = Parts.of(seed)
-    unlearning = UnlearningPlugin(plan=PLAN, gate=GATE, validation=parts.validation, seed=seed)
+    unlearning = UnlearningPlugin(plan=PLAN, gate=GATE, retain="memory", validation=parts.validation, seed=seed)
     model = build_model("small-cnn", class_count=10, image_shape=parts.train.image_shape, seed=seed)
     strategy_class, settings = STRATEGIES[name]
     strategy = strategy_class(

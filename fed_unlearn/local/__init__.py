@@ -6,8 +6,9 @@ by the same settings and seed.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +18,17 @@ from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.base import Figures
 from fed_unlearn.audits.predicted import FEWEST
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.gate import Gate, HowKnown, Verdict
+from fed_unlearn.gate import Decision, Gate, HowKnown, Verdict
 from fed_unlearn.local.attempt import LocalAttempt
 from fed_unlearn.local.plan import LocalPlan
-from fed_unlearn.local.samples import LocalSamples
+from fed_unlearn.local.samples import LocalSamples, RetainedFrom
 from fed_unlearn.output_rows import ROWS_AS_TRAINED
 from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.requests import ClassScope, ForgetRequest
 
 __all__ = ["CLIENT", "LocalOutcome", "LocalPlan", "LocalSamples", "LocalUnlearning"]
+
+logger = logging.getLogger("fed_unlearn.local")
 
 CLIENT = "0"
 """Name of the holder in seeds, where a request names none: that of the only client of a federation."""
@@ -39,13 +42,14 @@ class LocalOutcome:
     ----------
     request : ForgetRequest
     method : str
+        Name of the method that made the last candidate: of a committed one, the method that served the request.
     committed : bool
         Whether the gate accepted; the model is the one that was given where it did not.
     model : nn.Module or None
         A copy of the model that was given, unlearned; the given one itself where the gate did not accept. None where
         whoever served the request does not keep it.
     attempts, repair_rounds : int
-        Attempts made, and repair rounds of the last one.
+        Attempts made by all methods, and repair rounds of the last one.
     reason : str or None
         What the last candidate failed, in words; of a committed one, that its output rows stay as they were trained.
     before, after : Figures
@@ -60,6 +64,10 @@ class LocalOutcome:
         What the method wants of the samples, where it has such a choice.
     as_trained : Figures or None
         Figures of the candidate before its output rows were set, where they were, for a class request.
+    escalated_from : tuple of str
+        Names of the methods whose attempts had failed before ``method`` was tried, in their order.
+    retained_from : {"given", "seen", "memory"}
+        Where the retained samples came from, as :class:`LocalSamples` has it.
     """
 
     request: ForgetRequest
@@ -76,6 +84,8 @@ class LocalOutcome:
     evidence: HowKnown | None = None
     goal: str | None = None
     as_trained: Figures | None = None
+    escalated_from: tuple[str, ...] = ()
+    retained_from: RetainedFrom = "given"
 
 
 class LocalUnlearning:
@@ -85,7 +95,7 @@ class LocalUnlearning:
     ----------
     plan : LocalPlan, optional
     gate : Gate, optional
-        Accepts a candidate or has it mended; there is no other method to escalate to.
+        Accepts a candidate, has it mended, or has the next method of the plan's ``escalation`` tried.
     seed : int, default 0
     """
 
@@ -128,13 +138,13 @@ class LocalUnlearning:
         """
         started = time.perf_counter()
         self._check_oracles(request, len(oracles))
-        name, method, goal = self.plan.method_of(request)
+        names = self.plan.names_of(request)
         classes = request.scope.classes if isinstance(request.scope, ClassScope) else ()
         settings: dict[str, Any] = {
             "plan": self.plan,
             "gate": self.gate,
             "request": request,
-            "goal": goal,
+            "goal": self.plan.method_of(request)[2],
             "samples": samples,
             "original": model,
             "first": self._first,
@@ -144,25 +154,18 @@ class LocalUnlearning:
             "seed": self.seed,
             "oracles": tuple(oracles),
         }
-        passes = PassCounter()
-        for number in range(1, self.gate.max_attempts + 1):
-            attempt = LocalAttempt(**settings, number=number, method=method, repairs_before=self._repairs)
-            decision = attempt.run()
-            self._repairs += attempt.repair_rounds
-            passes.add(attempt.passes.forward, attempt.passes.backward)
-            if decision.verdict is not Verdict.RETRY:
-                break
-            method = method.stronger()
+        attempt, decision, passes = self._try_all(request, settings)
         committed = decision.verdict is Verdict.ACCEPT
         if committed:
             self._first = self._first or attempt.counts_before
             self.forgotten_classes = self.forgotten_classes.union(classes)
+        tried = len(names) - attempt.methods_left
         return LocalOutcome(
             request=request,
-            method=name,
+            method=names[tried - 1],
             committed=committed,
             model=attempt.candidate if committed else model,
-            attempts=number,
+            attempts=attempt.number,
             repair_rounds=attempt.repair_rounds,
             reason=ROWS_AS_TRAINED if committed and attempt.keeps_rows else decision.reason,
             before=attempt.figures(model),
@@ -172,7 +175,40 @@ class LocalUnlearning:
             passes=passes,
             evidence=decision.known,
             goal=attempt.stated_goal,
+            escalated_from=names[: tried - 1],
+            retained_from=samples.retained_from,
         )
+
+    def _try_all(
+        self, request: ForgetRequest, settings: Mapping[str, Any]
+    ) -> tuple[LocalAttempt, Decision, PassCounter]:
+        """Try one method after another, each with stronger settings, until the gate accepts or none is left.
+
+        Returns the last attempt, what was decided on it, and the passes of all attempts.
+        """
+        methods, passes, number = list(self.plan.methods_of(request)), PassCounter(), 0
+        for index, (name, method, _) in enumerate(methods):
+            for tries in range(1, self.gate.max_attempts + 1):
+                number += 1
+                attempt = LocalAttempt(
+                    **settings,
+                    number=number,
+                    tries=tries,
+                    methods_left=len(methods) - 1 - index,
+                    is_escalated=index > 0,
+                    method=method,
+                    repairs_before=self._repairs,
+                )
+                decision = attempt.run()
+                self._repairs += attempt.repair_rounds
+                passes.add(attempt.passes.forward, attempt.passes.backward)
+                if decision.verdict is not Verdict.RETRY:
+                    break
+                method = method.stronger()
+            if decision.verdict is not Verdict.ESCALATE:
+                break
+            logger.info("request %s: %s failed: %s; the next method is tried", request.id, name, decision.reason)
+        return attempt, decision, passes
 
     def _check_oracles(self, request: ForgetRequest, given: int) -> None:
         scope = request.scope.kind

@@ -17,7 +17,7 @@ from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.pooled import evidence_of, figures_of
 from fed_unlearn.audits.predicted import predicted_figures
 from fed_unlearn.audits.scores import PASSES_TO_FIND
-from fed_unlearn.errors import UnlearningDivergedError
+from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidModelError, UnlearningDivergedError
 from fed_unlearn.evidence import NOTHING_KEPT
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.gate.bounds import ABOVE_REFERENCE
@@ -54,7 +54,13 @@ class LocalAttempt:
     client : str
     seed : int
     number : int
-        Number of the attempt, counted from 1.
+        Number of the attempt, counted from 1 over all methods.
+    tries : int
+        Number of the attempt, counted from 1 among those by the same method.
+    methods_left : int
+        Methods that may still be tried after this one.
+    is_escalated : bool
+        Whether other methods have failed before. A method that then does not suit the samples or the model fails, too.
     method : Method
     repairs_before : int
         Repair rounds of attempts before this one: they are numbered through, as parts of the seed.
@@ -78,6 +84,9 @@ class LocalAttempt:
     client: str
     seed: int
     number: int
+    tries: int
+    methods_left: int
+    is_escalated: bool
     method: Method
     repairs_before: int
     oracles: tuple[nn.Module, ...] = ()
@@ -103,7 +112,7 @@ class LocalAttempt:
         )
 
     def run(self) -> Decision:
-        """Unlearn and repair until the gate accepts, or has another attempt made, or gives up."""
+        """Unlearn and repair until the gate accepts, has another attempt or method tried, or gives up."""
         try:
             self._unlearn()
             for _ in range(self.plan.repair.rounds if self._is_class else self.plan.repair.alternations):
@@ -111,9 +120,11 @@ class LocalAttempt:
             while (decision := self._decide_twice()).verdict is Verdict.REPAIR:
                 self._repair()
         except UnlearningDivergedError as error:
-            self.candidate = copied(self.original)
-            again = self.number < self.gate.max_attempts
-            return Decision(Verdict.RETRY if again else Verdict.ROLL_BACK, (str(error),))
+            return self._without_candidate(str(error), may_retry=self.tries < self.gate.max_attempts)
+        except (EmptySetError, InvalidDataError, InvalidModelError) as error:
+            if not self.is_escalated:
+                raise
+            return self._without_candidate(str(error), may_retry=False)
         return decision
 
     def figures(self, model: nn.Module) -> Figures:
@@ -134,6 +145,12 @@ class LocalAttempt:
         """What the method wants of the samples, its default included; None where it has no such choice."""
         goal = getattr(self.method, "goal", None)
         return None if goal is None else str(goal)
+
+    def _without_candidate(self, reason: str, *, may_retry: bool) -> Decision:
+        """What follows where the method came to no candidate."""
+        self.candidate = copied(self.original)
+        another = Verdict.ESCALATE if self.methods_left else Verdict.ROLL_BACK
+        return Decision(Verdict.RETRY if may_retry else another, (reason,))
 
     # ------------------------------------------------------------------ turns
 
@@ -226,13 +243,13 @@ class LocalAttempt:
             first_retain_accuracy=first.accuracy(without=self.left_out),
             finite=all_finite(arrays),
             repair_rounds=self.repair_rounds,
-            attempt=self.number,
+            attempt=self.tries,
             changed=self.changed and (is_sample or not hardly_differs(arrays, _arrays(self.original.state_dict()))),
         )
         scope = self.request.scope.kind
         audits = [*self.gate.audits(scope), *(() if self._limits is None else (ABOVE_REFERENCE,))]
         counts = self._counting.request_counts(self.candidate, dict.fromkeys(audits), self._limits)
-        evidence = evidence_of(kept, scope, counts, validation)
+        evidence = evidence_of(kept, scope, counts, validation, self.methods_left)
         return self.gate.decide(
             scope,
             replace(evidence, oracle_figures=self.oracle_figures),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from fed_unlearn.errors import InvalidParameterError, problems_of
@@ -11,6 +12,9 @@ from fed_unlearn.plan import Plan
 from fed_unlearn.requests import SCOPES, ForgetRequest, ParameterValue, ScopeKind
 from fed_unlearn.settings import takes_flat_keywords
 from fed_unlearn.training import TrainingSettings
+
+ESCALATION: Mapping[ScopeKind, tuple[str, ...]] = {"class": ("reset-and-relearn",)}
+"""Methods that are tried by default where a request's own method has failed, by scope."""
 
 
 @takes_flat_keywords
@@ -33,6 +37,10 @@ class LocalPlan(Plan):
         One turn of unlearning single samples.
     require_measured : tuple of str
         Scopes whose requests are committed only where the forgetting is ``measured``.
+    escalation : mapping of str to tuple of str
+        Methods that are tried in turn where the gate has refused all attempts of a request's own method, by scope. By
+        default ``"reset-and-relearn"`` for classes. A method that a request or a plug-in names is followed by
+        them too. ``{}`` for none.
 
     Raises
     ------
@@ -42,6 +50,7 @@ class LocalPlan(Plan):
     """
 
     client_method: str = "instance-wise"
+    escalation: Mapping[ScopeKind, tuple[str, ...]] = field(default_factory=lambda: dict(ESCALATION))
 
     def __post_init__(self) -> None:
         if problems := self.validate():
@@ -54,6 +63,9 @@ class LocalPlan(Plan):
             problems += problems_of(self._check_serves, self.default_method(scope), scope)
         for method, parameters in self.parameters.items():
             problems += problems_of(create, method, **parameters)
+        for scope, names in self.escalation.items():
+            for name in names:
+                problems += problems_of(self._check_serves, name, scope)
         return problems
 
     def repair_training(self) -> TrainingSettings:
@@ -89,6 +101,25 @@ class LocalPlan(Plan):
             parameters.setdefault("goal", "indistinguishable")
         method = create(name, **parameters)
         return name, method, str(parameters["goal"]) if "goal" in parameters else None
+
+    def methods_of(self, request: ForgetRequest) -> Iterator[tuple[str, Method, str | None]]:
+        """Yield what :meth:`method_of` returns, for the request's own method and for those that it escalates to.
+
+        Parameters
+        ----------
+        request : ForgetRequest
+            The request. Its hyper-parameters are those of its own method.
+        """
+        scope = request.scope.kind
+        own = request.method or self.default_method(scope)
+        for name in self.names_of(request):
+            parameters = request.parameters if name == own else {}
+            yield self.method_of(replace(request, method=name, parameters=parameters))
+
+    def names_of(self, request: ForgetRequest) -> tuple[str, ...]:
+        """Names of the methods that serve a request, each tried where those before it have failed."""
+        scope = request.scope.kind
+        return tuple(dict.fromkeys((request.method or self.default_method(scope), *self.escalation.get(scope, ()))))
 
     @staticmethod
     def _check_serves(name: str, scope: ScopeKind) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from fed_unlearn.data.sample_set import SampleSet
+
+RetainedFrom = Literal["given", "seen", "memory"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +25,9 @@ class LocalSamples:
         Classes that have not arrived yet: no sample is taught to be one, and none counts as retained.
     test : SampleSet or None
         Test samples, for results alone.
+    retained_from : {"given", "seen", "memory"}, default "given"
+        Where the retained samples come from: those that the caller gave, all that were trained on, or what the strategy
+        itself keeps.
     """
 
     forget: SampleSet
@@ -29,3 +35,4 @@ class LocalSamples:
     validation: SampleSet
     absent_classes: frozenset[int] = frozenset()
     test: SampleSet | None = None
+    retained_from: RetainedFrom = "given"

@@ -36,11 +36,13 @@ QUICK = LocalPlan(
     repair=TrainingSettings(local_epochs=1, learning_rate=0.01, momentum=0.0, batch_size=16),
     repair_rounds=1,
     max_steps=1,
+    escalation={},
 )
 FORGETTING = LocalPlan(
     parameters={"boundary-shrink": {"epochs": 20, "learning_rate": 0.1}, "instance-wise": {"max_steps": 200}},
     repair=TrainingSettings(local_epochs=1, learning_rate=0.01, momentum=0.0, batch_size=16),
     repair_rounds=1,
+    escalation={},
 )
 
 EVERY_KIND: dict[str, Callable[[], Any]] = {**REPLAYING, **OTHERS, **OTHERS_WITH_TASKS}

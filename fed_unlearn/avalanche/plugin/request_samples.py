@@ -49,7 +49,7 @@ class RequestSamples:
     def __init__(self, retain: Any, validation: Any, domain: InputDomain | None = None) -> None:
         if not isinstance(retain, _SETS) and retain not in ("memory", "seen"):
             raise InvalidParameterError(
-                f'retain = {retain!r} was given; expected "memory", "seen", or an AvalancheDataset or SampleSet'
+                f'retain = {retain!r} was given; expected "seen", "memory", or an AvalancheDataset or SampleSet'
             )
         if domain is not None and not isinstance(domain, InputDomain):
             raise InvalidParameterError(
@@ -115,6 +115,7 @@ class RequestSamples:
         return LocalSamples(
             forget=forget,
             retained=retained,
+            retained_from="given" if isinstance(self._retain, _SETS) else self._retain,
             validation=validation,
             absent_classes=frozenset(range(_class_count(self.reader.model(strategy.model), forget))) - arrived,
         )

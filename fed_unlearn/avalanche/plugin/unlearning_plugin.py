@@ -62,9 +62,9 @@ class UnlearningPlugin(SupervisedPlugin):
     gate : Gate, optional
         Bounds that a request must meet. The bound on the total loss of accuracy counts from the last training, since
         requests are not answerable for what learning costs.
-    retain : {"memory", "seen"} or data set, default "memory"
-        Retained samples that methods and repair may read. "memory": the strategy's buffers and its last training
-        experience. "seen": all training experiences so far. Otherwise an AvalancheDataset or SampleSet with the
+    retain : {"seen", "memory"} or data set, default "seen"
+        Retained samples that methods and repair may read. "seen": all training experiences so far. "memory": the
+        strategy's buffers and its last training experience. Otherwise an AvalancheDataset or SampleSet with the
         benchmark's sample ids. Forgotten samples and classes are always left out.
     validation : data set, SampleSet or stream, optional
         Samples that are never trained on. Methods may read half of them, and the gate judges by all. Default: the
@@ -105,7 +105,7 @@ class UnlearningPlugin(SupervisedPlugin):
         parameters: Mapping[str, ParameterValue] | None = None,
         plan: LocalPlan | None = None,
         gate: Gate | None = None,
-        retain: Literal["memory", "seen"] | SampleSet | Any = "memory",
+        retain: Literal["seen", "memory"] | SampleSet | Any = "seen",
         validation: Any = None,
         domain: InputDomain | None = None,
         seed: int = 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset
 from fed_unlearn.data.images import ClientData, concatenate
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.local import LocalOutcome, LocalPlan
-from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.requests import ForgetRequest, ScopeKind
 from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
 
 PARAMETERS = {"boundary-shrink": {"epochs": 4, "learning_rate": 0.02}, "instance-wise": {"max_steps": 60}}
@@ -48,22 +49,34 @@ def the_client(client: int = 0) -> ClientData:
 LEFT = the_client().train.of_classes([0, 1, 7, 8])
 IDS = [LEFT.ids[index] for index in (5, 40, -20, -1)]
 LENIENT = Gate(sample_thresholds=Thresholds(max_forget_accuracy=0.0, max_retain_drop=None, max_total_retain_drop=None))
-CASES = {
+Escalation = Mapping[ScopeKind, tuple[str, ...]]
+CASES: dict[str, tuple[list[ForgetRequest], Gate, Escalation, list[bool]]] = {
     "a class and samples": (
         [ForgetRequest.for_class(3, id="a"), ForgetRequest.for_samples("0", IDS, id="b")],
         LENIENT,
+        {},
         [True, True],
     ),
     "a class after samples that were rolled back": (
         [ForgetRequest.for_samples("0", IDS, method="finetune", id="a"), ForgetRequest.for_class(3, id="b")],
         Gate(max_repair_rounds=1),
+        {},
         [False, True],
+    ),
+    "a class and samples that other methods forget": (
+        [
+            ForgetRequest.for_class(3, method="random-label", id="a", max_steps=1, learning_rate=1e-9),
+            ForgetRequest.for_samples("0", IDS, method="finetune", id="b"),
+        ],
+        Gate(max_repair_rounds=1, max_attempts=2, sample_thresholds=LENIENT.sample_thresholds),
+        {"class": ("boundary-shrink",), "sample": ("instance-wise",)},
+        [True, True],
     ),
 }
 
 
 def by_the_plug_in(
-    requests: list[ForgetRequest], gate: Gate
+    requests: list[ForgetRequest], gate: Gate, escalation: Escalation
 ) -> tuple[nn.Module, list[LocalOutcome], list[dict[str, bytes]]]:
     """The model before the requests, how each ended, and the strategy's arrays after each."""
     data = the_client()
@@ -71,7 +84,7 @@ def by_the_plug_in(
     benchmark = benchmark_from_datasets(train=halves, test=[as_avalanche_dataset(data.test)])
     scenario = forget_benchmark(benchmark, requests, seed=SEED)
     plugin = UnlearningPlugin(
-        plan=LocalPlan(parameters=PARAMETERS, repair=SETTINGS, **SHAPE),
+        plan=LocalPlan(parameters=PARAMETERS, repair=SETTINGS, escalation=escalation, **SHAPE),
         gate=gate,
         retain="seen",
         validation=data.validation,
@@ -95,15 +108,20 @@ def by_the_plug_in(
 
 
 def by_a_federation(
-    model: nn.Module, requests: list[ForgetRequest], gate: Gate, folder: Path
-) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """Status of each request and the arrays that serve after it."""
+    model: nn.Module, requests: list[ForgetRequest], gate: Gate, escalation: Escalation, folder: Path
+) -> list[tuple[tuple[str, str | None, int], dict[str, np.ndarray]]]:
+    """Status, method and attempts of each request, and the arrays that serve after it."""
     strategy = ContinualUnlearning(
         FedAvg(fraction_evaluate=0.0, min_available_nodes=1, min_train_nodes=1),
         ledger=folder / "ledger.db",
         gate=gate,
         plan=UnlearningPlan(
-            parameters=PARAMETERS, share_rounds=False, retention_days=1.0, max_request_norm=24.0, **SHAPE
+            parameters=PARAMETERS,
+            escalation=escalation,
+            share_rounds=False,
+            retention_days=1.0,
+            max_request_norm=24.0,
+            **SHAPE,
         ),
         seed=SEED,
     )
@@ -112,18 +130,22 @@ def by_a_federation(
     for request in requests:
         strategy.submit(request)
         result = strategy.start(federation.grid, arrays, num_rounds=0)
-        ends.append((str(result.requests[0].status), unpack(result.arrays)))
+        ended = result.requests[0]
+        ends.append(((str(ended.status), ended.method, ended.attempts), unpack(result.arrays)))
     return ends
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("case", CASES)
 def test_arrays_are_those_of_a_federation_of_one_client(case: str, tmp_path: Path) -> None:
-    requests, gate, expected = CASES[case]
-    trained, outcomes, states = by_the_plug_in(requests, gate)
-    ends = by_a_federation(trained, requests, gate, tmp_path)
+    requests, gate, escalation, expected = CASES[case]
+    trained, outcomes, states = by_the_plug_in(requests, gate, escalation)
+    ends = by_a_federation(trained, requests, gate, escalation, tmp_path)
     assert [outcome.committed for outcome in outcomes] == expected
-    assert [status == "committed" for status, _ in ends] == expected
+    assert [status == "committed" for (status, *_), _ in ends] == expected
+    assert [(method, attempts) for (_, method, attempts), _ in ends] == [
+        (outcome.method, outcome.attempts) for outcome in outcomes
+    ]
     for (_, arrays), state in zip(ends, states, strict=True):
         assert {name: value.tobytes() for name, value in arrays.items()} == state
     weights = [trained.state_dict()["1.weight"].numpy().tobytes(), *(state["1.weight"] for state in states)]
