@@ -34,6 +34,8 @@ class History:
         All requests, also those that the gate did not accept.
     forgotten : frozenset of str
         Ids of samples that must not be trained on again.
+    arrived : set of str
+        Ids of the samples of all training experiences, forgotten ones included.
     """
 
     def __init__(self) -> None:
@@ -42,6 +44,8 @@ class History:
         self.sizes: list[int] = []
         self.asked: list[ForgetExperience] = []
         self.forgotten: frozenset[str] = frozenset()
+        self.arrived: set[str] = set()
+        self._places: set[int] = set()
         self._warned: set[str] = set()
         self._owner: Owner | None = None
 
@@ -53,13 +57,7 @@ class History:
     @property
     def experience_count(self) -> int:
         """Number of experiences of the stream that were trained on, whole or in parts."""
-        return len({_place(experience, number) for number, experience in enumerate(self.trained)})
-
-    @property
-    def arrived(self) -> frozenset[str]:
-        """Ids of the samples of all training experiences."""
-        named = [experience.dataset for experience in self.trained if has_sample_ids(experience.dataset)]
-        return frozenset(name for dataset in named for name in sample_ids(dataset))
+        return len(self._places)
 
     def own(self, strategy: Any) -> None:
         """Note whose plug-in this is. Nothing is refused before a request."""
@@ -151,6 +149,10 @@ class History:
             for earlier in self.asked:
                 hits = earlier.names(labels, ids)
                 self.forgotten = self.forgotten.union(name for name, hit in zip(ids, hits, strict=True) if hit)
+        if has_sample_ids(experience.dataset):
+            self.arrived.update(sample_ids(experience.dataset))
+        number = place_of(experience)
+        self._places.add(place if number is None else number)
         retained = self.retained(experience)
         self.trained[place:], self.sizes[place:] = [experience], [len(retained.dataset)]
         return retained
@@ -163,8 +165,3 @@ class History:
     def views(self) -> list[Any]:
         """Return all training experiences without forgotten samples."""
         return [self.retained(experience) for experience in self.trained]
-
-
-def _place(experience: Any, number: int) -> int:
-    place = place_of(experience)
-    return number if place is None else place

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class KnownStream:
         self._growing: GrowingForgetStream | None = None
         self._announced = True
         self._met: Any = None
-        self._rows: tuple[int, list[Any], list[np.ndarray]] | None = None
+        self._rows: _Rows | None = None
         self._count = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -190,18 +191,23 @@ class KnownStream:
         assert self._growing is not None
         dataset = experience.dataset
         whole = self._growing.train[place].dataset
-        if self._rows is None or self._rows[0] != place:
-            self._rows = (place, *_rows_of(whole))
-        _, bases, rows = self._rows
+        if self._rows is None or self._rows.place != place:
+            self._rows = _Rows(place, sample_ids(whole), *_rows_of(whole))
+        bases, rows = self._rows.bases, self._rows.rows
         found, numbers, positions = located(dataset)
-        known = [next((row for base, row in zip(bases, rows, strict=True) if base is each), None) for each in found]
-        if any(row is None for row in known):
-            raise self._unlike(place)
-        chosen = np.array([known[n][p] for n, p in zip(numbers, positions, strict=True)], dtype=np.int64)  # type: ignore[index]
+        of_base = [next((row for base, row in zip(bases, rows, strict=True) if base is each), None) for each in found]
+        chosen = np.full(len(dataset), -1, dtype=np.int64)
+        for number, row in enumerate(of_base):
+            held = numbers == number
+            if row is not None:
+                chosen[held] = row[positions[held]]
         if (chosen < 0).any():
-            raise self._unlike(place)
-        ids = sample_ids(whole)
-        return with_sample_ids(dataset, [ids[row] for row in chosen], unique=False)
+            raise InvalidDataError(
+                f"training experience {place} has samples that experience {place} of its stream does not have, so that"
+                " they have no ids; train on the experiences of the stream, or name the samples with with_sample_ids"
+            )
+        ids = self._rows.ids
+        return with_sample_ids(dataset, [ids[row] for row in chosen.tolist()], unique=False)
 
     def _unannounced(self, experience: Any) -> Any:
         """Name an experience of a stream that makes experiences as they are asked for."""
@@ -232,12 +238,15 @@ class KnownStream:
                 return experience_with(experience, self._looked_up(experience, place))
         return None
 
-    @staticmethod
-    def _unlike(place: int) -> InvalidDataError:
-        return InvalidDataError(
-            f"training experience {place} has samples that experience {place} of its stream does not have, so that they"
-            " have no ids; train on the experiences of the stream, or name the samples with with_sample_ids"
-        )
+
+@dataclass(frozen=True)
+class _Rows:
+    """Where the samples of one experience of the stream lie in the data sets below Avalanche's views."""
+
+    place: int
+    ids: tuple[str, ...]
+    bases: list[Any]
+    rows: list[np.ndarray]
 
 
 def _growing_of(stream: Any) -> GrowingForgetStream:

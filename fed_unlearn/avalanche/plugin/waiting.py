@@ -63,7 +63,9 @@ class WaitingRequests:
         It is a request's turn when its number of experiences was trained on and its samples have arrived, or when it
         does not wait for them.
         """
-        count, arrived = history.experience_count, history.arrived if self._items else frozenset()
+        if not self._items:
+            return []
+        count, arrived = history.experience_count, history.arrived
         due = [
             item
             for item in self._items
