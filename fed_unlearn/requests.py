@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
+from typing import cast
 
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.scopes import (
@@ -84,16 +85,28 @@ class ForgetRequest:
     @classmethod
     def for_class(
         cls,
-        *classes: int,
+        *classes: int | tuple[int, int],
         method: str | None = None,
         id: str = "",
         priority: int = 0,
         deadline: float | None = None,
         **parameters: ParameterValue,
     ) -> ForgetRequest:
-        """Request to forget all training samples of the given classes."""
+        """Request to forget all training samples of the given classes.
+
+        Parameters
+        ----------
+        classes : int or tuple of (int, int)
+            Classes, or pairs (task, class) of a benchmark with tasks. A class without a task means this class of every
+            task. A federation refuses pairs.
+        method, id, priority, deadline, parameters
+            As for the request itself.
+        """
+        pairs = [item for item in classes if isinstance(item, tuple)]
+        whole = [item for item in classes if not isinstance(item, tuple)]
+        scope = ClassScope(tuple(map(_as_index, whole)), tuple(map(_as_pair, pairs)))
         return cls(
-            ClassScope(tuple(_as_index(item) for item in classes)),
+            scope,
             method,
             parameters,
             id,
@@ -188,6 +201,11 @@ def _as_deadline(deadline: object) -> float | None:
     if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not abs(deadline) < _LAST_DEADLINE:
         raise InvalidRequestError(f"deadline {quoted(deadline)} was given; expected seconds since the epoch, or None")
     return float(deadline)
+
+
+def _as_pair(pair: tuple[int, ...]) -> tuple[int, int]:
+    """Convert whole numbers of any kind to ints. The scope refuses what is no pair."""
+    return cast("tuple[int, int]", tuple(map(_as_index, pair)))
 
 
 def _as_index(value: int) -> int:

@@ -21,26 +21,32 @@ class ClassScope:
     Attributes
     ----------
     classes : tuple of int
-        The classes, each named once.
+        The classes, each named once. In a benchmark with tasks, a class of every task that has it.
+    pairs : tuple of (int, int)
+        Classes of single tasks, as (task, class). Only a benchmark with tasks has such classes; a federation refuses
+        them.
     kind : {"class"}
         Name of the scope.
 
     Raises
     ------
     InvalidRequestError
-        If there is no class, a class is not a number from 0, or a class is named twice.
+        If there is neither a class nor a pair, a class or a task is not a number from 0, or a class is named twice.
     """
 
-    classes: tuple[int, ...]
+    classes: tuple[int, ...] = ()
+    pairs: tuple[tuple[int, int], ...] = ()
     kind: Literal["class"] = field(default="class", init=False)
 
     def __post_init__(self) -> None:
-        if not self.classes or any(
-            not isinstance(item, int) or isinstance(item, bool) or item < 0 for item in self.classes
-        ):
+        if not (self.classes or self.pairs) or not all(map(_is_index, self.classes)):
             raise InvalidRequestError(f"classes {self.classes} were given; expected one or more indices from 0")
-        if len(set(self.classes)) < len(self.classes):
-            raise InvalidRequestError(f"classes {self.classes} name a class twice")
+        for pair in self.pairs:
+            if not isinstance(pair, tuple) or len(pair) != 2 or not all(map(_is_index, pair)):
+                raise InvalidRequestError(f"{pair!r} was given; expected a pair (task, class) of indices from 0")
+        given = [*self.classes, *self.pairs]
+        if len(set(given)) < len(given) or {label for _, label in self.pairs}.intersection(self.classes):
+            raise InvalidRequestError(f"classes {tuple(given)} name a class twice")
 
 
 @dataclass(frozen=True)
@@ -111,8 +117,12 @@ class ClientScope:
     kind: Literal["client"] = field(default="client", init=False)
 
 
+def _is_index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
 Scope = ClassScope | SampleScope | ClientScope
-Target = dict[str, list[int] | list[str] | int | str]
+Target = dict[str, list[int] | list[list[int]] | list[str] | int | str]
 
 
 def classes_named(scope: Scope) -> tuple[int, ...]:
@@ -125,6 +135,22 @@ def classes_named(scope: Scope) -> tuple[int, ...]:
     return ()
 
 
+def refuse_pairs(scope: Scope) -> None:
+    """Raise if a scope names classes of single tasks. Federations and models with one label space have no tasks.
+
+    Raises
+    ------
+    InvalidRequestError
+        The message names the first pair.
+    """
+    if isinstance(scope, ClassScope) and scope.pairs:
+        task, label = scope.pairs[0]
+        raise InvalidRequestError(
+            f"class {label} of task {task} was asked for; only benchmarks of fed_unlearn.avalanche have tasks: expected"
+            f" classes alone, such as ForgetRequest.for_class({label})"
+        )
+
+
 def scope_words(scope: Scope, names: ClassNames) -> str:
     """Say in a few words what a scope asks for, such as ``3 samples of class 'deer' (index 4) of client 7``.
 
@@ -135,8 +161,9 @@ def scope_words(scope: Scope, names: ClassNames) -> str:
         What the data calls its classes.
     """
     match scope:
-        case ClassScope(classes=classes):
-            return ("class " if len(classes) == 1 else "classes ") + names.listed(classes)
+        case ClassScope(classes=classes, pairs=pairs):
+            whole = [("class " if len(classes) == 1 else "classes ") + names.listed(classes)] if classes else []
+            return " and ".join([*whole, *(f"class {names.shown(label)} of task {task}" for task, label in pairs)])
         case SampleScope(client=client, sample_ids=ids, count=count, of_class=of_class):
             number = len(ids) or count
             of = "" if of_class is None else f" of class {names.shown(of_class)}"
@@ -148,8 +175,9 @@ def scope_words(scope: Scope, names: ClassNames) -> str:
 def target_of(scope: Scope) -> Target:
     """The content of a scope as ``results.json`` and the ledger have it."""
     match scope:
-        case ClassScope(classes=classes):
-            return {"classes": list(classes)}
+        case ClassScope(classes=classes, pairs=pairs):
+            # Versions that know no pairs refuse a request without classes.
+            return {"classes": list(classes), **({"pairs": [list(pair) for pair in pairs]} if pairs else {})}
         case SampleScope(client=client, sample_ids=ids) if ids:
             return {"client": client, "sample_ids": list(ids)}
         case SampleScope(client=client, count=count, of_class=of_class, queued=queued):
@@ -170,7 +198,8 @@ def read_scope(kind: object, target: Mapping[str, Any]) -> Scope:
     """
     match kind:
         case "class":
-            return ClassScope(tuple(target["classes"]))
+            pairs = tuple((task, label) for task, label in target.get("pairs", ()))
+            return ClassScope(tuple(target["classes"]), pairs)
         case "sample":
             ids, queued = tuple(target.get("sample_ids", ())), str(target.get("queued", ""))
             count = int(target.get("count" if queued else "samples", 0))

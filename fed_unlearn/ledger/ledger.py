@@ -12,6 +12,7 @@ from fed_unlearn.ledger.chain import Fact, reference
 from fed_unlearn.ledger.clients import ClientRecords
 from fed_unlearn.ledger.lifecycle import FINAL, WITHDRAWABLE, Status, check_transition
 from fed_unlearn.requests import ForgetRequest
+from fed_unlearn.scopes import refuse_pairs
 
 
 class Ledger(ClientRecords):
@@ -58,8 +59,9 @@ class Ledger(ClientRecords):
         Raises
         ------
         InvalidRequestError
-            If the id is taken by a request that asks for something else.
+            If the id is taken by a request that asks for something else, or classes of single tasks are asked for.
         """
+        refuse_pairs(request.scope)
         with self.transaction():
             sequence = int(self._one("SELECT COALESCE(MAX(sequence), 0) + 1 FROM requests")[0])
             request_id = request.id or self._unused_id(sequence)

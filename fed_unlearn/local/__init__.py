@@ -25,6 +25,7 @@ from fed_unlearn.local.samples import LocalSamples, RetainedFrom
 from fed_unlearn.output_rows import ROWS_AS_TRAINED
 from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.requests import ClassScope, ForgetRequest
+from fed_unlearn.scopes import refuse_pairs
 
 __all__ = ["CLIENT", "LocalOutcome", "LocalPlan", "LocalSamples", "LocalUnlearning"]
 
@@ -135,9 +136,12 @@ class LocalUnlearning:
             three are given.
         InvalidDataError
             If the samples do not fit the model, or the method needs some that are not there.
+        InvalidRequestError
+            If the request names classes of single tasks: labels are those of one task here.
         """
         started = time.perf_counter()
         self._check_oracles(request, len(oracles))
+        refuse_pairs(request.scope)
         names = self.plan.names_of(request)
         classes = request.scope.classes if isinstance(request.scope, ClassScope) else ()
         settings: dict[str, Any] = {

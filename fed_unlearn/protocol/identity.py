@@ -74,8 +74,8 @@ def asked_digest(request: ForgetRequest, secret: bytes | None = None) -> str:
     scope = request.scope
     asked: list[object] = [scope.kind]
     match scope:
-        case ClassScope(classes=classes):
-            asked.append(sorted(classes))
+        case ClassScope(classes=classes, pairs=pairs):
+            asked += [sorted(classes), *([sorted(pairs)] if pairs else [])]
         case SampleScope(client=client, sample_ids=ids, count=count, of_class=of_class, queued=queued):
             asked += [client, sorted(ids), count, of_class, *([queued] if queued else [])]
         case _:

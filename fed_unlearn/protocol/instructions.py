@@ -15,6 +15,7 @@ from fed_unlearn.data.images import ClientData
 from fed_unlearn.errors import InvalidParameterError, ProtocolError
 from fed_unlearn.protocol.identity import RequestAttempt, RequestName, asked_digest
 from fed_unlearn.requests import ClassScope, ForgetRequest, ParameterValue, SampleScope, ScopeKind
+from fed_unlearn.scopes import refuse_pairs
 
 INSTRUCTION_KEY = "instruction"
 
@@ -73,6 +74,7 @@ class Target(RequestAttempt):
     def of(cls, request: ForgetRequest, attempt: int = 0) -> Target:
         """What a request asks a client for."""
         scope = request.scope
+        refuse_pairs(scope)
         named = cls(request_id=request.id, digest=asked_digest(request), attempt=attempt, scope=scope.kind)
         match scope:
             case ClassScope(classes=classes):

@@ -1,15 +1,24 @@
 import copy
+import hashlib
 import json
 import pickle
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from fed_unlearn.class_names import ClassNames
+from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.local import LocalSamples, LocalUnlearning
+from fed_unlearn.protocol.identity import asked_digest
+from fed_unlearn.protocol.instructions import Target
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
+from fed_unlearn.scopes import scope_words
 
 
 @pytest.mark.parametrize(
@@ -19,9 +28,13 @@ from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleS
         ((-1,), "classes (-1,) were given"),
         ((True,), "classes (True,) were given"),
         ((3, 5, 3), "classes (3, 5, 3) name a class twice"),
+        (((3, 1), (3, 1)), "classes ((3, 1), (3, 1)) name a class twice"),
+        ((1, (3, 1)), "classes (1, (3, 1)) name a class twice"),
+        (((3, -1),), "(3, -1) was given; expected a pair (task, class)"),
+        (((3, 1, 2),), "(3, 1, 2) was given; expected a pair (task, class)"),
     ],
 )
-def test_classes_that_are_none(classes: tuple[int, ...], message: str) -> None:
+def test_classes_that_are_none(classes: tuple[int | tuple[int, int], ...], message: str) -> None:
     with pytest.raises(InvalidRequestError, match=re.escape(message)):
         ForgetRequest.for_class(*classes)
 
@@ -64,6 +77,18 @@ REQUESTS = [
             "target": {"classes": [3, 8]},
             "method": "boundary-shrink",
             "parameters": {"epochs": 4, "learning_rate": 0.5, "guard": True, "anchor": "near"},
+            "id": None,
+            "priority": 0,
+            "deadline": None,
+        },
+    ),
+    (
+        ForgetRequest.for_class((3, 1), 8, (0, 2)),
+        {
+            "scope": "class",
+            "target": {"classes": [8], "pairs": [[3, 1], [0, 2]]},
+            "method": None,
+            "parameters": {},
             "id": None,
             "priority": 0,
             "deadline": None,
@@ -221,3 +246,32 @@ def test_whole_numbers_of_any_kind_name_classes_and_samples() -> None:
     assert ForgetRequest.for_samples(0, [1, 2]) == ForgetRequest.for_samples("0", ["1", "2"])
     with pytest.raises(InvalidRequestError, match="expected one or more indices"):
         ForgetRequest.for_class("3")  # type: ignore[arg-type]
+
+
+def test_a_class_of_one_task_is_another_request_than_the_class() -> None:
+    whole, one = ForgetRequest.for_class(1), ForgetRequest.for_class((3, 1))
+    assert not one.asks_the_same(whole) and not one.asks_the_same(ForgetRequest.for_class((1, 3)))
+    assert len({asked_digest(item) for item in (whole, one, ForgetRequest.for_class((1, 3)))}) == 3
+    assert asked_digest(ForgetRequest.for_class((0, 1), (3, 1))) == asked_digest(
+        ForgetRequest.for_class((3, 1), (0, 1))
+    )
+    assert scope_words(ForgetRequest.for_class(4, (3, 1)).scope, ClassNames()) == "class 4 and class 1 of task 3"
+
+
+def test_what_classes_alone_ask_for_has_the_digest_that_it_always_had() -> None:
+    text = json.dumps(["class", [3, 8]]).encode()
+    assert asked_digest(ForgetRequest.for_class(8, 3)) == hashlib.sha256(text).hexdigest()
+
+
+def test_a_federation_has_no_tasks(tmp_path: Path) -> None:
+    request = ForgetRequest.for_class((3, 1), id="r")
+    ledger = Ledger(tmp_path / "ledger.db")
+    with pytest.raises(InvalidRequestError, match=r"class 1 of task 3 was asked for.*for_class\(1\)"):
+        ledger.receive(request)
+    assert ledger.entries() == []
+    with pytest.raises(InvalidRequestError, match="class 1 of task 3 was asked for"):
+        Target.of(request)
+    samples = ImageSet(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]))
+    local = LocalSamples(forget=samples, retained=samples, validation=samples)
+    with pytest.raises(InvalidRequestError, match="class 1 of task 3 was asked for"):
+        LocalUnlearning().serve(torch.nn.Linear(1, 2), request, local)

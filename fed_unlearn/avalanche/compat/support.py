@@ -13,7 +13,6 @@ import avalanche.evaluation.metrics as metrics
 import avalanche.training.plugins as plugins
 import avalanche.training.supervised as strategies
 from avalanche.core import BasePlugin
-from avalanche.models import MultiTaskModule
 from avalanche.training.losses import ICaRLLossPlugin, MaskedCrossEntropy
 from avalanche.training.plugins.clock import Clock
 from avalanche.training.templates import SupervisedTemplate
@@ -132,11 +131,6 @@ def _reasons(strategy: Any) -> Iterator[str]:
                 f"{type(plugin).__name__} may keep something of forgotten samples; leave it out, or derive a plug-in"
                 " from it that has a method forget(strategy, sample_ids)"
             )
-    if any(isinstance(module, MultiTaskModule) for module in strategy.model.modules()):
-        yield (
-            f"{type(strategy.model).__name__} asks for task labels with its images; unlearning needs a model that takes"
-            " images alone and gives logits, such as one with a single head"
-        )
     for metric in getattr(strategy.evaluator, "metrics", ()):
         yield from (f"{kind.__name__} {why}" for kind, why in _REFUSED_METRICS.items() if isinstance(metric, kind))
 

@@ -95,7 +95,7 @@ class ForgetWatch:
     def arrive(self, experiences: Iterable[Any]) -> None:
         """Note the classes of training experiences."""
         for experience in experiences:
-            self._arrived |= {int(label) for label in experience.dataset.targets.uniques}
+            self._arrived |= set(self.reader.labels(experience.dataset))
 
     def serve(self, experience: ForgetExperience) -> ServedRequest:
         """Note a request that was served. If it was served before, it is read again and comes last."""
@@ -103,7 +103,7 @@ class ForgetWatch:
         self.arrive(list(benchmark.streams["train"])[: experience.after])
         number = int(experience.current_experience)
         samples = self.reader.samples(experience.dataset) if self.readable(request.id) else None
-        served = ServedRequest(number, request.id, samples, classes_of(request), task_label_of(experience))
+        served = ServedRequest(number, request.id, samples, classes_of(experience.asked), task_label_of(experience))
         self.served.pop(number, None)
         self.served_at.pop(number, None)
         self.served[number] = served
@@ -201,7 +201,10 @@ class ForgetWatch:
     def _read_as(self, strategy: Any) -> None:
         """Read samples from now on as a plug-in of the strategy does."""
         readers = (getattr(plugin, "reader", None) for plugin in strategy.plugins)
-        self.reader = next((reader for reader in readers if isinstance(reader, SampleReader)), self.reader)
+        reader = next((reader for reader in readers if isinstance(reader, SampleReader)), self.reader)
+        if reader != self.reader:
+            # Labels and inputs of another reader mean something else. Serving a request notes what has arrived.
+            self.reader, self._arrived, self._test_of = reader, set(), None
 
     def _is_new_event(self, reader: object) -> bool:
         """Return whether a new event has begun: nobody has read the last one yet, or this reader has."""

@@ -14,7 +14,7 @@ from fed_unlearn.audits.battery import audits_of, central_observation, run_audit
 from fed_unlearn.audits.readings import Readings, RequestData
 from fed_unlearn.avalanche.metrics.forget_figures import ServedRequest
 from fed_unlearn.avalanche.streams.reading import SampleReader
-from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids
+from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.requests import ScopeKind
@@ -105,7 +105,7 @@ def retained_of(
     places = [
         (number, position)
         for number, dataset in enumerate(datasets)
-        for position, (label, name) in enumerate(zip(labels_of(dataset), sample_ids(dataset), strict=True))
+        for position, (label, name) in enumerate(zip(reader.labels(dataset), sample_ids(dataset), strict=True))
         if label in kept and name not in gone
     ]
     generator = seeded_generator("avalanche", "retained", seed)

@@ -9,7 +9,14 @@ from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.due import coming, warn_of_overdue, way
 from fed_unlearn.avalanche.streams.naming import experience_with
 from fed_unlearn.avalanche.streams.origin import place_of
-from fed_unlearn.avalanche.streams.samples import has_sample_ids, labels_of, sample_ids, without
+from fed_unlearn.avalanche.streams.samples import (
+    has_sample_ids,
+    has_task_labels,
+    labels_of,
+    sample_ids,
+    task_labels_of,
+    without,
+)
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.requests import ForgetRequest
 
@@ -52,7 +59,7 @@ class History:
     @property
     def asked_classes(self) -> set[int]:
         """Classes that class requests have named."""
-        return {label for item in self.asked for label in getattr(item.request.scope, "classes", ())}
+        return {label for item in self.asked for label in getattr(item.asked.scope, "classes", ())}
 
     @property
     def experience_count(self) -> int:
@@ -146,8 +153,9 @@ class History:
         experience = self.stream.named(experience, self.forgotten)
         if self.asked:
             ids, labels = sample_ids(experience.dataset), labels_of(experience.dataset)
+            tasks = task_labels_of(experience.dataset) if has_task_labels(experience.dataset) else []
             for earlier in self.asked:
-                hits = earlier.names(labels, ids)
+                hits = earlier.names(labels, ids, tasks)
                 self.forgotten = self.forgotten.union(name for name, hit in zip(ids, hits, strict=True) if hit)
         if has_sample_ids(experience.dataset):
             self.arrived.update(sample_ids(experience.dataset))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fed_unlearn.avalanche.plugin.buffers import drop_batches
@@ -24,10 +25,13 @@ class Muting:
         self._plugins = list(strategy.plugins)
         strategy.plugins[:] = [self._kept]  # in place: Avalanche goes through the list by index, and stops here
         strategy.stop_training()
+        # A model with heads refuses to adapt to an experience of several tasks, and there is nothing to adapt to.
+        strategy.model_adaptation = partial(_unchanged, strategy)
 
     def end(self, strategy: Any) -> None:
         """Give the strategy its plug-ins back, and drop the batches of the hidden experience."""
         strategy.plugins, self._plugins = self._plugins, None  # a new list: the event goes through the short one
+        vars(strategy).pop("model_adaptation", None)
         strategy._stop_training = False  # Avalanche resets it only where there are epochs to stop
         drop_batches(strategy)
 
@@ -35,3 +39,9 @@ class Muting:
         """Give the plug-ins back if the last ``train`` call broke off while an experience was hidden."""
         if self._plugins is not None:
             strategy.plugins[:], self._plugins = self._plugins, None
+            vars(strategy).pop("model_adaptation", None)
+
+
+def _unchanged(strategy: Any, model: Any = None) -> Any:
+    """Return the model as it is, in place of ``strategy.model_adaptation``."""
+    return strategy.model if model is None else model

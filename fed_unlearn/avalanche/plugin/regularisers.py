@@ -141,7 +141,9 @@ def _renew_ewc(plugin: Any, strategy: Any, seen: Sequence[Any], changed: set[int
         for k in changed.intersection(computed):
             plugin.importances[k] = _no_stiffer(_fisher(plugin, strategy, seen[k]), plugin.importances[k])
     for k in [k for k, anchors in plugin.saved_params.items() if anchors]:
-        plugin.saved_params[k] = copy_params_dict(strategy.model)
+        anchors = copy_params_dict(strategy.model)
+        known = plugin.importances.get(k, anchors)  # not heads that came after the experience
+        plugin.saved_params[k] = {name: anchor for name, anchor in anchors.items() if name in known}
 
 
 def _fisher(plugin: Any, strategy: Any, experience: Any) -> Any:

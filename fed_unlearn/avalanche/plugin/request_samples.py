@@ -13,7 +13,8 @@ from fed_unlearn.avalanche.plugin.buffers import buffered
 from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.reading import SampleReader
-from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids
+from fed_unlearn.avalanche.streams.samples import sample_ids
+from fed_unlearn.avalanche.tasks import asked_of, reader_for
 from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.data.held import spread
 from fed_unlearn.data.sample_set import SampleSet
@@ -77,6 +78,22 @@ class RequestSamples:
         }
         _require_one_kind(few)
 
+    def prepare(self, strategy: Any, experience: ForgetExperience, history: History) -> None:
+        """Choose the reader that suits the strategy's model, and say what a request asks for in its labels.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the request names classes of single tasks in a way that the model cannot serve.
+        InvalidDataError
+            If the model reads task labels, and the samples have none.
+        """
+        streams = experience.origin_stream.benchmark.streams
+        train = [*streams["train"], *history.trained]
+        others = [item for name, stream in streams.items() if name not in ("train", "forget") for item in stream]
+        self.reader = reader_for(strategy.model, [*train, *others], self.reader)
+        experience.asked = asked_of(experience, self.reader, train)
+
     def read(self, strategy: Any, experience: ForgetExperience, history: History, views: Sequence[Any]) -> LocalSamples:
         """Return the samples to serve a request with.
 
@@ -102,7 +119,7 @@ class RequestSamples:
         forget = self.reader.samples(experience.dataset)
         retained = self.retained(strategy, experience, views).without(history.forgotten)
         retained = retained.of_classes(set(retained.labels.tolist()) - history.asked_classes)
-        arrived = {label for view in views for label in labels_of(view.dataset)}
+        arrived = {label for view in views for label in self.reader.labels(view.dataset)}
         # If the model was trained elsewhere, the retained samples tell its classes.
         arrived = arrived or set(retained.labels.tolist())
         if not arrived:

@@ -15,6 +15,7 @@ from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
 from fed_unlearn.avalanche.plugin.waiting import WaitingRequests
 from fed_unlearn.avalanche.streams import ForgetExperience
+from fed_unlearn.avalanche.tasks import own_module
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.local import LocalOutcome, LocalUnlearning
 from fed_unlearn.logits import predict_logits
@@ -133,6 +134,8 @@ class RequestService:
         else:
             self.history.check_request(strategy, asked)
         try:  # before anything is changed
+            self.samples.prepare(strategy, asked, self.history)
+            self.unlearning.plan.method_of(asked.asked)
             self.samples.check(asked)
             purge_buffers(strategy, self.history.forgotten.union(asked.sample_ids))
         except FedUnlearnError:
@@ -158,22 +161,23 @@ class RequestService:
     def _serve(self, strategy: Any, experience: ForgetExperience) -> LocalOutcome:
         views = self.history.views()
         samples = self.samples.read(strategy, experience, self.history, views)
-        outcome = self.unlearning.serve(strategy.model, experience.request, samples)
+        outcome = self.unlearning.serve(self.samples.reader.model(strategy.model), experience.asked, samples)
         if outcome.committed and outcome.model is not None:
-            strategy.model.load_state_dict(outcome.model.state_dict())
+            strategy.model.load_state_dict(own_module(outcome.model).state_dict())
             clear_momenta(strategy.optimizer)
             keep_consistent(strategy, self.history.forgotten, views, self.history.sizes)
             self.history.sizes = [len(view.dataset) for view in views]
-        outcome = replace(outcome, model=None)  # an earlier model would still know what later requests name
+        # An earlier model would still know what later requests name.
+        outcome = replace(outcome, request=experience.request, model=None)
         self.served.append(experience)
         self.outcomes.append(outcome)
         return outcome
 
     def _is_lasting(self, experience: ForgetExperience) -> bool:
-        return bool(getattr(self.unlearning.plan.method_of(experience.request)[1], "lasting", False))
+        return bool(getattr(self.unlearning.plan.method_of(experience.asked)[1], "lasting", False))
 
     def _has_relapsed(self, strategy: Any, experience: ForgetExperience) -> bool:
-        request = experience.request
+        request = experience.asked
         goal = self.unlearning.plan.method_of(request)[2] if request.scope.kind == "sample" else None
         bound = self.unlearning.gate.thresholds(request.scope.kind, goal).max_forget_accuracy
         forget = self.samples.reader.samples(experience.dataset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,8 @@ class ForgetExperience(DatasetExperience):
     ----------
     request : ForgetRequest
         The request, which has an id.
+    asked : ForgetRequest
+        The request in the labels of the model that serves it. The plug-in sets it; it is ``request`` before.
     after : int
         Number of training experiences that come before the request, at least 1.
     sample_ids : tuple of str
@@ -38,6 +41,7 @@ class ForgetExperience(DatasetExperience):
     """
 
     request: ForgetRequest
+    asked: ForgetRequest
     after: int
     sample_ids: tuple[str, ...]
 
@@ -47,7 +51,7 @@ class ForgetExperience(DatasetExperience):
         guarded = copy.copy(dataset)
         guarded.train = functools.partial(_refuse_training, request.id)
         super().__init__(dataset=guarded)
-        self.request = request
+        self.request = self.asked = request
         self.after = after
         self.sample_ids = sample_ids(dataset)
         self._named = members if isinstance(request.scope, ClientScope) else frozenset(self.sample_ids)
@@ -58,7 +62,7 @@ class ForgetExperience(DatasetExperience):
         """The benchmark that training experiences name, or that of the forget stream."""
         return self.origin_stream.benchmark if self._benchmark is None else self._benchmark
 
-    def names(self, labels: Iterable[int], ids: Iterable[str]) -> list[bool]:
+    def names(self, labels: Iterable[int], ids: Iterable[str], tasks: Iterable[int] = ()) -> list[bool]:
         """Return for each training sample whether the request asks for it. Samples may be of later experiences.
 
         Parameters
@@ -67,6 +71,8 @@ class ForgetExperience(DatasetExperience):
             Labels of the samples.
         ids : iterable of str
             Ids of the same samples.
+        tasks : iterable of int
+            Task labels of the same samples. Without them a request for a class of one task names none of them.
 
         Returns
         -------
@@ -74,8 +80,9 @@ class ForgetExperience(DatasetExperience):
             Whether the request asks for a sample, one entry for each sample.
         """
         if isinstance(self.request.scope, ClassScope):
-            classes = set(self.request.scope.classes)
-            return [int(label) in classes for label in labels]
+            scope = self.request.scope
+            pairs = itertools.zip_longest(tasks, labels)
+            return [int(label) in scope.classes or (task, int(label)) in scope.pairs for task, label in pairs]
         return [name in self._named for name in ids]
 
     def describe_like(self, trained: Any) -> None:

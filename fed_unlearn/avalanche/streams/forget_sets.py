@@ -27,12 +27,22 @@ class Arrivals:
         Number of the training experience that each sample arrives with, counted from 1.
     originals : Tensor of shape (n,), int64
         Position of each sample in the data set that the stream was made from.
+    tasks : Tensor of shape (n,), int64, optional
+        Task labels of the samples; None if they have none.
     """
 
     ids: tuple[str, ...]
     labels: Tensor
     experiences: Tensor
     originals: Tensor
+    tasks: Tensor | None = None
+
+    def of_classes(self, scope: ClassScope) -> Tensor:
+        """Return a mask of the samples that a class request names, arrived or not."""
+        named = torch.isin(self.labels, torch.tensor(scope.classes, dtype=torch.int64))
+        for task, label in scope.pairs if self.tasks is not None else ():
+            named |= (self.tasks == task) & (self.labels == label)
+        return named
 
 
 class ForgetSets:
@@ -74,11 +84,13 @@ class ForgetSets:
 
     def extend(self, arrivals: Arrivals) -> None:
         """Add the samples of an experience that nobody announced. No client holds them by name."""
+        held, new = self.arrivals.tasks, arrivals.tasks
         self.arrivals = Arrivals(
             ids=self.arrivals.ids + arrivals.ids,
             labels=torch.cat([self.arrivals.labels, arrivals.labels]),
             experiences=torch.cat([self.arrivals.experiences, arrivals.experiences]),
             originals=torch.cat([self.arrivals.originals, arrivals.originals + len(self.arrivals.ids)]),
+            tasks=None if held is None or new is None else torch.cat([held, new]),
         )
         self._position = {name: position for position, name in enumerate(self.arrivals.ids)}
         self._sequence = self._in_order()
@@ -122,7 +134,7 @@ class ForgetSets:
             places = [self._position.get(name) for name in scope.sample_ids]
             return any(not announced if place is None else not arrived[place] for place in places)
         if isinstance(scope, ClassScope):
-            named = torch.isin(self.arrivals.labels, torch.tensor(scope.classes))
+            named = self.arrivals.of_classes(scope)
         elif isinstance(scope, ClientScope) and self._held is None:
             return False  # it is refused: nothing says what the client holds
         else:
@@ -189,7 +201,7 @@ class ForgetSets:
     def _named(self, request: ForgetRequest, after: int, arrived: Tensor) -> Tensor:
         """Return a mask of the samples that a request asks for, arrived or not."""
         match request.scope:
-            case ClassScope(classes=classes):
+            case ClassScope(classes=classes) as scope:
                 known = set(self.arrivals.labels.unique().tolist())
                 unknown = [item for item in classes if item not in known]
                 if unknown:
@@ -197,7 +209,8 @@ class ForgetSets:
                         f"request {request.id} asks for {_few('class', 'classes', unknown)}, of which the training"
                         f" stream has no sample; it has {_few('class', 'classes', sorted(known), shown=20)}"
                     )
-                return torch.isin(self.arrivals.labels, torch.tensor(classes))
+                self._require_pairs(request, scope)
+                return self.arrivals.of_classes(scope)
             case ClientScope(client=client):
                 if self._held is None:
                     raise InvalidRequestError(
@@ -227,6 +240,20 @@ class ForgetSets:
         named = torch.zeros_like(arrived)
         named[positions] = True
         return named
+
+    def _require_pairs(self, request: ForgetRequest, scope: ClassScope) -> None:
+        tasks = self.arrivals.tasks
+        if scope.pairs and tasks is None:
+            raise InvalidRequestError(
+                f"request {request.id} asks for class {scope.pairs[0][1]} of task {scope.pairs[0][0]}, and the samples"
+                " have no task labels; ask for the class alone, or build the benchmark with task labels"
+            )
+        for task, label in scope.pairs:
+            if not self.arrivals.of_classes(ClassScope(pairs=((task, label),))).any():
+                raise InvalidRequestError(
+                    f"request {request.id} asks for class {label} of task {task}, of which the training stream has no"
+                    f" sample; its tasks are {[] if tasks is None else tasks.unique().tolist()}"
+                )
 
     def _by_name(
         self, request: ForgetRequest, client: str, names: Sequence[str], after: int, arrived: Tensor

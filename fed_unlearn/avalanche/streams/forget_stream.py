@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from avalanche.benchmarks.scenarios.generic_scenario import CLScenario, EagerCLStream
 from avalanche.benchmarks.utils import AvalancheDataset
+from torch import Tensor
 
 from fed_unlearn.avalanche.streams.forget_experience import ForgetExperience
 from fed_unlearn.avalanche.streams.forget_sets import Arrivals, ForgetSets
 from fed_unlearn.avalanche.streams.naming import named_stream, original_positions, require_once
 from fed_unlearn.avalanche.streams.order import Requests, in_order
-from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids
+from fed_unlearn.avalanche.streams.samples import has_task_labels, labels_of, sample_ids, task_labels_of
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.requests import ForgetRequest
 
@@ -232,6 +233,13 @@ def _arrivals(experiences: Sequence[Any], first: int = 1) -> tuple[Arrivals, Ava
         labels=torch.tensor([label for part in parts for label in labels_of(part)]),
         experiences=numbers.repeat_interleave(torch.tensor([len(part) for part in parts])),
         originals=torch.tensor([position for part in original_positions(parts) for position in part]),
+        tasks=_tasks(parts),
     )
     group = parts[0]._flat_data._transform_groups.current_group
     return arrivals, type(parts[0])(parts).with_transforms(group)
+
+
+def _tasks(parts: Sequence[AvalancheDataset]) -> Tensor | None:
+    if not all(has_task_labels(part) for part in parts):
+        return None
+    return torch.tensor([task for part in parts for task in task_labels_of(part)])

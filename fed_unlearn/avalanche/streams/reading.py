@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from fed_unlearn.avalanche.streams.indexed import indexed
-from fed_unlearn.avalanche.streams.samples import attribute_values, sample_ids, without
+from fed_unlearn.avalanche.streams.samples import attribute_values, labels_of, sample_ids, without
 from fed_unlearn.avalanche.streams.transforms import normalisation_of, without_augmentation
 from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
 from fed_unlearn.data.held import spread
@@ -76,6 +76,10 @@ class SampleReader:
             first = self.samples(like.subset([0]))
             return first.without(first.ids)
         return concatenate(*parts)
+
+    def labels(self, dataset: AvalancheDataset) -> list[int]:
+        """Return the labels of all samples in order, as :meth:`samples` gives them. No input is read."""
+        return labels_of(dataset)
 
     def model(self, module: nn.Module) -> nn.Module:
         """Return the model that reads these samples: the one that is given."""

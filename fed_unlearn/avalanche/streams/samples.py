@@ -16,6 +16,9 @@ from fed_unlearn.errors import InvalidDataError
 SAMPLE_ID = "sample_id"
 """Name of the data attribute with the ids. It is not part of batches."""
 
+TASK_LABELS = "targets_task_labels"
+"""Name of the data attribute with the task labels."""
+
 
 def with_sample_ids(
     dataset: AvalancheDataset, ids: Sequence[str] | None = None, *, unique: bool = True
@@ -82,6 +85,29 @@ def attribute_values(dataset: AvalancheDataset, name: str) -> list[Any]:
 def labels_of(dataset: AvalancheDataset) -> list[int]:
     """Return the labels of all samples in order."""
     return [int(label) for label in attribute_values(dataset, "targets")]
+
+
+def has_task_labels(dataset: AvalancheDataset) -> bool:
+    """Return whether the samples of a data set have task labels."""
+    return TASK_LABELS in dataset._data_attributes
+
+
+def task_labels_of(dataset: AvalancheDataset) -> list[int]:
+    """Return the task labels of all samples in order.
+
+    Raises
+    ------
+    InvalidDataError
+        If the samples have none.
+    """
+    if len(dataset) == 0:
+        return []
+    if not has_task_labels(dataset):
+        raise InvalidDataError(
+            f"{len(dataset)} samples without task labels were given; expected those of a benchmark with tasks, such as"
+            " nc_benchmark(..., task_labels=True) makes"
+        )
+    return [int(task) for task in attribute_values(dataset, TASK_LABELS)]
 
 
 def as_avalanche_dataset(images: ImageSet) -> AvalancheDataset:

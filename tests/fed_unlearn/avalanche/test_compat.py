@@ -186,9 +186,8 @@ def test_strategies_that_are_no_supervised_template_are_refused() -> None:
         check_supported(nn.Linear(1, 1))
 
 
-def test_models_with_heads_for_tasks_are_refused() -> None:
-    with pytest.raises(UnsupportedStrategyError, match="MTSimpleMLP asks for task labels"):
-        check_supported(made(training.Naive, MTSimpleMLP(input_size=64)))
+def test_models_with_heads_and_growing_heads_are_served() -> None:
+    check_supported(made(training.Naive, MTSimpleMLP(input_size=64)))
     growing = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), IncrementalClassifier(8, 6))
     check_supported(made(training.Naive, growing))
 
