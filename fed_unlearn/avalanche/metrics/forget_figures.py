@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import nn
 
 from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
@@ -37,6 +38,8 @@ class ServedRequest:
         Classes of a class request; empty for other scopes.
     task_label : int or None
         Task label of its experience, for the names of metrics.
+    peers : tuple of int
+        Labels among which the class is ranked: those of the same head. Empty if the model has one head.
     """
 
     number: int
@@ -44,6 +47,7 @@ class ServedRequest:
     samples: SampleSet | None
     classes: tuple[int, ...] = ()
     task_label: int | None = None
+    peers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ def measure(
             forget = Judged.whole(request.samples, *scored_logits(model, request.samples))
             scope: ScopeKind = "class" if request.classes else "sample"
             others = left_out.difference(request.classes)
-            seen = observe(model, scope, request.classes, forget, forget.logits.shape[1], test=judged, left_out=others)
+            beside = judged.of_classes(torch.tensor(request.peers)) if judged is not None and request.peers else judged
+            seen = observe(model, scope, request.classes, forget, forget.logits.shape[1], test=beside, left_out=others)
             counted = RequestCounts(hits=ForgetAccuracy.count(seen), extra=count_extra(seen, extra_audits()))
             attack = _attack(forget, judged) if membership and judged is not None else None
             if request.id in committed:

@@ -103,7 +103,9 @@ class ForgetWatch:
         self.arrive(list(benchmark.streams["train"])[: experience.after])
         number = int(experience.current_experience)
         samples = self.reader.samples(experience.dataset) if self.readable(request.id) else None
-        served = ServedRequest(number, request.id, samples, classes_of(experience.asked), task_label_of(experience))
+        classes = classes_of(experience.asked)
+        peers = self.reader.peers(classes)
+        served = ServedRequest(number, request.id, samples, classes, task_label_of(experience), peers)
         self.served.pop(number, None)
         self.served_at.pop(number, None)
         self.served[number] = served

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -80,6 +80,10 @@ class SampleReader:
     def labels(self, dataset: AvalancheDataset) -> list[int]:
         """Return the labels of all samples in order, as :meth:`samples` gives them. No input is read."""
         return labels_of(dataset)
+
+    def peers(self, labels: Collection[int]) -> tuple[int, ...]:
+        """Return all labels that samples of the given labels may be mistaken for. Empty if every label may be."""
+        return ()
 
     def model(self, module: nn.Module) -> nn.Module:
         """Return the model that reads these samples: the one that is given."""

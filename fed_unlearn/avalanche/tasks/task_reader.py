@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,11 @@ class TaskReader(SampleReader):
         """Return the joint labels of all samples in order."""
         found: list[int] = self.joint.joint(task_labels_of(dataset), labels_of(dataset)).tolist()
         return found
+
+    def peers(self, labels: Collection[int]) -> tuple[int, ...]:
+        """Return the joint labels of the tasks that the given labels are of."""
+        tasks = {self.joint.pairs[label][0] for label in labels}
+        return tuple(label for label, pair in enumerate(self.joint.pairs) if pair[0] in tasks)
 
     def model(self, module: nn.Module) -> nn.Module:
         """Return the model as one that reads these samples. It shares all parameters."""

@@ -109,6 +109,16 @@ def accuracies_of(model: nn.Module, scenario: Any) -> dict[tuple[int, int], floa
     return {pair: sum(hits) / len(hits) for pair, hits in found.items()}
 
 
+def ranking_within_the_head(model: nn.Module, scenario: Any, pair: tuple[int, int]) -> float:
+    """How often a test sample of a class has a higher log-odds of it than one of the other class of its task has."""
+    gaps: dict[bool, list[Tensor]] = {True: [], False: []}
+    for image, label, task in scenario.test_stream[pair[0]].dataset:
+        logits = model(image[None], torch.tensor([task]))[0].detach()
+        gaps[label == pair[1]].append(logits[pair[1]] - logits[1 - pair[1]])
+    own, other = (torch.stack(gaps[side]) for side in (True, False))
+    return float((own[:, None] > other[None]).float().mean())
+
+
 def mlp() -> nn.Module:
     return MTSimpleMLP(input_size=64, hidden_size=64)
 
@@ -215,6 +225,7 @@ def test_metrics_measure_every_sample_by_its_own_head() -> None:
     assert named["Forget_Acc_Exp"] == 0.0
     assert named["Test_Forget_Acc_Exp"] == pytest.approx(accuracies[2, 0])
     assert named["Retain_Acc_Stream"] == pytest.approx(expected)
+    assert named["Logit_AUC_Exp"] == pytest.approx(ranking_within_the_head(strategy.model, scenario, (2, 0)), abs=0.03)
 
 
 # ---------------------------------------------------------------------- models with one head
