@@ -158,6 +158,22 @@ def test_a_class_is_forgotten_in_every_task_that_has_it_also_in_later_ones() -> 
     assert set(strategy.model.classifier.classifiers) == {"0", "1", "2"}
 
 
+def test_a_submitted_class_of_a_task_waits_for_the_task_and_another_is_unlearned_at_once() -> None:
+    benchmark, model = benchmark_of(repeated=True), mlp()
+    plugin = UnlearningPlugin(retain="seen")
+    strategy = strategy_of(Naive, model, plugin)
+    plugin.submit(ForgetRequest.for_class((1, 0), id="waits"))
+    strategy.train(benchmark.train_stream[0])
+    assert plugin.outcomes == []
+    assert strategy.unlearn(ForgetRequest.for_class((0, 1), id="at once")).committed
+    strategy.train(benchmark.train_stream[1])
+    strategy.train(benchmark.train_stream[2])
+    assert [(item.request.id, item.committed) for item in plugin.outcomes] == [("at once", True), ("waits", True)]
+    accuracies = accuracies_of(model, benchmark)
+    assert accuracies[0, 1] <= 0.05 and accuracies[1, 0] <= 0.05
+    assert accuracies[0, 0] > 0.9 and accuracies[1, 1] > 0.9
+
+
 def test_a_class_of_one_task_is_kept_out_of_later_experiences_of_this_task_alone() -> None:
     scenario = forget_benchmark(benchmark_of(repeated=True), {1: ForgetRequest.for_class((0, 1))})
     experience = scenario.forget_stream[0]
