@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -148,10 +149,10 @@ class RequestSamples:
         if isinstance(self._retain, _SETS):
             return _of_benchmark(self.reader.samples(self._retain), experience.origin_stream.benchmark)
         if self._retain == "memory":
-            sources = [*buffered(strategy), *(item.dataset for item in views[-1:])]
-        else:
-            sources = [item.dataset for item in views]
-        return self.reader.joined(sources, experience.dataset)
+            last = [item.dataset for item in views[-1:]]
+            kept = self.reader.joined([*buffered(strategy), *last], experience.dataset)
+            return balanced(kept, {label for dataset in last for label in labels_of(dataset)})
+        return self.reader.joined([item.dataset for item in views], experience.dataset)
 
     def validation(self, experience: ForgetExperience) -> SampleSet:
         """Return the samples that are never trained on: the user's, or the benchmark's ``valid`` stream, or none."""
@@ -173,6 +174,31 @@ def _datasets_of(validation: Any) -> list[Any]:
             f"validation = {type(validation).__name__} was given; expected an AvalancheDataset, a SampleSet or a stream"
         )
     return found
+
+
+def balanced(samples: SampleSet, latest: Collection[int]) -> SampleSet:
+    """Take as many samples at most of each latest class as there are of the largest earlier one.
+
+    Repair on a small memory beside a whole experience favours the classes of that experience, and so does a gate that
+    judges by these samples.
+
+    Parameters
+    ----------
+    samples : SampleSet
+        The samples. The first ones of a class are taken.
+    latest : collection of int
+        Classes of the last experience. Where there are no others, all samples are taken.
+    """
+    labels = samples.labels.tolist()
+    earlier = Counter(label for label in labels if label not in latest)
+    if not earlier:
+        return samples
+    most, taken, chosen = max(earlier.values()), Counter[int](), list[int]()
+    for index, label in enumerate(labels):
+        taken[label] += 1
+        if taken[label] <= most:
+            chosen.append(index)
+    return samples if len(chosen) == len(labels) else samples.subset(torch.tensor(chosen))
 
 
 def _of_benchmark(retained: SampleSet, benchmark: Any) -> SampleSet:

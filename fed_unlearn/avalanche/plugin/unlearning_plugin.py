@@ -64,8 +64,9 @@ class UnlearningPlugin(SupervisedPlugin):
         requests are not answerable for what learning costs.
     retain : {"seen", "memory"} or data set, default "seen"
         Retained samples that methods and repair may read. "seen": all training experiences so far. "memory": the
-        strategy's buffers and its last training experience. Otherwise an AvalancheDataset or SampleSet with the
-        benchmark's sample ids. Forgotten samples and classes are always left out.
+        strategy's buffers and its last training experience, of whose classes at most as many samples as the buffers
+        have of an earlier one. Otherwise an AvalancheDataset or SampleSet with the benchmark's sample ids. Forgotten
+        samples and classes are always left out.
     validation : data set, SampleSet or stream, optional
         Samples that are never trained on. Methods may read half of them, and the gate judges by all. Default: the
         benchmark's ``valid_stream``; without one the gate judges by retained samples, which flatters the model.
