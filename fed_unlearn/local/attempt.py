@@ -23,6 +23,7 @@ from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.gate.bounds import ABOVE_REFERENCE
 from fed_unlearn.holder import Guard, repair_model, unlearn_samples
 from fed_unlearn.local.counting import Counting
+from fed_unlearn.local.gentle_training import train_gently
 from fed_unlearn.local.output_rows import with_rows_set
 from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.local.samples import LocalSamples
@@ -31,7 +32,8 @@ from fed_unlearn.methods.parts.labels import guard_labels_of
 from fed_unlearn.model_copies import copied
 from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.requests import ClassScope, ForgetRequest
-from fed_unlearn.training import train_locally
+from fed_unlearn.seeding import seeded_generator
+from fed_unlearn.training import TrainingSettings, train_locally
 
 
 @dataclass(kw_only=True)
@@ -98,6 +100,7 @@ class LocalAttempt:
     _step: int = 0
     _guard: Guard | None = None
     _limits: Tensor | None = None
+    _repair_settings: TrainingSettings | None = None
 
     def __post_init__(self) -> None:
         self.candidate = copied(self.original)
@@ -197,19 +200,31 @@ class LocalAttempt:
     def _repair(self) -> None:
         """One repair round; for samples another turn follows, since training brings them back."""
         self.repair_rounds += 1
-        repair, training = self.plan.repair, self.plan.repair_training()
+        if not self._is_class:
+            self._train_once(self.plan.repair_training())
+            self._unlearn()
+            return
+        self._repair_settings = train_gently(
+            self.candidate,
+            self._repair_settings or self.plan.repair_training(),
+            self._train_once,
+            self.samples.retained,
+            generator=seeded_generator(self.seed, "measured", self.request.id, self.client),
+            passes=self.passes,
+        )
+
+    def _train_once(self, settings: TrainingSettings) -> None:
+        repair = self.plan.repair
         _, passes = repair_model(
             self.candidate,
             self.samples.retained,
             [] if self._guard is None else [self._guard],
-            lambda model, samples, generator: train_locally(model, samples, training, generator),
+            lambda model, samples, generator: train_locally(model, samples, settings, generator),
             guard_weight=repair.guard_weight,
             guard_margin=repair.guard_margin,
             seed=(self.seed, "repair", self.repairs_before + self.repair_rounds, self.client),
         )
         self.passes.add(passes.forward, passes.backward)
-        if not self._is_class:
-            self._unlearn()
 
     # ------------------------------------------------------------------ what the gate looks at
 
