@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fed_unlearn.avalanche.streams.arrivals import Arrivals
+from fed_unlearn.avalanche.streams.claims import Claims
 from fed_unlearn.data.draws import drawn
 from fed_unlearn.errors import InvalidDataError, InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
-
-
-@dataclass(frozen=True)
-class Arrivals:
-    """The samples of a training stream in the order of arrival.
-
-    Attributes
-    ----------
-    ids : tuple of str
-        Sample ids, each once.
-    labels : Tensor of shape (n,), int64
-        Labels of the samples.
-    experiences : Tensor of shape (n,), int64
-        Number of the training experience that each sample arrives with, counted from 1.
-    originals : Tensor of shape (n,), int64
-        Position of each sample in the data set that the stream was made from.
-    tasks : Tensor of shape (n,), int64, optional
-        Task labels of the samples; None if they have none.
-    """
-
-    ids: tuple[str, ...]
-    labels: Tensor
-    experiences: Tensor
-    originals: Tensor
-    tasks: Tensor | None = None
-
-    def of_classes(self, scope: ClassScope) -> Tensor:
-        """Return a mask of the samples that a class request names, arrived or not."""
-        named = torch.isin(self.labels, torch.tensor(scope.classes, dtype=torch.int64))
-        for task, label in scope.pairs if self.tasks is not None else ():
-            named |= (self.tasks == task) & (self.labels == label)
-        return named
 
 
 class ForgetSets:
@@ -70,11 +39,7 @@ class ForgetSets:
         self._position = {name: position for position, name in enumerate(arrivals.ids)}
         self._held = None if clients is None else self._positions_of(clients)
         self._sequence = self._in_order()
-        self._excluded = torch.zeros(len(arrivals.ids), dtype=torch.bool)
-        self._tombstoned = self._excluded.clone()
-        self._elsewhere = self._excluded.clone()
-        self._asked: dict[str, Tensor] = {}
-        self._committed: set[str] = set()
+        self._claims = Claims(len(arrivals.ids))
 
     def members(self, request: ForgetRequest) -> frozenset[str]:
         """Return all samples of the client of a client request, later ones included; none for other scopes."""
@@ -84,35 +49,14 @@ class ForgetSets:
 
     def extend(self, arrivals: Arrivals) -> None:
         """Add the samples of an experience that nobody announced. No client holds them by name."""
-        held, new = self.arrivals.tasks, arrivals.tasks
-        self.arrivals = Arrivals(
-            ids=self.arrivals.ids + arrivals.ids,
-            labels=torch.cat([self.arrivals.labels, arrivals.labels]),
-            experiences=torch.cat([self.arrivals.experiences, arrivals.experiences]),
-            originals=torch.cat([self.arrivals.originals, arrivals.originals + len(self.arrivals.ids)]),
-            tasks=None if held is None or new is None else torch.cat([held, new]),
-        )
+        self.arrivals = self.arrivals.followed_by(arrivals)
         self._position = {name: position for position, name in enumerate(self.arrivals.ids)}
         self._sequence = self._in_order()
-        none = torch.zeros(len(arrivals.ids), dtype=torch.bool)
-        self._excluded, self._tombstoned, self._elsewhere = (
-            torch.cat([mask, none]) for mask in (self._excluded, self._tombstoned, self._elsewhere)
-        )
-        self._asked = {name: torch.cat([mask, none]) for name, mask in self._asked.items()}
+        self._claims.extend(len(arrivals.ids))
 
     def note_forgotten(self, ids: Collection[str]) -> None:
         """Note samples that were forgotten elsewhere. Requests do not forget them again."""
-        known = self.arrived_among(ids)
-        for mask in (self._excluded, self._tombstoned, self._elsewhere):
-            mask |= known
-
-    def arrived_after(self, after: int) -> Tensor:
-        """Return a mask of the samples that arrive with the first ``after`` experiences."""
-        return self.arrivals.experiences <= after
-
-    def arrived_among(self, ids: Collection[str]) -> Tensor:
-        """Return a mask of the samples whose id is among ``ids``."""
-        return torch.tensor([name in ids for name in self.arrivals.ids], dtype=torch.bool)
+        self._claims.note_elsewhere(self.arrivals.among(ids))
 
     def awaited(self, request: ForgetRequest, arrived: Tensor, *, announced: bool) -> bool:
         """Return whether a request must wait, since samples that it names have not arrived.
@@ -158,45 +102,33 @@ class ForgetSets:
             Positions of the samples of D_f, at least one.
         """
         if arrived is None:
-            arrived = self.arrived_after(after)
+            arrived = self.arrivals.after(after)
         named = self._named(request, after, arrived)
         by_id = isinstance(request.scope, SampleScope)
-        wanted = named & arrived & ~(self._excluded if by_id else self._tombstoned)
+        claimed = self._claims.claimed
+        wanted = named & arrived & ~(claimed if by_id else self._claims.forgotten)
         if not wanted.any():
             raise InvalidRequestError(
                 f"request {request.id} has nothing to forget after experience {after}: what it names has not arrived"
                 " yet, or is forgotten already"
             )
-        if not (arrived & ~self._excluded & ~named).any():
+        if not (arrived & ~claimed & ~named).any():
             raise InvalidRequestError(
                 f"request {request.id} leaves none of the {int(arrived.sum())} samples that have arrived after"
                 f" experience {after}; expected a request that leaves something to remember"
             )
-        self._excluded |= named
-        self._asked[request.id] = named
+        self._claims.add(request.id, named)
         if commits:
-            self.commit(request.id)
+            self._claims.commit(request.id)
         return self._sequence[wanted[self._sequence]]
 
     def commit(self, request_id: str) -> None:
         """Note that a request was committed. Later requests do not forget its samples again."""
-        if request_id in self._asked:
-            self._committed.add(request_id)
-            self._tombstoned |= self._asked[request_id]
+        self._claims.commit(request_id)
 
     def release(self, request_id: str) -> None:
         """Note that a request was taken back, or was not committed after all. Later ones may ask for its samples."""
-        if self._asked.pop(request_id, None) is not None:
-            self._committed.discard(request_id)
-            self._tombstoned = self._union(self._committed)
-            self._excluded = self._union(self._asked)
-
-    def _union(self, request_ids: Collection[str]) -> Tensor:
-        """Return a mask of all samples of some requests, and of those that were forgotten elsewhere."""
-        mask = self._elsewhere.clone()
-        for request_id in request_ids:
-            mask |= self._asked[request_id]
-        return mask
+        self._claims.release(request_id)
 
     def _named(self, request: ForgetRequest, after: int, arrived: Tensor) -> Tensor:
         """Return a mask of the samples that a request asks for, arrived or not."""
@@ -224,7 +156,7 @@ class ForgetSets:
                 )
             case SampleScope(client=client, sample_ids=()) as scope:
                 held = self._of_client(request, client)
-                available = held[arrived[held] & ~self._excluded[held]]
+                available = held[arrived[held] & ~self._claims.claimed[held]]
                 positions = available[
                     drawn(
                         self.arrivals.labels[available],
@@ -260,10 +192,11 @@ class ForgetSets:
     ) -> Tensor:
         held = set(self._of_client(request, client).tolist())
         found = {name: self._position[name] for name in names if name in self._position}
+        claimed = self._claims.claimed
         wrong = {
             f"not among the samples of client {client}": [name for name in names if found.get(name) not in held],
             f"not there yet after experience {after}": [name for name in found if not arrived[found[name]]],
-            "forgotten already": [name for name in found if self._excluded[found[name]]],
+            "forgotten already": [name for name in found if claimed[found[name]]],
         }
         for reason, which in wrong.items():
             if which:

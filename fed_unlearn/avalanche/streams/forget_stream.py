@@ -12,8 +12,9 @@ from avalanche.benchmarks.scenarios.generic_scenario import CLScenario, EagerCLS
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
 
+from fed_unlearn.avalanche.streams.arrivals import Arrivals
 from fed_unlearn.avalanche.streams.forget_experience import ForgetExperience
-from fed_unlearn.avalanche.streams.forget_sets import Arrivals, ForgetSets
+from fed_unlearn.avalanche.streams.forget_sets import ForgetSets
 from fed_unlearn.avalanche.streams.naming import named_stream, original_positions, require_once
 from fed_unlearn.avalanche.streams.order import Requests, in_order
 from fed_unlearn.avalanche.streams.samples import has_task_labels, labels_of, sample_ids, task_labels_of
@@ -159,7 +160,7 @@ class GrowingForgetStream:
         InvalidRequestError
             If the request has nothing to forget, leaves nothing, or names something unknown. Nothing is changed then.
         """
-        mask = None if arrived is None else self._sets.arrived_among(arrived)
+        mask = None if arrived is None else self._sets.arrivals.among(arrived)
         dataset = self._whole.subset(self._sets.next(request, after, arrived=mask, commits=commits).tolist())
         experience = ForgetExperience(request, after, dataset, self._sets.members(request))
         experience.describe_like(self._train[after - 1])
@@ -176,7 +177,7 @@ class GrowingForgetStream:
 
     def awaits(self, request: ForgetRequest, arrived: Collection[str], *, announced: bool = True) -> bool:
         """Return whether samples that a request names have not arrived yet; see :meth:`ForgetSets.awaited`."""
-        return self._sets.awaited(request, self._sets.arrived_among(arrived), announced=announced)
+        return self._sets.awaited(request, self._sets.arrivals.among(arrived), announced=announced)
 
     def extend(self, experience: Any) -> None:
         """Append a training experience that nobody announced. Its samples have ids that are new."""
