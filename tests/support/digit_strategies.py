@@ -9,12 +9,14 @@ import avalanche.training as training
 import avalanche.training.supervised as supervised
 import torch
 from avalanche.benchmarks import nc_benchmark, ni_benchmark
+from avalanche.benchmarks.utils import as_classification_dataset
 from avalanche.models import IncrementalClassifier
 from avalanche.models.base_model import BaseModel
 from avalanche.training.losses import MaskedCrossEntropy
 from avalanche.training.plugins import EvaluationPlugin
 from digit_stream import CLASSES, digits
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset
 from fed_unlearn.seeding import isolated_random
@@ -40,9 +42,20 @@ def digit_network(growing: bool = False) -> DigitNetwork:
         return DigitNetwork(growing)
 
 
-def digit_benchmark(kind: str) -> Any:
+def plain_digits(transform: Any = None) -> tuple[Any, Any]:
+    """The digits as a user's data sets are: without sample ids. The transformation is for training alone."""
+    made = []
+    for images in digits():
+        samples = TensorDataset(images.images, images.labels)
+        samples.targets = images.labels.tolist()
+        groups = {"train": (transform, None), "eval": (None, None)}
+        made.append(as_classification_dataset(samples, transform_groups=groups))
+    return made[0], made[1]
+
+
+def digit_benchmark(kind: str, data: Any = None) -> Any:
     """Three experiences with task labels: of two classes each (``nc``), or of all six in each (``ni``)."""
-    train, test = (as_avalanche_dataset(images) for images in digits())
+    train, test = data or (as_avalanche_dataset(images) for images in digits())
     if kind == "nc":
         return nc_benchmark(train, test, n_experiences=3, task_labels=False, fixed_class_order=list(range(CLASSES)))
     return ni_benchmark(train, test, n_experiences=3, seed=0, balance_experiences=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from types import GeneratorType
 from typing import Any
 
@@ -26,8 +26,9 @@ from fed_unlearn.avalanche.plugin.emptied_buffers import (
     mend_pair_loaders,
     restart_reference_batches,
 )
+from fed_unlearn.avalanche.plugin.held_names import HeldNames
 from fed_unlearn.avalanche.streams.naming import experience_with
-from fed_unlearn.avalanche.streams.samples import has_sample_ids, sample_ids
+from fed_unlearn.avalanche.streams.samples import has_sample_ids, with_sample_ids
 from fed_unlearn.errors import InvalidDataError
 
 _DEPTH = 8
@@ -36,7 +37,7 @@ _DEPTH = 8
 _TRANSIENT = {"experience", "adapted_dataset", "dataloader", "mbatch", "current_eval_stream", "_eval_streams"}
 """Attributes that a strategy sets anew for each experience that it trains or evaluates on."""
 
-_REPLAYED = ("mb_buffer_x", "mb_buffer_y", "mb_buffer_tid", "mb_buffer_out", "batch_logits")
+_REPLAYED = {"mb_buffer_x", "mb_buffer_y", "mb_buffer_tid", "mb_buffer_out", "batch_logits"}
 """Attributes in which DER, ER-ACE and ER-AML leave the last batch that they replayed."""
 
 
@@ -62,7 +63,7 @@ def buffered(strategy: Any) -> list[AvalancheDataset]:
     return [value for value in _values(strategy) if isinstance(value, AvalancheDataset) and len(value) > 0]
 
 
-def purge_buffers(strategy: Any, forgotten: Collection[str]) -> int:
+def purge_buffers(strategy: Any, forgotten: Collection[str], known: Iterable[AvalancheDataset] = ()) -> int:
     """Remove forgotten samples from everything that a strategy and its plug-ins keep.
 
     This covers storage policies and the buffers within them, AGEM's buffers, the data of cumulative and joint training,
@@ -77,6 +78,9 @@ def purge_buffers(strategy: Any, forgotten: Collection[str]) -> int:
         Objects that hold no forgotten sample stay the same objects.
     forgotten : collection of str
         Sample ids. Ids that nothing holds are ignored.
+    known : iterable of AvalancheDataset, optional
+        Data sets with sample ids. They give ids to samples that were stored without: ER-ACE and ER-AML store an
+        experience before any plug-in meets it.
 
     Returns
     -------
@@ -86,34 +90,34 @@ def purge_buffers(strategy: Any, forgotten: Collection[str]) -> int:
     Raises
     ------
     InvalidDataError
-        If a data set is held whose samples have no ids. Nothing is changed then.
+        If a data set is held whose samples have no ids and are not in ``known``. Nothing is changed then.
     """
-    ids = frozenset(forgotten)
+    ids, names = frozenset(forgotten), HeldNames(known)
     for dataset in buffered(strategy):
-        if not has_sample_ids(dataset):
-            raise InvalidDataError(
-                f"{type(strategy).__name__} keeps {len(dataset)} samples without ids, so that forgotten ones cannot be"
-                " told from others; build the benchmark with forget_benchmark before the first training"
-            )
+        try:
+            names.of(dataset)
+        except InvalidDataError as error:
+            raise InvalidDataError(f"{type(strategy).__name__}: {error}") from error
     if not ids:
         return 0
-    purge = _Purge(ids)
+    for name in _REPLAYED & vars(strategy).keys():
+        setattr(strategy, name, None)
+    purge = _Purge(ids, names)
     purge.enter(strategy, _DEPTH)
     return purge.removed
 
 
 def drop_batches(strategy: Any) -> None:
-    """Drop the data set, loader and batches of the experience before, since their samples may be forgotten now."""
+    """Drop the data set, loader and batch of the experience before, since their samples may be forgotten now."""
     strategy.adapted_dataset, strategy.dataloader, strategy.mbatch, strategy.mb_output = None, [], None, None
-    for name in vars(strategy).keys() & set(_REPLAYED):
-        setattr(strategy, name, None)
 
 
 class _Purge:
     """One pass over everything that is held. A data set that is held in several places stays one object."""
 
-    def __init__(self, forgotten: frozenset[str]) -> None:
+    def __init__(self, forgotten: frozenset[str], names: HeldNames) -> None:
         self.removed = 0
+        self._names = names
         self._changes = 0
         self._forgotten = forgotten
         self._replaced: dict[int, tuple[Any, Any]] = {}
@@ -178,9 +182,12 @@ class _Purge:
 
     def _without(self, dataset: Any, *, counted: bool) -> Any:
         if id(dataset) not in self._replaced:
-            kept = _kept(dataset, self._forgotten)
+            kept = self._kept(dataset)
+            named = dataset
+            if len(dataset) and not has_sample_ids(dataset):
+                named = with_sample_ids(dataset, self._names.of(dataset), unique=False)
             # Keep the original alive: a new object must not get its id during this pass.
-            self._replaced[id(dataset)] = (dataset, dataset if len(kept) == len(dataset) else dataset.subset(kept))
+            self._replaced[id(dataset)] = (dataset, named if len(kept) == len(dataset) else named.subset(kept))
             if counted:
                 self.removed += len(dataset) - len(kept)
         return self._replaced[id(dataset)][1]
@@ -206,15 +213,12 @@ class _Purge:
         return rebuilt if loader is value else cycle(rebuilt)
 
     def _purge_reservoir(self, buffer: Any) -> None:
-        kept = _kept(buffer.buffer, self._forgotten)
+        kept = self._kept(buffer.buffer)
         if len(kept) < len(buffer.buffer):
             buffer._buffer_weights = buffer._buffer_weights[kept]  # the order stays
 
-
-def _kept(dataset: Any, forgotten: frozenset[str]) -> list[int]:
-    if len(dataset) == 0:
-        return []
-    return [position for position, name in enumerate(sample_ids(dataset)) if name not in forgotten]
+    def _kept(self, dataset: Any) -> list[int]:
+        return [position for position, name in enumerate(self._names.of(dataset)) if name not in self._forgotten]
 
 
 def _attributes(holder: Any) -> list[tuple[str, Any]]:

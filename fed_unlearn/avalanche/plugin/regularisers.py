@@ -30,6 +30,7 @@ from weakref import WeakSet
 
 import torch
 from avalanche.core import BasePlugin
+from avalanche.training.losses import MaskedCrossEntropy
 from avalanche.training.plugins import (
     EarlyStoppingPlugin,
     EWCPlugin,
@@ -44,6 +45,7 @@ from avalanche.training.utils import copy_params_dict, zerolike_params_dict
 from torch import nn
 
 from fed_unlearn.avalanche.plugin.stored_outputs import renew_outputs
+from fed_unlearn.avalanche.streams.samples import labels_of
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.seeding import derive_seed, isolated_random
 
@@ -135,30 +137,47 @@ def _renew_ewc(plugin: Any, strategy: Any, seen: Sequence[Any], changed: set[int
         # The sum cannot be separated into its parts: build it again by the plug-in's own rule.
         before, plugin.importances = plugin.importances, defaultdict(dict)
         for k in range(computed[-1] + 1):
-            plugin.update_importances(_fisher(plugin, strategy, seen[k]), k)
+            plugin.update_importances(_fisher(plugin, strategy, seen, k), k)
         plugin.importances = defaultdict(dict, {k: _no_stiffer(plugin.importances[k], before[k]) for k in computed})
     elif changed:
         for k in changed.intersection(computed):
-            plugin.importances[k] = _no_stiffer(_fisher(plugin, strategy, seen[k]), plugin.importances[k])
+            plugin.importances[k] = _no_stiffer(_fisher(plugin, strategy, seen, k), plugin.importances[k])
     for k in [k for k, anchors in plugin.saved_params.items() if anchors]:
         anchors = copy_params_dict(strategy.model)
         known = plugin.importances.get(k, anchors)  # not heads that came after the experience
         plugin.saved_params[k] = {name: anchor for name, anchor in anchors.items() if name in known}
 
 
-def _fisher(plugin: Any, strategy: Any, experience: Any) -> Any:
-    """Return EWC's importances of one experience at the model's weights; zeros if it has no sample left."""
-    if len(experience.dataset) == 0:
+def _fisher(plugin: Any, strategy: Any, seen: Sequence[Any], k: int) -> Any:
+    """Return EWC's importances of experience ``k`` at the model's weights; zeros if it has no sample left."""
+    if len(seen[k].dataset) == 0:
         return zerolike_params_dict(strategy.model)
-    with _undisturbed(strategy.model):
+    with _undisturbed(strategy.model), _masked_as_in(strategy._criterion, seen, k):
         return plugin.compute_importances(
             strategy.model,
             strategy._criterion,
             strategy.optimizer,
-            experience.dataset,
+            seen[k].dataset,
             strategy.device,
             strategy.train_mb_size,
         )
+
+
+@contextmanager
+def _masked_as_in(criterion: Any, seen: Sequence[Any], k: int) -> Iterator[None]:
+    """Let a masked criterion see the classes that it saw in experience ``k``. With others, its loss could be zero."""
+    if not isinstance(criterion, MaskedCrossEntropy):
+        yield
+        return
+    classes = [
+        set(getattr(item, "classes_in_this_experience", None) or labels_of(item.dataset)) for item in seen[: k + 1]
+    ]
+    before = criterion.current_classes, criterion.old_classes
+    criterion.current_classes, criterion.old_classes = classes[-1], set().union(*classes[:-1])
+    try:
+        yield
+    finally:
+        criterion.current_classes, criterion.old_classes = before
 
 
 def _no_stiffer(importances: Any, before: Any) -> Any:

@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 import torch
 from avalanche.training import Naive
+from avalanche.training.losses import MaskedCrossEntropy
 from avalanche.training.plugins import (
+    EvaluationPlugin,
     EWCPlugin,
     LwFPlugin,
     MASPlugin,
@@ -25,7 +27,7 @@ from unlearned_strategies import (
     unlearn,
     weights_of,
 )
-from watched_strategies import OTHERS, OTHERS_WITH_TASKS, REPLAYING, made, made_benchmark, naive_with
+from watched_strategies import OTHERS, OTHERS_WITH_TASKS, REPLAYING, made, made_benchmark, naive_with, watched_model
 
 from fed_unlearn.avalanche.compat import mend_synaptic_intelligence
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent, note_skipped
@@ -87,6 +89,40 @@ def test_ewc_has_importances_of_what_is_left_and_holds_the_model_at_the_unlearne
     # d/dw of sum_k F_k (w - a)^2, at a + 0.01, with a penalty of weight 1.
     expected = {name: 2 * (fisher[name] + other[name]) * 0.01 for name in fisher}
     assert_close(penalty_gradient(strategy, plugin, 0.01), expected, rtol=1e-3, atol=1e-7)
+
+
+def test_ewc_is_renewed_with_the_classes_that_its_criterion_saw_then() -> None:
+    criterion = MaskedCrossEntropy(mask="new")
+    model = watched_model()
+    strategy = Naive(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        criterion=criterion,
+        train_mb_size=8,
+        plugins=[EWCPlugin(1.0)],
+        evaluator=EvaluationPlugin(loggers=[]),
+    )
+    seen, rest = trained(strategy)
+    plugin = plugin_of(strategy, EWCPlugin)
+    unlearn(strategy)
+    before = copied(plugin.importances[0])
+    keep_consistent(strategy, FORGOTTEN, seen, TRAINED[:2])
+    # Class 0 is forgotten, so that class 1 is left of the first experience. Its criterion had a softmax over both.
+    parameters = dict(strategy.model.named_parameters())
+    parts = []
+    for images, labels in batches(seen[0].dataset):
+        loss = cross_entropy(strategy.model(images)[:, [0, 1]], labels)
+        parts.append(torch.autograd.grad(loss, list(parameters.values())))
+    expected = {
+        name: torch.stack([part.square() for part in values]).mean(0)
+        for name, values in zip(parameters, zip(*parts, strict=True), strict=True)
+    }
+    assert any(bool(value.any()) for value in expected.values())
+    assert_close(plugin.importances[0], no_larger(expected, before))
+    assert criterion.current_classes == {2, 3}
+    assert criterion.old_classes == {0, 1}
+    strategy.train(rest)
+    assert criterion.current_classes == {4, 5}
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -7,7 +7,7 @@ import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.training.supervised import ER_AML
 from avalanche.training.supervised.joint_training import JointTraining
-from digit_strategies import SERVED, digit_benchmark, digit_network, on_digits
+from digit_strategies import SERVED, digit_benchmark, digit_network, on_digits, plain_digits
 from digit_stream import digits
 from reachable import accuracy, reachable
 from torch import Tensor
@@ -16,8 +16,9 @@ from fed_unlearn.avalanche import UnlearningPlugin
 from fed_unlearn.avalanche.plugin.buffers import buffered, purge_buffers
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 from fed_unlearn.avalanche.streams import forget_benchmark
-from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids, without
+from fed_unlearn.avalanche.streams.samples import has_sample_ids, labels_of, sample_ids, with_sample_ids, without
 from fed_unlearn.data.images import ImageSet
+from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.requests import ForgetRequest
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]
@@ -174,3 +175,44 @@ def test_joint_training_holds_its_experiences_without_what_was_forgotten() -> No
     assert left == [sample_ids(without(item.dataset, zeros.ids)) for item in scenario.train_stream]
     assert len(scenario.train_stream[0].dataset) == 40, "the benchmark is as it was"
     strategy.eval(scenario.test_stream)
+
+
+# ---------------------------------------------------------------------- samples that were stored before they had ids
+
+
+@pytest.mark.parametrize("name", ["er-ace", "er-aml"])
+def test_samples_that_were_stored_without_ids_are_found_by_their_place(name: str) -> None:
+    """ER-ACE and ER-AML store an experience before a plug-in can give its samples ids."""
+    benchmark = digit_benchmark("nc", plain_digits())
+    known = [experience.dataset for experience in named(benchmark).train_stream]
+    strategy = SERVED[name]()
+    strategy.train(list(benchmark.train_stream)[:2])
+    zeros = set(sample_ids(known[0])[:20])
+    assert not has_sample_ids(strategy.storage_policy.buffer)
+    held = {label: len(group.buffer) for label, group in strategy.storage_policy.buffer_groups.items()}
+    assert held == {0: 9, 1: 9, 2: 9, 3: 9}
+    with pytest.raises(InvalidDataError, match=rf"^{type(strategy).__name__}: 9 samples without ids.*forget_benchmark"):
+        purge_buffers(strategy, zeros, known[1:])
+    assert len(strategy.storage_policy.buffer) == 36, "nothing was changed"
+    assert purge_buffers(strategy, zeros, known) == 9
+    assert strategy.storage_policy.seen_classes == {1, 2, 3}
+    for label, group in strategy.storage_policy.buffer_groups.items():
+        assert set(labels_of(group.buffer)) == {label}
+        for place, sample in enumerate(sample_ids(group.buffer)):
+            assert torch.equal(group.buffer[place][0], of_ids([sample]).images[0])
+    # The next experience is stored without ids beside those that have some.
+    strategy.train(benchmark.train_stream[2])
+    assert not any(has_sample_ids(group.buffer) for group in _reservoirs(strategy)[-2:])
+    fours = set(sample_ids(known[2])[:20])
+    assert purge_buffers(strategy, zeros | fours, known) > 0
+    assert reachable(strategy, of_ids(zeros | fours)) == []
+
+
+def test_a_place_with_several_ids_tells_nothing() -> None:
+    benchmark = digit_benchmark("nc", plain_digits())
+    known = [experience.dataset for experience in named(benchmark).train_stream]
+    again = with_sample_ids(benchmark.train_stream[0].dataset, [f"again:{row}" for row in range(40)])
+    strategy = SERVED["er-ace"]()
+    strategy.train(benchmark.train_stream[0])
+    with pytest.raises(InvalidDataError, match="without ids"):
+        purge_buffers(strategy, ["0"], [*known, again])
