@@ -17,8 +17,9 @@ from torch import nn
 def mend_synaptic_intelligence() -> None:
     """Make Synaptic Intelligence copy weights and gradients, for all strategies of this process.
 
-    The unlearning plug-in calls this for strategies that have Synaptic Intelligence. Calling it twice changes nothing,
-    and neither does calling it with a version of Avalanche that copies by itself.
+    Call this before the first training. The unlearning plug-in does not: it changes nothing of a strategy without a
+    request. Calling it twice changes nothing, and neither does calling it with a version of Avalanche that copies by
+    itself.
     """
     if _stores_views(SynapticIntelligencePlugin.extract_weights):
         SynapticIntelligencePlugin.extract_weights = staticmethod(torch.no_grad()(_copy_weights))

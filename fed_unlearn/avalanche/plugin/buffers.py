@@ -18,6 +18,7 @@ from avalanche.training.storage_policy import (
     ReservoirSamplingBuffer,
 )
 from avalanche.training.supervised import ER_AML
+from avalanche.training.supervised.joint_training import JointTraining
 from avalanche.training.utils import cycle
 from torch.utils.data import DataLoader, RandomSampler
 
@@ -110,6 +111,8 @@ def purge_buffers(strategy: Any, forgotten: Collection[str], known: Iterable[Ava
 def drop_batches(strategy: Any) -> None:
     """Drop the data set, loader and batch of the experience before, since their samples may be forgotten now."""
     strategy.adapted_dataset, strategy.dataloader, strategy.mbatch, strategy.mb_output = None, [], None, None
+    if isinstance(strategy, JointTraining):
+        strategy._train_cleanup()  # it does not do this itself
 
 
 class _Purge:

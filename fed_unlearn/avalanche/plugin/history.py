@@ -66,6 +66,12 @@ class History:
         """Number of experiences of the stream that were trained on, whole or in parts."""
         return len(self._places)
 
+    @property
+    def named(self) -> list[Any]:
+        """Data sets whose samples have ids: those of the training stream, and those that were trained on."""
+        stream = [] if self.stream.scenario is None else list(self.stream.scenario.streams["train"])
+        return [experience.dataset for experience in (*stream, *self.trained)]
+
     def own(self, strategy: Any) -> None:
         """Note whose plug-in this is. Nothing is refused before a request."""
         if self._owner is None:

@@ -137,12 +137,13 @@ class RequestService:
             self.samples.prepare(strategy, asked, self.history)
             self.unlearning.plan.method_of(asked.asked)
             self.samples.check(asked)
-            purge_buffers(strategy, self.history.forgotten.union(asked.sample_ids))
+            purge_buffers(strategy, self.history.forgotten.union(asked.sample_ids), self.history.named)
         except FedUnlearnError:
             if made:
                 self.history.stream.withdraw(asked)
             raise
         self.history.add_request(asked)
+        drop_batches(strategy)
         before, strategy.experience = strategy.experience, asked
         try:
             self._call_others(strategy, "before_unlearning_exp")

@@ -272,7 +272,7 @@ class UnlearningPlugin(SupervisedPlugin):
         """Give the strategy its other plug-ins back after an experience in which nothing was trained."""
         if self._muting.active:
             self._muting.end(strategy)
-            purge_buffers(strategy, self.forgotten)
+            purge_buffers(strategy, self.forgotten, self._history.named)
         else:
             self._history.warn_of_overdue()
 
@@ -280,7 +280,7 @@ class UnlearningPlugin(SupervisedPlugin):
         """Remove forgotten samples that other plug-ins have stored, and serve waiting and relapsed requests."""
         self._trains = False
         if self.forgotten:
-            purge_buffers(strategy, self.forgotten)
+            purge_buffers(strategy, self.forgotten, self._history.named)
         self._service.serve_waiting(strategy)
         self._service.serve_relapsed(strategy, all_methods=self._reopen_relapsed)
 
@@ -315,4 +315,6 @@ class UnlearningPlugin(SupervisedPlugin):
         else:
             strategy.experience = retained
             if self.forgotten:
-                purge_buffers(strategy, self.forgotten)  # ER-ACE and ER-AML have stored the whole experience already
+                purge_buffers(
+                    strategy, self.forgotten, self._history.named
+                )  # ER-ACE and ER-AML have stored the whole experience already

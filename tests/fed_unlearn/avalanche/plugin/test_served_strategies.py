@@ -17,7 +17,7 @@ from fed_unlearn.avalanche.plugin.buffers import buffered, purge_buffers
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 from fed_unlearn.avalanche.streams import forget_benchmark
 from fed_unlearn.avalanche.streams.samples import has_sample_ids, labels_of, sample_ids, with_sample_ids, without
-from fed_unlearn.data.images import ImageSet
+from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.requests import ForgetRequest
 
@@ -216,3 +216,34 @@ def test_a_place_with_several_ids_tells_nothing() -> None:
     strategy.train(benchmark.train_stream[0])
     with pytest.raises(InvalidDataError, match="without ids"):
         purge_buffers(strategy, ["0"], [*known, again])
+
+
+@pytest.mark.parametrize("name", ["er-ace", "er-aml"])
+def test_requests_are_served_on_a_benchmark_without_ids(name: str) -> None:
+    """Class 0 is in every experience; one request comes at a boundary within a train call, one by itself."""
+    benchmark = digit_benchmark("ni", plain_digits())
+    strategy, plugin = SERVED[name](), UnlearningPlugin(retain="seen")
+    strategy.plugins.append(plugin)
+    plugin.submit(ForgetRequest.for_class(0), after=2)
+    strategy.train(benchmark.train_stream)
+    zeros, ones = TRAIN.of_classes([0]), TRAIN.of_classes([1])
+    assert [outcome.committed for outcome in plugin.outcomes] == [True]
+    assert reachable(strategy, zeros) == []
+    assert accuracy(strategy.model, zeros) == 0.0
+    assert reachable(strategy, ones)
+    plugin.unlearn(strategy, ForgetRequest.for_class(1))
+    assert [outcome.committed for outcome in plugin.outcomes] == [True, True]
+    assert reachable(strategy, concatenate(zeros, ones)) == []
+
+
+def test_a_request_is_served_after_joint_training() -> None:
+    benchmark = digit_benchmark("nc", plain_digits())
+    strategy, plugin = on_digits(JointTraining), UnlearningPlugin(retain="seen")
+    strategy.plugins.append(plugin)
+    strategy.train(benchmark.train_stream)
+    zeros = TRAIN.of_classes([0])
+    assert accuracy(strategy.model, zeros) > 0.9
+    assert plugin.unlearn(strategy, ForgetRequest.for_class(0)).committed
+    assert accuracy(strategy.model, zeros) == 0.0
+    assert reachable(strategy, zeros) == []
+    assert accuracy(strategy.model, TEST.of_classes([1, 2, 3, 4, 5])) >= 0.85
