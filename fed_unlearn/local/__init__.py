@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -69,6 +69,9 @@ class LocalOutcome:
         Names of the methods whose attempts had failed before ``method`` was tried, in their order.
     retained_from : {"given", "seen", "memory"}
         Where the retained samples came from, as :class:`LocalSamples` has it.
+    judged_by : {"validation", "training"}
+        Whether the gate counted what is retained on validation samples. Without any it counts on retained samples that
+        the model was trained on, which flatters the model.
     """
 
     request: ForgetRequest
@@ -87,6 +90,7 @@ class LocalOutcome:
     as_trained: Figures | None = None
     escalated_from: tuple[str, ...] = ()
     retained_from: RetainedFrom = "given"
+    judged_by: Literal["validation", "training"] = "validation"
 
 
 class LocalUnlearning:
@@ -181,6 +185,7 @@ class LocalUnlearning:
             goal=attempt.stated_goal,
             escalated_from=names[: tried - 1],
             retained_from=samples.retained_from,
+            judged_by="validation" if len(samples.validation) else "training",
         )
 
     def _try_all(

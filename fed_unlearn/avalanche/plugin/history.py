@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fed_unlearn.avalanche.plugin.held_out import HeldOut
 from fed_unlearn.avalanche.plugin.known_stream import KnownStream
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.due import coming, warn_of_overdue, way
@@ -13,6 +14,7 @@ from fed_unlearn.avalanche.streams.samples import (
     has_sample_ids,
     has_task_labels,
     labels_of,
+    only,
     sample_ids,
     task_labels_of,
     without,
@@ -43,10 +45,13 @@ class History:
         Ids of samples that must not be trained on again.
     arrived : set of str
         Ids of the samples of all training experiences, forgotten ones included.
+    held_out : HeldOut
+        Samples that are never trained on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, held_out: HeldOut | None = None) -> None:
         self.stream = KnownStream()
+        self.held_out = held_out or HeldOut()
         self.trained: list[Any] = []
         self.sizes: list[int] = []
         self.asked: list[ForgetExperience] = []
@@ -60,6 +65,16 @@ class History:
     def asked_classes(self) -> set[int]:
         """Classes that class requests have named."""
         return {label for item in self.asked for label in getattr(item.asked.scope, "classes", ())}
+
+    @property
+    def never_trained_on(self) -> frozenset[str]:
+        """Ids of samples that are forgotten or held out."""
+        return self.forgotten | self.held_out.ids
+
+    def validation(self) -> list[Any]:
+        """Return the data sets of the held-out samples, without forgotten ones."""
+        kept = self.held_out.ids - self.forgotten
+        return [only(item.dataset, kept) for item in self.trained] if kept else []
 
     @property
     def experience_count(self) -> int:
@@ -167,13 +182,14 @@ class History:
             self.arrived.update(sample_ids(experience.dataset))
         number = place_of(experience)
         self._places.add(place if number is None else number)
+        self.held_out.meet(experience.dataset, self.forgotten)
         retained = self.retained(experience)
         self.trained[place:], self.sizes[place:] = [experience], [len(retained.dataset)]
         return retained
 
     def retained(self, experience: Any) -> Any:
-        """Return a training experience without forgotten samples. It is the same object if it has none."""
-        kept = without(experience.dataset, self.forgotten)
+        """Return a training experience without forgotten and held-out samples; the same object if it has none."""
+        kept = without(experience.dataset, self.never_trained_on)
         return experience if kept is experience.dataset else experience_with(experience, kept)
 
     def views(self) -> list[Any]:

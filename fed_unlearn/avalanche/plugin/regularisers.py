@@ -64,7 +64,8 @@ def keep_consistent(strategy: Any, forgotten: Collection[str], seen: Sequence[An
     again by the model. Early stopping drops its stored weights.
 
     If a plug-in has a method ``forget(strategy, sample_ids)``, it is called with the frozenset of forgotten ids instead
-    of the treatment above. A plug-in of another library without this method is named in a warning, once per class.
+    of the treatment above. So is a method ``forget(sample_ids)`` of the strategy. A plug-in of another library without
+    this method is named in a warning, once per class.
 
     Parameters
     ----------
@@ -95,6 +96,8 @@ def keep_consistent(strategy: Any, forgotten: Collection[str], seen: Sequence[An
     if isinstance(strategy, DER):
         with _undisturbed(strategy.model):
             renew_outputs(strategy)
+    if callable(getattr(strategy, "forget", None)):
+        strategy.forget(ids)
     for plugin in strategy.plugins:
         if callable(getattr(plugin, "forget", None)):
             plugin.forget(strategy, ids)

@@ -59,7 +59,8 @@ class RequestSamples:
             )
         self.reader = SampleReader(domain)
         self._retain = retain
-        self._validation = None if validation is None else _datasets_of(validation)
+        self._holds_out = isinstance(validation, float)
+        self._validation = None if validation is None or self._holds_out else _datasets_of(validation)
 
     def check(self, experience: ForgetExperience) -> None:
         """Raise if the request's samples, or the user's, cannot be read. A few of each are read.
@@ -118,7 +119,7 @@ class RequestSamples:
             or the sets differ in shape or domain.
         """
         forget = self.reader.samples(experience.dataset)
-        retained = self.retained(strategy, experience, views).without(history.forgotten)
+        retained = self.retained(strategy, experience, views).without(history.never_trained_on)
         retained = retained.of_classes(set(retained.labels.tolist()) - history.asked_classes)
         arrived = {label for view in views for label in self.reader.labels(view.dataset)}
         # If the model was trained elsewhere, the retained samples tell its classes.
@@ -128,7 +129,7 @@ class RequestSamples:
                 f"request {experience.request.id}: the strategy has trained nothing yet, and there are no retained"
                 " samples; train first, or give those of the model's training as retain="
             )
-        validation = self.validation(experience)
+        validation = self.validation(experience, history.validation())
         _require_one_kind({"forget": forget, "retain": retained, "validation": validation})
         return LocalSamples(
             forget=forget,
@@ -154,13 +155,14 @@ class RequestSamples:
             return balanced(kept, {label for dataset in last for label in labels_of(dataset)})
         return self.reader.joined([item.dataset for item in views], experience.dataset)
 
-    def validation(self, experience: ForgetExperience) -> SampleSet:
-        """Return the samples that are never trained on: the user's, or the benchmark's ``valid`` stream, or none."""
-        return self.reader.joined(self._validation_sets(experience), experience.dataset)
+    def validation(self, experience: ForgetExperience, held_out: Sequence[AvalancheDataset] = ()) -> SampleSet:
+        """Return samples that are never trained on: the user's, those held out, the ``valid`` stream's, or none."""
+        sets = held_out if self._holds_out else self._validation_sets(experience)
+        return self.reader.joined(sets, experience.dataset)
 
     def _validation_sets(self, experience: ForgetExperience) -> list[Any]:
-        if self._validation is not None:
-            return self._validation
+        if self._validation is not None or self._holds_out:
+            return self._validation or []
         return [item.dataset for item in experience.origin_stream.benchmark.streams.get("valid", [])]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 from fed_unlearn.avalanche.compat import check_supported
 from fed_unlearn.avalanche.plugin.buffers import drop_batches, purge_buffers
 from fed_unlearn.avalanche.plugin.history import History
+from fed_unlearn.avalanche.plugin.leftover_check import LeftoverCheck
 from fed_unlearn.avalanche.plugin.optimizers import clear_momenta
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
@@ -39,6 +41,10 @@ class RequestService:
         Reads the samples of requests.
     strict : bool
         Whether a request that is not accepted raises.
+    history : History, optional
+        What the plug-in has met. Default: nothing.
+    leftovers : LeftoverCheck, optional
+        Searches for memory of forgotten samples. Default: one that fails requests.
 
     Attributes
     ----------
@@ -48,6 +54,8 @@ class RequestService:
         Reads the samples of requests.
     history : History
         What the plug-in has met.
+    leftovers : LeftoverCheck
+        Searches for memory of forgotten samples.
     waiting : WaitingRequests
         Submitted requests whose turn has not come.
     outcomes : list of LocalOutcome
@@ -58,9 +66,19 @@ class RequestService:
         Submitted requests that could not be served.
     """
 
-    def __init__(self, unlearning: LocalUnlearning, samples: RequestSamples, *, strict: bool) -> None:
+    def __init__(
+        self,
+        unlearning: LocalUnlearning,
+        samples: RequestSamples,
+        *,
+        strict: bool,
+        history: History | None = None,
+        leftovers: LeftoverCheck | None = None,
+    ) -> None:
         self.unlearning = unlearning
-        self.history = History()
+        self.history = history or History()
+        self.leftovers = leftovers or LeftoverCheck("fail")
+        self._judged_by_training = False
         self.waiting = WaitingRequests()
         self.outcomes: list[LocalOutcome] = []
         self.served: list[ForgetExperience] = []
@@ -91,6 +109,18 @@ class RequestService:
         """
         for experience in self.history.stream.requests:
             self.unlearning.plan.method_of(experience.request)
+
+    def check_leftovers(self, strategy: Any) -> None:
+        """Search at the end of a ``train`` call for what hooks have stored of forgotten samples.
+
+        Raises
+        ------
+        RequestFailedError
+            If something new is found for certain, leftovers fail requests, and ``strict`` is set.
+        """
+        left = self.leftovers.after_training(strategy, self.history)
+        if left and self._strict and self.leftovers.fails:
+            raise RequestFailedError(left)
 
     def serve_waiting(self, strategy: Any) -> None:
         """Serve the submitted requests whose turn has come. One that cannot be served is refused with a warning."""
@@ -162,17 +192,32 @@ class RequestService:
     def _serve(self, strategy: Any, experience: ForgetExperience) -> LocalOutcome:
         views = self.history.views()
         samples = self.samples.read(strategy, experience, self.history, views)
+        before = copy.copy(self.unlearning)
         outcome = self.unlearning.serve(self.samples.reader.model(strategy.model), experience.asked, samples)
+        if outcome.committed and (left := self.leftovers.before_commit(strategy, self.history, experience)):
+            self.unlearning, outcome = before, replace(outcome, committed=False, reason=left)
         if outcome.committed and outcome.model is not None:
             strategy.model.load_state_dict(own_module(outcome.model).state_dict())
             clear_momenta(strategy.optimizer)
             keep_consistent(strategy, self.history.forgotten, views, self.history.sizes)
             self.history.sizes = [len(view.dataset) for view in views]
+        self._say_judged_by(outcome, len(samples.validation) or len(samples.retained))
         # An earlier model would still know what later requests name.
         outcome = replace(outcome, request=experience.request, model=None)
         self.served.append(experience)
         self.outcomes.append(outcome)
         return outcome
+
+    def _say_judged_by(self, outcome: LocalOutcome, count: int) -> None:
+        logger.info("request %s: judged by %d %s samples", outcome.request.id, count, outcome.judged_by)
+        if outcome.judged_by == "training" and not self._judged_by_training:
+            self._judged_by_training = True
+            warnings.warn(
+                "the gate judges by samples that the model was trained on, which flatters it, since there are no"
+                " validation samples; hold some out with UnlearningPlugin(validation=0.1), or give the benchmark a"
+                " valid_stream",
+                stacklevel=2,
+            )
 
     def _is_lasting(self, experience: ForgetExperience) -> bool:
         return bool(getattr(self.unlearning.plan.method_of(experience.asked)[1], "lasting", False))

@@ -11,7 +11,9 @@ from avalanche.training.plugins import SupervisedPlugin
 from avalanche.training.supervised import JointTraining
 
 from fed_unlearn.avalanche.plugin.buffers import drop_batches, purge_buffers
+from fed_unlearn.avalanche.plugin.held_out import HeldOut
 from fed_unlearn.avalanche.plugin.history import History
+from fed_unlearn.avalanche.plugin.leftover_check import LeftoverCheck, Leftovers
 from fed_unlearn.avalanche.plugin.muting import Muting
 from fed_unlearn.avalanche.plugin.plans import planned
 from fed_unlearn.avalanche.plugin.regularisers import note_skipped
@@ -67,9 +69,11 @@ class UnlearningPlugin(SupervisedPlugin):
         strategy's buffers and its last training experience, of whose classes at most as many samples as the buffers
         have of an earlier one. Otherwise an AvalancheDataset or SampleSet with the benchmark's sample ids. Forgotten
         samples and classes are always left out.
-    validation : data set, SampleSet or stream, optional
-        Samples that are never trained on. Methods may read half of them, and the gate judges by all. Default: the
-        benchmark's ``valid_stream``; without one the gate judges by retained samples, which flatters the model.
+    validation : float, data set, SampleSet or stream, optional
+        Samples that are never trained on. Methods may read half of them, and the gate judges by all. A float in
+        (0, 0.5] is a share of the samples of each class, which is taken out of every training experience before it is
+        trained on. Default: the benchmark's ``valid_stream``; without one the gate judges by retained samples, which
+        flatters the model. Each outcome's ``judged_by`` says which it was.
     domain : InputDomain, optional
         What the model's inputs are. Default: images are pixels, normalised as a ``Normalize`` in the transforms
         says, or in [0, 1]. Other floats are values of any range. ``InputDomain("values")`` takes images of any range.
@@ -79,6 +83,13 @@ class UnlearningPlugin(SupervisedPlugin):
         Whether relapsed requests are served again at the end of every ``train`` call.
     strict : bool, default False
         Whether a request that the gate does not accept raises instead of logging a warning.
+    leftovers : {"fail", "warn"}, default "fail"
+        What happens if the strategy or a plug-in keeps inputs or ids of forgotten samples that nothing here can remove.
+        They are searched for before a model is committed, and at the end of each ``train`` call once something is
+        forgotten. "fail": the request is not accepted, and its reason names the places. "warn": a warning does. What is
+        found only at the end of a call is warned of, and raises with "fail" and ``strict``. A method
+        ``forget(strategy, sample_ids)`` of a plug-in, or ``forget(sample_ids)`` of the strategy, is called with the ids
+        of forgotten samples after a commit and removes them.
 
     Attributes
     ----------
@@ -92,11 +103,14 @@ class UnlearningPlugin(SupervisedPlugin):
         Submitted requests whose turn has not come.
     forgotten : frozenset of str
         Ids of samples that are not trained on again.
+    leftovers : tuple of str
+        What the last search found that is still kept of forgotten samples.
 
     Raises
     ------
     InvalidParameterError
-        If the method, one of its parameters, ``retain``, ``validation`` or ``domain`` is not one of those above.
+        If the method, one of its parameters, ``retain``, ``validation``, ``domain`` or ``leftovers`` is not one of
+        those above.
     """
 
     def __init__(
@@ -112,6 +126,7 @@ class UnlearningPlugin(SupervisedPlugin):
         seed: int = 0,
         reopen_relapsed: bool = False,
         strict: bool = False,
+        leftovers: Leftovers = "fail",
     ) -> None:
         super().__init__()
         for name, value, kind in (("plan", plan, LocalPlan), ("gate", gate, Gate), ("seed", seed, int)):
@@ -120,7 +135,13 @@ class UnlearningPlugin(SupervisedPlugin):
         if method is None and parameters:
             raise InvalidParameterError("parameters were given without a method; put them into plan.parameters")
         unlearning = LocalUnlearning(planned(plan or LocalPlan(), method, parameters or {}), gate, seed)
-        self._service = RequestService(unlearning, RequestSamples(retain, validation, domain), strict=strict)
+        self._service = RequestService(
+            unlearning,
+            RequestSamples(retain, validation, domain),
+            strict=strict,
+            history=History(HeldOut(validation if isinstance(validation, float) else None, seed)),
+            leftovers=LeftoverCheck(leftovers),
+        )
         self._reopen_relapsed = reopen_relapsed
         self._muting = Muting(self)
         self._trains = False
@@ -154,6 +175,11 @@ class UnlearningPlugin(SupervisedPlugin):
     def reader(self) -> SampleReader:
         """Reads samples as the model does."""
         return self._service.samples.reader
+
+    @property
+    def leftovers(self) -> tuple[str, ...]:
+        """What the last search found that the strategy or a plug-in keeps of forgotten samples."""
+        return self._service.leftovers.found
 
     @property
     def _history(self) -> History:
@@ -260,8 +286,8 @@ class UnlearningPlugin(SupervisedPlugin):
 
     def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Remove forgotten samples from what the strategy trains on besides the experience."""
-        if self.forgotten and not self._muting.active:
-            strategy.adapted_dataset = without(strategy.adapted_dataset, self.forgotten)
+        if self._history.never_trained_on and not self._muting.active:
+            strategy.adapted_dataset = without(strategy.adapted_dataset, self._history.never_trained_on)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Leave nothing to store for strategies that store samples of an experience in which nothing was trained."""
@@ -281,6 +307,7 @@ class UnlearningPlugin(SupervisedPlugin):
         self._trains = False
         if self.forgotten:
             purge_buffers(strategy, self.forgotten, self._history.named)
+            self._service.check_leftovers(strategy)
         self._service.serve_waiting(strategy)
         self._service.serve_relapsed(strategy, all_methods=self._reopen_relapsed)
 

@@ -136,6 +136,12 @@ def without(dataset: AvalancheDataset, ids: Collection[str]) -> AvalancheDataset
     return dataset if len(kept) == len(dataset) else dataset.subset(kept)
 
 
+def only(dataset: AvalancheDataset, ids: Collection[str]) -> AvalancheDataset:
+    """Return the samples whose id is among ``ids``, in order."""
+    wanted = set(ids)
+    return dataset.subset([position for position, name in enumerate(sample_ids(dataset)) if name in wanted])
+
+
 def located(dataset: AvalancheDataset) -> tuple[list[Any], np.ndarray, np.ndarray]:
     """Return where each sample lies in the data sets below Avalanche's views.
 
