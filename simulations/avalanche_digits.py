@@ -27,7 +27,7 @@ from avalanche.training.plugins import EvaluationPlugin
 from torch.nn import CrossEntropyLoss
 
 from fed_unlearn.avalanche import ForgetExperience, UnlearningPlugin, forget_benchmark, forget_metrics, interleave
-from fed_unlearn.avalanche.compat import with_one_task
+from fed_unlearn.avalanche.compat import mend_synaptic_intelligence, with_one_task
 from fed_unlearn.avalanche.plugin.buffers import buffered
 from fed_unlearn.avalanche.streams.benchmarks import new_instances
 from fed_unlearn.avalanche.streams.reading import as_samples
@@ -184,13 +184,15 @@ def run(
     unlearning = UnlearningPlugin(plan=PLAN, gate=GATE, retain="memory", validation=parts.validation, seed=seed)
     model = build_model("small-cnn", class_count=10, image_shape=parts.train.image_shape, seed=seed)
     strategy_class, settings = STRATEGIES[name]
+    if strategy_class is SynapticIntelligence:
+        mend_synaptic_intelligence()
     strategy = strategy_class(
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9),
         criterion=CrossEntropyLoss(),
         train_mb_size=32,
         train_epochs=20,
-        plugins=[unlearning],
+        plugins=[unlearning] if with_requests else [],
         evaluator=EvaluationPlugin(accuracy_metrics(epoch=True, stream=True), forget_metrics(), loggers=list(loggers)),
         **settings,
     )
