@@ -152,7 +152,7 @@ class RequestSamples:
         if self._retain == "memory":
             last = [item.dataset for item in views[-1:]]
             kept = self.reader.joined([*buffered(strategy), *last], experience.dataset)
-            return balanced(kept, {label for dataset in last for label in labels_of(dataset)})
+            return balanced(kept, {label for dataset in last for label in self.reader.labels(dataset)})
         return self.reader.joined([item.dataset for item in views], experience.dataset)
 
     def validation(self, experience: ForgetExperience, held_out: Sequence[AvalancheDataset] = ()) -> SampleSet:
