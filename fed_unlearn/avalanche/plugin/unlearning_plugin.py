@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
 from avalanche.training.plugins import SupervisedPlugin
-from avalanche.training.supervised import JointTraining
 
-from fed_unlearn.avalanche.plugin.buffers import drop_batches, purge_buffers
+from fed_unlearn.avalanche.plugin.encounters import Encounters
 from fed_unlearn.avalanche.plugin.held_out import HeldOut
 from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.plugin.leftover_check import LeftoverCheck, Leftovers
-from fed_unlearn.avalanche.plugin.muting import Muting
 from fed_unlearn.avalanche.plugin.plans import planned
-from fed_unlearn.avalanche.plugin.regularisers import note_skipped
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
 from fed_unlearn.avalanche.plugin.service import RequestService
 from fed_unlearn.avalanche.plugin.waiting import Missing
 from fed_unlearn.avalanche.streams import ForgetExperience
-from fed_unlearn.avalanche.streams.forget_experience import released
-from fed_unlearn.avalanche.streams.naming import experience_with
 from fed_unlearn.avalanche.streams.reading import SampleReader
-from fed_unlearn.avalanche.streams.samples import without
 from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.gate import Gate
 from fed_unlearn.local import LocalOutcome, LocalPlan, LocalUnlearning
 from fed_unlearn.requests import ForgetRequest, ParameterValue
-
-logger = logging.getLogger("fed_unlearn.avalanche")
 
 
 class UnlearningPlugin(SupervisedPlugin):
@@ -143,7 +134,7 @@ class UnlearningPlugin(SupervisedPlugin):
             leftovers=LeftoverCheck(leftovers),
         )
         self._reopen_relapsed = reopen_relapsed
-        self._muting = Muting(self)
+        self._encounters = Encounters(self, self._service)
         self._trains = False
 
     @property
@@ -267,7 +258,7 @@ class UnlearningPlugin(SupervisedPlugin):
 
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Become the first plug-in, so that the others meet retained samples only."""
-        self._muting.recover(strategy)
+        self._encounters.recover(strategy)
         if sum(isinstance(plugin, UnlearningPlugin) for plugin in strategy.plugins) > 1:
             raise InvalidParameterError("the strategy has several UnlearningPlugins; expected one")
         strategy.plugins = [self, *(plugin for plugin in strategy.plugins if plugin is not self)]
@@ -278,70 +269,24 @@ class UnlearningPlugin(SupervisedPlugin):
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Unlearn a forget experience; or serve waiting requests and remove forgotten samples from the experience."""
-        if isinstance(strategy.experience, ForgetExperience):
-            self._meet_request(strategy, strategy.experience)
-        else:
-            self._service.serve_waiting(strategy)
-            self._meet_training(strategy)
+        self._encounters.meet(strategy)
 
     def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Remove forgotten samples from what the strategy trains on besides the experience."""
-        if self._history.never_trained_on and not self._muting.active:
-            strategy.adapted_dataset = without(strategy.adapted_dataset, self._history.never_trained_on)
+        self._encounters.clean(strategy)
 
     def before_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Leave nothing to store for strategies that store samples of an experience in which nothing was trained."""
-        if self._muting.active:
-            strategy.experience = experience_with(strategy.experience, released(strategy.experience.dataset).subset([]))
+        self._encounters.empty(strategy)
 
     def after_training_exp(self, strategy: Any, **kwargs: Any) -> None:
         """Give the strategy its other plug-ins back after an experience in which nothing was trained."""
-        if self._muting.active:
-            self._muting.end(strategy)
-            purge_buffers(strategy, self.forgotten, self._history.named)
-        else:
-            self._history.warn_of_overdue()
+        self._encounters.leave(strategy)
 
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         """Remove forgotten samples that other plug-ins have stored, and serve waiting and relapsed requests."""
         self._trains = False
-        if self.forgotten:
-            purge_buffers(strategy, self.forgotten, self._history.named)
-            self._service.check_leftovers(strategy)
+        self._encounters.purge(strategy)
+        self._service.check_leftovers(strategy)
         self._service.serve_waiting(strategy)
         self._service.serve_relapsed(strategy, all_methods=self._reopen_relapsed)
-
-    # ------------------------------------------------------------------ one experience
-
-    def _meet_request(self, strategy: Any, experience: ForgetExperience) -> None:
-        drop_batches(strategy)
-        try:
-            self._service.unlearn_now(strategy, experience)
-        except BaseException:
-            strategy._train_cleanup()
-            raise
-        strategy.experience = experience_with(experience, released(experience.dataset))
-        self._muting.start(strategy)
-
-    def _meet_training(self, strategy: Any) -> None:
-        self._service.unlearning.note_training()
-        place = strategy.clock.train_exp_counter
-        if isinstance(strategy, JointTraining):  # it trains on all experiences at once
-            strategy._experiences = [
-                self._history.add_training(each, place + number) for number, each in enumerate(strategy._experiences)
-            ]
-            retained = strategy._experiences[0]
-        else:
-            retained = self._history.add_training(strategy.experience, place)
-        self._service.check_announced()
-        if len(retained.dataset) == 0 and self.forgotten and not isinstance(strategy, JointTraining):
-            logger.warning("experience %d has no sample that is not forgotten; skipped", place)
-            note_skipped(strategy)  # before the plug-ins that it tells are taken away
-            self._muting.start(strategy)
-            strategy.clock.train_exp_counter += 1
-        else:
-            strategy.experience = retained
-            if self.forgotten:
-                purge_buffers(
-                    strategy, self.forgotten, self._history.named
-                )  # ER-ACE and ER-AML have stored the whole experience already

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fed_unlearn.avalanche.plugin import UnlearningPlugin, unlearning_plugin
+from fed_unlearn.avalanche.plugin import UnlearningPlugin, encounters
 
 
 def test_regularisers_are_told_before_they_are_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,10 +20,10 @@ def test_regularisers_are_told_before_they_are_taken_away(monkeypatch: pytest.Mo
         experience=None,
     )
     experience = SimpleNamespace(dataset=[], current_experience=1)
-    monkeypatch.setattr(unlearning_plugin, "note_skipped", lambda strategy: told.append(list(strategy.plugins)))
+    monkeypatch.setattr(encounters, "note_skipped", lambda strategy: told.append(list(strategy.plugins)))
     monkeypatch.setattr(plugin._service.history, "add_training", lambda *args: experience)
     plugin._service.history.forgotten = frozenset({"0"})
-    plugin._meet_training(strategy)
+    plugin._encounters._meet_training(strategy)
     assert told == [[plugin, other]]
     assert strategy.plugins == [plugin]
     assert strategy.clock.train_exp_counter == 2
