@@ -22,6 +22,7 @@ from fed_unlearn.gate import Decision, Gate, HowKnown, Verdict
 from fed_unlearn.local.attempt import LocalAttempt
 from fed_unlearn.local.plan import LocalPlan
 from fed_unlearn.local.samples import LocalSamples, RetainedFrom
+from fed_unlearn.methods.base import Method
 from fed_unlearn.output_rows import ROWS_AS_TRAINED
 from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.requests import ClassScope, ForgetRequest
@@ -66,7 +67,8 @@ class LocalOutcome:
     as_trained : Figures or None
         Figures of the candidate before its output rows were set, where they were, for a class request.
     escalated_from : tuple of str
-        Names of the methods whose attempts had failed before ``method`` was tried, in their order.
+        Names of the methods that come before ``method`` in the plan, in their order: each has failed, or does not work
+        on the inputs of the samples.
     retained_from : {"given", "seen", "memory"}
         Where the retained samples came from, as :class:`LocalSamples` has it.
     judged_by : {"validation", "training"}
@@ -146,7 +148,7 @@ class LocalUnlearning:
         started = time.perf_counter()
         self._check_oracles(request, len(oracles))
         refuse_pairs(request.scope)
-        names = self.plan.names_of(request)
+        names, methods = self.plan.names_of(request), self.plan.suited_to(request, samples.forget.domain)
         classes = request.scope.classes if isinstance(request.scope, ClassScope) else ()
         settings: dict[str, Any] = {
             "plan": self.plan,
@@ -162,15 +164,15 @@ class LocalUnlearning:
             "seed": self.seed,
             "oracles": tuple(oracles),
         }
-        attempt, decision, passes = self._try_all(request, settings)
+        attempt, decision, passes = self._try_all(request, methods, settings)
         committed = decision.verdict is Verdict.ACCEPT
         if committed:
             self._first = self._first or attempt.counts_before
             self.forgotten_classes = self.forgotten_classes.union(classes)
-        tried = len(names) - attempt.methods_left
+        name = methods[-1 - attempt.methods_left][0]
         return LocalOutcome(
             request=request,
-            method=names[tried - 1],
+            method=name,
             committed=committed,
             model=attempt.candidate if committed else model,
             attempts=attempt.number,
@@ -183,19 +185,19 @@ class LocalUnlearning:
             passes=passes,
             evidence=decision.known,
             goal=attempt.stated_goal,
-            escalated_from=names[: tried - 1],
+            escalated_from=names[: names.index(name)],
             retained_from=samples.retained_from,
             judged_by="validation" if len(samples.validation) else "training",
         )
 
     def _try_all(
-        self, request: ForgetRequest, settings: Mapping[str, Any]
+        self, request: ForgetRequest, methods: Sequence[tuple[str, Method, str | None]], settings: Mapping[str, Any]
     ) -> tuple[LocalAttempt, Decision, PassCounter]:
         """Try one method after another, each with stronger settings, until the gate accepts or none is left.
 
         Returns the last attempt, what was decided on it, and the passes of all attempts.
         """
-        methods, passes, number = list(self.plan.methods_of(request)), PassCounter(), 0
+        passes, number = PassCounter(), 0
         for index, (name, method, _) in enumerate(methods):
             for tries in range(1, self.gate.max_attempts + 1):
                 number += 1

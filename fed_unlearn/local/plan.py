@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.errors import InvalidParameterError, problems_of
 from fed_unlearn.methods import Method, available, create, method_class
 from fed_unlearn.plan import Plan
@@ -40,7 +41,8 @@ class LocalPlan(Plan):
     escalation : mapping of str to tuple of str
         Methods that are tried in turn where the gate has refused all attempts of a request's own method, by scope. By
         default ``"reset-and-relearn"`` for classes. A method that a request or a plug-in names is followed by
-        them too. ``{}`` for none.
+        them too. ``{}`` for none. Where a request names no method, the first one that works on the inputs of its
+        samples is tried first.
 
     Raises
     ------
@@ -115,6 +117,25 @@ class LocalPlan(Plan):
         for name in self.names_of(request):
             parameters = request.parameters if name == own else {}
             yield self.method_of(replace(request, method=name, parameters=parameters))
+
+    def suited_to(self, request: ForgetRequest, domain: InputDomain) -> list[tuple[str, Method, str | None]]:
+        """Return those of :meth:`methods_of` that work on the inputs of the request's samples.
+
+        Parameters
+        ----------
+        request : ForgetRequest
+            The request. A method that it names is returned in any case.
+        domain : InputDomain
+            What the inputs are.
+
+        Returns
+        -------
+        list of tuple
+            The plan's own method alone where none works.
+        """
+        first, *later = self.methods_of(request)
+        suited = [each for each in later if each[1].works_on(domain)]
+        return suited if suited and request.method is None and not first[1].works_on(domain) else [first, *suited]
 
     def names_of(self, request: ForgetRequest) -> tuple[str, ...]:
         """Names of the methods that serve a request, each tried where those before it have failed."""

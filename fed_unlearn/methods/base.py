@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import nn
 
+from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, UnlearningDivergedError, UnsuitableInputsError
 from fed_unlearn.logits import device_of, evaluation_mode
@@ -100,6 +101,10 @@ class Method(ABC):
     def reads_reference(self) -> bool:
         """Whether the method, with these hyper-parameters, measures by a model that never saw the forget samples."""
         return False
+
+    def works_on(self, domain: InputDomain) -> bool:
+        """Whether the method, with these hyper-parameters, works on samples whose inputs are of a domain."""
+        return domain.kind == "pixels" or not self.attacks_inputs
 
     def unlearn(
         self,
@@ -222,8 +227,8 @@ class Method(ABC):
         """Check that the model, the samples and the excluded classes fit each other; return the class count."""
         if retain is None and self.requires_retain:
             raise InvalidDataError(f"{self.name}: no retain set was given; it needs samples that must stay known")
-        if self.attacks_inputs and forget.domain.kind != "pixels":
-            raise UnsuitableInputsError(self._unsuitable(forget.domain.kind))
+        if not self.works_on(forget.domain):
+            raise self.unsuitable(forget.domain)
         class_count = class_count_of(self.name, model, forget if self.reads_forget or retain is None else retain)
         for kind, samples in (("forget", forget), ("retain", retain), ("unseen", unseen)):
             if samples is not None:
@@ -232,11 +237,13 @@ class Method(ABC):
         check_classes_left(self.name, forget.labels, excluded_classes, class_count)
         return class_count
 
-    def _unsuitable(self, kind: str) -> str:
-        """Why samples of a kind are refused, and the methods for any inputs that serve the same requests."""
+    def unsuitable(self, domain: InputDomain) -> UnsuitableInputsError:
+        """Return the error for inputs that the method does not work on. It names the methods that do."""
         working = [
             name
             for name, method in METHODS.available().items()
             if method.inputs != "images" and not method.is_control and set(self.scopes) <= set(method.scopes)
         ]
-        return f"{self.name}: needs images to attack, not {kind}; use {', '.join(working)}"
+        return UnsuitableInputsError(
+            f"{self.name}: needs images to attack, not {domain.kind}; use {', '.join(working)}"
+        )

@@ -62,8 +62,13 @@ class RequestSamples:
         self._holds_out = isinstance(validation, float)
         self._validation = None if validation is None or self._holds_out else _datasets_of(validation)
 
-    def check(self, experience: ForgetExperience) -> None:
+    def check(self, experience: ForgetExperience) -> InputDomain:
         """Raise if the request's samples, or the user's, cannot be read. A few of each are read.
+
+        Returns
+        -------
+        InputDomain
+            What the inputs are.
 
         Raises
         ------
@@ -79,6 +84,7 @@ class RequestSamples:
             if len(dataset)
         }
         _require_one_kind(few)
+        return next(samples.domain for samples in few.values())
 
     def prepare(self, strategy: Any, experience: ForgetExperience, history: History) -> None:
         """Choose the reader that suits the strategy's model, and say what a request asks for in its labels.

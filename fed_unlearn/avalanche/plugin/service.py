@@ -18,6 +18,7 @@ from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
 from fed_unlearn.avalanche.plugin.waiting import WaitingRequests
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.tasks import own_module
+from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.local import LocalOutcome, LocalUnlearning
 from fed_unlearn.logits import predict_logits
@@ -45,6 +46,8 @@ class RequestService:
         What the plug-in has met. Default: nothing.
     leftovers : LeftoverCheck, optional
         Searches for memory of forgotten samples. Default: one that fails requests.
+    method : str, optional
+        Name of the method that the user chose. No other is used in its place where it does not work on the inputs.
 
     Attributes
     ----------
@@ -74,6 +77,7 @@ class RequestService:
         strict: bool,
         history: History | None = None,
         leftovers: LeftoverCheck | None = None,
+        method: str | None = None,
     ) -> None:
         self.unlearning = unlearning
         self.history = history or History()
@@ -85,6 +89,7 @@ class RequestService:
         self.refused: list[tuple[ForgetRequest, FedUnlearnError]] = []
         self.samples = samples
         self._strict = strict
+        self._method = method
 
     def accepted(self, request: ForgetRequest) -> ForgetRequest:
         """Return a request with an id, or raise if it can never be served."""
@@ -121,6 +126,14 @@ class RequestService:
         left = self.leftovers.after_training(strategy, self.history)
         if left and self._strict and self.leftovers.fails:
             raise RequestFailedError(left)
+
+    def _check_method(self, request: ForgetRequest, domain: InputDomain) -> None:
+        """Raise if a method that was named does not work on inputs of a domain, or none of the plan's does."""
+        plan = self.unlearning.plan
+        is_named = request.method is not None or self._method == plan.default_method(request.scope.kind)
+        _, method, _ = plan.method_of(request) if is_named else plan.suited_to(request, domain)[0]
+        if not method.works_on(domain):
+            raise method.unsuitable(domain)
 
     def serve_waiting(self, strategy: Any) -> None:
         """Serve the submitted requests whose turn has come. One that cannot be served is refused with a warning."""
@@ -166,7 +179,7 @@ class RequestService:
         try:  # before anything is changed
             self.samples.prepare(strategy, asked, self.history)
             self.unlearning.plan.method_of(asked.asked)
-            self.samples.check(asked)
+            self._check_method(asked.asked, self.samples.check(asked))
             purge_buffers(strategy, self.history.forgotten.union(asked.sample_ids), self.history.named)
         except FedUnlearnError:
             if made:

@@ -47,7 +47,8 @@ class UnlearningPlugin(SupervisedPlugin):
     Parameters
     ----------
     method : str, optional
-        Method of requests that name none, for all scopes that it serves. Default: the methods of ``plan``.
+        Method of requests that name none, for all scopes that it serves. Default: the methods of ``plan``. Where that
+        of a scope does not work on inputs that are no images, the next one of the plan's ``escalation`` that does.
     parameters : mapping of str to value, optional
         Hyper-parameters of ``method``.
     plan : LocalPlan, optional
@@ -132,6 +133,7 @@ class UnlearningPlugin(SupervisedPlugin):
             strict=strict,
             history=History(HeldOut(validation if isinstance(validation, float) else None, seed)),
             leftovers=LeftoverCheck(leftovers),
+            method=method,
         )
         self._reopen_relapsed = reopen_relapsed
         self._encounters = Encounters(self, self._service)
@@ -239,9 +241,9 @@ class UnlearningPlugin(SupervisedPlugin):
         UnsupportedStrategyError
             If a part of the strategy cannot forget. Nothing is changed then.
         InvalidDataError
-            If the samples of the benchmark have no ids, or their inputs are outside their domain. Nothing is changed
-            then. Or if the method lacks samples that it needs. The model is unchanged then; the request's samples are
-            not trained on again.
+            If the samples of the benchmark have no ids, their inputs are outside their domain, or a method that was
+            named does not work on such inputs (``UnsuitableInputsError``). Nothing is changed then. Or if the method
+            lacks samples that it needs. The model is unchanged then; the request's samples are not trained on again.
         RequestFailedError
             If the gate does not accept and ``strict`` is set.
         """

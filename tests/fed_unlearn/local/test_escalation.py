@@ -12,6 +12,7 @@ from federation import SETTINGS, digits_of, small_model
 from torch import nn
 
 from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.data.domain import PIXELS, VALUES, InputDomain
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
 from fed_unlearn.gate import Gate
 from fed_unlearn.local import LocalOutcome, LocalPlan, LocalSamples, LocalUnlearning
@@ -115,6 +116,23 @@ def test_a_class_that_the_model_has_forgotten_by_itself_is_forgotten_all_the_sam
     outcome = served(USELESS, model=model)
     assert outcome.before.forget_accuracy == 0.0
     assert outcome.committed
+
+
+def test_methods_that_do_not_work_on_the_inputs_are_passed_over_unless_the_request_names_them() -> None:
+    plan = LocalPlan(
+        parameters={"instance-wise": {"adversarial": True}},
+        escalation={"sample": ("boundary-shrink", "finetune"), "class": ()},
+    )
+
+    def names(request: ForgetRequest, domain: InputDomain) -> list[str]:
+        return [name for name, *_ in plan.suited_to(request, domain)]
+
+    unnamed = ForgetRequest.for_samples("0", ["1"])
+    named = ForgetRequest.for_samples("0", ["1"], method="boundary-shrink")
+    assert names(unnamed, PIXELS) == ["instance-wise", "boundary-shrink", "finetune"]
+    assert names(unnamed, VALUES) == ["finetune"]
+    assert names(named, VALUES) == ["boundary-shrink", "finetune"]
+    assert names(ForgetRequest.for_class(1), VALUES) == ["boundary-shrink"], "there is no other"
 
 
 @pytest.mark.parametrize(

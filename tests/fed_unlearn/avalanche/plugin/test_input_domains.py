@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -24,8 +25,9 @@ from fed_unlearn.avalanche.streams.reading import as_samples
 from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.data.domain import VALUES, InputDomain
 from fed_unlearn.data.sources import load_source
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError
-from fed_unlearn.local import LocalUnlearning
+from fed_unlearn.data.tensors import TensorSet
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError, UnsuitableInputsError
+from fed_unlearn.local import LocalPlan, LocalUnlearning
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import isolated_globals
@@ -153,7 +155,7 @@ def unnormalised(factor: float) -> Any:
         return nc_benchmark(data, data, 2, task_labels=False, fixed_class_order=list(range(10)))
 
 
-def test_images_of_another_range_are_refused_at_the_request_and_served_when_their_domain_is_given() -> None:
+def test_images_of_another_range_are_refused_at_the_askedand_served_when_their_domain_is_given() -> None:
     scenario = forget_benchmark(unnormalised(16.0), REQUESTS)
     plugin = UnlearningPlugin()
     strategy = trainer(plugin, mem_size=60)
@@ -186,3 +188,59 @@ def test_validation_samples_of_another_domain_are_refused_before_anything_is_cha
 def test_a_domain_of_another_kind_is_refused() -> None:
     with pytest.raises(InvalidParameterError, match="domain = 'values' was given; expected an InputDomain"):
         UnlearningPlugin(domain="values")  # type: ignore[arg-type]
+
+
+def features_benchmark(factor: float) -> Any:
+    """Digits as vectors of features in [0, factor]: first the classes below 5, then the others."""
+    (inputs, labels), (tests, test_labels) = DIGITS.train.batch(), DIGITS.test.batch()
+    first = labels < 5
+    parts = [(inputs.flatten(1)[mask] * factor, labels[mask]) for mask in (first, ~first)]
+    test = (tests.flatten(1) * factor, test_labels)
+    return tensors_benchmark(parts, [test], task_labels=[0, 0], complete_test_set_only=True)
+
+
+def trained_on_features(plugin: UnlearningPlugin, factor: float = 16.0) -> Any:
+    """A strategy after the first experience."""
+    benchmark, strategy = features_benchmark(factor), trainer(plugin, Naive)
+    for group in strategy.optimizer.param_groups:
+        group["lr"] /= 2 * factor
+    with isolated_globals(0):
+        strategy.train(benchmark.train_stream[0])
+    return strategy
+
+
+@pytest.mark.parametrize("asked", [ForgetRequest.for_class(1), ForgetRequest.for_samples("0", ["0", "1", "2"])])
+def test_vectors_of_features_are_forgotten_by_default_whatever_their_scale(asked: ForgetRequest) -> None:
+    plugin = UnlearningPlugin()
+    strategy = trained_on_features(plugin)
+    inputs, labels = DIGITS.test.of_classes({0, 2, 3, 4}).batch()
+    test = TensorSet(inputs.flatten(1) * 16, labels, domain=VALUES)
+
+    def right() -> float:
+        return float((predict_logits(strategy.model, test).argmax(1) == labels).float().mean())
+
+    before = right()
+    assert before > 0.9
+    outcome = strategy.unlearn(asked)
+    assert outcome.committed
+    assert outcome.after.forget_accuracy == 0.0
+    assert right() >= before - 0.03
+    is_class = asked.scope.kind == "class"
+    served = (outcome.method, outcome.escalated_from)
+    assert served == (("reset-and-relearn", ("boundary-shrink",)) if is_class else ("instance-wise", ()))
+    assert outcome.attempts == 1, "a method that cannot work on the inputs is not tried"
+
+
+@pytest.mark.parametrize("named_by", ["plug-in", "request", "plan without another"])
+def test_a_method_that_is_named_and_needs_images_is_refused_before_anything_is_changed(named_by: str) -> None:
+    plan = LocalPlan(escalation={}) if named_by == "plan without another" else None
+    plugin = UnlearningPlugin("boundary-shrink" if named_by == "plug-in" else None, plan=plan)
+    strategy = trained_on_features(plugin)
+    weights = copy.deepcopy(strategy.model.state_dict())
+    request = ForgetRequest.for_class(1, id="a", method="boundary-shrink" if named_by == "request" else None)
+    with pytest.raises(UnsuitableInputsError, match=r"needs images to attack, not values; use .*reset-and-relearn"):
+        strategy.unlearn(request)
+    assert plugin.forgotten == frozenset() and plugin.outcomes == []
+    assert all(torch.equal(value, weights[name]) for name, value in strategy.model.state_dict().items())
+    again = strategy.unlearn(ForgetRequest.for_class(1, id="a", method="reset-and-relearn"))
+    assert again.committed, "the id is free, and the samples are still there"
