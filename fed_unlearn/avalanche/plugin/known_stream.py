@@ -139,12 +139,12 @@ class KnownStream:
         if self._growing is not None:
             (self._growing.commit if committed else self._growing.release)(request_id)
 
-    def numbered(self, request: ForgetRequest) -> ForgetRequest:
-        """Return the request with an id."""
-        if request.id:
-            return request
-        self._count += 1
-        return dataclasses.replace(request, id=f"submitted-{self._count}")
+    def numbered(self, request: ForgetRequest, used: Collection[str]) -> ForgetRequest:
+        """Return the request with an id. One that is made here is not among ``used``."""
+        while not request.id or request.id in used:
+            self._count += 1
+            request = dataclasses.replace(request, id=f"submitted-{self._count}")
+        return request
 
     # ------------------------------------------------------------------ streams
 

@@ -14,7 +14,7 @@ from fed_unlearn.avalanche.plugin.buffers import buffered
 from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.reading import SampleReader
-from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids
+from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.avalanche.tasks import asked_of, reader_for
 from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.data.held import spread

@@ -15,7 +15,7 @@ from fed_unlearn.avalanche.plugin.leftover_check import LeftoverCheck
 from fed_unlearn.avalanche.plugin.optimizers import clear_momenta
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
-from fed_unlearn.avalanche.plugin.waiting import WaitingRequests
+from fed_unlearn.avalanche.plugin.waiting import Waiting, WaitingRequests
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.tasks import own_module
 from fed_unlearn.data.domain import InputDomain
@@ -97,12 +97,12 @@ class RequestService:
             raise InvalidRequestError(f"{request!r} was given; expected a ForgetRequest, as ForgetRequest.for_class(3)")
         self.unlearning.plan.method_of(request)
         used = {each.id for each in self.waiting.requests}
-        used.update(each.request.id for each in self.history.stream.requests)
+        used.update(each.request.id for each in (*self.history.stream.requests, *self.history.asked))
         if request.id in used:
             raise InvalidRequestError(
                 f"a request with the id {request.id!r} was given before; expected an id of its own"
             )
-        return self.history.stream.numbered(request)
+        return self.history.stream.numbered(request, used)
 
     def check_announced(self) -> None:
         """Raise if a request of the benchmark's forget stream names an unknown method or parameter.
@@ -137,18 +137,12 @@ class RequestService:
 
     def serve_waiting(self, strategy: Any) -> None:
         """Serve the submitted requests whose turn has come. One that cannot be served is refused with a warning."""
-        for item in self.waiting.take(self.history):
-            drop_batches(strategy)
-            try:
-                self.waiting.require_arrived(item, self.history)
-                self.unlearn_now(strategy, item.request)
-            except RequestFailedError:
-                raise
-            except FedUnlearnError as error:
-                if self._strict:
-                    raise
-                self.refused.append((item.request, error))
-                warnings.warn(f"request {item.request.id} was refused: {error}", stacklevel=2)
+        due = self.waiting.take(self.history)
+        try:
+            while due:
+                self._serve_submitted(strategy, due.pop(0))
+        finally:
+            self.waiting.put_back(due)  # those after one that raised
 
     def serve_relapsed(self, strategy: Any, *, all_methods: bool) -> None:
         """Serve committed requests again whose samples have come back; else only those of lasting methods."""
@@ -188,19 +182,34 @@ class RequestService:
         self.history.add_request(asked)
         drop_batches(strategy)
         before, strategy.experience = strategy.experience, asked
+        committed = False
         try:
             self._call_others(strategy, "before_unlearning_exp")
             outcome = self._serve(strategy, asked)
+            committed = outcome.committed
             self._call_others(strategy, "after_unlearning_exp")
         finally:
             strategy.experience = before
-        self.history.stream.note_outcome(request.id, committed=outcome.committed)
+            self.history.stream.note_outcome(request.id, committed=committed)
         if not outcome.committed:
             text = f"request {outcome.request.id}: not accepted, the model is as it was: {outcome.reason}"
             if self._strict:
                 raise RequestFailedError(text)
             logger.warning("%s", text)
         return outcome
+
+    def _serve_submitted(self, strategy: Any, item: Waiting) -> None:
+        drop_batches(strategy)
+        try:
+            self.waiting.require_arrived(item, self.history)
+            self.unlearn_now(strategy, item.request)
+        except RequestFailedError:
+            raise
+        except FedUnlearnError as error:
+            if self._strict:
+                raise
+            self.refused.append((item.request, error))
+            warnings.warn(f"request {item.request.id} was refused: {error}", stacklevel=2)
 
     def _serve(self, strategy: Any, experience: ForgetExperience) -> LocalOutcome:
         views = self.history.views()

@@ -271,7 +271,11 @@ class UnlearningPlugin(SupervisedPlugin):
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Unlearn a forget experience; or serve waiting requests and remove forgotten samples from the experience."""
-        self._encounters.meet(strategy)
+        try:
+            self._encounters.meet(strategy)
+        except BaseException:
+            self._trains = False  # the train call breaks off before anything is trained on
+            raise
 
     def after_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:
         """Remove forgotten samples from what the strategy trains on besides the experience."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -73,9 +74,11 @@ class WaitingRequests:
             and (item.missing == "refuse" or not history.stream.awaits(item.request, arrived))
         ]
         self._items = [item for item in self._items if item not in due]
-        return sorted(
-            due, key=lambda item: (-item.request.priority, item.request.deadline is None, item.request.deadline or 0.0)
-        )
+        return sorted(due, key=lambda item: _order(item.request))
+
+    def put_back(self, items: Sequence[Waiting]) -> None:
+        """Let requests wait again that :meth:`take` removed and that were not served. They come before all others."""
+        self._items[:0] = items
 
     @staticmethod
     def require_arrived(item: Waiting, history: History) -> None:

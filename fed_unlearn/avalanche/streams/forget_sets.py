@@ -61,8 +61,8 @@ class ForgetSets:
     def awaited(self, request: ForgetRequest, arrived: Tensor, *, announced: bool) -> bool:
         """Return whether a request must wait, since samples that it names have not arrived.
 
-        A request for classes, a client or a number of samples waits until one sample arrives. A request for samples by
-        id waits until all of them have arrived.
+        A request for classes or a client waits until one sample arrives, and one for a number of samples until one that
+        may be drawn does. A request for samples by id waits until all of them have arrived.
 
         Parameters
         ----------
@@ -79,11 +79,13 @@ class ForgetSets:
             return any(not announced if place is None else not arrived[place] for place in places)
         if isinstance(scope, ClassScope):
             named = self.arrivals.of_classes(scope)
-        elif isinstance(scope, ClientScope) and self._held is None:
+        elif scope.client not in self._held if self._held is not None else isinstance(scope, ClientScope):
             return False  # it is refused: nothing says what the client holds
         else:
             named = torch.zeros_like(arrived)
             named[self._of_client(request, scope.client)] = True
+            if isinstance(scope, SampleScope) and scope.of_class is not None:
+                named &= self.arrivals.labels == scope.of_class
         may_come = bool(named.any()) or not announced
         return may_come and not bool((named & arrived).any())
 
