@@ -17,7 +17,7 @@ from fed_unlearn.avalanche.compat.support import UnsupportedStrategyError
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.reading import as_samples
-from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids, without
+from fed_unlearn.avalanche.streams.samples import sample_ids, without
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.methods.frozen_head import FrozenHead as FrozenHeadMethod
@@ -148,9 +148,8 @@ class FrozenHead(SupervisedTemplate):
     def train_dataset_adaptation(self, **kwargs: Any) -> None:
         """The experience's samples without those that requests name."""
         dataset = self.experience.dataset
-        ids, labels = sample_ids(dataset), labels_of(dataset)
         for asked in self._asked:
-            named = zip(ids, asked.names(labels, ids), strict=True)
+            named = zip(sample_ids(dataset), asked.names_in(dataset), strict=True)
             self.forgotten = self.forgotten.union(name for name, hit in named if hit)
         self.adapted_dataset = without(dataset, self.forgotten).train()
 
@@ -188,7 +187,7 @@ class FrozenHead(SupervisedTemplate):
         self._asked.append(experience)
         for dataset in self._met:  # a class may have come again since the request was put
             ids = sample_ids(dataset)
-            hits = experience.names(labels_of(dataset), ids)
+            hits = experience.names_in(dataset)
             named = [place for place, hit in enumerate(hits) if hit and ids[place] in self._counted]
             if named:
                 gone = dataset.subset(named)

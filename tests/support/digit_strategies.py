@@ -53,11 +53,14 @@ def plain_digits(transform: Any = None) -> tuple[Any, Any]:
     return made[0], made[1]
 
 
-def digit_benchmark(kind: str, data: Any = None) -> Any:
-    """Three experiences with task labels: of two classes each (``nc``), or of all six in each (``ni``)."""
+def digit_benchmark(kind: str, data: Any = None, *, task_labels: bool = False) -> Any:
+    """Three experiences of two classes each (``nc``), or of all six in each (``ni``). With ``task_labels`` each of the
+    former is a task; otherwise all are task 0."""
     train, test = data or (as_avalanche_dataset(images) for images in digits())
     if kind == "nc":
-        return nc_benchmark(train, test, n_experiences=3, task_labels=False, fixed_class_order=list(range(CLASSES)))
+        return nc_benchmark(
+            train, test, n_experiences=3, task_labels=task_labels, fixed_class_order=list(range(CLASSES))
+        )
     return ni_benchmark(train, test, n_experiences=3, seed=0, balance_experiences=True)
 
 

@@ -68,10 +68,11 @@ class Encounters:
             self._service.history.warn_of_overdue()
 
     def purge(self, strategy: Any) -> None:
-        """Remove forgotten samples that the strategy and its plug-ins have stored."""
+        """Remove forgotten and held-out samples that the strategy and its plug-ins have stored."""
         history = self._service.history
-        if history.forgotten:
-            purge_buffers(strategy, history.forgotten, history.named)
+        unwanted = history.never_trained_on
+        if unwanted:
+            purge_buffers(strategy, unwanted, history.named)
 
     def _meet_request(self, strategy: Any, experience: ForgetExperience) -> None:
         drop_batches(strategy)
@@ -92,8 +93,8 @@ class Encounters:
         if trains_jointly:
             strategy._experiences = retained
         self._service.check_announced()
-        if history.forgotten and not any(len(each.dataset) for each in retained):
-            logger.warning("experience %d has no sample that is not forgotten; skipped", place)
+        if history.never_trained_on and not any(len(each.dataset) for each in retained):
+            logger.warning("experience %d has no sample to train on: all are forgotten or held out; skipped", place)
             note_skipped(strategy)  # before the plug-ins that it tells are taken away
             self._muting.start(strategy)
             strategy.clock.train_exp_counter += 1

@@ -10,15 +10,7 @@ from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.due import coming, warn_of_overdue, way
 from fed_unlearn.avalanche.streams.naming import experience_with
 from fed_unlearn.avalanche.streams.origin import place_of
-from fed_unlearn.avalanche.streams.samples import (
-    has_sample_ids,
-    has_task_labels,
-    labels_of,
-    only,
-    sample_ids,
-    task_labels_of,
-    without,
-)
+from fed_unlearn.avalanche.streams.samples import has_sample_ids, only, sample_ids, without
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.requests import ForgetRequest
 
@@ -173,10 +165,9 @@ class History:
         """
         experience = self.stream.named(experience, self.forgotten)
         if self.asked:
-            ids, labels = sample_ids(experience.dataset), labels_of(experience.dataset)
-            tasks = task_labels_of(experience.dataset) if has_task_labels(experience.dataset) else []
+            ids = sample_ids(experience.dataset)
             for earlier in self.asked:
-                hits = earlier.names(labels, ids, tasks)
+                hits = earlier.names_in(experience.dataset)
                 self.forgotten = self.forgotten.union(name for name, hit in zip(ids, hits, strict=True) if hit)
         if has_sample_ids(experience.dataset):
             self.arrived.update(sample_ids(experience.dataset))

@@ -56,7 +56,7 @@ class LeftoverCheck:
             Why the request must be refused, in words; None if it may be committed.
         """
         told = [item for item in (strategy, *strategy.plugins) if callable(getattr(item, "forget", None))]
-        classes = getattr(experience.asked.scope, "classes", ())
+        classes = getattr(experience.request.scope, "classes", ())
         text = self._search(strategy, history, experience.sample_ids, classes, told)
         if text is None or self.fails:
             self._warned.add(text or "")
@@ -74,7 +74,8 @@ class LeftoverCheck:
         """
         if not history.forgotten:
             return None
-        text = self._search(strategy, history, history.forgotten, history.asked_classes, [])
+        classes = {label for each in history.asked for label in getattr(each.request.scope, "classes", ())}
+        text = self._search(strategy, history, history.forgotten, classes, [])
         return text if text is not None and self._warn(text) else None
 
     def _search(

@@ -11,7 +11,13 @@ from typing import Any
 from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.utils import AvalancheDataset
 
-from fed_unlearn.avalanche.streams.samples import attribute_values, labels_of, sample_ids
+from fed_unlearn.avalanche.streams.samples import (
+    attribute_values,
+    has_task_labels,
+    labels_of,
+    sample_ids,
+    task_labels_of,
+)
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
 
@@ -84,6 +90,11 @@ class ForgetExperience(DatasetExperience):
             pairs = itertools.zip_longest(tasks, labels)
             return [int(label) in scope.classes or (task, int(label)) in scope.pairs for task, label in pairs]
         return [name in self._named for name in ids]
+
+    def names_in(self, dataset: AvalancheDataset) -> list[bool]:
+        """Return for each sample of a data set with sample ids whether the request asks for it."""
+        tasks = task_labels_of(dataset) if has_task_labels(dataset) else []
+        return self.names(labels_of(dataset), sample_ids(dataset), tasks)
 
     def describe_like(self, trained: Any) -> None:
         """Set the attributes about benchmark, classes and tasks that the benchmark's training experiences have.

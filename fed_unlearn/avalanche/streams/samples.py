@@ -83,8 +83,20 @@ def attribute_values(dataset: AvalancheDataset, name: str) -> list[Any]:
 
 
 def labels_of(dataset: AvalancheDataset) -> list[int]:
-    """Return the labels of all samples in order."""
-    return [int(label) for label in attribute_values(dataset, "targets")]
+    """Return the labels of all samples in order.
+
+    Raises
+    ------
+    InvalidDataError
+        If a target is no number, as in data sets for detection.
+    """
+    targets = attribute_values(dataset, "targets")
+    try:
+        return [int(label) for label in targets]
+    except (TypeError, ValueError) as error:
+        raise InvalidDataError(
+            f"targets such as {targets[0]!r} were given; expected the labels of a classification benchmark"
+        ) from error
 
 
 def has_task_labels(dataset: AvalancheDataset) -> bool:

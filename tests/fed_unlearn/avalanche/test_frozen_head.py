@@ -10,11 +10,12 @@ import pytest
 import torch
 from avalanche.evaluation.metrics import accuracy_metrics
 from avalanche.training.plugins import EvaluationPlugin, ReplayPlugin
+from digit_strategies import digit_benchmark
 from digit_stream import CLASSES, DRAWN, TRAIN, digits, stream
 from torch import nn
 from trained_digits import state_bytes
 
-from fed_unlearn.avalanche import FrozenHead, UnlearningPlugin, forget_metrics, interleave
+from fed_unlearn.avalanche import FrozenHead, UnlearningPlugin, forget_benchmark, forget_metrics, interleave
 from fed_unlearn.avalanche.compat.support import UnsupportedStrategyError
 from fed_unlearn.data.images import ImageSet
 from fed_unlearn.errors import InvalidModelError, InvalidParameterError
@@ -101,6 +102,16 @@ def test_an_experience_that_comes_again_counts_once_and_forgotten_samples_stay_a
     for experience in (first, ones, first, ones, first):
         strategy.train(experience)
     assert state_bytes(strategy.model) == state_bytes(retrained(IDS[0]))
+
+
+def test_a_class_of_one_task_is_taken_away_and_left_out_when_it_comes_again(seeded: None) -> None:
+    benchmark = forget_benchmark(digit_benchmark("nc", task_labels=True), {1: ForgetRequest.for_class((0, 1))})
+    strategy = strategy_of(network())
+    first, ones = benchmark.train_stream[0], benchmark.forget_stream[0]
+    strategy.train(first)
+    for experience in (ones, first):
+        strategy.train(experience)
+        assert state_bytes(strategy.model) == state_bytes(retrained(IDS[0]))
 
 
 def test_a_request_for_all_that_was_met_leaves_no_answer(seeded: None) -> None:

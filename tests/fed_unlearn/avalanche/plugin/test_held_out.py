@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from avalanche.benchmarks import benchmark_from_datasets
+from avalanche.benchmarks import benchmark_from_datasets, split_online_stream
 from avalanche.training import Cumulative, Naive, Replay
+from avalanche.training.plugins import SupervisedPlugin
+from digit_strategies import SERVED, digit_benchmark
 from plugged_strategies import plugged, scenario_of
-from watched_strategies import made, made_dataset, watched_model
+from watched_strategies import made, made_benchmark, made_dataset, watched_model
 
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
+from fed_unlearn.avalanche.plugin.buffers import buffered
 from fed_unlearn.avalanche.plugin.held_out import HeldOut
 from fed_unlearn.avalanche.streams import forget_benchmark
 from fed_unlearn.avalanche.streams.order import interleave
@@ -123,6 +126,36 @@ def test_the_strategy_never_trains_on_them_and_the_gate_judges_by_them(
     again = set(model.trained_on)
     strategy.train(scenario.train_stream[0])  # the same samples are held out when an experience comes again
     assert not {str(index) for index in model.trained_on - again} & held
+
+
+class Replayed(SupervisedPlugin):
+    """Notes the ids of all that is stored while a strategy trains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self.ids.update(name for dataset in buffered(strategy) for name in sample_ids(dataset))
+
+
+@pytest.mark.parametrize("kind", ["er-ace", "er-aml"])
+def test_strategies_that_store_an_experience_before_it_is_met_store_no_held_out_sample(kind: str) -> None:
+    strategy, plugin, replayed = SERVED[kind](), UnlearningPlugin(validation=0.2), Replayed()
+    strategy.plugins += [plugin, replayed]
+    strategy.train(digit_benchmark("nc").train_stream[:2])
+    held = plugin._history.held_out.ids
+    assert held and replayed.ids and not held & replayed.ids
+
+
+def test_online_parts_of_which_all_is_held_out_are_skipped() -> None:
+    model = watched_model()
+    strategy, plugin, _ = plugged(made(Replay, model, mem_size=18), validation=0.5)
+    [experience, *_] = made_benchmark("ci").train_stream
+    strategy.train(split_online_stream([experience], 1, seed=1))
+    held = {int(name) for name in plugin._history.held_out.ids}
+    assert len(held) == 10 and model.trained_on == {int(name) for name in sample_ids(experience.dataset)} - held
+    assert strategy.clock.train_exp_counter == 20
 
 
 def test_retained_samples_of_the_user_lose_what_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,15 +9,18 @@ import avalanche.training.supervised as supervised
 import numpy as np
 import pytest
 import torch
-from avalanche.benchmarks import class_incremental_benchmark
+from avalanche.benchmarks import benchmark_from_datasets, class_incremental_benchmark
+from avalanche.benchmarks.utils import AvalancheDataset, DataAttribute
 from avalanche.training import plugins
 from avalanche.training.supervised.joint_training import JointTraining
 from digit_strategies import SERVED, digit_benchmark, digit_network, on_digits, plain_digits
 from digit_stream import CLASSES
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 from torchvision.transforms import RandomCrop
 
 from fed_unlearn.avalanche import UnlearningPlugin, forget_benchmark
+from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.seeding import isolated_globals
 
@@ -115,3 +118,15 @@ def test_a_plug_in_without_requests_changes_nothing(name: str, kind: str) -> Non
     for part, value in alone.items():
         assert plugged[part] == value, part
     assert len(set(alone["torch"])) > 1
+
+
+def test_a_benchmark_without_classes_is_refused_at_the_first_request() -> None:
+    base = TensorDataset(torch.rand(6, 1, 8, 8), torch.rand(6, 2))
+    targets = DataAttribute([{"box": index} for index in range(6)], "targets")
+    dataset = AvalancheDataset([base], data_attributes=[targets])
+    strategy = on_digits(training.Naive, UnlearningPlugin(), model=nn.Linear(8, 2))
+    [plugin, *_] = strategy.plugins
+    strategy.train_epochs = 0
+    strategy.train(benchmark_from_datasets(train=[dataset], test=[dataset]).train_stream)
+    with pytest.raises(InvalidDataError, match="the labels of a classification benchmark"):
+        plugin.unlearn(strategy, ForgetRequest.for_class(0))

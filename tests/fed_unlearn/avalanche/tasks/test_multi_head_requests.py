@@ -7,7 +7,7 @@ import torch
 from avalanche.benchmarks import nc_benchmark
 from avalanche.models import IncrementalClassifier, MTSimpleMLP, MultiTaskModule
 from avalanche.training import EWC, LwF, Naive, Replay
-from avalanche.training.plugins import EvaluationPlugin
+from avalanche.training.plugins import EvaluationPlugin, SupervisedPlugin
 from torch import Tensor, nn
 from watched_strategies import made_benchmark
 
@@ -62,7 +62,7 @@ class OneHead(nn.Module):
         return self.classifier(self.features(x))
 
 
-def benchmark_of(*, repeated: bool, task_labels: bool = True) -> Any:
+def benchmark_of(*, repeated: bool, task_labels: bool = True, train_transform: Any = None) -> Any:
     """Tasks 0 to 2 with digits (0, 1), (2, 3) and (4, 5); named 0 and 1 in every task if ``repeated``."""
     digits = load_source("digits")
     return nc_benchmark(
@@ -72,6 +72,7 @@ def benchmark_of(*, repeated: bool, task_labels: bool = True) -> Any:
         task_labels=task_labels,
         fixed_class_order=list(CLASSES),
         class_ids_from_zero_in_each_exp=repeated,
+        train_transform=train_transform,
     )
 
 
@@ -211,6 +212,27 @@ def test_single_samples_and_samples_of_several_tasks_are_forgotten() -> None:
     assert outcomes[0].after.forget_accuracy == 0.0
     assert min(accuracies_of(strategy.model, scenario).values()) > 0.75
     assert "model_adaptation" not in vars(strategy)
+
+
+class Keeps(SupervisedPlugin):
+    """Keeps the last batch with its labels."""
+
+    def after_training_iteration(self, strategy: Any, **kwargs: Any) -> None:
+        self.x, self.y = strategy.mb_x.clone(), strategy.mb_y.clone()
+
+
+def test_labels_beside_augmented_inputs_are_not_taken_for_those_of_other_heads() -> None:
+    scenario = forget_benchmark(
+        benchmark_of(repeated=True, train_transform=lambda image: image * (1 - torch.rand(()) / 10)),
+        {2: ForgetRequest.for_class((0, 1))},
+    )
+    plugin = UnlearningPlugin()
+    strategy = strategy_of(Naive, mlp(), plugin)
+    strategy.plugins.append(Keeps())
+    strategy.train(scenario.train_stream[:2])
+    with pytest.warns(UserWarning, match="Keeps.x may hold inputs of forgotten samples"):
+        strategy.train(scenario.forget_stream[0])  # the batch is of class 1 of task 1
+    assert plugin.outcomes[0].committed
 
 
 def test_a_head_of_which_no_class_is_left_gives_one_answer() -> None:
