@@ -20,11 +20,11 @@ class HeldNames:
     Parameters
     ----------
     known : iterable of AvalancheDataset
-        Data sets with ids. Those without are left out. They are read only if a stored data set has no ids.
+        Data sets with ids. Those without are left out. They are asked for only if a stored data set has no ids.
     """
 
     def __init__(self, known: Iterable[AvalancheDataset] = ()) -> None:
-        self._known = [dataset for dataset in known if len(dataset) and has_sample_ids(dataset)]
+        self._known = known
         self._index: list[tuple[Any, dict[int, str]]] | None = None
 
     def of(self, dataset: AvalancheDataset) -> Sequence[str]:
@@ -53,7 +53,8 @@ class HeldNames:
         if self._index is None:
             self._index = []
             for dataset in self._known:
-                self._add(dataset)
+                if len(dataset) and has_sample_ids(dataset):
+                    self._add(dataset)
         return next((names for known, names in self._index if known is base), {})
 
     def _add(self, dataset: AvalancheDataset) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from avalanche.benchmarks import OnlineCLExperience
 
 from fed_unlearn.avalanche.plugin.held_out import HeldOut
 from fed_unlearn.avalanche.plugin.known_stream import KnownStream
@@ -74,10 +78,18 @@ class History:
         return len(self._places)
 
     @property
-    def named(self) -> list[Any]:
+    def named(self) -> Iterator[Any]:
         """Data sets whose samples have ids: those of the training stream, and those that were trained on."""
-        stream = [] if self.stream.scenario is None else list(self.stream.scenario.streams["train"])
-        return [experience.dataset for experience in (*stream, *self.trained)]
+        return (experience.dataset for experience in itertools.chain(self._announced(), self.trained))
+
+    @property
+    def searched(self) -> list[Any]:
+        """Data sets that have all samples of requests and of the training so far. Online parts are in their stream."""
+        whole = (experience for experience in self.trained if not isinstance(experience, OnlineCLExperience))
+        return [experience.dataset for experience in itertools.chain(self.asked, self._announced(), whole)]
+
+    def _announced(self) -> Iterable[Any]:
+        return () if self.stream.scenario is None else self.stream.scenario.streams["train"]
 
     def own(self, strategy: Any) -> None:
         """Note whose plug-in this is. Nothing is refused before a request."""
@@ -174,15 +186,17 @@ class History:
         number = place_of(experience)
         self._places.add(place if number is None else number)
         self.held_out.meet(experience.dataset, self.forgotten)
-        retained = self.retained(experience)
+        retained = _retained(experience, self.never_trained_on)
         self.trained[place:], self.sizes[place:] = [experience], [len(retained.dataset)]
         return retained
 
-    def retained(self, experience: Any) -> Any:
-        """Return a training experience without forgotten and held-out samples; the same object if it has none."""
-        kept = without(experience.dataset, self.never_trained_on)
-        return experience if kept is experience.dataset else experience_with(experience, kept)
-
     def views(self) -> list[Any]:
-        """Return all training experiences without forgotten samples."""
-        return [self.retained(experience) for experience in self.trained]
+        """Return all training experiences without forgotten and held-out samples."""
+        unwanted = self.never_trained_on
+        return [_retained(experience, unwanted) for experience in self.trained]
+
+
+def _retained(experience: Any, unwanted: frozenset[str]) -> Any:
+    """Return a training experience without unwanted samples; the same object if it has none."""
+    kept = without(experience.dataset, unwanted)
+    return experience if kept is experience.dataset else experience_with(experience, kept)

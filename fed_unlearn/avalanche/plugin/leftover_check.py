@@ -90,7 +90,7 @@ class LeftoverCheck:
         search = find_leftovers(
             strategy,
             forgotten,
-            [item.dataset for item in (*history.asked, *history.trained)],
+            history.searched,
             classes=classes,
             digests=self._digests,
             without=without,

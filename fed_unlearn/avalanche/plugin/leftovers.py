@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from fed_unlearn.avalanche.plugin.held_values import Held, Walk
 from fed_unlearn.avalanche.plugin.input_digests import InputDigests
-from fed_unlearn.avalanche.streams.samples import has_sample_ids, labels_of, located, sample_ids
+from fed_unlearn.avalanche.streams.samples import bases_of, has_sample_ids, labels_of, sample_ids
 
 BYTES = 2**31
 """Number of bytes of tensors and arrays that are compared with forgotten inputs in one search."""
@@ -123,7 +123,7 @@ def find_leftovers(
     """
     given = [dataset for dataset in datasets if isinstance(dataset, AvalancheDataset) and len(dataset)]
     named = [dataset for dataset in given if has_sample_ids(dataset)]
-    bases = [base for dataset in named for base in located(dataset)[0]]
+    bases = [base for dataset in named for base in bases_of(dataset)]
     walk = Walk(strategy, [*without, *bases])
     held = list(walk)
     search = _Searching(frozenset(forgotten), named, frozenset(classes), digests or InputDigests())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -141,7 +141,7 @@ def as_avalanche_dataset(images: ImageSet) -> AvalancheDataset:
 
 def without(dataset: AvalancheDataset, ids: Collection[str]) -> AvalancheDataset:
     """Return the samples whose id is not among ``ids``, in order. It is the same object if these are all samples."""
-    unwanted = set(ids)
+    unwanted = ids if isinstance(ids, Set) else set(ids)
     if not unwanted:
         return dataset
     kept = [position for position, name in enumerate(sample_ids(dataset)) if name not in unwanted]
@@ -150,7 +150,7 @@ def without(dataset: AvalancheDataset, ids: Collection[str]) -> AvalancheDataset
 
 def only(dataset: AvalancheDataset, ids: Collection[str]) -> AvalancheDataset:
     """Return the samples whose id is among ``ids``, in order."""
-    wanted = set(ids)
+    wanted = ids if isinstance(ids, Set) else set(ids)
     return dataset.subset([position for position, name in enumerate(sample_ids(dataset)) if name in wanted])
 
 
@@ -165,6 +165,19 @@ def located(dataset: AvalancheDataset) -> tuple[list[Any], np.ndarray, np.ndarra
         Number of each sample's base in ``bases``, and the sample's index in that base.
     """
     return _located(dataset._flat_data)
+
+
+def bases_of(dataset: AvalancheDataset) -> list[Any]:
+    """Return the data sets below Avalanche's views, each once. No sample is located."""
+    found: dict[int, Any] = {}
+    below: list[Any] = [dataset._flat_data]
+    while below:
+        item = below.pop()
+        if isinstance(item, FlatData):
+            below.extend(item._datasets)
+        else:
+            found.setdefault(id(item), item)
+    return list(found.values())
 
 
 def _values(data: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from avalanche.benchmarks import split_online_stream
 from avalanche.benchmarks.utils import as_classification_dataset
 from avalanche.training import Naive
 from hoarders import Careful, Early, ForgettingReplay, Hoard, Mine, MyReplay
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from watched_strategies import made, made_dataset
 
-from fed_unlearn.avalanche.plugin import RequestFailedError, UnlearningPlugin, held_values, leftovers
+from fed_unlearn.avalanche.plugin import RequestFailedError, UnlearningPlugin, held_values, leftover_check, leftovers
 from fed_unlearn.avalanche.plugin.leftovers import Leftover, find_leftovers
 from fed_unlearn.avalanche.streams.order import interleave
 from fed_unlearn.avalanche.streams.samples import with_sample_ids
@@ -359,6 +360,21 @@ def test_without_a_request_nothing_is_searched(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(leftover_check, "find_leftovers", lambda *args, **kwargs: pytest.fail("searched"))
     strategy, _, _ = plugged(made(Naive, plugins=[MyReplay()]))
     strategy.train(scenario_of("ci", {}).train_stream)
+
+
+def test_online_parts_are_not_searched_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+    find = leftover_check.find_leftovers
+    monkeypatch.setattr(
+        leftover_check, "find_leftovers", lambda *given, **rest: searched.append(len(given[2])) or find(*given, **rest)
+    )
+    strategy, _, _ = plugged(made(Naive))
+    scenario = scenario_of("ci", {1: FIRST})
+    strategy.train(scenario.train_stream[0])
+    strategy.train(scenario.forget_stream[0])
+    for part in split_online_stream(scenario.train_stream[1:], 2, seed=1):
+        strategy.train(part)
+    assert len(searched) > 20 and set(searched) == {5}, "the request, the stream of three, and what came whole"
 
 
 def test_another_choice_is_refused() -> None:
