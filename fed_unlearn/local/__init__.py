@@ -1,7 +1,8 @@
 """Requests served on one machine, without a federation: the same turns, repair and gate as for a federation's holder.
 
 A request that is served here ends with the same arrays, bit for bit, as one that a federation of a single client serves
-by the same settings and seed.
+by the same settings and seed, unless repair had to be made again in smaller steps (see
+:mod:`fed_unlearn.local.gentle_training`), which a federation does not do.
 """
 
 from __future__ import annotations
