@@ -122,7 +122,13 @@ class LocalUnlearning:
         self._first = None
 
     def serve(
-        self, model: nn.Module, request: ForgetRequest, samples: LocalSamples, *, oracles: Sequence[nn.Module] = ()
+        self,
+        model: nn.Module,
+        request: ForgetRequest,
+        samples: LocalSamples,
+        *,
+        oracles: Sequence[nn.Module] = (),
+        trained_at: float | None = None,
     ) -> LocalOutcome:
         """Unlearn, repair and judge, until the gate accepts or gives up.
 
@@ -135,6 +141,9 @@ class LocalUnlearning:
         samples : LocalSamples
         oracles : sequence of nn.Module
             Models retrained without the samples, at least three for bounds of the gate that are ``beside="oracle"``.
+        trained_at : float, optional
+            Learning rate that the model was trained at by SGD, greater than 0. Repair that the gate has not asked for
+            does not exceed it, unless the plan sets a learning rate.
 
         Raises
         ------
@@ -164,6 +173,7 @@ class LocalUnlearning:
             "client": getattr(request.scope, "client", CLIENT),
             "seed": self.seed,
             "oracles": tuple(oracles),
+            "trained_at": trained_at,
         }
         attempt, decision, passes = self._try_all(request, methods, settings)
         committed = decision.verdict is Verdict.ACCEPT

@@ -21,19 +21,17 @@ from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidModelErro
 from fed_unlearn.evidence import NOTHING_KEPT
 from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
 from fed_unlearn.gate.bounds import ABOVE_REFERENCE
-from fed_unlearn.holder import Guard, repair_model, unlearn_samples
+from fed_unlearn.holder import Guard, unlearn_samples
 from fed_unlearn.local.counting import Counting
-from fed_unlearn.local.gentle_training import train_gently
 from fed_unlearn.local.output_rows import with_rows_set
 from fed_unlearn.local.plan import LocalPlan
+from fed_unlearn.local.repairs import Repairs
 from fed_unlearn.local.samples import LocalSamples
 from fed_unlearn.methods.base import Method
 from fed_unlearn.methods.parts.labels import guard_labels_of
 from fed_unlearn.model_copies import copied
 from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.requests import ClassScope, ForgetRequest
-from fed_unlearn.seeding import seeded_generator
-from fed_unlearn.training import TrainingSettings, train_locally
 
 
 @dataclass(kw_only=True)
@@ -92,7 +90,7 @@ class LocalAttempt:
     method: Method
     repairs_before: int
     oracles: tuple[nn.Module, ...] = ()
-    repair_rounds: int = 0
+    trained_at: float | None = None
     changed: bool = False
     trained: nn.Module | None = None
     keeps_rows: bool = False
@@ -100,10 +98,19 @@ class LocalAttempt:
     _step: int = 0
     _guard: Guard | None = None
     _limits: Tensor | None = None
-    _repair_settings: TrainingSettings | None = None
 
     def __post_init__(self) -> None:
         self.candidate = copied(self.original)
+        self._repairs = Repairs(
+            plan=self.plan,
+            samples=self.samples,
+            seed=self.seed,
+            client=self.client,
+            request_id=self.request.id,
+            before=self.repairs_before,
+            trained_at=self.trained_at,
+            passes=self.passes,
+        )
         self._counting = Counting(
             request=self.request,
             samples=self.samples,
@@ -121,7 +128,7 @@ class LocalAttempt:
             for _ in range(self.plan.repair.rounds if self._is_class else self.plan.repair.alternations):
                 self._repair()
             while (decision := self._decide_twice()).verdict is Verdict.REPAIR:
-                self._repair()
+                self._repair(asked=True)
         except UnlearningDivergedError as error:
             return self._without_candidate(str(error), may_retry=self.tries < self.gate.max_attempts)
         except (EmptySetError, InvalidDataError, InvalidModelError) as error:
@@ -129,6 +136,11 @@ class LocalAttempt:
                 raise
             return self._without_candidate(str(error), may_retry=False)
         return decision
+
+    @property
+    def repair_rounds(self) -> int:
+        """Number of repair rounds so far."""
+        return self._repairs.rounds
 
     def figures(self, model: nn.Module) -> Figures:
         """The figures of a model for this request."""
@@ -197,34 +209,12 @@ class LocalAttempt:
             self._guard = Guard(self.samples.forget, labels)
         return outcome.model.state_dict()
 
-    def _repair(self) -> None:
+    def _repair(self, *, asked: bool = False) -> None:
         """One repair round; for samples another turn follows, since training brings them back."""
-        self.repair_rounds += 1
+        guards = [] if self._guard is None else [self._guard]
+        self._repairs.train(self.candidate, guards, asked=asked, gently=self._is_class)
         if not self._is_class:
-            self._train_once(self.plan.repair_training())
             self._unlearn()
-            return
-        self._repair_settings = train_gently(
-            self.candidate,
-            self._repair_settings or self.plan.repair_training(),
-            self._train_once,
-            self.samples.retained,
-            generator=seeded_generator(self.seed, "measured", self.request.id, self.client),
-            passes=self.passes,
-        )
-
-    def _train_once(self, settings: TrainingSettings) -> None:
-        repair = self.plan.repair
-        _, passes = repair_model(
-            self.candidate,
-            self.samples.retained,
-            [] if self._guard is None else [self._guard],
-            lambda model, samples, generator: train_locally(model, samples, settings, generator),
-            guard_weight=repair.guard_weight,
-            guard_margin=repair.guard_margin,
-            seed=(self.seed, "repair", self.repairs_before + self.repair_rounds, self.client),
-        )
-        self.passes.add(passes.forward, passes.backward)
 
     # ------------------------------------------------------------------ what the gate looks at
 

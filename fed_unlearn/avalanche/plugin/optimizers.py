@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch.optim import Adagrad, Optimizer
+from torch.optim import SGD, Adagrad, Optimizer
 
 
 def clear_momenta(optimizer: Optimizer) -> None:
@@ -22,3 +22,15 @@ def clear_momenta(optimizer: Optimizer) -> None:
         for state in [optimizer.state[parameter] for parameter in group["params"] if optimizer.state.get(parameter)]:
             state["step"].zero_()
             state["sum"].fill_(group["initial_accumulator_value"])
+
+
+def learning_rate_of(optimizer: Optimizer) -> float | None:
+    """Return the largest learning rate that an SGD optimizer started from; None for optimizers of another kind.
+
+    A scheduler keeps the rates that it started from. Other optimizers divide by the size of gradients, so that their
+    rates do not compare with those of SGD.
+    """
+    if not isinstance(optimizer, SGD):
+        return None
+    rates = [float(max(group["lr"], group.get("initial_lr", 0.0))) for group in optimizer.param_groups]
+    return max(rates, default=0.0) or None

@@ -12,7 +12,7 @@ from fed_unlearn.avalanche.compat import check_supported
 from fed_unlearn.avalanche.plugin.buffers import drop_batches, purge_buffers
 from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.plugin.leftover_check import LeftoverCheck
-from fed_unlearn.avalanche.plugin.optimizers import clear_momenta
+from fed_unlearn.avalanche.plugin.optimizers import clear_momenta, learning_rate_of
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
 from fed_unlearn.avalanche.plugin.waiting import Waiting, WaitingRequests
@@ -215,7 +215,12 @@ class RequestService:
         views = self.history.views()
         samples = self.samples.read(strategy, experience, self.history, views)
         before = copy.copy(self.unlearning)
-        outcome = self.unlearning.serve(self.samples.reader.model(strategy.model), experience.asked, samples)
+        outcome = self.unlearning.serve(
+            self.samples.reader.model(strategy.model),
+            experience.asked,
+            samples,
+            trained_at=learning_rate_of(strategy.optimizer),
+        )
         if outcome.committed and (left := self.leftovers.before_commit(strategy, self.history, experience)):
             self.unlearning, outcome = before, replace(outcome, committed=False, reason=left)
         if outcome.committed and outcome.model is not None:

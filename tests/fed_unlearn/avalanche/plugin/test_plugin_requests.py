@@ -55,9 +55,9 @@ def read_by(plugin: UnlearningPlugin, monkeypatch: pytest.MonkeyPatch) -> list[A
     given: list[Any] = []
     serve = plugin._service.unlearning.serve
 
-    def watched(model: nn.Module, request: ForgetRequest, samples: Any) -> Any:
+    def watched(model: nn.Module, request: ForgetRequest, samples: Any, **how: Any) -> Any:
         given.append(samples)
-        return serve(model, request, samples)
+        return serve(model, request, samples, **how)
 
     monkeypatch.setattr(plugin._service.unlearning, "serve", watched)
     return given
