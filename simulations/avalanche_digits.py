@@ -28,7 +28,7 @@ from torch.nn import CrossEntropyLoss
 
 from fed_unlearn.avalanche import ForgetExperience, UnlearningPlugin, forget_benchmark, forget_metrics, interleave
 from fed_unlearn.avalanche.compat import mend_synaptic_intelligence, with_one_task
-from fed_unlearn.avalanche.plugin.buffers import buffered
+from fed_unlearn.avalanche.plugin.memory.buffers import buffered
 from fed_unlearn.avalanche.streams.benchmarks import new_instances
 from fed_unlearn.avalanche.streams.reading import as_samples
 from fed_unlearn.avalanche.streams.samples import as_avalanche_dataset, sample_ids

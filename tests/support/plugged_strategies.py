@@ -12,7 +12,7 @@ from torch import nn
 from watched_strategies import OTHERS, OTHERS_WITH_TASKS, REPLAYING, made_benchmark, made_dataset
 
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
-from fed_unlearn.avalanche.plugin.buffers import buffered
+from fed_unlearn.avalanche.plugin.memory.buffers import buffered
 from fed_unlearn.avalanche.streams import forget_benchmark
 from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.gate import Gate, Thresholds

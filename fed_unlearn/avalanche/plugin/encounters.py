@@ -7,7 +7,7 @@ from typing import Any
 
 from avalanche.training.supervised import JointTraining
 
-from fed_unlearn.avalanche.plugin.buffers import drop_batches, purge_buffers
+from fed_unlearn.avalanche.plugin.memory.buffers import drop_batches, purge_buffers
 from fed_unlearn.avalanche.plugin.muting import Muting
 from fed_unlearn.avalanche.plugin.regularisers import note_skipped
 from fed_unlearn.avalanche.plugin.service import RequestService

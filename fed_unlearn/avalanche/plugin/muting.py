@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from fed_unlearn.avalanche.plugin.buffers import drop_batches
+from fed_unlearn.avalanche.plugin.memory.buffers import drop_batches
 
 
 class Muting:

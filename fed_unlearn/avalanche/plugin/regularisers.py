@@ -44,7 +44,7 @@ from avalanche.training.supervised import DER
 from avalanche.training.utils import copy_params_dict, zerolike_params_dict
 from torch import nn
 
-from fed_unlearn.avalanche.plugin.stored_outputs import renew_outputs
+from fed_unlearn.avalanche.plugin.memory.stored_outputs import renew_outputs
 from fed_unlearn.avalanche.streams.samples import labels_of
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.seeding import derive_seed, isolated_random

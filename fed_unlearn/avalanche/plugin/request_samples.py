@@ -10,8 +10,8 @@ import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import nn
 
-from fed_unlearn.avalanche.plugin.buffers import buffered
 from fed_unlearn.avalanche.plugin.history import History
+from fed_unlearn.avalanche.plugin.memory.buffers import buffered
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.reading import SampleReader
 from fed_unlearn.avalanche.streams.samples import sample_ids

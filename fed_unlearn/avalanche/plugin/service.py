@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from fed_unlearn.avalanche.compat import check_supported
-from fed_unlearn.avalanche.plugin.buffers import drop_batches, purge_buffers
 from fed_unlearn.avalanche.plugin.history import History
-from fed_unlearn.avalanche.plugin.leftover_check import LeftoverCheck
+from fed_unlearn.avalanche.plugin.memory.buffers import drop_batches, purge_buffers
+from fed_unlearn.avalanche.plugin.memory.leftover_check import LeftoverCheck
 from fed_unlearn.avalanche.plugin.optimizers import clear_momenta, learning_rate_of
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples

@@ -11,7 +11,7 @@ from avalanche.training.plugins import SupervisedPlugin
 from fed_unlearn.avalanche.plugin.encounters import Encounters
 from fed_unlearn.avalanche.plugin.held_out import HeldOut
 from fed_unlearn.avalanche.plugin.history import History
-from fed_unlearn.avalanche.plugin.leftover_check import LeftoverCheck, Leftovers
+from fed_unlearn.avalanche.plugin.memory.leftover_check import LeftoverCheck, Leftovers
 from fed_unlearn.avalanche.plugin.plans import planned
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
 from fed_unlearn.avalanche.plugin.service import RequestService

@@ -12,7 +12,7 @@ from avalanche.training.storage_policy import (
 )
 from watched_strategies import REPLAYING, REPLAYING_WITH_TASKS, made_benchmark, made_dataset, naive_with, replay_with
 
-from fed_unlearn.avalanche.plugin.buffers import buffered, purge_buffers
+from fed_unlearn.avalanche.plugin.memory.buffers import buffered, purge_buffers
 from fed_unlearn.errors import InvalidDataError
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]

@@ -18,8 +18,8 @@ from plugged_strategies import plugged, scenario_of
 from watched_strategies import made, made_benchmark, made_dataset, watched_model
 
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
-from fed_unlearn.avalanche.plugin.buffers import buffered
 from fed_unlearn.avalanche.plugin.held_out import HeldOut
+from fed_unlearn.avalanche.plugin.memory.buffers import buffered
 from fed_unlearn.avalanche.streams import forget_benchmark
 from fed_unlearn.avalanche.streams.order import interleave
 from fed_unlearn.avalanche.streams.samples import sample_ids

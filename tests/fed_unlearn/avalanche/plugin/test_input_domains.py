@@ -18,7 +18,7 @@ from torchvision.transforms import Compose, Normalize, RandomCrop
 
 from fed_unlearn.avalanche.metrics import forget_metrics
 from fed_unlearn.avalanche.plugin import UnlearningPlugin
-from fed_unlearn.avalanche.plugin.buffers import buffered
+from fed_unlearn.avalanche.plugin.memory.buffers import buffered
 from fed_unlearn.avalanche.streams import forget_benchmark
 from fed_unlearn.avalanche.streams.order import interleave
 from fed_unlearn.avalanche.streams.reading import as_samples

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from watched_strategies import made, made_dataset
 
-from fed_unlearn.avalanche.plugin import RequestFailedError, UnlearningPlugin, held_values, leftover_check, leftovers
-from fed_unlearn.avalanche.plugin.leftovers import Leftover, find_leftovers
+from fed_unlearn.avalanche.plugin import RequestFailedError, UnlearningPlugin
+from fed_unlearn.avalanche.plugin.memory import held_values, leftover_check, leftovers
+from fed_unlearn.avalanche.plugin.memory.leftovers import Leftover, find_leftovers
 from fed_unlearn.avalanche.streams.order import interleave
 from fed_unlearn.avalanche.streams.samples import with_sample_ids
 from fed_unlearn.errors import InvalidParameterError

@@ -13,7 +13,7 @@ from reachable import accuracy, reachable
 from torch import Tensor
 
 from fed_unlearn.avalanche import UnlearningPlugin
-from fed_unlearn.avalanche.plugin.buffers import buffered, purge_buffers
+from fed_unlearn.avalanche.plugin.memory.buffers import buffered, purge_buffers
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 from fed_unlearn.avalanche.streams import forget_benchmark
 from fed_unlearn.avalanche.streams.samples import has_sample_ids, labels_of, sample_ids, with_sample_ids, without

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 from fed_unlearn.avalanche.plugin.history import History
-from fed_unlearn.avalanche.plugin.input_digests import InputDigests
-from fed_unlearn.avalanche.plugin.leftovers import Leftover, find_leftovers
+from fed_unlearn.avalanche.plugin.memory.input_digests import InputDigests
+from fed_unlearn.avalanche.plugin.memory.leftovers import Leftover, find_leftovers
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.errors import InvalidParameterError
 

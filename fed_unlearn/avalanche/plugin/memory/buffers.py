@@ -22,12 +22,12 @@ from avalanche.training.supervised.joint_training import JointTraining
 from avalanche.training.utils import cycle
 from torch.utils.data import DataLoader, RandomSampler
 
-from fed_unlearn.avalanche.plugin.emptied_buffers import (
+from fed_unlearn.avalanche.plugin.memory.emptied_buffers import (
     drop_empty_groups,
     mend_pair_loaders,
     restart_reference_batches,
 )
-from fed_unlearn.avalanche.plugin.held_names import HeldNames
+from fed_unlearn.avalanche.plugin.memory.held_names import HeldNames
 from fed_unlearn.avalanche.streams.naming import experience_with
 from fed_unlearn.avalanche.streams.samples import has_sample_ids, with_sample_ids
 from fed_unlearn.errors import InvalidDataError

@@ -26,8 +26,8 @@ import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor, nn
 
-from fed_unlearn.avalanche.plugin.held_values import Held, Walk
-from fed_unlearn.avalanche.plugin.input_digests import InputDigests
+from fed_unlearn.avalanche.plugin.memory.held_values import Held, Walk
+from fed_unlearn.avalanche.plugin.memory.input_digests import InputDigests
 from fed_unlearn.avalanche.streams.samples import bases_of, has_sample_ids, labels_of, sample_ids
 
 BYTES = 2**31
