@@ -356,8 +356,6 @@ def test_avalanches_own_strategies_leave_nothing(kind: str) -> None:
 
 
 def test_without_a_request_nothing_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fed_unlearn.avalanche.plugin import leftover_check
-
     monkeypatch.setattr(leftover_check, "find_leftovers", lambda *args, **kwargs: pytest.fail("searched"))
     strategy, _, _ = plugged(made(Naive, plugins=[MyReplay()]))
     strategy.train(scenario_of("ci", {}).train_stream)
