@@ -94,7 +94,7 @@ def test_readme(
 
     def avalanche(text: str) -> None:
         outcomes = run_avalanche_lines(text)
-        assert [(outcome.request.id, outcome.committed) for outcome in outcomes] == [("forget-1", True)]
+        assert [(outcome.request.id, outcome.committed) for outcome in outcomes] == [("submitted-1", True)]
 
     run("README.md", names, {CLIENT: client, SERVER: server, "# avalanche_script.py": avalanche})
     assert capsys.readouterr().out.splitlines()[-1].startswith("True ")

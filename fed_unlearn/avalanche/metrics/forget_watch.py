@@ -12,8 +12,10 @@ from fed_unlearn.avalanche.metrics.forget_figures import ServedRequest, StreamFi
 from fed_unlearn.avalanche.metrics.full_audits import full_figures, retained_of
 from fed_unlearn.avalanche.metrics.relapse_matrix import RelapseEvent, RelapseMatrix
 from fed_unlearn.avalanche.streams import ForgetExperience
+from fed_unlearn.avalanche.streams.naming import bare_experience, experience_with
+from fed_unlearn.avalanche.streams.origin import place_of
 from fed_unlearn.avalanche.streams.reading import SampleReader
-from fed_unlearn.avalanche.streams.samples import sample_ids
+from fed_unlearn.avalanche.streams.samples import has_sample_ids, sample_ids, with_sample_ids
 from fed_unlearn.data.sample_set import SampleSet
 
 
@@ -53,9 +55,13 @@ class ForgetWatch:
 
     def __init__(self, *, membership: bool = True, full: bool = False) -> None:
         self._membership, self._full = membership, full
-        self.readable: Callable[[str], bool] = lambda request_id: True
+        self.readable: Callable[[str], bool] = _always
         self.reader = SampleReader()
         self.reset()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out which metrics have read the last event: copies of metrics are others."""
+        return {**vars(self), "_readers": set()}
 
     def reset(self) -> None:
         """Drop everything that was noted."""
@@ -69,7 +75,9 @@ class ForgetWatch:
         self._arrived: set[int] = set()
         self._since: list[str] = []
         self._test: SampleSet | None = None
-        self._test_of: object = None
+        self._benchmark: Any = None
+        self._test_of: list[int] | None = None
+        self._evaluated: dict[int, Any] = {}
         self._readers: set[int] = set()
 
     def after_unlearning(self, strategy: Any, reader: object) -> StreamFigures | None:
@@ -97,6 +105,20 @@ class ForgetWatch:
         for experience in experiences:
             self._arrived |= set(self.reader.labels(experience.dataset))
 
+    def note_evaluated(self, experience: Any) -> None:
+        """Note an experience that is evaluated. Those of a stream "test" serve where the benchmark has no test samples.
+
+        A benchmark cannot be reached from its experiences where ``experience.origin_stream.benchmark`` is None.
+        """
+        number = place_of(experience)
+        if getattr(experience.origin_stream, "name", None) != "test" or number is None or number in self._evaluated:
+            return
+        kept = bare_experience(experience)
+        if not has_sample_ids(kept.dataset):
+            ids = [f"test:{number}:{index}" for index in range(len(kept.dataset))]
+            kept = experience_with(kept, with_sample_ids(kept.dataset, ids))
+        self._evaluated[number] = kept
+
     def serve(self, experience: ForgetExperience) -> ServedRequest:
         """Note a request that was served. If it was served before, it is read again and comes last."""
         benchmark, request = experience.origin_stream.benchmark, experience.request
@@ -110,6 +132,7 @@ class ForgetWatch:
         self.served_at.pop(number, None)
         self.served[number] = served
         self._since.append(served.id)
+        self._benchmark = benchmark
         self._read_test(benchmark)
         return served
 
@@ -158,6 +181,7 @@ class ForgetWatch:
 
     def _measure(self, strategy: Any, after: str) -> StreamFigures:
         """Return the figures of all requests, and note them as the event ``after``."""
+        self._read_test(self._benchmark)
         outcomes = self._outcomes_of(strategy)
         for number, request in self.served.items():
             if request.samples is not None and not self.readable(request.id):
@@ -223,13 +247,20 @@ class ForgetWatch:
         return outcomes
 
     def _read_test(self, benchmark: Any) -> None:
-        if self._test_of is benchmark:
+        """Read the benchmark's test samples; without any, those that were evaluated."""
+        given = list(benchmark.streams.get("test", ()))
+        experiences = given or [experience for _, experience in sorted(self._evaluated.items())]
+        read = [id(benchmark), len(experiences)]
+        if self._test_of == read:
             return
-        self._test_of = benchmark
-        experiences = list(benchmark.streams.get("test", ()))
+        self._test_of = read
         datasets = [item.dataset for item in experiences]
         self._test = self.reader.joined(datasets, datasets[0]) if datasets else None
         self._test_task_label = task_label_of(experiences[0]) if experiences else None
+
+
+def _always(request_id: str) -> bool:
+    return True
 
 
 def task_label_of(experience: Any) -> int | None:

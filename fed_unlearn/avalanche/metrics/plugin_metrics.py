@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from operator import attrgetter
 from typing import Any, get_args
 
 from avalanche.evaluation import PluginMetric
@@ -51,6 +53,10 @@ class ForgetMetric(PluginMetric):
             return []
         return self._emitted(strategy, self.watch.after_training(strategy, self))
 
+    def before_eval_exp(self, strategy: Any) -> None:
+        """Note test samples for benchmarks that cannot be reached from their experiences."""
+        self.watch.note_evaluated(strategy.experience)
+
     def result(self) -> Any:
         """Return the last values: by request, or of the stream; None before a request was served."""
         values = {} if self.watch.latest is None else self._values(self.watch.latest)
@@ -83,7 +89,7 @@ class AuditMetric(ForgetMetric):
     """All figures of the full audits of a request, each under its own name; emitted right after the request alone."""
 
     def __init__(self, watch: ForgetWatch) -> None:
-        super().__init__("Audits_Exp", watch, lambda now: now.audits)
+        super().__init__("Audits_Exp", watch, attrgetter("audits"))
 
     def after_training_exp(self, strategy: Any) -> list[Any]:
         """Emit nothing."""
@@ -117,6 +123,10 @@ def forget_metrics(
     training experience, for all requests served so far, failed ones included. Nothing is measured before the first
     request. The step is ``strategy.clock.train_iterations``, which unlearning does not advance.
     ``strategy.eval(benchmark.forget_stream)`` gives Avalanche's own accuracy and loss at any other time.
+
+    Test samples are those of the benchmark's ``test`` stream. Where a training experience does not name its benchmark,
+    as those of ``class_incremental_benchmark`` without ``forget_benchmark``, they are those of a stream "test" that the
+    strategy has evaluated; until then there are no figures of test samples.
 
     ``Exp`` is the number of the request in the forget stream, counted from 0. If the stream has task labels, the task
     label stands before it.
@@ -176,35 +186,40 @@ def forget_metrics(
     metrics: list[PluginMetric] = []
     if request:
         metrics += [
-            ForgetMetric("Forget_Acc_Exp", watch, _of_requests("forget_accuracy")),
-            ForgetMetric("Test_Forget_Acc_Exp", watch, _of_requests("test_forget_accuracy")),
+            ForgetMetric("Forget_Acc_Exp", watch, partial(_of_requests, "forget_accuracy")),
+            ForgetMetric("Test_Forget_Acc_Exp", watch, partial(_of_requests, "test_forget_accuracy")),
         ]
         empty = {name: AUDITS.find(name)() for name in {*extra_audits("class"), *extra_audits("sample")}}
-        metrics += [ForgetMetric(metric_name(figure), watch, _of_requests(figure)) for figure in measured_of(empty)]
+        metrics += [
+            ForgetMetric(metric_name(figure), watch, partial(_of_requests, figure)) for figure in measured_of(empty)
+        ]
     if stream:
         metrics += [
-            ForgetMetric("Forget_Acc_Stream", watch, lambda now: _of_stream(now.forget_accuracy)),
-            ForgetMetric("Test_Forget_Acc_Stream", watch, lambda now: _of_stream(now.test_forget_accuracy)),
-            ForgetMetric("Retain_Acc_Stream", watch, lambda now: _of_stream(now.retain_accuracy), "test"),
+            ForgetMetric("Forget_Acc_Stream", watch, partial(_of_stream, "forget_accuracy")),
+            ForgetMetric("Test_Forget_Acc_Stream", watch, partial(_of_stream, "test_forget_accuracy")),
+            ForgetMetric("Retain_Acc_Stream", watch, partial(_of_stream, "retain_accuracy"), "test"),
         ]
     if membership:
-        metrics.append(ForgetMetric("Membership_AUC_Exp", watch, _of_requests("membership_auc")))
+        metrics.append(ForgetMetric("Membership_AUC_Exp", watch, partial(_of_requests, "membership_auc")))
     if relapse:
         metrics += [
-            ForgetMetric("Relapse_Exp", watch, lambda now: now.relapse),
-            ForgetMetric("Relapse_Matrix", watch, lambda now: {None: watch.matrix()}),
+            ForgetMetric("Relapse_Exp", watch, attrgetter("relapse")),
+            ForgetMetric("Relapse_Matrix", watch, partial(_matrix_of, watch)),
         ]
     if audit == "full":
         metrics.append(AuditMetric(watch))
     return metrics
 
 
-def _of_requests(figure: str) -> Callable[[StreamFigures], Values]:
-    """Return a function that gives the figure of this name of all requests that have one."""
-    return lambda now: {
-        number: value for number, item in now.requests.items() if (value := item.named().get(figure)) is not None
-    }
+def _of_requests(figure: str, now: StreamFigures) -> Values:
+    """Return the figure of this name of all requests that have one."""
+    return {number: value for number, item in now.requests.items() if (value := item.named().get(figure)) is not None}
 
 
-def _of_stream(value: float | None) -> Values:
+def _of_stream(figure: str, now: StreamFigures) -> Values:
+    value = getattr(now, figure)
     return {} if value is None else {None: value}
+
+
+def _matrix_of(watch: ForgetWatch, now: StreamFigures) -> Values:
+    return {None: watch.matrix()}

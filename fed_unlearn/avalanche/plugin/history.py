@@ -12,10 +12,10 @@ from fed_unlearn.avalanche.plugin.held_out import HeldOut
 from fed_unlearn.avalanche.plugin.known_stream import KnownStream
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.due import coming, warn_of_overdue, way
-from fed_unlearn.avalanche.streams.naming import experience_with
+from fed_unlearn.avalanche.streams.naming import bare_experience, experience_with
 from fed_unlearn.avalanche.streams.origin import place_of
 from fed_unlearn.avalanche.streams.samples import has_sample_ids, only, sample_ids, without
-from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.requests import ForgetRequest
 
 
@@ -56,6 +56,10 @@ class History:
         self._places: set[int] = set()
         self._warned: set[str] = set()
         self._owner: Owner | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the benchmark that training experiences are of. Not every benchmark can be pickled."""
+        return {**vars(self), "trained": [bare_experience(experience) for experience in self.trained]}
 
     @property
     def asked_classes(self) -> set[int]:
@@ -100,6 +104,14 @@ class History:
             self._check_owner(strategy)
         except InvalidParameterError as error:
             self.stream.problem = self.stream.problem or error
+
+    def problem_with(self, strategy: Any) -> FedUnlearnError | None:
+        """Return what stands against every request of a strategy; None if nothing is known against them."""
+        try:
+            self._check_strategy(strategy)
+        except InvalidParameterError as error:
+            return error
+        return self.stream.problem
 
     def check_request(self, strategy: Any, experience: ForgetExperience) -> None:
         """Raise if a forget experience is of another benchmark, or comes before its training experiences.
@@ -156,6 +168,11 @@ class History:
         """Note a request. Its samples are forgotten from now on."""
         self.forgotten = self.forgotten.union(experience.sample_ids)
         self.asked.append(experience)
+
+    def take_back(self, experience: ForgetExperience) -> None:
+        """Take a request back that was noted and was not served. Its samples are not trained on all the same."""
+        self.stream.withdraw(experience)
+        self.asked = [asked for asked in self.asked if asked is not experience]
 
     def add_training(self, experience: Any, place: int) -> Any:
         """Note a training experience and return it with ids and without forgotten samples.

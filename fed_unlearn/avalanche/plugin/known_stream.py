@@ -16,7 +16,7 @@ from fed_unlearn.avalanche.streams import ForgetExperience, ForgetScenario, Grow
 from fed_unlearn.avalanche.streams.naming import experience_with
 from fed_unlearn.avalanche.streams.origin import benchmark_around, place_of, whole_stream
 from fed_unlearn.avalanche.streams.samples import has_sample_ids, located, sample_ids, with_sample_ids
-from fed_unlearn.errors import FedUnlearnError, InvalidDataError, InvalidParameterError
+from fed_unlearn.errors import FedUnlearnError, InvalidDataError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.requests import ForgetRequest
 
 
@@ -118,7 +118,7 @@ class KnownStream:
         InvalidDataError
             If nothing is known of the training samples.
         InvalidRequestError
-            If the request has nothing to forget, leaves nothing, or names something unknown.
+            If the request has nothing to forget, leaves nothing, names something unknown, or has the id of another.
         """
         if self.problem is not None:
             raise self.problem
@@ -126,6 +126,10 @@ class KnownStream:
             raise InvalidDataError(
                 "a request was made before the plug-in met a training experience; expected at least one. Train first,"
                 " or submit the request: it then waits"
+            )
+        if request.id in {each.request.id for each in self.requests}:
+            raise InvalidRequestError(
+                f"the forget stream has a request with the id {request.id!r} already; expected an id of its own"
             )
         return self._growing.add(request, after, arrived=arrived, commits=False)
 

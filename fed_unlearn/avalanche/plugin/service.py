@@ -15,7 +15,7 @@ from fed_unlearn.avalanche.plugin.memory.leftover_check import LeftoverCheck
 from fed_unlearn.avalanche.plugin.optimizers import clear_momenta, learning_rate_of
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
-from fed_unlearn.avalanche.plugin.waiting import Waiting, WaitingRequests
+from fed_unlearn.avalanche.plugin.waiting import WaitingRequests
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.tasks import own_module
 from fed_unlearn.data.domain import InputDomain
@@ -136,13 +136,30 @@ class RequestService:
             raise method.unsuitable(domain)
 
     def serve_waiting(self, strategy: Any) -> None:
-        """Serve the submitted requests whose turn has come. One that cannot be served is refused with a warning."""
-        due = self.waiting.take(self.history)
-        try:
-            while due:
-                self._serve_submitted(strategy, due.pop(0))
-        finally:
-            self.waiting.put_back(due)  # those after one that raised
+        """Serve the submitted requests whose turn has come. One that cannot be served is refused with a warning.
+
+        All are refused if something stands against every request. A request that an error of another plug-in, or the
+        user, interrupts waits on.
+        """
+        problem = self.history.problem_with(strategy)
+        while (item := self.waiting.next(self.history, any_time=problem is not None)) is not None:
+            drop_batches(strategy)
+            try:
+                if problem is not None:
+                    raise problem
+                self.waiting.require_arrived(item, self.history)
+                self.unlearn_now(strategy, item.request)
+            except RequestFailedError:
+                raise
+            except FedUnlearnError as error:
+                self.refused.append((item.request, error))
+                if self._strict:
+                    raise
+                warnings.warn(f"request {item.request.id} was refused: {error}", stacklevel=2)
+            except BaseException:
+                if item.request.id not in {outcome.request.id for outcome in self.outcomes}:
+                    self.waiting.put_back(item)
+                raise
 
     def serve_relapsed(self, strategy: Any, *, all_methods: bool) -> None:
         """Serve committed requests again whose samples have come back; else only those of lasting methods."""
@@ -182,34 +199,27 @@ class RequestService:
         self.history.add_request(asked)
         drop_batches(strategy)
         before, strategy.experience = strategy.experience, asked
-        committed = False
+        served = len(self.outcomes)
         try:
             self._call_others(strategy, "before_unlearning_exp")
             outcome = self._serve(strategy, asked)
-            committed = outcome.committed
+            self.history.stream.note_outcome(request.id, committed=outcome.committed)
             self._call_others(strategy, "after_unlearning_exp")
+        except BaseException as error:
+            if len(self.outcomes) == served:
+                if made and not isinstance(error, FedUnlearnError):  # another plug-in failed, or the user interrupted
+                    self.history.take_back(asked)
+                else:
+                    self.history.stream.note_outcome(request.id, committed=False)
+            raise
         finally:
             strategy.experience = before
-            self.history.stream.note_outcome(request.id, committed=committed)
         if not outcome.committed:
             text = f"request {outcome.request.id}: not accepted, the model is as it was: {outcome.reason}"
             if self._strict:
                 raise RequestFailedError(text)
             logger.warning("%s", text)
         return outcome
-
-    def _serve_submitted(self, strategy: Any, item: Waiting) -> None:
-        drop_batches(strategy)
-        try:
-            self.waiting.require_arrived(item, self.history)
-            self.unlearn_now(strategy, item.request)
-        except RequestFailedError:
-            raise
-        except FedUnlearnError as error:
-            if self._strict:
-                raise
-            self.refused.append((item.request, error))
-            warnings.warn(f"request {item.request.id} was refused: {error}", stacklevel=2)
 
     def _serve(self, strategy: Any, experience: ForgetExperience) -> LocalOutcome:
         views = self.history.views()

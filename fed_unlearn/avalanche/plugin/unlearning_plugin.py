@@ -265,7 +265,7 @@ class UnlearningPlugin(SupervisedPlugin):
             raise InvalidParameterError("the strategy has several UnlearningPlugins; expected one")
         strategy.plugins = [self, *(plugin for plugin in strategy.plugins if plugin is not self)]
         self._history.own(strategy)
-        if not hasattr(strategy, "unlearn"):
+        if not hasattr(strategy, "unlearn") or isinstance(strategy.unlearn, partial):  # of a plug-in that is gone
             strategy.unlearn = partial(self.unlearn, strategy)
         self._trains = True
 

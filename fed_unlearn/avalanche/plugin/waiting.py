@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -58,27 +57,34 @@ class WaitingRequests:
             raise InvalidParameterError(f'missing = {missing!r} was given; expected "wait" or "refuse"')
         self._items.append(Waiting(request, after, missing))
 
-    def take(self, history: History) -> list[Waiting]:
-        """Remove the requests whose turn has come and return them by priority, then deadline, then order.
+    def put_back(self, item: Waiting) -> None:
+        """Let a request wait again, as the first one."""
+        self._items.insert(0, item)
+
+    def next(self, history: History, *, any_time: bool = False) -> Waiting | None:
+        """Remove the next request whose turn has come, by priority, then deadline, then order, and return it.
 
         It is a request's turn when its number of experiences was trained on and its samples have arrived, or when it
         does not wait for them.
-        """
-        if not self._items:
-            return []
-        count, arrived = history.experience_count, history.arrived
-        due = [
-            item
-            for item in self._items
-            if count >= max(item.after, 1)
-            and (item.missing == "refuse" or not history.stream.awaits(item.request, arrived))
-        ]
-        self._items = [item for item in self._items if item not in due]
-        return sorted(due, key=lambda item: _order(item.request))
 
-    def put_back(self, items: Sequence[Waiting]) -> None:
-        """Let requests wait again that :meth:`take` removed and that were not served. They come before all others."""
-        self._items[:0] = items
+        Parameters
+        ----------
+        history : History
+            What the plug-in has met.
+        any_time : bool, default False
+            Whether it is the turn of every request.
+
+        Returns
+        -------
+        Waiting or None
+            None if it is no request's turn.
+        """
+        due = [item for item in self._items if any_time or self._is_due(item, history)]
+        if not due:
+            return None
+        first = min(due, key=lambda item: _order(item.request))
+        self._items = [item for item in self._items if item is not first]
+        return first
 
     @staticmethod
     def require_arrived(item: Waiting, history: History) -> None:
@@ -95,6 +101,12 @@ class WaitingRequests:
                 ' training experiences; expected samples that were trained on. Submit it with missing="wait" to have it'
                 " wait for them"
             )
+
+    @staticmethod
+    def _is_due(item: Waiting, history: History) -> bool:
+        if history.experience_count < max(item.after, 1):
+            return False
+        return item.missing == "refuse" or not history.stream.awaits(item.request, history.arrived)
 
 
 def _order(request: ForgetRequest) -> tuple[int, bool, float]:

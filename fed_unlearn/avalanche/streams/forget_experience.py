@@ -11,6 +11,7 @@ from typing import Any
 from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.utils import AvalancheDataset
 
+from fed_unlearn.avalanche.streams.origin import CopiedWhole
 from fed_unlearn.avalanche.streams.samples import (
     attribute_values,
     has_task_labels,
@@ -22,7 +23,7 @@ from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest
 
 
-class ForgetExperience(DatasetExperience):
+class ForgetExperience(CopiedWhole, DatasetExperience):
     """An experience of the forget stream. It holds D_f, the samples that one request asks to forget.
 
     Attributes
@@ -62,6 +63,10 @@ class ForgetExperience(DatasetExperience):
         self.sample_ids = sample_ids(dataset)
         self._named = members if isinstance(request.scope, ClientScope) else frozenset(self.sample_ids)
         self._benchmark: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the benchmark of the training experiences. Not every benchmark can be pickled."""
+        return {**vars(self), "_benchmark": None}
 
     @property
     def benchmark(self) -> Any:

@@ -62,7 +62,8 @@ class ForgetSets:
         """Return whether a request must wait, since samples that it names have not arrived.
 
         A request for classes or a client waits until one sample arrives, and one for a number of samples until one that
-        may be drawn does. A request for samples by id waits until all of them have arrived.
+        may be drawn does. A request for samples by id waits until all of them have arrived. A request that names all
+        that has arrived waits for something that can be retained.
 
         Parameters
         ----------
@@ -76,18 +77,21 @@ class ForgetSets:
         scope = request.scope
         if isinstance(scope, SampleScope) and scope.sample_ids:
             places = [self._position.get(name) for name in scope.sample_ids]
-            return any(not announced if place is None else not arrived[place] for place in places)
+            if any(not announced if place is None else not arrived[place] for place in places):
+                return True
+            named = self._mask([place for place in places if place is not None])
+            return self._awaits_others(named, arrived, announced=announced)
         if isinstance(scope, ClassScope):
             named = self.arrivals.of_classes(scope)
         elif scope.client not in self._held if self._held is not None else isinstance(scope, ClientScope):
             return False  # it is refused: nothing says what the client holds
         else:
-            named = torch.zeros_like(arrived)
-            named[self._of_client(request, scope.client)] = True
+            named = self._mask(self._of_client(request, scope.client))
             if isinstance(scope, SampleScope) and scope.of_class is not None:
                 named &= self.arrivals.labels == scope.of_class
-        may_come = bool(named.any()) or not announced
-        return may_come and not bool((named & arrived).any())
+        if not bool((named & arrived).any()):
+            return bool(named.any()) or not announced
+        return not isinstance(scope, SampleScope) and self._awaits_others(named, arrived, announced=announced)
 
     def next(
         self, request: ForgetRequest, after: int, *, arrived: Tensor | None = None, commits: bool = True
@@ -132,6 +136,16 @@ class ForgetSets:
         """Note that a request was taken back, or was not committed after all. Later ones may ask for its samples."""
         self._claims.release(request_id)
 
+    def _mask(self, positions: Tensor | list[int]) -> Tensor:
+        mask = torch.zeros(len(self.arrivals.ids), dtype=torch.bool)
+        mask[positions] = True
+        return mask
+
+    def _awaits_others(self, named: Tensor, arrived: Tensor, *, announced: bool) -> bool:
+        """Return whether nothing that has arrived would be left, and something that would be left is to come."""
+        others = ~self._claims.claimed & ~named
+        return not bool((others & arrived).any()) and (not announced or bool((others & ~arrived).any()))
+
     def _named(self, request: ForgetRequest, after: int, arrived: Tensor) -> Tensor:
         """Return a mask of the samples that a request asks for, arrived or not."""
         match request.scope:
@@ -149,7 +163,7 @@ class ForgetSets:
                 if self._held is None:
                     raise InvalidRequestError(
                         f"request {request.id} asks for client {client}, and nothing says which samples are its; give"
-                        " clients="
+                        " clients= to forget_benchmark"
                     )
                 positions = self._of_client(request, client)
             case SampleScope(queued=queued) if queued:
@@ -171,9 +185,7 @@ class ForgetSets:
                 ]
             case SampleScope(client=client, sample_ids=names):
                 positions = self._by_name(request, client, names, after, arrived)
-        named = torch.zeros_like(arrived)
-        named[positions] = True
-        return named
+        return self._mask(positions)
 
     def _require_pairs(self, request: ForgetRequest, scope: ClassScope) -> None:
         tasks = self.arrivals.tasks

@@ -17,12 +17,13 @@ from fed_unlearn.avalanche.streams.forget_experience import ForgetExperience
 from fed_unlearn.avalanche.streams.forget_sets import ForgetSets
 from fed_unlearn.avalanche.streams.naming import named_stream, original_positions, require_once
 from fed_unlearn.avalanche.streams.order import Requests, in_order
+from fed_unlearn.avalanche.streams.origin import CopiedWhole
 from fed_unlearn.avalanche.streams.samples import has_task_labels, labels_of, sample_ids, task_labels_of
 from fed_unlearn.errors import InvalidDataError
 from fed_unlearn.requests import ForgetRequest
 
 
-class ForgetScenario(CLScenario):
+class ForgetScenario(CopiedWhole, CLScenario):
     """A benchmark with a forget stream. All other attributes are those of the benchmark that it was made from.
 
     Attributes
@@ -38,8 +39,12 @@ class ForgetScenario(CLScenario):
         for stream in streams:
             stream.benchmark = self
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the benchmark that this was made from. Not every benchmark can be pickled."""
+        return {**vars(self), "_given": None}
+
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or "_given" not in self.__dict__:
+        if name.startswith("__") or self.__dict__.get("_given") is None:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self._given, name)
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from avalanche.benchmarks.scenarios.dataset_scenario import DatasetExperience
 from avalanche.benchmarks.scenarios.generic_scenario import EagerCLStream, ExperienceAttribute
 from avalanche.benchmarks.utils import AvalancheDataset
 
+from fed_unlearn.avalanche.streams.origin import CopiedWhole, place_of, unmasked
 from fed_unlearn.avalanche.streams.samples import SAMPLE_ID, attribute_values, has_sample_ids, located, with_sample_ids
 from fed_unlearn.errors import InvalidDataError
 
@@ -50,12 +52,45 @@ def named_stream(name: str, experiences: Iterable[Any], *, prefix: str, once: bo
             require_once(name, ids)
         for experience, dataset, part in zip(copies, datasets, ids, strict=True):
             _set_dataset(experience, _renamed(dataset, part))
-    stream = EagerCLStream(name, copies, set_stream_info=False)
+    stream = NamedStream(name, copies, set_stream_info=False)
     for index, experience in enumerate(copies):
         if experience._current_experience is None:
             experience.current_experience = index
         experience.origin_stream = stream
     return stream
+
+
+class NamedStream(CopiedWhole, EagerCLStream):
+    """A stream whose experiences are pickled and copied without the benchmark that they were made from.
+
+    Benchmarks such as ``nc_benchmark`` makes cannot be pickled.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_exps": [bare_experience(experience, self) for experience in self._exps]}
+
+
+def bare_experience(experience: Any, stream: Any = None) -> Any:
+    """Return an experience with the data set, number, classes and tasks of another, and with nothing else of it.
+
+    Parameters
+    ----------
+    experience : DatasetExperience
+        The experience, or an online part of one. It is not changed.
+    stream : CLStream, optional
+        The ``origin_stream`` of the new experience.
+    """
+    with unmasked(experience):
+        bare: Any = DatasetExperience(dataset=experience.dataset)
+        bare.current_experience, bare.origin_stream = place_of(experience), stream
+        for name in ("classes_in_this_experience", "previous_classes", "classes_seen_so_far", "future_classes"):
+            if getattr(experience, name, None) is not None:
+                setattr(bare, name, getattr(experience, name))
+        if hasattr(experience, "task_labels"):
+            bare.task_labels = list(experience.task_labels)
+            if len(bare.task_labels) == 1:
+                bare.task_label = bare.task_labels[0]
+    return bare
 
 
 def made_ids(datasets: Sequence[AvalancheDataset], prefix: str = "") -> list[list[str]]:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import copy
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Self
 
 from avalanche.benchmarks import OnlineCLExperience
 from avalanche.benchmarks.scenarios.generic_scenario import CLScenario, EagerCLStream, SequenceCLStream
+
+
+class CopiedWhole:
+    """Has ``copy.copy`` take all attributes along, also those that pickles and deep copies leave out."""
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
 
 
 def whole_experience(experience: Any) -> Any:

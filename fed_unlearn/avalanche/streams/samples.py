@@ -88,15 +88,20 @@ def labels_of(dataset: AvalancheDataset) -> list[int]:
     Raises
     ------
     InvalidDataError
-        If a target is no number, as in data sets for detection.
+        If a target is no whole number, as in regression and detection.
     """
-    targets = attribute_values(dataset, "targets")
+    given = attribute_values(dataset, "targets")
     try:
-        return [int(label) for label in targets]
-    except (TypeError, ValueError) as error:
+        labels = [int(label) for label in given]
+    except (TypeError, ValueError):
+        labels = []
+    wrong = next((label for label, target in zip(labels, given, strict=False) if label != target), None)
+    if len(labels) < len(given) or wrong is not None:
         raise InvalidDataError(
-            f"targets such as {targets[0]!r} were given; expected the labels of a classification benchmark"
-        ) from error
+            f"targets such as {given[0]!r} were given; expected the labels of a classification benchmark, which are"
+            " whole numbers"
+        )
+    return labels
 
 
 def has_task_labels(dataset: AvalancheDataset) -> bool:
