@@ -135,7 +135,7 @@ class LocalUnlearning:
         Parameters
         ----------
         model : nn.Module
-            Maps float images in [0, 1] to logits; never changed.
+            Maps inputs as ``samples`` holds them, whatever their domain, to logits; never changed.
         request : ForgetRequest
             The request. It has an id, which is part of the seed.
         samples : LocalSamples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from avalanche.training.supervised import JointTraining
@@ -17,6 +18,10 @@ from fed_unlearn.avalanche.streams.naming import experience_with
 from fed_unlearn.avalanche.streams.samples import without
 
 logger = logging.getLogger("fed_unlearn.avalanche")
+
+
+class Offered(partial[Any]):
+    """The method ``unlearn`` that a plug-in gives a strategy. Another plug-in in its place gives another."""
 
 
 class Encounters:
@@ -34,7 +39,13 @@ class Encounters:
 
     def __init__(self, kept: Any, service: RequestService) -> None:
         self._service = service
-        self._muting = Muting(kept)
+        self._kept, self._muting = kept, Muting(kept)
+
+    def begin(self, strategy: Any) -> None:
+        """Take up a strategy that begins to train, and give it a method ``unlearn`` if it has none of its own."""
+        self._service.history.own(strategy)
+        if not hasattr(strategy, "unlearn") or isinstance(vars(strategy).get("unlearn"), Offered):
+            strategy.unlearn = Offered(self._kept.unlearn, strategy)
 
     def recover(self, strategy: Any) -> None:
         """Give the strategy its plug-ins back if the last ``train`` call broke off while an experience was hidden."""

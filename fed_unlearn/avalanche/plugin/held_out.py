@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from hashlib import blake2b
+from numbers import Real
+from typing import Any
 
 from avalanche.benchmarks.utils import AvalancheDataset
 
@@ -12,6 +14,12 @@ from fed_unlearn.avalanche.streams.samples import labels_of, sample_ids
 from fed_unlearn.errors import InvalidParameterError
 
 LARGEST = 0.5
+
+
+def share_of(validation: Any) -> float | None:
+    """Return the share that is held out, if ``validation`` is a real number; None for all else."""
+    is_share = isinstance(validation, Real) and not isinstance(validation, bool)
+    return float(validation) if is_share else None
 
 
 class HeldOut:

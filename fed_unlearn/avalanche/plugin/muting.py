@@ -14,6 +14,7 @@ class Muting:
     def __init__(self, kept: Any) -> None:
         self._kept = kept
         self._plugins: list[Any] | None = None
+        self._adaptation: list[Any] = []
 
     @property
     def active(self) -> bool:
@@ -26,20 +27,26 @@ class Muting:
         strategy.plugins[:] = [self._kept]  # in place: Avalanche goes through the list by index, and stops here
         strategy.stop_training()
         # A model with heads refuses to adapt to an experience of several tasks, and there is nothing to adapt to.
+        self._adaptation = [vars(strategy)[name] for name in ("model_adaptation",) if name in vars(strategy)]
         strategy.model_adaptation = partial(_unchanged, strategy)
 
     def end(self, strategy: Any) -> None:
         """Give the strategy its plug-ins back, and drop the batches of the hidden experience."""
         strategy.plugins, self._plugins = self._plugins, None  # a new list: the event goes through the short one
-        vars(strategy).pop("model_adaptation", None)
-        strategy._stop_training = False  # Avalanche resets it only where there are epochs to stop
-        drop_batches(strategy)
+        self._let_train(strategy)
 
     def recover(self, strategy: Any) -> None:
         """Give the plug-ins back if the last ``train`` call broke off while an experience was hidden."""
         if self._plugins is not None:
-            strategy.plugins[:], self._plugins = self._plugins, None
-            vars(strategy).pop("model_adaptation", None)
+            strategy.plugins[:], self._plugins = self._plugins, None  # in place: the event goes on to all of them
+            self._let_train(strategy)
+
+    def _let_train(self, strategy: Any) -> None:
+        vars(strategy).pop("model_adaptation", None)
+        if self._adaptation:
+            strategy.model_adaptation = self._adaptation.pop()
+        strategy._stop_training = False  # Avalanche resets it only where there are epochs to stop
+        drop_batches(strategy)
 
 
 def _unchanged(strategy: Any, model: Any = None) -> Any:

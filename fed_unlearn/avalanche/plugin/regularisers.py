@@ -93,15 +93,18 @@ def keep_consistent(strategy: Any, forgotten: Collection[str], seen: Sequence[An
             " for each experience, and no fewer than are left"
         )
     changed = {k for k, size in enumerate(left) if trained[k] > size}
+    own = [plugin for plugin in strategy.plugins if callable(getattr(plugin, "forget", None))]
+    if callable(getattr(strategy, "forget", None)):
+        strategy.forget(ids)
+    for plugin in own:  # first: if one raises, regularisers are as they were
+        plugin.forget(strategy, ids)
     if isinstance(strategy, DER):
         with _undisturbed(strategy.model):
             renew_outputs(strategy)
-    if callable(getattr(strategy, "forget", None)):
-        strategy.forget(ids)
     for plugin in strategy.plugins:
-        if callable(getattr(plugin, "forget", None)):
-            plugin.forget(strategy, ids)
-        elif isinstance(plugin, EWCPlugin):
+        if any(plugin is each for each in own):
+            continue
+        if isinstance(plugin, EWCPlugin):
             _renew_ewc(plugin, strategy, seen, changed)
         elif isinstance(plugin, MASPlugin):
             _renew_mas(plugin, strategy, seen, changed)

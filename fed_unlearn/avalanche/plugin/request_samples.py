@@ -10,6 +10,7 @@ import torch
 from avalanche.benchmarks.utils import AvalancheDataset
 from torch import nn
 
+from fed_unlearn.avalanche.plugin.held_out import share_of
 from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.plugin.memory.buffers import buffered
 from fed_unlearn.avalanche.streams import ForgetExperience
@@ -59,7 +60,7 @@ class RequestSamples:
             )
         self.reader = SampleReader(domain)
         self._retain = retain
-        self._holds_out = isinstance(validation, float)
+        self._holds_out = share_of(validation) is not None
         self._validation = None if validation is None or self._holds_out else _datasets_of(validation)
 
     def check(self, experience: ForgetExperience) -> InputDomain:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+
+from torch import nn
 
 from fed_unlearn.avalanche.compat import check_supported
 from fed_unlearn.avalanche.plugin.history import History
@@ -15,6 +18,7 @@ from fed_unlearn.avalanche.plugin.memory.leftover_check import LeftoverCheck
 from fed_unlearn.avalanche.plugin.optimizers import clear_momenta, learning_rate_of
 from fed_unlearn.avalanche.plugin.regularisers import keep_consistent
 from fed_unlearn.avalanche.plugin.request_samples import RequestSamples
+from fed_unlearn.avalanche.plugin.rollback import undone_on_error
 from fed_unlearn.avalanche.plugin.waiting import WaitingRequests
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.tasks import own_module
@@ -192,7 +196,7 @@ class RequestService:
             self.unlearning.plan.method_of(asked.asked)
             self._check_method(asked.asked, self.samples.check(asked))
             purge_buffers(strategy, self.history.forgotten.union(asked.sample_ids), self.history.named)
-        except FedUnlearnError:
+        except BaseException:
             if made:
                 self.history.stream.withdraw(asked)
             raise
@@ -203,7 +207,6 @@ class RequestService:
         try:
             self._call_others(strategy, "before_unlearning_exp")
             outcome = self._serve(strategy, asked)
-            self.history.stream.note_outcome(request.id, committed=outcome.committed)
             self._call_others(strategy, "after_unlearning_exp")
         except BaseException as error:
             if len(self.outcomes) == served:
@@ -231,19 +234,29 @@ class RequestService:
             samples,
             trained_at=learning_rate_of(strategy.optimizer),
         )
-        if outcome.committed and (left := self.leftovers.before_commit(strategy, self.history, experience)):
-            self.unlearning, outcome = before, replace(outcome, committed=False, reason=left)
-        if outcome.committed and outcome.model is not None:
-            strategy.model.load_state_dict(own_module(outcome.model).state_dict())
-            clear_momenta(strategy.optimizer)
-            keep_consistent(strategy, self.history.forgotten, views, self.history.sizes)
-            self.history.sizes = [len(view.dataset) for view in views]
-        self._say_judged_by(outcome, len(samples.validation) or len(samples.retained))
+        try:
+            if outcome.committed and (left := self.leftovers.before_commit(strategy, self.history, experience)):
+                self.unlearning, outcome = before, replace(outcome, committed=False, reason=left)
+            if outcome.committed and outcome.model is not None:
+                self._commit(strategy, outcome.model, views)
+        except BaseException:
+            self.unlearning = before
+            raise
         # An earlier model would still know what later requests name.
         outcome = replace(outcome, request=experience.request, model=None)
         self.served.append(experience)
         self.outcomes.append(outcome)
+        self.history.stream.note_outcome(outcome.request.id, committed=outcome.committed)
+        self._say_judged_by(outcome, len(samples.validation) or len(samples.retained))  # a warning may raise
         return outcome
+
+    def _commit(self, strategy: Any, model: nn.Module, views: Sequence[Any]) -> None:
+        """Give the strategy the unlearned model. If a method ``forget`` of the user's raises, nothing is committed."""
+        with undone_on_error(strategy):
+            strategy.model.load_state_dict(own_module(model).state_dict())
+            clear_momenta(strategy.optimizer)
+            keep_consistent(strategy, self.history.forgotten, views, self.history.sizes)
+        self.history.sizes = [len(view.dataset) for view in views]
 
     def _say_judged_by(self, outcome: LocalOutcome, count: int) -> None:
         logger.info("request %s: judged by %d %s samples", outcome.request.id, count, outcome.judged_by)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Literal
 
 from avalanche.training.plugins import SupervisedPlugin
 
 from fed_unlearn.avalanche.plugin.encounters import Encounters
-from fed_unlearn.avalanche.plugin.held_out import HeldOut
+from fed_unlearn.avalanche.plugin.held_out import HeldOut, share_of
 from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.plugin.memory.leftover_check import LeftoverCheck, Leftovers
 from fed_unlearn.avalanche.plugin.plans import planned
@@ -62,7 +61,7 @@ class UnlearningPlugin(SupervisedPlugin):
         have of an earlier one. Otherwise an AvalancheDataset or SampleSet with the benchmark's sample ids. Forgotten
         samples and classes are always left out.
     validation : float, data set, SampleSet or stream, optional
-        Samples that are never trained on. Methods may read half of them, and the gate judges by all. A float in
+        Samples that are never trained on. Methods may read half of them, and the gate judges by all. A number in
         (0, 0.5] is a share of the samples of each class, which is taken out of every training experience before it is
         trained on. Default: the benchmark's ``valid_stream``; without one the gate judges by retained samples, which
         flatters the model. Each outcome's ``judged_by`` says which it was.
@@ -131,7 +130,7 @@ class UnlearningPlugin(SupervisedPlugin):
             unlearning,
             RequestSamples(retain, validation, domain),
             strict=strict,
-            history=History(HeldOut(validation if isinstance(validation, float) else None, seed)),
+            history=History(HeldOut(share_of(validation), seed)),
             leftovers=LeftoverCheck(leftovers),
             method=method,
         )
@@ -258,15 +257,17 @@ class UnlearningPlugin(SupervisedPlugin):
 
     # ------------------------------------------------------------------ Avalanche's hooks, in the order of a train call
 
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        """Give the strategy the plug-ins back that a ``train`` call has hidden and that broke off."""
+        self._encounters.recover(strategy)
+
     def before_training(self, strategy: Any, **kwargs: Any) -> None:
         """Become the first plug-in, so that the others meet retained samples only."""
         self._encounters.recover(strategy)
         if sum(isinstance(plugin, UnlearningPlugin) for plugin in strategy.plugins) > 1:
             raise InvalidParameterError("the strategy has several UnlearningPlugins; expected one")
         strategy.plugins = [self, *(plugin for plugin in strategy.plugins if plugin is not self)]
-        self._history.own(strategy)
-        if not hasattr(strategy, "unlearn") or isinstance(strategy.unlearn, partial):  # of a plug-in that is gone
-            strategy.unlearn = partial(self.unlearn, strategy)
+        self._encounters.begin(strategy)
         self._trains = True
 
     def before_train_dataset_adaptation(self, strategy: Any, **kwargs: Any) -> None:

@@ -6,8 +6,10 @@ import copy
 import logging
 import warnings
 from collections import Counter
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from avalanche.benchmarks import benchmark_from_datasets, split_online_stream
@@ -92,6 +94,13 @@ def test_another_share_is_refused(share: float) -> None:
 def test_what_is_no_share_is_refused(given: Any) -> None:
     with pytest.raises(InvalidParameterError, match="validation"):
         UnlearningPlugin(validation=given)
+
+
+@pytest.mark.parametrize("share", [np.float64(0.25), np.float32(0.25), Fraction(1, 4)])
+def test_any_real_number_is_a_share(share: Any) -> None:
+    strategy, plugin, _ = plugged(made(Naive), validation=share)
+    strategy.train(made_benchmark("ci").train_stream[0])
+    assert len(plugin._history.held_out.ids) == 6  # of ten samples of two classes
 
 
 # ---------------------------------------------------------------------- in a strategy

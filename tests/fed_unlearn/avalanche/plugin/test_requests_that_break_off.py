@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
+from typing import Any
+
 import pytest
+import torch
 from avalanche.training import Naive
-from plugged_strategies import CLASS_0, CLOSED_GATE, new_instances, plugged, scenario_of
+from avalanche.training.plugins import EWCPlugin, SupervisedPlugin
+from plugged_strategies import CLASS_0, CLOSED_GATE, new_instances, plugged, scenario_of, state_of
+from torch import nn
 from watched_strategies import made, made_benchmark
 
 from fed_unlearn.avalanche.plugin import RequestFailedError
@@ -78,3 +85,129 @@ def test_after_a_train_call_that_raised_for_a_request_others_are_served_at_once(
     with pytest.raises(RequestFailedError, match="not accepted"):
         strategy.unlearn(CLASS_0)
     assert len(plugin.outcomes) == 2
+
+
+# ---------------------------------------------------------------------- a commit that breaks off
+
+
+class Forgetful(SupervisedPlugin):
+    """A plug-in whose own method ``forget`` breaks off until it is mended."""
+
+    mended = False
+
+    def forget(self, strategy: Any, sample_ids: frozenset[str]) -> None:
+        if not self.mended:
+            raise OSError("no disk")
+
+
+def adam_for(strategy: Any, amsgrad: bool) -> None:
+    strategy.optimizer = torch.optim.Adagrad(strategy.model.parameters(), lr=0.01)
+    if amsgrad:
+        strategy.optimizer = torch.optim.Adam(strategy.model.parameters(), lr=0.01, amsgrad=True)
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_nothing_is_committed_if_a_plug_in_cannot_forget(amsgrad: bool) -> None:
+    strategy, plugin, _ = plugged(made(Naive))
+    forgetful, ewc = Forgetful(), EWCPlugin(0.1)
+    strategy.plugins[1:1] = [ewc, forgetful]
+    adam_for(strategy, amsgrad)
+    benchmark = new_instances()
+    strategy.train(benchmark.train_stream[0])
+    weights, optimizer = state_of(strategy.model), copy.deepcopy(strategy.optimizer.state_dict())
+    anchors = copy.deepcopy(ewc.saved_params)
+    sizes = list(plugin._history.sizes)
+    with pytest.raises(OSError, match="no disk"):
+        strategy.unlearn(CLASS_0)
+    assert state_of(strategy.model) == weights
+    assert str(strategy.optimizer.state_dict()) == str(optimizer)
+    assert all(
+        torch.equal(held.data, ewc.saved_params[place][name].data)
+        for place, each in anchors.items()
+        for name, held in each.items()
+    )
+    assert plugin._service.unlearning.forgotten_classes == frozenset()
+    assert (plugin.outcomes, plugin._history.sizes) == ([], sizes)
+    forgetful.mended = True
+    assert strategy.unlearn(CLASS_0).committed
+    assert plugin._service.unlearning.forgotten_classes == {0}
+    assert state_of(strategy.model) != weights and plugin._history.sizes == [15]
+
+
+def test_a_commit_is_recorded_although_a_warning_raises() -> None:
+    strategy, plugin, _ = plugged(made(Naive))
+    strategy.train(new_instances().train_stream[0])
+    with warnings.catch_warnings(), pytest.raises(UserWarning, match="the gate judges by samples"):
+        warnings.simplefilter("error")
+        strategy.unlearn(CLASS_0)
+    assert [outcome.committed for outcome in plugin.outcomes] == [True]
+    with pytest.raises(InvalidRequestError, match="nothing to forget"):
+        strategy.unlearn(CLASS_0)
+
+
+# ---------------------------------------------------------------------- a train call that breaks off while it hides
+
+
+class Evaluated(SupervisedPlugin):
+    """Counts the evaluations that it is told of."""
+
+    told = 0
+
+    def before_eval(self, strategy: Any, **kwargs: Any) -> None:
+        self.told += 1
+
+
+def broken_off(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Evaluated, list[Any]]:
+    """A strategy whose ``train`` call broke off while a forget experience was hidden, and that adapts by itself."""
+    scenario = scenario_of("ni", {1: CLASS_0})
+    strategy, _, _ = plugged(made(Naive))
+    evaluated, adapted = Evaluated(), list[Any]()
+    strategy.plugins.append(evaluated)
+    adapt = strategy.model_adaptation
+
+    def own_adaptation(model: nn.Module | None = None) -> nn.Module:
+        adapted.append(model)
+        return adapt(model)
+
+    strategy.model_adaptation = own_adaptation
+    strategy.train(scenario.train_stream[0])
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(strategy, "make_optimizer", lambda **_: (_ for _ in ()).throw(KeyboardInterrupt))
+        strategy.train(scenario.forget_stream[0])
+    adapted.clear()
+    return strategy, scenario, evaluated, adapted
+
+
+def test_an_evaluation_after_a_call_that_broke_off_has_all_plug_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy, scenario, evaluated, adapted = broken_off(monkeypatch)
+    strategy.eval(scenario.test_stream)
+    assert evaluated.told == 1 and evaluated in strategy.plugins and strategy.evaluator in strategy.plugins
+    assert adapted, "the strategy's own adaptation is back"
+
+
+def test_a_call_after_one_that_broke_off_trains_all_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy, scenario, _, adapted = broken_off(monkeypatch)
+    before = strategy.clock.train_iterations
+    strategy.train(scenario.train_stream[1])
+    assert strategy.clock.train_iterations > before and adapted
+    strategy.train(scenario.forget_stream[0])
+    assert "model_adaptation" in vars(strategy), "it is kept after an experience that was hidden"
+
+
+# ---------------------------------------------------------------------- the method of the strategy
+
+
+def test_another_plug_in_in_its_place_gives_the_strategy_its_own_method() -> None:
+    strategy, old, _ = plugged(made(Naive))
+    strategy.train(new_instances().train_stream[0])
+    new = type(old)()
+    strategy.plugins[strategy.plugins.index(old)] = new
+    strategy.train(new_instances().train_stream[1])
+    assert strategy.unlearn.func.__self__ is new
+
+
+def test_a_method_of_the_strategys_own_stays() -> None:
+    strategy, _, _ = plugged(made(Naive))
+    strategy.unlearn = own = lambda asked: asked
+    strategy.train(new_instances().train_stream[0])
+    assert strategy.unlearn is own
