@@ -471,7 +471,7 @@ def test_a_model_that_keeps_its_features_is_unlearned_right_after_training() -> 
         ({"parameters": {"epochs": 1}}, "without a method"),
         ({"retain": "memories"}, "memories"),
         ({"retain": 5}, "retain = 5"),
-        ({"validation": 5}, "validation = int"),
+        ({"validation": 5}, "validation = 5.0 was given; expected a share"),
         ({"validation": [1, 2]}, "validation = list"),
     ],
 )
