@@ -122,7 +122,7 @@ class History:
             Also if the strategy is another one, or trained before it had the plug-in.
         """
         self._check_strategy(strategy)
-        self.stream.meet_request(experience, self.forgotten)
+        self.stream.meet_request(experience)
         if 0 < self.experience_count < experience.after:
             raise InvalidParameterError(
                 f"{coming(experience)}, and {self.experience_count} were trained so far; {way(experience)}"

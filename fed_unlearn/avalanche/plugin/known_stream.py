@@ -34,6 +34,8 @@ class KnownStream:
     def __init__(self) -> None:
         self.problem: FedUnlearnError | None = None
         self._growing: GrowingForgetStream | None = None
+        self._source: GrowingForgetStream | None = None
+        self._outcomes: dict[str, bool] = {}
         self._announced = True
         self._met: Any = None
         self._rows: _Rows | None = None
@@ -75,7 +77,7 @@ class KnownStream:
             it is, and the error becomes ``problem``.
         """
         try:
-            self._meet(experience, forgotten)
+            self._meet(experience)
             return self._with_ids(experience)
         except FedUnlearnError as error:
             self.problem = self.problem or error
@@ -83,7 +85,7 @@ class KnownStream:
                 raise
             return experience
 
-    def meet_request(self, experience: ForgetExperience, forgotten: Collection[str]) -> None:
+    def meet_request(self, experience: ForgetExperience) -> None:
         """Take over the benchmark of a forget experience.
 
         Raises
@@ -91,7 +93,9 @@ class KnownStream:
         InvalidParameterError
             If it is another benchmark than that of the training experiences.
         """
-        self._meet(experience, forgotten)
+        self._meet(experience)
+        if self._growing is not None and self._source is not None:
+            self._growing.catch_up(self._source)
         if self.problem is not None:
             raise self.problem
 
@@ -140,6 +144,7 @@ class KnownStream:
 
     def note_outcome(self, request_id: str, *, committed: bool) -> None:
         """Note how a request went. A later request may name the samples of one that was not committed."""
+        self._outcomes[request_id] = committed
         if self._growing is not None:
             (self._growing.commit if committed else self._growing.release)(request_id)
 
@@ -152,7 +157,7 @@ class KnownStream:
 
     # ------------------------------------------------------------------ streams
 
-    def _meet(self, experience: Any, forgotten: Collection[str]) -> None:
+    def _meet(self, experience: Any) -> None:
         stream = whole_stream(experience)
         if stream is None and isinstance(experience, ForgetExperience):
             raise InvalidDataError("a forget experience without a forget stream was given; take it from the stream")
@@ -161,17 +166,21 @@ class KnownStream:
         if stream is None:
             self._announced = False
             return
-        growing = _growing_of(stream)
-        if growing is not self._growing and self._growing is not None:
+        source = _source_of(stream)
+        if source is not None and (source is self._source or source is self._growing):
+            self._met = stream
+            return
+        # Strategies that share a benchmark do not share requests: each plug-in works on a fork.
+        growing = GrowingForgetStream(benchmark_around(stream)) if source is None else source.forked()
+        if self._growing is not None:
             if growing.digest != self._growing.digest:
                 raise InvalidParameterError(
                     "this UnlearningPlugin was used with another benchmark before: its training samples have other ids"
                     " or labels. Make a new plug-in for each strategy and benchmark, since sample ids mean nothing"
                     " beyond"
                 )
-            growing.note_forgotten(forgotten)
-        if growing is not self._growing:
-            self._growing, self._rows = growing, None
+            growing.take_over(self._growing, self._outcomes)
+        self._growing, self._source, self._rows = growing, source, None
         self._met = stream
 
     # ------------------------------------------------------------------ ids
@@ -191,12 +200,16 @@ class KnownStream:
         return self._unannounced(experience)
 
     def _looked_up(self, experience: Any, place: int) -> AvalancheDataset:
-        """Return the data set with the ids that the stream's experience gives the same samples of the same bases."""
+        """Return the data set with the ids that the stream's experience gives the same samples of the same bases.
+
+        Where the experience has a sample several times, a data set with exactly the same rows gets their ids by
+        position. Any other gives the sample the id of the first row that it is.
+        """
         assert self._growing is not None
         dataset = experience.dataset
         whole = self._growing.train[place].dataset
         if self._rows is None or self._rows.place != place:
-            self._rows = _Rows(place, sample_ids(whole), *_rows_of(whole))
+            self._rows = _rows_of(place, whole)
         bases, rows = self._rows.bases, self._rows.rows
         found, numbers, positions = located(dataset)
         of_base = [next((row for base, row in zip(bases, rows, strict=True) if base is each), None) for each in found]
@@ -205,6 +218,8 @@ class KnownStream:
             held = numbers == number
             if row is not None:
                 chosen[held] = row[positions[held]]
+        if np.array_equal(chosen, self._rows.firsts):
+            chosen = np.arange(len(dataset))
         if (chosen < 0).any():
             raise InvalidDataError(
                 f"training experience {place} has samples that experience {place} of its stream does not have, so that"
@@ -245,26 +260,32 @@ class KnownStream:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Where the samples of one experience of the stream lie in the data sets below Avalanche's views."""
+    """Where the samples of one experience of the stream lie in the data sets below Avalanche's views.
+
+    ``rows`` has for each of the bases the first row that each of its samples is, -1 if none; ``firsts`` has for each
+    row the first that is the same sample.
+    """
 
     place: int
     ids: tuple[str, ...]
     bases: list[Any]
     rows: list[np.ndarray]
+    firsts: np.ndarray
 
 
-def _growing_of(stream: Any) -> GrowingForgetStream:
+def _source_of(stream: Any) -> GrowingForgetStream | None:
+    """Return the forget stream that a benchmark was made with; None if it was made without one."""
     benchmark = getattr(stream, "benchmark", None)
-    if isinstance(benchmark, ForgetScenario):
-        return benchmark.growing
-    return GrowingForgetStream(benchmark_around(stream))
+    return benchmark.growing if isinstance(benchmark, ForgetScenario) else None
 
 
-def _rows_of(dataset: AvalancheDataset) -> tuple[list[Any], list[np.ndarray]]:
-    """Return the bases of a data set and, for each, the row of the data set that each of its samples is; -1 if none."""
+def _rows_of(place: int, dataset: AvalancheDataset) -> _Rows:
     bases, numbers, positions = located(dataset)
     rows = [np.full(len(base), -1, dtype=np.int64) for base in bases]
+    firsts = np.arange(len(dataset))
     for number, row in enumerate(rows):
         held = np.flatnonzero(numbers == number)
-        row[positions[held]] = held
-    return bases, rows
+        known, first = np.unique(positions[held], return_index=True)
+        row[known] = held[first]
+        firsts[held] = row[positions[held]]
+    return _Rows(place, sample_ids(dataset), bases, rows, firsts)

@@ -18,18 +18,18 @@ class Claims:
     """
 
     def __init__(self, count: int) -> None:
+        self._count = count
         self._asked: dict[str, Tensor] = {}
         self._committed: set[str] = set()
-        self._elsewhere = torch.zeros(count, dtype=torch.bool)
 
     @property
     def claimed(self) -> Tensor:
-        """Mask of the samples of all requests, and of those that were forgotten elsewhere."""
+        """Mask of the samples of all requests."""
         return self._union(self._asked)
 
     @property
     def forgotten(self) -> Tensor:
-        """Mask of the samples of committed requests, and of those that were forgotten elsewhere."""
+        """Mask of the samples of committed requests."""
         return self._union(self._committed)
 
     def add(self, request_id: str, named: Tensor) -> None:
@@ -46,18 +46,37 @@ class Claims:
         self._asked.pop(request_id, None)
         self._committed.discard(request_id)
 
-    def note_elsewhere(self, samples: Tensor) -> None:
-        """Note samples that were forgotten elsewhere."""
-        self._elsewhere |= samples
+    def forked(self) -> Claims:
+        """Return claims that begin with these and do not share later ones."""
+        fork = Claims(self._count)
+        fork._asked, fork._committed = dict(self._asked), set(self._committed)
+        return fork
+
+    def take_over(self, request_id: str, other: Claims, *, committed: bool | None = None) -> None:
+        """Note a request with the samples that it has in other claims over the same samples.
+
+        Parameters
+        ----------
+        request_id : str
+            Id of the request. One that the other claims do not know is left out.
+        other : Claims
+            The other claims. They are not changed.
+        committed : bool, optional
+            Whether the request counts as committed. Default: as in the other claims.
+        """
+        if request_id in other._asked:
+            self.add(request_id, other._asked[request_id])
+            if request_id in other._committed if committed is None else committed:
+                self.commit(request_id)
 
     def extend(self, count: int) -> None:
         """Make room for samples that nobody has claimed."""
         none = torch.zeros(count, dtype=torch.bool)
-        self._elsewhere = torch.cat([self._elsewhere, none])
+        self._count += count
         self._asked = {name: torch.cat([mask, none]) for name, mask in self._asked.items()}
 
     def _union(self, request_ids: Collection[str]) -> Tensor:
-        mask = self._elsewhere.clone()
+        mask = torch.zeros(self._count, dtype=torch.bool)
         for request_id in request_ids:
             mask |= self._asked[request_id]
         return mask

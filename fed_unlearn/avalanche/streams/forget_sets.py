@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
@@ -54,9 +55,15 @@ class ForgetSets:
         self._sequence = self._in_order()
         self._claims.extend(len(arrivals.ids))
 
-    def note_forgotten(self, ids: Collection[str]) -> None:
-        """Note samples that were forgotten elsewhere. Requests do not forget them again."""
-        self._claims.note_elsewhere(self.arrivals.among(ids))
+    def forked(self) -> ForgetSets:
+        """Return forget sets that begin with the requests of these and do not share later ones."""
+        fork = copy.copy(self)
+        fork._claims = self._claims.forked()
+        return fork
+
+    def take_over(self, request_id: str, other: ForgetSets, *, committed: bool | None = None) -> None:
+        """Note a request of other forget sets over the same samples; see :meth:`Claims.take_over`."""
+        self._claims.take_over(request_id, other._claims, committed=committed)
 
     def awaited(self, request: ForgetRequest, arrived: Tensor, *, announced: bool) -> bool:
         """Return whether a request must wait, since samples that it names have not arrived.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from avalanche.benchmarks.utils import AvalancheDataset
 from torch import Tensor
 
 from fed_unlearn.avalanche.streams.arrivals import Arrivals
+from fed_unlearn.avalanche.streams.digests import stream_digest
 from fed_unlearn.avalanche.streams.forget_experience import ForgetExperience
 from fed_unlearn.avalanche.streams.forget_sets import ForgetSets
 from fed_unlearn.avalanche.streams.naming import named_stream, original_positions, require_once
@@ -42,6 +43,15 @@ class ForgetScenario(CopiedWhole, CLScenario):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the benchmark that this was made from. Not every benchmark can be pickled."""
         return {**vars(self), "_given": None}
+
+    def with_growing(self, growing: GrowingForgetStream, forget: EagerCLStream) -> ForgetScenario:
+        """Return the benchmark with another forget stream. Both have the same experiences in their other streams."""
+        others = [
+            EagerCLStream(name, list(stream), set_stream_info=False)
+            for name, stream in self.streams.items()
+            if name != forget.name
+        ]
+        return ForgetScenario(self._given, [*others, forget], growing)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or self.__dict__.get("_given") is None:
@@ -138,11 +148,43 @@ class GrowingForgetStream:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of ids and labels by experience. The same benchmark made anew has the same digest."""
-        hashed = hashlib.sha256()
-        for experience in self._train:
-            hashed.update(repr((sample_ids(experience.dataset), labels_of(experience.dataset))).encode())
-        return hashed.hexdigest()
+        """What the stream is told by, see :func:`stream_digest`. The same benchmark made anew has the same digest."""
+        return stream_digest([experience.dataset for experience in self._train])
+
+    def forked(self) -> GrowingForgetStream:
+        """Return a stream that begins with the requests of this one and then grows by itself.
+
+        Both have the same forget experiences so far, and the same data. Neither meets the later requests of the other.
+        """
+        fork = copy.copy(self)
+        fork._sets = self._sets.forked()
+        fork._forget = EagerCLStream("forget", list(self._forget), set_stream_info=False)
+        fork.scenario = self.scenario.with_growing(fork, fork._forget)
+        fork._train = fork.scenario.streams["train"]
+        return fork
+
+    def catch_up(self, source: GrowingForgetStream) -> None:
+        """Append the requests that were added to the stream that this is a fork of."""
+        known = {experience.request.id for experience in self._forget}
+        for experience in source._forget:
+            if experience.request.id not in known:
+                self._forget._exps.append(experience)
+                self._sets.take_over(experience.request.id, source._sets)
+
+    def take_over(self, earlier: GrowingForgetStream, outcomes: Mapping[str, bool]) -> None:
+        """Note how requests went at a stream of the same digest.
+
+        Parameters
+        ----------
+        earlier : GrowingForgetStream
+            The stream. It is not changed.
+        outcomes : mapping of str to bool
+            Whether each request that was served there was committed. Only the samples of these are forgotten.
+        """
+        for request_id, committed in outcomes.items():
+            self._sets.release(request_id)
+            if committed:
+                self._sets.take_over(request_id, earlier._sets, committed=True)
 
     def add(
         self, request: ForgetRequest, after: int, *, arrived: Collection[str] | None = None, commits: bool = True
@@ -192,10 +234,6 @@ class GrowingForgetStream:
         self._whole = self._whole.concat(experience.dataset)
         self._train._exps.append(experience)
         vars(self).pop("digest", None)
-
-    def note_forgotten(self, ids: Collection[str]) -> None:
-        """Note samples that were forgotten elsewhere. Requests do not forget them again."""
-        self._sets.note_forgotten(ids)
 
     def commit(self, request_id: str) -> None:
         """Note that a request was committed. Later requests do not forget its samples again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from avalanche.benchmarks.scenarios import DatasetExperience
 from avalanche.benchmarks.scenarios.generic_scenario import CLStream
 from avalanche.benchmarks.utils import AvalancheDataset
 from avalanche.benchmarks.utils.classification_dataset import ClassificationDataset
-from avalanche.benchmarks.utils.transform_groups import DefaultTransformGroups
+from avalanche.benchmarks.utils.transform_groups import DefaultTransformGroups, TransformGroups
 from avalanche.training import Naive
 from plugged_strategies import plugged
 from watched_strategies import made, made_benchmark, made_dataset
@@ -158,3 +159,123 @@ def test_what_has_no_labels_is_a_problem_for_requests_alone() -> None:
     experience._dataset = AvalancheDataset([list(range(3))])
     assert stream.named(experience, frozenset()) is experience
     assert isinstance(stream.problem, InvalidDataError)
+
+
+def repeating_benchmark() -> Any:
+    """Two experiences of different data sets. The first has its first two samples twice."""
+    first, second = made_dataset(12, named=False), made_dataset(12, 30, named=False)
+    return benchmark_from_datasets(train=[first.subset([0, 0, 1, *range(1, 12)]), second], test=[second])
+
+
+def test_rows_of_one_sample_keep_the_ids_that_their_stream_gives_them() -> None:
+    benchmark, stream = repeating_benchmark(), KnownStream()
+    experience = benchmark.train_stream[0]
+    assert named(stream, experience) == [str(row) for row in range(14)]
+    assert stream.scenario is not None
+    assert named(stream, experience) == list(sample_ids(stream.scenario.train_stream[0].dataset))
+    assert stream.problem is None
+
+
+def test_a_row_that_is_forgotten_is_left_out_of_the_training() -> None:
+    benchmark = repeating_benchmark()
+    strategy, plugin, _ = plugged(made(Naive))
+    strategy.plugins.pop()
+    strategy.train(benchmark.train_stream[0])
+    assert strategy.unlearn(ForgetRequest.for_samples("me", ["0", "1", "5"])).committed
+    strategy.model.trained_on.clear()
+    strategy.train(benchmark.train_stream[0])
+    assert strategy.model.trained_on == set(range(1, 12)) - {3}
+    assert plugin.forgotten == {"0", "1", "5"}
+
+
+def test_online_parts_give_all_rows_of_one_sample_the_same_id() -> None:
+    benchmark = repeating_benchmark()
+    strategy, plugin, _ = plugged(made(Naive))
+    strategy.plugins.pop()
+    stream, met = KnownStream(), list[str]()
+    for part in split_online_stream([benchmark.train_stream[0]], 5, seed=3):
+        ids = named(stream, part)
+        assert len(set(zip(ids, shown(part.dataset), strict=True))) == len(set(ids)) == len(set(shown(part.dataset)))
+        met += ids
+        strategy.train(part)
+    assert sorted(met, key=int) == ["0", "0", "2", "2", *map(str, range(4, 14))]
+    assert strategy.unlearn(ForgetRequest.for_samples("me", ["0"])).committed
+    strategy.model.trained_on.clear()
+    for part in split_online_stream([benchmark.train_stream[0]], 5, seed=3):
+        strategy.train(part)
+    assert strategy.model.trained_on == set(range(1, 12))
+    assert plugin.forgotten == {"0"}
+
+
+class Noisy:
+    """Adds noise of the global generator."""
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        return image + torch.rand(())
+
+
+class Counting:
+    """Counts how often an image is read."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return image
+
+
+class Failing:
+    def __call__(self, image: torch.Tensor) -> torch.Tensor:
+        raise OSError("the file is gone")
+
+
+def seen_through(train: Any, evaluation: Any) -> Any:
+    groups = {"train": (train, None), "eval": (evaluation, None)}
+    whole = made_dataset(named=False)
+    views = [
+        ClassificationDataset([whole], transform_groups=TransformGroups(groups)).subset(range(30 * k, 30 * k + 30))
+        for k in (0, 1)
+    ]
+    return benchmark_from_datasets(train=views, test=[made_dataset(12, 60, named=False)])
+
+
+def digest(train: Any, evaluation: Any) -> str | None:
+    stream = KnownStream()
+    named(stream, seen_through(train, evaluation).train_stream[0])
+    return stream.digest
+
+
+def test_a_digest_tells_inputs_apart_and_not_random_transforms_of_training() -> None:
+    plain = digest(None, None)
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    assert digest(Noisy(), None) == digest(Noisy(), None) == plain
+    assert digest(None, Noisy()) == digest(None, Noisy()), "a sample is read with a seed of its own"
+    assert torch.equal(torch.get_rng_state(), state)
+    assert digest(Turned(1), Turned(1)) == digest(None, Turned(1))
+    assert len({plain, digest(None, Turned(1)), digest(None, Turned(2)), digest(None, Noisy())}) == 4
+    assert digest(None, Failing()) == digest(None, Failing()) != plain
+
+
+def test_a_benchmark_with_other_inputs_is_another_one() -> None:
+    stream = KnownStream()
+    named(stream, seen_through(None, Turned(1)).train_stream[0])
+    named(stream, seen_through(Noisy(), Turned(1)).train_stream[1])
+    assert stream.problem is None, "the same benchmark made anew"
+    named_again = seen_through(None, Turned(2)).train_stream[1]
+    assert stream.named(named_again, frozenset()) is named_again
+    assert isinstance(stream.problem, InvalidParameterError)
+
+
+def test_inputs_are_not_read_before_two_benchmarks_are_compared() -> None:
+    counting = Counting()
+    benchmark, stream = seen_through(None, counting), KnownStream()
+    for experience in benchmark.train_stream:
+        named(stream, experience)
+    restored = pickle.loads(pickle.dumps(stream))
+    assert counting.calls == 0
+    named(restored, seen_through(None, None).train_stream[1])
+    assert restored.problem is None, "a stored stream can be compared"
+    named(stream, seen_through(None, None).train_stream[0])
+    assert 0 < counting.calls <= 2 * 2 * 3
