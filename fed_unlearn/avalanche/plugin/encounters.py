@@ -56,6 +56,8 @@ class Encounters:
         if isinstance(strategy.experience, ForgetExperience):
             self._meet_request(strategy, strategy.experience)
         else:
+            if not isinstance(strategy, JointTraining):
+                self._service.history.progress.expect(strategy.experience, strategy.clock.train_exp_counter)
             self._service.serve_waiting(strategy)
             self._meet_training(strategy)
 
@@ -77,6 +79,11 @@ class Encounters:
             self.purge(strategy)
         else:
             self._service.history.warn_of_overdue()
+
+    def end(self, strategy: Any) -> None:
+        """Note the end of a ``train`` call, and do what :meth:`purge` does."""
+        self._service.history.progress.end_call()
+        self.purge(strategy)
 
     def purge(self, strategy: Any) -> None:
         """Remove forgotten and held-out samples that the strategy and its plug-ins have stored."""

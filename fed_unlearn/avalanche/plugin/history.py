@@ -10,10 +10,10 @@ from avalanche.benchmarks import OnlineCLExperience
 
 from fed_unlearn.avalanche.plugin.held_out import HeldOut
 from fed_unlearn.avalanche.plugin.known_stream import KnownStream
+from fed_unlearn.avalanche.plugin.progress import Progress
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.due import coming, warn_of_overdue, way
 from fed_unlearn.avalanche.streams.naming import bare_experience, experience_with
-from fed_unlearn.avalanche.streams.origin import place_of
 from fed_unlearn.avalanche.streams.samples import has_sample_ids, only, sample_ids, without
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.requests import ForgetRequest
@@ -43,6 +43,8 @@ class History:
         Ids of the samples of all training experiences, forgotten ones included.
     held_out : HeldOut
         Samples that are never trained on.
+    progress : Progress
+        Counts experiences of the stream.
     """
 
     def __init__(self, held_out: HeldOut | None = None) -> None:
@@ -53,7 +55,7 @@ class History:
         self.asked: list[ForgetExperience] = []
         self.forgotten: frozenset[str] = frozenset()
         self.arrived: set[str] = set()
-        self._places: set[int] = set()
+        self.progress = Progress()
         self._warned: set[str] = set()
         self._owner: Owner | None = None
 
@@ -79,7 +81,7 @@ class History:
     @property
     def experience_count(self) -> int:
         """Number of experiences of the stream that were trained on, whole or in parts."""
-        return len(self._places)
+        return self.progress.begun
 
     @property
     def named(self) -> Iterator[Any]:
@@ -200,8 +202,7 @@ class History:
                 self.forgotten = self.forgotten.union(name for name, hit in zip(ids, hits, strict=True) if hit)
         if has_sample_ids(experience.dataset):
             self.arrived.update(sample_ids(experience.dataset))
-        number = place_of(experience)
-        self._places.add(place if number is None else number)
+        self.progress.add(experience, place)
         self.held_out.meet(experience.dataset, self.forgotten)
         retained = _retained(experience, self.never_trained_on)
         self.trained[place:], self.sizes[place:] = [experience], [len(retained.dataset)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -99,11 +99,11 @@ class KnownStream:
         if self.problem is not None:
             raise self.problem
 
-    def awaits(self, request: ForgetRequest, arrived: Collection[str]) -> bool:
-        """Return whether samples that a request names have not arrived yet."""
+    def awaits(self, requests: Sequence[ForgetRequest], arrived: Collection[str]) -> list[bool]:
+        """Return for each request whether samples that it names have not arrived yet."""
         if self._growing is None:
-            return True
-        return self._growing.awaits(request, arrived, announced=self._announced)
+            return [True] * len(requests)
+        return self._growing.awaits(requests, arrived, announced=self._announced)
 
     def experience_of(self, request: ForgetRequest, after: int, arrived: Collection[str]) -> ForgetExperience:
         """Append a request to the forget stream and return its experience.

@@ -15,12 +15,12 @@ from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.plugin.memory.buffers import buffered
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.reading import SampleReader
-from fed_unlearn.avalanche.streams.samples import sample_ids
+from fed_unlearn.avalanche.streams.samples import has_sample_ids, sample_ids, without
 from fed_unlearn.avalanche.tasks import asked_of, reader_for
 from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.data.held import spread
 from fed_unlearn.data.sample_set import SampleSet
-from fed_unlearn.errors import InvalidDataError, InvalidParameterError
+from fed_unlearn.errors import InvalidDataError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.local import LocalSamples
 from fed_unlearn.logits import predict_logits
 
@@ -63,8 +63,8 @@ class RequestSamples:
         self._holds_out = share_of(validation) is not None
         self._validation = None if validation is None or self._holds_out else _datasets_of(validation)
 
-    def check(self, experience: ForgetExperience) -> InputDomain:
-        """Raise if the request's samples, or the user's, cannot be read. A few of each are read.
+    def check(self, strategy: Any, experience: ForgetExperience, history: History) -> InputDomain:
+        """Raise if samples that the request is served with cannot be read. A few of each kind are read.
 
         Returns
         -------
@@ -75,14 +75,32 @@ class RequestSamples:
         ------
         InvalidDataError
             If inputs are no tensors of one shape, are outside their domain, or differ in shape or domain.
+        InvalidRequestError
+            If all samples of the request are held out.
         """
-        given = {"forget": [experience.dataset], "validation": self._validation_sets(experience)}
-        given |= {"retain": [self._retain]} if isinstance(self._retain, _SETS) else {}
+        forget = without(experience.dataset, history.held_out.ids)
+        if not len(forget):
+            raise InvalidRequestError(
+                f"request {experience.request.id} has nothing to unlearn: all of its {len(experience.dataset)} samples"
+                " are held out by validation=, and the model was never trained on them; expected samples of the"
+                " training"
+            )
+        seen = _some_of(history)  # held-out samples are among these, too
+        if isinstance(self._retain, _SETS):
+            retained: list[Any] = [self._retain]
+        elif self._retain == "memory":
+            retained = [*filter(has_sample_ids, buffered(strategy)), *seen[-1:]]
+        else:
+            retained = seen
+        given = {
+            "forget": [forget],
+            "retain": retained,
+            "validation": seen if self._holds_out else self._validation_sets(experience),
+        }
         few = {
-            f"{name} {number}": self.reader.samples(_few_of(dataset))
+            f"{name} {number}": self.reader.samples(part)
             for name, sets in given.items()
-            for number, dataset in enumerate(sets, start=1)
-            if len(dataset)
+            for number, part in enumerate(_few_of_all(sets), start=1)
         }
         _require_one_kind(few)
         return next(samples.domain for samples in few.values())
@@ -125,7 +143,7 @@ class RequestSamples:
             If the user's retained samples have ids that the benchmark does not have, inputs are outside their domain,
             or the sets differ in shape or domain.
         """
-        forget = self.reader.samples(experience.dataset)
+        forget = self.forget(experience, history)
         retained = self.retained(strategy, experience, views).without(history.never_trained_on)
         retained = retained.of_classes(set(retained.labels.tolist()) - history.asked_classes)
         arrived = {label for view in views for label in self.reader.labels(view.dataset)}
@@ -145,6 +163,10 @@ class RequestSamples:
             validation=validation,
             absent_classes=frozenset(range(_class_count(self.reader.model(strategy.model), forget))) - arrived,
         )
+
+    def forget(self, experience: ForgetExperience, history: History) -> SampleSet:
+        """Return the samples that a request has the model unlearn: those it names, without what was held out."""
+        return self.reader.samples(without(experience.dataset, history.held_out.ids))
 
     def retained(self, strategy: Any, experience: ForgetExperience, views: Sequence[Any]) -> SampleSet:
         """Return the samples that may be read as retained, each once. The user's own may include forgotten ones.
@@ -221,8 +243,21 @@ def _of_benchmark(retained: SampleSet, benchmark: Any) -> SampleSet:
     return retained
 
 
-def _few_of(dataset: Any) -> Any:
-    places = spread(len(dataset), _LOOKED_AT)
+def _some_of(history: History) -> list[Any]:
+    """Return data sets of some experiences that were trained on, the last one included. Forgotten data may be gone."""
+    places = {*spread(len(history.trained), _LOOKED_AT).tolist(), len(history.trained) - 1} - {-1}
+    return [without(history.trained[place].dataset, history.forgotten) for place in sorted(places)]
+
+
+def _few_of_all(sets: Iterable[Any]) -> list[Any]:
+    """Return a few samples of a few sets, which may be thousands of online parts."""
+    filled = [dataset for dataset in sets if len(dataset)]
+    chosen = [filled[place] for place in spread(len(filled), _LOOKED_AT).tolist()]
+    return [_few_of(dataset, max(_LOOKED_AT // len(chosen), 2)) for dataset in chosen]
+
+
+def _few_of(dataset: Any, count: int) -> Any:
+    places = spread(len(dataset), count)
     return dataset.subset(places if isinstance(dataset, SampleSet) else places.tolist())
 
 

@@ -194,7 +194,7 @@ class RequestService:
         try:  # before anything is changed
             self.samples.prepare(strategy, asked, self.history)
             self.unlearning.plan.method_of(asked.asked)
-            self._check_method(asked.asked, self.samples.check(asked))
+            self._check_method(asked.asked, self.samples.check(strategy, asked, self.history))
             purge_buffers(strategy, self.history.forgotten.union(asked.sample_ids), self.history.named)
         except BaseException:
             if made:
@@ -276,7 +276,7 @@ class RequestService:
         request = experience.asked
         goal = self.unlearning.plan.method_of(request)[2] if request.scope.kind == "sample" else None
         bound = self.unlearning.gate.thresholds(request.scope.kind, goal).max_forget_accuracy
-        forget = self.samples.reader.samples(experience.dataset)
+        forget = self.samples.forget(experience, self.history)
         hits = predict_logits(self.samples.reader.model(strategy.model), forget).argmax(1) == forget.labels
         return bound is not None and float(hits.float().mean()) > bound
 

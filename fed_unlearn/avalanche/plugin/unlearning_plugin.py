@@ -190,7 +190,7 @@ class UnlearningPlugin(SupervisedPlugin):
         request : ForgetRequest
             The request. Without an id it gets one.
         after : int, default 0
-            Number of training experiences that it waits for at least.
+            Number of training experiences that it waits for at least. One in online parts counts after its last part.
         missing : {"wait", "refuse"}, default "wait"
             Whether it waits for samples that have not arrived when its turn comes, or is refused.
 
@@ -293,7 +293,7 @@ class UnlearningPlugin(SupervisedPlugin):
     def after_training(self, strategy: Any, **kwargs: Any) -> None:
         """Remove forgotten samples that other plug-ins have stored, and serve waiting and relapsed requests."""
         self._trains = False
-        self._encounters.purge(strategy)
+        self._encounters.end(strategy)
         self._service.check_leftovers(strategy)
         self._service.serve_waiting(strategy)
         self._service.serve_relapsed(strategy, all_methods=self._reopen_relapsed)

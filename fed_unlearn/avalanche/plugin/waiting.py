@@ -79,7 +79,7 @@ class WaitingRequests:
         Waiting or None
             None if it is no request's turn.
         """
-        due = [item for item in self._items if any_time or self._is_due(item, history)]
+        due = list(self._items) if any_time else self._due(history)
         if not due:
             return None
         first = min(due, key=lambda item: _order(item.request))
@@ -95,18 +95,19 @@ class WaitingRequests:
         InvalidRequestError
             The message says how to have it wait.
         """
-        if item.missing == "refuse" and history.stream.awaits(item.request, history.arrived):
+        if item.missing == "refuse" and any(history.stream.awaits([item.request], history.arrived)):
             raise InvalidRequestError(
                 f"request {item.request.id} names samples that have not arrived after {history.experience_count}"
                 ' training experiences; expected samples that were trained on. Submit it with missing="wait" to have it'
                 " wait for them"
             )
 
-    @staticmethod
-    def _is_due(item: Waiting, history: History) -> bool:
-        if history.experience_count < max(item.after, 1):
-            return False
-        return item.missing == "refuse" or not history.stream.awaits(item.request, history.arrived)
+    def _due(self, history: History) -> list[Waiting]:
+        count = history.progress.finished if history.experience_count else -1
+        passed = [item for item in self._items if count >= item.after]
+        bound = [item.request for item in passed if item.missing == "wait"]
+        awaits = dict(zip((each.id for each in bound), history.stream.awaits(bound, history.arrived), strict=True))
+        return [item for item in passed if not awaits.get(item.request.id, False)]
 
 
 def _order(request: ForgetRequest) -> tuple[int, bool, float]:

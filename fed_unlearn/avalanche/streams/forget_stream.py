@@ -222,9 +222,12 @@ class GrowingForgetStream:
         if self._forget._exps and self._forget._exps[-1] is experience:
             self._forget._exps.pop()
 
-    def awaits(self, request: ForgetRequest, arrived: Collection[str], *, announced: bool = True) -> bool:
-        """Return whether samples that a request names have not arrived yet; see :meth:`ForgetSets.awaited`."""
-        return self._sets.awaited(request, self._sets.arrivals.among(arrived), announced=announced)
+    def awaits(
+        self, requests: Sequence[ForgetRequest], arrived: Collection[str], *, announced: bool = True
+    ) -> list[bool]:
+        """Return for each request whether samples that it names have not arrived; see :meth:`ForgetSets.awaited`."""
+        mask = self._sets.arrivals.among(arrived) if requests else None  # once, since the stream may be long
+        return [] if mask is None else [self._sets.awaited(each, mask, announced=announced) for each in requests]
 
     def extend(self, experience: Any) -> None:
         """Append a training experience that nobody announced. Its samples have ids that are new."""

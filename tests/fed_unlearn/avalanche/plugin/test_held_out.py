@@ -25,7 +25,7 @@ from fed_unlearn.avalanche.plugin.memory.buffers import buffered
 from fed_unlearn.avalanche.streams import forget_benchmark
 from fed_unlearn.avalanche.streams.order import interleave
 from fed_unlearn.avalanche.streams.samples import sample_ids
-from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
 from fed_unlearn.requests import ForgetRequest
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]
@@ -204,6 +204,31 @@ def test_a_plug_in_without_a_share_leaves_training_as_it_is() -> None:
         strategy.train(scenario_of("ci", {}).train_stream)
         weights.append(strategy.model.state_dict())
     assert all(torch.equal(one, other) for one, other in zip(weights[0].values(), weights[1].values(), strict=True))
+
+
+def test_held_out_samples_that_a_request_names_are_not_unlearned(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy, plugin, _ = plugged(made(Naive), validation=0.3)
+    strategy.train(made_benchmark("ci").train_stream[0])
+    held = plugin._history.held_out.ids
+    served: list[Any] = []
+    serve = plugin._service.unlearning.serve
+    monkeypatch.setattr(
+        plugin._service.unlearning, "serve", lambda *given, **rest: served.append(given[2]) or serve(*given, **rest)
+    )
+    [kept, *more] = sorted(held)
+    trained = sorted({str(6 * row) for row in range(10)} - held)[:2]
+    assert strategy.unlearn(ForgetRequest.for_samples("me", [kept, *trained])).committed
+    assert sorted(served[0].forget.ids) == trained and set(served[0].validation.ids) == set(more)
+    assert plugin.forgotten == {kept, *trained}
+    forgotten = plugin.forgotten
+    with pytest.raises(InvalidRequestError, match=r"has nothing to unlearn: all of its 2 samples are held out"):
+        strategy.unlearn(ForgetRequest.for_samples("me", more[:2], id="held"))
+    assert plugin.forgotten == forgotten and len(plugin.outcomes) == 1
+    assert strategy.unlearn(ForgetRequest.for_samples("me", [more[0], _other(held, trained)])).committed
+
+
+def _other(held: Any, trained: list[str]) -> str:
+    return next(str(6 * row) for row in range(10) if str(6 * row) not in held and str(6 * row) not in trained)
 
 
 # ---------------------------------------------------------------------- what the gate says

@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from avalanche.training import Naive
+from avalanche.benchmarks import benchmark_from_datasets
+from avalanche.benchmarks.utils import as_classification_dataset
+from avalanche.training import Naive, Replay
 from avalanche.training.plugins import EWCPlugin, SupervisedPlugin
 from plugged_strategies import CLASS_0, CLOSED_GATE, new_instances, plugged, scenario_of, state_of
 from torch import nn
-from watched_strategies import made, made_benchmark
+from torch.utils.data import TensorDataset
+from watched_strategies import made, made_benchmark, made_dataset
 
 from fed_unlearn.avalanche.plugin import RequestFailedError
-from fed_unlearn.errors import InvalidRequestError
+from fed_unlearn.avalanche.plugin.memory.buffers import buffered
+from fed_unlearn.avalanche.streams.samples import sample_ids, with_sample_ids
+from fed_unlearn.errors import InvalidDataError, InvalidRequestError
 from fed_unlearn.requests import ForgetRequest
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("seeded")]
@@ -143,6 +148,33 @@ def test_a_commit_is_recorded_although_a_warning_raises() -> None:
     assert [outcome.committed for outcome in plugin.outcomes] == [True]
     with pytest.raises(InvalidRequestError, match="nothing to forget"):
         strategy.unlearn(CLASS_0)
+
+
+# ---------------------------------------------------------------------- samples that cannot be read
+
+
+def stream_with_a_bright_experience() -> Any:
+    """Twelve samples of values up to 5.5, which are no pixels in [0, 1], and then 24 usual ones."""
+    images = 5 * torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.5
+    samples = TensorDataset(images, torch.arange(12) % 6)
+    samples.targets = (torch.arange(12) % 6).tolist()
+    bright = with_sample_ids(as_classification_dataset(samples), [f"bright {index}" for index in range(12)])
+    return benchmark_from_datasets(train=[bright, made_dataset(24)], test=[made_dataset(12, 60, "test:")])
+
+
+@pytest.mark.parametrize("retain", ["seen", "memory", "given"])
+def test_retained_and_held_out_samples_are_looked_at_before_anything_is_changed(retain: str) -> None:
+    options: dict[str, Any] = {"retain": retain}
+    if retain == "given":
+        options = {"retain": made_dataset(24), "validation": 0.3}
+    strategy, plugin, _ = plugged(made(Replay, mem_size=12), **options)
+    benchmark = stream_with_a_bright_experience()
+    strategy.train(benchmark.train_stream)
+    held = {name for dataset in buffered(strategy) for name in sample_ids(dataset)}
+    with pytest.raises(InvalidDataError):
+        strategy.unlearn(ForgetRequest.for_samples("me", ["0", "6", "12", "18"]))
+    assert plugin.forgotten == frozenset() and plugin._history.asked == []
+    assert {name for dataset in buffered(strategy) for name in sample_ids(dataset)} == held
 
 
 # ---------------------------------------------------------------------- a train call that breaks off while it hides

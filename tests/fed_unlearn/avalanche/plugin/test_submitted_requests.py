@@ -15,6 +15,7 @@ from plugged_strategies import CLASS_0, CLOSED_GATE, new_instances, plugged, sce
 from watched_strategies import made, made_benchmark
 
 from fed_unlearn.avalanche.plugin import RequestFailedError, UnlearningPlugin
+from fed_unlearn.avalanche.streams.arrivals import Arrivals
 from fed_unlearn.avalanche.streams.samples import sample_ids
 from fed_unlearn.errors import InvalidParameterError, InvalidRequestError
 from fed_unlearn.requests import ForgetRequest
@@ -298,3 +299,50 @@ def test_an_idle_plugin_gives_ids_and_nothing_else() -> None:
             strategy.train(made_benchmark("nc", named=False).train_stream[0])
         trained.append(state_of(strategy.model))
     assert trained[0] == trained[1]
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.parametrize("size", [5, 6])  # Avalanche marks no part as the last one if all are of one size
+def test_an_online_experience_counts_after_its_last_part(size: int, one_by_one: bool) -> None:
+    strategy, plugin, _ = plugged(made(Naive))
+    strategy.plugins.append(parts := Parts(plugin))
+    plugin.submit(ForgetRequest.for_samples("me", ["1"], id="after one"), after=1)
+    plugin.submit(ask(2, id="after two"), after=2)
+    stream = list(split_online_stream(made_benchmark("ci", named=False).train_stream, size, seed=1))
+    for given in stream if one_by_one else [stream]:
+        strategy.train(given)
+    of_each = -(-20 // size)
+    assert parts.at == {"after one": of_each, "after two": 2 * of_each}
+
+
+class Parts(SupervisedPlugin):
+    """Notes after how many parts each request was served."""
+
+    def __init__(self, plugin: UnlearningPlugin) -> None:
+        super().__init__()
+        self.at: dict[str, int] = {}
+        self.plugin = plugin
+
+    def after_unlearning_exp(self, strategy: Any) -> None:
+        self.at[self.plugin.outcomes[-1].request.id] = len(self.plugin._history.trained)
+
+
+def test_the_next_experience_ends_one_whose_last_parts_never_came() -> None:
+    strategy, plugin, _ = plugged(made(Naive))
+    plugin.submit(ask(1), after=1)
+    stream = list(split_online_stream(made_benchmark("ci", named=False).train_stream, 5, seed=1))
+    strategy.train(stream[:3])
+    assert plugin.outcomes == []
+    strategy.train(stream[4:])
+    assert [served.after for served in plugin.served] == [1]
+
+
+def test_what_has_arrived_is_looked_up_once_for_all_requests_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    strategy, plugin, _ = plugged(made(Naive))
+    for label in (4, 5, 3, 2):
+        plugin.submit(ask(label))
+    calls: list[int] = []
+    among = Arrivals.among
+    monkeypatch.setattr(Arrivals, "among", lambda self, ids: calls.append(len(ids)) or among(self, ids))
+    strategy.train(made_benchmark("ci", named=False).train_stream[0])
+    assert calls == [20] and len(plugin.waiting) == 4
