@@ -15,7 +15,7 @@ from fed_unlearn.avalanche.plugin.history import History
 from fed_unlearn.avalanche.plugin.memory.buffers import buffered
 from fed_unlearn.avalanche.streams import ForgetExperience
 from fed_unlearn.avalanche.streams.reading import SampleReader
-from fed_unlearn.avalanche.streams.samples import has_sample_ids, sample_ids, without
+from fed_unlearn.avalanche.streams.samples import each_once, has_sample_ids, sample_ids, without
 from fed_unlearn.avalanche.tasks import asked_of, reader_for
 from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.data.held import spread
@@ -23,6 +23,7 @@ from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError, InvalidParameterError, InvalidRequestError
 from fed_unlearn.local import LocalSamples
 from fed_unlearn.logits import predict_logits
+from fed_unlearn.requests import ClassScope
 
 _SETS = (AvalancheDataset, SampleSet)
 _LOOKED_AT = 64
@@ -181,6 +182,8 @@ class RequestSamples:
         if self._retain == "memory":
             last = [item.dataset for item in views[-1:]]
             kept = self.reader.joined([*buffered(strategy), *last], experience.dataset)
+            if not isinstance(experience.asked.scope, ClassScope):
+                return kept  # single samples leave the classes as they are
             return balanced(kept, {label for dataset in last for label in self.reader.labels(dataset)})
         return self.reader.joined([item.dataset for item in views], experience.dataset)
 
@@ -258,7 +261,7 @@ def _few_of_all(sets: Iterable[Any]) -> list[Any]:
 
 def _few_of(dataset: Any, count: int) -> Any:
     places = spread(len(dataset), count)
-    return dataset.subset(places if isinstance(dataset, SampleSet) else places.tolist())
+    return dataset.subset(places) if isinstance(dataset, SampleSet) else each_once(dataset.subset(places.tolist()))
 
 
 def _require_one_kind(sets: Mapping[str, SampleSet]) -> None:

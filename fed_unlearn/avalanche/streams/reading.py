@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from fed_unlearn.avalanche.streams.indexed import indexed
-from fed_unlearn.avalanche.streams.samples import attribute_values, labels_of, sample_ids, without
+from fed_unlearn.avalanche.streams.samples import attribute_values, each_once, labels_of, sample_ids, without
 from fed_unlearn.avalanche.streams.transforms import normalisation_of, without_augmentation
 from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
 from fed_unlearn.data.held import spread
@@ -66,7 +66,7 @@ class SampleReader:
         for source in sources:
             if len(source) == 0:
                 continue
-            new = source.without(known) if isinstance(source, SampleSet) else without(source, known)
+            new = source.without(known) if isinstance(source, SampleSet) else each_once(without(source, known))
             if len(new):
                 part = self.samples(new, most_bytes=left)
                 left -= part.inputs.nbytes if isinstance(part, TensorSet) and not isinstance(source, SampleSet) else 0

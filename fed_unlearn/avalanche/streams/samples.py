@@ -144,6 +144,12 @@ def as_avalanche_dataset(images: ImageSet) -> AvalancheDataset:
     return ClassificationDataset([images], data_attributes=attributes)
 
 
+def each_once(dataset: AvalancheDataset) -> AvalancheDataset:
+    """Return the first sample of each id, in order. It is the same object if no id comes twice."""
+    first = {name: position for position, name in reversed(list(enumerate(sample_ids(dataset))))}
+    return dataset if len(first) == len(dataset) else dataset.subset(sorted(first.values()))
+
+
 def without(dataset: AvalancheDataset, ids: Collection[str]) -> AvalancheDataset:
     """Return the samples whose id is not among ``ids``, in order. It is the same object if these are all samples."""
     unwanted = ids if isinstance(ids, Set) else set(ids)
