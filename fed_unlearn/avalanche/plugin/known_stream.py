@@ -42,8 +42,8 @@ class KnownStream:
         self._count = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what can be made again, and holds the data of the benchmark once more."""
-        return {**vars(self), "_met": None, "_rows": None}
+        """Leave out what can be made again, and what holds the benchmark of others, which may not be picklable."""
+        return {**vars(self), "_met": None, "_rows": None, "_source": None}
 
     @property
     def digest(self) -> str | None:

@@ -16,7 +16,7 @@ from fed_unlearn.avalanche.streams.arrivals import Arrivals
 from fed_unlearn.avalanche.streams.digests import stream_digest
 from fed_unlearn.avalanche.streams.forget_experience import ForgetExperience
 from fed_unlearn.avalanche.streams.forget_sets import ForgetSets
-from fed_unlearn.avalanche.streams.naming import named_stream, original_positions, require_once
+from fed_unlearn.avalanche.streams.naming import NamedStream, named_stream, original_positions, require_once
 from fed_unlearn.avalanche.streams.order import Requests, in_order
 from fed_unlearn.avalanche.streams.origin import CopiedWhole
 from fed_unlearn.avalanche.streams.samples import has_task_labels, labels_of, sample_ids, task_labels_of
@@ -47,7 +47,7 @@ class ForgetScenario(CopiedWhole, CLScenario):
     def with_growing(self, growing: GrowingForgetStream, forget: EagerCLStream) -> ForgetScenario:
         """Return the benchmark with another forget stream. Both have the same experiences in their other streams."""
         others = [
-            EagerCLStream(name, list(stream), set_stream_info=False)
+            NamedStream(name, list(stream), set_stream_info=False)
             for name, stream in self.streams.items()
             if name != forget.name
         ]

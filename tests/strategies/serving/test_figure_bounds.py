@@ -81,7 +81,7 @@ def test_on_one_machine_bounds_can_be_those_of_oracles() -> None:
         forget=train.subset(is_three.nonzero().flatten()), retained=retained, validation=data.validation
     )
     gate = bounded(recall_without_bias=Bound(beside="oracle"))
-    plan = LocalPlan(parameters=FAST_PLAN.parameters, repair=SETTINGS)
+    plan = LocalPlan(parameters=FAST_PLAN.parameters, repair=SETTINGS, escalation={})
     model = trained(train, 0)
 
     def outcome(method: str, *given: torch.nn.Module) -> object:
