@@ -136,6 +136,7 @@ def by_a_federation(
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("seeded")  # with some models a round of repair costs too much, and is made again
 @pytest.mark.parametrize("case", CASES)
 def test_arrays_are_those_of_a_federation_of_one_client(case: str, tmp_path: Path) -> None:
     requests, gate, escalation, expected = CASES[case]
