@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
 from types import CodeType
@@ -13,7 +14,10 @@ from typing import Any
 import torch
 from torch.utils.data import Subset
 
+from fed_unlearn.data.domain import InputDomain
 from fed_unlearn.errors import InvalidDataError
+
+logger = logging.getLogger("fed_unlearn.data")
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel, of images in [0, 1]."""
@@ -147,3 +151,29 @@ def _names(code: CodeType) -> set[str]:
 def _pair(mean: Any, std: Any) -> Normalisation:
     numbers = [torch.as_tensor(item, dtype=torch.float64).flatten().tolist() for item in (mean, std)]
     return tuple(numbers[0]), tuple(numbers[1])
+
+
+def normalised_domain(found: Normalisation | None, inputs: torch.Tensor) -> InputDomain | None:
+    """What inputs are by the normalisation that was found for them.
+
+    Parameters
+    ----------
+    found : tuple of tuple of float, optional
+        Mean and standard deviation of each channel.
+    inputs : Tensor of shape (n, ...), float32
+        Some of the inputs.
+
+    Returns
+    -------
+    InputDomain or None
+        None if no normalisation was found, or if the inputs are not in its range. A warning is logged then.
+    """
+    if found is None:
+        return None
+    domain = InputDomain.normalized(*found)
+    try:
+        domain.check(inputs)
+    except InvalidDataError as error:  # a transform after it, or one that overshoots
+        logger.warning("the transforms normalise, but not all they give is in that range: %s", error)
+        return None
+    return domain

@@ -196,18 +196,16 @@ class KnownStream:
             place = place_of(experience)
             if has_sample_ids(dataset) or place is None:
                 return experience
-            return experience_with(experience, self._looked_up(experience, place))
+            return experience_with(experience, self._looked_up(experience, self._growing.train[place].dataset, place))
         return self._unannounced(experience)
 
-    def _looked_up(self, experience: Any, place: int) -> AvalancheDataset:
+    def _looked_up(self, experience: Any, whole: AvalancheDataset, place: int) -> AvalancheDataset:
         """Return the data set with the ids that the stream's experience gives the same samples of the same bases.
 
         Where the experience has a sample several times, a data set with exactly the same rows gets their ids by
         position. Any other gives the sample the id of the first row that it is.
         """
-        assert self._growing is not None
         dataset = experience.dataset
-        whole = self._growing.train[place].dataset
         if self._rows is None or self._rows.place != place:
             self._rows = _rows_of(place, whole)
         bases, rows = self._rows.bases, self._rows.rows
@@ -252,9 +250,11 @@ class KnownStream:
             known = self._growing is not None and ids.issubset(self._growing.ids)
             return experience if known else None
         place = place_of(experience)
-        if place is not None and place < count:
+        if self._growing is not None and place is not None and place < count:
             with suppress(InvalidDataError):  # it has other samples than the experience of its number
-                return experience_with(experience, self._looked_up(experience, place))
+                return experience_with(
+                    experience, self._looked_up(experience, self._growing.train[place].dataset, place)
+                )
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import operator
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
 from fed_unlearn.data.held import spread
 from fed_unlearn.data.images import ImageSet, concatenate
 from fed_unlearn.data.lazy import LazySet
+from fed_unlearn.data.normalisation import normalised_domain
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.data.tensors import TensorSet
 from fed_unlearn.errors import EmptySetError, InvalidDataError
@@ -29,8 +29,6 @@ MOST_BYTES = 256 * 2**20
 
 _LOOKED_AT = 64
 _BATCH = 64
-
-logger = logging.getLogger("fed_unlearn.avalanche")
 
 
 @dataclass(frozen=True)
@@ -220,13 +218,7 @@ def _domain_of(dataset: AvalancheDataset, inputs: Tensor) -> InputDomain:
         return TOKENS
     found = normalisation_of(dataset)
     if found is not None:
-        domain = InputDomain.normalized(*found)
-        try:
-            domain.check(inputs)
-            return domain
-        except InvalidDataError as error:  # a transform after it, or one that overshoots
-            logger.warning("the transforms normalise, but not all they give is in that range: %s", error)
-            return VALUES
+        return normalised_domain(found, inputs) or VALUES
     if inputs.ndim != 4:
         return VALUES
     _check_pixels(inputs)

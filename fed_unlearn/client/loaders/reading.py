@@ -17,7 +17,7 @@ from fed_unlearn.client.loaders.columns import check_positions, ids_of, label_co
 from fed_unlearn.data.domain import PIXELS, TOKENS, VALUES, InputDomain
 from fed_unlearn.data.held import held_in_memory, is_always_the_same, spread
 from fed_unlearn.data.lazy import LazySet
-from fed_unlearn.data.normalisation import found_normalisation
+from fed_unlearn.data.normalisation import found_normalisation, normalised_domain
 from fed_unlearn.data.planned import planned_loader
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import InvalidDataError
@@ -154,14 +154,8 @@ def domain_of(loader: DataLoader[Any], keys: BatchKeys, normalize: tuple[Any, An
         domain = InputDomain.normalized(*normalize)
         domain.check(inputs)
         return domain
-    found = found_normalisation(loader.dataset)
-    if found is not None:
-        domain = InputDomain.normalized(*found)
-        try:
-            domain.check(inputs)
-            return domain
-        except InvalidDataError as error:  # a transform after it, or one that overshoots
-            logger.warning("the transforms normalise, but not all they give is in that range: %s", error)
+    if (found := normalised_domain(found_normalisation(loader.dataset), inputs)) is not None:
+        return found
     if inputs.ndim == 4:
         if float(inputs.min()) >= 0 and float(inputs.max()) <= 1:
             return PIXELS
