@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -26,6 +26,9 @@ class Figures:
     samples : mapping of str to int
         Number of samples that an accuracy was measured on where only a part of the samples was read, by the accuracy's
         name. Left out of JSON where all were read. Such accuracies have an interval.
+    curves : mapping of str to sequence of (float, float)
+        Curves behind figures, by the figure's name: for ``membership_auc`` the corners of the attack's ROC curve, false
+        and true positive rate. Left out of JSON where there are none.
     client_confidence, staying_confidence : float or None
         How much surer the model is of the client's samples than of validation samples of the same classes, as a
         difference of mean log-odds, and the same of the samples of the clients that stay. Only for client requests;
@@ -42,10 +45,13 @@ class Figures:
     staying_confidence: float | None = None
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     samples: Mapping[str, int] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # JSON has lists in place of pairs.
         object.__setattr__(self, "intervals", {name: (low, high) for name, (low, high) in self.intervals.items()})
+        pairs = {name: tuple((x, y) for x, y in curve) for name, curve in self.curves.items()}
+        object.__setattr__(self, "curves", pairs)
 
     def named(self) -> dict[str, float | None]:
         """All figures by name, those without a field last."""
@@ -55,6 +61,7 @@ class Figures:
     def to_json(self) -> dict[str, object]:
         """As JSON: the fields by name."""
         optional = {"extra": bool(self.extra), "intervals": bool(self.intervals), "samples": bool(self.samples)}
+        optional["curves"] = bool(self.curves)
         optional |= {name: getattr(self, name) is not None for name in ("client_confidence", "staying_confidence")}
         return {name: value for name, value in vars(self).items() if optional.get(name, True)}
 

@@ -17,11 +17,10 @@ from fed_unlearn.simulations.run.results import (
     HistoryPoint,
     RelapseResult,
     RequestResult,
-    RoundResult,
     RunResults,
-    TrainingResult,
     installed_versions,
 )
+from fed_unlearn.simulations.run.training_results import RoundResult, TrainingResult
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.strategies import ContinualUnlearning
 from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome

@@ -15,6 +15,8 @@ from typing import Any
 from fed_unlearn.audits.base import Figures
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.simulations.run.training_results import TrainingResult
+from fed_unlearn.simulations.run.views.view_results import RequestViews
 
 FILE_NAME = "results.json"
 
@@ -24,55 +26,6 @@ _PACKAGES = ("fed-unlearn", "flwr", "torch", "torchvision", "numpy", "ray")
 
 class ResultsError(FedUnlearnError, ValueError):
     """Raised if the results of a run folder are missing or unreadable."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundResult:
-    """How the clients of one training round fared.
-
-    Attributes
-    ----------
-    round : int
-        Number of the round, counted from 1 over all training of the run.
-    trained : int
-        Number of clients whose model was used.
-    failed : mapping of str to str
-        Why no model of a client was used, by client: the kind of the fault and names of what is missing, without data.
-    """
-
-    round: int
-    trained: int
-    failed: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """The training of a run: all of its rounds, without unlearning and repair.
-
-    Attributes
-    ----------
-    rounds : int
-    seconds : float
-    test_accuracy : float or None
-        Accuracy on all test samples after the last training before the first request.
-    forward_passes, backward_passes : int
-        Samples that passed through the models of all clients.
-    clients : sequence of RoundResult
-        How the clients of each round fared.
-    trained_clients : sequence of str
-        Clients whose model was used in at least one round.
-    never_trained : mapping of str to str
-        The other clients that were to train, each with the reason of its last round.
-    """
-
-    rounds: int = 0
-    seconds: float = 0.0
-    test_accuracy: float | None = None
-    forward_passes: int = 0
-    backward_passes: int = 0
-    clients: Sequence[RoundResult] = ()
-    trained_clients: Sequence[str] = ()
-    never_trained: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +60,8 @@ class RequestResult:
         What a sample request wants of its samples: ``misclassify`` or ``indistinguishable``.
     labels : sequence of str
         What the data calls the classes that ``target`` names by index, in their order.
+    views : RequestViews or None
+        What the report shows of its models beside their figures; None where nothing was looked at.
     """
 
     id: str
@@ -133,6 +88,7 @@ class RequestResult:
     evidence: str | None = None
     goal: str | None = None
     labels: Sequence[str] = ()
+    views: RequestViews | None = None
 
     @property
     def speedup(self) -> float | None:
@@ -215,7 +171,7 @@ class RunResults:
     scenario: str
     seed: int
     engine: str
-    training: TrainingResult = TrainingResult()
+    training: TrainingResult = field(default_factory=TrainingResult)
     requests: Sequence[RequestResult] = ()
     relapse: Sequence[RelapseResult] = ()
     relapse_due: Sequence[str] = ()
@@ -243,6 +199,8 @@ class RunResults:
                 written[key] = figures.to_json() if figures is not None else None
             written["speedup"] = request.speedup
             written["pass_ratio"] = request.pass_ratio
+            if request.views is None:
+                del written["views"]
         write_atomically(folder / FILE_NAME, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
 
     @classmethod
@@ -261,7 +219,7 @@ class RunResults:
                 scenario=body["scenario"],
                 seed=body["seed"],
                 engine=body["engine"],
-                training=_training(body["training"]),
+                training=TrainingResult.from_json(body["training"]),
                 requests=tuple(_request(entry) for entry in body["requests"]),
                 relapse=tuple(
                     RelapseResult(**{**entry, "relapsed": tuple(entry["relapsed"])}) for entry in body["relapse"]
@@ -278,17 +236,13 @@ class RunResults:
             raise ResultsError(f"{path}: not the results of this version of fed_unlearn: {error!r}") from None
 
 
-def _training(body: Mapping[str, Any]) -> TrainingResult:
-    rounds = tuple(RoundResult(**item) for item in body.get("clients", ()))
-    return TrainingResult(**{**body, "clients": rounds, "trained_clients": tuple(body.get("trained_clients", ()))})
-
-
 def _request(entry: Mapping[str, Any]) -> RequestResult:
     values = {key: value for key, value in entry.items() if key not in ("speedup", "pass_ratio")}
     for key in _FIGURES:
         figures = values.get(key)
         values[key] = Figures(**figures) if isinstance(figures, dict) else None
-    return RequestResult(**{**values, "labels": tuple(values.get("labels", ()))})
+    views = RequestViews.from_json(values["views"]) if values.get("views") else None
+    return RequestResult(**{**values, "labels": tuple(values.get("labels", ())), "views": views})
 
 
 def installed_versions() -> dict[str, str]:

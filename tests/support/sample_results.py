@@ -7,9 +7,9 @@ from fed_unlearn.simulations.run.results import (
     RelapseResult,
     RequestResult,
     RunResults,
-    TrainingResult,
     installed_versions,
 )
+from fed_unlearn.simulations.run.training_results import TrainingResult
 
 
 def figures(forget: float, retain: float, test_forget: float | None = None) -> Figures:

@@ -8,7 +8,7 @@ from sample_results import RESULTS
 
 from fed_unlearn.simulations.report.client_lines import client_lines
 from fed_unlearn.simulations.report.table import plain_lines
-from fed_unlearn.simulations.run.results import RoundResult
+from fed_unlearn.simulations.run.training_results import RoundResult
 
 ROUNDS = (
     RoundResult(round=1, trained=2, failed={"2": "ValueError"}),

@@ -1,0 +1,1 @@
+"""Signed receipts of requests that ended, which anybody can check with the public key."""

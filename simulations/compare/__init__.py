@@ -1,0 +1,1 @@
+"""Comparisons of runs: methods by scenarios by seeds."""

@@ -1,0 +1,1 @@
+"""The report of a run while it grows, served on this machine."""

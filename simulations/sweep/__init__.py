@@ -1,0 +1,1 @@
+"""Runs of one scenario over methods and seeds."""
