@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fed_unlearn.class_names import ClassNames, class_names_problem
 from fed_unlearn.errors import InvalidDataError, InvalidRequestError
+from fed_unlearn.ledger.endings import Ending, endings
 from fed_unlearn.ledger.file import LedgerFile
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.ledger.schema import PENDING, PENDING_ORDER
@@ -155,6 +157,22 @@ class RequestRecords(LedgerFile):
     def release_due(self) -> list[LedgerEntry]:
         """The withdrawn requests whose holders must still be told, in the order of receipt."""
         return self._entries("WHERE release_due ORDER BY sequence")
+
+    def endings(self, request_id: str) -> list[Ending]:
+        """All ends of a request as its events have them, the first one first; empty if it has not ended yet.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the ledger has no such request.
+        FedUnlearnError
+            If the file cannot be read.
+        """
+        self.entry(request_id)
+        try:
+            return endings(self._connection, request_id)
+        except sqlite3.Error as error:
+            raise self._own(error) from error
 
     def erase_reason(self, request_id: str) -> None:
         """Erase the reason of a request's last step, for instance because it names a person. No event holds it.
