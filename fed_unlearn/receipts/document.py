@@ -190,7 +190,7 @@ class Receipt(_Part):
 
     @property
     def file_name(self) -> str:
-        """Name of the receipt's file, such as ``receipt-r1.1.json``; different for each receipt of a ledger."""
+        """Name of the receipt's file, such as ``r1.json`` or ``r1.2.json``; different for each receipt of a ledger."""
         return file_name(self.request, self.number)
 
 
@@ -206,7 +206,7 @@ def file_name(request: str, number: int) -> str:
     """
     plain = re.fullmatch("[A-Za-z0-9_-]{1,100}", request)
     name = request if plain else f"id-{hashlib.sha256(request.encode()).hexdigest()[:32]}"
-    return f"receipt-{name}.{number}.json"
+    return f"{name}.json" if number == 1 else f"{name}.{number}.json"
 
 
 class Signature(_Part):

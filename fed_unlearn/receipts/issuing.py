@@ -136,7 +136,7 @@ def receipt_of(
 
 
 def receipt_file_name(ledger: Ledger, request_id: str, number: int) -> str:
-    """Name of the file of a receipt that was issued already, or will be, such as ``receipt-r1.1.json``.
+    """Name of the file of a receipt that was issued already, or will be, such as ``r1.json`` or ``r1.2.json``.
 
     Parameters
     ----------

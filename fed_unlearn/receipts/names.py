@@ -20,7 +20,7 @@ def names_in(ledger: Ledger, request: ForgetRequest) -> list[str]:
     if not isinstance(request.scope, ClassScope):
         found.add(request.scope.client)
     if isinstance(request.scope, SampleScope):
-        found |= {*request.scope.sample_ids, request.scope.queued}
+        found |= {*request.scope.sample_ids}  # an owner's id of a request is random, and says nothing of anybody
     return sorted(found - {""})
 
 
