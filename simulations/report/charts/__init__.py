@@ -1,1 +1,30 @@
 """The charts of a run, each a Vega-Lite specification with a caption and a text for those who cannot see it."""
+
+from __future__ import annotations
+
+from fed_unlearn.simulations.report.charts.chart import Chart
+from fed_unlearn.simulations.run.results import RunResults
+
+__all__ = ["Chart", "charts_of"]
+
+
+def charts_of(results: RunResults) -> list[Chart]:
+    """All charts of a run that have something to show, in the order of the report.
+
+    Parameters
+    ----------
+    results : RunResults
+        The results of a run, complete or not.
+
+    Returns
+    -------
+    list of Chart
+        ``timeline``, ``requests``, ``relapse`` and ``cost`` show all requests. ``destinations-ID``, ``projection-ID``
+        and ``membership-ID`` show one request each.
+    """
+    from fed_unlearn.simulations.report.charts.relapse import relapse  # they import altair
+    from fed_unlearn.simulations.report.charts.requests import requests
+    from fed_unlearn.simulations.report.charts.timeline import timeline
+
+    drawn = [timeline(results), requests(results), relapse(results)]
+    return [chart for chart in drawn if chart is not None]

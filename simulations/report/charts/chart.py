@@ -13,7 +13,7 @@ class Chart:
     Attributes
     ----------
     name : str
-        Stem of the chart's files, such as ``timeline``.
+        Stem of the chart's files, such as ``timeline``: letters, digits, ``-``, ``_`` and ``.`` only.
     title : str
         What the chart shows, in a few words.
     caption : str
@@ -21,7 +21,9 @@ class Chart:
     alternative : str
         What the chart shows, in words, for a reader who cannot see it.
     spec : mapping
-        The Vega-Lite specification with its data. It needs no network.
+        The Vega-Lite specification with its data, at most 720 pixels wide. It needs no network.
+    narrow_spec : mapping
+        The same chart with the same data for narrow screens, at most 320 pixels wide.
     requests : tuple of str
         Ids of the requests that the chart shows. The filter of the page acts on these.
     """
@@ -31,4 +33,5 @@ class Chart:
     caption: str
     alternative: str
     spec: Mapping[str, object]
+    narrow_spec: Mapping[str, object]
     requests: tuple[str, ...] = field(default=())
