@@ -51,13 +51,14 @@ def main(grid: Grid, context: Context) -> None:
         ledger_key=Path(ledger_key) if ledger_key else None,
         stays=stays,
     )
-    if not context.run_config.get("out"):  # else the command that chose the folder draws the figures
-        from fed_unlearn.simulations.report.figures import write_figures
-
-        write_figures(results, out / "figures")
     for line in plain_lines(results):
         logger.info("%s", line)
     logger.info("fed_unlearn: results in %s", out)
+    if not context.run_config.get("out"):  # else the command that chose the folder draws the figures and the report
+        from fed_unlearn.simulations.report.pages import write_pages
+
+        for line in write_pages(results, out, ledger_key=Path(ledger_key) if ledger_key else None):
+            logger.info("fed_unlearn: %s", line)
 
 
 def _count_nodes(grid: Grid) -> int:

@@ -17,6 +17,7 @@ from fed_unlearn.simulations.cli.orders.codes import COMMITTED, NOT_COMMITTED
 from fed_unlearn.simulations.cli.orders.launch_order import LaunchOrder
 from fed_unlearn.simulations.cli.orders.options import LedgerKey, with_options
 from fed_unlearn.simulations.cli.orders.run_order import RunOrder
+from fed_unlearn.simulations.cli.report import report
 from fed_unlearn.simulations.cli.serve import serve
 from fed_unlearn.simulations.cli.status import status
 from fed_unlearn.text import printable
@@ -135,5 +136,6 @@ def export(
 
 app.command()(serve)
 app.command()(status)
+app.command()(report)
 add_commands(app)
 app.command()(forget)

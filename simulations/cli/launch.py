@@ -263,13 +263,14 @@ def print_log_line(line: str, console: Console) -> None:
 
 def _report(results: RunResults, out: Path, order: AnyOrder, console: Console) -> None:
     from fed_unlearn.simulations.cli.ledger import opened_ledger
-    from fed_unlearn.simulations.report.figures import write_figures
+    from fed_unlearn.simulations.report.pages import write_pages
     from fed_unlearn.simulations.report.table import print_results
 
     print_results(results, console)
-    write_figures(results, out / "figures")
     if (out / "ledger.db").is_file():
         with opened_ledger(out, order.ledger_key) as ledger:
             events, digest = ledger.head()
         print_line(console, f"ledger: {events} events, head {digest}")
     print_line(console, f"results in {out}")
+    for line in write_pages(results, out, ledger_key=_key_file(order)):
+        print_line(console, line)

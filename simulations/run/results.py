@@ -190,8 +190,8 @@ class RunResults:
         """Whether all requests were committed and every client that was to train did so at least once."""
         return self.all_committed and not self.training.never_trained
 
-    def save(self, folder: Path) -> None:
-        """Write ``results.json`` into a run folder in one step. A reader sees the old file or the new one."""
+    def to_json(self) -> dict[str, Any]:
+        """What :meth:`save` writes, as JSON objects, lists and values."""
         body = dataclasses.asdict(self)
         for request, written in zip(self.requests, body["requests"], strict=True):
             for key in _FIGURES:
@@ -201,7 +201,12 @@ class RunResults:
             written["pass_ratio"] = request.pass_ratio
             if request.views is None:
                 del written["views"]
-        write_atomically(folder / FILE_NAME, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
+        return body
+
+    def save(self, folder: Path) -> None:
+        """Write ``results.json`` into a run folder in one step. A reader sees the old file or the new one."""
+        text = json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n"
+        write_atomically(folder / FILE_NAME, text.encode())
 
     @classmethod
     def load(cls, folder: Path) -> RunResults:

@@ -1,0 +1,245 @@
+"""Makes the page of a run: one HTML file that loads nothing."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from fed_unlearn.checkpoints import write_atomically
+from fed_unlearn.errors import StorageError
+from fed_unlearn.gate.figure_names import figure_sources
+from fed_unlearn.simulations.report.anonymous import Pseudonyms, anonymised, client_names
+from fed_unlearn.simulations.report.method_details import plain, summary
+from fed_unlearn.simulations.report.page.facts import FolderFacts, facts_of
+from fed_unlearn.simulations.report.page.pictures import pictures_of
+from fed_unlearn.simulations.report.page.reading import Reading, name_text
+from fed_unlearn.simulations.report.page.summary import MEANINGS, headline, request_summaries
+from fed_unlearn.simulations.report.page.tables import client_table, cost_table, named_requests, relapse_table
+from fed_unlearn.simulations.report.page.verdicts import FIELDS, MODELS, AuditRow, audit_rows
+from fed_unlearn.simulations.run.results import RunResults
+
+FILE_NAME = "report.html"
+"""Name of the page in a run folder."""
+
+SECTIONS = {
+    "summary": "Summary",
+    "timeline": "Timeline",
+    "requests": "Requests",
+    "audits": "Audits",
+    "relapse": "Relapse",
+    "destinations": "Destinations",
+    "features": "Features",
+    "membership": "Membership",
+    "cost": "Cost",
+    "clients": "Clients",
+    "settings": "Settings",
+    "versions": "Versions",
+    "digests": "Digests",
+}
+"""Headings of the page's sections by their ids, in their order."""
+
+_MAIN_FIGURES = ("forget_accuracy", "retain_accuracy", "test_forget_accuracy", "test_retain_accuracy", "membership_auc")
+_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval';"
+    " connect-src {}; base-uri 'none'; form-action 'none'"
+)
+_MISSING_VIEWS = {
+    "destinations": "What the models call the test images of forgotten classes was not recorded: a run records it of"
+    " requests for whole classes, while it serves them.",
+    "features": "No features were recorded: a run records them of requests for whole classes, while it serves them.",
+    "membership": "No ROC curve was recorded: a run records one where the membership attack has samples on both sides.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditedRequest:
+    """A request with the rows of its audit table."""
+
+    id: str
+    shown_id: Markup
+    target: Markup
+    rows: list[AuditRow]
+
+    @property
+    def main_rows(self) -> list[AuditRow]:
+        """The rows of the figures that every request has."""
+        return [row for row in self.rows if row.name in _MAIN_FIGURES]
+
+    @property
+    def outside(self) -> list[AuditRow]:
+        """The rows that are outside their bound."""
+        return [row for row in self.rows if row.verdict.kind == "outside"]
+
+    @property
+    def inside(self) -> list[AuditRow]:
+        """The rows that are inside their bound."""
+        return [row for row in self.rows if row.verdict.kind == "inside"]
+
+
+def render_report(
+    results: RunResults,
+    folder: Path,
+    *,
+    images: bool = False,
+    live: bool = False,
+    anonymous: bool = False,
+    ledger_key: Path | None = None,
+) -> str:
+    """Make the page of a run.
+
+    Parameters
+    ----------
+    results : RunResults
+        The results of the run, complete or not.
+    folder : Path
+        Its run folder.
+    images : bool
+        Whether to show some test images of the forgotten classes.
+    live : bool
+        Whether the page is served by a run that goes on: its policy then allows connections to its own server.
+    anonymous : bool
+        Whether clients have letters in place of their names.
+    ledger_key : Path, optional
+        The file of the ledger's key, if it is not beside the ledger.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
+    facts = facts_of(folder, anonymous=anonymous, ledger_key=ledger_key)
+    if anonymous:
+        names = client_names(folder)
+        results, facts = anonymised(results, names), facts.with_letters(Pseudonyms(names))
+    reading = Reading(results.to_json())
+    audited = _audited(reading, facts)
+    return (
+        _environment()
+        .get_template("page.jinja")
+        .render(
+            title=f"{results.scenario}: report of an unlearning run",
+            policy=_POLICY.format("'self'" if live else "'none'"),
+            style=Markup(_text("page.css")),
+            scripts=[Markup(bundle()), Markup(_text("page.js")), *_live_scripts(live)],
+            sections=SECTIONS,
+            reading=reading,
+            headline=headline(reading),
+            requests=request_summaries(reading),
+            meanings=[
+                item for item in MEANINGS.items() if any(item[0] == known.evidence for known in results.requests)
+            ],
+            pictures=pictures_of(results),
+            measured_requests=audited,
+            models=MODELS,
+            has_oracle=any(request.oracle is not None for request in results.requests),
+            glossary=_glossary(audited),
+            relapse=relapse_table(reading),
+            costs=cost_table(reading),
+            clients=client_table(reading, facts.ledger),
+            facts=facts,
+            missing_views=_MISSING_VIEWS,
+            examples=None,
+        )
+    )
+
+
+def write_report(
+    folder: Path,
+    results: RunResults | None = None,
+    *,
+    images: bool = False,
+    anonymous: bool = False,
+    to: Path | None = None,
+    ledger_key: Path | None = None,
+) -> Path:
+    """Write the page of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        A run folder.
+    results : RunResults, optional
+        Its results; read from the folder where they are not given.
+    images : bool
+        Whether to show some test images of the forgotten classes.
+    anonymous : bool
+        Whether clients have letters in place of their names.
+    to : Path, optional
+        The file; ``report.html`` in the run folder by default. One that exists is replaced.
+    ledger_key : Path, optional
+        The file of the ledger's key, if it is not beside the ledger.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ResultsError
+        If the folder holds no results.
+    StorageError
+        If the file cannot be written.
+    """
+    known = RunResults.load(folder) if results is None else results
+    target = folder / FILE_NAME if to is None else to
+    page = render_report(known, folder, images=images, anonymous=anonymous, ledger_key=ledger_key)
+    try:
+        write_atomically(target, page.encode())
+    except OSError as error:
+        raise StorageError(f"{target}: cannot be written: {error.strerror}; choose another file with --out") from None
+    return target
+
+
+@functools.cache
+def bundle() -> str:
+    """The script that draws charts: vega, vega-lite and vega-embed."""
+    import vl_convert
+
+    script = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    return script.replace("</script", "<\\/script")
+
+
+def _audited(reading: Reading, facts: FolderFacts) -> list[AuditedRequest]:
+    return [
+        AuditedRequest(id=item.id, shown_id=item.shown_id, target=item.target, rows=rows)
+        for item in named_requests(reading)
+        if (rows := audit_rows(reading, item.index, facts.gate))
+    ]
+
+
+def _glossary(audited: list[AuditedRequest]) -> list[tuple[Markup, str]]:
+    """What the figures are that the page shows: their fields, and then the audits that others come from."""
+    names = list(dict.fromkeys(row.name for item in audited for row in item.rows))
+    sources = figure_sources() if names else {}
+    found = {name: FIELDS[name] for name in names if name in FIELDS}
+    found |= {name: plain(summary(sources[name].audit)) for name in names if name in sources}
+    return [(name_text(name), meaning) for name, meaning in found.items()]
+
+
+def _live_scripts(live: bool) -> list[Markup]:
+    if not live:
+        return []
+    folder = Path(__file__).parents[2] / "live"
+    return [Markup(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.js"))]
+
+
+@functools.cache
+def _text(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    """The templates. Whatever they are given is escaped, unless it is markup already."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("fed_unlearn.simulations.report.page", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,176 @@
+"""The tables of the page: relapse, cost and clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup
+
+from fed_unlearn.simulations.report.page.facts import LedgerFacts
+from fed_unlearn.simulations.report.page.reading import DASH, Key, Reading, name_text
+from fed_unlearn.simulations.report.page.words import target_markup
+from fed_unlearn.strategies.clients.messages.exchange import client_order
+from fed_unlearn.text import printable
+
+_MOST_CLIENTS = 60
+"""Clients that are listed one by one; of more, those only that something went wrong with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A request, a part or a client, with what the page calls it."""
+
+    id: str
+    shown_id: Markup
+    target: Markup
+    index: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelapseCell:
+    """One cell of the relapse matrix."""
+
+    id: str
+    shown: Markup
+    relapsed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelapseLine:
+    """One event of the relapse matrix."""
+
+    after: Markup
+    cells: list[RelapseCell]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelapseTable:
+    """The accuracy on what each request forgot, after every later event."""
+
+    columns: list[Named]
+    rows: list[RelapseLine]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostTable:
+    """What every request cost: the parts of its sample passes, and the requests that were served."""
+
+    parts: list[tuple[str, Markup]]
+    rows: list[Named]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientRow:
+    """One client: whether it trained, and what went wrong."""
+
+    name: Markup
+    kind: str
+    mark: str
+    state: str
+    failures: list[tuple[Markup, Markup]] = field(default_factory=list)
+    owed: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientTable:
+    """The clients of a run."""
+
+    sentence: Markup
+    rows: list[ClientRow]
+
+
+def named_requests(reading: Reading) -> list[Named]:
+    """All requests, with what the page calls them."""
+    return [
+        Named(
+            id=request["id"],
+            shown_id=reading.text("requests", index, "id"),
+            target=target_markup(reading, index),
+            index=index,
+        )
+        for index, request in enumerate(reading.value("requests") or ())
+    ]
+
+
+def relapse_table(reading: Reading) -> RelapseTable:
+    """The relapse matrix. Requests that no row has a figure of are left out."""
+    rows = reading.value("relapse") or ()
+    kinds = {
+        request["id"]: "test_forget_accuracy" if request["scope"] == "class" else "forget_accuracy"
+        for request in reading.value("requests") or ()
+    }
+    columns = [item for item in named_requests(reading) if any(item.id in row[kinds[item.id]] for row in rows)]
+    lines = [
+        RelapseLine(
+            after=reading.text("relapse", number, "after"),
+            cells=[
+                RelapseCell(
+                    id=item.id,
+                    shown=reading.number("relapse", number, kinds[item.id], item.id),
+                    relapsed=item.id in row["relapsed"],
+                )
+                for item in columns
+            ],
+        )
+        for number, row in enumerate(rows)
+    ]
+    return RelapseTable(columns=columns, rows=lines)
+
+
+def cost_table(reading: Reading) -> CostTable:
+    """What every request cost. Requests that were never served are left out."""
+    requests = reading.value("requests") or ()
+    parts = dict.fromkeys(part for request in requests for part in request.get("passes_by_part") or {})
+    served = [
+        item for item in named_requests(reading) if requests[item.index]["passes"] or requests[item.index]["messages"]
+    ]
+    return CostTable(parts=[(part, name_text(part)) for part in parts], rows=served)
+
+
+def client_table(reading: Reading, ledger: LedgerFacts | None) -> ClientTable:
+    """Who trained, who failed and why, who is owed word of a request, and who has left."""
+    training = reading.value("training") or {}
+    trained = {name: index for index, name in enumerate(training.get("trained_clients") or ())}
+    never: Mapping[str, str] = training.get("never_trained") or {}
+    failures: dict[str, dict[str, tuple[Key, ...]]] = {}
+    for number, entry in enumerate(training.get("clients") or ()):
+        for name, why in entry["failed"].items():
+            failures.setdefault(name, {}).setdefault(why, ("training", "clients", number, "failed", name))
+    owed, departed = ({}, ()) if ledger is None else (ledger.owed, ledger.departed)
+    names = sorted({*trained, *never, *failures, *owed, *departed}, key=client_order)
+    rows = []
+    for name in names:
+        place = ("training", "trained_clients", trained[name]) if name in trained else None
+        kind, mark, state = _state(name in trained, name in never, name in departed)
+        row = ClientRow(
+            name=reading.text(*place) if place else _name(name),
+            kind=kind,
+            mark=mark,
+            state=state,
+            failures=[
+                (reading.count("training", "clients", where=(("failed", name), why)), reading.text(*at))
+                for why, at in failures.get(name, {}).items()
+            ],
+            owed=owed.get(name, ()),
+        )
+        if len(names) <= _MOST_CLIENTS or row.failures or row.owed or kind != "inside":
+            rows.append(row)
+    sentence = Markup("{} clients trained in at least one of {} rounds.").format(
+        reading.count("training", "trained_clients"), reading.number("training", "rounds")
+    )
+    if len(rows) < len(names):
+        sentence += Markup(" Those that trained and that nothing is to be said of are not listed.")
+    return ClientTable(sentence=sentence, rows=rows)
+
+
+def _state(has_trained: bool, never: bool, departed: bool) -> tuple[str, str, str]:
+    if departed:
+        return "none", "→", "trained, was forgotten and is left out since" if has_trained else "left out: forgotten"
+    if has_trained:
+        return "inside", "✓", "trained"
+    return ("outside", "✕", "never trained") if never else ("none", DASH, "was not asked")
+
+
+def _name(name: str) -> Markup:
+    return Markup('<span data-name="client">{}</span>').format(printable(name))
