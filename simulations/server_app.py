@@ -39,7 +39,7 @@ def main(grid: Grid, context: Context) -> None:
             scenario.clients.count,
             scenario.clients.count,
         )
-    out, ledger_key = run_folder(context), str(context.run_config.get("ledger-key", ""))
+    out = run_folder(context)
     logger.info("fed_unlearn: scenario %s, results in %s", scenario.name, out)
     results = serve(
         prepare(scenario, oracle=bool(context.run_config.get("oracle", False))),
@@ -48,7 +48,8 @@ def main(grid: Grid, context: Context) -> None:
         engine=str(context.run_config.get("engine", "")) or ("ray" if simulated else "superlink"),
         oracle=bool(context.run_config.get("oracle", False)),
         observer=_log,
-        ledger_key=Path(ledger_key) if ledger_key else None,
+        ledger_key=_key_file(context, "ledger-key"),
+        receipt_key=_key_file(context, "receipt-key"),
         stays=stays,
     )
     for line in plain_lines(results):
@@ -59,6 +60,12 @@ def main(grid: Grid, context: Context) -> None:
 
         for line in write_pages(results, out, ledger_key=Path(ledger_key) if ledger_key else None):
             logger.info("fed_unlearn: %s", line)
+
+
+def _key_file(context: Context, name: str) -> Path | None:
+    """The file of a key, if the run's configuration names one."""
+    file = str(context.run_config.get(name, ""))
+    return Path(file) if file else None
 
 
 def _count_nodes(grid: Grid) -> int:

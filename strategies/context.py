@@ -21,6 +21,7 @@ from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.inner.kinds import InnerKind
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.receipt_folder import ReceiptFolder
 from fed_unlearn.strategies.state import ServedModel
 from fed_unlearn.strategies.training.history import HistoryStore
 
@@ -40,6 +41,7 @@ EventKind = Literal[
     "relapse-not-audited",
     "audit",
     "classes-named",
+    "receipt-failed",
 ]
 
 
@@ -101,6 +103,8 @@ class CallContext:
         Seed of all that is drawn, and of the noise of a differential-privacy wrapper.
     observer : callable or None
         Called with what happens.
+    receipts : ReceiptFolder or None
+        Receipts of requests that ended; None where none are wanted.
     result : UnlearningResult
         Collects what the call gives.
     """
@@ -119,6 +123,7 @@ class CallContext:
     seed: int
     noise_seed: int
     observer: Observer | None = None
+    receipts: ReceiptFolder | None = None
     result: UnlearningResult = field(default_factory=UnlearningResult)
 
     @property
@@ -148,3 +153,9 @@ class CallContext:
         """Say what happens, to the observer alone."""
         if self.observer is not None:
             self.observer(event)
+
+    def issue_receipts(self) -> None:
+        """Write the receipts that are missing of requests that ended; what cannot be written is said, and due later."""
+        for problem in self.receipts.catch_up() if self.receipts is not None else ():
+            logger.warning("%s", problem)
+            self.notify(Event("receipt-failed", problem))

@@ -18,10 +18,9 @@ from fed_unlearn.gate import Gate
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.locks import ledger_lock
 from fed_unlearn.protocol.instructions import arrivals_record
-from fed_unlearn.strategies.clients.book import ClientBook
-from fed_unlearn.strategies.clients.grid import EligibleGrid
+from fed_unlearn.strategies.call_contexts import CallContexts
 from fed_unlearn.strategies.clients.messages.exchange import DeviceUse
-from fed_unlearn.strategies.context import CallContext, Observer
+from fed_unlearn.strategies.context import Observer
 from fed_unlearn.strategies.durable import DurableState
 from fed_unlearn.strategies.inner.delegation import DelegatingStrategy
 from fed_unlearn.strategies.inner.kinds import check_supported, kind_of
@@ -29,6 +28,7 @@ from fed_unlearn.strategies.inner.state import reset_server_state
 from fed_unlearn.strategies.learning import Learning
 from fed_unlearn.strategies.outcomes import UnlearningResult
 from fed_unlearn.strategies.plan import UnlearningPlan
+from fed_unlearn.strategies.receipt_folder import ReceiptFolder
 from fed_unlearn.strategies.request_calls import RequestCalls
 from fed_unlearn.strategies.serving.debts import Debts
 from fed_unlearn.strategies.serving.service import RequestService
@@ -36,7 +36,6 @@ from fed_unlearn.strategies.state import OpenTraining, ServedModel
 from fed_unlearn.strategies.staying.calls import StayingCalls
 from fed_unlearn.strategies.timeline import Forget, Train, due_part
 from fed_unlearn.strategies.timeline_run import TimelineRun
-from fed_unlearn.strategies.training.history import HistoryStore
 from fed_unlearn.strategies.training.oracle import OracleCalls
 from fed_unlearn.strategies.training.trainer import EvaluateFunction
 from fed_unlearn.strategies.training.trainers import experience_of
@@ -44,7 +43,7 @@ from fed_unlearn.strategies.training.trainers import experience_of
 logger = logging.getLogger("fed_unlearn.strategies")
 
 
-class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, StayingCalls):
+class ContinualUnlearning(DelegatingStrategy, RequestCalls, CallContexts, OracleCalls, StayingCalls):
     """Wraps a Flower strategy, and serves forget requests between its training rounds.
 
     Parameters
@@ -75,6 +74,12 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
         own task.
     class_names : sequence of str, optional
         What the data calls its classes, by the model's outputs; if none are given, what most clients say.
+    receipts : str or Path, optional
+        Folder in which a signed receipt is written of each request that ends. No receipts are written where none is
+        given.
+    receipt_key : str or Path, optional
+        The file of the private key that receipts are signed with; beside their folder where none is given, as
+        ``receipts.key`` for ``receipts``. It is made with the first receipt, and its public key in a file beside it.
 
     Raises
     ------
@@ -104,6 +109,8 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
         noise_seed: int | None = None,
         arrivals: Mapping[str, Mapping[int, Sequence[str]]] | None = None,
         class_names: Sequence[str] | None = None,
+        receipts: str | Path | None = None,
+        receipt_key: str | Path | None = None,
     ) -> None:
         check_supported(inner)
         self.arrivals = {client: arrivals_record(experiences) for client, experiences in (arrivals or {}).items()}
@@ -119,6 +126,7 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
         self.seed, self.noise_seed = seed, seed if noise_seed is None else noise_seed
         self.evaluate_every, self.observer = max(1, evaluate_every), observer
         self.state = DurableState(self.ledger, self.checkpoints, inner, seconds_between=self.plan.durable_seconds)
+        self.receipts = ReceiptFolder.of(self.ledger, receipts, receipt_key)
         self.served: ServedModel | None = None
         self.device_use: dict[DeviceUse, int] = {}
 
@@ -176,6 +184,7 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
             if total_rounds is not None:
                 num_rounds = max(0, total_rounds - sum(experience.rounds for experience in self.state.experiences()))
             context = self._context(grid, initial_arrays, timeout)
+            context.issue_receipts()
             open_training = self.state.load_training()
             if train_config is not None and open_training is None and self.state.open_work() is None:
                 context.served.train_config = ConfigRecord({**train_config, **context.kind.proximal})
@@ -253,46 +262,3 @@ class ContinualUnlearning(DelegatingStrategy, RequestCalls, OracleCalls, Staying
         """Log the configuration, the inner strategy's included."""
         logger.info("ContinualUnlearning around %s, ledger %s", type(self.inner).__name__, self.ledger.path)
         self.inner.summary()
-
-    def _context(self, grid: Grid, initial_arrays: ArrayRecord | None, timeout: float) -> CallContext:
-        plan, folder = self.plan, self.ledger.path.parent / "history"
-        keeps = plan.history.every and not self._kind.is_private
-        return CallContext(
-            inner=self.inner,
-            kind=self._kind,
-            ledger=self.ledger,
-            checkpoints=self.checkpoints,
-            state=self.state,
-            gate=self.gate,
-            plan=plan,
-            served=self._serve(initial_arrays),
-            grid=self._eligible(grid),
-            timeout=timeout,
-            history=HistoryStore(folder, every=plan.history.every, max_bytes=plan.history.max_bytes) if keeps else None,
-            seed=self.seed,
-            noise_seed=self.noise_seed,
-            observer=self.observer,
-        )
-
-    def _eligible(self, grid: Grid) -> EligibleGrid:
-        """The clients of a runtime's grid; those of a server that stays are known already."""
-        if isinstance(grid, EligibleGrid):
-            return grid
-        rounds = sum(experience.rounds for experience in self.state.experiences())
-        book = ClientBook(self.ledger)
-        return EligibleGrid(grid, retry=self.plan.retry, arrivals=self.arrivals, book=book, rounds=rounds)
-
-    def _identified(self, grid: Grid, timeout: float) -> CallContext:
-        context = self._context(grid, None, timeout)
-        RequestService(context).identify_clients()
-        return context
-
-    @property
-    def _min_nodes(self) -> int:
-        return self._kind.min_available_nodes
-
-    def _serve(self, initial_arrays: ArrayRecord | None) -> ServedModel:
-        """The model that serves: that of an earlier call, else the ledger's, else the given one."""
-        if self.served is None:
-            self.served = self.state.serve(initial_arrays)
-        return self.served

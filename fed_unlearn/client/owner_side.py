@@ -11,7 +11,7 @@ from fed_unlearn import protocol
 from fed_unlearn.client.session import ClientSession
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
-from fed_unlearn.owner import OwnerRequest
+from fed_unlearn.owner import KeptReceipts, OwnerRequest, ReceiptRefusedError
 from fed_unlearn.text import quoted
 
 logger = logging.getLogger("fed_unlearn.client")
@@ -33,12 +33,13 @@ def hear(message: Message, session: ClientSession) -> list[str]:
     Returns
     -------
     list of str
-        Digests of the answers, for :func:`tell`.
+        Digests of the answers and of the receipts that are on disk, for :func:`tell`.
     """
     if session.owner.is_used:
         session.owner.check(lambda request: _looked_for(request, session))
     answers = protocol.read_answers(message)
     heard = session.owner.hear(session.ledger, answers) if answers and session.ledger else []
+    heard += _keep_receipts(message, session)
     if session.owner.is_used:
         session.owner.erase_forgotten(lambda: session.store.tombstoned_ids())
     return heard
@@ -52,7 +53,31 @@ def tell(answer: Message, session: ClientSession, heard: list[str]) -> None:
     due = session.owner.to_be_told(session.ledger, again=again)[: protocol.MOST_IN_A_MESSAGE]
     if due or heard:
         queued = tuple(request.as_queued() for request in due)
-        protocol.write_owner_note(answer, protocol.OwnerNote(queued=queued, heard=tuple(heard)))
+        known = tuple(heard[: protocol.MOST_IN_A_MESSAGE])  # the server repeats what is not among these
+        protocol.write_owner_note(answer, protocol.OwnerNote(queued=queued, heard=known))
+
+
+def _keep_receipts(message: Message, session: ClientSession) -> list[str]:
+    """Keep the receipts that a message brings, and return their digests. What cannot be kept ends no message."""
+    if protocol.RECEIPTS_KEY not in message.content or not session.ledger:
+        return []
+    receipts, kept = KeptReceipts(session.task.store_folder(session.context)), list[str]()
+    try:
+        for receipt in protocol.read_receipts(message):
+            try:
+                request = session.owner.find(receipt.owner_request)
+            except InvalidRequestError:  # the folder may be an older copy of itself
+                continue
+            try:
+                receipts.keep(request, session.ledger, receipt.text, receipt.key)
+                kept.append(protocol.receipt_digest(receipt.text.encode()))
+            except ReceiptRefusedError as error:
+                logger.warning(
+                    "client %s: a receipt of request %s is refused: %s", session.client_id, request.id, error
+                )
+    except (FedUnlearnError, OSError) as error:
+        logger.warning("client %s: receipts are not kept now: %s", session.client_id, error)
+    return kept
 
 
 def out_of_training(message: Message, session: ClientSession, reason: str) -> Message:

@@ -28,6 +28,7 @@ def identify(message: Message, context: Context) -> Message:
     )
     answer = protocol.reply(message, metrics)
     protocol.write_versions(answer)
+    protocol.write_keeps_receipts(answer)
     protocol.write_class_names(answer, session.data.classes)
     keep_class_names(session.task.store_folder(session.context), session.data.classes)
     protocol.write_model_arrays(answer, sent_shapes(session))

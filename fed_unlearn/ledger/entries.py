@@ -10,9 +10,10 @@ from typing import Any
 
 from fed_unlearn.class_names import ClassNames, class_names_problem
 from fed_unlearn.errors import InvalidDataError, InvalidRequestError
+from fed_unlearn.ledger.chain import LedgerEvent
 from fed_unlearn.ledger.endings import Ending, endings
 from fed_unlearn.ledger.file import LedgerFile
-from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.ledger.lifecycle import FINAL, Status
 from fed_unlearn.ledger.schema import PENDING, PENDING_ORDER
 from fed_unlearn.requests import ClassScope, ForgetRequest
 
@@ -99,6 +100,17 @@ class RequestRecords(LedgerFile):
     def open_ids(self) -> list[str]:
         """Ids of the pending requests in the order of :meth:`pending`. This is cheaper than reading the entries."""
         return [str(row[0]) for row in self._all(f"SELECT id FROM requests WHERE {PENDING} ORDER BY {PENDING_ORDER}")]
+
+    def ends(self, *, after: int = 0) -> list[LedgerEvent]:
+        """The events by which requests ended, in order. A request that was opened again has several.
+
+        Parameters
+        ----------
+        after : int
+            Only events of greater numbers are looked at.
+        """
+        marks = ", ".join("?" * len(FINAL))
+        return self._events(f"sequence > ? AND request_id IS NOT NULL AND name IN ({marks})", after, *sorted(FINAL))
 
     def committed(self) -> list[LedgerEntry]:
         """The requests that were ever committed, whatever their status now, in the order of receipt."""

@@ -119,10 +119,14 @@ class LedgerFile:
 
     def events(self, request_id: str | None = None, *, after: int = 0) -> list[LedgerEvent]:
         """All events in order, or those of one request; with ``after``, only those of greater numbers."""
-        where, values = ("", (after,)) if request_id is None else ("AND request_id = ?", (after, request_id))
+        if request_id is None:
+            return self._events("sequence > ?", after)
+        return self._events("sequence > ? AND request_id = ?", after, request_id)
+
+    def _events(self, where: str, *values: object) -> list[LedgerEvent]:
         rows = self._all(
-            f"SELECT sequence, time, request_id, name, attempt, facts, digest FROM events WHERE sequence > ?"
-            f" {where} ORDER BY sequence",
+            "SELECT sequence, time, request_id, name, attempt, facts, digest FROM events"
+            f" WHERE {where} ORDER BY sequence",
             *values,
         )
         return [LedgerEvent(row[0], row[1], row[2], row[3], row[4], json.loads(row[5]), row[6]) for row in rows]

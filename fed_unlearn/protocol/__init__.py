@@ -68,6 +68,17 @@ from fed_unlearn.protocol.messages import (
 )
 from fed_unlearn.protocol.model_arrays import REFERENCE_KEY, read_model_arrays, reference_of, write_model_arrays
 from fed_unlearn.protocol.output_rows import read_output_rows, write_output_rows
+from fed_unlearn.protocol.owner_receipts import (
+    LONGEST_RECEIPT,
+    MOST_RECEIPTS,
+    RECEIPTS_KEY,
+    OwnerReceipt,
+    keeps_receipts,
+    read_receipts,
+    receipt_digest,
+    receipts_record,
+    write_keeps_receipts,
+)
 from fed_unlearn.protocol.owners import (
     ANSWERS_KEY,
     MOST_IN_A_MESSAGE,
@@ -112,22 +123,24 @@ from fed_unlearn.protocol.versions import (
 __all__ = [
     "ALL_PARTS", "ANSWERS_KEY", "ARRAYS_KEY", "ARRIVALS_KEY", "AUDIT", "BACKWARD_PASSES", "BLOCKS", "CONFIG_KEY",
     "CONFIRM", "DISCARD", "EVALUATE", "FORWARD_PASSES", "HIDDEN_REPLIES", "IDENTIFY", "INSTRUCTION_KEY",
-    "LEAVES_OUT_EQUAL_ARRAYS", "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "METRICS_KEY", "MOST_IN_A_MESSAGE",
-    "OLDEST_PROTOCOL", "OWN_MESSAGES", "PROTOCOL_VERSION", "QUEUED_KEY", "READS_BUNDLES", "READS_SAMPLES",
-    "REFERENCE_KEY", "RELEARN", "REPAIR", "REPLIES_WITH_MODEL", "REQUESTS", "SECURE_AGGREGATION_KEY", "SERVED_KEY",
-    "SERVER_ROUND", "STAMP_KEY", "STATISTICS", "STATISTICS_KEY", "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction",
-    "BlocksInstruction", "IdentifyInstruction", "Instruction", "KeptBelow", "OwnerNote", "Part", "Refusal",
-    "RelearnInstruction", "RepairInstruction", "RequestAttempt", "RequestName", "SettleInstruction", "Stamp",
-    "StatisticsInstruction", "Target", "UnlearnInstruction", "UpperBlocks", "Versions", "answers_record", "arrays_of",
-    "arrivals_of", "arrivals_record", "asked_digest", "attempts_of", "attempts_record", "audit_record", "bundled",
+    "LEAVES_OUT_EQUAL_ARRAYS", "LEAVE_OUT_ARRAYS", "LEDGER_KEY", "LONGEST_RECEIPT", "METRICS_KEY",
+    "MOST_IN_A_MESSAGE", "MOST_RECEIPTS", "OLDEST_PROTOCOL", "OWN_MESSAGES", "PROTOCOL_VERSION", "QUEUED_KEY",
+    "READS_BUNDLES", "READS_SAMPLES", "RECEIPTS_KEY", "REFERENCE_KEY", "RELEARN", "REPAIR", "REPLIES_WITH_MODEL",
+    "REQUESTS", "SECURE_AGGREGATION_KEY", "SERVED_KEY", "SERVER_ROUND", "STAMP_KEY", "STATISTICS", "STATISTICS_KEY",
+    "TRAIN", "UNLEARN", "WEIGHT", "AuditInstruction", "BlocksInstruction", "IdentifyInstruction", "Instruction",
+    "KeptBelow", "OwnerNote", "OwnerReceipt", "Part", "Refusal", "RelearnInstruction", "RepairInstruction",
+    "RequestAttempt", "RequestName", "SettleInstruction", "Stamp", "StatisticsInstruction", "Target",
+    "UnlearnInstruction", "UpperBlocks", "Versions", "answers_record", "arrays_of", "arrivals_of",
+    "arrivals_record", "asked_digest", "attempts_of", "attempts_record", "audit_record", "bundled",
     "changed_arrays", "config_of", "content", "digest_of", "error_of", "has_put_by", "id_problem_of", "is_bundled",
-    "is_secure_aggregation", "lacks_served", "ledger_of", "ledger_record", "misfit_of", "read_answers", "read_audit",
-    "read_blocks", "read_class_names", "read_count", "read_counts", "read_earlier_tombstones", "read_forgotten",
-    "read_metric", "read_model_arrays", "read_output_rows", "read_owner_note", "read_stamp", "read_statistics",
-    "read_uncounted", "reference_of", "refusal_of", "refuse", "reply", "served_of", "unbundled", "with_served",
+    "is_secure_aggregation", "keeps_receipts", "lacks_served", "ledger_of", "ledger_record", "misfit_of",
+    "read_answers", "read_audit", "read_blocks", "read_class_names", "read_count", "read_counts",
+    "read_earlier_tombstones", "read_forgotten", "read_metric", "read_model_arrays", "read_output_rows",
+    "read_owner_note", "read_receipts", "read_stamp", "read_statistics", "read_uncounted", "receipt_digest",
+    "receipts_record", "reference_of", "refusal_of", "refuse", "reply", "served_of", "unbundled", "with_served",
     "without_records", "write_blocks", "write_class_names", "write_earlier_tombstones", "write_forgotten",
-    "write_lacks_served", "write_model_arrays", "write_output_rows", "write_owner_note", "write_put_by",
-    "write_stamp", "write_statistics", "write_uncounted", "write_versions",
+    "write_keeps_receipts", "write_lacks_served", "write_model_arrays", "write_output_rows", "write_owner_note",
+    "write_put_by", "write_stamp", "write_statistics", "write_uncounted", "write_versions",
 ]  # fmt: skip
 
 TRAIN = "train"

@@ -22,6 +22,7 @@ from fed_unlearn.simulations.cli.orders.run_order import RunOrder
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.report.layout import print_line
 from fed_unlearn.simulations.run.folders import (
+    RECEIPTS,
     SCENARIO_FILE,
     holds_a_run,
     is_beginning,
@@ -157,7 +158,8 @@ def _run_in_process(order: AnyOrder, scenario: Scenario, out: Path, console: Con
 
     with quiet_flower(), watching(console) as observer, _never_missing_an_interrupt(observer) as observer:
         try:
-            return run_in_process(scenario, out, oracle=order.oracle, observer=observer, ledger_key=_key_file(order))
+            keys = {"ledger_key": _key_file(order), "receipt_key": _receipt_key(order)}
+            return run_in_process(scenario, out, oracle=order.oracle, observer=observer, **keys)
         except (LockedError, ScenarioError):
             raise
         except (FedUnlearnError, OSError) as error:
@@ -175,13 +177,18 @@ def _stopped_by_storage(error: Exception, out: Path, order: AnyOrder) -> Storage
 
 def _going_on(out: Path, order: AnyOrder) -> str:
     """The command that goes on with a run."""
-    key = _key_file(order)
-    return f"{order.going_on} {out}" + ("" if key is None else f" --ledger-key {key}")
+    keys = {"--ledger-key": _key_file(order), "--receipt-key": _receipt_key(order)}
+    return " ".join([order.going_on, str(out), *(f"{name} {key}" for name, key in keys.items() if key is not None)])
 
 
 def _key_file(order: AnyOrder) -> Path | None:
     """The absolute path of the ledger's key, if the operator names one."""
     return None if order.ledger_key is None else order.ledger_key.expanduser().absolute()
+
+
+def _receipt_key(order: AnyOrder) -> Path | None:
+    """The absolute path of the key that signs receipts, if the operator names one."""
+    return None if order.receipt_key is None else order.receipt_key.expanduser().absolute()
 
 
 @contextmanager
@@ -241,6 +248,7 @@ def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -
             layout,
             oracle=order.oracle,
             ledger_key=_key_file(order),
+            receipt_key=_receipt_key(order),
             on_line=on_line,
             on_end=stay if order.keep else None,
         )
@@ -248,7 +256,8 @@ def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -
 
     console.print("starting Flower's simulation runtime", highlight=False)
     resources = _resources(scenario, order)
-    return run_on_ray(out, resources, oracle=order.oracle, ledger_key=_key_file(order), on_line=on_line)
+    keys = {"ledger_key": _key_file(order), "receipt_key": _receipt_key(order)}
+    return run_on_ray(out, resources, oracle=order.oracle, on_line=on_line, **keys)
 
 
 def print_log_line(line: str, console: Console) -> None:
@@ -271,6 +280,8 @@ def _report(results: RunResults, out: Path, order: AnyOrder, console: Console) -
         with opened_ledger(out, order.ledger_key) as ledger:
             events, digest = ledger.head()
         print_line(console, f"ledger: {events} events, head {digest}")
+    if (out / RECEIPTS).is_dir():
+        print_line(console, f"receipts in {out / RECEIPTS}")
     print_line(console, f"results in {out}")
     for line in write_pages(results, out, ledger_key=_key_file(order)):
         print_line(console, line)

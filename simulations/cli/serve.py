@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fed_unlearn.simulations.cli.orders.codes import COMMITTED, NOT_COMMITTED
-from fed_unlearn.simulations.cli.orders.options import LedgerKey
+from fed_unlearn.simulations.cli.orders.options import LedgerKey, ReceiptKey
 
 
 def serve(
@@ -33,6 +33,7 @@ def serve(
         Path | None, typer.Option(metavar="FILE", help="The ledger of an app's server, to stop it in order.")
     ] = None,
     ledger_key: LedgerKey = None,
+    receipt_key: ReceiptKey = None,
     stop: Annotated[
         Path | None, typer.Option(metavar="LEDGER", help="Stop the server of this ledger or run folder in order.")
     ] = None,
@@ -57,5 +58,6 @@ def serve(
         config=tuple(config or ()),
         ledger=ledger,
         ledger_key=ledger_key,
+        receipt_key=receipt_key,
     )
     return COMMITTED if run_server(order, Console()) else NOT_COMMITTED

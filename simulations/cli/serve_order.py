@@ -47,6 +47,8 @@ class ServeOrder:
         Overrides of the app's config.
     ledger, ledger_key : Path or None
         The ledger of an app's server, and the file of its key.
+    receipt_key : Path or None
+        The file of the key that signs receipts, for a scenario.
     """
 
     what: str | None
@@ -56,6 +58,7 @@ class ServeOrder:
     config: tuple[str, ...] = ()
     ledger: Path | None = None
     ledger_key: Path | None = None
+    receipt_key: Path | None = None
 
     def server(self, console: Console) -> SupervisedServer:
         """The server of this order, checked.
@@ -83,7 +86,8 @@ class ServeOrder:
         )
 
     def _app(self, folder: Path) -> tuple[Path, Mapping[str, object], Path | None]:
-        for option, given in (("--out", self.out is not None), ("--set", self.overrides)):
+        of_scenarios = {"--out": self.out, "--set": self.overrides, "--receipt-key": self.receipt_key}
+        for option, given in of_scenarios.items():
             if given:
                 raise InvalidParameterError(
                     f"{option} with the app {folder}: it belongs to scenarios; use -c KEY=VALUE"
@@ -106,7 +110,8 @@ class ServeOrder:
             make_folder(out)
             with run_lock(out):
                 write_atomically(out / SCENARIO_FILE, scenario.to_toml().encode())
-        settings = run_settings(out, "superlink", oracle=False, ledger_key=key)
+        receipt_key = None if self.receipt_key is None else self.receipt_key.expanduser().absolute()
+        settings = run_settings(out, "superlink", oracle=False, ledger_key=key, receipt_key=receipt_key)
         return scenario_app(), {**settings, "stay": True}, out / "ledger.db"
 
 

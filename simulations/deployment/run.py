@@ -20,6 +20,7 @@ def run_on_superlink(
     *,
     oracle: bool = False,
     ledger_key: Path | None = None,
+    receipt_key: Path | None = None,
     on_line: Callable[[str], None] = lambda line: None,
     on_end: Callable[[LocalFederation, AppRun], None] | None = None,
 ) -> AppRun:
@@ -34,6 +35,8 @@ def run_on_superlink(
         Whether the retrain oracle is trained.
     ledger_key : Path, optional
         The file of the ledger's key, if it is not to stand beside the ledger.
+    receipt_key : Path, optional
+        The file of the key that signs receipts, if it is not to stand in the run folder.
     on_line : callable
         Called with every line that the run prints.
     on_end : callable, optional
@@ -47,7 +50,7 @@ def run_on_superlink(
         On Ctrl-C, after the run was stopped and all of its processes ended.
     """
     out = out.resolve()
-    settings = run_settings(out, "superlink", oracle=oracle, ledger_key=ledger_key)
+    settings = run_settings(out, "superlink", oracle=oracle, ledger_key=ledger_key, receipt_key=receipt_key)
     with LocalFederation(out, layout, say=on_line) as federation:
         run = run_app(
             federation.commands,

@@ -126,7 +126,9 @@ def follow_run(
     return AppRun(run_id, commands.final_status(run_id), tuple(last_lines))
 
 
-def run_settings(out: Path, engine: str, *, oracle: bool, ledger_key: Path | None) -> dict[str, object]:
+def run_settings(
+    out: Path, engine: str, *, oracle: bool, ledger_key: Path | None, receipt_key: Path | None = None
+) -> dict[str, object]:
     """What the app of the scenarios is told: the folder of the run, and the resolved scenario that is in it.
 
     Parameters
@@ -139,6 +141,8 @@ def run_settings(out: Path, engine: str, *, oracle: bool, ledger_key: Path | Non
         Whether the retrain oracle is trained.
     ledger_key : Path or None
         The file of the ledger's key, if it is not to stand beside the ledger.
+    receipt_key : Path, optional
+        The file of the key that signs receipts, if it is not to stand in the run folder.
     """
     settings: dict[str, object] = {
         "scenario": str(out / "scenario.toml"),
@@ -146,7 +150,8 @@ def run_settings(out: Path, engine: str, *, oracle: bool, ledger_key: Path | Non
         "oracle": oracle,
         "engine": engine,
     }
-    return settings if ledger_key is None else {**settings, "ledger-key": str(ledger_key.resolve())}
+    keys = {"ledger-key": ledger_key, "receipt-key": receipt_key}
+    return {**settings, **{name: str(key.resolve()) for name, key in keys.items() if key is not None}}
 
 
 def scenario_app() -> Path:

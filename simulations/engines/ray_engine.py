@@ -66,6 +66,7 @@ def run_on_ray(
     *,
     oracle: bool = False,
     ledger_key: Path | None = None,
+    receipt_key: Path | None = None,
     app: Path | None = None,
     on_line: Callable[[str], None] = lambda line: None,
 ) -> AppRun:
@@ -80,6 +81,8 @@ def run_on_ray(
         Whether the retrain oracle is trained.
     ledger_key : Path, optional
         The file of the ledger's key, if it is not to stand beside the ledger.
+    receipt_key : Path, optional
+        The file of the key that signs receipts, if it is not to stand in the run folder.
     app : Path, optional
         The folder of another Flower app that takes the same settings.
     on_line : callable
@@ -97,7 +100,7 @@ def run_on_ray(
         On Ctrl-C, after the run was stopped and all of its processes ended.
     """
     out = out.resolve()
-    settings = run_settings(out, "ray", oracle=oracle, ledger_key=ledger_key)
+    settings = run_settings(out, "ray", oracle=oracle, ledger_key=ledger_key, receipt_key=receipt_key)
     federation = resources_.federation()
     with LocalSuperLink(out / "superlink.log") as superlink:
         return run_app(

@@ -8,17 +8,17 @@ from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
-from fed_unlearn.owner import OwnerAnswer, OwnerRequest
+from fed_unlearn.owner import KeptReceipts, OwnerAnswer, OwnerRequest
 from fed_unlearn.simulations.report.layout import plain_table, plain_text
 from fed_unlearn.simulations.report.ledger_tables import time_text
-from fed_unlearn.text import quoted
+from fed_unlearn.text import printable, quoted
 
 _MOST_IDS = 10
 _SHOWN = {"forget_accuracy": "forget accuracy", "retain_accuracy": "retained", "membership_auc": "attack AUC"}
 
 
-def print_requests(requests: Sequence[OwnerRequest]) -> None:
-    """Print a table with a line for each request and each server that was told of it."""
+def print_requests(requests: Sequence[OwnerRequest], receipts: KeptReceipts) -> None:
+    """Print a table with a line for each request and each server that was told of it, and where its receipts are."""
     if not requests:
         print("nothing was asked for here")
         return
@@ -33,13 +33,16 @@ def print_requests(requests: Sequence[OwnerRequest]) -> None:
                 *(reason_text(request, answer), request.note),
             )
             table.add_row(*map(plain_text, cells))
+    receipt_lines = [line for request in requests for line in receipt_texts(request, receipts)]
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     Console(highlight=False, width=None if is_terminal else 10_000).print(table)
+    for line in receipt_lines:
+        print(line)
 
 
-def print_json(requests: Iterable[OwnerRequest]) -> None:
-    """Print the requests as JSON, each with what every server made of it."""
-    print(json.dumps([_as_json(request) for request in requests], indent=2, allow_nan=False))
+def print_json(requests: Iterable[OwnerRequest], receipts: KeptReceipts) -> None:
+    """Print the requests as JSON, each with what every server made of it and with the files of its receipts."""
+    print(json.dumps([_as_json(request, receipts) for request in requests], indent=2, allow_nan=False))
 
 
 def what_text(request: OwnerRequest) -> str:
@@ -97,7 +100,16 @@ def figures_text(answer: OwnerAnswer) -> str:
     return ", ".join([*parts, *filter(None, (answer.evidence, answer.method))])
 
 
-def _as_json(request: OwnerRequest) -> dict[str, object]:
+def receipt_texts(request: OwnerRequest, receipts: KeptReceipts) -> list[str]:
+    """Where the receipts of a request are, and why one was refused; a line for each."""
+    refusal = receipts.refusal(request.id)
+    return [
+        *(f"{request.id}: receipt in {printable(str(file), 1000)}" for file in receipts.files(request.id)),
+        *([f"{request.id}: a receipt was refused: {refusal}"] if refusal else []),
+    ]
+
+
+def _as_json(request: OwnerRequest, receipts: KeptReceipts) -> dict[str, object]:
     body = request.model_dump(
         include={"id", "kind", "queued", "of_class", "label", "goal", "deadline", "note", "refused", "unknown_ids"}
     )
@@ -115,4 +127,8 @@ def _as_json(request: OwnerRequest) -> dict[str, object]:
         for ledger in request.told
     ]
     status = {"status": status_text(request, "")} if not request.told else {}
-    return {**body, "samples": request.count, **status, "withdrawn": request.is_withdrawn, "servers": servers}
+    found = {
+        "receipts": [str(file) for file in receipts.files(request.id)],
+        "receipt_refused": receipts.refusal(request.id),
+    }
+    return {**body, "samples": request.count, **status, "withdrawn": request.is_withdrawn, "servers": servers, **found}

@@ -81,6 +81,7 @@ def run_in_process(
     oracle: bool = False,
     observer: Observer | None = None,
     ledger_key: Path | None = None,
+    receipt_key: Path | None = None,
 ) -> RunResults:
     """Run a scenario in this process, without Ray and sockets.
 
@@ -95,6 +96,8 @@ def run_in_process(
         Called with every event of the run.
     ledger_key : Path, optional
         The file of the ledger's key, if it is not to stand beside the ledger.
+    receipt_key : Path, optional
+        The file of the key that signs receipts, if it is not to stand in the run folder.
 
     Raises
     ------
@@ -105,7 +108,16 @@ def run_in_process(
     make_private_folder(out)
     with run_lock(out), frozen_objects():
         grid = in_process_grid(scenario, out)
-        return serve(prepared, grid, out, engine="inprocess", oracle=oracle, observer=observer, ledger_key=ledger_key)
+        return serve(
+            prepared,
+            grid,
+            out,
+            engine="inprocess",
+            oracle=oracle,
+            observer=observer,
+            ledger_key=ledger_key,
+            receipt_key=receipt_key,
+        )
 
 
 def in_process_grid(scenario: Scenario, out: Path) -> Grid:
@@ -157,6 +169,7 @@ def serve(
     oracle: bool = False,
     observer: Observer | None = None,
     ledger_key: Path | None = None,
+    receipt_key: Path | None = None,
     stays: bool = False,
 ) -> RunResults:
     """Run a prepared scenario on a Grid. If the folder holds part of the run, continue it.
@@ -176,6 +189,8 @@ def serve(
         Called with every event of the run.
     ledger_key : Path, optional
         The file of the ledger's key, if it is not to stand beside the ledger.
+    receipt_key : Path, optional
+        The file of the key that signs receipts, if it is not to stand in the run folder.
     stays : bool
         Whether to go on serving requests after the timeline, until the order to stop.
 
@@ -192,5 +207,15 @@ def serve(
         if prepared.experiences is not None:
             keep_experiences(prepared.scenario, prepared.experiences, out)
         with closing(Ledger(out / "ledger.db", key=ledger_key)) as ledger:
-            run = ScenarioRun(prepared, grid, out, ledger, engine=engine, oracle=oracle, observer=observer, stays=stays)
+            run = ScenarioRun(
+                prepared,
+                grid,
+                out,
+                ledger,
+                engine=engine,
+                oracle=oracle,
+                observer=observer,
+                stays=stays,
+                receipt_key=receipt_key,
+            )
             return run.results()

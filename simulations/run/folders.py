@@ -22,10 +22,14 @@ from fed_unlearn.simulations.scenario.sections import RunSection, Scenario
 SCENARIO_FILE = "scenario.toml"
 """The resolved scenario in the folder of a run."""
 
+RECEIPTS = "receipts"
+"""The folder of receipts in the folder of a run; their key stands beside it."""
+
 _LEDGER, _SCENARIO_STATE, _DIGEST = "ledger.db", "scenario", "#"
 _OF_A_BEGINNING = {
     *(RUN_LOCK, LAUNCH_LOCK, SCENARIO_FILE, "ledger.key", "log.txt", "stream.json", "superlink.log"),
     *("checkpoints", "clients", "history", "keys", "logs", "reports", "superlink"),
+    *(RECEIPTS, f"{RECEIPTS}.key", f"{RECEIPTS}.pub"),
 }
 _LONGEST_VALUE, _MOST_TOLD = 100, 3
 

@@ -15,7 +15,7 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.plan import ServeSettings
 from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
 from fed_unlearn.simulations.run.data_checks import Prepared
-from fed_unlearn.simulations.run.folders import keep_scenario
+from fed_unlearn.simulations.run.folders import RECEIPTS, keep_scenario
 from fed_unlearn.simulations.run.logs import logging_to
 from fed_unlearn.simulations.run.recorder import Recorder
 from fed_unlearn.simulations.run.reporting import RunReport, report_of
@@ -48,6 +48,8 @@ class ScenarioRun:
     observer : callable or None
     stays : bool
         Whether to go on serving after the timeline, as in :func:`fed_unlearn.simulations.run.driver.serve`.
+    receipt_key : Path or None
+        The file of the key that signs receipts; in the run folder where None.
     """
 
     prepared: Prepared
@@ -59,6 +61,7 @@ class ScenarioRun:
     oracle: bool
     observer: Observer | None
     stays: bool
+    receipt_key: Path | None = None
     _report: RunReport | None = field(default=None, init=False)
     _noted: tuple[int, str] = field(default=(-1, ""), init=False)
 
@@ -71,7 +74,8 @@ class ScenarioRun:
             If the folder holds another run, or clients are there and none of them does its part.
         """
         prepared = self.prepared
-        self._strategy = strategy_of(prepared, self.out, self.ledger, self._watch)
+        receipts = {"receipts": self.out / RECEIPTS, "receipt_key": self.receipt_key}
+        self._strategy = strategy_of(prepared, self.out, self.ledger, self._watch, **receipts)
         self._entries = timeline_of(prepared.scenario, prepared.experiences, prepared.source.classes)
         with logging_to(self.out / LOG_FILE):
             try:
@@ -143,7 +147,15 @@ class ScenarioRun:
             self._report.note_rest(result)
 
 
-def strategy_of(prepared: Prepared, out: Path, ledger: Ledger, observer: Observer | None = None) -> ContinualUnlearning:
+def strategy_of(
+    prepared: Prepared,
+    out: Path,
+    ledger: Ledger,
+    observer: Observer | None = None,
+    *,
+    receipts: Path | None = None,
+    receipt_key: Path | None = None,
+) -> ContinualUnlearning:
     """The strategy that runs a scenario in a folder.
 
     Parameters
@@ -155,6 +167,8 @@ def strategy_of(prepared: Prepared, out: Path, ledger: Ledger, observer: Observe
         The ledger in it.
     observer : callable, optional
         Called with what happens.
+    receipts, receipt_key : Path, optional
+        Folder of receipts, and the file of the key that signs them, as for the strategy.
     """
     scenario, experiences = prepared.scenario, prepared.experiences
     return ContinualUnlearning(
@@ -167,6 +181,8 @@ def strategy_of(prepared: Prepared, out: Path, ledger: Ledger, observer: Observe
         evaluate_every=scenario.run.evaluate_every,
         observer=observer,
         arrivals=arrivals_of_clients(scenario, prepared.source, experiences) if experiences is not None else None,
+        receipts=receipts,
+        receipt_key=receipt_key,
     )
 
 

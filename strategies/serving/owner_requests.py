@@ -17,6 +17,7 @@ from fed_unlearn.requests import ClientScope, ForgetRequest, ParameterValue, Sam
 from fed_unlearn.strategies.context import CallContext
 from fed_unlearn.strategies.serving.owner_answers import answer_of
 from fed_unlearn.strategies.serving.owner_book import Known, OwnerBook
+from fed_unlearn.strategies.serving.owner_receipts import OwnerReceipts
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -40,6 +41,9 @@ class OwnerRequests:
 
     context: CallContext
     _seen: tuple[object, ...] = field(default=(), init=False)
+
+    def __post_init__(self) -> None:
+        self._receipts = OwnerReceipts(self.context.ledger, self.context.receipts)
 
     def collect(self, ask: bool = False) -> list[str]:
         """Write into the ledger what replies have brought since this was last called, and prepare the answers.
@@ -78,7 +82,7 @@ class OwnerRequests:
         grid = self.context.grid
         self.collect()
         reachable = {*grid.connected(), *grid.reachable_leavers()}
-        due = {grid.roster.clients[node] for node in grid.owners.answers if node in grid.roster.clients}
+        due = {grid.roster.clients[node] for node in grid.owners.nodes_to_ask() if node in grid.roster.clients}
         if due & reachable:
             self._query(sorted(due & reachable))
             self.collect()
@@ -106,6 +110,7 @@ class OwnerRequests:
                 if known.told not in note.heard and (digest := self._digest(client, name, known)) in note.heard:
                     known.told = digest
             book.save(ledger)
+            self._receipts.note(client, note.heard)
         for request_id in new:
             self.context.tell("request-step", f"the owner of client {client} asks", ledger.entry(request_id).request)
         return new
@@ -177,15 +182,25 @@ class OwnerRequests:
     def _prepare_answers(self) -> None:
         """Put the answers that nodes do not have yet on their next messages."""
         ledger, grid = self.context.ledger, self.context.grid
-        seen = (ledger.head(), tuple(grid.roster.clients.items()), *sorted(grid.owners.answers))
-        if seen == self._seen:
+        if self._state() == self._seen:
             return
         asking = OwnerBook.clients(ledger)
         grid.owners.answers.clear()
+        grid.owners.receipts.clear()
         for node, client in grid.roster.clients.items():
-            if client in asking and (due := self._answers_due(client)):
+            if client not in asking:
+                continue
+            if due := self._answers_due(client):
                 grid.owners.answers[node] = protocol.answers_record(due)
-        self._seen = (ledger.head(), tuple(grid.roster.clients.items()), *sorted(grid.owners.answers))
+            if node in grid.owners.keepers and (receipts := self._receipts.due(client)):
+                grid.owners.receipts[node] = protocol.receipts_record(receipts)
+        self._seen = self._state()
+
+    def _state(self) -> tuple[object, ...]:
+        """What the answers depend on."""
+        grid, owners = self.context.grid, self.context.grid.owners
+        nodes = tuple(grid.roster.clients.items())
+        return self.context.ledger.head(), self._receipts.changes, nodes, *sorted(owners.answers), *owners.receipts
 
     def _answers_due(self, client: str) -> list[OwnerAnswer]:
         ledger = self.context.ledger

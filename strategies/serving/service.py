@@ -84,6 +84,8 @@ class RequestService:
         self._resume()
         while (batch := self._next_batch()) is not None:
             self._serve(batch)
+            self.context.issue_receipts()
+        self.context.issue_receipts()
         self._owners.deliver()
 
     def has_work(self) -> bool:

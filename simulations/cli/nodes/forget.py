@@ -11,6 +11,7 @@ from typing import Annotated, BinaryIO, Literal
 import typer
 
 from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
+from fed_unlearn.simulations.cli.nodes.owner_receipt import hand_over
 from fed_unlearn.simulations.cli.orders.options import with_options
 from fed_unlearn.text import printable, quoted
 
@@ -46,6 +47,15 @@ def forget(
         str | None, typer.Option(metavar="ID", help="Withdraw a request, if it is not being served yet.")
     ] = None,
     status: Annotated[bool, typer.Option("--status", help="Show what became of each request.")] = False,
+    receipt: Annotated[
+        str | None, typer.Option(metavar="ID", help="Print the signed receipt of a request that has ended.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="With --receipt: write it here; as a page to read if the name ends in .html."
+        ),
+    ] = None,
     goal: Annotated[
         Literal["misclassify", "relabel", "indistinguishable"] | None,
         typer.Option(help="What is wanted of the samples."),
@@ -63,17 +73,21 @@ def forget(
     after --all the node takes part in none.
     """
     folder = _store_folder(client_dir.expanduser())
-    orders = [samples is not None, of_class is not None, everything, withdraw is not None, status]
-    if sum(orders) != 1:
-        raise InvalidRequestError("expected one of --samples, --class, --all, --withdraw and --status")
-    if (status or withdraw is not None) and (goal is not None or deadline is not None or note):
+    asks = [samples is not None, of_class is not None, everything]
+    if sum([*asks, withdraw is not None, status, receipt is not None]) != 1:
+        raise InvalidRequestError("expected one of --samples, --class, --all, --withdraw, --status and --receipt")
+    if not any(asks) and (goal is not None or deadline is not None or note):
         raise InvalidRequestError("--goal, --deadline and --note belong to a new request; leave them out")
     if as_json and not status:
         raise InvalidRequestError("--json belongs to --status; leave it out")
+    if out is not None and receipt is None:
+        raise InvalidRequestError("--out belongs to --receipt; leave it out")
     if status:
         _show(folder, as_json=as_json)
     elif withdraw is not None:
         _withdraw(folder, withdraw)
+    elif receipt is not None:
+        hand_over(folder, receipt, out)
     else:
         print(_queue(folder, samples, of_class, goal, deadline, note))
 
@@ -126,14 +140,14 @@ def _withdraw(folder: Path, request_id: str) -> None:
 
 
 def _show(folder: Path, *, as_json: bool) -> None:
-    from fed_unlearn.owner import OwnerQueue
+    from fed_unlearn.owner import KeptReceipts, OwnerQueue
     from fed_unlearn.simulations.report import owner_tables
 
-    requests = OwnerQueue(folder).requests()
+    requests, receipts = OwnerQueue(folder).requests(), KeptReceipts(folder)
     if as_json:
-        owner_tables.print_json(requests)
+        owner_tables.print_json(requests, receipts)
     else:
-        owner_tables.print_requests(requests)
+        owner_tables.print_requests(requests, receipts)
 
 
 def _store_folder(folder: Path) -> Path:

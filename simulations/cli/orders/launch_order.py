@@ -100,7 +100,10 @@ class LaunchOrder(Order):
         from fed_unlearn.simulations.deployment.certificates import alternative_name
         from fed_unlearn.simulations.deployment.printed import Plan
 
-        of_no_use = {"--out": self.out, "--resume": self.resume, "--keep": self.keep, "--ledger-key": self.ledger_key}
+        of_no_use = {
+            **{"--out": self.out, "--resume": self.resume, "--keep": self.keep},
+            **{"--ledger-key": self.ledger_key, "--receipt-key": self.receipt_key},
+        }
         if given := [name for name, value in of_no_use.items() if value]:
             raise InvalidParameterError(f"--print with {', '.join(given)}: leave it out; the commands can be edited")
         if self.host is None:

@@ -30,6 +30,14 @@ LedgerKey = Annotated[
     ),
 ]
 
+ReceiptKey = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="The file of the private key that signs receipts; without it, receipts.key in the run folder.",
+    ),
+]
+
 
 def with_options(command: Callable[..., Result]) -> Callable[..., Result]:
     """Turn a function into one that typer can make a command of.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from fed_unlearn.simulations.cli.orders.options import LedgerKey, Overrides
+from fed_unlearn.simulations.cli.orders.options import LedgerKey, Overrides, ReceiptKey
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.scenario import Scenario
@@ -25,6 +25,7 @@ class Order:
     out: Annotated[Path | None, Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None
     resume: Annotated[Path | None, Option(metavar="DIR", help="Go on with an interrupted run, from its folder.")] = None
     ledger_key: LedgerKey = None
+    receipt_key: ReceiptKey = None
 
     @property
     def runs_on(self) -> str:

@@ -82,6 +82,14 @@ class OwnerPost:
     Attributes
     ----------
     letters : dict of int to OwnerLetter
+    receipts : dict of int to ConfigRecord
+        Receipts by node, as :func:`fed_unlearn.protocol.receipts_record` makes them. They go with ``query.requests``
+        until they are taken away.
+    keepers : set of int
+        Nodes that have said that they keep receipts; no other node is sent any.
+    offered : dict of int to ConfigRecord
+        The receipts for whose sake a node was asked last. It is done once: a node that refuses a receipt is offered it
+        again with messages that are sent anyway.
     answers : dict of int to ConfigRecord
         Answers by node, as :func:`fed_unlearn.protocol.answers_record` makes them. They are sent until they are taken
         away.
@@ -92,11 +100,16 @@ class OwnerPost:
 
     letters: dict[int, OwnerLetter] = field(default_factory=dict)
     answers: dict[int, ConfigRecord] = field(default_factory=dict)
+    receipts: dict[int, ConfigRecord] = field(default_factory=dict)
+    keepers: set[int] = field(default_factory=set)
+    offered: dict[int, ConfigRecord] = field(default_factory=dict)
     ask_due: bool = False
     made: MadeAnswers = field(default_factory=MadeAnswers)
 
     def take(self, reply: Message) -> Message:
         """Take the letter off a reply. Whoever reads the rest of it sees what other clients' replies carry."""
+        if reply.metadata.message_type == protocol.IDENTIFY:
+            self._note_keeper(reply)
         if not reply.has_content() or protocol.QUEUED_KEY not in reply.content:
             return reply
         stamp = protocol.read_stamp(reply)
@@ -108,19 +121,38 @@ class OwnerPost:
         self.letters[reply.metadata.src_node_id] = letter
         return protocol.without_records(reply, protocol.QUEUED_KEY)
 
+    def _note_keeper(self, reply: Message) -> None:
+        node = reply.metadata.src_node_id
+        self.keepers.discard(node)
+        if reply.has_content() and protocol.keeps_receipts(reply):
+            self.keepers.add(node)
+
     def collected(self, clients: Mapping[int, str]) -> dict[str, OwnerLetter]:
         """Take out the letters of the given nodes, by client. Who wrote one, the node decides, and never the letter."""
         found = {clients[node]: self.letters.pop(node) for node in list(self.letters) if node in clients}
         return {client: letter for client, letter in found.items() if letter.client == client}
 
+    def nodes_to_ask(self) -> set[int]:
+        """Nodes that are worth a message of their own: answers are for them, or receipts that they were not offered."""
+        return {*self.answers, *(node for node, record in self.receipts.items() if self.offered.get(node) != record)}
+
     def addressed(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages, each with the answers for its node; the contents that came stay as they are."""
-        if not self.answers:
+        """The messages, each with what is for its node; the contents that came stay as they are."""
+        if not self.answers and not self.receipts:
             return list(messages)
         told: list[Message] = []
         for message in messages:
-            if (record := self.answers.get(message.metadata.dst_node_id)) is not None:
+            if records := self._records_for(message):
                 message = copy.copy(message)
-                message.content = RecordDict({**message.content, protocol.ANSWERS_KEY: record})
+                message.content = RecordDict({**message.content, **records})
             told.append(message)
         return told
+
+    def _records_for(self, message: Message) -> dict[str, ConfigRecord]:
+        """What goes with a message to its node."""
+        node, records = message.metadata.dst_node_id, dict[str, ConfigRecord]()
+        if node in self.answers:
+            records[protocol.ANSWERS_KEY] = self.answers[node]
+        if node in self.receipts and message.metadata.message_type == protocol.REQUESTS:
+            records[protocol.RECEIPTS_KEY] = self.offered[node] = self.receipts[node]
+        return records
