@@ -9,13 +9,13 @@ from typing import Any
 from flwr.serverapp.strategy import Result
 
 from fed_unlearn.audits.base import Figures
-from fed_unlearn.gate import Evidence, HowKnown
+from fed_unlearn.gate import Evidence, GateCheck, HowKnown
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.messages.exchange import Traffic
 
 _FIGURES = ("before", "unlearned", "after", "as_trained")
-_ADDED = ("already_forgotten", "as_trained")  # by later versions: they stand there where they say something
+_ADDED = ("already_forgotten", "as_trained", "checks", "left_out")  # by later versions: there where not empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,10 @@ class RequestOutcome:
     as_trained : Figures or None
         Figures of the candidate before its output rows were set, where they were, for a class request. ``after`` shows
         the model with these rows, in which nothing is called by the class.
+    checks : tuple of GateCheck
+        What the gate looked at in the last candidate.
+    left_out : tuple of str
+        Clients whose figures were left out when it was judged: it was held for them, and approved since.
     """
 
     request: ForgetRequest
@@ -72,12 +76,16 @@ class RequestOutcome:
     goal: str | None = None
     already_forgotten: int = 0
     as_trained: Figures | None = None
+    checks: tuple[GateCheck, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, object]:
         """All but the request itself, as JSON; :meth:`from_json` reads it back."""
         left_out = {"request", *(name for name in _ADDED if not getattr(self, name))}
         body = {name: value for name, value in vars(self).items() if name not in left_out}
         figures = {name: body[name].to_json() if body[name] is not None else None for name in _FIGURES if name in body}
+        if self.checks:
+            body["checks"] = [asdict(check) for check in self.checks]
         return {**body, **figures, "status": str(self.status), "traffic": asdict(self.traffic)}
 
     @classmethod
@@ -89,6 +97,8 @@ class RequestOutcome:
             "evidence": HowKnown(known) if known else None,
             "status": Status(body["status"]),
             "traffic": Traffic(**body["traffic"]),
+            "checks": tuple(GateCheck.from_json(check) for check in body.get("checks", ())),
+            "left_out": tuple(body.get("left_out", ())),
             **figures,
         }
         return cls(**{**body, "request": request, **parts})
@@ -130,6 +140,8 @@ class RequestProgress:
         Figures before output rows were set, as in :class:`RequestOutcome`.
     keeps_rows : bool
         Whether output rows stay as they were trained, since no plain ones are agreed on.
+    checks : tuple of GateCheck
+        What the gate looked at in the last candidate.
     """
 
     method_index: int = 0
@@ -150,6 +162,7 @@ class RequestProgress:
     already_forgotten: int = 0
     as_trained: Figures | None = None
     keeps_rows: bool = False
+    checks: tuple[GateCheck, ...] = ()
 
     def try_again(self, *, another_method: bool) -> None:
         """Prepare the next attempt: by the next method, or by the same one with a stronger setting."""
@@ -179,6 +192,8 @@ class RequestProgress:
             goal=self.goal,
             already_forgotten=self.already_forgotten,
             as_trained=self.as_trained,
+            checks=self.checks,
+            left_out=self.left_out,
         )
 
 

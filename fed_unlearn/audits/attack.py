@@ -7,6 +7,7 @@ from typing import Self
 
 from fed_unlearn.audits.base import AUDITS, Judged, Observation, RequestAudit
 from fed_unlearn.audits.membership import BIN_COUNT, confidence_histogram, membership_auc, membership_interval
+from fed_unlearn.audits.roc import DECIMALS, Corner, roc_corners
 
 
 @AUDITS.register("membership_auc")
@@ -47,6 +48,14 @@ class MembershipAttack(RequestAudit):
         if not any(self.member_histogram) or not any(self.unseen_histogram):
             return None
         return membership_interval(self.member_histogram, self.unseen_histogram)
+
+    @property
+    def curve(self) -> tuple[Corner, ...]:
+        """Corners of the ROC curve whose area is ``value``, rounded to ``DECIMALS``; none where there is no value."""
+        if self.value is None:
+            return ()
+        corners = roc_corners(self.member_histogram, self.outsider_histogram)
+        return tuple((round(false, DECIMALS), round(true, DECIMALS)) for false, true in corners)
 
     def fits(self, class_count: int) -> bool:
         """Whether every histogram is empty or has ``BIN_COUNT`` counts."""

@@ -176,7 +176,7 @@ def figures_of(
     read = {name: counts for name, counts in read.items() if counts[1]}
     estimates = {name: wilson_interval(*counts) for name, counts in read.items()}
     own, staying = counts.confidence.own, counts.confidence.staying
-    extra = measured_of(counts.extra)
+    extra, curve = measured_of(counts.extra), counts.membership.curve
     return Figures(
         forget_accuracy=counts.hits.value,
         retain_accuracy=retain.accuracy(without=left_out) if retain is not None else None,
@@ -189,6 +189,7 @@ def figures_of(
             **{name: measured.interval for name, measured in extra.items() if measured.interval is not None},
         },
         samples={name: total for name, (_, total) in read.items()},
+        curves={"membership_auc": curve} if curve else {},
         client_confidence=own.value if own is not None else None,
         staying_confidence=staying.value if own is not None and staying is not None else None,
     )

@@ -20,8 +20,8 @@ def figure_failures(evidence: Evidence, thresholds: Thresholds) -> tuple[str, ..
     for name, bound in thresholds.figures.items():
         if bound.beside is None:
             found += _beyond(name, evidence.figures.get(name), bound.minimum, bound.maximum)
-        elif not evidence.is_retrained and (reference := _reference(evidence, name, bound)) is not None:
-            low, high = _ends(reference)
+        elif not evidence.is_retrained and (reference := reference_of(evidence, name, bound)) is not None:
+            low, high = ends_of(reference)
             minimum = None if bound.beside == "reset-rows" else low
             words = f", the end of the 95 % prediction interval {_REFERENCES[bound.beside]}"
             found += _beyond(name, evidence.figures.get(name), minimum, high, words)
@@ -34,9 +34,9 @@ def not_measured(evidence: Evidence, thresholds: Thresholds) -> tuple[str, ...]:
     for name, bound in thresholds.figures.items():
         if not bound.needed:
             continue
-        if not _is_measured(evidence.figures.get(name)):
+        if not is_measured(evidence.figures.get(name)):
             found.append(f"{name} was not measured")
-        elif bound.beside is not None and not evidence.is_retrained and _reference(evidence, name, bound) is None:
+        elif bound.beside is not None and not evidence.is_retrained and reference_of(evidence, name, bound) is None:
             found.append(f"{name} has nothing beside it: no figure {_REFERENCES[bound.beside]} was measured")
     return tuple(found)
 
@@ -61,17 +61,20 @@ def drop_failures(
     return (f"retained validation accuracy {accuracy:.3f} is over {allowed:.3f} under {reference:.3f} of {against}",)
 
 
-def _reference(evidence: Evidence, name: str, bound: Bound) -> Measured | None:
+def reference_of(evidence: Evidence, name: str, bound: Bound) -> Measured | None:
+    """What a figure is held beside; None where that was not measured."""
     is_oracle = bound.beside == "oracle"
     found = evidence.oracle_figures.get(name) if is_oracle else evidence.figures.get(reset_name(name))
-    return found if _is_measured(found) else None
+    return found if is_measured(found) else None
 
 
-def _is_measured(figure: Measured | None) -> bool:
+def is_measured(figure: Measured | None) -> bool:
+    """Whether there is a figure."""
     return figure is not None and figure.value is not None
 
 
-def _ends(figure: Measured) -> tuple[float, float]:
+def ends_of(figure: Measured) -> tuple[float, float]:
+    """Both ends of a figure's interval; the figure itself where it has none."""
     value = 0.0 if figure.value is None else figure.value
     return figure.interval or (value, value)
 
@@ -81,7 +84,7 @@ def _beyond(
 ) -> list[str]:
     if figure is None or figure.value is None:
         return []
-    low, high = _ends(figure)
+    low, high = ends_of(figure)
     said = f"{name} {figure.value:.3f}" + ("" if figure.interval is None else f", between {low:.3f} and {high:.3f},")
     if maximum is not None and low > maximum:
         return [f"{said} is over {maximum:.3f}{words}"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from fed_unlearn.audits.validation import ServerValidation
 from fed_unlearn.evidence import Evidence, HowKnown
 from fed_unlearn.gate.bounds import ABOVE_REFERENCE, CLASS_FIGURES, SAMPLE_FIGURES
+from fed_unlearn.gate.checks import is_excused
 from fed_unlearn.gate.decision import Decision, Verdict
 from fed_unlearn.gate.failures import confidence_failures, drop_failures, figure_failures, not_measured
 from fed_unlearn.gate.figure_names import NO_ORACLE_YET, audits_behind, figure_sources, problem_with
@@ -130,8 +131,7 @@ class Gate(Settings, prefix="gate: "):
             Whether a candidate is refused whose forgetting is not ``measured``.
         """
         reasons = self.kept_too_little(scope, evidence, goal)
-        excused = is_retrained and (scope == "client" or (scope == "sample" and goal == "indistinguishable"))
-        if evidence.finite and not excused:
+        if evidence.finite and not is_excused(scope, goal, is_retrained=is_retrained):
             judged = replace(evidence, is_retrained=is_retrained)
             too_little = self.forgot_too_little(scope, judged, goal) or self._still_knows(scope, before, evidence)
             reasons = (*too_little, *reasons)

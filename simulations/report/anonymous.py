@@ -160,6 +160,7 @@ def _named_in(results: RunResults) -> set[str]:
     names = {*training.trained_clients, *training.never_trained, *(item.client for item in results.devices)}
     names.update(name for item in training.clients for name in item.failed)
     names.update(str(request.target["client"]) for request in results.requests if "client" in request.target)
+    names.update(name for request in results.requests for name in (*request.owed, *request.left_out))
     return {name for name in names if not _NODE.fullmatch(name)}
 
 
@@ -178,7 +179,13 @@ def _reasons(reasons: Mapping[str, str], pseudonyms: Pseudonyms) -> dict[str, st
 
 def _request(request: RequestResult, pseudonyms: Pseudonyms) -> RequestResult:
     reason = None if request.reason is None else pseudonyms.scrubbed(request.reason)
-    return replace(request, reason=reason, target=dict(_target(request.target, pseudonyms)))
+    return replace(
+        request,
+        reason=reason,
+        target=dict(_target(request.target, pseudonyms)),
+        owed=tuple(sorted(map(pseudonyms.of, request.owed))),
+        left_out=tuple(sorted(map(pseudonyms.of, request.left_out))),
+    )
 
 
 def _target(target: Mapping[str, object], pseudonyms: Pseudonyms) -> Iterator[tuple[str, object]]:

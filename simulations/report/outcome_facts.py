@@ -16,7 +16,17 @@ _TRAFFIC = {
     "forward_passes": "forward passes",
     "backward_passes": "backward passes",
 }
-_SHOWN_ELSEWHERE = {"method", "status", "attempts", "reason", "evidence", "goal", "witnesses", "repair_rounds"}
+_SHOWN_ELSEWHERE = {
+    "method",
+    "status",
+    "attempts",
+    "reason",
+    "evidence",
+    "goal",
+    "witnesses",
+    "repair_rounds",
+    "checks",
+}
 
 
 def goal_text(goal: str | None) -> str:

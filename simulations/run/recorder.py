@@ -11,6 +11,7 @@ from pathlib import Path
 from fed_unlearn.class_names import ClassNames
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.scopes import classes_named
+from fed_unlearn.simulations.run.ledger_facts import ENDED, LedgerFacts, lives_of, owed_by_request
 from fed_unlearn.simulations.run.results import (
     FILE_NAME,
     DeviceCount,
@@ -27,8 +28,6 @@ from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOu
 from fed_unlearn.strategies.serving.relapse import relapse_rows
 from fed_unlearn.strategies.state import Experience, looks_due
 from fed_unlearn.strategies.training.figures import TrainingFigures
-
-_ENDED = ("committed", "failed", "rejected")
 
 
 class Recorder:
@@ -56,7 +55,7 @@ class Recorder:
         if (out / FILE_NAME).exists():
             known = RunResults.load(out)
             _take_over(known, strategy)
-            ended = tuple(item for item in known.requests if item.status in _ENDED)
+            ended = tuple(item for item in known.requests if item.status in ENDED)
             return cls(replace(known, requests=ended), out)
         results = RunResults(scenario=scenario.name, seed=scenario.seed, engine=engine, versions=installed_versions())
         results.save(out)
@@ -72,7 +71,7 @@ class Recorder:
         oracles = {item.id: item for item in self._results.requests if item.oracle is not None}
         names = strategy.ledger.class_names()
         training, requests, history = TrainingResult(), list[RequestResult](), list[HistoryPoint]()
-        moment = 0
+        lives, owed, moment = lives_of(strategy.ledger.events()), owed_by_request(strategy.ledger), 0
         for name, ended in _in_order(strategy):
             if isinstance(ended, Experience):
                 history += _points(name, ended, moment)
@@ -80,7 +79,8 @@ class Recorder:
                 moment += ended.rounds
             else:
                 moment += 1 + ended.repair_rounds
-                requests.append(_with_known_oracle(_request_result(ended, names), oracles.get(name)))
+                item = replace(_request_result(ended, names), **vars(lives[name]), owed=owed.get(name, ()))
+                requests.append(_with_known_oracle(item, oracles.get(name)))
                 history += _points_of_request(ended, moment)
         self._results = replace(
             self._results,
@@ -90,6 +90,8 @@ class Recorder:
             devices=self._devices(strategy),
             relapse=tuple(_relapse_row(row) for row in relapse_rows(strategy.ledger)),
             relapse_due=tuple(looks_due(strategy.ledger)),
+            ledger=LedgerFacts.of(strategy.ledger),
+            served_model=strategy.ledger.served_model(),
         )
         self._results.save(self._out)
 
@@ -115,6 +117,7 @@ class Recorder:
                 attempts=entry.attempt,
                 reason=entry.reason,
                 labels=_labels(entry.request, strategy.ledger.class_names()),
+                submitted=entry.received,
             )
             for entry in strategy.ledger.entries()
             if entry.outcome is None
@@ -159,7 +162,7 @@ def _in_order(strategy: ContinualUnlearning) -> Iterator[tuple[str, Experience |
         name = str(event.facts.get("after" if event.name == "model-accepted" else "experience"))
         if name in trained and event.name in ("model-accepted", "training-refused"):
             place.setdefault(name, event.sequence)
-        elif event.request_id in served and event.name in _ENDED:
+        elif event.request_id in served and event.name in ENDED:
             place[event.request_id] = event.sequence
     everything: dict[str, Experience | RequestOutcome] = {**trained, **served}
     last = max(place.values(), default=0) + 1
@@ -258,6 +261,8 @@ def _request_result(outcome: RequestOutcome, names: ClassNames) -> RequestResult
         witnesses=outcome.witnesses,
         evidence=str(outcome.evidence) if outcome.evidence is not None else None,
         goal=outcome.goal,
+        checks=outcome.checks,
+        left_out=outcome.left_out,
     )
 
 

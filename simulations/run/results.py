@@ -15,12 +15,15 @@ from typing import Any
 from fed_unlearn.audits.base import Figures
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.gate import GateCheck
+from fed_unlearn.simulations.run.ledger_facts import LedgerFacts
 from fed_unlearn.simulations.run.training_results import TrainingResult
 from fed_unlearn.simulations.run.views.view_results import RequestViews
 
 FILE_NAME = "results.json"
 
 _FIGURES = ("before", "unlearned", "as_trained", "after", "oracle")
+_LEFT_OUT = ("submitted", "ended", "model_before", "model_after", "checks", "owed", "left_out", "views")
 _PACKAGES = ("fed-unlearn", "flwr", "torch", "torchvision", "numpy", "ray")
 
 
@@ -31,6 +34,8 @@ class ResultsError(FedUnlearnError, ValueError):
 @dataclass(frozen=True, kw_only=True)
 class RequestResult:
     """One forget request: what was asked, what was done, how well it worked and what it cost.
+
+    Fields from ``submitted`` on are left out of JSON where they say nothing.
 
     Attributes
     ----------
@@ -60,6 +65,18 @@ class RequestResult:
         What a sample request wants of its samples: ``misclassify`` or ``indistinguishable``.
     labels : sequence of str
         What the data calls the classes that ``target`` names by index, in their order.
+    submitted, ended : float or None
+        When the ledger received it, and when it ended last, in seconds since the epoch; None where it has not ended.
+    model_before, model_after : str or None
+        Digests, in hexadecimal, of the model that served when its first attempt began, and of the one that served when
+        it had ended. Of a request that failed both are the same; ``after`` then shows the last candidate, which never
+        served. None where it was not tried, or has not ended.
+    checks : sequence of GateCheck
+        What the gate looked at in the last candidate: each figure with its bounds, and whether it passed.
+    owed : sequence of str
+        Clients that must still write its tombstones, and take part in nothing until they have.
+    left_out : sequence of str
+        Clients whose figures were left out when it was judged: it was held for them, and approved since.
     views : RequestViews or None
         What the report shows of its models beside their figures; None where nothing was looked at.
     """
@@ -88,6 +105,13 @@ class RequestResult:
     evidence: str | None = None
     goal: str | None = None
     labels: Sequence[str] = ()
+    submitted: float | None = None
+    ended: float | None = None
+    model_before: str | None = None
+    model_after: str | None = None
+    checks: Sequence[GateCheck] = ()
+    owed: Sequence[str] = ()
+    left_out: Sequence[str] = ()
     views: RequestViews | None = None
 
     @property
@@ -166,6 +190,10 @@ class RunResults:
         Events after which no client has yet been able to audit the committed requests.
     complete : bool
         Whether the last entry of the timeline is done.
+    ledger : LedgerFacts or None
+        Where the ledger stood. Left out of JSON where None.
+    served_model : str or None
+        Digest of the model that serves, in hexadecimal. Left out of JSON where None.
     """
 
     scenario: str
@@ -179,6 +207,8 @@ class RunResults:
     devices: Sequence[DeviceCount] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     complete: bool = False
+    ledger: LedgerFacts | None = None
+    served_model: str | None = None
 
     @property
     def all_committed(self) -> bool:
@@ -199,8 +229,8 @@ class RunResults:
                 written[key] = figures.to_json() if figures is not None else None
             written["speedup"] = request.speedup
             written["pass_ratio"] = request.pass_ratio
-            if request.views is None:
-                del written["views"]
+            _leave_out(written, _LEFT_OUT)
+        _leave_out(body, ("ledger", "served_model"))
         return body
 
     def save(self, folder: Path) -> None:
@@ -234,6 +264,8 @@ class RunResults:
                 devices=tuple(DeviceCount(**entry) for entry in body["devices"]),
                 versions=body["versions"],
                 complete=body["complete"],
+                ledger=LedgerFacts(**body["ledger"]) if body.get("ledger") else None,
+                served_model=body.get("served_model"),
             )
         except FileNotFoundError:
             raise ResultsError(f"{folder}: holds no {FILE_NAME}; the folder of a run was expected") from None
@@ -246,8 +278,17 @@ def _request(entry: Mapping[str, Any]) -> RequestResult:
     for key in _FIGURES:
         figures = values.get(key)
         values[key] = Figures(**figures) if isinstance(figures, dict) else None
-    views = RequestViews.from_json(values["views"]) if values.get("views") else None
-    return RequestResult(**{**values, "labels": tuple(values.get("labels", ())), "views": views})
+    values |= {key: tuple(values.get(key, ())) for key in ("labels", "owed", "left_out")}
+    values["checks"] = tuple(GateCheck.from_json(check) for check in values.get("checks", ()))
+    values["views"] = RequestViews.from_json(values["views"]) if values.get("views") else None
+    return RequestResult(**values)
+
+
+def _leave_out(written: dict[str, Any], keys: Sequence[str]) -> None:
+    """Take those keys out of JSON that say nothing."""
+    for key in keys:
+        if written[key] is None or written[key] == ():
+            del written[key]
 
 
 def installed_versions() -> dict[str, str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fed_unlearn.arrays import all_finite
 from fed_unlearn.audits.counts import Part, RequestCounts
 from fed_unlearn.audits.pooled import Audit, classes_of, evidence_of, forget_accuracy
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.evidence import NOTHING_KEPT
-from fed_unlearn.gate import Decision, Evidence, Gate, Verdict
+from fed_unlearn.gate import Decision, Evidence, Gate, GateCheck, Verdict
+from fed_unlearn.gate.checks import checks_of
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.audit import Auditor, limits_of
 from fed_unlearn.strategies.clients.bounds.plausibility import implausible_clients
@@ -35,10 +36,13 @@ class Judgement:
         Decisions by request. Requests that are not accepted while others are have not been forgotten enough.
     lost_too_much : bool
         Whether it is the retained accuracy that fails, which all of them share.
+    checks : dict of str to tuple of GateCheck
+        What the gate looked at, by request.
     """
 
     decisions: Mapping[str, Decision]
     lost_too_much: bool
+    checks: Mapping[str, tuple[GateCheck, ...]] = field(default_factory=dict)
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -214,22 +218,25 @@ class Judge:
         left_out = forgotten.union(audit.absent_classes, *(classes_of(request) for request in attempt.requests))
         kept = self._kept(attempt, audit, left_out)
         decisions: dict[str, Decision] = {}
-        lost_too_much = False
+        checks: dict[str, tuple[GateCheck, ...]] = {}
+        lost_too_much, retrained = False, is_retrained(attempt.method_name)
         for request in attempt.requests:
             name, scope, goal = request.id, request.scope.kind, self.goal_of(request)
             counts = audit.pooled.targets.get(name, RequestCounts())
             evidence = evidence_of(kept, scope, counts, audit.validation(), methods_left.get(name, 0))
             lost = self.gate.kept_too_little(scope, evidence, goal)
             lost_too_much = lost_too_much or bool(lost)
+            before, bounds = attempt.before.get(name), self.gate.thresholds(scope, goal)
+            checks[name] = checks_of(bounds, scope, evidence, goal, before=before, is_retrained=retrained)
             decisions[name] = self.gate.decide(
                 scope,
                 replace(evidence, changed=attempt.has_changed(request)),
                 goal,
-                before=attempt.before.get(name),
-                is_retrained=is_retrained(attempt.method_name),
+                before=before,
+                is_retrained=retrained,
                 require_measured=scope in self.plan.require_measured,
             )
-        return Judgement(decisions, lost_too_much)
+        return Judgement(decisions, lost_too_much, checks)
 
     def after_failure(self, attempt: Attempt, reason: str, methods_left: int, *, unfit: bool = False) -> Decision:
         """What follows an attempt that came to no candidate: as the gate decides, without repair."""

@@ -109,6 +109,7 @@ class Mending:
             told = decision.reason or f"all met, {decision.known}"
             logger.info("request %s: %s: %s", name, decision.verdict.value, told)
             progress[name].evidence = decision.known
+            progress[name].checks = judgement.checks.get(name, ())
         return judgement
 
     def _with_rows_set(

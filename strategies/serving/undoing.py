@@ -48,7 +48,7 @@ def judged_beside_earlier(
         name: judge.gate.verdict(replace(tries, methods_left=methods_left.get(name, 0)), reasons)
         for name in judgement.accepted
     }
-    return Judgement({**judgement.decisions, **refused}, lost_too_much=True)
+    return replace(judgement, decisions={**judgement.decisions, **refused}, lost_too_much=True)
 
 
 def undone_by(judge: Judge, attempt: Attempt, audit: Audit, left_out: Collection[str] = ()) -> tuple[str, ...]:

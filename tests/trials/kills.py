@@ -2,8 +2,8 @@
 
 Runs a scenario once without a stop. Then runs it again and again, each time in a new folder. Every run is killed with
 SIGKILL at up to three random moments and resumed with ``--resume``, or begun again where the folder holds no scenario
-yet. A run that came to its end must have the same models, the same ledger and the same ``results.json``, but for times
-and counts of messages by device. Prints a line for each run; the last line counts the equal ones.
+yet. A run that came to its end must have the same models, the same ledger and the same ``results.json``, but for times,
+counts of messages by device, and the digest of the ledger's last event, which holds times. Prints a line for each run; the last line counts the equal ones.
 
 Processes are forked from one that has imported everything, so that the moments lie within the run. Some kills are
 aimed at its first tenth of a second, when the folder is being made.
@@ -30,7 +30,7 @@ from pathlib import Path
 
 from fed_unlearn.ledger import Ledger
 
-_TIMES = frozenset({"seconds", "oracle_seconds", "speedup", "devices", "versions"})
+_TIMES = frozenset({"seconds", "oracle_seconds", "speedup", "submitted", "ended", "devices", "versions", "ledger"})
 _LIBRARIES = (
     *("flwr.serverapp.strategy", "rich.console", "sklearn.datasets"),
     *(f"fed_unlearn.simulations.cli.{name}" for name in ("commands", "launch")),

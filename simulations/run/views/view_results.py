@@ -70,4 +70,13 @@ class RequestViews:
     def from_json(cls, body: Mapping[str, Any]) -> RequestViews:
         """Read what :func:`dataclasses.asdict` and :mod:`json` wrote."""
         kinds = {"destinations": DestinationView, "projection": ProjectionView}
-        return cls(**{name: None if body.get(name) is None else kind(**body[name]) for name, kind in kinds.items()})
+        return cls(**{name: kind(**_tuples(body[name])) for name, kind in kinds.items() if body.get(name) is not None})
+
+
+def _tuples(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Tuples in place of JSON's lists, at any depth."""
+
+    def tupled(value: Any) -> Any:
+        return tuple(map(tupled, value)) if isinstance(value, list | tuple) else value
+
+    return {name: tupled(value) for name, value in body.items()}

@@ -76,6 +76,8 @@ def _with_clients(*names: str) -> RunResults:
         method="instance-wise",
         status="failed",
         reason=f"client {second} is left out; without client {first}'s figures it is accepted",
+        owed=(first,),
+        left_out=(second,),
     )
     devices = (DeviceCount(client=first, message="train", device="cpu", cuda_visible_devices="", count=1),)
     return replace(RESULTS, training=training, requests=(REQUEST, samples), devices=devices)
@@ -92,6 +94,7 @@ def test_no_name_and_no_id_is_left_and_all_else_stays(names: tuple[str, str]) ->
     assert hidden.training.clients[0].failed == {"B": "client B did not answer"}
     assert hidden.requests[1].target == {"client": "B", "samples": 2}
     assert hidden.requests[1].reason == "client B is left out; without client A's figures it is accepted"
+    assert (hidden.requests[1].owed, hidden.requests[1].left_out) == (("A",), ("B",))
     assert hidden.devices[0].client == "A"
     assert "2 samples of client B" in "\n".join(plain_lines(hidden))
     same = ("scenario", "seed", "engine", "relapse", "history", "versions", "complete")

@@ -109,8 +109,9 @@ def curves(out: Path) -> dict[str, list[tuple[int, float]]]:
 def without_times(out: Path) -> Any:
     body = json.loads((out / "results.json").read_text())
     del body["devices"]  # counted by process
+    del body["ledger"]  # its digests hold times
     for item in (body["training"], *body["requests"]):
-        for key in ("seconds", "oracle_seconds", "speedup"):
+        for key in ("seconds", "oracle_seconds", "speedup", "submitted", "ended"):
             item.pop(key, None)
     return body
 

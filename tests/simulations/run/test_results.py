@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 from sample_results import REQUEST, RESULTS, SAMPLES
 
+from fed_unlearn.gate import GateCheck
 from fed_unlearn.simulations.report.table import (
     pass_lines,
     plain_lines,
@@ -13,7 +14,9 @@ from fed_unlearn.simulations.report.table import (
     relapse_lines,
     target_words,
 )
+from fed_unlearn.simulations.run.ledger_facts import LedgerFacts
 from fed_unlearn.simulations.run.results import ResultsError, RunResults
+from fed_unlearn.simulations.run.views.view_results import DestinationView, ProjectionView, RequestViews
 
 
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
@@ -46,6 +49,33 @@ def test_the_file_has_the_documented_keys(tmp_path: Path) -> None:
         "test_forget_accuracy": {"r1": 0.01},
         "relapsed": [],
     }
+
+
+def test_what_says_nothing_is_left_out_and_the_rest_is_read_back(tmp_path: Path) -> None:
+    curve = ((0.0, 0.0), (0.25, 0.5), (1.0, 1.0))
+    full = replace(
+        REQUEST,
+        after=replace(REQUEST.after, curves={"membership_auc": curve}),  # type: ignore[type-var]
+        submitted=1.5,
+        ended=2.5,
+        model_before="a" * 64,
+        model_after="b" * 64,
+        checks=(GateCheck(figure="logit_auc", value=0.5, interval=(0.25, 0.75), maximum=0.5, passed=True),),
+        owed=("4",),
+        left_out=("5", "6"),
+        views=RequestViews(
+            destinations=DestinationView(labels=("x", "y"), before=(4, 1), after=(0, 5)),
+            projection=ProjectionView(classes=(0,), labels=("x", "y"), explained=0.5, before=((0.5, -1.0),)),
+        ),
+    )
+    facts = LedgerFacts(identity="9b2f", events=12, head="c" * 64)
+    results = replace(RESULTS, requests=(full, SAMPLES), ledger=facts, served_model="b" * 64)
+    results.save(tmp_path)
+    assert RunResults.load(tmp_path) == results
+    first, second = json.loads((tmp_path / "results.json").read_text())["requests"]
+    added = {"submitted", "ended", "model_before", "model_after", "checks", "owed", "left_out", "views"}
+    assert set(first) - set(second) == added
+    assert first["after"]["curves"] == {"membership_auc": [list(corner) for corner in curve]}
 
 
 def test_figures_of_other_packages_audits_are_there_by_name(tmp_path: Path) -> None:
