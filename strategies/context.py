@@ -42,6 +42,7 @@ EventKind = Literal[
     "audit",
     "classes-named",
     "receipt-failed",
+    "tracker-failed",
 ]
 
 

@@ -103,7 +103,8 @@ def _to_begin(order: AnyOrder) -> tuple[Scenario, Path]:
 
 def _to_resume(order: AnyOrder) -> tuple[Scenario, Path]:
     folder = (order.resume or Path()).expanduser().absolute()
-    for name, given in (("--set", order.overrides), ("--seed", order.seed is not None), ("--out", order.out)):
+    unchanged = ("--set", order.overrides), ("--seed", order.seed is not None), ("--out", order.out)
+    for name, given in (*unchanged, ("--tracker", order.trackers)):
         if given:
             raise InvalidParameterError(f"{name} with --resume: a run goes on as it was begun; leave {name} out")
     if not holds_a_run(folder):

@@ -24,6 +24,7 @@ from fed_unlearn.simulations.run.scenario_run import ScenarioRun
 from fed_unlearn.simulations.run.stream import keep_experiences
 from fed_unlearn.simulations.scenario.errors import errors_at, raise_any
 from fed_unlearn.simulations.scenario.sections import Scenario
+from fed_unlearn.simulations.tracking.tracking import check_trackers
 from fed_unlearn.strategies import Observer
 
 
@@ -54,6 +55,7 @@ def prepare(scenario: Scenario, *, oracle: bool = False) -> Prepared:
             " training to repeat; leave one of them out"
         )
     problems += problems_of(new_inner_strategy, scenario)
+    problems += problems_of(check_trackers, scenario)
     plan = new_plan(scenario)
     for index, request in _requests_of(scenario, None if problems else prepared):
         with collected(problems), errors_at(scenario, "timeline", index, "forget"):

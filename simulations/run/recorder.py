@@ -61,6 +61,11 @@ class Recorder:
         results.save(out)
         return cls(results, out)
 
+    @property
+    def results(self) -> RunResults:
+        """The results that were saved last."""
+        return self._results
+
     def rounds(self, strategy: ContinualUnlearning) -> int:
         """Count the rounds of the whole run so far, with unlearn rounds and repair rounds."""
         trained = sum(experience.rounds for experience in strategy.state.experiences())

@@ -23,6 +23,7 @@ from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import training_config
+from fed_unlearn.simulations.tracking.tracking import Tracking
 from fed_unlearn.strategies import ContinualUnlearning, Event, Forget, Observer, Train
 from fed_unlearn.strategies.clients.messages.exchange import ClientsFailedError
 from fed_unlearn.strategies.outcomes import UnlearningResult
@@ -63,6 +64,7 @@ class ScenarioRun:
     stays: bool
     receipt_key: Path | None = None
     _report: RunReport | None = field(default=None, init=False)
+    _tracking: Tracking | None = field(default=None, init=False)
     _noted: tuple[int, str] = field(default=(-1, ""), init=False)
 
     def results(self) -> RunResults:
@@ -82,6 +84,7 @@ class ScenarioRun:
                 keep_scenario(prepared.scenario, self.ledger, self.out)
                 self._name_classes()
                 self._recorder = Recorder.begin(prepared.scenario, self.out, self.engine, self._strategy)
+                self._tracking = self._begin_tracking()
                 self._report = report_of(
                     prepared.scenario, prepared.source, self.out, self._strategy, self._recorder, prepared.benchmark
                 )
@@ -92,6 +95,28 @@ class ScenarioRun:
             finally:
                 if self._report is not None:
                     self._report.close()
+                if self._tracking is not None:
+                    self._tracking.close(self._recorder.results)
+
+    def _begin_tracking(self) -> Tracking | None:
+        """The trackers of the scenario; they are told the engine and the versions with the scenario's settings."""
+        results = self._recorder.results
+        versions = {f"version.{name}": text for name, text in results.versions.items()}
+        return Tracking.of(
+            self.prepared.scenario,
+            self.out,
+            {"engine": results.engine, **versions},
+            lambda text: self._watch(Event("tracker-failed", text)),
+        )
+
+    def _record(self) -> None:
+        """Record what has ended so far, and tell the trackers."""
+        self._recorder.note(self._strategy)
+        self._track()
+
+    def _track(self) -> None:
+        if self._tracking is not None:
+            self._tracking.note(self._recorder.results)
 
     def _name_classes(self) -> None:
         """Keep in the ledger what the data calls its classes, and say where its numbers are not the model's."""
@@ -115,7 +140,7 @@ class ScenarioRun:
                 settings=ServeSettings(**self.prepared.scenario.serve.model_dump()),
             )
         except ClientsFailedError:
-            self._recorder.note(self._strategy)
+            self._record()
             raise
 
     def _watch(self, event: Event) -> None:
@@ -127,7 +152,7 @@ class ScenarioRun:
     def _note_entry(self, position: int, result: UnlearningResult) -> None:
         """Record what an entry of the timeline gave, with its oracles."""
         entry, trained = self._entries[position], sum(isinstance(item, Train) for item in self._entries[: position + 1])
-        self._recorder.note(self._strategy)
+        self._record()
         if self._report is not None:
             self._report.note(position, entry, trained, result)
         if self.oracle and isinstance(entry, Forget):
@@ -135,6 +160,7 @@ class ScenarioRun:
             served = [outcome.request.id for outcome in ended if outcome.before is not None]
             if served:
                 self._recorder.note_oracles(self._strategy.retrain_oracles(self.grid, served), self._strategy)
+                self._track()
 
     def _note_turn(self, result: UnlearningResult) -> None:
         """Record what a server that stays has done since it slept; nothing is written where it has done nothing."""
@@ -142,7 +168,7 @@ class ScenarioRun:
         if head == self._noted:
             return
         self._noted = head
-        self._recorder.note(self._strategy)
+        self._record()
         if self._report is not None:
             self._report.note_rest(result)
 

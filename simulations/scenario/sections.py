@@ -17,6 +17,7 @@ from fed_unlearn.simulations.scenario.section_types import (
     BatchNorm,
     Count,
     FromZero,
+    Names,
     OpenSection,
     Parameters,
     Part,
@@ -158,13 +159,16 @@ class TrainingSection(Section):
 
 
 class ReportingSection(Section):
-    """``[reporting]``: the server's models evaluated by Avalanche's EvaluationPlugin, and written down by its loggers.
+    """``[reporting]``: who is told of the run while it lasts.
 
-    ``loggers`` are any of ``text`` (``reports/text.log``), ``tensorboard`` (``reports/tensorboard``) and ``csv``
-    (``reports/metrics.csv``) of the run folder. Without any Avalanche is not imported.
+    ``loggers`` are Avalanche's: the server's models are evaluated by its EvaluationPlugin and written down by any of
+    ``text`` (``reports/text.log``), ``tensorboard`` (``reports/tensorboard``) and ``csv`` (``reports/metrics.csv``) of
+    the run folder. Without any Avalanche is not imported. ``trackers`` are told the figures of ``results.json`` as they
+    come: ``csv``, ``tensorboard``, ``mlflow``, ``wandb``, and those that other packages register.
     """
 
     loggers: Annotated[tuple[Literal["text", "tensorboard", "csv"], ...], BeforeValidator(as_tuple)] = ()
+    trackers: Names = ()
 
 
 @filled_from(ServeSettings())

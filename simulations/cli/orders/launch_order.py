@@ -112,8 +112,8 @@ class LaunchOrder(Order):
         scenario = self.loaded_scenario()
         file = Path(self.scenario).expanduser()
         settings: dict[str, object] = {"scenario": str(file.resolve()) if file.is_file() else self.scenario}
-        if self.overrides:
-            settings["set"] = "; ".join(self.overrides)
+        if self.all_overrides:
+            settings["set"] = "; ".join(self.all_overrides)
         if self.seed is not None:
             settings["seed"] = self.seed
         if self.oracle:

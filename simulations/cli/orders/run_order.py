@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -23,6 +24,10 @@ class Order:
     seed: Annotated[int | None, Option(min=0, help="In place of the scenario's seed.")] = None
     oracle: Annotated[bool, Option("--oracle", help="Retrain from scratch for every request, to compare.")] = False
     out: Annotated[Path | None, Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None
+    trackers: Annotated[
+        tuple[str, ...],
+        Option("--tracker", metavar="NAME", help="Log figures to csv, tensorboard, mlflow or wandb; may be repeated."),
+    ] = ()
     resume: Annotated[Path | None, Option(metavar="DIR", help="Go on with an interrupted run, from its folder.")] = None
     ledger_key: LedgerKey = None
     receipt_key: ReceiptKey = None
@@ -36,8 +41,14 @@ class Order:
         """The scenario with all changes that were typed."""
         from fed_unlearn.simulations.scenario import load_scenario
 
-        overrides = [*self.overrides, *([] if self.seed is None else [f"seed={self.seed}"])]
+        overrides = [*self.all_overrides, *([] if self.seed is None else [f"seed={self.seed}"])]
         return load_scenario(self.scenario, overrides)
+
+    @property
+    def all_overrides(self) -> tuple[str, ...]:
+        """Changes of the scenario that were typed, with the trackers in place of the scenario's."""
+        chosen = f"reporting.trackers={json.dumps(self.trackers)}"
+        return (*self.overrides, chosen) if self.trackers else self.overrides
 
     @property
     def going_on(self) -> str:
