@@ -29,7 +29,7 @@ class CsvTracker(Tracker):
         """Read what an earlier process wrote, and write the settings."""
         self._folder = run.folder
         self._metrics = _read(run.folder / METRICS)
-        self._facts = dict(_read(run.folder / FACTS))
+        self._facts = {row[0]: row[1] for row in _read(run.folder / FACTS)}
         self._facts |= {name: str(value) for name, value in run.settings.items()}
         self._save()
 
