@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger.chain import GENESIS, LedgerEvent, read_head, reference
 from fed_unlearn.ledger.endings import Ending, endings, event_at
@@ -21,7 +23,7 @@ from fed_unlearn.ledger.verification import verify_ledger
 from fed_unlearn.receipts.document import FIGURES, Audits, Place, Receipt
 from fed_unlearn.receipts.issuing import Account, chain_facts
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.text import printable
+from fed_unlearn.text import printable, quoted
 
 _UNSEALED = (
     "whether the ledger's owner wrote these events, and nobody changed them or the tables since: this takes the"
@@ -132,7 +134,7 @@ class _Checking:
         if row is None or row[0] != self.receipt.ledger:
             yield f"another ledger: the receipt is of ledger {self.receipt.ledger}, and this is {row and row[0]}"
             return
-        self.checked.append("the ledger's identity")
+        self.checked.append("its identity")
         yield from self._sealed()
         count, _ = read_head(self.connection)
         missing = [place for place in self._places().values() if place.sequence > count]
@@ -149,7 +151,7 @@ class _Checking:
         if self.key is not None:
             define_seal(self.connection, self.key.raw)
             yield from verify_ledger(self.connection, self.key, None).problems
-            self.checked.append("every event and row of the ledger, under its key")
+            self.checked.append("every event and every row is as it was sealed under the ledger's key")
             return
         self.unchecked.append(_UNSEALED)
         expected, head = 1, GENESIS
@@ -165,7 +167,7 @@ class _Checking:
             expected, head = sequence + 1, digest
         if (expected - 1, head) != read_head(self.connection):
             yield f"event {expected} is missing, or the head was edited"
-        self.checked.append("that the events follow one another without a gap")
+        self.checked.append("its events follow one another without a gap")
 
     def _places(self) -> dict[str, Place]:
         positions = self.receipt.positions
@@ -185,7 +187,7 @@ class _Checking:
         ended = found["end"]
         if ended is None or ended.digest != self.receipt.positions.ended.digest:
             return
-        self.checked.append("the receipt's place: the events of receipt and end, and the head when it was issued")
+        self.checked.append("the events by which the request came and ended, and the head when the receipt was issued")
         if ended.request_id is None or ended.name not in FINAL:
             yield f"event {ended.sequence} is {ended.name}, which is not the end of a request"
             return
@@ -216,7 +218,7 @@ class _Checking:
         if (ending.received.sequence, ending.received.digest) != (received.sequence, received.digest):
             yield f"event {received.sequence} is not the one by which the request came"
         yield from self._differences(_FROM_EVENTS, chain_facts(ending))
-        self.checked.append("what the events say: " + ", ".join(_FROM_EVENTS.values()))
+        self.checked.append("by the events, the " + ", ".join(_FROM_EVENTS.values()))
 
     def _as_the_row_has_it(self, request_id: str, ending: Ending) -> Iterator[str]:
         row = self.connection.execute("SELECT body, outcome FROM requests WHERE id = ?", (request_id,)).fetchone()
@@ -233,7 +235,7 @@ class _Checking:
             self.unchecked.append(_NOT_KEPT)
             names = {name: names[name] for name in ("scope", "classes", "samples")}
         yield from self._differences(names, facts)
-        self.checked.append("what the request's row says: " + ", ".join(names.values()))
+        self.checked.append("by the row of the request, the " + ", ".join(names.values()))
 
     def _those_told(self, audits: Audits) -> Audits:
         """Figures of the ledger without those that the receipt leaves out because their names hold a client's."""
@@ -245,8 +247,11 @@ class _Checking:
 
     def _differences(self, names: dict[str, str], facts: dict[str, Any]) -> Iterator[str]:
         for name, called in names.items():
-            if getattr(self.receipt, name) != facts[name]:
-                yield f"the {called} is not that of the ledger"
+            said, known = getattr(self.receipt, name), facts[name]
+            if said != known:
+                is_short = not isinstance(said, BaseModel)
+                values = f": {quoted(said, 80)} and {quoted(known, 80)}" if is_short else ""
+                yield f"receipt and ledger differ in the {called}{values}"
 
     def _happened_since(self, ended: LedgerEvent) -> None:
         rows = self.connection.execute(

@@ -1,7 +1,6 @@
 """The closed words in which a receipt says why a request ended as it did.
 
-Reasons in the ledger are the operator's: they may name clients. A receipt has words of this module in their
-place.
+Reasons in the ledger are the operator's: they may name clients. A receipt has words of this module in their place.
 """
 
 from __future__ import annotations
@@ -12,8 +11,12 @@ from typing import Literal
 ReasonWord = Literal[
     "still-known",
     "too-much-lost",
+    "bound-missed",
     "evidence-missing",
+    "model-unchanged",
+    "change-too-large",
     "client-missing",
+    "not-possible",
     "forgotten-before",
     "partly-forgotten-before",
     "nothing-to-change",
@@ -24,38 +27,43 @@ ReasonWord = Literal[
 
 SENTENCES: dict[ReasonWord, str] = {
     "still-known": "The model still showed knowledge of the data.",
-    "too-much-lost": "The model would have lost too much of what it must keep.",
+    "too-much-lost": "The model would have lost too much of what it has to keep.",
+    "bound-missed": "A figure lay outside of the bounds that the operator set.",
     "evidence-missing": "It could not be shown that the data was forgotten.",
+    "model-unchanged": "No method changed the model.",
+    "change-too-large": "The model would have had to change by more than one participant may change it.",
     "client-missing": "A participant that holds the data was not there, or gave no usable answer.",
+    "not-possible": "The model cannot do without what was asked to be forgotten, or has no such data.",
     "forgotten-before": "The data had been forgotten before, by another request.",
     "partly-forgotten-before": "Some of the samples had been forgotten before, by another request.",
     "nothing-to-change": "The model treated the data like data that it never saw, so nothing was changed.",
     "rows-kept": "The last layer of the model was left as it was trained.",
-    "other": "The operator knows the reason. It is not in this receipt because it may name others.",
+    "other": "The operator knows the reason. It is not in this receipt, because it may name others.",
 }
 """What each word means, in a sentence."""
 
-_PATTERNS: tuple[tuple[ReasonWord, re.Pattern[str]], ...] = (
-    ("still-known", re.compile(r"forget accuracy .* is over|membership attack|log-odds of the client")),
-    ("too-much-lost", re.compile(r"retained validation accuracy .* is over")),
-    (
-        "evidence-missing",
-        re.compile(r"its forgetting is |was not measured|has nothing beside it|no reference says|is over .* and the"),
+_PATTERNS: dict[ReasonWord, str] = {
+    "still-known": r"forget accuracy -?[0-9.]+ is over|the membership attack's AUC|log-odds of the client's samples",
+    "too-much-lost": r"retained validation accuracy -?[0-9.]+ is over",
+    "bound-missed": r"(^|; )[a-z][a-z0-9_]* -?[0-9.]+(, between [^;]*,)? is (over|under) ",
+    "evidence-missing": (
+        r"its forgetting is |no sample of the forget set could be read|was not measured|has nothing beside it"
+        r"|no reference says"
     ),
-    (
-        "client-missing",
-        re.compile(r"is not reachable|did not confirm|answered nothing|no usable answer|gave no|left for good"),
-    ),
-    ("forgotten-before", re.compile(r"forgotten already$|forgotten already;|is forgotten already")),
-    ("partly-forgotten-before", re.compile(r"[0-9]+ of its [0-9]+ samples were forgotten already")),
-    ("nothing-to-change", re.compile(r"no holder's step has changed the model")),
-    ("rows-kept", re.compile(r"output rows .*as they were trained|rows stay as they were trained")),
-)
+    "model-unchanged": r"no step of the method has changed the model",
+    "change-too-large": r"clip norm",
+    "client-missing": r"is not reachable|did not confirm|did not answer|no usable|no client trained",
+    "not-possible": r"is not a class of the data|it would leave fewer than|is the last one that is left",
+    "forgotten-before": r"is forgotten already",
+    "partly-forgotten-before": r"[0-9]+ of its [0-9]+ samples were forgotten already",
+    "nothing-to-change": r"no holder's step has changed the model",
+    "rows-kept": r"its output rows stay as they were trained",
+}
 
 
 def words_of(reason: str | None) -> tuple[ReasonWord, ...]:
-    """The words that a reason of the ledger contains, in a fixed order; ``other`` if it contains none of them."""
+    """The words for what a reason of the ledger says, in a fixed order; ``other`` if this module knows none for it."""
     if not reason:
         return ()
-    found = tuple(word for word, pattern in _PATTERNS if pattern.search(reason))
+    found = tuple(word for word, pattern in _PATTERNS.items() if re.search(pattern, reason))
     return found or ("other",)

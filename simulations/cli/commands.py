@@ -17,6 +17,7 @@ from fed_unlearn.simulations.cli.orders.codes import COMMITTED, NOT_COMMITTED
 from fed_unlearn.simulations.cli.orders.launch_order import LaunchOrder
 from fed_unlearn.simulations.cli.orders.options import LedgerKey, with_options
 from fed_unlearn.simulations.cli.orders.run_order import RunOrder
+from fed_unlearn.simulations.cli.receipt import receipt
 from fed_unlearn.simulations.cli.report import report
 from fed_unlearn.simulations.cli.serve import serve
 from fed_unlearn.simulations.cli.status import status
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.add_typer(bench, name="bench")
 app.add_typer(client, name="client")
+app.add_typer(receipt, name="receipt")
 app.command(context_settings=FLAGS)(node)
 app.command()(purge_superlink)
 

@@ -1,0 +1,169 @@
+"""What a receipt says, in plain sentences for the person who asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from fed_unlearn.receipts.document import FIGURES, Figure, Receipt
+from fed_unlearn.receipts.words import SENTENCES
+
+HEADINGS = {
+    "committed": "The request was carried out.",
+    "failed": "The request could not be carried out.",
+    "rejected": "The request was not taken up.",
+    "withdrawn": "The request was taken back.",
+}
+"""What became of a request, by its status."""
+
+_KEPT_OUT = "The data is kept out of all later training."
+_NOTHING = "The model stayed as it was, and this request keeps no data out of training."
+_OUTCOMES = {
+    "committed": (
+        "The model was changed to forget this data, and the changed model took the place of the one before."
+        f" {_KEPT_OUT}"
+    ),
+    "failed": (
+        "No attempt gave a model that passed the checks, so the model stayed as it was: what it learned from this"
+        f" data may still be in it. {_KEPT_OUT}"
+    ),
+    "rejected": _NOTHING,
+    "withdrawn": _NOTHING,
+}
+_UNCHANGED = f"Nothing had to be changed: the model stayed as it was. {_KEPT_OUT}"
+_EVIDENCE = {
+    "measured": "Measured: before, the tests below saw that the model knew the data; afterwards they did not.",
+    "by construction": "By construction: the model was trained without the data.",
+    "not measurable": (
+        "Not measurable: even before, the tests below could not see that the model knew the data, so they cannot show"
+        " that it forgot it."
+    ),
+    None: "The ledger does not say how it is known.",
+}
+_LABELS = {
+    "forget_accuracy": ("The data to forget", "how much of it the model recognises"),
+    "retain_accuracy": ("All other training data", "how much of it the model recognises"),
+    "test_forget_accuracy": ("New data of the kind to forget", "how much of it the model recognises"),
+    "test_retain_accuracy": ("New data of other kinds", "how much of it the model recognises"),
+    "membership_auc": (
+        "Test for traces",
+        "whether the model tells the data to forget from data that it never saw; 50\u00a0% is a mere guess",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of figures.
+
+    Attributes
+    ----------
+    title, explanation : str
+        What the figure is of, and what it means.
+    before, after : str
+        The figure with its interval; empty if there is none.
+    marks : tuple of (str, float, float, float)
+        ``"before"`` or ``"after"``, then the figure and the ends of its interval, in percent of the scale from 0 to 1.
+    """
+
+    title: str
+    explanation: str
+    before: str
+    after: str
+    marks: tuple[tuple[str, float, float, float], ...]
+
+
+def what_was_asked(receipt: Receipt) -> str:
+    """What was to be forgotten, such as ``all training data of class 3``."""
+    match receipt.scope:
+        case "class":
+            numbers = [str(number) for number in receipt.classes or ()]
+            last = f" and {numbers[-1]}" if len(numbers) > 1 else "".join(numbers)
+            return f"all training data of class{'es' * (len(numbers) > 1)} {', '.join(numbers[:-1])}{last}"
+        case "sample":
+            count = receipt.samples or 0
+            return f"{count} sample{'s' * (count != 1)} of one participant's training data"
+    return "everything that one participant contributed to the training"
+
+
+def what_was_done(receipt: Receipt) -> str:
+    """What became of the request and of the model, in a few sentences."""
+    unchanged = receipt.status == "committed" and receipt.models.before == receipt.models.after
+    return _UNCHANGED if unchanged else _OUTCOMES[receipt.status]
+
+
+def why(receipt: Receipt) -> str:
+    """Why the request ended as it did, in a sentence for each of the receipt's words; empty if there is none."""
+    return " ".join(SENTENCES[word] for word in receipt.reasons)
+
+
+def how_it_is_known(receipt: Receipt) -> str:
+    """How the forgetting of a committed request is known; empty for others."""
+    if receipt.status != "committed":
+        return ""
+    match receipt.witnesses:
+        case None | 0:
+            told = ""
+        case 1:
+            told = " The verdict rests on what one participant alone reported."
+        case several:
+            told = f" The verdict rests on what {several} participants reported."
+    return _EVIDENCE[receipt.evidence] + told
+
+
+def date_and_time(moment: str) -> str:
+    """A moment as people write it, such as ``31 January 2026, 12:00 UTC``."""
+    when = datetime.fromisoformat(moment)
+    return f"{when.day} {when:%B %Y, %H:%M} UTC"
+
+
+def rows_of(receipt: Receipt) -> list[Row]:
+    """The common figures, as lines of a table; those that were not measured are left out."""
+    before, after = receipt.audits.before, receipt.audits.after
+    return [
+        Row(
+            *_LABELS[name],
+            before=_percent(before.get(name)),
+            after=_percent(after.get(name)),
+            marks=_marks(name, {"before": before, "after": after}),
+        )
+        for name in FIGURES
+        if name in before or name in after
+    ]
+
+
+def other_figures(receipt: Receipt) -> list[tuple[str, str, str]]:
+    """Names of all other figures, with their values before and after; empty text if there is none."""
+    before, after = receipt.audits.before, receipt.audits.after
+    names = sorted((before.keys() | after.keys()) - set(FIGURES))
+    return [(name, _number(before.get(name)), _number(after.get(name))) for name in names]
+
+
+def _percent(figure: Figure | None) -> str:
+    if figure is None:
+        return ""
+    if figure.interval is None:
+        return f"{100 * figure.value:.1f} %"
+    low, high = figure.interval
+    return f"{100 * figure.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def _number(figure: Figure | None) -> str:
+    if figure is None:
+        return ""
+    told = "" if figure.interval is None else f" ({figure.interval[0]:.3g} to {figure.interval[1]:.3g})"
+    return f"{figure.value:.3g}{told}"
+
+
+def _marks(name: str, audits: Mapping[str, Mapping[str, Figure]]) -> tuple[tuple[str, float, float, float], ...]:
+    found = []
+    for when, figures in audits.items():
+        if (figure := figures.get(name)) is not None:
+            low, high = figure.interval or (figure.value, figure.value)
+            found.append((when, _on_scale(figure.value), _on_scale(low), _on_scale(high)))
+    return tuple(found)
+
+
+def _on_scale(value: float) -> float:
+    return round(100 * min(1.0, max(0.0, value)), 2)
