@@ -9,6 +9,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fed_unlearn.simulations.report.anonymous import shown
 from fed_unlearn.simulations.report.table import plain_lines
 from fed_unlearn.simulations.run.driver import prepare, serve
 from fed_unlearn.simulations.task import fitted, run_folder, scenario_of
@@ -52,7 +53,7 @@ def main(grid: Grid, context: Context) -> None:
         receipt_key=_key_file(context, "receipt-key"),
         stays=stays,
     )
-    for line in plain_lines(results):
+    for line in plain_lines(shown(results, out)):
         logger.info("%s", line)
     logger.info("fed_unlearn: results in %s", out)
     if not context.run_config.get("out"):  # else the command that chose the folder draws the figures and the report

@@ -21,6 +21,7 @@ from fed_unlearn.simulations.cli.orders.launch_order import LaunchOrder
 from fed_unlearn.simulations.cli.orders.run_order import RunOrder
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.report.layout import print_line
+from fed_unlearn.simulations.run.anonymity import Anonymity, anonymity_of
 from fed_unlearn.simulations.run.folders import (
     RECEIPTS,
     SCENARIO_FILE,
@@ -104,7 +105,7 @@ def _to_begin(order: AnyOrder) -> tuple[Scenario, Path]:
 def _to_resume(order: AnyOrder) -> tuple[Scenario, Path]:
     folder = (order.resume or Path()).expanduser().absolute()
     unchanged = ("--set", order.overrides), ("--seed", order.seed is not None), ("--out", order.out)
-    for name, given in (*unchanged, ("--tracker", order.trackers)):
+    for name, given in (*unchanged, ("--tracker", order.trackers), ("--anonymous", order.anonymous)):
         if given:
             raise InvalidParameterError(f"{name} with --resume: a run goes on as it was begun; leave {name} out")
     if not holds_a_run(folder):
@@ -166,7 +167,12 @@ def _run_in_process(order: AnyOrder, scenario: Scenario, out: Path, console: Con
         except (FedUnlearnError, OSError) as error:
             if isinstance(error, StorageError | OSError) or isinstance(error.__cause__, OSError):
                 raise _stopped_by_storage(error, out, order) from error
-            raise RunFailedError(f"{scenario.source_file}: {error}; results so far in {out}") from error
+            raise RunFailedError(f"{scenario.source_file}: {_told(error, out)}; results so far in {out}") from error
+
+
+def _told(error: Exception, out: Path) -> str:
+    anonymity = anonymity_of(out)
+    return str(error) if anonymity is None else anonymity.hidden(str(error))
 
 
 def _stopped_by_storage(error: Exception, out: Path, order: AnyOrder) -> StorageError:
@@ -226,13 +232,15 @@ def _run_as_app(order: AnyOrder, scenario: Scenario, out: Path, console: Console
     run = _app_run(order, scenario, out, console)
     if run.completed:
         return RunResults.load(out)
-    print_line(console, f"the run ended {run.status}: {run.error_line}")
+    anonymity = anonymity_of(out)
+    line = run.error_line if anonymity is None else anonymity.hidden(run.error_line)
+    print_line(console, f"the run ended {run.status}: {line}")
     print_line(console, f"its log is in {out}")
     return None
 
 
 def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -> AppRun:
-    on_line = functools.partial(print_log_line, console=console)
+    on_line = functools.partial(print_log_line, console=console, anonymity=anonymity_of(out))
     if isinstance(order, LaunchOrder):
         from fed_unlearn.simulations.deployment.run import run_on_superlink
 
@@ -261,10 +269,11 @@ def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -
     return run_on_ray(out, resources, oracle=order.oracle, on_line=on_line, **keys)
 
 
-def print_log_line(line: str, console: Console) -> None:
+def print_log_line(line: str, console: Console, anonymity: Anonymity | None = None) -> None:
     """Print messages of fed_unlearn, and Flower's from warnings on. The file ``log.txt`` has all of them."""
     if line.startswith(_NOISE):
         return
+    line = line if anonymity is None else anonymity.hidden(line)
     level, separator, text = line.partition(" :")
     _, own, said = text.partition("fed_unlearn: ")
     if own or not separator or level not in ("INFO", "DEBUG"):
@@ -273,10 +282,11 @@ def print_log_line(line: str, console: Console) -> None:
 
 def _report(results: RunResults, out: Path, order: AnyOrder, console: Console) -> None:
     from fed_unlearn.simulations.cli.ledger import opened_ledger
+    from fed_unlearn.simulations.report.anonymous import shown
     from fed_unlearn.simulations.report.pages import write_pages
     from fed_unlearn.simulations.report.table import print_results
 
-    print_results(results, console)
+    print_results(shown(results, out), console)
     if (out / "ledger.db").is_file():
         with opened_ledger(out, order.ledger_key) as ledger:
             events, digest = ledger.head()

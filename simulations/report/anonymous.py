@@ -2,87 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import sqlite3
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
-from string import ascii_uppercase
 
-from fed_unlearn.simulations.run.folders import SCENARIO_FILE
+from fed_unlearn.simulations.run.pseudonyms import NODE, Pseudonyms, client_names, is_anonymous
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 from fed_unlearn.simulations.run.training_results import TrainingResult
 from fed_unlearn.strategies.clients.messages.exchange import client_order
+from fed_unlearn.strategies.serving.relapse import TOMBSTONES
 
-_NO_NAME = "?"
-_NODE = re.compile(r"of node -?\d+")
-_BEFORE = r"(?<![\w-])(?:client rebind \S+ |(?:client|holder)s?(?: |=|[\"']: )|clients/)"
-_QUOTE = "[\"']?"
-_NOT_INSIDE, _ENDS = r"(?<![\w-])", r"(?![\w-])"
+__all__ = ["Pseudonyms", "anonymised", "client_names", "shown"]
 
-
-class Pseudonyms:
-    """Letters for the clients of a run: A for the first, B for the second, AA after Z.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Names of the clients, in the order in which they get their letters. A name that comes twice counts once.
-
-    Examples
-    --------
-    >>> Pseudonyms(["0", "1", "hospital-berlin"]).scrubbed("client 1: as hospital-berlin says")
-    'client B: as C says'
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._letters = {name: _letters(number) for number, name in enumerate(dict.fromkeys(names))}
-
-    def of(self, name: str) -> str:
-        """The letter of a client; a question mark for one that has none. A node that named no client stays."""
-        return name if _NODE.fullmatch(name) else self._letters.get(name, _NO_NAME)
-
-    def knows(self, names: Iterable[str]) -> bool:
-        """Whether all of these clients have letters."""
-        return all(name in self._letters for name in names)
-
-    def scrubbed(self, text: str) -> str:
-        """A text with letters in place of names.
-
-        A name that is a number is replaced where it stands after the word client or holder, or in a path of clients'
-        folders. Any other name is replaced wherever it stands as a word of its own.
-
-        Parameters
-        ----------
-        text : str
-            For instance why a request failed.
-        """
-        return self._pattern.sub(self._replaced, text)
-
-    @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        longest_first = sorted((name for name in self._letters if name.strip()), key=len, reverse=True)
-        words = [re.escape(name) for name in longest_first if not _is_number(name)]
-        anywhere = rf"|{_NOT_INSIDE}(?:{'|'.join(words)}){_ENDS}" if words else ""
-        name = rf"{_QUOTE}(?:{'|'.join([*words, '[0-9]+'])}){_QUOTE}{_ENDS}"
-        several = rf"{name}(?:(?:, | and ){name})*"
-        # After "client" stands one name, but for messages that list several of them before a colon or a verb.
-        plural = rf"{_NOT_INSIDE}(?:client|holder)s {several}|{_NOT_INSIDE}client {several}(?=:| is | are )"
-        return re.compile(rf"{plural}|{_BEFORE}{name}{anywhere}")
-
-    def _replaced(self, match: re.Match[str]) -> str:
-        found = match.group()
-        before = re.match(_BEFORE, found)
-        if before is None:
-            return self.of(found)
-        names = re.split(r"(, | and )", found[before.end() :])
-        return before.group() + "".join(part if part in (", ", " and ") else self._unquoted(part) for part in names)
-
-    def _unquoted(self, name: str) -> str:
-        return self.of(name) if name in self._letters else self.of(name.strip("\"'"))
+_OF_CLIENT = f"{TOMBSTONES}:"
 
 
 def anonymised(results: RunResults, names: Iterable[str] = ()) -> RunResults:
@@ -107,52 +39,22 @@ def anonymised(results: RunResults, names: Iterable[str] = ()) -> RunResults:
         results,
         training=_training(results.training, pseudonyms),
         requests=tuple(_request(request, pseudonyms) for request in results.requests),
+        relapse=tuple(replace(row, after=_event(row.after, pseudonyms)) for row in results.relapse),
+        relapse_due=tuple(_event(after, pseudonyms) for after in results.relapse_due),
         devices=tuple(replace(item, client=pseudonyms.of(item.client)) for item in results.devices),
     )
 
 
-def client_names(folder: Path) -> tuple[str, ...]:
-    """Names of the clients of a run, in the order of their letters; empty where the folder tells of none.
+def shown(results: RunResults, folder: Path) -> RunResults:
+    """The results of a run as its operator is shown them: without names where the run was begun with ``--anonymous``.
 
     Parameters
     ----------
+    results : RunResults
     folder : Path
-        A run folder. Its ledger is read without its key, and its scenario for the number of clients.
+        The run folder.
     """
-    return in_order(_met(folder / "ledger.db"), _count(folder / SCENARIO_FILE))
-
-
-def in_order(names: Iterable[str], count: int = 0) -> tuple[str, ...]:
-    """Names of clients in the order of their letters: numbers by value, then other names.
-
-    Parameters
-    ----------
-    names : iterable of str
-        The clients that were met.
-    count : int
-        Number of the scenario's clients. Those that were not met have letters too, where clients are numbered.
-    """
-    met = set(names)
-    numbered = {str(number) for number in range(count)} if all(map(_is_number, met)) else set()
-    return tuple(sorted(met | numbered, key=client_order))
-
-
-def _met(ledger: Path) -> list[str]:
-    if not ledger.is_file():
-        return []
-    try:
-        with closing(sqlite3.connect(f"{ledger.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return [str(name) for (name,) in connection.execute("SELECT id FROM clients")]
-    except sqlite3.Error:  # the results name clients too
-        return []
-
-
-def _count(scenario: Path) -> int:
-    try:
-        count = tomllib.loads(scenario.read_text(encoding="utf-8"))["clients"]["count"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0
-    return count if isinstance(count, int) else 0
+    return anonymised(results, client_names(folder)) if is_anonymous(folder) else results
 
 
 def _named_in(results: RunResults) -> set[str]:
@@ -161,7 +63,13 @@ def _named_in(results: RunResults) -> set[str]:
     names.update(name for item in training.clients for name in item.failed)
     names.update(str(request.target["client"]) for request in results.requests if "client" in request.target)
     names.update(name for request in results.requests for name in (*request.owed, *request.left_out))
-    return {name for name in names if not _NODE.fullmatch(name)}
+    events = (*(row.after for row in results.relapse), *results.relapse_due)
+    names.update(event.removeprefix(_OF_CLIENT) for event in events if event.startswith(_OF_CLIENT))
+    return {name for name in names if not NODE.fullmatch(name)}
+
+
+def _event(event: str, pseudonyms: Pseudonyms) -> str:
+    return _OF_CLIENT + pseudonyms.of(event.removeprefix(_OF_CLIENT)) if event.startswith(_OF_CLIENT) else event
 
 
 def _training(training: TrainingResult, pseudonyms: Pseudonyms) -> TrainingResult:
@@ -196,17 +104,3 @@ def _target(target: Mapping[str, object], pseudonyms: Pseudonyms) -> Iterator[tu
             yield "samples", len(value) if isinstance(value, list | tuple) else value
         else:
             yield name, value
-
-
-def _is_number(name: str) -> bool:
-    return name.isascii() and name.isdecimal()
-
-
-def _letters(number: int) -> str:
-    """A for 0, Z for 25, AA for 26."""
-    text = ""
-    number += 1
-    while number:
-        number, rest = divmod(number - 1, len(ascii_uppercase))
-        text = ascii_uppercase[rest] + text
-    return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from fed_unlearn.simulations.run.pseudonyms import is_anonymous
 from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.text import printable
 
@@ -22,7 +23,7 @@ def write_pages(
     folder : Path
         The run folder.
     anonymous : bool
-        Whether clients have letters in place of their names.
+        Whether clients have letters in place of their names. So they have where the run was begun with ``--anonymous``.
     ledger_key : Path, optional
         The file of the ledger's key, if it is not beside the ledger.
 
@@ -31,12 +32,14 @@ def write_pages(
     list of str
         Lines to print: where the report is, or why there is none.
     """
+    from fed_unlearn.simulations.report.anonymous import anonymised, client_names
     from fed_unlearn.simulations.report.figures import write_figures
     from fed_unlearn.simulations.report.page import write_report
 
+    anonymous = anonymous or is_anonymous(folder)
     lines = []
     try:
-        write_figures(results, folder / "figures")
+        write_figures(anonymised(results, client_names(folder)) if anonymous else results, folder / "figures")
     except Exception as error:  # the run has ended and its results are kept: a drawing must not make it fail
         lines.append(_told("figures", error))
     try:

@@ -152,7 +152,8 @@ def keep_scenario(scenario: Scenario, ledger: Ledger, out: Path) -> None:
     """
     table = tomllib.loads(scenario.to_toml())
     table.pop("serve", None)  # how a server looks for work changes no result, and neither does who is told of it
-    table.get("reporting", {}).pop("trackers", None)
+    for key in ("trackers", "anonymous"):
+        table.get("reporting", {}).pop(key, None)
     values = _values_of(table)
     body = {"digest": _digest(values), "version": version("fed-unlearn"), "values": values}
     known = ledger.state(_SCENARIO_STATE)

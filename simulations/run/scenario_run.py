@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fed_unlearn.class_names import UNNAMED_CLASSES, ClassNames
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.plan import ServeSettings
+from fed_unlearn.simulations.run.anonymity import Anonymity, anonymity_of
 from fed_unlearn.simulations.run.assembly import new_gate, new_inner_strategy, new_plan
 from fed_unlearn.simulations.run.data_checks import Prepared
 from fed_unlearn.simulations.run.folders import RECEIPTS, keep_scenario
@@ -65,6 +67,7 @@ class ScenarioRun:
     receipt_key: Path | None = None
     _report: RunReport | None = field(default=None, init=False)
     _tracking: Tracking | None = field(default=None, init=False)
+    _anonymity: Anonymity | None = field(default=None, init=False)
     _noted: tuple[int, str] = field(default=(-1, ""), init=False)
 
     def results(self) -> RunResults:
@@ -79,7 +82,8 @@ class ScenarioRun:
         receipts = {"receipts": self.out / RECEIPTS, "receipt_key": self.receipt_key}
         self._strategy = strategy_of(prepared, self.out, self.ledger, self._watch, **receipts)
         self._entries = timeline_of(prepared.scenario, prepared.experiences, prepared.source.classes)
-        with logging_to(self.out / LOG_FILE):
+        self._anonymity = anonymity_of(self.out)
+        with logging_to(self.out / LOG_FILE), nullcontext() if self._anonymity is None else self._anonymity.in_logs():
             try:
                 keep_scenario(prepared.scenario, self.ledger, self.out)
                 self._name_classes()
@@ -144,6 +148,7 @@ class ScenarioRun:
             raise
 
     def _watch(self, event: Event) -> None:
+        event = event if self._anonymity is None else self._anonymity.event(event)
         if self.observer is not None:
             self.observer(event)
         if self._report is not None:

@@ -165,10 +165,12 @@ class ReportingSection(Section):
     ``text`` (``reports/text.log``), ``tensorboard`` (``reports/tensorboard``) and ``csv`` (``reports/metrics.csv``) of
     the run folder. Without any Avalanche is not imported. ``trackers`` are told the figures of ``results.json`` as they
     come: ``csv``, ``tensorboard``, ``mlflow``, ``wandb``, and those that other packages register.
+    With ``anonymous`` the report, the figures, the log and the terminal's lines name no client.
     """
 
     loggers: Annotated[tuple[Literal["text", "tensorboard", "csv"], ...], BeforeValidator(as_tuple)] = ()
     trackers: Names = ()
+    anonymous: bool = False
 
 
 @filled_from(ServeSettings())

@@ -28,6 +28,9 @@ class Order:
         tuple[str, ...],
         Option("--tracker", metavar="NAME", help="Log figures to csv, tensorboard, mlflow or wandb; may be repeated."),
     ] = ()
+    anonymous: Annotated[
+        bool, Option("--anonymous", help="Name no client in the report, the figures, the log and the terminal.")
+    ] = False
     resume: Annotated[Path | None, Option(metavar="DIR", help="Go on with an interrupted run, from its folder.")] = None
     ledger_key: LedgerKey = None
     receipt_key: ReceiptKey = None
@@ -47,8 +50,8 @@ class Order:
     @property
     def all_overrides(self) -> tuple[str, ...]:
         """Changes of the scenario that were typed, with the trackers in place of the scenario's."""
-        chosen = f"reporting.trackers={json.dumps(self.trackers)}"
-        return (*self.overrides, chosen) if self.trackers else self.overrides
+        chosen = [f"reporting.trackers={json.dumps(self.trackers)}"] if self.trackers else []
+        return (*self.overrides, *chosen, *(["reporting.anonymous=true"] if self.anonymous else []))
 
     @property
     def going_on(self) -> str:

@@ -20,6 +20,7 @@ from fed_unlearn.simulations.report.page.reading import Reading, name_text
 from fed_unlearn.simulations.report.page.summary import MEANINGS, headline, request_summaries
 from fed_unlearn.simulations.report.page.tables import client_table, cost_table, named_requests, relapse_table
 from fed_unlearn.simulations.report.page.verdicts import FIELDS, MODELS, AuditRow, audit_rows
+from fed_unlearn.simulations.run.pseudonyms import is_anonymous
 from fed_unlearn.simulations.run.results import RunResults
 
 FILE_NAME = "report.html"
@@ -111,6 +112,7 @@ def render_report(
     str
         HTML.
     """
+    anonymous = anonymous or is_anonymous(folder)  # whoever begins a run says once that nobody is to read names
     facts = facts_of(folder, anonymous=anonymous, ledger_key=ledger_key)
     if anonymous:
         names = client_names(folder)

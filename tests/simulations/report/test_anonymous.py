@@ -11,8 +11,9 @@ import pytest
 from sample_results import REQUEST, RESULTS
 
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.simulations.report.anonymous import Pseudonyms, anonymised, client_names, in_order
+from fed_unlearn.simulations.report.anonymous import Pseudonyms, anonymised, client_names
 from fed_unlearn.simulations.report.table import plain_lines
+from fed_unlearn.simulations.run.pseudonyms import in_order
 from fed_unlearn.simulations.run.results import DeviceCount, RequestResult, RunResults
 from fed_unlearn.simulations.run.training_results import RoundResult, TrainingResult
 
@@ -114,3 +115,10 @@ def test_letters_of_a_folder_do_not_depend_on_which_clients_the_results_name(tmp
     assert names == (*map(str, range(12)), "13")
     assert anonymised(_with_clients("2", "11"), names).training.trained_clients == ("C",)
     assert in_order({"clinic", "10", "9"}, count=3) == ("9", "10", "clinic")
+
+
+def test_a_relapse_that_is_named_after_a_client_gets_the_letter() -> None:
+    row = replace(RESULTS.relapse[0], after="tombstones:clinic-north")
+    hidden = anonymised(replace(RESULTS, relapse=(row,), relapse_due=("train:2", "tombstones:clinic-north")))
+    assert hidden.relapse[0].after == "tombstones:C", "0 and 4 are the clients of these results"
+    assert hidden.relapse_due == ("train:2", "tombstones:C")
