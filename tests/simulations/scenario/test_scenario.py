@@ -31,6 +31,7 @@ def problem(name: str | Path, *overrides: str) -> str:
         "digits",
         "digits-avalanche",
         "digits-continual",
+        "digits-demo",
         "digits-long",
         "digits-three",
         "cifar10",
@@ -72,6 +73,7 @@ def test_the_digits_scenario_is_what_the_documentation_promises() -> None:
         "digits",
         "digits-avalanche",
         "digits-continual",
+        "digits-demo",
         "digits-long",
         "digits-three",
         "cifar10",
@@ -96,7 +98,7 @@ def test_three_clients_are_asked_for_the_same_kinds_of_requests_as_ten() -> None
     assert kinds(three) == kinds(ten)
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-continual", "digits-long", "digits-three"])
+@pytest.mark.parametrize("name", ["digits", "digits-continual", "digits-demo", "digits-long", "digits-three"])
 @pytest.mark.parametrize("seed", range(10))
 def test_clients_hold_what_the_digits_scenarios_ask_for_under_every_seed(name: str, seed: int) -> None:
     from fed_unlearn.simulations.run.data_checks import check_clients
@@ -314,8 +316,8 @@ def test_missing_keys_and_files_that_are_no_scenarios(tmp_path: Path, minimal: P
     assert problem(tmp_path).startswith(f"scenario '{tmp_path}' is a folder; expected the path of a TOML file or")
     assert problem("digts") == (
         "scenario 'digts' is unknown; did you mean 'digits'? expected the path of a TOML file or one of the"
-        " built-in cifar10, cifar10-sequence, digits, digits-avalanche, digits-continual, digits-long, digits-three, faces,"
-        " frozen-head"
+        " built-in cifar10, cifar10-sequence, digits, digits-avalanche, digits-continual, digits-demo, digits-long,"
+        " digits-three, faces, frozen-head"
     )
     assert problem("digits", "clients.count").startswith("digits.toml: --set 'clients.count': expected KEY=VALUE")
 
