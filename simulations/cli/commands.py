@@ -9,6 +9,7 @@ import typer
 
 from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
+from fed_unlearn.simulations.cli.compare import compare
 from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
 from fed_unlearn.simulations.cli.nodes.forget import forget
 from fed_unlearn.simulations.cli.nodes.node import FLAGS, node
@@ -21,6 +22,7 @@ from fed_unlearn.simulations.cli.receipt import receipt
 from fed_unlearn.simulations.cli.report import report
 from fed_unlearn.simulations.cli.serve import serve
 from fed_unlearn.simulations.cli.status import status
+from fed_unlearn.simulations.cli.sweep import sweep
 from fed_unlearn.text import printable
 
 app = typer.Typer(
@@ -136,6 +138,8 @@ def export(
     print(f"{printable(str(model), MOST_SHOWN)}: model {digest[:12]} of {printable(str(folder), MOST_SHOWN)}")
 
 
+app.command()(sweep)
+app.command()(compare)
 app.command()(serve)
 app.command()(status)
 app.command()(report)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +14,7 @@ from fed_unlearn.checkpoints import is_temporary, make_private_folder
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.locks import LAUNCH_LOCK, RUN_LOCK, LockedError, run_lock
+from fed_unlearn.simulations.run.setting_values import changed_keys, digest_of_values, told_changes, values_of
 from fed_unlearn.simulations.scenario.errors import ScenarioError
 from fed_unlearn.simulations.scenario.sections import RunSection, Scenario
 
@@ -25,13 +24,12 @@ SCENARIO_FILE = "scenario.toml"
 RECEIPTS = "receipts"
 """The folder of receipts in the folder of a run; their key stands beside it."""
 
-_LEDGER, _SCENARIO_STATE, _DIGEST = "ledger.db", "scenario", "#"
+_LEDGER, _SCENARIO_STATE = "ledger.db", "scenario"
 _OF_A_BEGINNING = {
     *(RUN_LOCK, LAUNCH_LOCK, SCENARIO_FILE, "ledger.key", "log.txt", "stream.json", "superlink.log"),
     *("checkpoints", "clients", "history", "keys", "logs", "reports", "superlink"),
     *(RECEIPTS, f"{RECEIPTS}.key", f"{RECEIPTS}.pub"),
 }
-_LONGEST_VALUE, _MOST_TOLD = 100, 3
 
 
 class OutputFolderError(FedUnlearnError, ValueError):
@@ -154,45 +152,20 @@ def keep_scenario(scenario: Scenario, ledger: Ledger, out: Path) -> None:
     table.pop("serve", None)  # how a server looks for work changes no result, and neither does who is told of it
     for key in ("trackers", "anonymous"):
         table.get("reporting", {}).pop(key, None)
-    values = _values_of(table)
-    body = {"digest": _digest(values), "version": version("fed-unlearn"), "values": values}
+    values = values_of(table)
+    body = {"digest": digest_of_values(values), "version": version("fed-unlearn"), "values": values}
     known = ledger.state(_SCENARIO_STATE)
     if not isinstance(known, dict):
         ledger.set_state(_SCENARIO_STATE, body)
         return
     if known["digest"] == body["digest"]:
         return
+    added = values_of(RunSection().model_dump(mode="json", by_alias=True, include=_ADDED), "run.")
     before: dict[str, str] = known["values"]
-    keys = before.keys() | values.keys() if known["version"] == body["version"] else before.keys() & values.keys()
-    added = _values_of(RunSection().model_dump(mode="json", by_alias=True, include=_ADDED), "run.")
-    changed = [key for key in sorted(keys) if before.get(key, added.get(key)) != values.get(key)]
+    differing = changed_keys(before, values, same_version=known["version"] == body["version"])
+    changed = [key for key in differing if key in before or added.get(key) != values.get(key)]
     if changed:
-        told = "; ".join(f"{key} {_change(before.get(key), values.get(key))}" for key in changed[:_MOST_TOLD])
-        more = f"; and {len(changed) - _MOST_TOLD} more" if len(changed) > _MOST_TOLD else ""
         raise ScenarioError(
-            f"{scenario.source_file}: differs from what the run in {out} was begun with: {told}{more}; put it back, or"
-            " begin another run in a new folder"
+            f"{scenario.source_file}: differs from what the run in {out} was begun with:"
+            f" {told_changes(changed, before, values)}; put it back, or begin another run in a new folder"
         )
-
-
-def _values_of(table: Mapping[str, object], prefix: str = "") -> dict[str, str]:
-    """The values of a table by dotted key; longer ones, which may name clients and samples, as a digest."""
-    values: dict[str, str] = {}
-    for key, value in table.items():
-        if isinstance(value, dict) and value:
-            values |= _values_of(value, f"{prefix}{key}.")
-            continue
-        text = json.dumps(value, sort_keys=True, default=str)
-        is_long = isinstance(value, list | dict) or len(text) > _LONGEST_VALUE
-        values[prefix + key] = f"{_DIGEST}{_digest(text)}" if is_long else text
-    return values
-
-
-def _change(before: str | None, now: str | None) -> str:
-    if before is None or now is None:
-        return "is new" if before is None else "is missing"
-    return "has changed" if _DIGEST in (before[:1], now[:1]) else f"is {now} and was {before}"
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -9,37 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, BadParameter, Option
+from typer import Argument, Option
 
-MOST_SEEDS = 10_000
-"""Seeds of one range."""
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for part in text.split(",") if (name := part.strip()))
-
-
-def parsed_seeds(text: str) -> tuple[int, ...]:
-    """Seeds of a list such as ``100-104`` or ``0,3,7-9``, each once.
-
-    Raises
-    ------
-    typer.BadParameter
-        If a part is no seed and no range of seeds.
-    """
-    seeds: dict[int, None] = {}
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        try:
-            first, last = int(low), int(high) if dash else int(low)
-        except ValueError:
-            raise BadParameter(f"{part.strip()!r} was given; expected a seed or a range such as 100-104") from None
-        if last < first:
-            raise BadParameter(f"{part.strip()!r} was given; expected the smaller seed first")
-        if last - first >= MOST_SEEDS:
-            raise BadParameter(f"{part.strip()!r} was given; expected {MOST_SEEDS:,} seeds at most")
-        seeds |= dict.fromkeys(range(first, last + 1))
-    return tuple(seeds)
+from fed_unlearn.simulations.seeds import parsed_names, parsed_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +32,7 @@ class SequenceSettings:
     beside: Annotated[
         tuple[str, ...],
         Option(
-            parser=_names,
+            parser=parsed_names,
             metavar="A,B",
             help="Methods of class requests that serve the same sequence without repair and without a gate; client"
             " requests are served by fedosd then.",

@@ -1,0 +1,63 @@
+"""The tables of a comparison on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fed_unlearn.simulations.compare.shown import HEADINGS, cells_of, groups_of, notes_of, test_line, title_of
+from fed_unlearn.simulations.compare.tables import Comparison, FigureTable
+from fed_unlearn.simulations.report.layout import plain_text, print_line
+
+MOST_PROBLEMS = 20
+"""Problems that are printed; the files have all."""
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print a table for each figure, then the notes and what is missing.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    console : Console
+        A console of rich, at least 80 columns wide.
+    """
+    for group in groups_of(comparison):
+        console.print(plain_text(group.title, "bold"))
+        widest = _widths([cells_of(table, row) for table in group.tables for row in table.rows])
+        for table in group.tables:
+            console.print(plain_text(title_of(table), "italic"))
+            console.print(_table_of(table, widest))
+            if line := test_line(table):
+                console.print(plain_text(line, "dim"))
+            console.print()
+    for note in notes_of(comparison):
+        print_line(console, note)
+    print_problems(comparison.problems, console)
+
+
+def print_problems(problems: Sequence[str], console: Console) -> None:
+    """Print what is missing or in doubt, a line each."""
+    for problem in problems[:MOST_PROBLEMS]:
+        print_line(console, problem)
+    if len(problems) > MOST_PROBLEMS:
+        print_line(console, f"and {len(problems) - MOST_PROBLEMS} more, which files have: --markdown, --html")
+
+
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(text) for text in column) for column in zip(HEADINGS, *rows, strict=True)]
+
+
+def _table_of(table: FigureTable, widths: Sequence[int]) -> Table:
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
+    for place, (heading, width) in enumerate(zip(HEADINGS, widths, strict=True)):
+        if place:
+            shown.add_column(heading, justify="right", no_wrap=True, min_width=width)
+        else:
+            shown.add_column(heading, overflow="fold", min_width=min(width, 24))
+    for row in table.rows:
+        shown.add_row(*map(plain_text, cells_of(table, row)))
+    return shown
