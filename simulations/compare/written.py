@@ -47,7 +47,7 @@ def markdown_text(comparison: Comparison) -> str:
 
 
 def latex_text(comparison: Comparison) -> str:
-    """The tables in LaTeX, with the rules of booktabs; notes are comments."""
+    """The tables in LaTeX, with the rules of booktabs, and the notes below."""
     return _filled("table.tex.jinja", comparison, _latex_environment())
 
 
@@ -163,9 +163,5 @@ def _latex_environment() -> Environment:
         comment_start_string="<#",
         comment_end_string="#>",
     )
-    environment.filters |= {
-        "latex": latex,
-        "latex_number": latex_number,
-        "comment": lambda text: printable(text, _MOST),
-    }
+    environment.filters |= {"latex": latex, "latex_number": latex_number}
     return environment
