@@ -41,6 +41,7 @@ _EVIDENCE = {
     ),
     None: "The ledger does not say how it is known.",
 }
+_MOST_CLASSES = 30
 _LABELS = {
     "forget_accuracy": ("The data to forget", "how much of it the model recognises"),
     "retain_accuracy": ("All other training data", "how much of it the model recognises"),
@@ -79,6 +80,8 @@ def what_was_asked(receipt: Receipt) -> str:
     match receipt.scope:
         case "class":
             numbers = [str(number) for number in receipt.classes or ()]
+            if len(numbers) > _MOST_CLASSES:
+                return f"all training data of {len(numbers)} classes, whose numbers are in the receipt's file"
             last = f" and {numbers[-1]}" if len(numbers) > 1 else "".join(numbers)
             return f"all training data of class{'es' * (len(numbers) > 1)} {', '.join(numbers[:-1])}{last}"
         case "sample":

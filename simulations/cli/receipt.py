@@ -84,12 +84,14 @@ def verify(
     except RefusedReceiptError as error:
         return _refused(file, error)
     said = signed.receipt
+    secret = None if ledger_key is None else ledger_key.expanduser()
+    check = None if place is None else check_in_ledger(said, place, secret)
     shown = printable(said.request)
     print(f"signed: request {shown} is {said.status}, receipt {said.number}, by the key {signed.signature.key}")
-    if place is None:
+    if check is None:
         print("not checked: its place in a ledger (--ledger)")
         return COMMITTED
-    return _print_check(check_in_ledger(said, place, None if ledger_key is None else ledger_key.expanduser()))
+    return _print_check(check)
 
 
 @receipt.command("issue")
