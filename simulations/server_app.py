@@ -59,7 +59,7 @@ def main(grid: Grid, context: Context) -> None:
     if not context.run_config.get("out"):  # else the command that chose the folder draws the figures and the report
         from fed_unlearn.simulations.report.pages import write_pages
 
-        for line in write_pages(results, out, ledger_key=_key_file(context, "ledger-key")):
+        for line in write_pages(results, out):
             logger.info("fed_unlearn: %s", line)
 
 

@@ -294,5 +294,5 @@ def _report(results: RunResults, out: Path, order: AnyOrder, console: Console) -
     if (out / RECEIPTS).is_dir():
         print_line(console, f"receipts in {out / RECEIPTS}")
     print_line(console, f"results in {out}")
-    for line in write_pages(results, out, ledger_key=_key_file(order)):
+    for line in write_pages(results, out):
         print_line(console, line)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from fed_unlearn.simulations.cli.orders.options import LedgerKey
 from fed_unlearn.text import printable
 
 _LONGEST = 2000
@@ -18,12 +17,10 @@ def report(
     images: Annotated[bool, typer.Option("--images", help="Show some test images of the forgotten classes.")] = False,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Letters in place of clients' names.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write.  [default: DIR/report.html]")] = None,
-    ledger_key: LedgerKey = None,
 ) -> None:
     """Write the report of a run as one HTML page that loads nothing; without changes of the run itself."""
     from fed_unlearn.simulations.report.page import write_report
 
-    key = None if ledger_key is None else ledger_key.expanduser()
     target = None if out is None else out.expanduser()
-    written = write_report(folder.expanduser(), images=images, anonymous=anonymous, to=target, ledger_key=key)
+    written = write_report(folder.expanduser(), images=images, anonymous=anonymous, to=target)
     print(f"report: {printable(str(written), _LONGEST)}")

@@ -12,9 +12,7 @@ from fed_unlearn.text import printable
 logger = logging.getLogger("fed_unlearn.simulations")
 
 
-def write_pages(
-    results: RunResults, folder: Path, *, anonymous: bool = False, ledger_key: Path | None = None
-) -> list[str]:
+def write_pages(results: RunResults, folder: Path, *, anonymous: bool = False) -> list[str]:
     """Draw the figures of a run and write its report.
 
     Parameters
@@ -24,8 +22,6 @@ def write_pages(
         The run folder.
     anonymous : bool
         Whether clients have letters in place of their names. So they have where the run was begun with ``--anonymous``.
-    ledger_key : Path, optional
-        The file of the ledger's key, if it is not beside the ledger.
 
     Returns
     -------
@@ -43,7 +39,7 @@ def write_pages(
     except Exception as error:  # the run has ended and its results are kept: a drawing must not make it fail
         lines.append(_told("figures", error))
     try:
-        lines.append(f"report: {write_report(folder, results, anonymous=anonymous, ledger_key=ledger_key)}")
+        lines.append(f"report: {write_report(folder, results, anonymous=anonymous)}")
     except Exception as error:
         lines.append(_told("report", error))
     return lines

@@ -84,7 +84,7 @@ class Page(HTMLParser):
 
 
 def _says_whence(element: Element) -> bool:
-    if element.tag in ("script", "style"):
+    if element.tag in ("script", "style", "time"):
         return True
     if element.tag == "section" and element.attributes.get("id") in ("settings", "versions", "digests"):
         return True

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
+import json
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fed_unlearn.simulations.report import charts
+from fed_unlearn.simulations.report.charts import charts_of
 from fed_unlearn.simulations.report.charts.chart import Chart
 from fed_unlearn.simulations.run.results import RunResults
 
@@ -29,6 +30,9 @@ OTHERS = "further"
 """Section of all other charts."""
 
 _SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)"[^>]*? height="([\d.]+)"')
+_TAG = re.compile(r"<[^>]+>")
+_OF_SCRIPTS = re.compile(r' (?:class|role|aria-[a-z]+)="[^"]*"')
+"""Attributes of a drawing's elements that no image needs; they are half of it."""
 _WORD = re.compile(r"[a-z]+")
 
 
@@ -60,24 +64,21 @@ class Picture:
 def pictures_of(results: RunResults) -> dict[str, list[Picture]]:
     """All charts of a run, drawn, by the section in which they stand."""
     found: dict[str, list[Picture]] = {section: [] for section in (*SECTIONS.values(), OTHERS)}
-    for chart in _charts(results):
+    for chart in charts_of(results):
         word = _WORD.match(chart.name)
         section = SECTIONS.get(word.group() if word else "", OTHERS)
         found[section].append(
-            Picture(chart=chart, wide=_drawn(chart.spec), narrow=_drawn(getattr(chart, "narrow_spec", chart.spec)))
+            Picture(chart=chart, wide=_drawn(json.dumps(chart.spec)), narrow=_drawn(json.dumps(chart.narrow_spec)))
         )
     return found
 
 
-def _charts(results: RunResults) -> Iterable[Chart]:
-    charts_of = getattr(charts, "charts_of", None)
-    return [] if charts_of is None else list(charts_of(results))
-
-
-def _drawn(spec: Mapping[str, object]) -> Image:
+@functools.lru_cache(maxsize=512)
+def _drawn(spec: str) -> Image:
+    """Draw a specification, given as JSON. A page that is made again and again draws what has changed."""
     import vl_convert
 
-    svg = vl_convert.vegalite_to_svg(dict(spec))
+    svg = _TAG.sub(lambda tag: _OF_SCRIPTS.sub("", tag.group()), vl_convert.vegalite_to_svg(spec))
     size = _SIZE.search(svg)
     width, height = (float(size[1]), float(size[2])) if size else (720.0, 400.0)
     text = base64.b64encode(svg.encode()).decode()

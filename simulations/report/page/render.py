@@ -12,14 +12,20 @@ from markupsafe import Markup
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import StorageError
 from fed_unlearn.gate.figure_names import figure_sources
-from fed_unlearn.simulations.report.anonymous import Pseudonyms, anonymised, client_names
+from fed_unlearn.simulations.report.anonymous import anonymised, client_names
 from fed_unlearn.simulations.report.method_details import plain, summary
-from fed_unlearn.simulations.report.page.facts import FolderFacts, facts_of
+from fed_unlearn.simulations.report.page.facts import facts_of
 from fed_unlearn.simulations.report.page.pictures import pictures_of
 from fed_unlearn.simulations.report.page.reading import Reading, name_text
 from fed_unlearn.simulations.report.page.summary import MEANINGS, headline, request_summaries
-from fed_unlearn.simulations.report.page.tables import client_table, cost_table, named_requests, relapse_table
-from fed_unlearn.simulations.report.page.verdicts import FIELDS, MODELS, AuditRow, audit_rows
+from fed_unlearn.simulations.report.page.tables import (
+    client_table,
+    cost_table,
+    named_requests,
+    relapse_table,
+    request_lives,
+)
+from fed_unlearn.simulations.report.page.verdicts import FIELDS, MODELS, OF_GATE, AuditRow, audit_rows
 from fed_unlearn.simulations.run.pseudonyms import is_anonymous
 from fed_unlearn.simulations.run.results import RunResults
 
@@ -88,7 +94,6 @@ def render_report(
     images: bool = False,
     live: bool = False,
     anonymous: bool = False,
-    ledger_key: Path | None = None,
 ) -> str:
     """Make the page of a run.
 
@@ -104,8 +109,6 @@ def render_report(
         Whether the page is served by a run that goes on: its policy then allows connections to its own server.
     anonymous : bool
         Whether clients have letters in place of their names.
-    ledger_key : Path, optional
-        The file of the ledger's key, if it is not beside the ledger.
 
     Returns
     -------
@@ -113,12 +116,10 @@ def render_report(
         HTML.
     """
     anonymous = anonymous or is_anonymous(folder)  # whoever begins a run says once that nobody is to read names
-    facts = facts_of(folder, anonymous=anonymous, ledger_key=ledger_key)
     if anonymous:
-        names = client_names(folder)
-        results, facts = anonymised(results, names), facts.with_letters(Pseudonyms(names))
+        results = anonymised(results, client_names(folder))
     reading = Reading(results.to_json())
-    audited = _audited(reading, facts)
+    audited = _audited(reading)
     return (
         _environment()
         .get_template("page.jinja")
@@ -141,8 +142,9 @@ def render_report(
             glossary=_glossary(audited),
             relapse=relapse_table(reading),
             costs=cost_table(reading),
-            clients=client_table(reading, facts.ledger),
-            facts=facts,
+            lives=request_lives(reading),
+            clients=client_table(reading),
+            facts=facts_of(folder, anonymous=anonymous),
             missing_views=_MISSING_VIEWS,
             examples=None,
         )
@@ -156,7 +158,6 @@ def write_report(
     images: bool = False,
     anonymous: bool = False,
     to: Path | None = None,
-    ledger_key: Path | None = None,
 ) -> Path:
     """Write the page of a run.
 
@@ -172,8 +173,6 @@ def write_report(
         Whether clients have letters in place of their names.
     to : Path, optional
         The file; ``report.html`` in the run folder by default. One that exists is replaced.
-    ledger_key : Path, optional
-        The file of the ledger's key, if it is not beside the ledger.
 
     Returns
     -------
@@ -189,7 +188,7 @@ def write_report(
     """
     known = RunResults.load(folder) if results is None else results
     target = folder / FILE_NAME if to is None else to
-    page = render_report(known, folder, images=images, anonymous=anonymous, ledger_key=ledger_key)
+    page = render_report(known, folder, images=images, anonymous=anonymous)
     try:
         write_atomically(target, page.encode())
     except OSError as error:
@@ -206,11 +205,11 @@ def bundle() -> str:
     return script.replace("</script", "<\\/script")
 
 
-def _audited(reading: Reading, facts: FolderFacts) -> list[AuditedRequest]:
+def _audited(reading: Reading) -> list[AuditedRequest]:
     return [
         AuditedRequest(id=item.id, shown_id=item.shown_id, target=item.target, rows=rows)
         for item in named_requests(reading)
-        if (rows := audit_rows(reading, item.index, facts.gate))
+        if (rows := audit_rows(reading, item.index))
     ]
 
 
@@ -218,7 +217,8 @@ def _glossary(audited: list[AuditedRequest]) -> list[tuple[Markup, str]]:
     """What the figures are that the page shows: their fields, and then the audits that others come from."""
     names = list(dict.fromkeys(row.name for item in audited for row in item.rows))
     sources = figure_sources() if names else {}
-    found = {name: FIELDS[name] for name in names if name in FIELDS}
+    known = {**FIELDS, **OF_GATE}
+    found = {name: known[name] for name in names if name in known}
     found |= {name: plain(summary(sources[name].audit)) for name in names if name in sources}
     return [(name_text(name), meaning) for name, meaning in found.items()]
 

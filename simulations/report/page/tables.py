@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from markupsafe import Markup
 
-from fed_unlearn.simulations.report.page.facts import LedgerFacts
 from fed_unlearn.simulations.report.page.reading import DASH, Key, Reading, name_text
 from fed_unlearn.simulations.report.page.words import target_markup
 from fed_unlearn.strategies.clients.messages.exchange import client_order
@@ -51,6 +51,11 @@ class RelapseTable:
     columns: list[Named]
     rows: list[RelapseLine]
 
+    @property
+    def relapsed(self) -> bool:
+        """Whether some request has relapsed."""
+        return any(cell.relapsed for row in self.rows for cell in row.cells)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CostTable:
@@ -58,6 +63,18 @@ class CostTable:
 
     parts: list[tuple[str, Markup]]
     rows: list[Named]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """When a request came and ended, and between which models."""
+
+    id: str
+    shown_id: Markup
+    submitted: Markup
+    ended: Markup
+    before: Markup
+    after: Markup
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +86,8 @@ class ClientRow:
     mark: str
     state: str
     failures: list[tuple[Markup, Markup]] = field(default_factory=list)
-    owed: Sequence[str] = ()
+    owed: Sequence[Markup] = ()
+    left_out: Sequence[Markup] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +96,21 @@ class ClientTable:
 
     sentence: Markup
     rows: list[ClientRow]
+
+    @property
+    def has_failures(self) -> bool:
+        """Whether some client failed in a round."""
+        return any(row.failures for row in self.rows)
+
+    @property
+    def has_owed(self) -> bool:
+        """Whether some client owes tombstones."""
+        return any(row.owed for row in self.rows)
+
+    @property
+    def has_left_out(self) -> bool:
+        """Whether some client was not heard in a verdict."""
+        return any(row.left_out for row in self.rows)
 
 
 def named_requests(reading: Reading) -> list[Named]:
@@ -128,8 +161,39 @@ def cost_table(reading: Reading) -> CostTable:
     return CostTable(parts=[(part, name_text(part)) for part in parts], rows=served)
 
 
-def client_table(reading: Reading, ledger: LedgerFacts | None) -> ClientTable:
-    """Who trained, who failed and why, who is owed word of a request, and who has left."""
+def request_lives(reading: Reading) -> list[Life]:
+    """When every request came and ended, and between which models; without those that the results say nothing of."""
+    return [
+        Life(
+            id=item.id,
+            shown_id=item.shown_id,
+            submitted=_moment(reading, item.index, "submitted"),
+            ended=_moment(reading, item.index, "ended"),
+            before=_digest(reading, item.index, "model_before"),
+            after=_digest(reading, item.index, "model_after"),
+        )
+        for item in named_requests(reading)
+        if reading.value("requests", item.index, "submitted") is not None
+    ]
+
+
+def _moment(reading: Reading, index: int, key: str) -> Markup:
+    seconds = reading.value("requests", index, key)
+    if seconds is None:
+        return Markup("{}").format(DASH)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    shown = f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+    return Markup('<time datetime="{}">{}</time>').format(moment.isoformat(), shown)
+
+
+def _digest(reading: Reading, index: int, key: str) -> Markup:
+    if reading.value("requests", index, key) is None:
+        return Markup("{}").format(DASH)
+    return Markup("<code>{}</code>").format(reading.text("requests", index, key))
+
+
+def client_table(reading: Reading) -> ClientTable:
+    """Who trained, who failed and why, who owes tombstones, and who is left out."""
     training = reading.value("training") or {}
     trained = {name: index for index, name in enumerate(training.get("trained_clients") or ())}
     never: Mapping[str, str] = training.get("never_trained") or {}
@@ -137,8 +201,8 @@ def client_table(reading: Reading, ledger: LedgerFacts | None) -> ClientTable:
     for number, entry in enumerate(training.get("clients") or ()):
         for name, why in entry["failed"].items():
             failures.setdefault(name, {}).setdefault(why, ("training", "clients", number, "failed", name))
-    owed, departed = ({}, ()) if ledger is None else (ledger.owed, ledger.departed)
-    names = sorted({*trained, *never, *failures, *owed, *departed}, key=client_order)
+    owed, left_out, departed = _named_by_requests(reading)
+    names = sorted({*trained, *never, *failures, *owed, *left_out, *departed}, key=client_order)
     rows = []
     for name in names:
         place = ("training", "trained_clients", trained[name]) if name in trained else None
@@ -153,8 +217,9 @@ def client_table(reading: Reading, ledger: LedgerFacts | None) -> ClientTable:
                 for why, at in failures.get(name, {}).items()
             ],
             owed=owed.get(name, ()),
+            left_out=left_out.get(name, ()),
         )
-        if len(names) <= _MOST_CLIENTS or row.failures or row.owed or kind != "inside":
+        if len(names) <= _MOST_CLIENTS or row.failures or row.owed or row.left_out or kind != "inside":
             rows.append(row)
     sentence = Markup("{} clients trained in at least one of {} rounds.").format(
         reading.count("training", "trained_clients"), reading.number("training", "rounds")
@@ -162,6 +227,18 @@ def client_table(reading: Reading, ledger: LedgerFacts | None) -> ClientTable:
     if len(rows) < len(names):
         sentence += Markup(" Those that trained and that nothing is to be said of are not listed.")
     return ClientTable(sentence=sentence, rows=rows)
+
+
+def _named_by_requests(reading: Reading) -> tuple[dict[str, list[Markup]], dict[str, list[Markup]], set[str]]:
+    """Requests whose tombstones each client owes, those whose verdict left it out, and clients that were forgotten."""
+    owed, left_out, departed = dict[str, list[Markup]](), dict[str, list[Markup]](), set[str]()
+    for index, request in enumerate(reading.value("requests") or ()):
+        for key, found in (("owed", owed), ("left_out", left_out)):
+            for client in request.get(key) or ():
+                found.setdefault(client, []).append(reading.text("requests", index, "id"))
+        if request["scope"] == "client" and request["status"] == "committed":
+            departed.add(str(request["target"]["client"]))
+    return owed, left_out, departed
 
 
 def _state(has_trained: bool, never: bool, departed: bool) -> tuple[str, str, str]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from fed_unlearn.audits.reset_names import reset_name
-from fed_unlearn.gate import Bound, Gate, Thresholds
-from fed_unlearn.simulations.report.page.reading import DASH, Key, Reading, data, name_text
-from fed_unlearn.strategies.serving.judge import is_retrained
+from fed_unlearn.simulations.report.page.reading import DASH, Key, Reading, joined, name_text
 
 MODELS = ("before", "unlearned", "after", "oracle")
 """Models of a request, in the order of its life; the oracle was trained without what it forgets."""
@@ -27,6 +25,15 @@ FIELDS = {
     "staying_confidence": "The same of the samples of clients that stay.",
 }
 """Figures with a field of their own, and what they are."""
+
+OF_GATE = {
+    "forget_excess": "Accuracy on the training samples to be forgotten, less that on unseen samples of their classes.",
+    "retain_drop": "How far validation accuracy on what stays fell against the last accepted model.",
+    "total_retain_drop": "How far validation accuracy on what stays fell against the model before the first request.",
+}
+"""Figures that the gate alone looks at, and what they are."""
+
+_MARKS = {"inside": "✓", "outside": "✕", "beside": "≈", "near": "~", "apart": "≠"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +54,7 @@ class Verdict:
     @property
     def mark(self) -> str:
         """A character for the kind, so that no reader depends on its colour."""
-        return {"inside": "✓", "outside": "✕", "beside": "≈", "near": "~", "apart": "≠"}.get(self.kind, DASH)
+        return _MARKS.get(self.kind, DASH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +66,8 @@ class AuditRow:
     name : str
     shown : Markup
         The name in words.
-    places : mapping of str to tuple
-        Where the figure stands in the results, by model.
-    intervals : mapping of str to tuple
-        Where its interval stands, by model.
+    places, intervals : mapping of str to tuple
+        Where the figure and its interval stand in the results, by model.
     verdict : Verdict
     """
 
@@ -73,38 +78,51 @@ class AuditRow:
     verdict: Verdict
 
 
-def audit_rows(reading: Reading, index: int, gate: Gate | None) -> list[AuditRow]:
-    """The audit table of a request.
+def audit_rows(reading: Reading, index: int) -> list[AuditRow]:
+    """The audit table of a request: its figures, and what else the gate looked at.
 
     Parameters
     ----------
     reading : Reading
     index : int
         Index of the request in the results.
-    gate : Gate or None
-        The gate of the run; None where its scenario cannot be read.
     """
     request = reading.value("requests", index)
     found = {model: request[model] for model in MODELS if request.get(model)}
     names = list(dict.fromkeys(name for figures in found.values() for name in _names(figures)))
-    names.sort(key=lambda name: (name not in FIELDS, list(FIELDS).index(name) if name in FIELDS else 0, name))
-    limits = None if gate is None else gate.thresholds(request["scope"], request.get("goal"))
-    return [
+    order = {name: number for number, name in enumerate(FIELDS)}
+    names.sort(key=lambda name: (order.get(name, len(order)), name))
+    checks = {check["figure"]: number for number, check in enumerate(request.get("checks") or ())}
+    rows = [
         AuditRow(
             name=name,
             shown=name_text(name),
             places={model: _place(index, model, name) for model in MODELS},
             intervals={model: ("requests", index, model, "intervals", name) for model in MODELS},
-            verdict=_verdict(reading, index, name, limits),
+            verdict=_verdict(reading, index, name, checks.get(name)),
         )
         for name in names
     ]
+    return rows + [_gate_row(reading, index, name, number) for name, number in checks.items() if name not in names]
 
 
-def _names(figures: Mapping[str, Any]) -> list[str]:
+def _gate_row(reading: Reading, index: int, name: str, number: int) -> AuditRow:
+    """A figure that the gate alone looked at, in the last candidate."""
+    place = ("requests", index, "checks", number)
+    nowhere: tuple[Key, ...] = (*place, "none")
+    return AuditRow(
+        name=name,
+        shown=name_text(name),
+        places={model: (*place, "value") if model == "after" else nowhere for model in MODELS},
+        intervals={model: (*place, "interval") if model == "after" else nowhere for model in MODELS},
+        verdict=_by_gate(reading, index, number),
+    )
+
+
+def _names(figures: Mapping[str, Any]) -> Iterator[str]:
     """Names of the figures that a model has a value of."""
-    own = [name for name in FIELDS if figures.get(name) is not None]
-    return own + [name for name, value in (figures.get("extra") or {}).items() if value is not None]
+    yield from (name for name in FIELDS if figures.get(name) is not None)
+    yield from (name for name, value in (figures.get("extra") or {}).items() if value is not None)
 
 
 def _place(index: int, model: str, name: str) -> tuple[Key, ...]:
@@ -112,72 +130,47 @@ def _place(index: int, model: str, name: str) -> tuple[Key, ...]:
     return own if name in FIELDS else ("requests", index, model, "extra", name)
 
 
-def _verdict(reading: Reading, index: int, name: str, limits: Thresholds | None) -> Verdict:
+def _verdict(reading: Reading, index: int, name: str, check: int | None) -> Verdict:
+    if check is not None and reading.value("requests", index, "checks", check, "passed") is not None:
+        return _by_gate(reading, index, check)
     value = reading.value(*_place(index, "after", name))
     if value is None:
         return Verdict(kind="none", words=Markup("not measured at the end"))
-    interval = reading.value("requests", index, "after", "intervals", name)
-    found = None if limits is None else _by_gate(reading, index, name, value, interval, limits)
     if name.startswith(reset_name("")):
-        return Verdict(kind="none", words=Markup("a reference for others"))
-    beside = found or _by_oracle(reading, index, name, value, interval)
+        return Verdict(kind="none", words=Markup("what another figure is held against"))
+    beside = _by_oracle(reading, index, name, value)
     return beside or Verdict(kind="none", words=Markup("no bound"))
 
 
-def _by_gate(
-    reading: Reading, index: int, name: str, value: float, interval: list[float] | None, limits: Thresholds
-) -> Verdict | None:
-    """What the gate's bounds say. A figure of an audit is outside only where its whole interval is."""
-    low, high = interval or (value, value)
-    request = reading.value("requests", index)
-    setting = f"{request['scope']}"
-    if is_retrained(request["method"]) and (setting == "client" or request.get("goal") == "indistinguishable"):
-        return None
-    if name == "forget_accuracy" and limits.max_forget_accuracy is not None:
-        bound = data(limits.max_forget_accuracy, data_setting=f"{setting}.max_forget_accuracy")
-        return _judged(value <= limits.max_forget_accuracy, Markup("the gate's bound, at most {}").format(bound))
-    if name == "membership_auc" and limits.membership_contains_half and interval is not None:
-        half = data(0.5, 1, data_constant="chance")
-        return _judged(low <= 0.5 <= high, Markup("the gate's bound: its interval is to hold {}").format(half))
-    bound_of = limits.figures.get(name)
-    if bound_of is None:
-        return None
-    if bound_of.beside is not None:
-        return None if is_retrained(request["method"]) else _by_reset_rows(reading, index, name, low)
-    return _by_numbers(bound_of, name, setting, low, high)
+def _by_gate(reading: Reading, index: int, number: int) -> Verdict:
+    """What the gate said of a figure of the last candidate."""
+    place = ("requests", index, "checks", number)
+    check = reading.value(*place)
+    low, high = check.get("minimum"), check.get("maximum")
+    if check.get("passed") is None:
+        return Verdict(kind="none", words=Markup("not measured, and need not be"))
+    if low is not None and low == high:
+        interval = reading.interval(*place, "interval") or reading.number(*place, "value")
+        bound = Markup("the interval {} is to hold {}").format(interval, reading.number(*place, "minimum"))
+    else:
+        ends = (("at least", "minimum", low), ("at most", "maximum", high))
+        parts = [
+            Markup("{} {}").format(words, reading.number(*place, key)) for words, key, end in ends if end is not None
+        ]
+        bound = joined(parts, " and ")
+    kind = "inside" if check["passed"] else "outside"
+    if not bound:
+        words = "accepted by the gate" if check["passed"] else "refused by the gate: it was not measured"
+        return Verdict(kind=kind, words=Markup(words))
+    return Verdict(kind=kind, words=Markup("{} the bound: {}").format(kind, bound))
 
 
-def _by_numbers(bound: Bound, name: str, setting: str, low: float, high: float) -> Verdict:
-    parts, is_inside = [], True
-    if bound.minimum is not None:
-        parts.append(Markup("at least {}").format(data(bound.minimum, data_setting=f"{setting}.{name}.minimum")))
-        is_inside = high >= bound.minimum
-    if bound.maximum is not None:
-        parts.append(Markup("at most {}").format(data(bound.maximum, data_setting=f"{setting}.{name}.maximum")))
-        is_inside = is_inside and low <= bound.maximum
-    return _judged(is_inside, Markup("the gate's bound, {}").format(Markup(" and ").join(parts)))
-
-
-def _by_reset_rows(reading: Reading, index: int, name: str, low: float) -> Verdict | None:
-    place = ("requests", index, "after", "intervals", reset_name(name))
-    reference = reading.value(*place)
-    if reference is None:
-        return None
-    end = reading.number(*place, 1)
-    return _judged(low <= reference[1], Markup("the gate's bound, at most {} as of classes that stay").format(end))
-
-
-def _judged(is_inside: bool, bound: Markup) -> Verdict:
-    kind = "inside" if is_inside else "outside"
-    return Verdict(kind=kind, words=Markup("{} {}").format(kind, bound))
-
-
-def _by_oracle(reading: Reading, index: int, name: str, value: float, interval: list[float] | None) -> Verdict | None:
+def _by_oracle(reading: Reading, index: int, name: str, value: float) -> Verdict | None:
     """How the figure stands to the oracle's interval."""
     oracle = reading.value("requests", index, "oracle", "intervals", name)
     if oracle is None or reading.value(*_place(index, "oracle", name)) is None:
         return None
-    low, high = interval or (value, value)
+    low, high = reading.value("requests", index, "after", "intervals", name) or (value, value)
     if oracle[0] <= value <= oracle[1]:
         return Verdict(kind="beside", words=Markup("within the oracle's interval"))
     if low <= oracle[1] and oracle[0] <= high:
