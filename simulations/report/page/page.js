@@ -47,7 +47,7 @@
     const select = filter.querySelector("select");
     const requests = [...document.querySelectorAll("#summary [data-request]")];
     while (select.options.length > 1) select.remove(1);
-    for (const item of requests) select.add(new Option(item.dataset.request, item.dataset.request));
+    for (const item of requests) select.add(new Option(item.querySelector("h3").textContent, item.dataset.request));
     filter.hidden = requests.length < 2;
     if (!requests.some((item) => item.dataset.request === chosen)) chosen = "";
     select.value = chosen;

@@ -14,6 +14,7 @@ from fed_unlearn.errors import StorageError
 from fed_unlearn.gate.figure_names import figure_sources
 from fed_unlearn.simulations.report.anonymous import anonymised, client_names
 from fed_unlearn.simulations.report.method_details import plain, summary
+from fed_unlearn.simulations.report.page.examples import examples_of
 from fed_unlearn.simulations.report.page.facts import facts_of
 from fed_unlearn.simulations.report.page.pictures import pictures_of
 from fed_unlearn.simulations.report.page.reading import Reading, name_text
@@ -28,6 +29,7 @@ from fed_unlearn.simulations.report.page.tables import (
 from fed_unlearn.simulations.report.page.verdicts import FIELDS, MODELS, OF_GATE, AuditRow, audit_rows
 from fed_unlearn.simulations.run.pseudonyms import is_anonymous
 from fed_unlearn.simulations.run.results import RunResults
+from fed_unlearn.text import printable
 
 FILE_NAME = "report.html"
 """Name of the page in a run folder."""
@@ -124,11 +126,11 @@ def render_report(
         _environment()
         .get_template("page.jinja")
         .render(
-            title=f"{results.scenario}: report of an unlearning run",
+            title=f"{printable(results.scenario)}: report of an unlearning run",
             policy=_POLICY.format("'self'" if live else "'none'"),
             style=Markup(_text("page.css")),
             scripts=[Markup(bundle()), Markup(_text("page.js")), *_live_scripts(live)],
-            sections=SECTIONS,
+            sections=_sections(images),
             reading=reading,
             headline=headline(reading),
             requests=request_summaries(reading),
@@ -146,7 +148,7 @@ def render_report(
             clients=client_table(reading),
             facts=facts_of(folder, anonymous=anonymous),
             missing_views=_MISSING_VIEWS,
-            examples=None,
+            examples=examples_of(results, reading, folder) if images else None,
         )
     )
 
@@ -205,6 +207,12 @@ def bundle() -> str:
     return script.replace("</script", "<\\/script")
 
 
+def _sections(images: bool) -> dict[str, str]:
+    """Headings by id; examples stand before the settings where they are shown."""
+    known, place = list(SECTIONS.items()), list(SECTIONS).index("settings")
+    return dict([*known[:place], *([("examples", "Examples")] if images else []), *known[place:]])
+
+
 def _audited(reading: Reading) -> list[AuditedRequest]:
     return [
         AuditedRequest(id=item.id, shown_id=item.shown_id, target=item.target, rows=rows)
@@ -238,10 +246,12 @@ def _text(name: str) -> str:
 @functools.cache
 def _environment() -> jinja2.Environment:
     """The templates. Whatever they are given is escaped, unless it is markup already."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fed_unlearn.simulations.report.page", ""),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["printable"] = printable
+    return environment

@@ -1,0 +1,157 @@
+"""The page of a run: its sections, what it says where there is no data, what it loads, and what it lets in."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from page_reader import Page, read
+from sample_results import RESULTS
+from view_results import HOSTILE, hostile, many, not_all_committed, request
+
+from fed_unlearn.simulations.report.page import SECTIONS, render_report, write_report
+from fed_unlearn.simulations.run.results import ResultsError, RunResults
+
+EMPTY = RunResults(scenario="digits", seed=0, engine="inprocess")
+MADE = {"sample": RESULTS, "empty": EMPTY, "not all committed": not_all_committed(), "hostile": hostile()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module", params=list(MADE))
+def page(request: pytest.FixtureRequest, folder: Path) -> Page:
+    return read(render_report(MADE[request.param], folder))
+
+
+def policy_of(page: Page) -> str:
+    (policy,) = [item.attributes["content"] for item in page.all("meta") if "http-equiv" in item.attributes]
+    return policy
+
+
+def test_every_section_is_there_in_order_with_a_heading(page: Page) -> None:
+    sections = [element for element in page.all("section") if element.attributes["id"] in SECTIONS]
+    assert [element.attributes["id"] for element in sections] == list(SECTIONS)
+    for element in sections:
+        headings = page.all("h2", id=element.attributes["aria-labelledby"])
+        assert [heading.text for heading in headings] == [SECTIONS[element.attributes["id"]]]
+        assert element.text.replace(headings[0].text, "").strip(), element.attributes["id"]
+
+
+def test_nothing_is_loaded_and_no_connection_is_allowed(page: Page) -> None:
+    assert [address for address in page.addresses() if not address.startswith(("data:image/", "#"))] == []
+    policy = policy_of(page)
+    assert "default-src 'none'" in policy and "connect-src 'none'" in policy
+    assert "@import" not in page.all("style")[0].text and "url(" not in page.all("style")[0].text
+
+
+def test_tables_have_captions_and_headings_and_images_have_texts(page: Page) -> None:
+    tables, captions = page.all("table"), page.all("caption")
+    assert len(tables) == len(captions)
+    assert all(element.attributes.get("scope") for element in page.all("th"))
+    assert all(element.attributes["alt"] for element in page.all("img"))
+    assert page.all("html")[0].attributes["lang"] == "en"
+    assert page.all("title")[0].text
+
+
+def test_ids_are_unique_and_every_link_leads_somewhere(page: Page) -> None:
+    ids = [element.attributes["id"] for element in page.having("id")]
+    assert len(ids) == len(set(ids))
+    assert {element.attributes["href"].removeprefix("#") for element in page.all("a")} <= set(ids)
+
+
+def test_specifications_are_json_that_closes_no_script(page: Page) -> None:
+    for element in page.all("script", type="application/json"):
+        specs = json.loads(element.text)
+        assert specs.keys() == {"wide", "narrow"}
+        assert "<" not in element.text
+
+
+def test_sections_without_data_say_why(folder: Path) -> None:
+    page = read(render_report(EMPTY, folder))
+    found = {section.attributes["id"]: " ".join(section.text.split()) for section in page.all("section")}
+    assert "No request has been served." in found["summary"]
+    assert "No model of this run has been evaluated yet." in found["timeline"]
+    assert "none was served" in found["requests"] and "none was served" in found["audits"]
+    assert "was not recorded" in found["destinations"] and "No features were recorded" in found["features"]
+    assert "No ROC curve was recorded" in found["membership"]
+
+
+def test_a_run_without_an_oracle_says_how_to_train_one(folder: Path) -> None:
+    results = replace(RESULTS, requests=tuple(replace(item, oracle=None) for item in RESULTS.requests))
+    found = {item.attributes["id"]: item.text for item in read(render_report(results, folder)).all("section")}
+    assert "No oracle was trained: run with --oracle" in found["requests"]
+    assert "No oracle was trained: run with --oracle" in found["cost"]
+
+
+def test_the_headline_tells_failed_and_held_requests_with_their_reasons(folder: Path) -> None:
+    page = read(render_report(not_all_committed(), folder))
+    summary = " ".join(page.all("section", id="summary")[0].text.split())
+    assert "1 of 4 requests committed; 1 failed, 1 rejected, 1 held." in summary
+    assert "The run is not complete" in summary
+    assert "forget accuracy 0.250 is over 0.050. The last accepted model still serves." in summary
+    assert "Held until somebody approves it: it asks for 0.8 of the samples of client 4" in summary
+    assert "Rejected: client 7 is not known." in summary
+    assert "It has worn off since: after r1 the gate would refuse it." in summary
+    assert any(
+        "bad" in element.attributes["class"].split() for element in page.all("div") if "class" in element.attributes
+    )
+
+
+def test_verdicts_are_those_of_the_gate_and_beside_the_oracle(folder: Path) -> None:
+    page = read(render_report(not_all_committed(), folder))
+    rows = [" ".join(row.text.split()) for row in page.all("tr", role="row")]
+    assert any(row.startswith("forget accuracy") and row.endswith("✓ inside the bound: at most 0.050") for row in rows)
+    assert any(row.startswith("recall at 5") and row.endswith("✕ outside the bound: at most 0.400") for row in rows)
+    assert any(row.startswith("retain drop") and row.endswith("✓ inside the bound: at most 0.020") for row in rows)
+    assert any(row.startswith("retain accuracy") and row.endswith("≈ within the oracle's interval") for row in rows)
+    assert any(row.startswith("logit AUC") and row.endswith("no bound") for row in rows)
+
+
+def test_clients_that_owe_failed_or_never_trained_are_named(folder: Path) -> None:
+    page = read(render_report(not_all_committed(), folder))
+    (section,) = page.all("section", id="clients")
+    rows = [" ".join(row.text.split()) for row in page.all("tr") if row.within(lambda item: item is section)]
+    assert {"0✓ trainedr1", "7✓ trained1 times: KeyErrorr1", "9✕ never trained"} <= set(rows)
+
+
+def test_hostile_names_stay_text(folder: Path) -> None:
+    html = render_report(hostile(), folder)
+    page = read(html)
+    assert not any("onerror" in element.attributes for element in page.elements)
+    assert "document.title='owned'</script>" not in html
+    assert len(page.all("script")) == 2 + len(page.all("script", type="application/json"))
+    shown = "".join(text for element, text in page.texts if element is None or element.tag not in ("script", "style"))
+    assert "\u202e" not in shown and "{{ 7*7 }}" in page.all("title")[0].text
+    assert any(HOSTILE[:30] in element.text for element in page.having("data-text-from"))
+
+
+def test_settings_show_no_sample_ids_and_no_clients_where_these_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "scenario.toml").write_text(
+        'name = "digits"\n[[timeline]]\nforget = { client = 17, sample-ids = ["canary-1", "canary-2"] }\n'
+    )
+    target = {"client": "17", "sample_ids": ["canary-1", "canary-2"]}
+    results = replace(EMPTY, requests=(replace(request("r1", 1), scope="sample", target=target, labels=()),))
+    named, nameless = (render_report(results, tmp_path, anonymous=anonymous) for anonymous in (False, True))
+    assert "canary" not in named and "canary" not in nameless
+    assert "2 ids, not shown" in named
+    assert "client 17" in " ".join(read(named).all("section", id="summary")[0].text.split())
+    assert "17" not in "".join(section.text for section in read(nameless).all("section"))
+
+
+def test_thirty_requests_with_views_fit_three_megabytes(folder: Path) -> None:
+    assert len(render_report(many(30), folder).encode()) < 3_000_000
+
+
+def test_a_page_that_is_served_may_connect_to_its_server_alone(folder: Path) -> None:
+    assert "connect-src 'self'" in policy_of(read(render_report(EMPTY, folder, live=True)))
+
+
+def test_the_report_is_written_into_the_run_folder_or_elsewhere(tmp_path: Path) -> None:
+    RESULTS.save(tmp_path)
+    assert write_report(tmp_path) == tmp_path / "report.html"
+    assert write_report(tmp_path, to=tmp_path / "other.html").read_bytes() == (tmp_path / "report.html").read_bytes()
+    with pytest.raises(ResultsError, match=r"holds no results\.json"):
+        write_report(tmp_path / "nothing")
