@@ -90,13 +90,13 @@ def examples_of(results: RunResults, reading: Reading, folder: Path) -> Examples
 def _of_request(
     results: RunResults, index: int, scenario: Scenario, source: ImageSource, folder: Path
 ) -> list[Example]:
+    import torch
+
     request, names = results.requests[index], source.classes
     classes = request.target.get("classes")
     wanted = [int(item) for item in classes][:_CLASSES] if isinstance(classes, Sequence) else []
-    positions = [
-        int(place) for item in wanted for place in (source.test.labels == item).nonzero().flatten()[:_OF_CLASS]
-    ]
-    images, labels = source.test.batch(positions)
+    of_classes = [(source.test.labels == item).nonzero().flatten()[:_OF_CLASS] for item in wanted]
+    images, labels = source.test.batch(torch.cat([torch.empty(0, dtype=torch.int64), *of_classes]))
     digests = {"before": request.model_before, "after": request.model_after}
     called = {
         model: found
