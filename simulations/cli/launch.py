@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import functools
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +13,14 @@ from fed_unlearn.errors import FedUnlearnError, InvalidParameterError, StorageEr
 from fed_unlearn.ledger.key import check_place, read_key
 from fed_unlearn.locks import LockedError, run_lock
 from fed_unlearn.simulations.cli.answers import of_the_system
+from fed_unlearn.simulations.cli.interrupts import never_missing_an_interrupt
+from fed_unlearn.simulations.cli.log_lines import print_log_line
 from fed_unlearn.simulations.cli.orders.launch_order import LaunchOrder
 from fed_unlearn.simulations.cli.orders.run_order import RunOrder
 from fed_unlearn.simulations.engines.errors import RunFailedError
+from fed_unlearn.simulations.live.watching import LivePage, check_live, served, view_of_run
 from fed_unlearn.simulations.report.layout import print_line
-from fed_unlearn.simulations.run.anonymity import Anonymity, anonymity_of
+from fed_unlearn.simulations.run.anonymity import anonymity_of
 from fed_unlearn.simulations.run.folders import (
     RECEIPTS,
     SCENARIO_FILE,
@@ -41,11 +40,10 @@ if TYPE_CHECKING:
     from fed_unlearn.simulations.deployment.federation import LocalFederation
     from fed_unlearn.simulations.engines.app_run import AppRun
     from fed_unlearn.simulations.engines.ray_engine import RayResources
-    from fed_unlearn.strategies import Event, Observer
+    from fed_unlearn.simulations.live.view import RunView
+    from fed_unlearn.strategies import Event
 
 AnyOrder = RunOrder | LaunchOrder
-
-_NOISE = ("Using SuperLink: ", "Successfully installed ", "WARNING :   Since flwr 1.32")
 
 _OF_OLDER_VERSION = (
     "the run was begun by an older version: it goes on under the bounds of this one, such as max-request-norm = 1;"
@@ -71,6 +69,7 @@ def launch(order: AnyOrder, console: Console) -> RunResults | None:
     if isinstance(order, RunOrder) and order.engine == "inprocess" and (order.gpus_per_client or order.gpus):
         raise InvalidParameterError(f"--gpus-per-client {order.gpus_per_client:g}: expected 0 without --engine ray")
     scenario, out = _to_resume(order) if order.resume is not None else _to_begin(order)
+    check_live(order.live, order.live_port)
     is_measured = order.resume is not None and (out / FILE_NAME).exists()
     if is_measured and (finished := RunResults.load(out)).complete:
         print_line(console, f"{out}: the run is complete; there is nothing to go on with")
@@ -79,10 +78,21 @@ def launch(order: AnyOrder, console: Console) -> RunResults | None:
     _check(scenario, order, out)
     if order.resume is not None and is_of_older_version(out):
         print_line(console, _OF_OLDER_VERSION)
+    with served(_view_of(order, scenario, out), order.live_port, console) as live:
+        return _run_and_report(order, scenario, out, console, live)
+
+
+def _view_of(order: AnyOrder, scenario: Scenario, out: Path) -> RunView | None:
+    return view_of_run(out, scenario.name, ledger_key=_key_file(order)) if order.live else None
+
+
+def _run_and_report(
+    order: AnyOrder, scenario: Scenario, out: Path, console: Console, live: LivePage
+) -> RunResults | None:
     is_new = make_folder(out)
     try:
         run = _run_in_process if order.runs_on == "inprocess" else _run_as_app
-        results = run(order, scenario, out, console)
+        results = run(order, scenario, out, console, live)
     except KeyboardInterrupt:
         if (out / FILE_NAME).exists():
             where = f"results so far in {out}; go on with: {_going_on(out, order)}"
@@ -94,6 +104,7 @@ def launch(order: AnyOrder, console: Console) -> RunResults | None:
         raise
     if results is not None and not (isinstance(order, LaunchOrder) and order.keep):
         _report(results, out, order, console)
+        live.finish(_finished(out))
     return results
 
 
@@ -154,11 +165,16 @@ def _resources(scenario: Scenario, order: RunOrder) -> RayResources:
     return RayResources(clients=scenario.clients.count, gpus_per_client=order.gpus_per_client, gpus=order.gpus)
 
 
-def _run_in_process(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -> RunResults:
-    from fed_unlearn.simulations.report.progress import watching
+def _run_in_process(order: AnyOrder, scenario: Scenario, out: Path, console: Console, live: LivePage) -> RunResults:
+    from fed_unlearn.simulations.report.progress import sentence, watching
     from fed_unlearn.simulations.run.driver import run_in_process
 
-    with quiet_flower(), watching(console) as observer, _never_missing_an_interrupt(observer) as observer:
+    with quiet_flower(), watching(console) as shown, never_missing_an_interrupt(shown) as noticed:
+
+        def observer(event: Event) -> None:
+            live.say(sentence(event))
+            noticed(event)
+
         try:
             keys = {"ledger_key": _key_file(order), "receipt_key": _receipt_key(order)}
             return run_in_process(scenario, out, oracle=order.oracle, observer=observer, **keys)
@@ -198,38 +214,13 @@ def _receipt_key(order: AnyOrder) -> Path | None:
     return None if order.receipt_key is None else order.receipt_key.expanduser().absolute()
 
 
-@contextmanager
-def _never_missing_an_interrupt(observer: Observer) -> Iterator[Observer]:
-    """Make an observer that raises KeyboardInterrupt once more if other code, such as a destructor, swallowed it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield observer
-        return
-    interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        raise KeyboardInterrupt
-
-    def watching(event: Event) -> None:
-        if interrupted:
-            raise KeyboardInterrupt
-        observer(event)
-
-    previous = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield watching
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _run_as_app(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -> RunResults | None:
+def _run_as_app(order: AnyOrder, scenario: Scenario, out: Path, console: Console, live: LivePage) -> RunResults | None:
     """Run the scenario as a Flower app, by ``flwr run``."""
     from fed_unlearn.simulations.run.driver import write_scenario
 
     with run_lock(out):
         write_scenario(scenario, out)
-    run = _app_run(order, scenario, out, console)
+    run = _app_run(order, scenario, out, console, live)
     if run.completed:
         return RunResults.load(out)
     anonymity = anonymity_of(out)
@@ -239,8 +230,8 @@ def _run_as_app(order: AnyOrder, scenario: Scenario, out: Path, console: Console
     return None
 
 
-def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -> AppRun:
-    on_line = functools.partial(print_log_line, console=console, anonymity=anonymity_of(out))
+def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console, live: LivePage) -> AppRun:
+    on_line = functools.partial(print_log_line, console=console, anonymity=anonymity_of(out), say=live.say)
     if isinstance(order, LaunchOrder):
         from fed_unlearn.simulations.deployment.run import run_on_superlink
 
@@ -250,6 +241,7 @@ def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -
         def stay(federation: LocalFederation, run: AppRun) -> None:
             if run.completed:
                 _report(RunResults.load(out), out, order, console)
+                live.finish(f"{_finished(out)}; the federation stays up")
             print_line(console, f"all stays up until Ctrl-C: {federation.how_to_use}")
 
         return run_on_superlink(
@@ -269,15 +261,10 @@ def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console) -
     return run_on_ray(out, resources, oracle=order.oracle, on_line=on_line, **keys)
 
 
-def print_log_line(line: str, console: Console, anonymity: Anonymity | None = None) -> None:
-    """Print messages of fed_unlearn, and Flower's from warnings on. The file ``log.txt`` has all of them."""
-    if line.startswith(_NOISE):
-        return
-    line = line if anonymity is None else anonymity.hidden(line)
-    level, separator, text = line.partition(" :")
-    _, own, said = text.partition("fed_unlearn: ")
-    if own or not separator or level not in ("INFO", "DEBUG"):
-        print_line(console, said if own else line)
+def _finished(out: Path) -> str:
+    from fed_unlearn.simulations.report.page import FILE_NAME as REPORT_FILE
+
+    return f"finished; the report is {out / REPORT_FILE}"
 
 
 def _report(results: RunResults, out: Path, order: AnyOrder, console: Console) -> None:

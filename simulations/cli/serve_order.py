@@ -14,8 +14,8 @@ from rich.console import Console
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.locks import run_lock, who_works_on
-from fed_unlearn.simulations.cli.launch import print_log_line
 from fed_unlearn.simulations.cli.ledger import ledger_file
+from fed_unlearn.simulations.cli.log_lines import print_log_line
 from fed_unlearn.simulations.deployment.app_config import app_settings, check_connection
 from fed_unlearn.simulations.deployment.serving import SupervisedServer, stop_server
 from fed_unlearn.simulations.engines.app_run import run_settings, scenario_app

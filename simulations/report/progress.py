@@ -43,10 +43,11 @@ def watching(console: Console) -> Iterator[Observer]:
 def _print_line(console: Console, event: Event) -> None:
     if event.kind == "training-round" and event.step % math.ceil(max(event.steps, 1) / _LINES_A_TRAINING):
         return
-    print_line(console, _sentence(event))
+    print_line(console, sentence(event))
 
 
-def _sentence(event: Event) -> str:
+def sentence(event: Event) -> str:
+    """An event in one line, such as ``r1: committed``."""
     if event.request_id:
         return f"{event.request_id}: {event.text}"
     return {"training-started": "training started: ", "training-finished": "training finished: "}.get(
@@ -65,7 +66,7 @@ class _Bars:
     def __call__(self, event: Event) -> None:
         if event.kind.endswith(("-finished", "-refused", "-waits", "-doubted", "-failed")):
             self._close()
-            print_line(self._progress.console, _sentence(event))
+            print_line(self._progress.console, sentence(event))
             return
         subject = event.request_id or "training"
         if self._current is None or subject != self._subject:
@@ -74,7 +75,7 @@ class _Bars:
             self._current = self._progress.add_task("", total=event.steps or None, count="")
         self._progress.update(
             self._current,
-            description=printable(_sentence(event) if event.request_id else event.text),
+            description=printable(sentence(event) if event.request_id else event.text),
             total=event.steps or None,
             completed=event.step,
             count=f"{event.step}/{event.steps}" if event.steps else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -33,6 +34,10 @@ from fed_unlearn.strategies.outcomes import UnlearningResult
 logger = logging.getLogger("fed_unlearn.simulations")
 
 LOG_FILE = "log.txt"
+
+_WORTH_RECORDING = ("training-round", "request-finished")
+_LEAST_PAUSE, _PAUSES = 1.0, 100.0
+"""Least seconds between two recordings in the middle of an entry, and how many times as long as one takes."""
 
 
 @dataclass
@@ -67,6 +72,8 @@ class ScenarioRun:
     receipt_key: Path | None = None
     _report: RunReport | None = field(default=None, init=False)
     _tracking: Tracking | None = field(default=None, init=False)
+    _is_begun: bool = field(default=False, init=False)
+    _next_record: float = field(default=0.0, init=False)
     _anonymity: Anonymity | None = field(default=None, init=False)
     _noted: tuple[int, str] = field(default=(-1, ""), init=False)
 
@@ -92,6 +99,7 @@ class ScenarioRun:
                 self._report = report_of(
                     prepared.scenario, prepared.source, self.out, self._strategy, self._recorder, prepared.benchmark
                 )
+                self._is_begun = True
                 whole = self._run()
                 if self._report is not None:
                     self._report.note_rest(whole)
@@ -115,8 +123,11 @@ class ScenarioRun:
 
     def _record(self) -> None:
         """Record what has ended so far, and tell the trackers."""
+        started = time.monotonic()
         self._recorder.note(self._strategy)
         self._track()
+        ended = time.monotonic()
+        self._next_record = ended + max(_LEAST_PAUSE, _PAUSES * (ended - started))
 
     def _track(self) -> None:
         if self._tracking is not None:
@@ -153,6 +164,8 @@ class ScenarioRun:
             self.observer(event)
         if self._report is not None:
             self._report.observe(event)
+        if event.kind in _WORTH_RECORDING and self._is_begun and time.monotonic() >= self._next_record:
+            self._record()
 
     def _note_entry(self, position: int, result: UnlearningResult) -> None:
         """Record what an entry of the timeline gave, with its oracles."""

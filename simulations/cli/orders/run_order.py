@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, Option
 
 from fed_unlearn.simulations.cli.orders.options import LedgerKey, Overrides, ReceiptKey
+from fed_unlearn.simulations.live.watching import Live, LivePort
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.scenario import Scenario
@@ -32,6 +33,8 @@ class Order:
         bool, Option("--anonymous", help="Name no client in the report, the figures, the log and the terminal.")
     ] = False
     resume: Annotated[Path | None, Option(metavar="DIR", help="Go on with an interrupted run, from its folder.")] = None
+    live: Live = False
+    live_port: LivePort = None
     ledger_key: LedgerKey = None
     receipt_key: ReceiptKey = None
 

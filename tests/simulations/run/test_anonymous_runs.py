@@ -12,7 +12,7 @@ from canary_run import CLIENTS, NEVER_TRAINS, CanaryRun, canary_run
 from rich.console import Console
 
 from fed_unlearn.simulations.cli import run_command
-from fed_unlearn.simulations.cli.launch import print_log_line
+from fed_unlearn.simulations.cli.log_lines import print_log_line
 from fed_unlearn.simulations.report.anonymous import shown
 from fed_unlearn.simulations.report.figures import write_figures
 from fed_unlearn.simulations.report.table import plain_lines, print_results
