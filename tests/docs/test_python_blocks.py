@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 from pages import REPOSITORY, block, blocks
+from receipt_ledgers import write as write_ledger
 from torch.utils.data import DataLoader
 
 from fed_unlearn import ForgetRequest, methods
@@ -23,13 +24,14 @@ from fed_unlearn.data.sources import SOURCES, load_source
 from fed_unlearn.logits import predict_logits
 from fed_unlearn.models import build_model
 from fed_unlearn.seeding import isolated_random
+from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.inprocess import InProcessGrid
 from fed_unlearn.strategies import ContinualUnlearning, Gate, Thresholds, UnlearningPlan, server_methods
 from fed_unlearn.training import TrainingSettings, train_locally
 
 Names = dict[str, Any]
 CLIENT, SERVER, TIMELINE = "# client_app.py", "# server_app.py", "# timeline.py"
-PAGES = {"README.md", "flower.md", "methods.md", "avalanche.md", "extending.md", "owners.md"}
+PAGES = {"README.md", "flower.md", "methods.md", "avalanche.md", "extending.md", "owners.md", "receipts.md"}
 
 
 def run(page: str, names: Names, runners: Mapping[str, Callable[[str], None]] | None = None) -> Names:
@@ -180,6 +182,18 @@ def extended(monkeypatch: pytest.MonkeyPatch) -> Names:
 
 def test_owners_page() -> None:
     assert run("owners.md", {})["plan"].owners == UnlearningPlan().owners
+
+
+def test_receipts_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_ledger(tmp_path / "ledger.db")
+    assert run_command(["receipt", "issue", "ledger.db", "r1", "--out", "."]) == 0
+    capsys.readouterr()
+    names = run("receipts.md", {})
+    assert capsys.readouterr().out.startswith("committed 0.0\n() (")
+    (tmp_path / "r1.json").write_bytes(names["signed"].content + b" ")
+    run("receipts.md", {})
+    assert capsys.readouterr().out.startswith("refused: its bytes were changed")
 
 
 @pytest.mark.usefixtures("extended")

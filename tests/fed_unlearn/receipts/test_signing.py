@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import blocks
 from receipt_ledgers import opened, write
 
-from fed_unlearn.receipts import RefusedReceiptError, SignedReceipt, issue, read_receipt, sign, verify
+from fed_unlearn.receipts import RefusedReceiptError, SignedReceipt, issue, public_pem, read_receipt, sign, verify
 from fed_unlearn.receipts.signing import MOST_BYTES, is_signed, sign_bytes
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -74,6 +77,20 @@ def test_the_signature_can_be_checked_without_this_library(signed: SignedReceipt
     body = content[len(b'{"receipt":') : content.index(b',"signature":{"algorithm":')]
     value = bytes.fromhex(json.loads(content)["signature"]["value"])
     PUBLIC.verify(value, b"fed_unlearn receipt 1\n" + body)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None or shutil.which("xxd") is None, reason="needs openssl and xxd")
+def test_openssl_checks_it_as_the_page_says(signed: SignedReceipt, tmp_path: Path) -> None:
+    [recipe] = [item.text for item in blocks("text", "receipts.md") if "openssl" in item.text]
+    (tmp_path / "r1.json").write_bytes(signed.content)
+    (tmp_path / "receipts.pub").write_bytes(public_pem(PUBLIC))
+
+    def told() -> str:
+        return subprocess.run(["bash", "-c", recipe], cwd=tmp_path, capture_output=True, text=True).stdout.strip()
+
+    assert told() == "Signature Verified Successfully"
+    (tmp_path / "r1.json").write_bytes(signed.content.replace(b'"attempts":1', b'"attempts":2'))
+    assert told() == "Signature Verification Failure"
 
 
 def one_byte_changed(content: bytes) -> Iterator[bytes]:
