@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
 from fed_unlearn.simulations.cli.compare import compare
@@ -127,15 +128,29 @@ def strategies() -> None:
 
 @app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, or one of an app's server.")],
     model: Annotated[Path, typer.Argument(metavar="MODEL.safetensors", help="File to write; it must not exist.")],
+    card: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The model card; README.md in an empty folder, else MODEL.md without it."),
+    ] = None,
+    no_card: Annotated[bool, typer.Option("--no-card", help="Write no model card.")] = False,
+    no_labels: Annotated[
+        bool, typer.Option("--no-labels", help="Call classes by their index alone, where a class is a person.")
+    ] = False,
     ledger_key: LedgerKey = None,
 ) -> None:
-    """Write the model that a run accepted last as a safetensors file."""
-    from fed_unlearn.simulations.run.export import export_model
+    """Write the model that a run accepted last as a safetensors file, and a card of what it has forgotten."""
+    from fed_unlearn.simulations.run.export import card_beside, export_model
 
-    digest = export_model(folder, model, None if ledger_key is None else ledger_key.expanduser())
+    if no_card and (card is not None or no_labels):
+        raise InvalidParameterError("--no-card with --card or --no-labels: these say how the card is; leave one out")
+    beside = None if no_card else card or card_beside(model)
+    key = None if ledger_key is None else ledger_key.expanduser()
+    digest = export_model(folder, model, key, card=beside, labels=not no_labels)
     print(f"{printable(str(model), MOST_SHOWN)}: model {digest[:12]} of {printable(str(folder), MOST_SHOWN)}")
+    if beside is not None:
+        print(f"{printable(str(beside), MOST_SHOWN)}: what it has forgotten, and when")
 
 
 app.command()(sweep)

@@ -70,6 +70,28 @@ def test_the_exported_model_is_the_accepted_one(finished: Path, tmp_path: Path) 
     assert all(torch.equal(tensor, load_file(stored)[name]) for name, tensor in exported.items())
 
 
+def test_an_export_writes_a_card_unless_it_is_told_not_to(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload = tmp_path / "upload"
+    upload.mkdir()
+    assert run_command(["export", str(finished), str(upload / "first.safetensors")]) == 0
+    assert f"{upload / 'README.md'}: what it has forgotten, and when" in capsys.readouterr().out
+    assert run_command(["export", str(finished), str(upload / "second.safetensors"), "--no-labels"]) == 0
+    assert run_command(["export", str(finished), str(upload / "third.safetensors"), "--no-card"]) == 0
+    assert {path.name for path in upload.iterdir()} == {
+        *("README.md", "first.safetensors", "second.md", "second.safetensors", "third.safetensors"),
+    }
+    assert (
+        "# `tiny`" in (upload / "README.md").read_text() and "| data | `digits` |" in (upload / "second.md").read_text()
+    )
+    assert (
+        run_command(["export", str(finished), str(upload / "4.safetensors"), "--card", str(upload / "README.md")]) == 2
+    )
+    assert "README.md: exists already" in capsys.readouterr().err and not (upload / "4.safetensors").exists()
+    assert run_command(["export", str(finished), str(upload / "4.safetensors"), "--no-card", "--no-labels"]) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
