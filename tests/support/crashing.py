@@ -1,11 +1,11 @@
 """Runs that are killed at chosen points and go on: ``python crashing.py FOLDER [NAME ...]``.
 
-Points are counted from 1: every message that reaches a client, before it is handled and after, and every transaction
-of the ledger, before it is committed and after, named by the last event in it. At the chosen one the process kills
-itself, as a power cut would; another one then runs the timeline to its end. One point of each name is taken: in the
-middle of every kind of round, and at every step in the life of a request; or of the names that are given alone. A line
-of JSON is printed for each run: the points that it passed, and what it came to. The first is of the run that nothing
-cuts short.
+Points are counted from 1: every message that reaches a client, before it is handled and after, every transaction of the
+ledger, before it is committed and after, named by the last event in it, and every file of a receipt. At the chosen one
+the process kills itself, as a power cut would; another one then runs the timeline to its end. One point of each name is
+taken: in the middle of every kind of round, and at every step in the life of a request; or of the names that are given
+alone. A line of JSON is printed for each run: the points that it passed, and what it came to. The first is of the run
+that nothing cuts short.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from flwr.serverapp.strategy import FedAdam
 
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.receipts import read_public_key, verify
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import ContinualUnlearning, Forget, Train, UnlearningPlan
+from fed_unlearn.strategies import ContinualUnlearning, Forget, Train, UnlearningPlan, receipt_folder
 
 PLAN = UnlearningPlan(
     max_request_norm=12.0,
@@ -111,6 +112,25 @@ def watch_ledger(points: Points) -> None:
     Ledger.transaction = watched  # type: ignore[method-assign]
 
 
+def watch_receipts(points: Points) -> None:
+    """Make every file of a receipt a point, before it is written and after."""
+    original = receipt_folder.write_atomically
+
+    def watched(path: Path, content: bytes) -> None:
+        points.pass_by(f"before a file {path.suffix}")
+        original(path, content)
+        points.pass_by(f"after a file {path.suffix}")
+
+    receipt_folder.write_atomically = watched  # type: ignore[assignment]
+
+
+def receipts_of(folder: Path) -> list[str]:
+    """What each receipt says in short, sorted; an error where one is not signed by the server's key."""
+    key = read_public_key(folder / "server" / "receipts.pub")
+    receipts = [verify(file.read_bytes(), key).receipt for file in (folder / "receipts").glob("*.json")]
+    return sorted(f"{receipt.scope} {receipt.status} {receipt.number}" for receipt in receipts)
+
+
 def run(folder: Path, last: int | None) -> dict[str, object]:
     """Run the timeline, or go on with it; what is known at its end."""
     torch.set_num_threads(1)
@@ -118,8 +138,13 @@ def run(folder: Path, last: int | None) -> dict[str, object]:
     watch_ledger(points)
     federation = make_federation(folder, clients=4)
     watch_messages(federation, points)
+    watch_receipts(points)
     strategy = ContinualUnlearning(
-        FedAdam(eta=0.02, fraction_evaluate=0.0), ledger=folder / "server" / "ledger.db", gate=GATE, plan=PLAN
+        FedAdam(eta=0.02, fraction_evaluate=0.0),
+        ledger=folder / "server" / "ledger.db",
+        gate=GATE,
+        plan=PLAN,
+        receipts=folder / "receipts",
     )
     result = strategy.run(federation.grid, TIMELINE, initial_arrays())
     digest = hashlib.sha256()
@@ -134,6 +159,7 @@ def run(folder: Path, last: int | None) -> dict[str, object]:
         "attempts": {entry.id: entry.attempt for entry in strategy.ledger.entries()},
         "commits": [event.request_id for event in events if event.name == "committed"],
         "problem": strategy.ledger.verify().problem,
+        "receipts": receipts_of(folder),
     }
 
 

@@ -88,6 +88,8 @@ class Trial:
     gate : Gate
     new_inner : callable
         Makes the strategy that is wrapped.
+    receipts : bool
+        Whether the server issues receipts, into the folder ``receipts``.
     """
 
     folder: Path
@@ -95,6 +97,7 @@ class Trial:
     plan: UnlearningPlan = PLAN
     gate: Gate = OPEN
     new_inner: Callable[[], Strategy] = quiet_averaging
+    receipts: bool = False
     federation: Federation = field(init=False)
     grid: FaultyGrid = field(init=False)
     strategy: ContinualUnlearning = field(init=False)
@@ -102,7 +105,7 @@ class Trial:
     def __post_init__(self) -> None:
         self.federation = make_federation(self.folder, task=DigitsTask(data_of=self.data_of))
         self.grid = FaultyGrid(self.federation.grid)
-        self.strategy = self.federation.strategy(self.new_inner(), gate=self.gate, plan=self.plan)
+        self.strategy = self.new_strategy()
         self.federation.app.evaluate()(_evaluate)
 
     def train(self, rounds: int = 2) -> UnlearningResult:
@@ -118,7 +121,12 @@ class Trial:
     def restart(self) -> None:
         """Another process takes over the ledger."""
         self.strategy.ledger.close()
-        self.strategy = self.federation.strategy(self.new_inner(), gate=self.gate, plan=self.plan)
+        self.strategy = self.new_strategy()
+
+    def new_strategy(self) -> ContinualUnlearning:
+        """The strategy as another process would make it."""
+        folder = self.folder / "receipts" if self.receipts else None
+        return self.federation.strategy(self.new_inner(), gate=self.gate, plan=self.plan, receipts=folder)
 
     def do(self, kind: str, client: int, message_type: str, times: int = FOREVER) -> None:
         """Let a client do something wrong: one of :class:`faulty_grid.Fault`'s kinds or of what is spoiled."""

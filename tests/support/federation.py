@@ -22,7 +22,7 @@ from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.seeding import isolated_random, seeded_generator
 from fed_unlearn.simulations.inprocess import InProcessGrid
-from fed_unlearn.strategies import ContinualUnlearning, UnlearningPlan
+from fed_unlearn.strategies import ContinualUnlearning, Observer, UnlearningPlan
 from fed_unlearn.task import Task
 from fed_unlearn.training import TrainingSettings, train_locally
 
@@ -114,6 +114,8 @@ class Federation:
         gate: Gate | None = None,
         plan: UnlearningPlan | None = None,
         name: str = "server",
+        receipts: Path | None = None,
+        observer: Observer | None = None,
     ) -> ContinualUnlearning:
         """A strategy with a ledger of its own."""
         return ContinualUnlearning(
@@ -121,6 +123,8 @@ class Federation:
             ledger=self.folder / name / "ledger.db",
             gate=gate,
             plan=plan if plan is not None else FAST_PLAN,
+            receipts=receipts,
+            observer=observer,
         )
 
 

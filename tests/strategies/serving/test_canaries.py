@@ -98,7 +98,8 @@ def test_no_id_leaves_the_owners_node(tmp_path: Path, fails: bool, capfd: pytest
     never = Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.0, max_total_retain_drop=0.0)
     gate = Gate(sample_thresholds=never, max_attempts=1, max_repair_rounds=0) if fails else OPEN_GATE
     plan = replace(PLAN, parameters={"instance-wise": {"max_steps": 1 if fails else 10}})
-    strategy = federation.strategy(gate=gate, plan=plan)
+    receipts = tmp_path / "receipts"
+    strategy = federation.strategy(gate=gate, plan=plan, receipts=receipts)
     strategy.start(grid, initial_arrays(), num_rounds=2)
     folder, ids = tmp_path / "clients" / str(OWNER), list(with_uuids(OWNER).train.ids)
     asked = tmp_path / "clients" / str(OWNER) / "asked"
@@ -112,7 +113,7 @@ def test_no_id_leaves_the_owners_node(tmp_path: Path, fails: bool, capfd: pytest
     OwnerQueue(folder).add(new_request("samples", [ids[0], *ids[10:12]]))  # one of them is forgotten already
     for _ in range(2):
         strategy.ledger.close()
-        strategy = federation.strategy(gate=gate, plan=plan)
+        strategy = federation.strategy(gate=gate, plan=plan, receipts=receipts)
         strategy.start(grid, num_rounds=1)
     (tmp_path / "shown").write_text("".join(capfd.readouterr()))
     assert run_command(["forget", "--client-dir", str(folder), "--status"]) == 0
@@ -134,7 +135,9 @@ def test_no_id_leaves_the_owners_node(tmp_path: Path, fails: bool, capfd: pytest
     canaries = [*dict.fromkeys((*ids[:12], _STRANGER, *_of_class(3)))]
     elsewhere = [path for path in tmp_path.iterdir() if path.name != "clients"]
     elsewhere += [path for path in (tmp_path / "clients").iterdir() if path != folder]
-    assert app.count > 50 and {path.name for path in elsewhere} >= {"wire", "server", "log", "shown", "0", "1", "3"}
+    assert app.count > 50 and {path.name for path in elsewhere} >= {"wire", "server", "log", "shown", "receipts", "0", "1", "3"}
+    assert len(list(receipts.glob("*.json"))) == 4 == len(list((folder / "receipts").glob("*.json")))
+    elsewhere += [folder / "receipts"]  # the owner may show a receipt to anybody
     assert found_anywhere(elsewhere, canaries) == []
     assert found_anywhere([folder], ids[:1]), "the search finds them where they may be"
     for entry in federation.strategy().ledger.entries():

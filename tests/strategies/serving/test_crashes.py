@@ -21,7 +21,8 @@ STEPS = (
     "client-departed",  # the last event in the commit of a client
 )
 MESSAGES = ("train.default", "train.unlearn", "train.repair", "train.confirm", "train.discard", "evaluate.audit")
-EVERY = {f"after {step}" for step in STEPS} | {f"{message} is done" for message in MESSAGES}
+FILES = {"after a file .html", "after a file .json"}
+EVERY = {f"after {step}" for step in STEPS} | {f"{message} is done" for message in MESSAGES} | FILES
 
 
 def runs_of(folder: Path) -> list[dict[str, object]]:
@@ -46,6 +47,10 @@ def test_killed_anywhere_it_ends_with_the_same_model_and_no_request_is_lost_or_a
         "in-vain": "failed",
         "client": "committed",
     }
+    assert whole["receipts"] == [
+        *("class committed 1", "client committed 1", "sample committed 1", "sample committed 1"),
+        *("sample failed 1", "sample rejected 1"),
+    ]
     points = list(map(str, whole["points"]))  # type: ignore[call-overload]
     assert set(points) >= EVERY, "the run passes every step in the life of a request"
     where = {points[int(str(run["point"])) - 1]: run for run in killed}
@@ -56,3 +61,4 @@ def test_killed_anywhere_it_ends_with_the_same_model_and_no_request_is_lost_or_a
             key: whole[key] for key in ("status", "attempts", "commits")
         }, name
         assert run["problem"] is None, f"{name}: the ledger's chain is whole"
+        assert run["receipts"] == whole["receipts"], f"{name}: each request has its receipt"
