@@ -16,7 +16,6 @@ from fed_unlearn.protocol import receipt_digest
 from fed_unlearn.text import printable
 
 if TYPE_CHECKING:  # cryptography is loaded with the first receipt
-    from fed_unlearn.receipts import SignedReceipt
     from fed_unlearn.receipts.keys import Ed25519PrivateKey
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -64,7 +63,7 @@ class ReceiptFolder:
     """
 
     def __init__(self, ledger: Ledger, folder: Path, key: Path | None = None) -> None:
-        self.folder, self.changes = folder, 0
+        self.folder, self.changes, self._has_receipts = folder, 0, False
         self._key_file, self._ledger = key, ledger
         self._seen = 0
         self._said: list[str] = []
@@ -187,24 +186,33 @@ class ReceiptFolder:
             if signed.receipt.ledger == self._ledger.identity and ends.get(end.sequence) == end.digest:
                 if not path.with_suffix(".html").exists():
                     with suppress(OSError):  # the receipt itself is there
-                        _write_page(path, signed)
+                        _write_page(path, content)
                 found[end.sequence] = _Issued(path, receipt_digest(content))
+        self._has_receipts = bool(found)
         return found
 
     # ------------------------------------------------------------------ one receipt
 
     def _signing_key(self) -> Ed25519PrivateKey:
+        """The key, which is made before the first receipt and not after it."""
         from fed_unlearn.receipts import default_receipt_key, signing_key
 
-        return signing_key(self._key_file or default_receipt_key(self._ledger.path))
+        path = self._key_file or default_receipt_key(self._ledger.path)
+        if self._has_receipts and not path.exists():
+            raise FedUnlearnError(
+                f"{path}: the key that signed the receipts in {self.folder} is not there; put it back or name its file,"
+                " or make a new one there and tell everybody who checks receipts"
+            )
+        return signing_key(path)
 
     def _issue(self, end: _End, key: Ed25519PrivateKey) -> None:
         from fed_unlearn.receipts import issue
 
         signed = issue(self._ledger, end.request_id, key, number=end.number)
         path = next(path for path in self._paths(signed.receipt.file_name) if not path.exists())
-        _write_page(path, signed)
+        _write_page(path, signed.content)
         write_atomically(path, signed.content)
+        self._has_receipts = True
         if end.number == self._ends[end.request_id]:
             self._newest[end.request_id] = _Issued(path, receipt_digest(signed.content))
         self.changes += 1
@@ -218,10 +226,11 @@ class ReceiptFolder:
             yield self.folder / f"{name.removesuffix('.json')}+{number}.json"
 
 
-def _write_page(path: Path, signed: SignedReceipt) -> None:
-    from fed_unlearn.receipts import receipt_page
+def _write_page(path: Path, content: bytes) -> None:
+    """Write the page of a receipt, which is made of the file's bytes alone."""
+    from fed_unlearn.receipts import read_receipt, receipt_page
 
-    write_atomically(path.with_suffix(".html"), receipt_page(signed).encode())
+    write_atomically(path.with_suffix(".html"), receipt_page(read_receipt(content)).encode())
 
 
 def _missing(ends: Sequence[_End], error: Exception) -> str:

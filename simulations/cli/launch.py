@@ -16,6 +16,7 @@ from fed_unlearn.simulations.cli.answers import of_the_system
 from fed_unlearn.simulations.cli.interrupts import never_missing_an_interrupt
 from fed_unlearn.simulations.cli.log_lines import print_log_line
 from fed_unlearn.simulations.cli.orders.launch_order import LaunchOrder
+from fed_unlearn.simulations.cli.orders.receipt_key import receipt_key_file
 from fed_unlearn.simulations.cli.orders.run_order import RunOrder
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.live.watching import LivePage, check_live, served, view_of_run
@@ -152,6 +153,7 @@ def _check(scenario: Scenario, order: AnyOrder, out: Path) -> None:
     elif order.engine == "ray":
         _resources(scenario, order).federation()
     prepare(scenario, oracle=order.oracle)
+    receipt_key_file(order.receipt_key)
     if (key := _key_file(order)) is not None:
         if key.exists():
             read_key(key)
@@ -176,7 +178,7 @@ def _run_in_process(order: AnyOrder, scenario: Scenario, out: Path, console: Con
             noticed(event)
 
         try:
-            keys = {"ledger_key": _key_file(order), "receipt_key": _receipt_key(order)}
+            keys = {"ledger_key": _key_file(order), "receipt_key": receipt_key_file(order.receipt_key)}
             return run_in_process(scenario, out, oracle=order.oracle, observer=observer, **keys)
         except (LockedError, ScenarioError):
             raise
@@ -200,18 +202,13 @@ def _stopped_by_storage(error: Exception, out: Path, order: AnyOrder) -> Storage
 
 def _going_on(out: Path, order: AnyOrder) -> str:
     """The command that goes on with a run."""
-    keys = {"--ledger-key": _key_file(order), "--receipt-key": _receipt_key(order)}
+    keys = {"--ledger-key": _key_file(order), "--receipt-key": receipt_key_file(order.receipt_key)}
     return " ".join([order.going_on, str(out), *(f"{name} {key}" for name, key in keys.items() if key is not None)])
 
 
 def _key_file(order: AnyOrder) -> Path | None:
     """The absolute path of the ledger's key, if the operator names one."""
     return None if order.ledger_key is None else order.ledger_key.expanduser().absolute()
-
-
-def _receipt_key(order: AnyOrder) -> Path | None:
-    """The absolute path of the key that signs receipts, if the operator names one."""
-    return None if order.receipt_key is None else order.receipt_key.expanduser().absolute()
 
 
 def _run_as_app(order: AnyOrder, scenario: Scenario, out: Path, console: Console, live: LivePage) -> RunResults | None:
@@ -249,7 +246,7 @@ def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console, l
             layout,
             oracle=order.oracle,
             ledger_key=_key_file(order),
-            receipt_key=_receipt_key(order),
+            receipt_key=receipt_key_file(order.receipt_key),
             on_line=on_line,
             on_end=stay if order.keep else None,
         )
@@ -257,7 +254,7 @@ def _app_run(order: AnyOrder, scenario: Scenario, out: Path, console: Console, l
 
     console.print("starting Flower's simulation runtime", highlight=False)
     resources = _resources(scenario, order)
-    keys = {"ledger_key": _key_file(order), "receipt_key": _receipt_key(order)}
+    keys = {"ledger_key": _key_file(order), "receipt_key": receipt_key_file(order.receipt_key)}
     return run_on_ray(out, resources, oracle=order.oracle, on_line=on_line, **keys)
 
 

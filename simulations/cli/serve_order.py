@@ -16,6 +16,7 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.locks import run_lock, who_works_on
 from fed_unlearn.simulations.cli.ledger import ledger_file
 from fed_unlearn.simulations.cli.log_lines import print_log_line
+from fed_unlearn.simulations.cli.orders.receipt_key import receipt_key_file
 from fed_unlearn.simulations.deployment.app_config import app_settings, check_connection
 from fed_unlearn.simulations.deployment.serving import SupervisedServer, stop_server
 from fed_unlearn.simulations.engines.app_run import run_settings, scenario_app
@@ -101,7 +102,7 @@ class ServeOrder:
                 raise InvalidParameterError(f"{option} with the scenario {quoted(name)}: it is for apps; use --set")
         from fed_unlearn.simulations.run.driver import prepare
 
-        scenario = load_scenario(name, list(self.overrides))
+        scenario, receipt_key = load_scenario(name, list(self.overrides)), receipt_key_file(self.receipt_key)
         out = self.out if self.out is not None else Path("runs") / f"{scenario.name}-seed{scenario.seed}-server"
         out = out.expanduser().absolute()
         if who_works_on(out / "ledger.db") is None:
@@ -110,7 +111,6 @@ class ServeOrder:
             make_folder(out)
             with run_lock(out):
                 write_atomically(out / SCENARIO_FILE, scenario.to_toml().encode())
-        receipt_key = None if self.receipt_key is None else self.receipt_key.expanduser().absolute()
         settings = run_settings(out, "superlink", oracle=False, ledger_key=key, receipt_key=receipt_key)
         return scenario_app(), {**settings, "stay": True}, out / "ledger.db"
 

@@ -26,7 +26,9 @@ from fed_unlearn.strategies.receipt_folder import ReceiptFolder
 
 NEVER = Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.0, max_total_retain_drop=0.0)
 OPEN = Thresholds(max_forget_accuracy=None, max_retain_drop=None, max_total_retain_drop=None)
-MIXED = Gate(class_thresholds=OPEN, sample_thresholds=NEVER, client_thresholds=OPEN, max_repair_rounds=0, max_attempts=1)
+MIXED = Gate(
+    class_thresholds=OPEN, sample_thresholds=NEVER, client_thresholds=OPEN, max_repair_rounds=0, max_attempts=1
+)
 
 
 def receipts_of(trial: Trial, folder: Path | None = None) -> dict[str, Receipt]:
@@ -79,7 +81,7 @@ def test_a_strategy_without_receipts_writes_none(tmp_path: Path) -> None:
     trial = trained(tmp_path)
     trial.serve(ForgetRequest.for_class(3))
     assert not list(tmp_path.rglob("receipts*"))
-    with pytest.raises(InvalidParameterError, match="receipt_key .* without receipts"):
+    with pytest.raises(InvalidParameterError, match=r"receipt_key .* without receipts"):
         ContinualUnlearning(trial.new_inner(), ledger=tmp_path / "other.db", receipt_key=tmp_path / "key")
 
 
@@ -154,9 +156,7 @@ def test_a_folder_that_cannot_be_written_is_one_such_cause(tmp_path: Path) -> No
 
 def test_a_request_that_is_opened_again_gets_a_receipt_for_each_end(tmp_path: Path) -> None:
     forgetting = Thresholds(max_forget_accuracy=0.05, max_retain_drop=None, max_total_retain_drop=None)
-    plan = replace(
-        PLAN, parameters={"boundary-shrink": {"epochs": 10, "learning_rate": 0.02}}, reopen_relapsed=True
-    )
+    plan = replace(PLAN, parameters={"boundary-shrink": {"epochs": 10, "learning_rate": 0.02}}, reopen_relapsed=True)
     trial = trained(tmp_path, gate=Gate(class_thresholds=forgetting, max_training_drop=1.0), plan=plan, receipts=True)
     known = unpack(trial.train(6).arrays)
     assert committed(trial.serve(ForgetRequest.for_class(3))) == ["r1"]
@@ -183,7 +183,22 @@ def ended(ledger: Ledger, *ids: str) -> None:
         ledger.withdraw(name)
 
 
-ODD_IDS = ["../../escape", "r1", "R1", "r1.2", "r1+2", ".", "..", "con", "a/b", "a\\b", "é" * 90, "x" * 100, "\n", "r1 "]
+ODD_IDS = [
+    "../../escape",
+    "r1",
+    "R1",
+    "r1.2",
+    "r1+2",
+    ".",
+    "..",
+    "con",
+    "a/b",
+    "a\\b",
+    "é" * 90,
+    "x" * 100,
+    "\n",
+    "r1 ",
+]
 
 
 def test_no_id_leads_out_of_the_folder_or_to_another_requests_file(tmp_path: Path) -> None:
@@ -247,3 +262,16 @@ def test_a_key_may_stand_elsewhere_and_a_page_that_is_gone_is_written_again(tmp_
     assert bytes_of(tmp_path / "receipts") == {"r1.html": page, "r1.json": receipt}
     for path in (tmp_path / "receipts").iterdir():
         assert path.stat().st_mode & 0o077 == 0
+
+
+def test_no_new_key_is_made_where_there_are_receipts_of_another(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ended(ledger, "r1")
+    assert ReceiptFolder(ledger, tmp_path / "receipts", tmp_path / "own.key").catch_up() == []
+    ended(ledger, "r2")
+    folder = ReceiptFolder(ledger, tmp_path / "receipts")
+    [problem] = folder.catch_up()
+    assert "r2" in problem and "receipts.key" in problem and not (tmp_path / "receipts.key").exists()
+    assert folder.signed("r1") is None, "its owner would be sent a key that does not fit"
+    again = ReceiptFolder(ledger, tmp_path / "receipts", tmp_path / "own.key")
+    assert again.catch_up() == [] and again.signed("r1") is not None

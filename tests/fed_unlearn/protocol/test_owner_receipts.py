@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ def holding(*items: object, **more: object) -> ConfigRecord:
 
 
 def test_receipts_come_back_as_they_were_written() -> None:
-    receipts = [protocol.OwnerReceipt(owner_request=f"{number:016x}", text="é\n\"", key=KEY) for number in range(9)]
+    receipts = [protocol.OwnerReceipt(owner_request=f"{number:016x}", text='é\n"', key=KEY) for number in range(9)]
     assert protocol.read_receipts(carrying(protocol.receipts_record(receipts))) == tuple(receipts[:8])
     assert protocol.read_receipts(carrying(None)) == ()
 
@@ -66,10 +67,8 @@ def test_a_record_that_is_none_is_an_error_that_repeats_nothing(record: ConfigRe
 
 @given(st.text(max_size=200))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
-        protocol.read_receipts(carrying(ConfigRecord({"receipts": text})))
-    except ProtocolError:
-        pass
+    with suppress(ProtocolError):
+        assert protocol.read_receipts(carrying(ConfigRecord({"receipts": text}))) == ()
 
 
 def test_a_receipt_that_no_node_would_read_is_none() -> None:

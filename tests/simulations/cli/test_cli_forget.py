@@ -12,8 +12,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from fed_unlearn.owner import OwnerAnswer, OwnerQueue, new_request
+from fed_unlearn.ledger import Ledger
+from fed_unlearn.owner import KeptReceipts, OwnerAnswer, OwnerQueue, new_request
+from fed_unlearn.receipts import issue, read_public_key, verify
+from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.simulations.cli import BAD_INPUT, run_command
 
 
@@ -59,6 +64,10 @@ def test_ids_come_from_standard_input_too(folder: Path, monkeypatch: pytest.Monk
         (["--all", "--goal", "misclassify"], "leave it out"),
         (["--status", "--note", "x"], "belong to a new request"),
         (["--all", "--json"], "belongs to --status"),
+        (["--all", "--out", "receipt"], "belongs to --receipt"),
+        (["--all", "--receipt", "0" * 16], "expected one of"),
+        (["--receipt", "0" * 16], "not queued"),
+        (["--receipt", "../state"], "not queued"),
         (["--class", "-1"], "--class"),
         (["--class", "99999999999"], "--class"),
         (["--class", "1", "--deadline", "soon"], "ISO 8601"),
@@ -122,6 +131,55 @@ def test_the_status_has_what_the_server_answered(folder: Path, capsys: pytest.Ca
     assert [item["id"] for item in body] == [served, waits, queued]
     assert body[0]["servers"][0]["figures"] == figures and body[2]["status"] == "queued"
     assert "canary" not in json.dumps(body)
+
+
+def received(folder: Path) -> tuple[str, bytes]:
+    """A request that was withdrawn at the server, whose receipt is at the node."""
+    queue = OwnerQueue(folder)
+    request_id = queue.add(new_request("samples", ["canary", "b"]))
+    ledger, key = Ledger(folder.parent / "server" / "ledger.db"), Ed25519PrivateKey.generate()
+    name = ledger.receive(ForgetRequest.for_samples("site", count=2, id=f"owner-{'0' * 16}-{request_id}"))
+    ledger.withdraw(name)
+    signed = issue(ledger, name, key)
+    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+    KeptReceipts(folder).keep(queue.find(request_id), ledger.identity, signed.content.decode(), raw)
+    return request_id, signed.content
+
+
+def test_the_owner_gets_the_receipt_and_a_page_of_it(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    request_id, content = received(folder)
+    assert forget(folder, "--receipt", request_id) == 0
+    assert capfd.readouterr().out.encode() == content, "byte for byte, so that it can be checked"
+    out, page = folder.parent / "mine.json", folder.parent / "mine.HTML"
+    for file in (out, page):
+        assert forget(folder, "--receipt", request_id, "--out", str(file)) == 0
+    assert out.read_bytes() == content and page.read_text().startswith("<!doctype html>")
+    verify(out.read_bytes(), read_public_key(folder / "receipts.pub"))
+    assert forget(folder, "--receipt", request_id, "--out", str(folder.parent / "missing" / "x")) == BAD_INPUT
+    assert "cannot be written" in capfd.readouterr().err
+    assert forget(folder, "--status") == 0
+    where = folder / "receipts" / f"{request_id}.json"
+    assert f"{request_id}: receipt in {where}" in capfd.readouterr().out
+    assert forget(folder, "--status", "--json") == 0
+    [shown] = json.loads(capfd.readouterr().out)
+    assert shown["receipts"] == [str(where)] and shown["receipt_refused"] == ""
+
+
+def test_a_receipt_that_is_missing_refused_or_changed_is_said(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    waits = OwnerQueue(folder).add(new_request("class", of_class=1))
+    assert forget(folder, "--receipt", waits) == BAD_INPUT
+    assert "no receipt" in capfd.readouterr().err
+    request_id, content = received(folder)
+    file = folder / "receipts" / f"{request_id}.json"
+    file.write_bytes(content.replace(b"withdrawn", b"committed"))
+    assert forget(folder, "--receipt", request_id) == BAD_INPUT
+    captured = capfd.readouterr()
+    assert "changed" in captured.err and captured.out == ""
+    (folder / "receipts" / f"{waits}.refused").write_text("another key\x1b has signed it")
+    assert forget(folder, "--status") == 0
+    assert f"{waits}: a receipt was refused: another key\\x1b has signed it" in capfd.readouterr().out
+    assert forget(folder, "--receipt", waits) == BAD_INPUT
+    assert "another key" in capfd.readouterr().err
 
 
 def test_withdrawing_says_who_has_to_be_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

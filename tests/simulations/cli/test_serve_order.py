@@ -45,12 +45,23 @@ def test_a_scenario_goes_to_a_folder_of_its_own(tmp_path: Path) -> None:
     assert "holds a run of another scenario" in refused(ServeOrder(what=tiny, out=out, overrides=("seed=5",)))
 
 
+def test_the_key_of_receipts_reaches_the_app(tmp_path: Path) -> None:
+    tiny, key = str(Path(__file__).parents[2] / "support/tiny.toml"), tmp_path / "own.key"
+    server = ServeOrder(what=tiny, out=tmp_path / "run", receipt_key=key).server(Console())
+    assert server.settings["receipt-key"] == str(key)
+    assert "receipt-key" not in ServeOrder(what=tiny, out=tmp_path / "run").server(Console()).settings
+    nowhere = tmp_path / "missing" / "own.key"
+    assert "--receipt-key" in refused(ServeOrder(what=tiny, out=tmp_path / "other", receipt_key=nowhere))
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_app_takes_its_own_config(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(APP)
     server = ServeOrder(what=str(tmp_path), config=("rounds=3", "name='x'"), ledger=tmp_path / "l.db").server(Console())
     assert (server.app, server.settings) == (tmp_path, {"rounds": 3, "name": "x"})
     assert "expected KEY=VALUE" in refused(ServeOrder(what=str(tmp_path), config=("rounds",)))
     assert "--out with the app" in refused(ServeOrder(what=str(tmp_path), out=tmp_path / "out"))
+    assert "--receipt-key with the app" in refused(ServeOrder(what=str(tmp_path), receipt_key=tmp_path / "key"))
     assert "--ledger with the scenario 'digits'" in refused(ServeOrder(what="digits", ledger=tmp_path / "l.db"))
 
 

@@ -135,7 +135,16 @@ def test_no_id_leaves_the_owners_node(tmp_path: Path, fails: bool, capfd: pytest
     canaries = [*dict.fromkeys((*ids[:12], _STRANGER, *_of_class(3)))]
     elsewhere = [path for path in tmp_path.iterdir() if path.name != "clients"]
     elsewhere += [path for path in (tmp_path / "clients").iterdir() if path != folder]
-    assert app.count > 50 and {path.name for path in elsewhere} >= {"wire", "server", "log", "shown", "receipts", "0", "1", "3"}
+    assert app.count > 50 and {path.name for path in elsewhere} >= {
+        "wire",
+        "server",
+        "log",
+        "shown",
+        "receipts",
+        "0",
+        "1",
+        "3",
+    }
     assert len(list(receipts.glob("*.json"))) == 4 == len(list((folder / "receipts").glob("*.json")))
     elsewhere += [folder / "receipts"]  # the owner may show a receipt to anybody
     assert found_anywhere(elsewhere, canaries) == []

@@ -1,0 +1,33 @@
+"""The key that signs receipts, checked before anything is computed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from fed_unlearn.errors import InvalidParameterError
+
+
+def receipt_key_file(given: Path | None) -> Path | None:
+    """The absolute path of the key that was typed; None where none was.
+
+    Parameters
+    ----------
+    given : Path or None
+        What ``--receipt-key`` was given.
+
+    Raises
+    ------
+    FedUnlearnError
+        If the file is no such key, others can read it, or it is not there and cannot be made.
+    """
+    if given is None:
+        return None
+    path = given.expanduser().absolute()
+    if path.exists():
+        from fed_unlearn.receipts.keys import read_private_key
+
+        read_private_key(path)
+    elif not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise InvalidParameterError(f"--receipt-key {path}: cannot be made; name a file in a folder that is there")
+    return path
