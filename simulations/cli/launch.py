@@ -16,7 +16,7 @@ from fed_unlearn.simulations.cli.answers import of_the_system
 from fed_unlearn.simulations.cli.interrupts import never_missing_an_interrupt
 from fed_unlearn.simulations.cli.log_lines import print_log_line
 from fed_unlearn.simulations.cli.orders.launch_order import LaunchOrder
-from fed_unlearn.simulations.cli.orders.receipt_key import receipt_key_file
+from fed_unlearn.simulations.cli.orders.receipt_key import check_receipt_key, receipt_key_file
 from fed_unlearn.simulations.cli.orders.run_order import RunOrder
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.live.watching import LivePage, check_live, served, view_of_run
@@ -153,7 +153,7 @@ def _check(scenario: Scenario, order: AnyOrder, out: Path) -> None:
     elif order.engine == "ray":
         _resources(scenario, order).federation()
     prepare(scenario, oracle=order.oracle)
-    receipt_key_file(order.receipt_key)
+    check_receipt_key(receipt_key_file(order.receipt_key))
     if (key := _key_file(order)) is not None:
         if key.exists():
             read_key(key)

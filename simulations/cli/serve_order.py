@@ -16,7 +16,7 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.locks import run_lock, who_works_on
 from fed_unlearn.simulations.cli.ledger import ledger_file
 from fed_unlearn.simulations.cli.log_lines import print_log_line
-from fed_unlearn.simulations.cli.orders.receipt_key import receipt_key_file
+from fed_unlearn.simulations.cli.orders.receipt_key import check_receipt_key, receipt_key_file
 from fed_unlearn.simulations.deployment.app_config import app_settings, check_connection
 from fed_unlearn.simulations.deployment.serving import SupervisedServer, stop_server
 from fed_unlearn.simulations.engines.app_run import run_settings, scenario_app
@@ -103,6 +103,7 @@ class ServeOrder:
         from fed_unlearn.simulations.run.driver import prepare
 
         scenario, receipt_key = load_scenario(name, list(self.overrides)), receipt_key_file(self.receipt_key)
+        check_receipt_key(receipt_key)
         out = self.out if self.out is not None else Path("runs") / f"{scenario.name}-seed{scenario.seed}-server"
         out = out.expanduser().absolute()
         if who_works_on(out / "ledger.db") is None:
