@@ -229,8 +229,6 @@ class _Checking:
         account = Account.of(ForgetRequest.from_json(row[0]), ending, outcome, [])
         facts, names = account.facts, dict(_FROM_ROW)
         facts["audits"] = self._those_told(facts["audits"])
-        if self.receipt.method is None:  # a receipt leaves out what holds a name
-            facts["method"] = None
         if not account.is_whole:
             self.unchecked.append(_NOT_KEPT)
             names = {name: names[name] for name in ("scope", "classes", "samples")}

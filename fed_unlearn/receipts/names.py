@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Iterable
 
 from fed_unlearn.ledger import Ledger
@@ -26,8 +26,8 @@ def names_in(ledger: Ledger, request: ForgetRequest) -> list[str]:
 
 def holds_a_name(text: str, names: Iterable[str]) -> bool:
     """Whether one of some names stands in a text as a word, or anywhere if it has four characters or more."""
-    folded = text.casefold()
-    return any(_stands_in(name.casefold(), folded) for name in names)
+    folded = _folded(text)
+    return any(_stands_in(_folded(name), folded) for name in names)
 
 
 def may_be_shown(request_id: str, names: Iterable[str]) -> bool:
@@ -36,6 +36,14 @@ def may_be_shown(request_id: str, names: Iterable[str]) -> bool:
 
 
 def _stands_in(name: str, text: str) -> bool:
-    if len(name) >= _ANYWHERE:
-        return name in text
-    return re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", text) is not None
+    at = text.find(name)
+    while at >= 0:
+        if len(name) >= _ANYWHERE or not (text[:at][-1:].isalnum() or text[at + len(name) :][:1].isalnum()):
+            return True
+        at = text.find(name, at + 1)
+    return False
+
+
+def _folded(text: str) -> str:
+    """A text without differences of capitals, and of how Unicode puts letters together."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())

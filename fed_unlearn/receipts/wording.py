@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from fed_unlearn.receipts.document import FIGURES, Figure, Receipt
+from fed_unlearn.receipts.document import Figure, Receipt
 from fed_unlearn.receipts.words import SENTENCES
 
 HEADINGS = {
@@ -51,7 +51,12 @@ _LABELS = {
         "Test for traces",
         "whether the model tells the data to forget from data that it never saw; 50\u00a0% is a mere guess",
     ),
+    "logit_auc": (
+        "Hidden score of the kind to forget",
+        "how well it tells the kind from others; it can do so in a model that never saw the kind, too",
+    ),
 }
+"""Figures that are told in words: what each is of, and what it means."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,7 @@ def date_and_time(moment: str) -> str:
 
 
 def rows_of(receipt: Receipt) -> list[Row]:
-    """The common figures, as lines of a table; those that were not measured are left out."""
+    """The figures that are told in words, as lines of a table; those that were not measured are left out."""
     before, after = receipt.audits.before, receipt.audits.after
     return [
         Row(
@@ -131,7 +136,7 @@ def rows_of(receipt: Receipt) -> list[Row]:
             after=_percent(after.get(name)),
             marks=_marks(name, {"before": before, "after": after}),
         )
-        for name in FIGURES
+        for name in _LABELS
         if name in before or name in after
     ]
 
@@ -139,7 +144,7 @@ def rows_of(receipt: Receipt) -> list[Row]:
 def other_figures(receipt: Receipt) -> list[tuple[str, str, str]]:
     """Names of all other figures, with their values before and after; empty text if there is none."""
     before, after = receipt.audits.before, receipt.audits.after
-    names = sorted((before.keys() | after.keys()) - set(FIGURES))
+    names = sorted((before.keys() | after.keys()) - set(_LABELS))
     return [(name, _number(before.get(name)), _number(after.get(name))) for name in names]
 
 
