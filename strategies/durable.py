@@ -144,17 +144,11 @@ class DurableState:
 
     def experiences(self) -> list[Experience]:
         """Every training experience that has come to its end, in order."""
-        return [
-            Experience(record.rounds, record.config, record.figures, record.changed_configs)
-            for record in self._finished()
-        ]
+        return _ended_experiences(self._ledger)
 
     def trained(self) -> list[Experience]:
         """Those, and the rounds that are done of the one that is open."""
-        record = self._load("training", TrainingRecord)
-        if record is None or not record.done:
-            return self.experiences()
-        return [*self.experiences(), Experience(record.done, record.config, record.figures, record.changed_configs)]
+        return trained_experiences(self._ledger)
 
     def add_figures(self, figures: Sequence[TrainingFigures]) -> None:
         """Write the figures of experiences that an earlier version trained, in order; the others keep theirs."""
@@ -280,8 +274,7 @@ class DurableState:
         self._checkpoints.purge({str(digest) for digest in keep if digest})
 
     def _finished(self) -> list[ExperienceRecord]:
-        items = self._ledger.state("experiences")
-        return [decode(ExperienceRecord, item) for item in items] if isinstance(items, list) else []
+        return _finished(self._ledger)
 
     def _write_finished(self, records: Sequence[ExperienceRecord]) -> None:
         self._ledger.set_state("experiences", [encode(record)[0] for record in records])
@@ -292,3 +285,32 @@ class DurableState:
 
     def _save(self, name: str, record: object | None) -> None:
         self._ledger.set_state(name, None if record is None else encode(record)[0])
+
+
+def trained_experiences(ledger: Ledger) -> list[Experience]:
+    """Every training experience in a ledger that has come to its end, and the rounds that are done of the open one.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        The ledger of a server, which may be at work.
+    """
+    body = ledger.state("training")
+    record = decode(TrainingRecord, body) if body else None
+    if record is None or not record.done:
+        return _ended_experiences(ledger)
+    return [
+        *_ended_experiences(ledger),
+        Experience(record.done, record.config, record.figures, record.changed_configs),
+    ]
+
+
+def _ended_experiences(ledger: Ledger) -> list[Experience]:
+    return [
+        Experience(record.rounds, record.config, record.figures, record.changed_configs) for record in _finished(ledger)
+    ]
+
+
+def _finished(ledger: Ledger) -> list[ExperienceRecord]:
+    items = ledger.state("experiences")
+    return [decode(ExperienceRecord, item) for item in items] if isinstance(items, list) else []

@@ -84,7 +84,7 @@ def launch(order: AnyOrder, console: Console) -> RunResults | None:
 
 
 def _view_of(order: AnyOrder, scenario: Scenario, out: Path) -> RunView | None:
-    return view_of_run(out, scenario.name, ledger_key=_key_file(order)) if order.live else None
+    return view_of_run(out, scenario.name) if order.live else None
 
 
 def _run_and_report(

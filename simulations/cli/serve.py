@@ -9,6 +9,7 @@ import typer
 
 from fed_unlearn.simulations.cli.orders.codes import COMMITTED, NOT_COMMITTED
 from fed_unlearn.simulations.cli.orders.options import LedgerKey, ReceiptKey
+from fed_unlearn.simulations.live.watching import Live, LivePort
 
 
 def serve(
@@ -30,10 +31,13 @@ def serve(
         typer.Option("--run-config", "-c", metavar="KEY=VALUE", help="Override the app's config; may be repeated."),
     ] = None,
     ledger: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The ledger of an app's server, to stop it in order.")
+        Path | None,
+        typer.Option(metavar="FILE", help="The ledger of an app's server: to stop it in order, and for --live."),
     ] = None,
     ledger_key: LedgerKey = None,
     receipt_key: ReceiptKey = None,
+    live: Live = False,
+    live_port: LivePort = None,
     stop: Annotated[
         Path | None, typer.Option(metavar="LEDGER", help="Stop the server of this ledger or run folder in order.")
     ] = None,
@@ -58,6 +62,8 @@ def serve(
         config=tuple(config or ()),
         ledger=ledger,
         ledger_key=ledger_key,
+        live=live,
+        live_port=live_port,
         receipt_key=receipt_key,
     )
     return COMMITTED if run_server(order, Console()) else NOT_COMMITTED

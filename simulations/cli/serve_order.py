@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -22,10 +22,14 @@ from fed_unlearn.simulations.deployment.serving import SupervisedServer, stop_se
 from fed_unlearn.simulations.engines.app_run import run_settings, scenario_app
 from fed_unlearn.simulations.engines.commands import FlowerCommands, environment_of
 from fed_unlearn.simulations.engines.processes import ended_as_by_interrupt
+from fed_unlearn.simulations.live.watching import check_live, served, view_of_ledger, view_of_run
 from fed_unlearn.simulations.report.layout import print_line
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE, holds_a_run, make_folder
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
 from fed_unlearn.text import quoted
+
+if TYPE_CHECKING:
+    from fed_unlearn.simulations.live.view import RunView
 
 _STOP_SECONDS = 120.0
 
@@ -50,6 +54,10 @@ class ServeOrder:
         The ledger of an app's server, and the file of its key.
     receipt_key : Path or None
         The file of the key that signs receipts, for a scenario.
+    live : bool
+        Whether the growing report is served on 127.0.0.1.
+    live_port : int or None
+        The port of it; a free one where None.
     """
 
     what: str | None
@@ -60,6 +68,8 @@ class ServeOrder:
     ledger: Path | None = None
     ledger_key: Path | None = None
     receipt_key: Path | None = None
+    live: bool = False
+    live_port: int | None = None
 
     def server(self, console: Console) -> SupervisedServer:
         """The server of this order, checked.
@@ -69,6 +79,7 @@ class ServeOrder:
         FedUnlearnError
             If the order cannot be carried out. Nothing is written then.
         """
+        check_live(self.live, self.live_port)
         if self.what is None:
             raise InvalidParameterError("nothing to serve was given; expected the folder of a Flower app or a scenario")
         key = None if self.ledger_key is None else self.ledger_key.expanduser().absolute()
@@ -93,6 +104,10 @@ class ServeOrder:
                 raise InvalidParameterError(
                     f"{option} with the app {folder}: it belongs to scenarios; use -c KEY=VALUE"
                 )
+        if self.live and self.ledger is None:
+            raise InvalidParameterError(
+                f"--live with the app {folder}: the page is made of its ledger; give --ledger FILE, or serve a scenario"
+            )
         settings = app_settings(self.config, _flower_table(folder)["app"].get("config", {}))
         return folder, settings, None if self.ledger is None else self.ledger.expanduser().absolute()
 
@@ -130,10 +145,20 @@ def run_server(order: ServeOrder, console: Console) -> bool:
         If the order cannot be carried out, or the app fails again and again.
     """
     server = order.server(console)
-    with ended_as_by_interrupt():
+    with ended_as_by_interrupt(), served(_view_of(order, server), order.live_port, console) as live:
+        server.say = functools.partial(print_log_line, console=console, say=live.say)
         run = server.run()
     print_line(console, f"run {run.run_id} ended: {run.status}")
     return run.completed
+
+
+def _view_of(order: ServeOrder, server: SupervisedServer) -> RunView | None:
+    """What the live page shows: the run folder of a scenario, or the ledger of an app."""
+    if not order.live or server.ledger is None:
+        return None
+    if order.ledger is not None:
+        return view_of_ledger(server.ledger, server.app.name, ledger_key=server.ledger_key)
+    return view_of_run(server.ledger.parent, str(order.what))
 
 
 def stop_in_order(place: Path, key: Path | None) -> None:

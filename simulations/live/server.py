@@ -22,7 +22,7 @@ _POLL_SECONDS, _HEARTBEAT_SECONDS, _SOCKET_SECONDS, _LAST_WORD_SECONDS = 0.25, 1
 _PORT_OF_HTTP = 80
 _RETRY_MILLISECONDS = 2000
 _MOST_STREAMS, _LONGEST_TEXT = 32, 300
-_PAGES, _EVENTS = ("/", "/report.html"), "/events"
+_PAGES, _EVENTS, _ICON = ("/", "/report.html"), "/events", "/favicon.ico"
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline';"
     " script-src 'unsafe-inline' 'unsafe-eval'; connect-src 'self'; base-uri 'none'; form-action 'none';"
@@ -135,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
         place = urlsplit(self.path)
         if place.path in _PAGES:
             self._send_page()
+        elif place.path == _ICON:
+            self._begin(HTTPStatus.NO_CONTENT, "image/x-icon")
         elif place.path == _EVENTS:
             self._send_events(parse_qs(place.query).get("from", [""])[0])
         else:

@@ -18,6 +18,11 @@ _LEAST_PAUSE, _SHARE_OF_TIME = 1.0, 5.0
 """Seconds between two drawings, and how many times as long as a drawing took."""
 
 _NOTHING = "0"
+_NO_PAGE = (
+    '<!doctype html>\n<html lang="en"><head>\n<meta http-equiv="refresh" content="5"><title>run</title></head>'
+    "<body><main>The report cannot be drawn yet; see the log of the run.</main></body></html>"
+)
+"""What is shown until a page can be drawn. It asks again."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,6 @@ class RunView:
         Returns a text that changes with the results, and is cheap. That of ``results.json`` by default.
     anonymous : bool
         Whether clients have letters in place of their names.
-    ledger_key : Path, optional
-        The file of the ledger's key, if it is not beside the ledger.
     """
 
     def __init__(
@@ -72,12 +75,11 @@ class RunView:
         results: Callable[[], RunResults] | None = None,
         version: Callable[[], str] | None = None,
         anonymous: bool = False,
-        ledger_key: Path | None = None,
     ) -> None:
         self._folder, self._name = folder, name
         self._results = results or (lambda: RunResults.load(folder))
         self._version = version or (lambda: version_of(folder / FILE_NAME))
-        self._anonymous, self._ledger_key = anonymous, ledger_key
+        self._anonymous = anonymous
         self._lock = threading.Lock()
         self._shown: Shown | None = None
         self._next = 0.0
@@ -112,14 +114,12 @@ class RunView:
         except ResultsError:
             results = RunResults(scenario=self._name, seed=0, engine="")
         try:
-            return render_report(
-                results, self._folder, live=True, anonymous=self._anonymous, ledger_key=self._ledger_key
-            )
+            return render_report(results, self._folder, live=True, anonymous=self._anonymous)
         except Exception:  # the next results may be drawn again
             if not self._told:
                 logger.warning("the live page cannot be drawn; the run goes on", exc_info=True)
                 self._told = True
-            return self._shown.page if self._shown is not None else "<!doctype html><title>run</title><main></main>"
+            return self._shown.page if self._shown is not None else _NO_PAGE
 
 
 def version_of(file: Path) -> str:

@@ -83,11 +83,35 @@ def served(view: RunView | None, port: int | None, console: Console) -> Iterator
         server.close(_words(sys.exc_info()[1]))
 
 
-def view_of_run(folder: Path, name: str, *, ledger_key: Path | None = None, anonymous: bool = False) -> RunView:
+def view_of_run(folder: Path, name: str) -> RunView:
     """What the page of a run folder shows; see :class:`~fed_unlearn.simulations.live.view.RunView`."""
     from fed_unlearn.simulations.live.view import RunView
 
-    return RunView(folder, name, ledger_key=ledger_key, anonymous=anonymous)
+    return RunView(folder, name)
+
+
+def view_of_ledger(ledger: Path, name: str, *, ledger_key: Path | None = None) -> RunView:
+    """What the page of a Flower app shows, whose server has a ledger and no run folder.
+
+    Parameters
+    ----------
+    ledger : Path
+        The ledger's file. It may be made later.
+    name : str
+        What the page is called.
+    ledger_key : Path, optional
+        The file of the ledger's key, if it is not beside the ledger.
+    """
+    from fed_unlearn.simulations.live.view import RunView, version_of
+    from fed_unlearn.simulations.run.ledger_results import results_of_ledger
+
+    log = ledger.with_name(f"{ledger.name}-wal")
+    return RunView(
+        ledger.parent,
+        name,
+        results=lambda: results_of_ledger(ledger, ledger_key, name=name),
+        version=lambda: f"{version_of(ledger)}+{version_of(log)}",
+    )
 
 
 def _words(error: BaseException | None) -> str:
