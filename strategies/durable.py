@@ -144,7 +144,7 @@ class DurableState:
 
     def experiences(self) -> list[Experience]:
         """Every training experience that has come to its end, in order."""
-        return _ended_experiences(self._ledger)
+        return trained_experiences(self._ledger, with_open=False)
 
     def trained(self) -> list[Experience]:
         """Those, and the rounds that are done of the one that is open."""
@@ -287,28 +287,24 @@ class DurableState:
         self._ledger.set_state(name, None if record is None else encode(record)[0])
 
 
-def trained_experiences(ledger: Ledger) -> list[Experience]:
+def trained_experiences(ledger: Ledger, *, with_open: bool = True) -> list[Experience]:
     """Every training experience in a ledger that has come to its end, and the rounds that are done of the open one.
 
     Parameters
     ----------
     ledger : Ledger
         The ledger of a server, which may be at work.
+    with_open : bool
+        Whether the rounds of the open one are among them.
     """
-    body = ledger.state("training")
-    record = decode(TrainingRecord, body) if body else None
-    if record is None or not record.done:
-        return _ended_experiences(ledger)
-    return [
-        *_ended_experiences(ledger),
-        Experience(record.done, record.config, record.figures, record.changed_configs),
-    ]
-
-
-def _ended_experiences(ledger: Ledger) -> list[Experience]:
-    return [
+    ended = [
         Experience(record.rounds, record.config, record.figures, record.changed_configs) for record in _finished(ledger)
     ]
+    body = ledger.state("training") if with_open else None
+    record = decode(TrainingRecord, body) if body else None
+    if record is None or not record.done:
+        return ended
+    return [*ended, Experience(record.done, record.config, record.figures, record.changed_configs)]
 
 
 def _finished(ledger: Ledger) -> list[ExperienceRecord]:

@@ -1,4 +1,4 @@
-"""``fed-unlearn report``: writes the page of a run again."""
+"""``fed-unlearn report``: writes the page of a run again, or that of a Flower app's ledger."""
 
 from __future__ import annotations
 
@@ -7,20 +7,34 @@ from typing import Annotated
 
 import typer
 
+from fed_unlearn.simulations.cli.orders.options import LedgerKey
 from fed_unlearn.text import printable
 
 _LONGEST = 2000
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    place: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, or the ledger of an app's server.")],
     images: Annotated[bool, typer.Option("--images", help="Show some test images of the forgotten classes.")] = False,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Letters in place of clients' names.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write.  [default: DIR/report.html]")] = None,
+    ledger_key: LedgerKey = None,
 ) -> None:
-    """Write the report of a run as one HTML page that loads nothing; without changes of the run itself."""
-    from fed_unlearn.simulations.report.page import write_report
+    """Write the report of a run as one HTML page that loads nothing; without changes of the run itself.
 
+    Of a Flower app, whose server has a ledger and no run folder, the report is made of the ledger.
+    """
+    from fed_unlearn.simulations.cli.ledger import ledger_file
+    from fed_unlearn.simulations.report.page import write_report
+    from fed_unlearn.simulations.run.ledger_results import results_of_ledger
+    from fed_unlearn.simulations.run.results import FILE_NAME
+
+    folder, results = place.expanduser(), None
+    if folder.is_file() or (not (folder / FILE_NAME).exists() and (folder / "ledger.db").is_file()):
+        ledger = ledger_file(folder)
+        key = None if ledger_key is None else ledger_key.expanduser()
+        folder = ledger.absolute().parent
+        results = results_of_ledger(ledger, key, name=folder.name or ledger.stem)
     target = None if out is None else out.expanduser()
-    written = write_report(folder.expanduser(), images=images, anonymous=anonymous, to=target)
+    written = write_report(folder, results, images=images, anonymous=anonymous, to=target)
     print(f"report: {printable(str(written), _LONGEST)}")

@@ -12,6 +12,7 @@ from fed_unlearn.class_names import ClassNames
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.scopes import classes_named
 from fed_unlearn.simulations.run.ledger_facts import ENDED, LedgerFacts, lives_of, owed_by_request
+from fed_unlearn.simulations.run.recorded import Recorded
 from fed_unlearn.simulations.run.results import (
     FILE_NAME,
     DeviceCount,
@@ -40,11 +41,11 @@ class Recorder:
     ----------
     results : RunResults
         The results so far.
-    out : Path
-        The run folder.
+    out : Path or None
+        The run folder. With None nothing is saved.
     """
 
-    def __init__(self, results: RunResults, out: Path) -> None:
+    def __init__(self, results: RunResults, out: Path | None) -> None:
         self._results = results
         self._out = out
         self._devices_before = results.devices
@@ -66,12 +67,12 @@ class Recorder:
         """The results that were saved last."""
         return self._results
 
-    def rounds(self, strategy: ContinualUnlearning) -> int:
+    def rounds(self, strategy: Recorded) -> int:
         """Count the rounds of the whole run so far, with unlearn rounds and repair rounds."""
         trained = sum(experience.rounds for experience in strategy.state.experiences())
         return trained + sum(1 + outcome.repair_rounds for outcome in _outcomes(strategy).values())
 
-    def note(self, strategy: ContinualUnlearning) -> None:
+    def note(self, strategy: Recorded) -> None:
         """Record what has ended so far, and save it."""
         oracles = {item.id: item for item in self._results.requests if item.oracle is not None}
         names = strategy.ledger.class_names()
@@ -98,9 +99,9 @@ class Recorder:
             ledger=LedgerFacts.of(strategy.ledger),
             served_model=strategy.ledger.served_model(),
         )
-        self._results.save(self._out)
+        self._save()
 
-    def note_oracles(self, oracles: Mapping[str, OracleOutcome], strategy: ContinualUnlearning) -> None:
+    def note_oracles(self, oracles: Mapping[str, OracleOutcome], strategy: Recorded) -> None:
         """Record the figures and the cost of the retrain oracle for the requests of an entry."""
         requests = tuple(
             _with_oracle(item, oracles[item.id], len(oracles)) if item.id in oracles else item
@@ -109,7 +110,7 @@ class Recorder:
         self._results = replace(self._results, requests=requests)
         self.note(strategy)
 
-    def finish(self, strategy: ContinualUnlearning, *, complete: bool) -> RunResults:
+    def finish(self, strategy: Recorded, *, complete: bool) -> RunResults:
         """Record the end of the timeline. Requests that still wait become results, and the run stays incomplete."""
         self.note(strategy)
         waiting = tuple(
@@ -130,10 +131,14 @@ class Recorder:
         self._results = replace(
             self._results, requests=(*self._results.requests, *waiting), complete=complete and not waiting
         )
-        self._results.save(self._out)
+        self._save()
         return self._results
 
-    def _devices(self, strategy: ContinualUnlearning) -> tuple[DeviceCount, ...]:
+    def _save(self) -> None:
+        if self._out is not None:
+            self._results.save(self._out)
+
+    def _devices(self, strategy: Recorded) -> tuple[DeviceCount, ...]:
         """Messages by device; those of earlier processes count, repeated ones too."""
         counts: Counter[tuple[str, str, str, str]] = Counter()
         for known in self._devices_before:
@@ -146,7 +151,7 @@ class Recorder:
         )
 
 
-def _outcomes(strategy: ContinualUnlearning) -> dict[str, RequestOutcome]:
+def _outcomes(strategy: Recorded) -> dict[str, RequestOutcome]:
     return {
         entry.id: RequestOutcome.from_json(entry.request, entry.outcome)
         for entry in strategy.ledger.entries()
@@ -154,7 +159,7 @@ def _outcomes(strategy: ContinualUnlearning) -> dict[str, RequestOutcome]:
     }
 
 
-def _in_order(strategy: ContinualUnlearning) -> Iterator[tuple[str, Experience | RequestOutcome]]:
+def _in_order(strategy: Recorded) -> Iterator[tuple[str, Experience | RequestOutcome]]:
     """Training experiences and requests, each with its name, in the order in which they came to be known.
 
     An experience stands where its model was first judged, since requests that were served after that are served on it;
