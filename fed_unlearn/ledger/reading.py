@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fed_unlearn.errors import FedUnlearnError, StorageError
 from fed_unlearn.ledger.schema import SCHEMA_VERSION
+from fed_unlearn.text import printable
 
 _WAIT_SECONDS = 10.0
 
@@ -32,8 +33,9 @@ def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         what = "not a file" if path.exists() else "does not exist"
         raise FedUnlearnError(f"{path}: {what}; the file of a ledger was expected")
-    # Without a write-ahead log nobody is writing: the file is whole. SQLite then makes no files beside it.
-    is_in_use = path.with_name(f"{path.name}-wal").exists()
+    # With nothing in the write-ahead log the file is whole. SQLite is told so, and makes no files beside it.
+    log = path.with_name(f"{path.name}-wal")
+    is_in_use = log.exists() and log.stat().st_size > 0
     mode = "mode=ro" if is_in_use else "mode=ro&immutable=1"
     try:
         as_it_was = _times(path)
@@ -46,8 +48,9 @@ def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
             yield connection
         if not is_in_use and _times(path) != as_it_was:
             raise StorageError(f"{path}: the ledger was written while it was read; try again")
-    except sqlite3.Error as error:
-        raise StorageError(f"{path}: the ledger cannot be read: {error}; give the file of a ledger") from error
+    except (sqlite3.Error, UnicodeError) as error:
+        what = printable(str(error))
+        raise StorageError(f"{path}: the ledger cannot be read: {what}; give the file of a ledger") from error
 
 
 def _times(path: Path) -> tuple[int, int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ledger_edits import Change, cut, events, put_back, sql, written_anew
 from receipt_ledgers import MODELS, commit, opened, relapse, write
 
-from fed_unlearn.errors import FedUnlearnError
+from fed_unlearn.errors import FedUnlearnError, StorageError
 from fed_unlearn.ledger.lifecycle import FINAL, Status
 from fed_unlearn.receipts import LedgerCheck, Receipt, check_in_ledger, receipt_of, sign, verify
 from fed_unlearn.requests import ForgetRequest
@@ -103,6 +106,74 @@ def test_a_ledger_in_a_folder_that_cannot_be_written_is_read(ledger_file: Path) 
         assert check_in_ledger(said, ledger_file).fits
     finally:
         ledger_file.parent.chmod(0o700)
+
+
+WRITING = """
+import sys
+from fed_unlearn.ledger import Ledger
+ledger = Ledger("ledger.db")
+print("ready", flush=True)
+number = 0
+while True:
+    for _ in range(50):
+        ledger.note("round", {"number": number, "filling": "x" * 500})
+        number += 1
+    if number % 500 == 0:
+        ledger.close()
+        ledger = Ledger("ledger.db")
+"""
+
+
+@pytest.mark.slow
+def test_a_ledger_that_is_written_all_the_time_is_read_in_one_state(ledger_file: Path) -> None:
+    said = receipt(ledger_file)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITING], cwd=ledger_file.parent, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert writer.stdout is not None and writer.stdout.readline() == "ready\n"
+        for _ in range(30):
+            for key in (None, ledger_file.with_suffix(".key")):
+                try:
+                    assert check_in_ledger(said, ledger_file, key).problems == ()
+                except StorageError as error:
+                    assert "was written while it was read; try again" in str(error)
+        assert writer.poll() is None
+    finally:
+        writer.kill()
+        writer.wait()
+    assert check_in_ledger(said, ledger_file, ledger_file.with_suffix(".key")).fits
+
+
+def test_receipts_of_an_older_ledger_that_was_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((Path(__file__).parents[1] / "ledger" / "version_2.sql").read_text())
+    with opened(path) as ledger:
+        ended = [entry for entry in ledger.entries() if ledger.endings(entry.id)]
+        said = [receipt_of(ledger, entry.id) for entry in ended]
+    assert {each.status for each in said} >= {"committed"}
+    for each in said:
+        assert [check.problems for check in both(each, path)] == [(), ()]
+
+
+def test_flipped_bytes_of_a_ledger_never_end_in_another_error(ledger_file: Path, tmp_path: Path) -> None:
+    said, content, broken = receipt(ledger_file), ledger_file.read_bytes(), tmp_path / "broken.db"
+    numbers, told = random.Random(0), set[str]()
+    for _ in range(150):
+        changed = bytearray(content)
+        for _ in range(numbers.choice([1, 4, 64])):
+            changed[numbers.randrange(len(content))] ^= 1 << numbers.randrange(8)
+        broken.write_bytes(changed)
+        for key in (None, ledger_file.with_suffix(".key")):
+            try:
+                found = check_in_ledger(said, broken, key)
+            except FedUnlearnError as error:
+                told.update(error.problems)
+            else:
+                told.update(found.problems)
+    assert len(told) > 20
+    assert all(problem.isprintable() for problem in told)
 
 
 # ------------------------------------------------------------------ other ledgers
