@@ -19,12 +19,9 @@ def charts_of(results: RunResults) -> list[Chart]:
     Returns
     -------
     list of Chart
-        ``timeline``, ``requests``, ``relapse`` and ``cost`` show all requests. ``destinations-ID``, ``projection-ID``
-        and ``membership-ID`` show one request each.
+        ``timeline``, ``requests`` and ``relapse`` of all requests; then, of each request, ``destinations-ID``,
+        ``projection-ID`` and ``membership-ID``; then ``cost`` of all requests.
     """
-    from fed_unlearn.simulations.report.charts.relapse import relapse  # they import altair
-    from fed_unlearn.simulations.report.charts.requests import requests
-    from fed_unlearn.simulations.report.charts.timeline import timeline
+    from fed_unlearn.simulations.report.charts.drawing import every_chart  # it imports altair
 
-    drawn = [timeline(results), requests(results), relapse(results)]
-    return [chart for chart in drawn if chart is not None]
+    return every_chart(results)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import altair
 
 Rows = Sequence[Mapping[str, object]]
-Panels = altair.ConcatChart | altair.VConcatChart | altair.HConcatChart
+Panel = Mapping[str, object]
+
+CHOSEN = "chosen"
+"""Parameter of all charts: the place in the run, counted from 0, of the request that stands out, or -1."""
+
+_UNIT = ("data", "transform", "mark", "encoding")
 
 # The palette of Okabe and Ito. People with any common kind of colour vision can distinguish its colours.
 GREY, ORANGE, BLUE, GREEN = "#999999", "#E69F00", "#0072B2", "#009E73"
@@ -26,11 +30,14 @@ SMALL = 11
 """Size of the smallest letters in pixels."""
 
 _CONFIG: dict[str, object] = {
-    "font": "Liberation Sans, Arial, Helvetica, sans-serif",
+    # The renderer measures the first; the others are about as wide, so that nothing overlaps where it is missing.
+    "font": "Liberation Sans, Arial, Helvetica, Nimbus Sans, DejaVu Sans Condensed, sans-serif",
     "aria": False,  # the picture has one text as a whole; a text for each mark would be ten times as long
     "view": {"stroke": None},
     "axis": {
         "labelFontSize": SMALL,
+        "labelFlush": False,
+        "labelPadding": 5,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
         "labelColor": INK,
@@ -45,24 +52,55 @@ _CONFIG: dict[str, object] = {
         "titleFontWeight": "normal",
         "labelColor": INK,
         "titleColor": INK,
-        "labelLimit": 260,
+        "labelLimit": 280,
+        "columnPadding": 16,
     },
     "header": {"labelFontSize": 12, "labelFontWeight": "bold", "labelColor": INK},
-    "title": {"fontSize": 14, "anchor": "start", "color": INK},
+    "title": {"fontSize": 14, "offset": 10, "anchor": "start", "color": INK},
     "text": {"fontSize": SMALL, "color": INK},
 }
 
 
-def finished(chart: altair.Chart | altair.LayerChart | Panels, rows: Mapping[str, Rows]) -> Mapping[str, object]:
-    """The specification of a chart, with the common look and the rows that its marks read, by name."""
-    spec: dict[str, Any] = chart.to_dict(validate=False)
-    datasets = {name: [dict(row) for row in several] for name, several in rows.items()}
-    return {**spec, "background": "white", "config": _CONFIG, "padding": 4, "datasets": datasets}
+def finished(body: Panel, rows: Mapping[str, Rows]) -> Mapping[str, object]:
+    """A whole specification: one panel or several, the common look, and the rows that marks read, by name."""
+    version = {
+        "$schema": altair.SCHEMA_URL,
+        "background": "white",
+        "config": _CONFIG,
+        "padding": {"left": 8, "right": 6, "top": 4, "bottom": 4},
+    }
+    version["params"] = [{"name": CHOSEN, "value": -1}]
+    return {**version, **body, "datasets": {name: [dict(row) for row in several] for name, several in rows.items()}}
 
 
-def chart_of(name: str) -> altair.Chart:
-    """A chart, still without marks, of the rows with this name."""
-    return altair.Chart(altair.NamedData(name))
+def layered(*layers: altair.Chart, **properties: object) -> Panel:
+    """A panel of several charts, one over the other.
+
+    Altair's own ``layer`` copies and checks all of its charts again and again. That takes seconds where a run has many
+    requests, so panels are put together here. The tests check all specifications against the schema.
+    """
+    drawn = [chart.to_dict(validate=False) for chart in layers]
+    return {"layer": [{key: unit[key] for key in _UNIT if key in unit} for unit in drawn], **properties}
+
+
+def heading(text: str) -> Panel:
+    """The title of a panel."""
+    return {"text": text, "fontSize": 12, "anchor": "middle"}
+
+
+def chart_of(name: str, mark: str, **look: object) -> altair.Chart:
+    """A chart of the rows with this name, still without encodings."""
+    return altair.Chart(altair.NamedData(name), mark=altair.MarkDef(mark, **look))  # type: ignore[arg-type]
+
+
+def faded(full: float = 1.0) -> altair.Opacity:
+    """The opacity of marks: `full`, or faint where the page has chosen another request."""
+    return altair.condition(f"{CHOSEN} < 0 || datum.number === {CHOSEN}", altair.value(full), altair.value(full / 8))
+
+
+def number(field: str, title: str | None = None) -> altair.Tooltip:
+    """A tooltip with three decimals."""
+    return altair.Tooltip(f"{field}:Q", format=".3f", title=title or field)
 
 
 def scale_of(values: Mapping[str, object], used: Iterable[object]) -> altair.Scale:

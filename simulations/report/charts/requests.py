@@ -13,7 +13,11 @@ from fed_unlearn.simulations.report.charts.look import (
     MODELS,
     Rows,
     chart_of,
+    faded,
     finished,
+    heading,
+    layered,
+    number,
     scale_of,
 )
 from fed_unlearn.simulations.report.charts.words import (
@@ -21,7 +25,7 @@ from fed_unlearn.simulations.report.charts.words import (
     model_words,
     outcome_of,
     percent,
-    row_labels,
+    request_fields,
     short_ids,
     target_of,
 )
@@ -42,7 +46,6 @@ def requests(results: RunResults) -> Chart | None:
     measured = [request for request in results.requests if _models_of(request)]
     if not measured:
         return None
-    wide, narrow = row_labels(results, 26), short_ids(results, 9)
     return Chart(
         name="requests",
         title="Every request, before and after",
@@ -51,69 +54,76 @@ def requests(results: RunResults) -> Chart | None:
             "others (retain set), on test images of the forgotten classes and of the other classes. Lines are "
             "95 % intervals of accuracies that were measured on a part of the samples."
         ),
-        alternative=_alternative(measured),
-        spec=_drawn(measured, wide, columns=4, width=124),
-        narrow_spec=_drawn(measured, narrow, columns=2, width=112),
+        alternative=_alternative(results, measured),
+        spec=_drawn(results, measured, "label", columns=4, width=124),
+        narrow_spec=_drawn(results, measured, "request", columns=2, width=108),
         requests=tuple(request.id for request in measured),
     )
 
 
 def _drawn(
-    measured: Sequence[RequestResult], labels: Mapping[str, str], *, columns: int, width: int
+    results: RunResults, measured: Sequence[RequestResult], named_by: str, *, columns: int, width: int
 ) -> Mapping[str, object]:
-    everything = [row for request in measured for row in _rows(request, labels[request.id])]
+    fields = request_fields(results)
+    everything = [row for request in measured for row in _rows(request, fields[request.id])]
     models = [name for name in MODELS if any(row.get("model") == name for row in everything)]
-    domain = [labels[request.id] for request in measured]
+    domain = [str(fields[request.id][named_by]) for request in measured]
+    legend = altair.Legend(orient="bottom", title=None, columns=columns)
+    limit = 150 if named_by == "label" else 58
     step = (9 if len(measured) < _MANY else 6) * len(models) + 6
     rows: dict[str, Rows] = {}
     panels = []
     for place, (name, title) in enumerate(_PANELS.items()):
         here = [row for row in everything if row["panel"] == title]
         rows[name] = [row for row in here if "model" in row]
-        rows[f"{name} intervals"] = [row for row in here if "low" in row]
         rows[f"{name} missing"] = [row for row in here if "words" in row]
-        panel = _panel(name, domain, models, labelled=place % columns == 0)
-        heading = altair.Title(title, fontSize=12, anchor="middle")
-        panels.append(panel.properties(width=width, title=heading, height=altair.Step(step, **{"for": "position"})))
-    return finished(altair.concat(*panels, columns=columns, spacing={"row": 14, "column": 12}), rows)
+        panel = layered(
+            *_layers(name, _row(named_by, domain, limit if place % columns == 0 else 0), models, legend),
+            width=width,
+            height={"step": step, "for": "position"},
+            title=heading(title),
+        )
+        panels.append(panel)
+    return finished({"concat": panels, "columns": columns, "spacing": {"row": 14, "column": 12}}, rows)
 
 
-def _panel(name: str, domain: Sequence[str], models: Sequence[str], *, labelled: bool) -> altair.LayerChart:
+def _row(named_by: str, domain: Sequence[str], limit: int) -> altair.Y:
+    """A row for each request, with its name in at most so many pixels."""
+    axis = altair.Axis(labels=limit > 0, ticks=False, domain=False, bandPosition=0, grid=True, labelLimit=limit)
+    bands = altair.Scale(domain=list(domain), paddingInner=0.15, paddingOuter=0.1)
+    return altair.Y(f"{named_by}:N", scale=bands, title=None, axis=axis)
+
+
+def _layers(name: str, row: altair.Y, models: Sequence[str], legend: altair.Legend) -> list[altair.Chart]:
     """One accuracy of all requests: a row for each request, and in it a line for each model."""
-    row = altair.Y("label:N").scale(domain=list(domain), paddingInner=0.15, paddingOuter=0.1).title(None)
-    row = row.axis(
-        labels=labelled, ticks=False, domain=False, bandPosition=0, grid=True, labelLimit=150, labelPadding=8
-    )
-    line = altair.YOffset("model:N").scale(domain=list(models), paddingOuter=0.2)
+    line = altair.YOffset("model:N", scale=altair.Scale(domain=list(models), paddingOuter=0.2))
     scale = altair.Scale(domain=[0, 1], nice=False, padding=6)
-    at = altair.X("accuracy:Q").scale(scale).title(None).axis(values=[0, 0.5, 1], format=".1f")
-    legend = altair.Legend(orient="bottom", title=None, columns=4)
-    colour = altair.Color("model:N").scale(scale_of(MODELS, models)).legend(legend)
-    shape = altair.Shape("model:N").scale(scale_of(MODEL_SHAPES, models)).legend(legend)
-    points = chart_of(name).mark_point(filled=True, opacity=1, size=42)
-    spans = chart_of(f"{name} intervals").mark_rule(strokeWidth=2)
-    words = chart_of(f"{name} missing").mark_text(fontStyle="italic")
+    at = altair.X("accuracy:Q", scale=scale, title=None, axis=altair.Axis(values=[0, 0.5, 1], format=".1f"))
+    colour = altair.Color("model:N", scale=scale_of(MODELS, models), legend=legend)
+    shape = altair.Shape("model:N", scale=scale_of(MODEL_SHAPES, models), legend=legend)
+    points = chart_of(name, "point", filled=True, size=42)
+    spans = chart_of(name, "rule", strokeWidth=2).transform_filter(altair.FieldValidPredicate(field="low", valid=True))
+    words = chart_of(f"{name} missing", "text", fontStyle="italic")
     tooltip = [
         altair.Tooltip("request:N"),
         altair.Tooltip("forgets:N"),
         altair.Tooltip("model:N"),
-        altair.Tooltip("accuracy:Q", format=".3f"),
-        altair.Tooltip("low:Q", format=".3f", title="interval from"),
-        altair.Tooltip("high:Q", format=".3f", title="interval to"),
+        number("accuracy"),
+        number("low", "interval from"),
+        number("high", "interval to"),
     ]
-    return altair.layer(
-        spans.encode(altair.X("low:Q").scale(scale), row, line, colour, altair.X2("high")),
-        points.encode(at, row, line, colour, shape, tooltip=tooltip),
+    return [
+        spans.encode(altair.X("low:Q", scale=scale), row, line, colour, altair.X2("high"), opacity=faded()),
+        points.encode(at, row, line, colour, shape, opacity=faded(), tooltip=tooltip),
         words.encode(row, altair.Text("words:N")),
-    )
+    ]
 
 
 def _models_of(request: RequestResult) -> dict[str, Figures]:
     return {name: figures for name in MODELS if (figures := getattr(request, name)) is not None}
 
 
-def _rows(request: RequestResult, label: str) -> list[dict[str, object]]:
-    place: dict[str, object] = {"request": label.partition(":")[0], "label": label, "forgets": target_of(request)}
+def _rows(request: RequestResult, fields: Mapping[str, object]) -> list[dict[str, object]]:
     rows = []
     for name, title in _PANELS.items():
         found = False
@@ -122,17 +132,17 @@ def _rows(request: RequestResult, label: str) -> list[dict[str, object]]:
             if value is None:
                 continue
             found = True
-            row = {**place, "panel": title, "model": model, "accuracy": value}
+            row = {**fields, "panel": title, "model": model, "accuracy": value}
             if name in figures.intervals:
                 row["low"], row["high"] = figures.intervals[name]
             rows.append(row)
         if not found:
-            rows.append({**place, "panel": title, "words": "does not apply"})
+            rows.append({**fields, "panel": title, "words": "does not apply"})
     return rows
 
 
-def _alternative(measured: Sequence[RequestResult]) -> str:
-    parts = []
+def _alternative(results: RunResults, measured: Sequence[RequestResult]) -> str:
+    named, parts = short_ids(results), []
     for request in measured:
         models = _models_of(request)
         accuracies = ", ".join(
@@ -140,5 +150,5 @@ def _alternative(measured: Sequence[RequestResult]) -> str:
             f"{percent(figures.retain_accuracy)} of the retain set"
             for name, figures in models.items()
         )
-        parts.append(f"{request.id} ({target_of(request)}, {outcome_of(request)}): {accuracies}")
+        parts.append(f"{named[request.id]} ({target_of(request)}, {outcome_of(request)}): {accuracies}")
     return f"Accuracies of {len(measured)} requests. {listed(parts, most=6)}."

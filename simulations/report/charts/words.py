@@ -11,6 +11,8 @@ from fed_unlearn.text import printable
 
 COMMITTED, FAILED, REJECTED, OPEN = "committed", "failed", "rejected", "not ended"
 
+_LONGEST_ID, _LONGEST_LABEL = 16, 40
+
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _NOT_PLAIN = re.compile(r"[^a-z0-9_-]+")
 _MODELS = {
@@ -47,17 +49,25 @@ def distinct(texts: Iterable[str], limit: int) -> list[str]:
     return list(made)
 
 
-def short_ids(results: RunResults, limit: int = 16) -> dict[str, str]:
+def short_ids(results: RunResults) -> dict[str, str]:
     """What charts call each request, by its id."""
     ids = [request.id for request in results.requests]
-    return dict(zip(ids, distinct(ids, limit), strict=True))
+    return dict(zip(ids, distinct(ids, _LONGEST_ID), strict=True))
 
 
-def row_labels(results: RunResults, limit: int) -> dict[str, str]:
-    """What charts call each request where there is room for what it forgets, by its id."""
+def request_fields(results: RunResults) -> dict[str, dict[str, object]]:
+    """What the rows of a chart say of each request, by its id.
+
+    ``number`` is its place in the run, counted from 0, ``request`` its short id, ``forgets`` what it forgets, and
+    ``label`` both of these.
+    """
     named = short_ids(results)
     texts = [f"{named[request.id]}: {target_words(request)}" for request in results.requests]
-    return dict(zip(named, distinct(texts, limit), strict=True))
+    labels = distinct(texts, _LONGEST_LABEL)
+    return {
+        request.id: {"number": number, "request": named[request.id], "label": label, "forgets": target_of(request)}
+        for number, (request, label) in enumerate(zip(results.requests, labels, strict=True))
+    }
 
 
 def outcome_of(request: RequestResult) -> str:

@@ -59,7 +59,7 @@ def test_a_run_leaves_a_complete_folder(finished: Path) -> None:
     assert {use.cuda_visible_devices for use in results.devices} == {os.environ.get("CUDA_VISIBLE_DEVICES", "")}
     names = {path.name for path in finished.iterdir()}
     assert names >= {"results.json", "scenario.toml", "ledger.db", "checkpoints", "clients", "figures", "log.txt"}
-    assert len(list((finished / "figures").glob("*.png"))) == 3
+    assert {path.name for path in (finished / "figures").iterdir()} >= {"timeline.png", "requests.svg", "relapse.png"}
 
 
 def test_the_exported_model_is_the_accepted_one(finished: Path, tmp_path: Path) -> None:
@@ -205,7 +205,9 @@ def test_listings_name_what_is_built_in(command: str, words: list[str], capsys: 
 
 
 def test_help_imports_nothing_heavy() -> None:
-    heavy = "print(sorted({'torch', 'flwr', 'ray', 'matplotlib', 'pydantic'} & set(sys.modules)))"
+    heavy = (
+        "print(sorted({'torch', 'flwr', 'ray', 'matplotlib', 'pydantic', 'altair', 'vl_convert'} & set(sys.modules)))"
+    )
     code = f"import sys\nfrom fed_unlearn.simulations.cli import run_command\nrun_command(['--help'])\n{heavy}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
