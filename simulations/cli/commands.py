@@ -11,6 +11,7 @@ from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
 from fed_unlearn.simulations.cli.compare import compare
+from fed_unlearn.simulations.cli.demo import demo
 from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
 from fed_unlearn.simulations.cli.nodes.forget import forget
 from fed_unlearn.simulations.cli.nodes.node import FLAGS, node
@@ -38,6 +39,9 @@ app.add_typer(client, name="client")
 app.add_typer(receipt, name="receipt")
 app.command(context_settings=FLAGS)(node)
 app.command()(purge_superlink)
+
+
+app.command()(demo)
 
 
 @app.command()

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fed_unlearn.simulations.engines.app_run import AppRun
     from fed_unlearn.simulations.engines.ray_engine import RayResources
     from fed_unlearn.simulations.live.view import RunView
+    from fed_unlearn.simulations.report.telling import Telling
     from fed_unlearn.strategies import Event
 
 AnyOrder = RunOrder | LaunchOrder
@@ -52,8 +53,15 @@ _OF_OLDER_VERSION = (
 )
 
 
-def launch(order: AnyOrder, console: Console) -> RunResults | None:
+def launch(order: AnyOrder, console: Console, telling: Telling | None = None) -> RunResults | None:
     """Run a scenario and print its progress and results.
+
+    Parameters
+    ----------
+    order : RunOrder or LaunchOrder
+    console : Console
+    telling : Telling, optional
+        How a run in this process is told of, in place of all its steps and figures.
 
     Returns
     -------
@@ -80,7 +88,7 @@ def launch(order: AnyOrder, console: Console) -> RunResults | None:
     if order.resume is not None and is_of_older_version(out):
         print_line(console, _OF_OLDER_VERSION)
     with served(_view_of(order, scenario, out), order.live_port, console) as live:
-        return _run_and_report(order, scenario, out, console, live)
+        return _run_and_report(order, scenario, out, console, live, telling)
 
 
 def _view_of(order: AnyOrder, scenario: Scenario, out: Path) -> RunView | None:
@@ -88,12 +96,14 @@ def _view_of(order: AnyOrder, scenario: Scenario, out: Path) -> RunView | None:
 
 
 def _run_and_report(
-    order: AnyOrder, scenario: Scenario, out: Path, console: Console, live: LivePage
+    order: AnyOrder, scenario: Scenario, out: Path, console: Console, live: LivePage, telling: Telling | None
 ) -> RunResults | None:
     is_new = make_folder(out)
     try:
-        run = _run_in_process if order.runs_on == "inprocess" else _run_as_app
-        results = run(order, scenario, out, console, live)
+        if order.runs_on == "inprocess":
+            results = _run_in_process(order, scenario, out, console, live, telling)
+        else:
+            results = _run_as_app(order, scenario, out, console, live)
     except KeyboardInterrupt:
         if (out / FILE_NAME).exists():
             where = f"results so far in {out}; go on with: {_going_on(out, order)}"
@@ -104,7 +114,10 @@ def _run_and_report(
         print_line(console, f"interrupted; {where}")
         raise
     if results is not None and not (isinstance(order, LaunchOrder) and order.keep):
-        _report(results, out, order, console)
+        if telling is not None:
+            telling.report(results, out, console)
+        else:
+            _report(results, out, order, console)
         live.finish(_finished(out))
     return results
 
@@ -167,11 +180,14 @@ def _resources(scenario: Scenario, order: RunOrder) -> RayResources:
     return RayResources(clients=scenario.clients.count, gpus_per_client=order.gpus_per_client, gpus=order.gpus)
 
 
-def _run_in_process(order: AnyOrder, scenario: Scenario, out: Path, console: Console, live: LivePage) -> RunResults:
+def _run_in_process(
+    order: AnyOrder, scenario: Scenario, out: Path, console: Console, live: LivePage, telling: Telling | None
+) -> RunResults:
     from fed_unlearn.simulations.report.progress import sentence, watching
     from fed_unlearn.simulations.run.driver import run_in_process
 
-    with quiet_flower(), watching(console) as shown, never_missing_an_interrupt(shown) as noticed:
+    watch = watching if telling is None else telling.watching
+    with quiet_flower(), watch(console) as told, never_missing_an_interrupt(told) as noticed:
 
         def observer(event: Event) -> None:
             live.say(sentence(event))
