@@ -207,13 +207,15 @@ def continued(plan: SweepPlan, known: SweepRecord, out: Path) -> SweepPlan:
     return dataclasses.replace(plan, record=record)
 
 
-def resumed_plan(known: SweepRecord, out: Path, methods: Sequence[str], seeds: Sequence[int]) -> SweepPlan:
+def resumed_plan(
+    known: SweepRecord, out: Path, methods: Sequence[str], seeds: Sequence[int], *, oracle: bool
+) -> SweepPlan:
     """The plan of a sweep that goes on from its folder alone, with further methods and seeds.
 
     Raises
     ------
     FedUnlearnError
-        If a scenario of the folder was changed or is missing.
+        If a scenario of the folder was changed or is missing, or oracles are asked for that the sweep has not.
     """
     own: dict[str, Scenario] = {}
     for name in known.scenarios:
@@ -221,7 +223,7 @@ def resumed_plan(known: SweepRecord, out: Path, methods: Sequence[str], seeds: S
         if not path.is_file():
             raise SweepError(f"{path}: is missing; give the command again that the sweep was begun with")
         own[name] = load_scenario(str(path))
-    plan = plan_of(own, _joined(known.methods, methods), _joined(known.seeds, seeds), oracle=known.oracle)
+    plan = plan_of(own, _joined(known.methods, methods), _joined(known.seeds, seeds), oracle=oracle)
     return continued(plan, known, out)
 
 

@@ -60,7 +60,8 @@ def run_sweep(order: SweepOrder, console: Console) -> tuple[SweepRecord, Path]:
             out = order.resume.expanduser().absolute()
             SweepRecord.load(out)
             stack.enter_context(_sweep_lock(out))
-            plan = resumed_plan(SweepRecord.load(out), out, order.methods, order.seeds)
+            known = SweepRecord.load(out)
+            plan = resumed_plan(known, out, order.methods, order.seeds, oracle=order.oracle or known.oracle)
         else:
             plan = new_plan(
                 order.scenarios, order.overrides, order.methods or (OWN,), order.seeds or SEEDS, oracle=order.oracle

@@ -5,6 +5,7 @@ It is ``fed-unlearn ARGUMENTS`` that ends with the process PARENT, however that 
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import NoReturn
 
@@ -12,7 +13,8 @@ from fed_unlearn.parents import end_with
 
 
 def main() -> NoReturn:
-    """Run the command."""
+    """Run the command. It takes interrupts, also where the sweep runs in the background of a shell, which does not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     end_with(int(sys.argv.pop(1)))
     from fed_unlearn.simulations.cli import main as command
 

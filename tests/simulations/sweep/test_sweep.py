@@ -198,6 +198,8 @@ def test_another_order_is_refused(
     assert sweep(TINY, *words, *changed, "--out", tmp_path) == BAD_INPUT
     assert told in capsys.readouterr().err
     assert (tmp_path / "sweep.json").read_bytes() == before
+    if changed == ("--oracle",):
+        assert sweep("--resume", tmp_path, "--oracle") == BAD_INPUT
 
 
 def test_an_edited_scenario_is_refused(tmp_path: Path, runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
