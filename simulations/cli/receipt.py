@@ -125,10 +125,10 @@ def issue_receipts(
         wanted = _wanted(ledger, requests or [])
         folder = ledger.path.parent / "receipts" if out is None else out.expanduser()
         signer = signing_key(default_receipt_key(ledger.path) if key is None else key.expanduser())
-        for request_id, written in write_missing(ledger, wanted, signer, folder):
-            name = printable(str(written), MOST_SHOWN)
-            print(f"{printable(request_id)}: {name}")
-        print(f"signed by the key {fingerprint(signer.public_key())}")
+        for written in write_missing(ledger, wanted, signer, folder):
+            name = printable(str(written.path), MOST_SHOWN)
+            print(f"{printable(written.request_id)}: {name}{'' if written.is_new else ' (was there)'}")
+        print(f"new ones are signed by the key {fingerprint(signer.public_key())}")
 
 
 def _wanted(ledger: Ledger, requests: list[str]) -> list[str]:

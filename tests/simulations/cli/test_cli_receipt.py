@@ -41,7 +41,7 @@ def test_receipts_of_all_requests_that_ended_are_issued(folder: Path, capsys: py
     assert run_command(["receipt", "issue", "run"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:5] == [f"r{number}: run/receipts/r{number}.json" for number in range(1, 6)]
-    assert lines[5].startswith("signed by the key ")
+    assert lines[5].startswith("new ones are signed by the key ")
     public = read_public_key(folder / "run" / "receipts.pub")
     files = sorted(path.name for path in (folder / "run" / "receipts").iterdir())
     assert files == sorted(f"r{number}.{end}" for number in range(1, 6) for end in ("html", "json"))
@@ -50,13 +50,35 @@ def test_receipts_of_all_requests_that_ended_are_issued(folder: Path, capsys: py
         assert verify(content, public).receipt.request == f"r{number}"
 
 
-def test_receipts_that_are_there_stay(issued: Path) -> None:
+def test_receipts_that_are_there_stay(issued: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.read_bytes() for path in issued.iterdir()}
     relapse(issued.parent / "ledger.db")
     assert run_command(["receipt", "issue", "run"]) == 0
     after = {path.name: path.read_bytes() for path in issued.iterdir()}
     assert set(after) - set(before) == {"r1.2.json", "r1.2.html"}
     assert {name: after[name] for name in before} == before
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["r1: run/receipts/r1.json (was there)", "r1: run/receipts/r1.2.json"]
+
+
+@pytest.mark.parametrize("content", ["another ledger's", b"", b"{}", "folder"])
+def test_another_file_of_the_name_is_not_taken_for_a_receipt(
+    issued: Path, capsys: pytest.CaptureFixture[str], content: str | bytes
+) -> None:
+    path = issued / "r1.json"
+    if content == "another ledger's":
+        (issued.parents[1] / "other").mkdir()
+        write(issued.parents[1] / "other" / "ledger.db")
+        assert run_command(["receipt", "issue", "other", "r1", "--key", "run/receipts.key"]) == 0
+        path.write_bytes((issued.parents[1] / "other" / "receipts" / "r1.json").read_bytes())
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        path.unlink()
+        path.mkdir()
+    capsys.readouterr()
+    assert run_command(["receipt", "issue", "run", "r1"]) == 2
+    assert "r1.json: is there, and is no receipt of request 'r1' of this ledger" in one_line(capsys)
 
 
 def test_receipts_go_where_they_are_wanted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
