@@ -63,13 +63,13 @@ _CONFIG: dict[str, object] = {
 
 def finished(body: Panel, rows: Mapping[str, Rows]) -> Mapping[str, object]:
     """A whole specification: one panel or several, the common look, and the rows that marks read, by name."""
-    version = {
+    version: dict[str, object] = {
         "$schema": altair.SCHEMA_URL,
         "background": "white",
         "config": _CONFIG,
         "padding": {"left": 8, "right": 6, "top": 4, "bottom": 4},
+        "params": [{"name": CHOSEN, "value": -1}],
     }
-    version["params"] = [{"name": CHOSEN, "value": -1}]
     return {**version, **body, "datasets": {name: [dict(row) for row in several] for name, several in rows.items()}}
 
 
@@ -93,9 +93,10 @@ def chart_of(name: str, mark: str, **look: object) -> altair.Chart:
     return altair.Chart(altair.NamedData(name), mark=altair.MarkDef(mark, **look))  # type: ignore[arg-type]
 
 
-def faded(full: float = 1.0) -> altair.Opacity:
+def faded(full: float = 1.0) -> altair.OpacityValue:
     """The opacity of marks: `full`, or faint where the page has chosen another request."""
-    return altair.condition(f"{CHOSEN} < 0 || datum.number === {CHOSEN}", altair.value(full), altair.value(full / 8))
+    chosen = {"test": f"{CHOSEN} < 0 || datum.number === {CHOSEN}", "value": full}
+    return altair.OpacityValue(full / 8, condition=chosen)
 
 
 def number(field: str, title: str | None = None) -> altair.Tooltip:
