@@ -144,7 +144,8 @@ def _request_strip(
     )
     poles = _poles(rows, legend).encode(at, row, y2=altair.value(0))
     words = chart_of("without", "text", align="left", fontStyle="italic")
-    return [poles, placed, words.encode(row, altair.Text("outcome:N"), x=altair.value(6))]
+    colour = altair.condition(f"datum.outcome === '{FAILED}'", altair.value(RED), altair.value(INK))
+    return [poles, placed, words.encode(row, altair.Text("outcome:N"), x=altair.value(6), color=colour)]
 
 
 def _points(results: RunResults) -> list[dict[str, object]]:
