@@ -18,6 +18,7 @@ from fed_unlearn.simulations.run.setting_values import values_of
 from fed_unlearn.simulations.sweep.record import FILE_NAME as SWEEP_FILE
 from fed_unlearn.simulations.sweep.record import OWN, Cell, Served, SweepRecord
 
+_LEDGER = "ledger.db"
 _METHOD_KEYS = ("seed", "description", "unlearning.", "timeline", "reporting.", "serve.")
 """Settings in which runs of different methods and seeds may differ, and those that change no result."""
 
@@ -124,9 +125,8 @@ def _runs_below(folder: Path, served: dict[tuple[str, str], Served]) -> Iterator
         for scenario, methods in record.served.items():
             served |= {(scenario, method): item for method, item in methods.items()}
         yield from (_run_of_cell(cell, folder, record) for cell in _by_method(record))
-    elif (folder / FILE_NAME).is_file() or (folder / SCENARIO_FILE).is_file():
-        if (run := _bare_run(folder)) is not None:
-            yield run
+    elif (folder / FILE_NAME).is_file() or ((folder / SCENARIO_FILE).is_file() and (folder / _LEDGER).is_file()):
+        yield _bare_run(folder)
     else:
         below = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False))
         for path in below:
@@ -148,20 +148,18 @@ def _run_of_cell(cell: Cell, out: Path, record: SweepRecord) -> Run:
     return run
 
 
-def _bare_run(folder: Path) -> Run | None:
-    """A run that no sweep knows; None where the folder holds a scenario and was never a run's."""
+def _bare_run(folder: Path) -> Run:
+    """A run that no sweep knows. Where its results cannot be read, its scenario names it."""
     table = _scenario_table(folder)
     try:
         results = RunResults.load(folder)
-    except ResultsError as error:
-        if not (folder / FILE_NAME).is_file():
-            if not (folder / "ledger.db").is_file():
-                return None
-            cell = Cell(str(table.get("name")), method_label(table), int(table.get("seed", 0)))
-            return Run(cell=cell, folder=folder, problem="not complete: no results yet")
-        raise NothingToCompareError(str(error)) from None
-    label = method_label(table) if table else _label_of_results(results)
-    return _with_results(Cell(results.scenario, label, results.seed), folder)
+    except ResultsError:
+        if not table:
+            raise
+        cell = Cell(str(table.get("name")), method_label(table), int(table.get("seed", 0)))
+    else:
+        cell = Cell(results.scenario, method_label(table) if table else _label_of_results(results), results.seed)
+    return _with_results(cell, folder)
 
 
 def _with_results(cell: Cell, folder: Path) -> Run:

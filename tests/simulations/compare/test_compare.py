@@ -200,6 +200,26 @@ def test_what_is_missing_incomplete_or_twice_is_named(tmp_path: Path) -> None:
     assert (row.spread.n, row.runs) == (2, 3)
 
 
+def test_a_run_without_results_is_named_by_its_scenario(tmp_path: Path) -> None:
+    drawn(tmp_path, seeds=(0, 1), methods=("delete",))
+    for seed, content in ((2, None), (3, "{}")):
+        folder = tmp_path / "delete" / f"seed{seed}"
+        folder.mkdir()
+        (folder / "scenario.toml").write_text(
+            f'name = "digits"\nseed = {seed}\n[unlearning]\nmethod = "delete"\n[[timeline]]\nforget = {{ class = 3 }}\n'
+        )
+        (folder / "ledger.db").touch()
+        if content is not None:
+            (folder / "results.json").write_text(content)
+    found = found_runs([tmp_path])
+    assert set(found.problems) == {
+        "digits, delete, seed 2: not complete: no results yet",
+        "digits, delete, seed 3: its results.json cannot be read",
+    }
+    [table] = comparison_of(found, CompareSettings(figures=("committed",))).tables
+    assert (table.rows[0].spread.n, table.rows[0].runs) == (2, 4)
+
+
 def test_one_seed_has_no_interval_and_that_is_said(tmp_path: Path) -> None:
     drawn(tmp_path, seeds=(4,))
     comparison = compared(tmp_path, CompareSettings(figures=("retain_accuracy",)))
