@@ -8,6 +8,7 @@ from typing import Any
 
 from flwr.serverapp.strategy import Result
 
+from fed_unlearn.arrays import Arrays
 from fed_unlearn.audits.base import Figures
 from fed_unlearn.gate import Evidence, GateCheck, HowKnown
 from fed_unlearn.ledger.lifecycle import Status
@@ -231,11 +232,14 @@ class OracleOutcome:
         Wall time of the training alone.
     traffic : Traffic
         Messages, bytes and sample passes of the training alone.
+    arrays : dict of ndarray or None
+        The oracle's model, the same for all requests that it is held against.
     """
 
     figures: Figures
     seconds: float
     traffic: Traffic
+    arrays: Arrays | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(repr=False)  # Flower's own, which does not print the model

@@ -27,7 +27,7 @@ RECEIPTS = "receipts"
 _LEDGER, _SCENARIO_STATE = "ledger.db", "scenario"
 _OF_A_BEGINNING = {
     *(RUN_LOCK, LAUNCH_LOCK, SCENARIO_FILE, "ledger.key", "log.txt", "stream.json", "superlink.log"),
-    *("checkpoints", "clients", "history", "keys", "logs", "reports", "superlink"),
+    *("checkpoints", "clients", "history", "keys", "logs", "reports", "superlink", "views"),
     *(RECEIPTS, f"{RECEIPTS}.key", f"{RECEIPTS}.pub"),
 }
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from fed_unlearn.class_names import ClassNames
-from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.scopes import classes_named
 from fed_unlearn.simulations.run.ledger_facts import ENDED, LedgerFacts, lives_of, owed_by_request
 from fed_unlearn.simulations.run.recorded import Recorded
+from fed_unlearn.simulations.run.recorded_requests import (
+    request_result,
+    waiting_result,
+    with_known_oracle,
+    with_oracle,
+    with_views,
+)
 from fed_unlearn.simulations.run.results import (
     FILE_NAME,
     DeviceCount,
@@ -23,6 +27,7 @@ from fed_unlearn.simulations.run.results import (
     installed_versions,
 )
 from fed_unlearn.simulations.run.training_results import RoundResult, TrainingResult
+from fed_unlearn.simulations.run.views.view_results import RequestViews
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.strategies import ContinualUnlearning
 from fed_unlearn.strategies.outcomes import OracleOutcome, RelapseRow, RequestOutcome
@@ -30,12 +35,19 @@ from fed_unlearn.strategies.serving.relapse import relapse_rows
 from fed_unlearn.strategies.state import Experience, looks_due
 from fed_unlearn.strategies.training.figures import TrainingFigures
 
+ViewsOf = Callable[[str], RequestViews | None]
+"""Gives the views of a request by its id; None where there are none."""
+
+
+def no_views(request_id: str) -> None:
+    """No request has views."""
+
 
 class Recorder:
     """Keeps ``results.json`` of a run folder up to date.
 
-    Everything but the figures of oracles comes from the ledger. A run that was killed at any moment and resumed has
-    the results of one that was not, but for times and counts of messages by device.
+    Everything but the figures of oracles and the views of models comes from the ledger. A run that was killed at any
+    moment and resumed has the results of one that was not, but for times and counts of messages by device.
 
     Parameters
     ----------
@@ -43,24 +55,29 @@ class Recorder:
         The results so far.
     out : Path or None
         The run folder. With None nothing is saved.
+    views_of : callable
+        Gives the views of a request by its id; None where there are none.
     """
 
-    def __init__(self, results: RunResults, out: Path | None) -> None:
+    def __init__(self, results: RunResults, out: Path | None, views_of: ViewsOf = no_views) -> None:
         self._results = results
         self._out = out
+        self._views_of = views_of
         self._devices_before = results.devices
 
     @classmethod
-    def begin(cls, scenario: Scenario, out: Path, engine: str, strategy: ContinualUnlearning) -> Recorder:
+    def begin(
+        cls, scenario: Scenario, out: Path, engine: str, strategy: ContinualUnlearning, views_of: ViewsOf = no_views
+    ) -> Recorder:
         """Make a recorder for a new run, or for one that the folder holds a part of."""
         if (out / FILE_NAME).exists():
             known = RunResults.load(out)
             _take_over(known, strategy)
             ended = tuple(item for item in known.requests if item.status in ENDED)
-            return cls(replace(known, requests=ended), out)
+            return cls(replace(known, requests=ended), out, views_of)
         results = RunResults(scenario=scenario.name, seed=scenario.seed, engine=engine, versions=installed_versions())
         results.save(out)
-        return cls(results, out)
+        return cls(results, out, views_of)
 
     @property
     def results(self) -> RunResults:
@@ -85,8 +102,8 @@ class Recorder:
                 moment += ended.rounds
             else:
                 moment += 1 + ended.repair_rounds
-                item = replace(_request_result(ended, names), **vars(lives[name]), owed=owed.get(name, ()))
-                requests.append(_with_known_oracle(item, oracles.get(name)))
+                item = replace(request_result(ended, names), **vars(lives[name]), owed=owed.get(name, ()))
+                requests.append(with_views(with_known_oracle(item, oracles.get(name)), self._views_of(name)))
                 history += _points_of_request(ended, moment)
         self._results = replace(
             self._results,
@@ -104,7 +121,7 @@ class Recorder:
     def note_oracles(self, oracles: Mapping[str, OracleOutcome], strategy: Recorded) -> None:
         """Record the figures and the cost of the retrain oracle for the requests of an entry."""
         requests = tuple(
-            _with_oracle(item, oracles[item.id], len(oracles)) if item.id in oracles else item
+            with_oracle(item, oracles[item.id], len(oracles)) if item.id in oracles else item
             for item in self._results.requests
         )
         self._results = replace(self._results, requests=requests)
@@ -113,18 +130,9 @@ class Recorder:
     def finish(self, strategy: Recorded, *, complete: bool) -> RunResults:
         """Record the end of the timeline. Requests that still wait become results, and the run stays incomplete."""
         self.note(strategy)
+        names = strategy.ledger.class_names()
         waiting = tuple(
-            RequestResult(
-                id=entry.id,
-                scope=entry.request.scope.kind,
-                target=entry.request.target(),
-                method=entry.method or strategy.plan.method_of(entry.request),
-                status=str(entry.status),
-                attempts=entry.attempt,
-                reason=entry.reason,
-                labels=_labels(entry.request, strategy.ledger.class_names()),
-                submitted=entry.received,
-            )
+            waiting_result(entry, entry.method or strategy.plan.method_of(entry.request), names)
             for entry in strategy.ledger.entries()
             if entry.outcome is None
         )
@@ -241,55 +249,6 @@ def _take_over(known: RunResults, strategy: ContinualUnlearning) -> None:
     figures[0].traffic.forward_passes += known.training.forward_passes
     figures[0].traffic.backward_passes += known.training.backward_passes
     strategy.state.add_figures(figures)
-
-
-def _labels(request: ForgetRequest, names: ClassNames) -> tuple[str, ...]:
-    """What the data calls the classes that a request names; none where nobody has said it."""
-    return tuple(names.labels(classes_named(request.scope))) if names.names else ()
-
-
-def _request_result(outcome: RequestOutcome, names: ClassNames) -> RequestResult:
-    return RequestResult(
-        labels=_labels(outcome.request, names),
-        id=outcome.request.id,
-        scope=outcome.request.scope.kind,
-        target=outcome.request.target(),
-        method=outcome.method,
-        status=str(outcome.status),
-        attempts=outcome.attempts,
-        reason=outcome.reason,
-        before=outcome.before,
-        unlearned=outcome.unlearned,
-        after=outcome.after,
-        as_trained=outcome.as_trained,
-        seconds=outcome.seconds,
-        passes=outcome.traffic.passes,
-        passes_by_part=outcome.traffic.passes_by_part,
-        messages=outcome.traffic.messages,
-        bytes_sent=outcome.traffic.bytes_sent,
-        bytes_received=outcome.traffic.bytes_received,
-        witnesses=outcome.witnesses,
-        evidence=str(outcome.evidence) if outcome.evidence is not None else None,
-        goal=outcome.goal,
-        checks=outcome.checks,
-        left_out=outcome.left_out,
-    )
-
-
-def _with_known_oracle(item: RequestResult, known: RequestResult | None) -> RequestResult:
-    if known is None:
-        return item
-    return replace(item, oracle=known.oracle, oracle_seconds=known.oracle_seconds, oracle_passes=known.oracle_passes)
-
-
-def _with_oracle(item: RequestResult, oracle: OracleOutcome, shared: int) -> RequestResult:
-    """Add an oracle's figures to a request, with the request's share of the oracle's cost."""
-    return replace(
-        item,
-        oracle=oracle.figures,
-        oracle_seconds=oracle.seconds / shared,
-        oracle_passes=oracle.traffic.passes // shared,
-    )
 
 
 def _relapse_row(row: RelapseRow) -> RelapseResult:

@@ -24,6 +24,7 @@ from fed_unlearn.simulations.run.recorder import Recorder
 from fed_unlearn.simulations.run.reporting import RunReport, report_of
 from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.simulations.run.stream import Experiences, arrivals_of_clients
+from fed_unlearn.simulations.run.views.run_views import RunViews
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.task import training_config
 from fed_unlearn.simulations.tracking.tracking import Tracking
@@ -75,6 +76,7 @@ class ScenarioRun:
     _is_begun: bool = field(default=False, init=False)
     _next_record: float = field(default=0.0, init=False)
     _anonymity: Anonymity | None = field(default=None, init=False)
+    _views: RunViews | None = field(default=None, init=False)
     _noted: tuple[int, str] = field(default=(-1, ""), init=False)
 
     def results(self) -> RunResults:
@@ -94,7 +96,13 @@ class ScenarioRun:
             try:
                 keep_scenario(prepared.scenario, self.ledger, self.out)
                 self._name_classes()
-                self._recorder = Recorder.begin(prepared.scenario, self.out, self.engine, self._strategy)
+                self._views = RunViews(
+                    prepared.scenario, prepared.source, self._strategy, self.out, prepared.experiences
+                )
+                self._views.catch_up()
+                self._recorder = Recorder.begin(
+                    prepared.scenario, self.out, self.engine, self._strategy, self._views.of
+                )
                 self._tracking = self._begin_tracking()
                 self._report = report_of(
                     prepared.scenario, prepared.source, self.out, self._strategy, self._recorder, prepared.benchmark
@@ -164,6 +172,8 @@ class ScenarioRun:
             self.observer(event)
         if self._report is not None:
             self._report.observe(event)
+        if self._views is not None:
+            self._views.observe(event)
         if event.kind in _WORTH_RECORDING and self._is_begun and time.monotonic() >= self._next_record:
             self._record()
 
@@ -177,7 +187,10 @@ class ScenarioRun:
             ended = [outcome for outcome in result.requests if outcome.status is not Status.HELD]
             served = [outcome.request.id for outcome in ended if outcome.before is not None]
             if served:
-                self._recorder.note_oracles(self._strategy.retrain_oracles(self.grid, served), self._strategy)
+                oracles = self._strategy.retrain_oracles(self.grid, served)
+                if self._views is not None:
+                    self._views.note_oracles(oracles)
+                self._recorder.note_oracles(oracles, self._strategy)
                 self._track()
 
     def _note_turn(self, result: UnlearningResult) -> None:

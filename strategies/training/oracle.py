@@ -54,7 +54,10 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
     forgotten = context.ledger.forgotten_classes()
     return {
         request.id: OracleOutcome(
-            figures=audit.figures(request, forgotten, limits=limits_of(context.plan)), seconds=seconds, traffic=traffic
+            figures=audit.figures(request, forgotten, limits=limits_of(context.plan)),
+            seconds=seconds,
+            traffic=traffic,
+            arrays=arrays,
         )
         for request in requests
     }

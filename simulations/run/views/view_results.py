@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Point = tuple[float, float]
@@ -65,6 +65,13 @@ class RequestViews:
 
     destinations: DestinationView | None = None
     projection: ProjectionView | None = None
+
+    def without_oracle(self) -> RequestViews:
+        """The views without the oracle's model."""
+        return RequestViews(
+            destinations=None if self.destinations is None else replace(self.destinations, oracle=None),
+            projection=None if self.projection is None else replace(self.projection, oracle=None),
+        )
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> RequestViews:
