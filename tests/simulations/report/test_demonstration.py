@@ -52,7 +52,7 @@ def test_the_end_names_what_is_in_the_folder_and_what_to_do_next(
     assert shown.count("fed-unlearn") == 3
     row = next(line for line in told if "r1 class 3" in line)
     assert row.split()[0] == "✓" and "100.0 %" in row and row.count("0.0 %") == 3
-    assert "r1 25 times" in text, "5,000 passes of the oracle, 200 of the request"
+    assert "in sample passes: r1 25" in text, "5,000 passes of the oracle, 200 of the request"
 
 
 def test_a_request_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
