@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import altair
 
@@ -10,6 +10,7 @@ from fed_unlearn.simulations.report.charts.chart import Chart
 from fed_unlearn.simulations.report.charts.look import MODELS, Panel, Rows, chart_of, finished, heading, layered
 from fed_unlearn.simulations.report.charts.words import (
     distinct,
+    forgotten_classes,
     listed,
     model_words,
     short_ids,
@@ -29,7 +30,7 @@ def destinations(results: RunResults, request: RequestResult, name: str) -> Char
     models = {} if view is None else _counts(view)
     if view is None or not models:
         return None
-    shown, left_out = _shown(view, models, _forgotten(request))
+    shown, left_out = _shown(view, models, forgotten_classes(request))
     asked = f"{short_ids(results)[request.id]}, {target_of(request)}"
     caption = (
         "Bars count the test images of the forgotten classes by the class that each model calls them. A model that "
@@ -40,8 +41,8 @@ def destinations(results: RunResults, request: RequestResult, name: str) -> Char
         title=f"Where the images go: {asked}",
         caption=caption + (" Classes that few images go to are left out." if left_out else ""),
         alternative=_alternative(asked, view, models),
-        spec=_drawn(view, models, shown, _forgotten(request), 520, limit=150),
-        narrow_spec=_drawn(view, models, shown, _forgotten(request), 204, limit=80),
+        spec=_drawn(view, models, shown, forgotten_classes(request), 520, limit=150),
+        narrow_spec=_drawn(view, models, shown, forgotten_classes(request), 204, limit=80),
         requests=(request.id,),
     )
 
@@ -50,7 +51,7 @@ def _drawn(
     view: DestinationView,
     models: Mapping[str, Sequence[int]],
     shown: Sequence[int],
-    forgotten: Sequence[int],
+    forgotten: Collection[int],
     width: int,
     *,
     limit: int,
@@ -92,13 +93,8 @@ def _counts(view: DestinationView) -> dict[str, Sequence[int]]:
     return {name: counts for name in _MODELS if (counts := getattr(view, name)) is not None}
 
 
-def _forgotten(request: RequestResult) -> list[int]:
-    classes = request.target.get("classes")
-    return [int(item) for item in classes] if isinstance(classes, list | tuple) else []
-
-
 def _shown(
-    view: DestinationView, models: Mapping[str, Sequence[int]], forgotten: Sequence[int]
+    view: DestinationView, models: Mapping[str, Sequence[int]], forgotten: Collection[int]
 ) -> tuple[list[int], bool]:
     """The classes to show, ascending, and whether others have images, too: all of few classes, else the fullest."""
     every = range(len(view.labels))

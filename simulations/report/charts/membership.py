@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import altair
 
@@ -50,7 +51,7 @@ def membership(results: RunResults, request: RequestResult, name: str) -> Chart 
     )
 
 
-def _drawn(models: Mapping[str, Figures], size: int, legend_at: str) -> Mapping[str, object]:
+def _drawn(models: Mapping[str, Figures], size: int, legend_at: Literal["right", "bottom"]) -> Mapping[str, object]:
     named = {model: f"{model}, AUC {_area(figures)}" for model, figures in models.items()}
     rows: dict[str, Rows] = {
         "curves": [

@@ -19,7 +19,14 @@ from fed_unlearn.simulations.report.charts.look import (
     layered,
     scale_of,
 )
-from fed_unlearn.simulations.report.charts.words import distinct, percent, short_ids, target_of
+from fed_unlearn.simulations.report.charts.words import (
+    distinct,
+    forgotten_classes,
+    model_words,
+    percent,
+    short_ids,
+    target_of,
+)
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 from fed_unlearn.simulations.run.views.view_results import Point, ProjectionView
 
@@ -40,6 +47,7 @@ def projection(results: RunResults, request: RequestResult, name: str) -> Chart 
     if view is None or not models:
         return None
     asked = f"{short_ids(results)[request.id]}, {target_of(request)}"
+    own = sum(index in forgotten_classes(request) for index in view.classes)
     return Chart(
         name=name,
         title=f"Features of test images: {asked}",
@@ -48,8 +56,9 @@ def projection(results: RunResults, request: RequestResult, name: str) -> Chart 
             "directions: those along which the features before the request differ most."
         ),
         alternative=(
-            f"Scatter of {len(view.classes)} test images for {' and '.join(models)}, {asked}. The two directions hold "
-            f"{percent(view.explained)} of the variance before the request."
+            f"Scatter of {len(view.classes)} test images, {own} of them of the forgotten classes, {asked}: "
+            f"{', '.join(map(model_words, models))}. The two directions hold {percent(view.explained)} of the variance "
+            "before the request."
         ),
         spec=_drawn(view, models, request, columns=3, width=218 if len(models) > 2 else 320),
         narrow_spec=_drawn(view, models, request, columns=1, width=290),
@@ -61,8 +70,7 @@ def _drawn(
     view: ProjectionView, models: Mapping[str, Sequence[Point]], request: RequestResult, *, columns: int, width: int
 ) -> Mapping[str, object]:
     labels = distinct(view.labels, 14)
-    classes = request.target.get("classes")
-    forgotten = {int(item) for item in classes} if isinstance(classes, list | tuple) else set()
+    forgotten = forgotten_classes(request)
     rows: dict[str, Rows] = {}
     for model, points in models.items():
         everything = [
@@ -96,11 +104,10 @@ def _panel(model: str, extent: Extent, width: int, *, named: bool) -> Panel:
     )
     layers = [drawn]
     if named:
-        middles = {"x": altair.X("mean(x):Q"), "y": altair.Y("mean(y):Q"), "detail": altair.Detail("class:N")}
-        words = {**middles, "text": altair.Text("class:N")}
+        words = (altair.X("mean(x):Q"), altair.Y("mean(y):Q"), altair.Detail("class:N"), altair.Text("class:N"))
         style = {"fontSize": 12, "fontWeight": "bold"}
         halo = chart_of(model, "text", **style, stroke="white", strokeWidth=4, strokeJoin="round")
-        layers += [halo.encode(**words), chart_of(model, "text", **style, color=INK).encode(**words)]
+        layers += [halo.encode(*words), chart_of(model, "text", **style, color=INK).encode(*words)]
     return layered(*layers, view={"stroke": "#BBBBBB"}, width=width, height=width, title=heading(model))
 
 

@@ -145,10 +145,10 @@ def _alternative(results: RunResults, measured: Sequence[RequestResult]) -> str:
     named, parts = short_ids(results), []
     for request in measured:
         models = _models_of(request)
-        accuracies = ", ".join(
-            f"{model_words(name)} {percent(figures.forget_accuracy)} of the forget set and "
-            f"{percent(figures.retain_accuracy)} of the retain set"
-            for name, figures in models.items()
+        told = ", ".join(
+            f"{percent(figures.forget_accuracy)} and {percent(figures.retain_accuracy)} {model_words(model)}"
+            for model, figures in models.items()
+            if model != "unlearned"
         )
-        parts.append(f"{named[request.id]} ({target_of(request)}, {outcome_of(request)}): {accuracies}")
-    return f"Accuracies of {len(measured)} requests. {listed(parts, most=6)}."
+        parts.append(f"{named[request.id]} ({target_of(request)}, {outcome_of(request)}) {told}")
+    return f"Accuracies of {len(measured)} requests on the forget set and on the retain set: {listed(parts, most=8)}."

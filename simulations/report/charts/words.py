@@ -19,7 +19,7 @@ _MODELS = {
     "before": "before the request",
     "unlearned": "after its unlearn round",
     "after": "at its end",
-    "oracle": "retrain oracle",
+    "oracle": "of the retrain oracle",
 }
 
 
@@ -78,6 +78,12 @@ def outcome_of(request: RequestResult) -> str:
 def target_of(request: RequestResult) -> str:
     """What a request forgets, fit for a tooltip."""
     return printable(target_words(request), 80)
+
+
+def forgotten_classes(request: RequestResult) -> frozenset[int]:
+    """Indices of the classes that a request names."""
+    classes = request.target.get("classes")
+    return frozenset(int(item) for item in classes) if isinstance(classes, list | tuple) else frozenset()
 
 
 def model_words(name: str) -> str:

@@ -271,3 +271,12 @@ def test_a_model_without_an_area_is_said_to_have_none() -> None:
     unknown = Figures(**{**vars(COMMITTED.after), "membership_auc": None})
     chart = chart_named(replace(FULL, requests=(replace(COMMITTED, after=unknown),)), "membership-r1")
     assert "at its end not measured" in chart.alternative
+
+
+def test_other_requests_fade_where_the_page_has_chosen_one() -> None:
+    chart = chart_named(FULL, "requests")
+    chosen = replace(chart, spec={**chart.spec, "params": [{"name": "chosen", "value": 1}]})
+    faint = 'opacity="0.125"'
+    own = len([row for rows in rows_of(chart).values() for row in rows if row["request"] == "r1" and "model" in row])
+    spans = len([row for rows in rows_of(chart).values() for row in rows if row["request"] == "r1" and "low" in row])
+    assert svg_of(chosen).count(faint) == own + spans and faint not in svg_of(chart)
