@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Iterable, Mapping
@@ -19,10 +18,8 @@ from fed_unlearn.errors import FedUnlearnError, InvalidRequestError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.endings import Ending
 from fed_unlearn.receipts.document import (
-    FIGURES,
     VERSION,
     Audits,
-    Figure,
     HowKnown,
     Models,
     PackageName,
@@ -31,18 +28,15 @@ from fed_unlearn.receipts.document import (
     Receipt,
     file_name,
 )
+from fed_unlearn.receipts.figures import figures_in, figures_of_events
 from fed_unlearn.receipts.keys import Ed25519PrivateKey
-from fed_unlearn.receipts.names import holds_a_name, may_be_shown, names_in
+from fed_unlearn.receipts.names import may_be_shown, names_in
 from fed_unlearn.receipts.signing import SignedReceipt, sign
 from fed_unlearn.receipts.words import words_of
 from fed_unlearn.requests import ClassScope, ForgetRequest, SampleScope
 from fed_unlearn.text import quoted
 
-_MOST_FIGURES = 64
-_FIGURE_NAME = re.compile("[a-z][a-z0-9_]{0,99}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+!-]{0,99}")
-_LEFT_OUT = frozenset({"client_confidence", "staying_confidence"})
-"""Figures of single clients, which no receipt holds."""
 _KNOWN = get_args(HowKnown)
 
 
@@ -219,8 +213,8 @@ class Account:
             "evidence": _evidence(known, ending),
             "witnesses": witnesses if isinstance(witnesses, int) and not isinstance(witnesses, bool) else None,
             "audits": Audits(
-                before=_figures(known.get("before"), words),
-                after=_figures(known.get("after") if known else _accepted(ending), words),
+                before=figures_in(known.get("before"), words),
+                after=figures_in(known.get("after") if known else figures_of_events(ending), words),
             ),
         }
         return cls(facts, bool(known) or outcome is None)
@@ -245,51 +239,9 @@ def _number_of_samples(request: ForgetRequest) -> int | None:
     return len(scope.sample_ids) or scope.count if isinstance(scope, SampleScope) else None
 
 
-def _accepted(ending: Ending) -> dict[str, Any]:
-    """The figures after a request that its events hold, as an outcome has them."""
-    return {
-        **ending.accepted,
-        "extra": {name: ending.accepted[name] for name in ending.accepted if name not in _LEFT_OUT},
-    }
-
-
 def _evidence(outcome: Mapping[str, Any], ending: Ending) -> str | None:
     known = outcome.get("evidence", ending.accepted.get("evidence"))
     return str(known) if ending.status == "committed" and known in _KNOWN else None
-
-
-def _figures(body: object, names: Iterable[str]) -> dict[str, Figure]:
-    """The figures of an outcome: the common ones, and others by name; those without a finite value are left out."""
-    if not isinstance(body, Mapping):
-        return {}
-    extra, intervals = body.get("extra"), body.get("intervals")
-    others = sorted(extra) if isinstance(extra, Mapping) else []
-    found: dict[str, Figure] = {}
-    for name in (*FIGURES, *others):
-        value = _finite(body.get(name) if name in FIGURES else extra.get(name) if isinstance(extra, Mapping) else None)
-        is_named = _FIGURE_NAME.fullmatch(name) and (name in FIGURES or not holds_a_name(name, names))
-        if value is None or not is_named or len(found) >= _MOST_FIGURES:
-            continue
-        found[name] = Figure(value=value, interval=_interval(intervals, name))
-    return found
-
-
-def _interval(intervals: object, name: str) -> tuple[float, float] | None:
-    pair = intervals.get(name) if isinstance(intervals, Mapping) else None
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-        return None
-    low, high = _finite(pair[0]), _finite(pair[1])
-    return None if low is None or high is None else (low, high)
-
-
-def _finite(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _digest(model: str | None) -> str | None:
