@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.simulations.live.view import RunView
+from fed_unlearn.simulations.live.view import RunView, Shown
 from fed_unlearn.text import printable
 
 ADDRESS = "127.0.0.1"
@@ -40,6 +40,7 @@ class _Told:
 
     progress: str = ""
     end: str | None = None
+    last: Shown | None = None
     is_over: bool = False
     streams: set[int] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -62,7 +63,7 @@ class LiveServer:
     """
 
     def __init__(self, view: RunView, port: int | None = None) -> None:
-        self._told = told = _Told()
+        self._view, self._told = view, (told := _Told())
 
         class Handler(_Handler):
             pass
@@ -94,14 +95,20 @@ class LiveServer:
         """Say that the run is over. The page stays up until :meth:`close`."""
         self._told.end = printable(text, _LONGEST_TEXT)
 
-    def close(self, text: str = "the run is over") -> None:
-        """Give every page the last results, and stop. It takes a few seconds at most, and none where nobody looks.
+    def close(self, text: str = "the run is over", *, draws: bool = True) -> None:
+        """Give every page the last results, and stop. Where nobody looks it takes no time.
+
+        Where somebody does, the page is drawn once more. Browsers then have a few seconds to take it.
 
         Parameters
         ----------
         text : str
             How the run ended, if :meth:`finish` did not say it.
+        draws : bool
+            Whether the page is drawn once more.
         """
+        if draws and self._told.streams:
+            self._told.last = self._view.shown(now=True)
         self._told.end = self._told.end or text
         self._told.is_over = True
         deadline = time.monotonic() + _LAST_WORD_SECONDS
@@ -211,12 +218,11 @@ class _Handler(BaseHTTPRequestHandler):
         progress, end, heard = "", None, time.monotonic()
         while True:
             is_over = told.is_over
-            if self.view.version() != version:
-                shown = self.view.shown(now=is_over)
-                if shown.version != version:
-                    version = shown.version
-                    self._event("report", {"main": shown.main}, version)
-                    heard = time.monotonic()
+            shown = told.last if is_over else self._news(version)
+            if shown is not None and shown.version != version:
+                version = shown.version
+                self._event("report", {"main": shown.main}, version)
+                heard = time.monotonic()
             if told.progress != progress and told.end is None:
                 progress = told.progress
                 self._event("progress", {"text": progress})
@@ -231,6 +237,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._write(": alive\n\n")
                 heard = time.monotonic()
             time.sleep(_POLL_SECONDS)
+
+    def _news(self, version: str) -> Shown | None:
+        """The page, where the results are others than those of a version."""
+        return self.view.shown() if self.view.version() != version else None
 
     def _event(self, name: str, data: dict[str, object], version: str | None = None) -> None:
         known = "" if version is None else f"id: {version}\n"

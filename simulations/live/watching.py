@@ -80,7 +80,8 @@ def served(view: RunView | None, port: int | None, console: Console) -> Iterator
         print_line(console, f"live: {server.address}")
         yield LivePage(server)
     finally:
-        server.close(_words(sys.exc_info()[1]))
+        error = sys.exc_info()[1]
+        server.close(_words(error), draws=error is None)
 
 
 def view_of_run(folder: Path, name: str) -> RunView:

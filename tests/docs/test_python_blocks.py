@@ -26,12 +26,22 @@ from fed_unlearn.models import build_model
 from fed_unlearn.seeding import isolated_random
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.inprocess import InProcessGrid
+from fed_unlearn.simulations.tracking.base import TRACKERS
 from fed_unlearn.strategies import ContinualUnlearning, Gate, Thresholds, UnlearningPlan, server_methods
 from fed_unlearn.training import TrainingSettings, train_locally
 
 Names = dict[str, Any]
 CLIENT, SERVER, TIMELINE = "# client_app.py", "# server_app.py", "# timeline.py"
-PAGES = {"README.md", "flower.md", "methods.md", "avalanche.md", "extending.md", "owners.md", "receipts.md"}
+PAGES = {
+    "README.md",
+    "flower.md",
+    "methods.md",
+    "avalanche.md",
+    "extending.md",
+    "owners.md",
+    "receipts.md",
+    "watching.md",
+}
 
 
 def run(page: str, names: Names, runners: Mapping[str, Callable[[str], None]] | None = None) -> Names:
@@ -194,6 +204,24 @@ def test_receipts_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     (tmp_path / "r1.json").write_bytes(names["signed"].content + b" ")
     run("receipts.md", {})
     assert capsys.readouterr().out.startswith("refused: its bytes were changed")
+
+
+def test_watching_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    TRACKERS.available()
+    monkeypatch.setattr(TRACKERS, "_classes", dict(TRACKERS._classes))  # the page registers a class
+    guide: Names = {}
+    exec(block("flower.md", CLIENT), guide)
+    names = {
+        "grid": federation(guide["app"], tmp_path),
+        "arrays": ArrayRecord(guide["task"].build_model(None).state_dict()),
+    }
+    exec(block("watching.md", "# lines.py"), names)
+    exec(block("watching.md", SERVER), names)
+    lines = (tmp_path / "server" / "tracking" / "lines.txt").read_text().splitlines()
+    rows = (tmp_path / "server" / "tracking" / "metrics.csv").read_text().splitlines()[1:]
+    assert [line.split()[:2] for line in lines] == [[row.split(",")[0], row.split(",")[2]] for row in rows]
+    assert lines and names["result"].complete
 
 
 @pytest.mark.usefixtures("extended")

@@ -137,6 +137,15 @@ def test_the_end_comes_with_the_last_results(server: LiveServer, folder: Path) -
     assert "requests[0]" in events.found[-2]["data"]
 
 
+def test_an_interrupted_run_says_so_and_draws_nothing_more(server: LiveServer, folder: Path) -> None:
+    events = Events(server)
+    events.wait_for("report")
+    RESULTS.save(folder)
+    server.close("interrupted", draws=False)
+    assert json.loads(events.wait_for("end")[0]["data"]) == {"text": "interrupted", "closes": True}
+    assert len(events.wait_for("report")) <= 2
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "", "localhost:"])
 def test_another_host_is_refused(server: LiveServer, host: str) -> None:
     for method in ("GET", "HEAD"):
