@@ -99,6 +99,7 @@ def _run_and_report(
     order: AnyOrder, scenario: Scenario, out: Path, console: Console, live: LivePage, telling: Telling | None
 ) -> RunResults | None:
     is_new = make_folder(out)
+    results: RunResults | None
     try:
         if order.runs_on == "inprocess":
             results = _run_in_process(order, scenario, out, console, live, telling)
