@@ -88,6 +88,17 @@ def test_an_owners_samples_are_forgotten_and_named_nowhere_else(tmp_path: Path) 
 
         server = who_works_on(out / "ledger.db")
         assert server is not None
+        # The owner has its receipt, and anybody can check it with the public key.
+        receipt, shown = node / "receipts" / f"{of_class}.json", tmp_path / "federation" / "clients" / "1" / "shown"
+        eventually(receipt.exists, 240, "the receipt is at the node", 1)
+        forget = ("fed-unlearn", "forget", "--client-dir", str(node))
+        federation.run(*forget, "--receipt", of_class, "--out", str(shown))
+        assert shown.read_bytes() == receipt.read_bytes()
+        verified = federation.run("fed-unlearn", "receipt", "verify", str(shown), "--key", str(out / "receipts.pub"))
+        assert "committed" in verified.stdout
+        assert (node / "receipts.pub").read_bytes() == (out / "receipts.pub").read_bytes()
+        assert f"{of_class}: receipt in {receipt}" in federation.run(*forget, "--status").stdout
+
         again = OwnerQueue(node).add(new_request("samples", own[:1]))
         os.kill(server, signal.SIGKILL)
         federation.kill("node-1")
@@ -104,5 +115,5 @@ def test_an_owners_samples_are_forgotten_and_named_nowhere_else(tmp_path: Path) 
         canaries = [Path(name).stem for name in every]
         elsewhere = [path for path in federation.folder.rglob("*") if path.is_file() and node not in path.parents]
         assert federation.folder / "superlink.db" in elsewhere
-        assert found_anywhere([*elsewhere, out], canaries) == []
+        assert found_anywhere([*elsewhere, out, node / "receipts"], canaries) == []
         assert found_anywhere([node], canaries)
