@@ -1,0 +1,118 @@
+"""Reports of real runs and of made-up ones in a browser: narrow and wide, printed, and without scripts."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser import MISSING, Browser, opened_browser
+from view_results import hostile, many, not_all_committed
+
+from fed_unlearn.simulations.cli import run_command
+from fed_unlearn.simulations.report.page import FILE_NAME, SECTIONS, write_report
+from fed_unlearn.simulations.run.results import RunResults
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(MISSING is not None, reason=f"{MISSING} is not installed"),
+]
+
+RUNS = {
+    "digits": ["digits", "--set", "timeline.0.train.rounds=12"],
+    "digits-continual": ["digits-continual"],
+    "digits-avalanche": ["digits-avalanche"],
+    "refused": ["digits-three", "--set", "gate.class.max-retain-drop=0", "--set", "gate.class.max-forget-accuracy=0"],
+}
+MADE = {"failed and held": not_all_committed(), "hostile": hostile(), "thirty requests": many(30)}
+LONGEST_WAIT = 60.0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with opened_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=[*RUNS, *MADE])
+def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a run, as it ends, or of results that were made up."""
+    folder = tmp_path_factory.mktemp("reports") / "run"
+    if request.param in RUNS:
+        run_command(["run", *RUNS[request.param], "--out", str(folder)])
+        assert RunResults.load(folder).complete
+        return folder / FILE_NAME
+    folder.mkdir()
+    MADE[request.param].save(folder)
+    return write_report(folder)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_error_all_sections_and_no_overflow(browser: Browser, report: Path, width: int) -> None:
+    browser.open(report, width)
+    browser.draw_everything()
+    assert browser.ask("[...document.querySelectorAll('main > section')].map(item => item.id)") == list(SECTIONS)
+    browser.ask("document.querySelectorAll('details').forEach(item => item.open = true)")
+    assert browser.ask("innerWidth") == width
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    assert browser.ask("document.title") != "owned"
+    assert browser.console() == []
+
+
+def test_all_can_be_read_without_scripts(browser: Browser, report: Path) -> None:
+    browser.open(report, scripts=False)
+    charts = browser.ask("document.querySelectorAll('figure.chart').length")
+    shown = "[...document.querySelectorAll('figure.chart img')].filter(item => item.naturalWidth > 0 && item.checkVisibility())"
+    assert browser.ask(f"{shown}.length") == charts
+    assert browser.ask("document.querySelectorAll('figure.mounted').length") == 0
+    assert browser.ask("document.querySelector('.filter').checkVisibility()") is False
+    assert browser.ask("[...document.querySelectorAll('main > section')].every(item => item.checkVisibility())")
+    assert browser.console() == []
+
+
+def test_print_shows_drawings_and_everything_that_is_folded(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    browser.draw_everything()
+    browser.print_media()
+    visible = "filter(item => item.checkVisibility({contentVisibilityAuto: true})).length"
+    charts = browser.ask("document.querySelectorAll('figure.chart').length")
+    assert browser.ask(f"[...document.querySelectorAll('figure.chart .interactive')].{visible}") == 0
+    assert browser.ask(f"[...document.querySelectorAll('figure.chart img')].{visible}") == charts
+    assert browser.ask(f"[...document.querySelectorAll('nav, .filter')].{visible}") == 0
+    folded = browser.ask("document.querySelectorAll('details table').length")
+    heights = "[...document.querySelectorAll('details table')].filter(item => item.getBoundingClientRect().height > 0)"
+    assert browser.ask(f"{heights}.length") == folded
+    assert browser.pdf().startswith(b"%PDF-")
+
+
+def test_the_filter_shows_one_request_by_keyboard(browser: Browser, report: Path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(report)
+    browser.draw_everything()
+    shown = "[...document.querySelectorAll('#summary [data-request]')].filter(item => item.checkVisibility()).length"
+    total = browser.ask(shown)
+    assert total >= 2
+    browser.driver.find_element(By.CSS_SELECTOR, ".filter select").send_keys(Keys.ARROW_DOWN)
+    assert browser.ask(shown) == 1
+    chosen = browser.ask("document.querySelector('.filter select').value")
+    seen = browser.ask(
+        "[...document.querySelectorAll('[data-request]')].filter(item => item.checkVisibility())"
+        ".map(item => item.dataset.request)"
+    )
+    assert set(seen) == {chosen}
+    browser.driver.find_element(By.CSS_SELECTOR, ".filter select").send_keys(Keys.HOME)
+    assert browser.ask(shown) == total
+
+
+def test_what_is_replaced_is_mounted_again(browser: Browser, report: Path) -> None:
+    browser.open(report)
+    browser.draw_everything()
+    browser.ask("const main = document.querySelector('main'); const kept = main.cloneNode(true);"
+                "kept.querySelectorAll('.mounted').forEach(item => { item.classList.remove('mounted');"
+                "item.querySelector('.interactive').replaceChildren(); });"
+                "main.replaceChildren(...kept.children); window.mountReport();")  # fmt: skip
+    browser.draw_everything()
+    assert browser.ask("document.querySelectorAll('figure.chart .interactive svg').length") == browser.ask(
+        "document.querySelectorAll('figure.chart').length"
+    )
+    assert browser.console() == []
