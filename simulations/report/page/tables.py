@@ -14,7 +14,7 @@ from fed_unlearn.strategies.clients.messages.exchange import client_order
 from fed_unlearn.text import printable
 
 _MOST_CLIENTS = 60
-"""Clients that are listed one by one; of more, those only that something went wrong with."""
+"""Clients that trained and are named; further ones are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +95,7 @@ class ClientTable:
     """The clients of a run."""
 
     sentence: Markup
+    trained: list[Markup]
     rows: list[ClientRow]
 
     @property
@@ -219,14 +220,18 @@ def client_table(reading: Reading) -> ClientTable:
             owed=owed.get(name, ()),
             left_out=left_out.get(name, ()),
         )
-        if len(names) <= _MOST_CLIENTS or row.failures or row.owed or row.left_out or kind != "inside":
+        if row.failures or row.owed or row.left_out or kind != "inside":
             rows.append(row)
-    sentence = Markup("{} clients trained in at least one of {} rounds.").format(
-        reading.count("training", "trained_clients"), reading.number("training", "rounds")
+    sentence = Markup("{} client{} trained in at least one of {} rounds").format(
+        reading.count("training", "trained_clients"),
+        "" if len(trained) == 1 else "s",
+        reading.number("training", "rounds"),
     )
-    if len(rows) < len(names):
-        sentence += Markup(" Those that trained and that nothing is to be said of are not listed.")
-    return ClientTable(sentence=sentence, rows=rows)
+    listed = sorted(trained, key=client_order)
+    shown = [reading.text("training", "trained_clients", trained[name]) for name in listed[:_MOST_CLIENTS]]
+    if len(listed) > _MOST_CLIENTS:
+        shown.append(Markup("and others"))
+    return ClientTable(sentence=sentence, trained=shown, rows=rows)
 
 
 def _named_by_requests(reading: Reading) -> tuple[dict[str, list[Markup]], dict[str, list[Markup]], set[str]]:
