@@ -16,6 +16,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 from pages import REPOSITORY, block, blocks
 from receipt_ledgers import write as write_ledger
+from sample_results import RESULTS
 from torch.utils.data import DataLoader
 
 from fed_unlearn import ForgetRequest, methods
@@ -41,6 +42,7 @@ PAGES = {
     "owners.md",
     "receipts.md",
     "watching.md",
+    "report.md",
 }
 
 
@@ -222,6 +224,15 @@ def test_watching_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = (tmp_path / "server" / "tracking" / "metrics.csv").read_text().splitlines()[1:]
     assert [line.split()[:2] for line in lines] == [[row.split(",")[0], row.split(",")[2]] for row in rows]
     assert lines and names["result"].complete
+
+
+def test_the_page_of_a_run(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    RESULTS.save(folder)
+    page = run("report.md", {})["make_page"](folder)
+    assert page == tmp_path / "run.html"
+    assert '<section id="summary"' in page.read_text()
 
 
 @pytest.mark.usefixtures("extended")

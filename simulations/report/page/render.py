@@ -11,11 +11,10 @@ from markupsafe import Markup
 
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import StorageError
-from fed_unlearn.gate.figure_names import figure_sources
 from fed_unlearn.simulations.report.anonymous import anonymised, client_names
-from fed_unlearn.simulations.report.method_details import plain, summary
 from fed_unlearn.simulations.report.page.examples import examples_of
 from fed_unlearn.simulations.report.page.facts import facts_of
+from fed_unlearn.simulations.report.page.meanings import meanings_of
 from fed_unlearn.simulations.report.page.pictures import pictures_of
 from fed_unlearn.simulations.report.page.reading import Reading, name_text
 from fed_unlearn.simulations.report.page.summary import MEANINGS, headline, request_summaries
@@ -26,7 +25,7 @@ from fed_unlearn.simulations.report.page.tables import (
     relapse_table,
     request_lives,
 )
-from fed_unlearn.simulations.report.page.verdicts import FIELDS, MODELS, OF_GATE, AuditRow, audit_rows
+from fed_unlearn.simulations.report.page.verdicts import MODELS, AuditRow, audit_rows
 from fed_unlearn.simulations.run.pseudonyms import is_anonymous
 from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.text import printable
@@ -122,6 +121,7 @@ def render_report(
         results = anonymised(results, client_names(folder))
     reading = Reading(results.to_json())
     audited = _audited(reading)
+    has_oracle = any(request.oracle is not None for request in results.requests)
     return (
         _environment()
         .get_template("page.jinja")
@@ -139,8 +139,8 @@ def render_report(
             ],
             pictures=pictures_of(results),
             measured_requests=audited,
-            models=MODELS,
-            has_oracle=any(request.oracle is not None for request in results.requests),
+            models=[model for model in MODELS if model != "oracle" or has_oracle],
+            has_oracle=has_oracle,
             glossary=_glossary(audited),
             relapse=relapse_table(reading),
             costs=cost_table(reading),
@@ -222,13 +222,9 @@ def _audited(reading: Reading) -> list[AuditedRequest]:
 
 
 def _glossary(audited: list[AuditedRequest]) -> list[tuple[Markup, str]]:
-    """What the figures are that the page shows: their fields, and then the audits that others come from."""
-    names = list(dict.fromkeys(row.name for item in audited for row in item.rows))
-    sources = figure_sources() if names else {}
-    known = {**FIELDS, **OF_GATE}
-    found = {name: known[name] for name in names if name in known}
-    found |= {name: plain(summary(sources[name].audit)) for name in names if name in sources}
-    return [(name_text(name), meaning) for name, meaning in found.items()]
+    """What the figures are that the page shows."""
+    names = dict.fromkeys(row.name for item in audited for row in item.rows)
+    return [(name_text(name), meaning) for name, meaning in meanings_of(names).items()]
 
 
 def _live_scripts(live: bool) -> list[Markup]:

@@ -9,29 +9,11 @@ from typing import Any
 from markupsafe import Markup
 
 from fed_unlearn.audits.reset_names import reset_name
+from fed_unlearn.simulations.report.page.meanings import FIELDS
 from fed_unlearn.simulations.report.page.reading import DASH, Key, Reading, joined, name_text
 
 MODELS = ("before", "unlearned", "after", "oracle")
 """Models of a request, in the order of its life; the oracle was trained without what it forgets."""
-
-FIELDS = {
-    "forget_accuracy": "Accuracy on the training samples to be forgotten.",
-    "retain_accuracy": "Accuracy on the training samples that stay.",
-    "test_forget_accuracy": "Accuracy on test images of the forgotten classes.",
-    "test_retain_accuracy": "Accuracy on test images of all other classes.",
-    "membership_auc": "Area under the ROC curve of the membership attack: a half means that it cannot tell the"
-    " forgotten samples from unseen ones.",
-    "client_confidence": "How much surer the model is of the client's samples than of unseen ones, in mean log-odds.",
-    "staying_confidence": "The same of the samples of clients that stay.",
-}
-"""Figures with a field of their own, and what they are."""
-
-OF_GATE = {
-    "forget_excess": "Accuracy on the training samples to be forgotten, less that on unseen samples of their classes.",
-    "retain_drop": "How far validation accuracy on what stays fell against the last accepted model.",
-    "total_retain_drop": "How far validation accuracy on what stays fell against the model before the first request.",
-}
-"""Figures that the gate alone looks at, and what they are."""
 
 _MARKS = {"inside": "✓", "outside": "✕", "beside": "≈", "near": "~", "apart": "≠"}
 
