@@ -3,17 +3,37 @@
   "use strict";
   let chosen = "";
   let observer = null;
+  let drawing = null;
   const opened = new Map();
   const narrow = window.matchMedia("(max-width: 760px)");
 
-  function draw(figure) {
-    const place = figure.querySelector(".interactive");
-    const specs = JSON.parse(figure.querySelector("script.spec").textContent);
-    const spec = narrow.matches ? specs.narrow : specs.wide;
-    window.vegaEmbed(place, spec, { actions: false, renderer: "svg", tooltip: { theme: "light" } }).then(
-      () => figure.classList.add("mounted"),
-      () => figure.classList.remove("mounted"),
-    );
+  async function unpacked(script) {
+    const bytes = Uint8Array.from(atob(script.textContent), (character) => character.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).text();
+  }
+
+  // The library that draws is unpacked when the first chart comes near.
+  function library() {
+    drawing = drawing || unpacked(document.getElementById("library")).then((code) => {
+      const script = document.createElement("script");
+      script.textContent = code;
+      document.head.append(script);
+      script.remove();
+    });
+    return drawing;
+  }
+
+  async function draw(figure) {
+    try {
+      await library();
+      const specs = JSON.parse(await unpacked(figure.querySelector("script.spec")));
+      const options = { actions: false, renderer: "svg", tooltip: { theme: "light" } };
+      await window.vegaEmbed(figure.querySelector(".interactive"), narrow.matches ? specs.narrow : specs.wide, options);
+      figure.classList.add("mounted");
+    } catch {
+      figure.classList.remove("mounted"); // the drawing stays
+    }
   }
 
   function watchFigures() {

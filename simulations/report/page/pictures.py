@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import json
 import re
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from fed_unlearn.simulations.report.charts import charts_of
 from fed_unlearn.simulations.report.charts.chart import Chart
+from fed_unlearn.simulations.report.page.slimming import as_address, packed, slim_svg
 from fed_unlearn.simulations.run.results import RunResults
 
 SECTIONS = {
@@ -30,9 +32,6 @@ OTHERS = "further"
 """Section of all other charts."""
 
 _SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)"[^>]*? height="([\d.]+)"')
-_TAG = re.compile(r"<[^>]+>")
-_OF_SCRIPTS = re.compile(r' (?:class|role|aria-[a-z]+)="[^"]*"')
-"""Attributes of a drawing's elements that no image needs; they are half of it."""
 _WORD = re.compile(r"[a-z]+")
 
 
@@ -40,7 +39,7 @@ _WORD = re.compile(r"[a-z]+")
 class Image:
     """A drawing as a data URI, with its size in pixels."""
 
-    source: str
+    source: Markup
     width: int
     height: int
 
@@ -52,13 +51,14 @@ class Picture:
     Attributes
     ----------
     chart : Chart
-    wide, narrow : Image
-        The drawings for a wide and for a narrow screen.
+    image : Image
+    specs : str
+        The specifications for wide and for narrow screens, packed.
     """
 
     chart: Chart
-    wide: Image
-    narrow: Image
+    image: Image
+    specs: str
 
 
 def pictures_of(results: RunResults) -> dict[str, list[Picture]]:
@@ -67,9 +67,8 @@ def pictures_of(results: RunResults) -> dict[str, list[Picture]]:
     for chart in charts_of(results):
         word = _WORD.match(chart.name)
         section = SECTIONS.get(word.group() if word else "", OTHERS)
-        found[section].append(
-            Picture(chart=chart, wide=_drawn(json.dumps(chart.spec)), narrow=_drawn(json.dumps(chart.narrow_spec)))
-        )
+        specs = packed(json.dumps({"wide": chart.spec, "narrow": chart.narrow_spec}))
+        found[section].append(Picture(chart=chart, image=_drawn(json.dumps(chart.spec)), specs=specs))
     return found
 
 
@@ -78,8 +77,7 @@ def _drawn(spec: str) -> Image:
     """Draw a specification, given as JSON. A page that is made again and again draws what has changed."""
     import vl_convert
 
-    svg = _TAG.sub(lambda tag: _OF_SCRIPTS.sub("", tag.group()), vl_convert.vegalite_to_svg(spec))
+    svg = vl_convert.vegalite_to_svg(spec)
     size = _SIZE.search(svg)
     width, height = (float(size[1]), float(size[2])) if size else (720.0, 400.0)
-    text = base64.b64encode(svg.encode()).decode()
-    return Image(source=f"data:image/svg+xml;base64,{text}", width=round(width), height=round(height))
+    return Image(source=as_address(slim_svg(svg)), width=round(width), height=round(height))

@@ -17,6 +17,7 @@ from fed_unlearn.simulations.report.page.facts import facts_of
 from fed_unlearn.simulations.report.page.meanings import meanings_of
 from fed_unlearn.simulations.report.page.pictures import pictures_of
 from fed_unlearn.simulations.report.page.reading import Reading, name_text
+from fed_unlearn.simulations.report.page.slimming import packed
 from fed_unlearn.simulations.report.page.summary import MEANINGS, headline, request_summaries
 from fed_unlearn.simulations.report.page.tables import (
     client_table,
@@ -129,7 +130,8 @@ def render_report(
             title=f"{printable(results.scenario)}: report of an unlearning run",
             policy=_POLICY.format("'self'" if live else "'none'"),
             style=Markup(_text("page.css")),
-            scripts=[Markup(bundle()), Markup(_text("page.js")), *_live_scripts(live)],
+            library=library(),
+            scripts=[Markup(_text("page.js")), *_live_scripts(live)],
             sections=_sections(images),
             reading=reading,
             headline=headline(reading),
@@ -199,12 +201,11 @@ def write_report(
 
 
 @functools.cache
-def bundle() -> str:
-    """The script that draws charts: vega, vega-lite and vega-embed."""
+def library() -> str:
+    """The script that draws charts, packed: vega, vega-lite and vega-embed."""
     import vl_convert
 
-    script = str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
-    return script.replace("</script", "<\\/script")
+    return packed(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 def _sections(images: bool) -> dict[str, str]:
