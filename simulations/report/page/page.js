@@ -28,7 +28,7 @@
     try {
       await library();
       const specs = JSON.parse(await unpacked(figure.querySelector("script.spec")));
-      const options = { actions: false, renderer: "svg", tooltip: { theme: "light" } };
+      const options = { actions: false, renderer: "svg", tooltip: { theme: "light" }, logLevel: 1 };
       await window.vegaEmbed(figure.querySelector(".interactive"), narrow.matches ? specs.narrow : specs.wide, options);
       figure.classList.add("mounted");
     } catch {
