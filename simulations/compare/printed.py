@@ -30,7 +30,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         widest = _widths([cells_of(table, row) for table in group.tables for row in table.rows])
         for table in group.tables:
             console.print(plain_text(title_of(table), "italic"))
-            console.print(_table_of(table, widest))
+            console.print(_table_of(table, widest), crop=False, overflow="ignore")
             if line := test_line(table):
                 console.print(plain_text(line, "dim"))
             console.print()
@@ -52,7 +52,7 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
 
 
 def _table_of(table: FigureTable, widths: Sequence[int]) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False, header_style="dim")
     for place, (heading, width) in enumerate(zip(HEADINGS, widths, strict=True)):
         if place:
             shown.add_column(heading, justify="right", no_wrap=True, min_width=width)
