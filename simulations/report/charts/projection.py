@@ -99,7 +99,7 @@ def _panel(model: str, extent: Extent, width: int, *, named: bool) -> Panel:
         y,
         altair.Color("kind:N", scale=scale_of(_KINDS, kinds), legend=legend),
         altair.Shape("kind:N", scale=scale_of(_SHAPES, kinds), legend=legend),
-        altair.Opacity("kind:N", scale=scale_of(_OPACITIES, kinds), legend=legend),
+        altair.Opacity("kind:N", sort=list(kinds), scale=scale_of(_OPACITIES, kinds), legend=legend),
         tooltip=[altair.Tooltip("class:N")],
     )
     layers = [drawn]
