@@ -93,7 +93,7 @@ def _json(spec: Mapping[str, object]) -> str:
 def _svg(spec: str) -> str:
     import vl_convert
 
-    return _shared(_numbered(vl_convert.vegalite_to_svg(spec, vl_version=_version(spec), allowed_base_urls=[])))
+    return _shared(_numbered(vl_convert.vegalite_to_svg(spec, vl_version=vega_lite_version(), allowed_base_urls=[])))
 
 
 def _numbered(svg: str) -> str:
@@ -120,14 +120,16 @@ def _png(spec: str) -> bytes:
     import vl_convert
     from PIL import Image
 
-    drawn = vl_convert.vegalite_to_png(spec, vl_version=_version(spec), scale=_SCALE, allowed_base_urls=[])
+    drawn = vl_convert.vegalite_to_png(spec, vl_version=vega_lite_version(), scale=_SCALE, allowed_base_urls=[])
     smaller = BytesIO()
     with Image.open(BytesIO(drawn)) as picture:
         picture.convert("RGB").save(smaller, "PNG", optimize=True)
     return smaller.getvalue()
 
 
-def _version(spec: str) -> str:
-    """The version of Vega-Lite that a specification names, such as ``6.4``."""
-    found = re.search(r"/vega-lite/v(\d+(?:\.\d+)?)", spec)
-    return found[1] if found else "6.4"
+def vega_lite_version() -> str:
+    """The version of Vega-Lite in which Altair writes specifications, such as ``6.4``."""
+    import altair
+
+    major, minor, *_ = altair.SCHEMA_VERSION.removeprefix("v").split(".")
+    return f"{major}.{minor}"

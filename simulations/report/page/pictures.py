@@ -11,20 +11,18 @@ from markupsafe import Markup
 
 from fed_unlearn.simulations.report.charts import charts_of
 from fed_unlearn.simulations.report.charts.chart import Chart
+from fed_unlearn.simulations.report.figures import svg_of
 from fed_unlearn.simulations.report.page.slimming import as_address, packed, slim_svg
 from fed_unlearn.simulations.run.results import RunResults
 
-SECTIONS = {
+_SECTION_OF_KIND = {
     "timeline": "timeline",
     "requests": "requests",
     "relapse": "relapse",
     "destinations": "destinations",
-    "features": "features",
     "projection": "features",
     "membership": "membership",
-    "roc": "membership",
     "cost": "cost",
-    "clients": "clients",
 }
 """Section of a chart by the first word of its name."""
 
@@ -63,21 +61,18 @@ class Picture:
 
 def pictures_of(results: RunResults) -> dict[str, list[Picture]]:
     """All charts of a run, drawn, by the section in which they stand."""
-    found: dict[str, list[Picture]] = {section: [] for section in (*SECTIONS.values(), OTHERS)}
+    found: dict[str, list[Picture]] = {section: [] for section in (*_SECTION_OF_KIND.values(), OTHERS)}
     for chart in charts_of(results):
         word = _WORD.match(chart.name)
-        section = SECTIONS.get(word.group() if word else "", OTHERS)
+        section = _SECTION_OF_KIND.get(word.group() if word else "", OTHERS)
         specs = packed(json.dumps({"wide": chart.spec, "narrow": chart.narrow_spec}))
-        found[section].append(Picture(chart=chart, image=_drawn(json.dumps(chart.spec)), specs=specs))
+        found[section].append(Picture(chart=chart, image=_image(svg_of(chart)), specs=specs))
     return found
 
 
 @functools.lru_cache(maxsize=512)
-def _drawn(spec: str) -> Image:
-    """Draw a specification, given as JSON. A page that is made again and again draws what has changed."""
-    import vl_convert
-
-    svg = vl_convert.vegalite_to_svg(spec)
+def _image(svg: str) -> Image:
+    """A drawing for the page. A page that is made again and again keeps those that have not changed."""
     size = _SIZE.search(svg)
     width, height = (float(size[1]), float(size[2])) if size else (720.0, 400.0)
     return Image(source=as_address(slim_svg(svg)), width=round(width), height=round(height))

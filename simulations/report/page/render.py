@@ -12,6 +12,7 @@ from markupsafe import Markup
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import StorageError
 from fed_unlearn.simulations.report.anonymous import anonymised, client_names
+from fed_unlearn.simulations.report.figures import vega_lite_version
 from fed_unlearn.simulations.report.page.examples import examples_of
 from fed_unlearn.simulations.report.page.facts import facts_of
 from fed_unlearn.simulations.report.page.meanings import meanings_of
@@ -205,7 +206,7 @@ def library() -> str:
     """The script that draws charts, packed: vega, vega-lite and vega-embed."""
     import vl_convert
 
-    return packed(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    return packed(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vega_lite_version()))
 
 
 def _sections(images: bool) -> dict[str, str]:

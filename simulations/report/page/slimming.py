@@ -18,12 +18,10 @@ _NOT_NEEDED = re.compile(
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 _FONT = re.compile(r' font-family="[^"]*"')
 _EMPTY = re.compile(r'<g[^>]*></g>|<g[^>]*/>|<path d="(?:M0,0h0v0h0Z)?"[^>]*/>')
-_MARK = re.compile(r'<path transform="translate\((-?[\d.]+),(-?[\d.]+)\)" ([^>]*?)/>')
-_LEAST_USES = 3
 
 
 def slim_svg(svg: str) -> str:
-    """The same drawing in fewer bytes: no attributes for scripts, short numbers, and each kind of mark described once.
+    """The same drawing in fewer bytes: no attributes for scripts, short numbers, one font.
 
     Parameters
     ----------
@@ -37,26 +35,11 @@ def slim_svg(svg: str) -> str:
         slim = slim.replace(font, "").replace("<svg ", f"<svg{font} ", 1)
     while (shorter := _EMPTY.sub("", slim)) != slim:
         slim = shorter
-    return _with_marks_once(slim)
+    return slim
 
 
 def _slim_tag(tag: re.Match[str]) -> str:
     return _LONG_NUMBER.sub(lambda number: f"{float(number.group()):.1f}", _NOT_NEEDED.sub("", tag.group()))
-
-
-def _with_marks_once(svg: str) -> str:
-    """Describe marks that come again and again once, and refer to them."""
-    counts = Counter(match[3] for match in _MARK.finditer(svg))
-    names = {mark: f"m{number}" for number, mark in enumerate(key for key, n in counts.items() if n >= _LEAST_USES)}
-
-    def used(match: re.Match[str]) -> str:
-        name = names.get(match[3])
-        return match.group() if name is None else f'<use href="#{name}" x="{match[1]}" y="{match[2]}"/>'
-
-    marks = "".join(f'<path id="{name}" {mark}/>' for mark, name in names.items())
-    end = svg.index(">") + 1
-    body = _MARK.sub(used, svg[end:])
-    return f"{svg[:end]}<defs>{marks}</defs>{body}" if marks else svg
 
 
 def as_address(svg: str) -> Markup:
