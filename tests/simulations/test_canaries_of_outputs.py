@@ -36,7 +36,6 @@ TRACKERS = 'reporting.trackers=["csv", "tensorboard"]'
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> CanaryRun:
     """A run that may name its clients to its operator, with all that is written at its end."""
-    pytest.importorskip("tensorboard")
     made = canary_run(tmp_path_factory.mktemp("canaries") / "run", TRACKERS, 'reporting.loggers=["text", "csv"]')
     assert [line for line in write_pages(made.results, made.folder) if not line.startswith("report: ")] == []
     return made
