@@ -33,6 +33,7 @@ from fed_unlearn.strategies.state import (
     ServedModel,
     ordered,
 )
+from fed_unlearn.strategies.trained_experiences import finished_records, trained_experiences
 from fed_unlearn.strategies.training.figures import TrainingFigures
 
 logger = logging.getLogger("fed_unlearn.strategies")
@@ -274,7 +275,7 @@ class DurableState:
         self._checkpoints.purge({str(digest) for digest in keep if digest})
 
     def _finished(self) -> list[ExperienceRecord]:
-        return _finished(self._ledger)
+        return finished_records(self._ledger)
 
     def _write_finished(self, records: Sequence[ExperienceRecord]) -> None:
         self._ledger.set_state("experiences", [encode(record)[0] for record in records])
@@ -285,28 +286,3 @@ class DurableState:
 
     def _save(self, name: str, record: object | None) -> None:
         self._ledger.set_state(name, None if record is None else encode(record)[0])
-
-
-def trained_experiences(ledger: Ledger, *, with_open: bool = True) -> list[Experience]:
-    """Every training experience in a ledger that has come to its end, and the rounds that are done of the open one.
-
-    Parameters
-    ----------
-    ledger : Ledger
-        The ledger of a server, which may be at work.
-    with_open : bool
-        Whether the rounds of the open one are among them.
-    """
-    ended = [
-        Experience(record.rounds, record.config, record.figures, record.changed_configs) for record in _finished(ledger)
-    ]
-    body = ledger.state("training") if with_open else None
-    record = decode(TrainingRecord, body) if body else None
-    if record is None or not record.done:
-        return ended
-    return [*ended, Experience(record.done, record.config, record.figures, record.changed_configs)]
-
-
-def _finished(ledger: Ledger) -> list[ExperienceRecord]:
-    items = ledger.state("experiences")
-    return [decode(ExperienceRecord, item) for item in items] if isinstance(items, list) else []

@@ -9,8 +9,8 @@ from typing import Protocol
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies.clients.messages.exchange import DeviceUse
-from fed_unlearn.strategies.durable import trained_experiences
 from fed_unlearn.strategies.state import Experience
+from fed_unlearn.strategies.trained_experiences import trained_experiences
 
 _NOT_CHOSEN = "not chosen yet"
 
