@@ -6,6 +6,7 @@
   let drawing = null;
   const opened = new Map();
   const narrow = window.matchMedia("(max-width: 760px)");
+  document.documentElement.classList.add("scripted"); // drawings alone are too wide to stand side by side
 
   async function unpacked(script) {
     const bytes = Uint8Array.from(atob(script.textContent), (character) => character.charCodeAt(0));
