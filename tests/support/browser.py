@@ -51,7 +51,7 @@ class Browser:
             assert time.monotonic() < end, self.ask(
                 "[...document.querySelectorAll('figure.chart:not(.mounted)')].map(item => item.dataset.chart)"
             )
-            self.ask("document.querySelector('figure.chart:not(.mounted)').scrollIntoView()")
+            self.ask("document.querySelector('figure.chart:not(.mounted)')?.scrollIntoView()")
             time.sleep(0.05)
 
     def print_media(self) -> None:
