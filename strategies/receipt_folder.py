@@ -16,7 +16,7 @@ from fed_unlearn.protocol import receipt_digest
 from fed_unlearn.text import printable
 
 if TYPE_CHECKING:  # cryptography is loaded with the first receipt
-    from fed_unlearn.receipts.keys import Ed25519PrivateKey
+    from fed_unlearn.receipts.keys import Ed25519PrivateKey, Ed25519PublicKey
 
 logger = logging.getLogger("fed_unlearn.strategies")
 
@@ -173,13 +173,18 @@ class ReceiptFolder:
 
     def _found(self, ends: Mapping[int, str]) -> dict[int, _Issued]:
         """The receipts that are there, by the number of the event of their end; a page that is missing is written."""
-        from fed_unlearn.receipts import RefusedReceiptError, read_receipt
+        from fed_unlearn.receipts import RefusedReceiptError
+        from fed_unlearn.receipts.signing import read_unless_damaged
 
         found: dict[int, _Issued] = {}
-        for path in sorted(self.folder.glob("*.json")) if self.folder.is_dir() else ():
+        paths = sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
+        key = self._public_key() if paths else None
+        for path in paths:
             try:
+                if not path.is_file():  # a pipe may never end
+                    continue
                 content = path.read_bytes()
-                signed = read_receipt(content)
+                signed = read_unless_damaged(content, key)
             except (OSError, RefusedReceiptError):
                 continue  # it is of no use to anybody; another file is written
             end = signed.receipt.positions.ended
@@ -192,6 +197,17 @@ class ReceiptFolder:
         return found
 
     # ------------------------------------------------------------------ one receipt
+
+    def _public_key(self) -> Ed25519PublicKey | None:
+        """The public half of the key; None where the key is not there or cannot be used."""
+        from fed_unlearn.receipts import default_receipt_key
+        from fed_unlearn.receipts.keys import read_private_key
+
+        path = self._key_file or default_receipt_key(self._ledger.path)
+        try:
+            return read_private_key(path).public_key() if path.exists() else None
+        except (FedUnlearnError, OSError):
+            return None  # whoever signs with it is told
 
     def _signing_key(self) -> Ed25519PrivateKey:
         """The key, which is made before the first receipt and not after it."""

@@ -11,9 +11,9 @@ from fed_unlearn.errors import StorageError
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.endings import Ending
 from fed_unlearn.receipts.issuing import issue, receipt_file_name
-from fed_unlearn.receipts.keys import Ed25519PrivateKey
+from fed_unlearn.receipts.keys import Ed25519PrivateKey, Ed25519PublicKey
 from fed_unlearn.receipts.page import receipt_page
-from fed_unlearn.receipts.signing import MOST_BYTES, RefusedReceiptError, read_receipt
+from fed_unlearn.receipts.signing import MOST_BYTES, RefusedReceiptError, read_unless_damaged
 from fed_unlearn.text import quoted
 
 
@@ -71,7 +71,7 @@ def write_missing(
                     signed = issue(ledger, request_id, key, number=ending.number)
                     write_atomically(path.with_suffix(".html"), receipt_page(signed).encode())
                     write_atomically(path, signed.content)  # last: where it is, its page is too
-                elif not _is_of(ending, path):
+                elif not _is_of(ending, path, key.public_key()):
                     raise StorageError(
                         f"{path}: is there, and is no receipt of request {quoted(request_id)} of this ledger; name"
                         " another folder, or move the file away"
@@ -83,13 +83,13 @@ def write_missing(
         ) from error
 
 
-def _is_of(ending: Ending, path: Path) -> bool:
+def _is_of(ending: Ending, path: Path, own: Ed25519PublicKey) -> bool:
     """Whether a file is a receipt of an end. The digest of its event is that of no other, in any ledger."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     try:
-        return read_receipt(content).receipt.positions.ended.digest == ending.ended.digest
+        return read_unless_damaged(content, own).receipt.positions.ended.digest == ending.ended.digest
     except RefusedReceiptError:
         return False

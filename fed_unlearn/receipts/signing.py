@@ -111,6 +111,27 @@ def read_receipt(content: bytes) -> SignedReceipt:
     return signed
 
 
+def read_unless_damaged(content: bytes, own: Ed25519PublicKey | None) -> SignedReceipt:
+    """Read a receipt out of one's own folder: one that names one's own key must be as that key has signed it.
+
+    The signature of another key, such as an earlier one, is not checked.
+
+    Parameters
+    ----------
+    content : bytes
+        Content of the file.
+    own : Ed25519PublicKey or None
+        One's own key, where it is known.
+
+    Raises
+    ------
+    RefusedReceiptError
+        If the file is no receipt, or says that one's own key signed it and is not as it was signed.
+    """
+    signed = read_receipt(content)
+    return verify(content, own) if own is not None and signed.signature.key == fingerprint(own) else signed
+
+
 def sign_bytes(message: bytes, key: Ed25519PrivateKey) -> bytes:
     """The Ed25519 signature of a message (RFC 8032), 64 bytes."""
     return key.sign(message)

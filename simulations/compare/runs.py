@@ -180,9 +180,21 @@ def _with_results(cell: Cell, folder: Path) -> Run:
 def _scenario_table(folder: Path) -> dict[str, Any]:
     """The resolved scenario of a run; empty where it cannot be read."""
     try:
-        return tomllib.loads((folder / SCENARIO_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        table = tomllib.loads((folder / SCENARIO_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    return table if _is_scenario(table) else {}
+
+
+def _is_scenario(table: Mapping[str, Any]) -> bool:
+    """Whether what is read of a scenario here has the types that it has in one."""
+    timeline, seed = table.get("timeline", []), table.get("seed", 0)
+    if not (isinstance(timeline, list) and all(isinstance(entry, dict) for entry in timeline)):
+        return False
+    forget = [entry["forget"] for entry in timeline if "forget" in entry]
+    steps = [step for item in forget for step in (item if isinstance(item, list) else [item])]
+    is_table = isinstance(table.get("unlearning", {}), dict) and all(isinstance(step, dict) for step in steps)
+    return is_table and isinstance(table.get("name"), str) and isinstance(seed, int) and not isinstance(seed, bool)
 
 
 def method_label(table: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.simulations.live.view import RunView, Shown
@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer with the page or the events."""
         if self._is_refused():
             return
-        place = urlsplit(self.path)
+        place = self._place()
         if place.path in _PAGES:
             self._send_page()
         elif place.path == _ICON:
@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer as to GET, without the content."""
         if self._is_refused():
             return
-        if urlsplit(self.path).path in (*_PAGES, _EVENTS):
+        if self._place().path in (*_PAGES, _EVENTS):
             self._begin(HTTPStatus.OK, "text/html; charset=utf-8")
         else:
             self._send_text(HTTPStatus.NOT_FOUND, "there is / and nothing else")
@@ -163,6 +163,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing on the terminal, which shows the run."""
+
+    def _place(self) -> SplitResult:
+        """What is asked for; a place that there is not, where it is no address."""
+        try:
+            return urlsplit(self.path)
+        except ValueError:  # such as //[
+            return SplitResult("", "", self.path, "", "")
 
     def _is_refused(self) -> bool:
         """Refuse a request that names another host: a page of elsewhere may have made its name point here."""

@@ -55,12 +55,19 @@ class _Followed:
     """A tracker, and what it has of the run."""
 
     name: str
-    tracker: Tracker
+    kind: Callable[[], Tracker]
+    made: Tracker | None = None
     id: str | None = None
     logged: list[str] = field(default_factory=list)
     was_begun_before: bool = False
     is_open: bool = False
     has_failed: bool = False
+
+    @property
+    def tracker(self) -> Tracker:
+        """The tracker, made when it is first needed."""
+        self.made = self.made or self.kind()
+        return self.made
 
 
 class Tracking:
@@ -152,10 +159,10 @@ class Tracking:
                 self._tell(f"tracker {followed.name} lacks {len(missing)} of {len(points)} points of the run")
 
     def _new(self, name: str) -> _Followed:
-        tracker, known = TRACKERS.find(name)(), self._state.get(name)
+        kind, known = TRACKERS.find(name), self._state.get(name)
         if known is None:
-            return _Followed(name, tracker)
-        return _Followed(name, tracker, known.id, known.points, was_begun_before=True)
+            return _Followed(name, kind)
+        return _Followed(name, kind, id=known.id, logged=known.points, was_begun_before=True)
 
     def _begin(self, followed: _Followed) -> None:
         run = TrackedRun(
@@ -187,9 +194,9 @@ class Tracking:
         """Do something with a tracker; whatever goes wrong there is told once and does not end the run."""
         try:
             action(followed)
-        except Exception as error:  # other people's programs and servers may raise anything
+        except (Exception, SystemExit) as error:  # other people's programs and servers may raise anything
             if not followed.has_failed:
-                why = _CREDENTIALS.sub("//***@", printable(f"{type(error).__name__}: {error}", 300))
+                why = _CREDENTIALS.sub("//***@", printable(f"{type(error).__name__}: {_told(error)}", 300))
                 once_more = "the run goes on without it, and tries it once more at its end"
                 self._tell(f"tracker {followed.name} fails: {why}; {once_more}")
             followed.has_failed = True
@@ -210,3 +217,11 @@ class Tracking:
     def _save(self, followed: _Followed) -> None:
         self._state[followed.name] = _Kept(id=followed.id, points=list(followed.logged))
         write_atomically(self._folder / _STATE_FILE, _STATE.dump_json(self._state, indent=1) + b"\n")
+
+
+def _told(error: BaseException) -> str:
+    """The text of an error, which may fail to give one."""
+    try:
+        return str(error)
+    except Exception:  # as above
+        return "it says nothing"

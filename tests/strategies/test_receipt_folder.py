@@ -15,11 +15,12 @@ from shared_requests import committed, instead, second_ledger
 
 from fed_unlearn import protocol
 from fed_unlearn.arrays import unpack
-from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.errors import InvalidParameterError, StorageError
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.receipts import Receipt, RefusedReceiptError, check_in_ledger, read_public_key, verify
+from fed_unlearn.receipts import Receipt, RefusedReceiptError, check_in_ledger, read_public_key, signing_key, verify
+from fed_unlearn.receipts.folder import write_missing
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, Event, Holds, receipt_folder
 from fed_unlearn.strategies.receipt_folder import ReceiptFolder
@@ -236,6 +237,25 @@ def test_a_file_that_is_there_is_kept_whatever_it_is(tmp_path: Path) -> None:
         assert sorted(fitting) == ["r1", "r2"]
         assert ReceiptFolder(ledger, shared).catch_up() == []
     assert bytes_of(shared) == before
+
+
+def test_a_damaged_receipt_is_kept_and_a_right_one_is_written_beside_it(tmp_path: Path) -> None:
+    """One whose figures or words were changed still reads as a receipt; only its signature tells."""
+    ledger, shared = Ledger(tmp_path / "ledger.db"), tmp_path / "receipts"
+    ended(ledger, "r1", "r2")
+    assert ReceiptFolder(ledger, shared).catch_up() == []
+    right = (shared / "r1.json").read_bytes()
+    damaged = right.replace(b'"status":"withdrawn"', b'"status":"committed"')
+    assert damaged != right
+    (shared / "r1.json").write_bytes(damaged)
+    os.mkfifo(shared / "pipe.json")
+    folder = ReceiptFolder(ledger, shared)
+    assert folder.catch_up() == [] and folder.signed("r1") is not None
+    key = read_public_key(tmp_path / "receipts.pub")
+    assert verify((shared / "r1+2.json").read_bytes(), key).receipt.status == "withdrawn"
+    assert (shared / "r1.json").read_bytes() == damaged and not (shared / "r2+2.json").exists()
+    with pytest.raises(StorageError, match=r"r1\.json: is there, and is no receipt of request"):
+        list(write_missing(ledger, ["r2", "r1"], signing_key(tmp_path / "receipts.key"), shared))
 
 
 def test_several_strategies_over_one_ledger_issue_one_receipt(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from fed_unlearn.simulations.compare.written import (
     markdown_text,
     runs_csv_text,
 )
-from fed_unlearn.simulations.run.results import RelapseResult
+from fed_unlearn.simulations.run.results import RelapseResult, ResultsError
 
 ALL = CompareSettings(figures=("all",))
 
@@ -370,3 +370,14 @@ def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
         compared(tmp_path)
     with pytest.raises(InvalidParameterError, match="level"):
         CompareSettings(level=float("nan"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['name = "x"\nseed = "1"', "name = 1", 'name = "x"\ntimeline = [1]', 'name = "x"\ntimeline = [{forget = 1}]'],
+)
+def test_a_scenario_of_other_types_is_no_scenario(tmp_path: Path, text: str) -> None:
+    (tmp_path / "scenario.toml").write_text(text)
+    (tmp_path / "ledger.db").touch()
+    with pytest.raises(ResultsError, match=r"holds no results\.json"):
+        found_runs([tmp_path])

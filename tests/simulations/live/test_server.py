@@ -173,7 +173,8 @@ def test_nothing_but_reading_is_answered(server: LiveServer, method: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "path", ["/secret.txt", "/results.json", "/../secret.txt", "/%2e%2e/secret.txt", "//etc/passwd", "/./x", "/events/"]
+    "path",
+    ["/secret.txt", "/results.json", "/../secret.txt", "/%2e%2e/secret.txt", "//etc/passwd", "/./x", "/events/", "//["],
 )
 def test_no_file_is_served(server: LiveServer, path: str) -> None:
     status, content, _ = answer(server, "GET", path)

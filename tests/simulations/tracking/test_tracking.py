@@ -76,6 +76,35 @@ def test_a_tracker_that_fails_is_told_of_once_and_tried_again_at_the_end(
     assert len((tmp_path / "tracking" / "metrics.csv").read_text().splitlines()) > len(points_of(RESULTS))
 
 
+class SpeechlessError(Exception):
+    """An error that gives no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit(1), SpeechlessError()])
+@pytest.mark.parametrize("where", ["__init__", "begin", "log", "close"])
+def test_no_tracker_ends_a_run_wherever_it_fails(
+    unreliable: type[Unreliable],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    error: BaseException,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(unreliable, where, fail)
+    told: list[str] = []
+    tracking = Tracking(["unreliable", "csv"], tmp_path, name="x", settings={}, warn=told.append)
+    tracking.note(RESULTS)
+    tracking.close(RESULTS)
+    assert told[0].startswith(f"tracker unreliable fails: {type(error).__name__}: ")
+    assert len(told) == (1 if where == "close" else 2)
+    assert (tmp_path / "tracking" / "metrics.csv").stat().st_size > 100
+
+
 def test_what_a_tracker_lacks_at_the_end_is_said_and_logged_at_the_next_resume(
     unreliable: type[Unreliable], tmp_path: Path
 ) -> None:
