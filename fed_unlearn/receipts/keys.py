@@ -71,21 +71,22 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
     Raises
     ------
     FedUnlearnError
-        If the file is no Ed25519 key in PEM without a password, others can read it, or it cannot be read.
+        If the file is no Ed25519 key in PEM without a password, such as a public key, others can read it, or it cannot
+        be read.
     """
     content = _content(path)
+    try:
+        key = serialization.load_pem_private_key(content, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _no_private_key(path, content) from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _no_private_key(path, content)
     found = path.stat()
     if os.name == "posix" and found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
         raise FedUnlearnError(
             f"{path}: others can read this private key (mode {stat.S_IMODE(found.st_mode):04o}); if nobody has, take"
             f" their rights away: chmod 600 {path}"
         )
-    try:
-        key = serialization.load_pem_private_key(content, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _no_key(path, "private", "PKCS #8, without a password") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _no_key(path, "private", "PKCS #8, without a password")
     return key
 
 
@@ -153,6 +154,14 @@ def _content(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise FedUnlearnError(f"{path}: the key cannot be read: {what}") from error
+
+
+def _no_private_key(path: Path, content: bytes) -> FedUnlearnError:
+    try:
+        serialization.load_pem_public_key(content)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return _no_key(path, "private", "PKCS #8, without a password")
+    return FedUnlearnError(f"{path}: a public key; the private key that belongs to it was expected, to sign with")
 
 
 def _no_key(path: Path, kind: str, form: str) -> FedUnlearnError:

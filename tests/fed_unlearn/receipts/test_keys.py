@@ -77,7 +77,6 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
         "rsa": rsa_key.private_bytes(*PEM, serialization.NoEncryption()),
         "curve": curve.private_bytes(*PEM, serialization.NoEncryption()),
         "password": mine.private_bytes(*PEM, serialization.BestAvailableEncryption(b"secret")),
-        "public": public_pem(mine),
         "cut": mine.private_bytes(*PEM, serialization.NoEncryption())[:60],
     }
     for name, content in refused.items():
@@ -86,6 +85,15 @@ def test_what_is_no_key_is_refused(tmp_path: Path) -> None:
             signing_key(path)
         assert path.read_bytes() == content
         assert not public_key_file(path).exists()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_a_public_key_in_place_of_the_private_one_is_told_as_such(tmp_path: Path, mode: int) -> None:
+    path = write_closed(tmp_path / "receipts.pub", public_pem(Ed25519PrivateKey.generate()))
+    path.chmod(mode)
+    with pytest.raises(FedUnlearnError, match=r"receipts.pub: a public key; the private key .* was expected") as told:
+        read_private_key(path)
+    assert "chmod" not in str(told.value)
 
 
 def test_what_is_no_public_key_is_refused(tmp_path: Path) -> None:

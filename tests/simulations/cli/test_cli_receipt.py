@@ -195,7 +195,7 @@ def test_hostile_files_are_refused_in_one_printable_line(
         ([*VERIFY[1:], "--ledger-key", "run/ledger.key"], "--ledger-key was given without --ledger"),
         ([*VERIFY[1:], "--ledger", "run", "--ledger-key", "run/receipts.key"], "not a ledger's key"),
         (["issue", "missing"], "missing: does not exist"),
-        (["issue", "run", "--key", "run/receipts.pub"], "others can read this private key"),
+        (["issue", "run", "--key", "run/receipts.pub"], "run/receipts.pub: a public key; the private key"),
         (["issue", "run", "--key", "run/ledger.key"], "no private key"),
         (["issue", "run", "--out", "run/ledger.db"], "File exists|Not a directory"),
     ],
