@@ -16,6 +16,7 @@ from fed_unlearn.text import printable, quoted
 if TYPE_CHECKING:
     from fed_unlearn.ledger import Ledger
     from fed_unlearn.receipts import LedgerCheck, Receipt
+    from fed_unlearn.receipts.keys import Ed25519PrivateKey
 
 REFUSED = 1
 """The exit code of ``receipt verify`` and ``receipt show`` if the file is no receipt, or is not as it was signed."""
@@ -104,8 +105,8 @@ def issue_receipts(
         Path | None,
         typer.Option(
             metavar="PRIVATE",
-            help="The file of the private key; without it, receipts.key beside the ledger. It is made if it is missing,"
-            " and its public key beside it.",
+            help="The file of the private key; without it, receipts.key beside the ledger. It is made, and told of, if"
+            " it is missing, and its public key beside it; its folder must exist.",
         ),
     ] = None,
     out: Annotated[
@@ -117,18 +118,37 @@ def issue_receipts(
 
     A receipt that is in the folder already stays as it is.
     """
-    from fed_unlearn.receipts import default_receipt_key, signing_key
+    from fed_unlearn.receipts import default_receipt_key
     from fed_unlearn.receipts.folder import write_missing
     from fed_unlearn.receipts.keys import fingerprint
 
     with opened_ledger(place, ledger_key) as ledger:
         wanted = _wanted(ledger, requests or [])
+        if not wanted:
+            print(f"no request has ended in {printable(str(ledger.path), MOST_SHOWN)}: nothing was issued")
+            return
         folder = ledger.path.parent / "receipts" if out is None else out.expanduser()
-        signer = signing_key(default_receipt_key(ledger.path) if key is None else key.expanduser())
+        signer = _signer(default_receipt_key(ledger.path) if key is None else key.expanduser())
         for written in write_missing(ledger, wanted, signer, folder):
             name = printable(str(written.path), MOST_SHOWN)
             print(f"{printable(written.request_id)}: {name}{'' if written.is_new else ' (was there)'}")
         print(f"new ones are signed by the key {fingerprint(signer.public_key())}")
+
+
+def _signer(path: Path) -> Ed25519PrivateKey:
+    """The key of a file; a new one is made only in a folder that is there, and told of."""
+    from fed_unlearn.receipts import signing_key
+
+    if not path.absolute().parent.is_dir():
+        raise FedUnlearnError(
+            f"{path}: there is no folder {path.absolute().parent}; name the file of a private key, or make the folder"
+            " for a new one first"
+        )
+    is_new = not path.exists()
+    signer = signing_key(path)
+    if is_new:
+        print(f"a new key was made: {printable(str(path), MOST_SHOWN)}")
+    return signer
 
 
 def _wanted(ledger: Ledger, requests: list[str]) -> list[str]:

@@ -40,8 +40,9 @@ VERIFY = ["receipt", "verify", "run/receipts/r1.json", "--key", "run/receipts.pu
 def test_receipts_of_all_requests_that_ended_are_issued(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["receipt", "issue", "run"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:5] == [f"r{number}: run/receipts/r{number}.json" for number in range(1, 6)]
-    assert lines[5].startswith("new ones are signed by the key ")
+    assert lines[0] == "a new key was made: run/receipts.key"
+    assert lines[1:6] == [f"r{number}: run/receipts/r{number}.json" for number in range(1, 6)]
+    assert lines[6].startswith("new ones are signed by the key ")
     public = read_public_key(folder / "run" / "receipts.pub")
     files = sorted(path.name for path in (folder / "run" / "receipts").iterdir())
     assert files == sorted(f"r{number}.{end}" for number in range(1, 6) for end in ("html", "json"))
@@ -83,7 +84,14 @@ def test_another_file_of_the_name_is_not_taken_for_a_receipt(
 
 def test_receipts_go_where_they_are_wanted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     order = ["receipt", "issue", "run/ledger.db", "r3", "r5", "--key", "keys/mine.pem", "--out", "out/for-them"]
+    assert run_command(order) == 2
+    assert "keys/mine.pem: there is no folder" in one_line(capsys)
+    assert not (folder / "keys").exists() and not (folder / "out").exists()
+    (folder / "keys").mkdir()
     assert run_command(order) == 0
+    assert capsys.readouterr().out.startswith("a new key was made: keys/mine.pem\n")
+    assert run_command(order) == 0
+    assert "a new key" not in capsys.readouterr().out
     assert sorted(path.name for path in (folder / "out" / "for-them").iterdir()) == [
         "r3.html", "r3.json", "r5.html", "r5.json",
     ]  # fmt: skip
@@ -100,6 +108,17 @@ def test_no_receipt_of_what_has_not_ended(folder: Path, capsys: pytest.CaptureFi
     assert name in one_line(capsys)
     assert not (folder / "run" / "receipts").exists()
     assert not (folder / "run" / "receipts.key").exists()
+
+
+def test_where_no_request_has_ended_nothing_is_issued_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with opened(Path("ledger.db")) as ledger:
+        ledger.receive(ForgetRequest.for_class(3, id="waits"))
+    assert run_command(["receipt", "issue", "ledger.db"]) == 0
+    assert capsys.readouterr().out == "no request has ended in ledger.db: nothing was issued\n"
+    assert not list(tmp_path.glob("receipts*"))
 
 
 def test_show_tells_what_a_receipt_says(issued: Path, capsys: pytest.CaptureFixture[str]) -> None:
