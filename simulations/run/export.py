@@ -9,6 +9,9 @@ from fed_unlearn.checkpoints import CheckpointStore, write_atomically
 from fed_unlearn.errors import InvalidModelError
 from fed_unlearn.ledger import Ledger
 
+ENDING = ".safetensors"
+"""How the name of a model's file ends."""
+
 HUB_NAME = "README.md"
 """Name of the card that the Hugging Face Hub shows."""
 
@@ -23,7 +26,7 @@ def export_model(
     folder : Path
         A run folder, or any folder with ``ledger.db`` and ``checkpoints`` of an app's server.
     target : Path
-        The safetensors file to write. It must not exist, and its folder must.
+        The safetensors file to write; its name ends in ``.safetensors``. It must not exist, and its folder must.
     ledger_key : Path, optional
         The file of the ledger's key, if it is not beside the ledger.
     card : Path, optional
@@ -39,10 +42,17 @@ def export_model(
     Raises
     ------
     InvalidModelError
-        If the folder holds no run or no accepted model, or a file cannot be written. None is written then.
+        If the folder holds no run or no accepted model, the file's name ends in another way, or a file cannot be
+        written. None is written then.
     """
+    if not folder.exists():
+        raise InvalidModelError(f"{folder}: does not exist; the folder of a run was expected")
     if not (folder / "ledger.db").is_file():
         raise InvalidModelError(f"{folder}: holds no ledger.db; the folder of a run was expected")
+    if target.suffix.lower() != ENDING:
+        raise InvalidModelError(
+            f"{target}: is written in the format safetensors; expected a name that ends in {ENDING}"
+        )
     files = [target] if card is None else [target, card]
     _check_free(files)
     with closing(Ledger(folder / "ledger.db", create=False, key=ledger_key)) as ledger:

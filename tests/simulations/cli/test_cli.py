@@ -90,6 +90,10 @@ def test_an_export_writes_a_card_unless_it_is_told_not_to(
     )
     assert "README.md: exists already" in capsys.readouterr().err and not (upload / "4.safetensors").exists()
     assert run_command(["export", str(finished), str(upload / "4.safetensors"), "--no-card", "--no-labels"]) == 2
+    for other in ("4.pt", "4"):
+        assert run_command(["export", str(finished), str(upload / other)]) == 2
+        assert "expected a name that ends in .safetensors" in capsys.readouterr().err
+    assert len(list(upload.iterdir())) == 5
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,8 @@ def test_an_export_writes_a_card_unless_it_is_told_not_to(
         (["run", "digits", "faces"], "Got unexpected extra argument"),
         (["sprint"], "No such command 'sprint'"),
         (["export", "empty", "model.safetensors"], "empty: holds no ledger.db; the folder of a run was expected"),
+        (["export", "nowhere", "model.safetensors"], "nowhere: does not exist; the folder of a run was expected"),
+        (["report", "nowhere"], "nowhere: does not exist; the folder of a run was expected"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
