@@ -16,6 +16,7 @@ from fed_unlearn.audits.base import Figures
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.gate import GateCheck
+from fed_unlearn.simulations.run.damaged_files import fault_in_words, finite_json
 from fed_unlearn.simulations.run.ledger_facts import LedgerFacts
 from fed_unlearn.simulations.run.training_results import TrainingResult
 from fed_unlearn.simulations.run.views.view_results import RequestViews
@@ -245,11 +246,11 @@ class RunResults:
         Raises
         ------
         ResultsError
-            If the file is missing, or another version wrote it.
+            If the file is missing, cut or edited, or another version wrote it; it says which field is wrong.
         """
         path = folder / FILE_NAME
         try:
-            body = json.loads(path.read_text(encoding="utf-8"))
+            body = finite_json(path.read_bytes())
             return cls(
                 scenario=body["scenario"],
                 seed=body["seed"],
@@ -268,9 +269,10 @@ class RunResults:
                 served_model=body.get("served_model"),
             )
         except FileNotFoundError:
-            raise ResultsError(f"{folder}: holds no {FILE_NAME}; the folder of a run was expected") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ResultsError(f"{path}: not the results of this version of fed_unlearn: {error!r}") from None
+            what = f"holds no {FILE_NAME}" if folder.exists() else "does not exist"
+            raise ResultsError(f"{folder}: {what}; the folder of a run was expected") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ResultsError(f"{path}: {fault_in_words(error)}; restore the file") from None
 
 
 def _request(entry: Mapping[str, Any]) -> RequestResult:

@@ -12,6 +12,7 @@ from fed_unlearn.audits.oracles.prediction import WIDEST, reach
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.simulations.bench.sequence.cells import Count, FigureCell, count_inside, count_left_out
+from fed_unlearn.simulations.run.damaged_files import fault_in_words, finite_json
 
 FILE_NAME = "sequence.json"
 ORIGINAL, LEFT_OUT = "original", "oracles left out"
@@ -155,13 +156,13 @@ class SequenceReport:
         """
         path = folder / FILE_NAME
         try:
-            body = json.loads(path.read_text(encoding="utf-8"))
+            body = finite_json(path.read_bytes())
             for derived in ("counts", "warnings"):
                 body.pop(derived, None)
             seeds = tuple(_seed(item) for item in body.pop("seeds"))
             return cls(**{**body, "beside": tuple(body["beside"]), "seeds": seeds})
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FedUnlearnError(f"{path}: not the results of this version of fed_unlearn: {error!r}") from None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise FedUnlearnError(f"{path}: {fault_in_words(error)}; restore the file") from None
 
 
 def _seed(body: dict[str, Any]) -> SeedResults:

@@ -132,8 +132,44 @@ def test_folders_without_results_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"holds no results\.json"):
         RunResults.load(tmp_path)
     (tmp_path / "results.json").write_text('{"scenario": "x"}')
-    with pytest.raises(ResultsError, match="not the results of this version"):
+    with pytest.raises(ResultsError, match="not the results of this version of fed_unlearn: field 'seed' is missing"):
         RunResults.load(tmp_path)
+    with pytest.raises(ResultsError, match="nowhere: does not exist; the folder of a run was expected"):
+        RunResults.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (None, "", "results.json: is empty"),
+        (None, '{"scenario": \n"x",', "is damaged: it is no JSON from line 2, column"),
+        (None, "[" * 200_000, "is damaged: it is nested too deeply"),
+        (None, "[]", "a field holds something else than expected"),
+        (
+            '"forget_accuracy": 1.0',
+            '"forget_accuracy": NaN',
+            "'requests[0].before.forget_accuracy' is no finite number",
+        ),
+        ('"seconds": 9.1', '"seconds": 1e999', "'training.seconds' is no finite number"),
+        ('"rounds": 30', '"rounds": 1' + "0" * 400, "'training.rounds' is no finite number"),
+        ('"rounds": 30', '"rounds": 1' + "0" * 5000, "has a number that is too long"),
+        ('"method": "boundary-shrink",', "", "field 'method' is missing"),
+        ('"method": "boundary-shrink",', '"methods": 1, "method": "x",', "field 'methods' is unknown"),
+        ('"requests": [', '"requests": null, "asked": [', "a field holds something else than expected"),
+        ('"relapse": [', '"relapse": [[],', "a field holds something else than expected"),
+    ],
+)
+def test_a_damaged_file_is_told_in_plain_words(tmp_path: Path, old: str | None, new: str, told: str) -> None:
+    RESULTS.save(tmp_path)
+    path = tmp_path / "results.json"
+    text = path.read_text()
+    path.write_text(new if old is None else text.replace(old, new, 1))
+    assert path.read_text() != text
+    with pytest.raises(ResultsError) as raised:
+        RunResults.load(tmp_path)
+    line = str(raised.value)
+    assert line.startswith(f"{path}: ") and told in line
+    assert "Error(" not in line and "__init__" not in line and line.isprintable()
 
 
 def test_the_closing_table_fits_eighty_columns_and_shows_every_figure() -> None:
