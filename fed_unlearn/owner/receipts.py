@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,12 +78,14 @@ class KeptReceipts:
             content, known = text.encode(errors="replace"), self.files(request.id)
             if not any(file.read_bytes() == content for file in known):
                 try:
-                    self._check(request, ledger, content, key)
+                    receipt = self._check(request, ledger, content, key)
                     if len(known) >= MOST_OF_A_REQUEST:
                         raise ReceiptRefusedError(f"{len(known)} receipts of it are here already, and no more are kept")
                 except ReceiptRefusedError as error:
                     write_atomically(self._reason(request.id), str(error).encode())
                     raise
+                if receipt.named_by != "id":  # nothing in it says of which request it is
+                    self._note_digest(request.id, content)
                 free = next(path for path in self._paths(request.id) if not path.exists())
                 write_atomically(free, content)
             self._reason(request.id).unlink(missing_ok=True)
@@ -102,36 +105,47 @@ class KeptReceipts:
         except OSError:
             return ""
 
-    def checked(self, file: Path) -> bytes:
-        """The content of one of these files, checked again against the known keys.
+    def checked(self, file: Path, request: OwnerRequest) -> bytes:
+        """The content of one of a request's files, checked again: against the known keys, and that it is its receipt.
+
+        Parameters
+        ----------
+        file : Path
+            One of :meth:`files`.
+        request : OwnerRequest
+            The request.
 
         Raises
         ------
         ReceiptRefusedError
-            If it was changed since, or no known key has signed it.
+            If it was changed since, no known key has signed it, or another request's file was put in its place.
         FedUnlearnError
             If it, or the file of public keys, cannot be read.
         """
         from fed_unlearn.receipts import RefusedReceiptError, verify
 
         try:
-            content, keys = file.read_bytes(), self._pinned()
+            content, keys, noted = file.read_bytes(), self._pinned(), self._digests(request.id)
         except OSError as error:
             raise FedUnlearnError(f"{error.filename}: cannot be read: {error.strerror}") from None
         problems = list[str]()
         for key in keys:
             try:
-                verify(content, key)
+                receipt = verify(content, key).receipt
             except RefusedReceiptError as error:
                 problems.append(str(error))
             else:
+                # those that were kept before there were digests have none
+                is_noted = receipt.named_by == "id" or not noted or hashlib.sha256(content).hexdigest() in noted
+                if not is_noted or not _is_of(receipt, request, receipt.ledger):
+                    raise ReceiptRefusedError(f"{file}: it is the receipt of another request than {request.id}")
                 return content
         told = problems[0] if problems else f"{self._store / PINNED} is missing, which had the key that signed it"
         raise ReceiptRefusedError(f"{file}: {told}")
 
     # ------------------------------------------------------------------ checks
 
-    def _check(self, request: OwnerRequest, ledger: str, content: bytes, key: str) -> None:
+    def _check(self, request: OwnerRequest, ledger: str, content: bytes, key: str) -> Receipt:
         """Raise ReceiptRefusedError if a receipt must not be kept; else its key is a known one from here on."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -154,6 +168,7 @@ class KeptReceipts:
             )
         if not pinned:
             write_atomically(self._store / PINNED, pem)
+        return receipt
 
     def _pinned(self) -> list[Ed25519PublicKey]:
         """The keys whose receipts are kept; empty before the first.
@@ -186,6 +201,18 @@ class KeptReceipts:
     def _paths(self, request_id: str) -> Iterator[Path]:
         for number in range(1, MOST_OF_A_REQUEST + 1):
             yield self._folder / (f"{request_id}.json" if number == 1 else f"{request_id}.{number}.json")
+
+    def _note_digest(self, request_id: str, content: bytes) -> None:
+        """Note that a receipt is one of a request. Where it is not written after that, nothing is lost."""
+        digests = [*self._digests(request_id), hashlib.sha256(content).hexdigest()]
+        write_atomically(self._folder / f"{request_id}.digests", "".join(f"{digest}\n" for digest in digests).encode())
+
+    def _digests(self, request_id: str) -> list[str]:
+        """Digests of the receipts of a request that name no id; empty where there are none."""
+        try:
+            return (self._folder / f"{request_id}.digests").read_text(encoding="utf-8", errors="replace").split()
+        except FileNotFoundError:
+            return []
 
     def _reason(self, request_id: str) -> Path:
         return self._folder / f"{request_id}.refused"

@@ -26,8 +26,8 @@ def hand_over(folder: Path, request_id: str, out: Path | None) -> None:
     Raises
     ------
     FedUnlearnError
-        If there is no such request or no receipt of it, the receipt was changed since it was signed, or the file cannot
-        be written.
+        If there is no such request or no receipt of it, the receipt was changed since it was signed or is another
+        request's, or the file cannot be written.
     """
     from fed_unlearn.owner import KeptReceipts, OwnerQueue
     from fed_unlearn.receipts import read_receipt, receipt_page
@@ -38,7 +38,7 @@ def hand_over(folder: Path, request_id: str, out: Path | None) -> None:
         refusal = receipts.refusal(request.id)
         why = f"one was refused: {refusal}" if refusal else "the server sends one when the request has ended"
         raise InvalidRequestError(f"there is no receipt of request {request.id} yet; {why}")
-    content = receipts.checked(files[-1])
+    content = receipts.checked(files[-1], request)
     if out is None:
         print(content.decode(), end="")
         return

@@ -65,7 +65,7 @@ def test_the_first_receipt_is_kept_with_its_key_and_only_once(
         kept.keep(request_, server.ledger.identity, text, raw(KEY))
     [file] = kept.files(request_.id)
     assert file.read_text() == text and file.stat().st_mode & 0o077 == 0 == file.parent.stat().st_mode & 0o077
-    assert kept.checked(file) == text.encode()
+    assert kept.checked(file, request_) == text.encode()
     assert verify(file.read_bytes(), read_public_key(node / "receipts.pub")).receipt.request == server.id
     assert sorted(path.name for path in node.rglob("*") if path.is_file()) == [
         f"{request_.id}.json",
@@ -87,7 +87,7 @@ def test_another_key_is_refused_until_the_owner_takes_it(node: Path, server: Ser
     kept.keep(request_, ledger, foreign, raw(OTHER_KEY))
     assert [path.read_text() for path in kept.files(request_.id)][1:] == [foreign] and not kept.refusal(request_.id)
     for path in kept.files(request_.id):
-        assert kept.checked(path)
+        assert kept.checked(path, request_)
 
 
 def test_a_key_that_the_owner_has_put_there_counts_from_the_first_receipt_on(
@@ -168,10 +168,33 @@ def test_a_receipt_that_was_changed_on_disk_is_not_handed_out(
     [file] = kept.files(request_.id)
     file.write_text(file.read_text().replace("withdrawn", "committed"))
     with pytest.raises(ReceiptRefusedError, match="changed"):
-        kept.checked(file)
+        kept.checked(file, request_)
     (node / "receipts.pub").unlink()
     with pytest.raises(ReceiptRefusedError, match="is missing"):
-        kept.checked(file)
+        kept.checked(file, request_)
+
+
+@pytest.mark.parametrize("named_by", ["id", "reference"])
+def test_receipts_that_were_swapped_are_not_handed_out(
+    tmp_path: Path, node: Path, server: Server, request_: OwnerRequest, named_by: str
+) -> None:
+    """Both requests are of two samples, and both receipts are as the server signed them."""
+    kept, other = KeptReceipts(node), new_request("samples", ["c", "d"])
+    of_both = {request_.id: (request_, server), other.id: (other, Server(tmp_path / "more", other))}
+    for request, its_server in of_both.values():
+        receipt = its_server.receipt().receipt
+        if named_by == "reference":
+            reference = request.id[::-1]
+            receipt = receipt.model_copy(update={"request": reference, "named_by": named_by})
+        kept.keep(request, its_server.ledger.identity, sign(receipt, KEY).content.decode(), raw(KEY))
+        kept.checked(kept.files(request.id)[0], request)
+    [mine], [others] = kept.files(request_.id), kept.files(other.id)
+    contents = mine.read_bytes(), others.read_bytes()
+    mine.write_bytes(contents[1])
+    others.write_bytes(contents[0])
+    for request in (request_, other):
+        with pytest.raises(ReceiptRefusedError, match=f"receipt of another request than {request.id}"):
+            kept.checked(kept.files(request.id)[0], request)
 
 
 def test_receipts_of_one_request_keep_their_order(node: Path, server: Server, request_: OwnerRequest) -> None:
