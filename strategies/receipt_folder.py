@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,7 +126,7 @@ class ReceiptFolder:
         -------
         list of str
             Why receipts are still missing, in a sentence for each cause, where that has changed since it was last said.
-            No error of a file or a key is raised: what was committed stays so.
+            No error is raised, be it of a file, a key, a clock or a template: what was committed stays so.
         """
         before, self._said = self._said, self._problems()
         return self._said if self._said != before else []
@@ -140,14 +139,14 @@ class ReceiptFolder:
                 return []
             key = self._signing_key()
             make_private_folder(self.folder)
-        except (FedUnlearnError, OSError) as error:
+        except Exception as error:  # no error of a receipt, of whatever kind, may hide what was committed
             return [_missing(self._due, error)]
         failed: dict[str, tuple[list[_End], Exception]] = {}
         for end in list(self._due):
             try:
                 self._issue(end, key)
-            except (FedUnlearnError, OSError, ValueError) as error:
-                failed.setdefault(str(error), ([], error))[0].append(end)
+            except Exception as error:  # as above
+                failed.setdefault(_cause(error), ([], error))[0].append(end)
             else:
                 self._due.remove(end)
         return [_missing(ends, error) for ends, error in failed.values()]
@@ -190,8 +189,10 @@ class ReceiptFolder:
             end = signed.receipt.positions.ended
             if signed.receipt.ledger == self._ledger.identity and ends.get(end.sequence) == end.digest:
                 if not path.with_suffix(".html").exists():
-                    with suppress(OSError):  # the receipt itself is there
+                    try:
                         _write_page(path, content)
+                    except Exception as error:  # the receipt itself is there, and counts
+                        logger.warning("%s: its page cannot be written: %s", path, _cause(error))
                 found[end.sequence] = _Issued(path, receipt_digest(content))
         self._has_receipts = bool(found)
         return found
@@ -254,8 +255,16 @@ def _missing(ends: Sequence[_End], error: Exception) -> str:
     names = list(dict.fromkeys(printable(end.request_id) for end in ends))
     more = f" and {len(names) - _SHOWN_REQUESTS} more" if len(names) > _SHOWN_REQUESTS else ""
     of_requests = f" of requests {', '.join(names[:_SHOWN_REQUESTS])}{more}" if names else ""
-    what = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
     return (
-        f"receipts are missing{of_requests}: {what}; the ledger has what was done, and they are made up for as soon as"
-        " they can be written"
+        f"receipts are missing{of_requests}: {_cause(error)}; the ledger has what was done, and they are made"
+        " up for as soon as they can be written"
     )
+
+
+def _cause(error: Exception) -> str:
+    """What went wrong, in words; errors of other programs with their kind, since their texts say little alone."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, FedUnlearnError | OSError):
+        return str(error)
+    return f"{type(error).__name__}: {printable(str(error))}"

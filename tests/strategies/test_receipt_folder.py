@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fault_trials import PLAN, Trial, trained
+from jinja2 import TemplateSyntaxError
 from shared_requests import committed, instead, second_ledger
 
-from fed_unlearn import protocol
+from fed_unlearn import protocol, receipts
 from fed_unlearn.arrays import unpack
 from fed_unlearn.errors import InvalidParameterError, StorageError
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
-from fed_unlearn.receipts import Receipt, RefusedReceiptError, check_in_ledger, read_public_key, signing_key, verify
+from fed_unlearn.receipts import (
+    Receipt,
+    RefusedReceiptError,
+    check_in_ledger,
+    issuing,
+    read_public_key,
+    signing_key,
+    verify,
+)
 from fed_unlearn.receipts.folder import write_missing
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.strategies import ContinualUnlearning, Event, Holds, receipt_folder
@@ -143,6 +153,48 @@ def test_a_commit_stays_whatever_becomes_of_its_receipt_and_the_user_is_told(
     blocking.unlink()
     trial.serve()
     assert list(receipts_of(trial)) == ["r1.json"]
+
+
+def absurd_clock(patch: pytest.MonkeyPatch) -> None:
+    """A machine whose clock is beyond every calendar."""
+    patch.setattr(issuing, "time", SimpleNamespace(time=lambda: 1e30))
+
+
+def broken_template(patch: pytest.MonkeyPatch) -> None:
+    """A page whose template was edited."""
+
+    def fail(_: object) -> str:
+        raise TemplateSyntaxError("unexpected end of template", 1)
+
+    patch.setattr(receipts, "receipt_page", fail)
+
+
+@pytest.mark.parametrize(
+    ("breaking", "told"), [(absurd_clock, "OverflowError: "), (broken_template, "TemplateSyntaxError: unexpected end")]
+)
+def test_no_kind_of_error_of_a_receipt_comes_after_a_commit(
+    tmp_path: Path, breaking: Callable[[pytest.MonkeyPatch], None], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial, events = trained(tmp_path, receipts=True), list[Event]()
+    trial.strategy.observer = events.append
+    with monkeypatch.context() as patch:
+        breaking(patch)
+        assert committed(trial.serve(ForgetRequest.for_class(3))) == ["r1"]
+    [text] = [event.text for event in events if event.kind == "receipt-failed"]
+    assert "receipts are missing of requests r1: " in text and told in text and "made up for" in text
+    assert receipts_of(trial) == {}
+    trial.serve()
+    assert list(receipts_of(trial)) == ["r1.json"]
+
+
+def test_a_page_that_cannot_be_made_again_hides_no_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ended(ledger, "r1")
+    assert ReceiptFolder(ledger, tmp_path / "receipts").catch_up() == []
+    (tmp_path / "receipts" / "r1.html").unlink()
+    broken_template(monkeypatch)
+    folder = ReceiptFolder(ledger, tmp_path / "receipts")
+    assert folder.catch_up() == [] and folder.signed("r1") is not None
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
