@@ -114,7 +114,8 @@ class Tracker(ABC):
         Returns
         -------
         str or None
-            What the tracker needs to find the run again. It is given back as ``run.id`` when the run is resumed.
+            What the tracker needs to find the run again: printable text of at most 500 characters. It is given back as
+            ``run.id`` when the run is resumed. Any other text is not kept.
         """
 
     @abstractmethod

@@ -24,6 +24,7 @@ logger = logging.getLogger("fed_unlearn.simulations")
 FOLDER = "tracking"
 
 _STATE_FILE = "logged.json"
+_LONGEST_ID = 500
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 
 
@@ -73,6 +74,7 @@ class _Followed:
 class Tracking:
     """The trackers of one run.
 
+    Where the folder ``tracking`` cannot be made, that is said, and no tracker is told of anything.
     A tracker that fails is left alone for the rest of the run, and tried once more at its end. What it missed is
     logged then, or when the run is resumed. What each tracker has is kept in ``tracking/logged.json``.
 
@@ -100,7 +102,15 @@ class Tracking:
         warn: Callable[[str], object] = lambda text: None,
     ) -> None:
         self._folder, self._name, self._settings, self._warn = folder / FOLDER, name, settings, warn
-        make_private_folder(self._folder)
+        self._state, self._followed = dict[str, _Kept](), list[_Followed]()
+        try:
+            make_private_folder(self._folder)
+        except OSError as error:
+            self._tell(
+                f"no tracker is told of this run: the folder {self._folder} cannot be made: {error.strerror}; move away"
+                " what is in its place"
+            )
+            return
         self._state = self._load()
         self._followed = [self._new(tracker) for tracker in dict.fromkeys(names)]
         for followed in self._followed:
@@ -172,9 +182,19 @@ class Tracking:
             id=followed.id,
             is_resumed=followed.was_begun_before,
         )
-        followed.id = followed.tracker.begin(run)
+        followed.id = self._id_to_keep(followed.name, followed.tracker.begin(run))
         followed.is_open = followed.was_begun_before = True
         self._save(followed)
+
+    def _id_to_keep(self, name: str, given: object) -> str | None:
+        """What a tracker finds its run by, if a file can hold it. The file is that of all trackers."""
+        if given is None or (isinstance(given, str) and len(given) <= _LONGEST_ID and given.isprintable()):
+            return given
+        self._tell(
+            f"tracker {name}: its id of the run is not kept: expected printable text of"
+            f" at most {_LONGEST_ID} characters; a run that is resumed gets another id"
+        )
+        return None
 
     def _log(self, followed: _Followed, points: Sequence[Point]) -> None:
         known, first = set(followed.logged), len(followed.logged)

@@ -131,6 +131,34 @@ def test_a_broken_state_file_does_not_end_a_run(unreliable: type[Unreliable], tm
     assert ["logged.json cannot be read" in line for line in told] == [True]
 
 
+@pytest.mark.parametrize("given", ["\ud800", "x" * 501, "a\nb", 7])
+def test_an_id_that_no_file_can_hold_keeps_no_other_tracker_from_its_state(
+    unreliable: type[Unreliable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: object
+) -> None:
+    monkeypatch.setattr(unreliable, "begin", lambda self, run: given)
+    told: list[str] = []
+    tracking = Tracking(["unreliable", "csv"], tmp_path, name="x", settings={}, warn=told.append)
+    tracking.note(RESULTS)
+    tracking.close(RESULTS)
+    assert len(told) == 1 and "tracker unreliable: its id of the run is not kept: " in told[0]
+    assert told[0].isprintable() and len(told[0]) < 500
+    kept = json.loads((tmp_path / "tracking" / "logged.json").read_text())
+    keys = [point.key for point in points_of(RESULTS)]
+    assert kept == {name: {"id": None, "points": keys} for name in ("unreliable", "csv")}
+
+
+def test_a_file_in_place_of_the_folder_is_said_in_a_line_and_ends_no_run(
+    unreliable: type[Unreliable], tmp_path: Path
+) -> None:
+    (tmp_path / "tracking").write_text("mine")
+    told: list[str] = []
+    tracking = Tracking(["unreliable", "csv"], tmp_path, name="x", settings={}, warn=told.append)
+    tracking.note(RESULTS)
+    tracking.close(RESULTS)
+    assert len(told) == 1 and "no tracker is told of this run" in told[0] and "\n" not in told[0]
+    assert not unreliable.begun and (tmp_path / "tracking").read_text() == "mine"
+
+
 @pytest.mark.parametrize(("name", "module"), [("mlflow", "mlflow"), ("wandb", "wandb"), ("tensorboard", "tensorboard")])
 def test_a_missing_library_is_one_line_before_anything_is_written(
     name: str, module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
