@@ -121,14 +121,14 @@ class _Sweep:
         kept = f", {failed} failed before (--retry-failed tries them again)" if failed else ""
         total = len(self._record.cells)
         done = total - len(commands) - failed
-        self._say(f"{total} runs: {done} complete{kept}, {len(commands)} to go, {min(self._jobs, total)} at once")
+        runs = f"{total} run{'' if total == 1 else 's'}"
+        self._say(f"{runs}: {done} complete{kept}, {len(commands)} to go, {min(self._jobs, total)} at once")
         try:
             run_commands(self._when_free(commands), self._jobs, self._note)
         except KeyboardInterrupt:
             ended = sum(end.state != "waiting" for end in self._record.ends)
-            self._say(
-                f"interrupted; {ended} of {total} runs have ended; go on with: fed-unlearn sweep --resume {self._out}"
-            )
+            go_on = f"go on with: fed-unlearn sweep --resume {self._out}"
+            self._say(f"interrupted; {ended} of {runs} {'has' if total == 1 else 'have'} ended; {go_on}")
             raise
         return self._record
 

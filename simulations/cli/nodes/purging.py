@@ -23,8 +23,8 @@ def purge_superlink(
 
     done = purge(database.expanduser(), unfinished=unfinished)
     print(
-        f"{printable(str(database))}: {done.objects} objects of {done.runs} runs removed; "
-        f"{done.bytes_before:,} bytes before, {done.bytes_after:,} after"
+        f"{printable(str(database))}: {done.objects} objects of {done.runs} run{'' if done.runs == 1 else 's'} removed;"
+        f" {done.bytes_before:,} bytes before, {done.bytes_after:,} after"
     )
     if done.kept_runs:
         print(

@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument, BadParameter, Option
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.simulations.cli.orders.options import Overrides
 from fed_unlearn.simulations.seeds import parsed_names, parsed_seeds
+from fed_unlearn.text import quoted
+
+
+def _methods(text: str) -> tuple[str, ...]:
+    """The methods of a list that names some."""
+    names = parsed_names(text)
+    if not names:
+        raise BadParameter(f"{quoted(text)} was given; expected a method or several, such as delete,scrub")
+    return names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +32,7 @@ class SweepOrder:
     methods: Annotated[
         tuple[str, ...],
         Option(
-            parser=parsed_names,
+            parser=_methods,
             metavar="A,B",
             help="Methods, each in place of the scenario's own wherever it serves; own: the scenario as it is.",
         ),

@@ -217,6 +217,8 @@ def test_an_edited_scenario_is_refused(tmp_path: Path, runs: Runs, capsys: pytes
         (("tinny",), "tinny"),
         ((TINY, "--seeds", "3-1"), "expected the smaller seed first"),
         ((TINY, "--methods", "delte"), "delte"),
+        ((TINY, "--methods", ""), "'' was given; expected a method"),
+        ((TINY, "--methods", " , "), "' , ' was given; expected a method"),
         ((TINY, "--methods", "fedosd"), "serves none of its requests"),
         ((TINY, "--methods", "../delete"), "cannot name a folder"),
         ((TINY, "--set", "seed=4"), "give --seeds"),
@@ -259,10 +261,14 @@ def test_foreign_folders_and_busy_sweeps_are_left_alone(
     assert codes == [BAD_INPUT] and "in use by another thread" in capsys.readouterr().err
 
 
-def test_a_sweep_that_was_stopped_before_its_first_run_begins_again(tmp_path: Path, runs: Runs) -> None:
+def test_a_sweep_that_was_stopped_before_its_first_run_begins_again(
+    tmp_path: Path, runs: Runs, capsys: pytest.CaptureFixture[str]
+) -> None:
     order = (TINY, "--methods", "delete", "--seeds", "0", "--out", tmp_path)
     runs.interrupted_at = Cell("tiny", "delete", 0)
     assert sweep(*order) == INTERRUPTED
+    told = capsys.readouterr().out
+    assert "1 run: 0 complete, 1 to go" in told and "0 of 1 run has ended" in told
     (tmp_path / "sweep.json").unlink()
     (tmp_path / ".sweep.json.0123abcd").write_text("{")
     runs.interrupted_at = None
