@@ -12,6 +12,7 @@ from fed_unlearn.simulations.cli.bench import bench
 from fed_unlearn.simulations.cli.client import client
 from fed_unlearn.simulations.cli.compare import compare
 from fed_unlearn.simulations.cli.demo import demo
+from fed_unlearn.simulations.cli.help_texts import join_help_lines
 from fed_unlearn.simulations.cli.ledger import MOST_SHOWN, add_commands
 from fed_unlearn.simulations.cli.nodes.forget import forget
 from fed_unlearn.simulations.cli.nodes.node import FLAGS, node
@@ -164,3 +165,4 @@ app.command()(status)
 app.command()(report)
 add_commands(app)
 app.command()(forget)
+join_help_lines(app)
