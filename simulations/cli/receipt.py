@@ -190,6 +190,7 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _print(said: Receipt) -> None:
+    from fed_unlearn.figure_words import FIGURE_WORDS
     from fed_unlearn.receipts import wording
 
     print(f"request {printable(said.request)}: {said.status}. {wording.HEADINGS[said.status]}")
@@ -208,10 +209,12 @@ def _print(said: Receipt) -> None:
     for name, value in lines.items():
         if value:
             print(f"  {name + ':':14} {printable(value, MOST_SHOWN)}")
-    for row in wording.rows_of(said):
-        print(f"  {row.title}: {row.before or 'not measured'} before, {row.after or 'not measured'} after")
-    for name, before, after in wording.other_figures(said):
+    rows = [(row.title, row.before, row.after, row.explanation) for row in wording.rows_of(said)]
+    others = [(*figure, FIGURE_WORDS.get(figure[0], "")) for figure in wording.other_figures(said)]
+    for name, before, after, meaning in (*rows, *others):
         print(f"  {name}: {before or 'not measured'} before, {after or 'not measured'} after")
+        if meaning:
+            print(f"    {meaning}".replace("\u00a0", " "))
 
 
 def _print_check(check: LedgerCheck) -> int:

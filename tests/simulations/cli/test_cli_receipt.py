@@ -134,6 +134,15 @@ def test_show_tells_what_a_receipt_says(issued: Path, capsys: pytest.CaptureFixt
     assert "exists already" in one_line(capsys)
 
 
+def test_show_says_what_each_figure_is(issued: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["receipt", "show", "run/receipts/r1.json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    told = {line.partition(":")[0].strip(): lines[number + 1] for number, line in enumerate(lines[:-1])}
+    assert told["Test for traces"].endswith("never saw; 50 % is a mere guess")
+    assert told["recall_at_5"].startswith("    Recall of the class if its bias were shifted")
+    assert all(line.isprintable() for line in lines)
+
+
 def test_verify_says_what_was_checked_and_what_was_not(issued: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(VERIFY) == 0
     told = capsys.readouterr().out
