@@ -6,11 +6,14 @@ import re
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 from pages import PAGES, REPOSITORY, anchors, blocks, name_of, without_blocks
+from typer.main import get_command
 
 from fed_unlearn import methods
 from fed_unlearn.ledger.lifecycle import TRANSITIONS, Status
+from fed_unlearn.simulations.cli.commands import app
 from fed_unlearn.simulations.scenario import built_in_scenarios
 from fed_unlearn.strategies import server_methods
 
@@ -34,6 +37,20 @@ def test_relative_links(path: Path) -> None:
 def test_readme_is_short() -> None:
     [readme] = [path for path in PAGES if path.name == "README.md"]
     assert len(readme.read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_every_command_stands_in_the_list_with_what_watches_a_run() -> None:
+    listed = text_of("scenarios.md").partition("```text")[2].partition("```")[0]
+    group = get_command(app)
+    assert isinstance(group, click.Group)
+    assert [name for name in group.commands if not re.search(rf"(fed-unlearn |\| ){name}\b", listed)] == []
+    for name, options in {
+        "run": ["--live", "--tracker"],
+        "launch": ["--live", "--tracker"],
+        "serve": ["--live"],
+    }.items():
+        lines = "\n".join(re.findall(rf"^fed-unlearn {name} .*$", listed, re.MULTILINE))
+        assert all(option in lines for option in options), name
 
 
 def test_every_method_stands_in_the_tables() -> None:
