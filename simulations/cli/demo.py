@@ -26,5 +26,5 @@ def demo(
     from fed_unlearn.simulations.report.demonstration import demonstration
 
     console = Console()
-    results = launch(RunOrder(scenario=SCENARIO, oracle=True, seed=seed, out=out), console, demonstration(console))
+    results = launch(RunOrder(scenario=SCENARIO, oracle=True, seed=seed, out=out), console, demonstration())
     return COMMITTED if results is not None and results.succeeded else NOT_COMMITTED

@@ -38,21 +38,15 @@ before, after, oracle: how much of what is to be forgotten is read correctly;
 others: how many test images of the digits that are kept."""
 
 
-def demonstration(console: Console) -> Telling:
-    """Say what is about to happen, and make what tells of the rest.
-
-    Parameters
-    ----------
-    console : Console
-        A console of rich, at least 80 columns wide.
-    """
-    console.print(_INTRODUCTION, highlight=False)
+def demonstration() -> Telling:
+    """Make what tells of the demonstration: what is about to happen, its steps, and where to look."""
     return Telling(watching=_watching, report=_report)
 
 
 @contextmanager
 def _watching(console: Console) -> Iterator[Observer]:
     """A line for the training and for each request; on a terminal also what is being done at the moment."""
+    console.print(_INTRODUCTION, highlight=False)
     status = console.status("starting") if console.is_terminal else None
 
     def observe(event: Event) -> None:

@@ -25,7 +25,8 @@ from fed_unlearn.simulations.run.results import RequestResult, RunResults
 _FIGURE = "membership_auc"
 _CAPTION = (
     "Each curve shows how well an attack tells forgotten samples from unseen ones of the same classes, at every "
-    "threshold. A curve along the grey diagonal, with an area (AUC) of a half, means that it can only guess."
+    "threshold. A curve along the grey diagonal, with an area (AUC) of a half, means that it can only guess. One far "
+    "below tells them apart as well as one far above."
 )
 
 

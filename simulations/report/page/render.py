@@ -27,7 +27,7 @@ from fed_unlearn.simulations.report.page.tables import (
     relapse_table,
     request_lives,
 )
-from fed_unlearn.simulations.report.page.verdicts import MODELS, AuditRow, audit_rows
+from fed_unlearn.simulations.report.page.verdicts import MODELS, UNKNOWN_BOUNDS, AuditRow, audit_rows
 from fed_unlearn.simulations.run.pseudonyms import is_anonymous
 from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.text import printable
@@ -78,6 +78,12 @@ class AuditedRequest:
     def main_rows(self) -> list[AuditRow]:
         """The rows of the figures that every request has."""
         return [row for row in self.rows if row.name in _MAIN_FIGURES]
+
+    @property
+    def without_verdict(self) -> str:
+        """What is said where no row is inside or outside a bound."""
+        unknown = any(row.verdict.words == UNKNOWN_BOUNDS for row in self.rows)
+        return UNKNOWN_BOUNDS if unknown else "no bound on these figures"
 
     @property
     def outside(self) -> list[AuditRow]:

@@ -13,7 +13,7 @@ _TONES = {"committed": "good", "failed": "bad", "rejected": "bad", "withdrawn": 
 _MARKS = {"good": "✓", "bad": "✕", "open": "◔"}
 _ENDED = {"failed": "failed", "rejected": "rejected", "withdrawn": "withdrawn", "held": "held"}
 _KNOWN = {
-    "measured": "Measured",
+    "measured": "Known by measurement",
     "by construction": "By construction",
     "not measurable": "Not measurable",
 }

@@ -15,6 +15,9 @@ from fed_unlearn.simulations.report.page.reading import DASH, Key, Reading, join
 MODELS = ("before", "unlearned", "after", "oracle")
 """Models of a request, in the order of its life; the oracle was trained without what it forgets."""
 
+UNKNOWN_BOUNDS = "the gate's bounds are not in these results"
+"""Words for figures of runs whose results do not say what the gate looked at."""
+
 _MARKS = {"inside": "✓", "outside": "✕", "beside": "≈", "near": "~", "apart": "≠"}
 
 
@@ -121,7 +124,8 @@ def _verdict(reading: Reading, index: int, name: str, check: int | None) -> Verd
     if name.startswith(reset_name("")):
         return Verdict(kind="none", words=Markup("what another figure is held against"))
     beside = _by_oracle(reading, index, name, value)
-    return beside or Verdict(kind="none", words=Markup("no bound"))
+    was_kept = bool(reading.value("requests", index).get("checks"))
+    return beside or Verdict(kind="none", words=Markup("no bound" if was_kept else UNKNOWN_BOUNDS))
 
 
 def _by_gate(reading: Reading, index: int, number: int) -> Verdict:

@@ -29,7 +29,7 @@ def _console(*, is_terminal: bool = False) -> tuple[Console, io.StringIO]:
 
 def _told(results: RunResults, folder: Path) -> list[str]:
     console, stream = _console()
-    demonstration(console).report(results, folder, console)
+    demonstration().report(results, folder, console)
     return stream.getvalue().splitlines()
 
 
@@ -64,7 +64,7 @@ def test_a_request_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_a_line_for_the_training_and_for_each_request(is_terminal: bool) -> None:
     console, stream = _console(is_terminal=is_terminal)
-    telling = demonstration(console)
+    telling = demonstration()
     events = [
         Event("training-started", "train:1: 20 rounds", steps=20),
         Event("training-round", "round 1 of 20", step=1, steps=20),

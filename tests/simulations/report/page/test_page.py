@@ -121,6 +121,16 @@ def test_verdicts_are_those_of_the_gate_and_beside_the_oracle(folder: Path) -> N
     assert any(row.startswith("logit AUC") and row.endswith("no bound") for row in rows)
 
 
+def test_results_without_the_gates_bounds_are_not_said_to_have_none(folder: Path) -> None:
+    results = not_all_committed()
+    old = replace(results, requests=tuple(replace(request, checks=()) for request in results.requests))
+    page = read(render_report(old, folder))
+    rows = [" ".join(row.text.split()) for row in page.all("tr", role="row")]
+    unknown = "the gate's bounds are not in these results"
+    assert any(row.startswith("forget accuracy") and row.endswith(unknown) for row in rows)
+    assert not any(row.endswith("no bound") for row in rows)
+
+
 def test_clients_that_owe_failed_or_never_trained_are_named(folder: Path) -> None:
     page = read(render_report(not_all_committed(), folder))
     (section,) = page.all("section", id="clients")
