@@ -46,8 +46,8 @@ _MARKS = {_KEPT: "circle", _BEFORE: "square", _AFTER: "square"}
 _CHANNELS = ("color", "fill", "stroke", "shape", "strokeDash")
 _CAPTION = (
     "The line is the accuracy on test images of all classes that were not forgotten by then, over the rounds of "
-    "training, unlearning and repair; squares are the "
-    "forgotten classes before and after a request. Each request has a row, and a line leads from its round to it."
+    "training, unlearning and repair; squares are the forgotten classes before and after a request. Each request has "
+    "a row, and a line leads from its round to it."
 )
 
 
@@ -132,7 +132,9 @@ def _request_strip(
     used = [row["outcome"] for row in rows["requests"]]
     at, axis = _at(rounds, bare=False), altair.Axis(ticks=False, domain=False, grid=True, labelLimit=limit)
     row = altair.Y("label:N", scale=altair.Scale(domain=list(labels)), title=None, axis=axis)
-    legend = altair.Legend(orient="bottom", title=None, symbolOpacity=1, columns=2 if limit < 150 else 4)
+    legend = None  # where all are committed, there is nothing to tell apart
+    if set(used) - {COMMITTED}:
+        legend = altair.Legend(orient="bottom", title=None, symbolOpacity=1, columns=2 if limit < 150 else 4)
     marks = chart_of("requests", "point", size=60, filled=True)
     placed = marks.encode(
         at,
