@@ -72,8 +72,8 @@ def _report(results: RunResults, out: Path, console: Console) -> None:
         if request.status == "committed":
             meaning = _MEANINGS[request.scope].format(what=f"a {_class_of(request)}")
             print_line(console, f"{request.id}: {meaning}")
-    if savings := [f"{item.id} {item.pass_ratio:.0f} times" for item in results.requests if item.pass_ratio]:
-        print_line(console, f"cheaper than training anew, in sample passes: {', '.join(savings)}")
+    if savings := [f"{item.id} {item.pass_ratio:.0f}" for item in results.requests if item.pass_ratio]:
+        print_line(console, f"times cheaper than training anew, in sample passes: {', '.join(savings)}")
     for line in reason_lines(results):
         print_line(console, line)
     for line in write_pages(results, out):

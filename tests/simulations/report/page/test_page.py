@@ -181,5 +181,5 @@ def test_the_report_is_written_into_the_run_folder_or_elsewhere(tmp_path: Path) 
     RESULTS.save(tmp_path)
     assert write_report(tmp_path) == tmp_path / "report.html"
     assert write_report(tmp_path, to=tmp_path / "other.html").read_bytes() == (tmp_path / "report.html").read_bytes()
-    with pytest.raises(ResultsError, match=r"holds no results\.json"):
+    with pytest.raises(ResultsError, match="does not exist; the folder of a run was expected"):
         write_report(tmp_path / "nothing")
