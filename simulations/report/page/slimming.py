@@ -17,7 +17,7 @@ _NOT_NEEDED = re.compile(
 """Attributes of a drawing's elements that no image needs, or that say what holds without them."""
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{2,}")
 _FONT = re.compile(r' font-family="[^"]*"')
-_EMPTY = re.compile(r'<g[^>]*></g>|<g[^>]*/>|<path d="(?:M0,0h0v0h0Z)?"[^>]*/>')
+_EMPTY = re.compile(r'<g(?:\s[^>]*)?(?<!/)></g>|<g(?:\s[^>]*)?/>|<path d="(?:M0,0h0v0h0Z)?"[^>]*/>')
 
 
 def slim_svg(svg: str) -> str:
