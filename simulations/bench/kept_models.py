@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.models import save_checkpoint
 from fed_unlearn.simulations.bench.measures import Cost
-from fed_unlearn.simulations.run.results import installed_versions
+from fed_unlearn.simulations.run.installed import installed_versions
 
 VERSION = 1
 """Version of the kept models. It is raised where models are made in another way, so that kept ones are made anew."""

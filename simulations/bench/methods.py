@@ -33,7 +33,7 @@ from fed_unlearn.simulations.bench.setup import BenchParts, prepare_bench, split
 from fed_unlearn.simulations.bench.shadows import ShadowModels, holds_only_cache, how_to_go_on, with_cache
 from fed_unlearn.simulations.engines.errors import RunFailedError
 from fed_unlearn.simulations.run.folders import make_folder, usable_folder
-from fed_unlearn.simulations.run.results import installed_versions
+from fed_unlearn.simulations.run.installed import installed_versions
 
 
 def run_method_bench(

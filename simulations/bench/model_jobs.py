@@ -23,7 +23,7 @@ from fed_unlearn.methods.parts.labels import nearest_allowed
 from fed_unlearn.models import build_model
 from fed_unlearn.pass_counter import PassCounter
 from fed_unlearn.seeding import isolated_random
-from fed_unlearn.simulations.run.results import installed_versions
+from fed_unlearn.simulations.run.installed import installed_versions
 from fed_unlearn.training import TrainingSettings, train_locally
 
 VERSION = 1

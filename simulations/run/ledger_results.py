@@ -7,9 +7,10 @@ from pathlib import Path
 
 from fed_unlearn.errors import FedUnlearnError
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.simulations.run.installed import installed_versions
 from fed_unlearn.simulations.run.recorded import LedgerRead
 from fed_unlearn.simulations.run.recorder import Recorder
-from fed_unlearn.simulations.run.results import ResultsError, RunResults, installed_versions
+from fed_unlearn.simulations.run.results import ResultsError, RunResults
 
 ENGINE = "app"
 """The engine in results that were read from an app's ledger."""

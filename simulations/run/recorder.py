@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from fed_unlearn.simulations.run.installed import installed_versions
 from fed_unlearn.simulations.run.ledger_facts import ENDED, LedgerFacts, lives_of, owed_by_request
 from fed_unlearn.simulations.run.recorded import Recorded
 from fed_unlearn.simulations.run.recorded_requests import (
@@ -24,7 +25,6 @@ from fed_unlearn.simulations.run.results import (
     RelapseResult,
     RequestResult,
     RunResults,
-    installed_versions,
 )
 from fed_unlearn.simulations.run.training_results import RoundResult, TrainingResult
 from fed_unlearn.simulations.run.views.view_results import RequestViews

@@ -5,11 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from platform import python_version
 from typing import Any
 
 from fed_unlearn.audits.base import Figures
@@ -25,7 +22,6 @@ FILE_NAME = "results.json"
 
 _FIGURES = ("before", "unlearned", "as_trained", "after", "oracle")
 _LEFT_OUT = ("submitted", "ended", "model_before", "model_after", "checks", "owed", "left_out", "views")
-_PACKAGES = ("fed-unlearn", "flwr", "torch", "torchvision", "numpy", "ray")
 
 
 class ResultsError(FedUnlearnError, ValueError):
@@ -291,12 +287,3 @@ def _leave_out(written: dict[str, Any], keys: Sequence[str]) -> None:
     for key in keys:
         if written[key] is None or written[key] == ():
             del written[key]
-
-
-def installed_versions() -> dict[str, str]:
-    """The versions of Python and of the packages that results depend on."""
-    versions = {"python": python_version()}
-    for package in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from fed_unlearn.checkpoints import is_temporary, make_private_folder, write_atomically
 from fed_unlearn.errors import InvalidParameterError, collected
-from fed_unlearn.simulations.run.results import installed_versions
+from fed_unlearn.simulations.run.installed import installed_versions
 from fed_unlearn.simulations.run.setting_values import changed_keys, told_changes, values_of
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
 from fed_unlearn.simulations.scenario.errors import raise_any

@@ -1,13 +1,13 @@
 """Results of a run that never was: a committed class request with an oracle, and a failed sample request."""
 
 from fed_unlearn.audits.base import Figures
+from fed_unlearn.simulations.run.installed import installed_versions
 from fed_unlearn.simulations.run.results import (
     DeviceCount,
     HistoryPoint,
     RelapseResult,
     RequestResult,
     RunResults,
-    installed_versions,
 )
 from fed_unlearn.simulations.run.training_results import TrainingResult
 

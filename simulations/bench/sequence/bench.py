@@ -12,7 +12,7 @@ from fed_unlearn.simulations.bench.sequence.measuring import SeedMeasures
 from fed_unlearn.simulations.bench.sequence.results import FILE_NAME, SequenceReport
 from fed_unlearn.simulations.bench.sequence.settings import SequenceSettings
 from fed_unlearn.simulations.run.folders import OutputFolderError, make_folder, usable_folder
-from fed_unlearn.simulations.run.results import installed_versions
+from fed_unlearn.simulations.run.installed import installed_versions
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
 
 _OPEN = (

@@ -15,7 +15,8 @@ from fed_unlearn.ledger.lifecycle import FINAL, Status
 from fed_unlearn.requests import ClassScope, SampleScope
 from fed_unlearn.scopes import classes_named
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE
-from fed_unlearn.simulations.run.results import FILE_NAME, RequestResult, RunResults, installed_versions
+from fed_unlearn.simulations.run.installed import installed_versions
+from fed_unlearn.simulations.run.results import FILE_NAME, RequestResult, RunResults
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome
 from fed_unlearn.strategies.serving.relapse import relapse_rows
 
