@@ -33,7 +33,9 @@ def figures_in(body: object, names: Iterable[str]) -> dict[str, Figure]:
     others = sorted(extra) if isinstance(extra, Mapping) else []
     found: dict[str, Figure] = {}
     for name in (*FIGURES, *others):
-        value = _finite(body.get(name) if name in FIGURES else extra.get(name) if isinstance(extra, Mapping) else None)
+        value = finite_number(
+            body.get(name) if name in FIGURES else extra.get(name) if isinstance(extra, Mapping) else None
+        )
         is_named = _FIGURE_NAME.fullmatch(name) and (name in FIGURES or not holds_a_name(name, names))
         if value is None or not is_named or len(found) >= _MOST_FIGURES:
             continue
@@ -45,11 +47,12 @@ def _interval(intervals: object, name: str) -> tuple[float, float] | None:
     pair = intervals.get(name) if isinstance(intervals, Mapping) else None
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         return None
-    low, high = _finite(pair[0]), _finite(pair[1])
+    low, high = finite_number(pair[0]), finite_number(pair[1])
     return None if low is None or high is None else (low, high)
 
 
-def _finite(value: object) -> float | None:
+def finite_number(value: object) -> float | None:
+    """A value of an outcome as a number; None where it is no number, or not finite."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 
 from pydantic import ValidationError
@@ -12,6 +11,7 @@ from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.owner import OwnerAnswer
 from fed_unlearn.owner.records import ENDED, LONGEST_REASON, LONGEST_WORD, MOST_FIGURES, REFUSED
+from fed_unlearn.receipts.figures import finite_number
 from fed_unlearn.strategies.serving.owner_book import Known
 from fed_unlearn.strategies.serving.reasons import is_own_reason
 from fed_unlearn.text import printable
@@ -100,16 +100,6 @@ def figures_of(outcome: Mapping[str, object]) -> dict[str, float]:
         figures = outcome.get(when)
         for name, value in figures.items() if isinstance(figures, dict) else ():
             label = printable(f"{when}/{name}", _LONGEST_FIGURE)
-            if (number := _finite(value)) is not None and len(found) < MOST_FIGURES:
+            if (number := finite_number(value)) is not None and len(found) < MOST_FIGURES:
                 found[label] = number
     return found
-
-
-def _finite(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
