@@ -76,3 +76,17 @@ def summary(path: Path) -> dict[str, Any]:
             items = record.summary.update
             found |= {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
     return found
+
+
+def texts(path: Path) -> list[str]:
+    """Every text that stands in a field of a record, at any depth."""
+    from google.protobuf.json_format import MessageToDict
+
+    def within(value: Any) -> Iterator[str]:
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, (dict, list)):
+            for item in value.values() if isinstance(value, dict) else value:
+                yield from within(item)
+
+    return [text for record in records(path) for text in within(MessageToDict(record))]
