@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fed_unlearn.checkpoints import make_private_folder, write_atomically
+from fed_unlearn.checkpoints import make_private_folder
 from fed_unlearn.errors import FedUnlearnError, InvalidParameterError
 from fed_unlearn.ledger import Ledger
+from fed_unlearn.ledger.chain import LedgerEvent
 from fed_unlearn.protocol import receipt_digest
 from fed_unlearn.text import printable
 
@@ -107,12 +108,13 @@ class ReceiptFolder:
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
         from fed_unlearn.receipts import verify
+        from fed_unlearn.receipts.files import file_content
 
         issued = self._newest.get(request_id)
         if issued is None:
             return None
         try:
-            content, key = issued.path.read_bytes(), self._signing_key().public_key()
+            content, key = file_content(issued.path), self._signing_key().public_key()
             verify(content, key)
         except (FedUnlearnError, OSError) as error:
             logger.warning("the receipt of request %s cannot be handed to its owner: %s", request_id, error)
@@ -158,44 +160,31 @@ class ReceiptFolder:
         events = self._ledger.ends(after=self._seen)
         if not events:
             return
-        found = {} if self._seen else self._found({event.sequence: event.digest for event in events})
+        found = {} if self._seen else self._found(events)
         for event in events:
             request_id = str(event.request_id)
             number = self._ends[request_id] = self._ends.get(request_id, 0) + 1
             self._newest.pop(request_id, None)
-            if event.sequence in found:
-                self._newest[request_id] = found[event.sequence]
+            if event.digest in found:
+                self._newest[request_id] = found[event.digest]
             else:
                 self._due.append(_End(request_id, number))
         self._seen = events[-1].sequence
         self.changes += 1
 
-    def _found(self, ends: Mapping[int, str]) -> dict[int, _Issued]:
-        """The receipts that are there, by the number of the event of their end; a page that is missing is written."""
-        from fed_unlearn.receipts import RefusedReceiptError
-        from fed_unlearn.receipts.signing import read_unless_damaged
+    def _found(self, events: Sequence[LedgerEvent]) -> dict[str, _Issued]:
+        """The receipts that are there, by the digest of their end; a page that is missing is written."""
+        from fed_unlearn.receipts.files import receipts_of_ends
 
-        found: dict[int, _Issued] = {}
-        paths = sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
-        key = self._public_key() if paths else None
-        for path in paths:
+        kept = receipts_of_ends(self.folder, self._ledger.identity, events, self._public_key())
+        for receipt in kept.values():
             try:
-                if not path.is_file():  # a pipe may never end
-                    continue
-                content = path.read_bytes()
-                signed = read_unless_damaged(content, key)
-            except (OSError, RefusedReceiptError):
-                continue  # it is of no use to anybody; another file is written
-            end = signed.receipt.positions.ended
-            if signed.receipt.ledger == self._ledger.identity and ends.get(end.sequence) == end.digest:
-                if not path.with_suffix(".html").exists():
-                    try:
-                        _write_page(path, content)
-                    except Exception as error:  # the receipt itself is there, and counts
-                        logger.warning("%s: its page cannot be written: %s", path, _cause(error))
-                found[end.sequence] = _Issued(path, receipt_digest(content))
-        self._has_receipts = bool(found)
-        return found
+                if not receipt.page.exists():
+                    receipt.write_page()
+            except Exception as error:  # the receipt itself is there, and counts
+                logger.warning("%s: its page cannot be written: %s", receipt.path, _cause(error))
+        self._has_receipts = bool(kept)
+        return {digest: _Issued(each.path, receipt_digest(each.signed.content)) for digest, each in kept.items()}
 
     # ------------------------------------------------------------------ one receipt
 
@@ -224,30 +213,15 @@ class ReceiptFolder:
 
     def _issue(self, end: _End, key: Ed25519PrivateKey) -> None:
         from fed_unlearn.receipts import issue
+        from fed_unlearn.receipts.files import ReceiptOnDisk, possible_paths
 
         signed = issue(self._ledger, end.request_id, key, number=end.number)
-        path = next(path for path in self._paths(signed.receipt.file_name) if not path.exists())
-        _write_page(path, signed.content)
-        write_atomically(path, signed.content)
+        path = next(path for path in possible_paths(self.folder, signed) if not path.exists())  # what is there is kept
+        ReceiptOnDisk(path, signed).write()
         self._has_receipts = True
         if end.number == self._ends[end.request_id]:
             self._newest[end.request_id] = _Issued(path, receipt_digest(signed.content))
         self.changes += 1
-
-    def _paths(self, name: str) -> Iterator[Path]:
-        """Files for a receipt, the best name first. A file that is there is kept, whatever it is."""
-        yield self.folder / name
-        number = 1
-        while True:
-            number += 1
-            yield self.folder / f"{name.removesuffix('.json')}+{number}.json"
-
-
-def _write_page(path: Path, content: bytes) -> None:
-    """Write the page of a receipt, which is made of the file's bytes alone."""
-    from fed_unlearn.receipts import read_receipt, receipt_page
-
-    write_atomically(path.with_suffix(".html"), receipt_page(read_receipt(content)).encode())
 
 
 def _missing(ends: Sequence[_End], error: Exception) -> str:

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fed_unlearn.checkpoints import make_private_folder, write_atomically
+from fed_unlearn.checkpoints import make_private_folder
 from fed_unlearn.errors import StorageError
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.ledger.endings import Ending
-from fed_unlearn.receipts.issuing import issue, receipt_file_name
-from fed_unlearn.receipts.keys import Ed25519PrivateKey, Ed25519PublicKey
-from fed_unlearn.receipts.page import receipt_page
-from fed_unlearn.receipts.signing import MOST_BYTES, RefusedReceiptError, read_unless_damaged
+from fed_unlearn.receipts.files import ReceiptOnDisk, receipts_of_ends
+from fed_unlearn.receipts.issuing import issue
+from fed_unlearn.receipts.keys import Ed25519PrivateKey
 from fed_unlearn.text import quoted
 
 
@@ -41,6 +39,8 @@ def write_missing(
 ) -> Iterator[Written]:
     """Issue the receipts of some requests that a folder does not have yet, each with its page beside it.
 
+    A receipt counts whatever its file is called. Where only its page is missing, that is written.
+
     Parameters
     ----------
     ledger : Ledger
@@ -61,35 +61,27 @@ def write_missing(
     StorageError
         If a file cannot be written, or is there and is no receipt of this end of the request.
     """
+    wanted = [ending for request_id in request_ids for ending in ledger.endings(request_id)]
     try:
         make_private_folder(folder)
-        for request_id in request_ids:
-            for ending in ledger.endings(request_id):
-                path = folder / receipt_file_name(ledger, request_id, ending.number)
-                is_new = not path.exists()
-                if is_new:
-                    signed = issue(ledger, request_id, key, number=ending.number)
-                    write_atomically(path.with_suffix(".html"), receipt_page(signed).encode())
-                    write_atomically(path, signed.content)  # last: where it is, its page is too
-                elif not _is_of(ending, path, key.public_key()):
+        there = receipts_of_ends(folder, ledger.identity, [ending.ended for ending in wanted], key.public_key())
+        for ending in wanted:
+            request_id, kept = str(ending.ended.request_id), there.get(ending.ended.digest)
+            if kept is None:
+                signed = issue(ledger, request_id, key, number=ending.number)
+                new = ReceiptOnDisk(folder / signed.receipt.file_name, signed)
+                if new.path.exists():
                     raise StorageError(
-                        f"{path}: is there, and is no receipt of request {quoted(request_id)} of this ledger; name"
+                        f"{new.path}: is there, and is no receipt of request {quoted(request_id)} of this ledger; name"
                         " another folder, or move the file away"
                     )
-                yield Written(request_id, path, is_new)
+                new.write()
+                yield Written(request_id, new.path, is_new=True)
+            else:
+                if not kept.page.exists():
+                    kept.write_page()
+                yield Written(request_id, kept.path, is_new=False)
     except OSError as error:
         raise StorageError(
             f"{folder}: receipts cannot be written there: {error.strerror}; name another folder"
         ) from error
-
-
-def _is_of(ending: Ending, path: Path, own: Ed25519PublicKey) -> bool:
-    """Whether a file is a receipt of an end. The digest of its event is that of no other, in any ledger."""
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    try:
-        return read_unless_damaged(content, own).receipt.positions.ended.digest == ending.ended.digest
-    except RefusedReceiptError:
-        return False

@@ -54,7 +54,10 @@ def signing_key(path: Path) -> Ed25519PrivateKey:
     """
     try:
         make_private_folder(path.parent)
+        has_public = public_key_file(path).exists()  # asked first: another process writes it last
         if not path.exists():
+            if has_public:
+                raise _other_public(public_key_file(path))
             _make(path)
     except OSError as error:
         raise StorageError(
@@ -135,14 +138,19 @@ def _make(path: Path) -> None:
 def _write_public(path: Path, key: Ed25519PrivateKey) -> None:
     if path.exists():
         if fingerprint(read_public_key(path)) != fingerprint(key.public_key()):
-            raise FedUnlearnError(
-                f"{path}: the public key of another private key; earlier receipts may need it: move it to another name"
-            )
+            raise _other_public(path)
         return
     # The folder of a key that was given may be one that cannot be written to.
     with suppress(OSError):
         write_atomically(path, public_pem(key))
         path.chmod(0o644)
+
+
+def _other_public(path: Path) -> FedUnlearnError:
+    return FedUnlearnError(
+        f"{path}: the public key of another private key; earlier receipts may need it: put that private key back, or"
+        " move this file to another name"
+    )
 
 
 def _content(path: Path) -> bytes:

@@ -163,15 +163,10 @@ def _wanted(ledger: Ledger, requests: list[str]) -> list[str]:
 
 
 def _content(file: Path) -> bytes:
-    """The first bytes of a file: as many as a receipt may have, and one more."""
-    from fed_unlearn.receipts.signing import MOST_BYTES
+    """What a file holds, as far as a receipt can be."""
+    from fed_unlearn.receipts.files import file_content
 
-    path = file.expanduser()
-    if not path.is_file():  # devices and pipes may never end
-        what = "not a file" if path.exists() else "does not exist"
-        raise FedUnlearnError(f"{path}: {what}; a receipt's file was expected")
-    with path.open("rb") as opened:
-        return opened.read(MOST_BYTES + 1)
+    return file_content(file.expanduser())
 
 
 def _refused(file: Path, error: FedUnlearnError) -> int:

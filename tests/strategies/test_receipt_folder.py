@@ -15,7 +15,7 @@ from fault_trials import PLAN, Trial, trained
 from jinja2 import TemplateSyntaxError
 from shared_requests import committed, instead, second_ledger
 
-from fed_unlearn import protocol, receipts
+from fed_unlearn import protocol
 from fed_unlearn.arrays import unpack
 from fed_unlearn.errors import InvalidParameterError, StorageError
 from fed_unlearn.gate import Gate, Thresholds
@@ -25,6 +25,7 @@ from fed_unlearn.receipts import (
     Receipt,
     RefusedReceiptError,
     check_in_ledger,
+    files,
     issuing,
     read_public_key,
     signing_key,
@@ -32,7 +33,7 @@ from fed_unlearn.receipts import (
 )
 from fed_unlearn.receipts.folder import write_missing
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import ContinualUnlearning, Event, Holds, receipt_folder
+from fed_unlearn.strategies import ContinualUnlearning, Event, Holds
 from fed_unlearn.strategies.receipt_folder import ReceiptFolder
 
 NEVER = Thresholds(max_forget_accuracy=0.0, max_retain_drop=0.0, max_total_retain_drop=0.0)
@@ -106,7 +107,7 @@ def dying_at(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         path.write_bytes(content)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(receipt_folder, "write_atomically", write)
+        patch.setattr(files, "write_atomically", write)
         yield
 
 
@@ -166,7 +167,7 @@ def broken_template(patch: pytest.MonkeyPatch) -> None:
     def fail(_: object) -> str:
         raise TemplateSyntaxError("unexpected end of template", 1)
 
-    patch.setattr(receipts, "receipt_page", fail)
+    patch.setattr(files, "receipt_page", fail)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +307,9 @@ def test_a_damaged_receipt_is_kept_and_a_right_one_is_written_beside_it(tmp_path
     key = read_public_key(tmp_path / "receipts.pub")
     assert verify((shared / "r1+2.json").read_bytes(), key).receipt.status == "withdrawn"
     assert (shared / "r1.json").read_bytes() == damaged and not (shared / "r2+2.json").exists()
+    receipts = write_missing(ledger, ["r2", "r1"], signing_key(tmp_path / "receipts.key"), shared)
+    assert [(each.path.name, each.is_new) for each in receipts] == [("r2.json", False), ("r1+2.json", False)]
+    (shared / "r1+2.json").unlink()
     with pytest.raises(StorageError, match=r"r1\.json: is there, and is no receipt of request"):
         list(write_missing(ledger, ["r2", "r1"], signing_key(tmp_path / "receipts.key"), shared))
 

@@ -26,9 +26,9 @@ from flwr.serverapp.strategy import FedAdam
 
 from fed_unlearn.gate import Gate, Thresholds
 from fed_unlearn.ledger import Ledger
-from fed_unlearn.receipts import read_public_key, verify
+from fed_unlearn.receipts import files, read_public_key, verify
 from fed_unlearn.requests import ForgetRequest
-from fed_unlearn.strategies import ContinualUnlearning, Forget, Train, UnlearningPlan, receipt_folder
+from fed_unlearn.strategies import ContinualUnlearning, Forget, Train, UnlearningPlan
 
 PLAN = UnlearningPlan(
     max_request_norm=12.0,
@@ -114,14 +114,14 @@ def watch_ledger(points: Points) -> None:
 
 def watch_receipts(points: Points) -> None:
     """Make every file of a receipt a point, before it is written and after."""
-    original = receipt_folder.write_atomically
+    original = files.write_atomically
 
     def watched(path: Path, content: bytes) -> None:
         points.pass_by(f"before a file {path.suffix}")
         original(path, content)
         points.pass_by(f"after a file {path.suffix}")
 
-    receipt_folder.write_atomically = watched  # type: ignore[assignment]
+    files.write_atomically = watched  # type: ignore[assignment]
 
 
 def receipts_of(folder: Path) -> list[str]:

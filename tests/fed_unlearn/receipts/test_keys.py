@@ -115,6 +115,7 @@ def test_a_public_key_of_another_key_is_not_replaced(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(FedUnlearnError, match="public key of another private key"):
         signing_key(path)
+    assert not path.exists(), "no new key is left beside it"
     assert public_key_file(path).read_bytes() == earlier
 
 
