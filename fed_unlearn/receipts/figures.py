@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fed_unlearn.figure_numbers import finite_number
 from fed_unlearn.ledger.endings import Ending
 from fed_unlearn.receipts.document import FIGURES, Figure
 from fed_unlearn.receipts.names import holds_a_name
@@ -49,17 +49,6 @@ def _interval(intervals: object, name: str) -> tuple[float, float] | None:
         return None
     low, high = finite_number(pair[0]), finite_number(pair[1])
     return None if low is None or high is None else (low, high)
-
-
-def finite_number(value: object) -> float | None:
-    """A value of an outcome as a number; None where it is no number, or not finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def figures_of_events(ending: Ending) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from fed_unlearn.figure_numbers import percent
 from fed_unlearn.receipts.document import Figure, Receipt
 from fed_unlearn.receipts.words import SENTENCES
 
@@ -152,9 +153,9 @@ def _percent(figure: Figure | None) -> str:
     if figure is None:
         return ""
     if figure.interval is None:
-        return f"{100 * figure.value:.1f} %"
+        return percent(figure.value, missing="")
     low, high = figure.interval
-    return f"{100 * figure.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    return f"{percent(figure.value, missing='')} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _number(figure: Figure | None) -> str:

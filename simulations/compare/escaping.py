@@ -1,4 +1,4 @@
-"""Text made fit for LaTeX and Markdown. HTML is escaped by jinja2."""
+"""Text made fit for LaTeX. HTML is escaped by jinja2, Markdown by :mod:`fed_unlearn.simulations.markdown`."""
 
 from __future__ import annotations
 
@@ -49,14 +49,3 @@ def latex_number(text: str) -> str:
     """A cell of numbers as LaTeX prints it: a minus where a hyphen stands before a digit."""
     parts = _NUMBER.split(text)
     return r"\ensuremath{-}".join(latex(part) for part in parts)
-
-
-def markdown(text: str) -> str:
-    r"""Text as Markdown shows it in a cell or a paragraph: characters that would mean something escaped.
-
-    Examples
-    --------
-    >>> print(markdown("a_b | <c>"))
-    a\_b \| \<c\>
-    """
-    return re.sub(r"([\\`*_{}\[\]<>()#|~!&$])", r"\\\1", printable(text, _MOST))

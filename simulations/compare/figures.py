@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fed_unlearn.audits.base import Figures
+from fed_unlearn.figure_numbers import finite_number
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 
 Values = Callable[[RunResults, RequestResult], float | None]
@@ -202,7 +203,7 @@ def _mean(values: Iterable[float]) -> float | None:
 
 
 def _numbers(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None and math.isfinite(value)]
+    return [number for value in values if (number := finite_number(value)) is not None]
 
 
 _AUDITED = (

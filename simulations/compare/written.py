@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fed_unlearn.checkpoints import write_atomically
-from fed_unlearn.simulations.compare.escaping import latex, latex_number, markdown
+from fed_unlearn.simulations import markdown
+from fed_unlearn.simulations.compare.escaping import latex, latex_number
 from fed_unlearn.simulations.compare.shown import HEADINGS, cells_of, groups_of, notes_of, test_line, title_of
 from fed_unlearn.simulations.compare.tables import Comparison, FigureTable, Row
 from fed_unlearn.text import printable
@@ -34,15 +35,20 @@ def markdown_text(comparison: Comparison) -> str:
     """The tables in Markdown, as GitHub reads it."""
     lines: list[str] = []
     for group in groups_of(comparison):
-        lines += [f"## {markdown(group.title)}", ""]
+        lines += [f"## {markdown.plain(group.title)}", ""]
         for table in group.tables:
-            lines += [f"**{markdown(title_of(table))}**", ""]
-            lines += [_markdown_row(HEADINGS), "| --- |" + " ---: |" * (len(HEADINGS) - 1)]
-            lines += [_markdown_row([markdown(text) for text in cells_of(table, row)]) for row in table.rows]
-            lines += ["", *([markdown(line), ""] if (line := test_line(table)) else [])]
-    lines += [text for note in notes_of(comparison) for text in (markdown(note), "")]
+            lines += [f"**{markdown.plain(title_of(table))}**", ""]
+            rows = [[markdown.plain(text) for text in cells_of(table, row)] for row in table.rows]
+            lines += [markdown.table(HEADINGS, rows, has_numbers=True)]
+            lines += ["", *([markdown.plain(line), ""] if (line := test_line(table)) else [])]
+    lines += [text for note in notes_of(comparison) for text in (markdown.plain(note), "")]
     if comparison.problems:
-        lines += ["## What is missing or in doubt", "", *(f"- {markdown(item)}" for item in comparison.problems), ""]
+        lines += [
+            "## What is missing or in doubt",
+            "",
+            *(f"- {markdown.plain(item)}" for item in comparison.problems),
+            "",
+        ]
     return "\n".join(lines)
 
 
@@ -92,10 +98,6 @@ def write_comparison(comparison: Comparison, places: Mapping[str, Path]) -> None
     texts = {path: FORMATS[name](comparison) for name, path in places.items()}
     for path, text in texts.items():
         write_atomically(path, text.encode())
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _values(comparison: Comparison, table: FigureTable, row: Row) -> tuple[object, ...]:

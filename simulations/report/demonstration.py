@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fed_unlearn.audits.figures import Figures
+from fed_unlearn.figure_numbers import percent
 from fed_unlearn.simulations.report.layout import plain_text, print_line
 from fed_unlearn.simulations.report.pages import write_pages
 from fed_unlearn.simulations.report.table import reason_lines, target_words
@@ -96,18 +97,14 @@ def _table(results: RunResults) -> Table:
             Text("✓", style="green") if is_committed else Text("✗", style="red"),
             Text.assemble((printable(request.id), "bold"), f" {printable(target_words(request))}"),
             plain_text((request.evidence or "") if is_committed else request.status),
-            *(_percent(None if figures is None else figures.forget_accuracy) for figures in models),
-            _percent(_others(request.after)),
+            *(percent(None if figures is None else figures.forget_accuracy, missing="-") for figures in models),
+            percent(_others(request.after), missing="-"),
         )
     return table
 
 
 def _others(figures: Figures | None) -> float | None:
     return None if figures is None else figures.test_retain_accuracy
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
 
 
 def _class_of(request: RequestResult) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from fed_unlearn.audits.base import Figures
+from fed_unlearn.figure_numbers import finite_number
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 from fed_unlearn.simulations.scenario.sections import Scenario
 from fed_unlearn.simulations.tracking.base import Point, Setting
@@ -110,7 +110,7 @@ def _named(stage: str, figures: Figures | None) -> dict[str, float | None]:
 
 
 def _finite(figures: Mapping[str, float | None]) -> dict[str, float]:
-    return {name: float(value) for name, value in figures.items() if value is not None and math.isfinite(value)}
+    return {name: number for name, value in figures.items() if (number := finite_number(value)) is not None}
 
 
 def settings_of(scenario: Scenario) -> dict[str, Setting]:

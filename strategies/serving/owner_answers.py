@@ -7,11 +7,11 @@ from collections.abc import Mapping
 
 from pydantic import ValidationError
 
+from fed_unlearn.figure_numbers import finite_number
 from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.owner import OwnerAnswer
 from fed_unlearn.owner.records import ENDED, LONGEST_REASON, LONGEST_WORD, MOST_FIGURES, REFUSED
-from fed_unlearn.receipts.figures import finite_number
 from fed_unlearn.strategies.serving.owner_book import Known
 from fed_unlearn.strategies.serving.reasons import is_own_reason
 from fed_unlearn.text import printable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from fed_unlearn import figure_numbers
 from fed_unlearn.simulations.report.table import target_words
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 from fed_unlearn.text import printable
@@ -106,8 +107,8 @@ def file_names(kind: str, requests: Sequence[RequestResult]) -> Mapping[str, str
 
 
 def percent(value: float | None) -> str:
-    """A fraction as a percentage for an alternative, such as ``98.4 %``."""
-    return "not measured" if value is None else f"{100 * value:.1f} %"
+    """A fraction as a percentage for an alternative, such as ``98.4 %``; ``not measured`` where there is none."""
+    return figure_numbers.percent(value, missing="not measured")
 
 
 def listed(parts: Iterable[str], most: int = 12) -> str:

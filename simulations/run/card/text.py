@@ -6,9 +6,9 @@ from itertools import zip_longest
 
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.simulations.markdown import code, listed, table
 from fed_unlearn.simulations.run.card.facts import CardFacts, CardRequest
 from fed_unlearn.simulations.run.card.front_matter import moment
-from fed_unlearn.simulations.run.card.markdown import code, listed, table
 
 _EVIDENCE = {
     "measured": "the model before was outside the bounds on forgetting, and this one is inside.",

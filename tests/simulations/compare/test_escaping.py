@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import re
-
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fed_unlearn.simulations.compare.escaping import _LATEX, latex, latex_number, markdown
+from fed_unlearn.simulations.compare.escaping import _LATEX, latex, latex_number
 
 PRINTABLE = st.text(st.characters(exclude_categories=("C", "Z"), include_characters=" "), max_size=40)
 SPECIAL = st.text(st.sampled_from("\\{}$&#%_^~<>|\"-[]*`'a1 "), max_size=30)
@@ -39,13 +37,5 @@ def test_a_minus_before_a_digit_is_one() -> None:
     assert latex("boundary-shrink") == r"boundary{-}shrink"
 
 
-@given(PRINTABLE | SPECIAL)
-def test_markdown_shows_the_text(text: str) -> None:
-    written = markdown(text)
-    assert re.sub(r"\\([!-/:-@\[-`{-~])", r"\1", written) == text
-    assert not re.search(r"(?<!\\)(?:\\\\)*[|<>*_`]", written)
-
-
 def test_control_characters_are_shown_as_escapes() -> None:
     assert latex("a\nb\x1b") == r"a\textbackslash{}nb\textbackslash{}x1b"
-    assert markdown("a\nb") == r"a\\nb"

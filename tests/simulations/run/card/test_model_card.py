@@ -23,7 +23,6 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
 from fed_unlearn.simulations.run.card import card_facts, model_card
 from fed_unlearn.simulations.run.card.facts import CardFacts, data_name, hub_id
-from fed_unlearn.simulations.run.card.markdown import code
 from fed_unlearn.simulations.run.export import card_beside, export_model
 from fed_unlearn.strategies.clients.messages.exchange import Traffic
 from fed_unlearn.strategies.outcomes import RequestOutcome
@@ -162,19 +161,6 @@ def test_labels_are_text_whatever_is_in_them(folder: Path) -> None:
 
 def _starts(tokens: list[object], kind: str) -> list[int]:
     return [place for place, token in enumerate(tokens) if token.type == kind]  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    "text", ["a|b", "`", "``x`", " a ", "a\\", "a\\|b", "<b>", "a\nb", "", "[x](y)", "www.a.example"]
-)
-def test_a_code_span_gives_the_text_back(text: str) -> None:
-    from fed_unlearn.text import printable
-
-    html = MarkdownIt("commonmark").enable("table")
-    tokens = html.parse(f"| a |\n| --- |\n| x {code(text)} y |\n")
-    inline = next(token for token in tokens if token.type == "inline" and token.content.startswith("x"))
-    assert [child.type for child in inline.children or ()] == ["text", "code_inline", "text"]
-    assert (inline.children or [])[1].content == (printable(text) or " ")
 
 
 def test_labels_can_be_left_out(folder: Path) -> None:
