@@ -58,12 +58,15 @@ class ReceiptFolder:
     Attributes
     ----------
     folder : Path
+    issued : list of Path
+        The files of the receipts that were issued, the newest last.
     changes : int
         A number that rises whenever receipts were issued or found.
     """
 
     def __init__(self, ledger: Ledger, folder: Path, key: Path | None = None) -> None:
         self.folder, self.changes, self._has_receipts = folder, 0, False
+        self.issued: list[Path] = []
         self._key_file, self._ledger = key, ledger
         self._seen = 0
         self._said: list[str] = []
@@ -218,6 +221,7 @@ class ReceiptFolder:
         signed = issue(self._ledger, end.request_id, key, number=end.number)
         path = next(path for path in possible_paths(self.folder, signed) if not path.exists())  # what is there is kept
         ReceiptOnDisk(path, signed).write()
+        self.issued.append(path)
         self._has_receipts = True
         if end.number == self._ends[end.request_id]:
             self._newest[end.request_id] = _Issued(path, receipt_digest(signed.content))

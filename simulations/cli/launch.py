@@ -33,6 +33,7 @@ from fed_unlearn.simulations.run.folders import (
     usable_folder,
 )
 from fed_unlearn.simulations.run.logs import quiet_flower
+from fed_unlearn.simulations.run.missing_receipts import issue_missing
 from fed_unlearn.simulations.run.results import FILE_NAME, RunResults
 from fed_unlearn.simulations.scenario import Scenario, load_scenario
 from fed_unlearn.simulations.scenario.errors import ScenarioError
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from fed_unlearn.simulations.deployment.federation import LocalFederation
     from fed_unlearn.simulations.engines.app_run import AppRun
     from fed_unlearn.simulations.engines.ray_engine import RayResources
-    from fed_unlearn.simulations.live.view import RunView
     from fed_unlearn.simulations.report.telling import Telling
     from fed_unlearn.strategies import Event
 
@@ -82,17 +82,16 @@ def launch(order: AnyOrder, console: Console, telling: Telling | None = None) ->
     is_measured = order.resume is not None and (out / FILE_NAME).exists()
     if is_measured and (finished := RunResults.load(out)).complete:
         print_line(console, f"{out}: the run is complete; there is nothing to go on with")
+        for line in issue_missing(out, _key_file(order), receipt_key_file(order.receipt_key)):
+            print_line(console, line)
         _report(finished, out, order, console)
         return finished
     _check(scenario, order, out)
     if order.resume is not None and is_of_older_version(out):
         print_line(console, _OF_OLDER_VERSION)
-    with served(_view_of(order, scenario, out), order.live_port, console) as live:
+    view = view_of_run(out, scenario.name) if order.live else None
+    with served(view, order.live_port, console) as live:
         return _run_and_report(order, scenario, out, console, live, telling)
-
-
-def _view_of(order: AnyOrder, scenario: Scenario, out: Path) -> RunView | None:
-    return view_of_run(out, scenario.name) if order.live else None
 
 
 def _run_and_report(

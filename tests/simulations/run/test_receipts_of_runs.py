@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from fed_unlearn.receipts import Receipt, check_in_ledger, public_key_file, read_public_key, signing_key, verify
 from fed_unlearn.simulations.cli import BAD_INPUT, COMMITTED, run_command
 from fed_unlearn.simulations.run.driver import run_in_process
+from fed_unlearn.simulations.run.missing_receipts import issue_missing
 from fed_unlearn.simulations.scenario import load_scenario
 from fed_unlearn.strategies import Event
 
@@ -96,3 +98,69 @@ def test_a_key_that_nobody_should_use_is_refused_before_anything_is_computed(
     capsys.readouterr()
     assert run_command(["run", TINY, "--out", str(tmp_path / "run"), "--receipt-key", str(key)]) == BAD_INPUT
     assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def ended_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("ended") / "run"
+    assert run_in_process(load_scenario(TINY), out).succeeded
+    return out
+
+
+@pytest.fixture
+def complete(ended_run: Path, tmp_path: Path) -> Path:
+    """The folder of a run that is complete, of the test's own."""
+    return shutil.copytree(ended_run, tmp_path / "run")
+
+
+def told_of_complete(out: Path, capsys: pytest.CaptureFixture[str], *options: str) -> list[str]:
+    """What a complete run says that it did, between that it is complete and its figures."""
+    capsys.readouterr()
+    assert run_command(["run", "--resume", str(out), *options]) == COMMITTED
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("the run is complete; there is nothing to go on with")
+    figures = next(number for number, line in enumerate(lines) if line.startswith("training: "))
+    return lines[1:figures]
+
+
+@pytest.mark.slow
+def test_a_complete_run_makes_up_for_its_receipts_and_says_so(
+    complete: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = complete
+    [before] = receipts_of(out).values()
+    head = check_in_ledger(before, out / "ledger.db").since
+    for file in (out / "receipts").iterdir():
+        file.unlink()
+    assert told_of_complete(out, capsys) == ["receipts were missing and were issued now: r1.json"]
+    [again] = receipts_of(out).values()
+    assert told_of_complete(out, capsys) == [], "nothing is missing any more"
+    assert again.positions == before.positions and check_in_ledger(again, out / "ledger.db").since == head
+
+
+def test_a_complete_run_whose_key_is_gone_says_so(complete: Path, tmp_path: Path) -> None:
+    out, safe = complete, tmp_path / "safe.key"
+    for file in (out / "receipts").iterdir():
+        file.unlink()
+    (out / "receipts.key").rename(safe)
+    [told] = issue_missing(out)
+    assert told.startswith("receipts are missing of requests r1: ") and "receipts.pub: the public key of" in told
+    assert not (out / "receipts.key").exists() and not list((out / "receipts").iterdir())
+    safe.with_suffix(".pub").write_bytes((out / "receipts.pub").read_bytes())
+    assert issue_missing(out, receipt_key=safe) == ["receipts were missing and were issued now: r1.json"]
+    assert receipts_of(out, safe)
+    for file in ((out / "receipts.pub"), *(out / "receipts").iterdir()):
+        file.unlink()
+    [told] = issue_missing(out)
+    assert told == f"receipts were missing and were issued now: r1.json, signed by a new key: {out / 'receipts.key'}"
+    assert receipts_of(out)
+
+
+def test_a_complete_run_whose_folder_of_receipts_cannot_be_written_says_so(complete: Path) -> None:
+    out = complete
+    for file in (out / "receipts").iterdir():
+        file.unlink()
+    (out / "receipts").rmdir()
+    (out / "receipts").touch()
+    [told] = issue_missing(out)
+    assert told.startswith("receipts are missing of requests r1: ") and f"{out / 'receipts'}: " in told
