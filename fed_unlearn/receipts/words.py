@@ -1,6 +1,8 @@
 """The closed words in which a receipt says why a request ended as it did.
 
 Reasons in the ledger are the operator's: they may name clients. A receipt has words of this module in their place.
+Ledgers hold reasons as text alone, so words are found in the text. A test reads all texts that the code can write out
+of the code itself, and demands a word for each. What a client or a user's own code writes has the word ``other``.
 """
 
 from __future__ import annotations
@@ -13,9 +15,12 @@ ReasonWord = Literal[
     "too-much-lost",
     "bound-missed",
     "evidence-missing",
+    "earlier-undone",
     "model-unchanged",
+    "model-broken",
     "change-too-large",
     "client-missing",
+    "method-unfit",
     "not-possible",
     "forgotten-before",
     "partly-forgotten-before",
@@ -30,9 +35,12 @@ SENTENCES: dict[ReasonWord, str] = {
     "too-much-lost": "The model would have lost too much of what it has to keep.",
     "bound-missed": "A figure lay outside of the bounds that the operator set.",
     "evidence-missing": "It could not be shown that the data was forgotten.",
+    "earlier-undone": "The model would have known again what an earlier request had it forget.",
     "model-unchanged": "No method changed the model.",
+    "model-broken": "The model would have been of no use any more.",
     "change-too-large": "The model would have had to change by more than one participant may change it.",
-    "client-missing": "A participant that holds the data was not there, or gave no usable answer.",
+    "client-missing": "A participant that was needed for it was not there, or gave no usable answer.",
+    "method-unfit": "A method that was tried cannot be used for this request with this model.",
     "not-possible": "The model cannot do without what was asked to be forgotten, or has no such data.",
     "forgotten-before": "The data had been forgotten before, by another request.",
     "partly-forgotten-before": "Some of the samples had been forgotten before, by another request.",
@@ -42,6 +50,9 @@ SENTENCES: dict[ReasonWord, str] = {
 }
 """What each word means, in a sentence."""
 
+_UNDONE = r"(?:^|; )it would undo request .*?: [^;]*"
+"""What is said of another request, whose figures are not those of this one."""
+
 _PATTERNS: dict[ReasonWord, str] = {
     "still-known": r"forget accuracy -?[0-9.]+ is over|the membership attack's AUC|log-odds of the client's samples",
     "too-much-lost": r"retained validation accuracy -?[0-9.]+ is over",
@@ -50,10 +61,24 @@ _PATTERNS: dict[ReasonWord, str] = {
         r"its forgetting is |no sample of the forget set could be read|was not measured|has nothing beside it"
         r"|no reference says"
     ),
+    "earlier-undone": _UNDONE,
     "model-unchanged": r"no step of the method has changed the model",
+    "model-broken": r"a parameter is not finite",
     "change-too-large": r"clip norm",
-    "client-missing": r"is not reachable|did not confirm|did not answer|no usable|no client trained",
-    "not-possible": r"is not a class of the data|it would leave fewer than|is the last one that is left",
+    "client-missing": (
+        r"is not reachable|did not confirm|did not answer|no client trained|no client that stays (trained|sent)"
+        r"|sent a model that cannot be used|made nothing of [0-9]+ replies|[0-9]+ usable replies came"
+        r"|no client could repair the model"
+    ),
+    "method-unfit": (
+        r"it serves .* requests, not .* ones|was trained elsewhere|no history is kept|the history does not begin"
+        r"|the model has [0-9]+ arrays? of weights|and the model has [0-9]+ arrays|it needs the strategy "
+        r"|no round was trained so far|nothing was trained here yet|its last blocks (is|are|have) |past the noise of"
+    ),
+    "not-possible": (
+        r"is not a class of the data|it would leave fewer than|is the last one that is left"
+        r"|no reachable client holds a sample of"
+    ),
     "forgotten-before": r"is forgotten already",
     "partly-forgotten-before": r"[0-9]+ of its [0-9]+ samples were forgotten already",
     "nothing-to-change": r"no holder's step has changed the model",
@@ -65,5 +90,8 @@ def words_of(reason: str | None) -> tuple[ReasonWord, ...]:
     """The words for what a reason of the ledger says, in a fixed order; ``other`` if this module knows none for it."""
     if not reason:
         return ()
-    found = tuple(word for word, pattern in _PATTERNS.items() if re.search(pattern, reason))
+    own = re.sub(_UNDONE, "", reason)
+    found = tuple(
+        word for word, pattern in _PATTERNS.items() if re.search(pattern, reason if pattern is _UNDONE else own)
+    )
     return found or ("other",)
