@@ -72,11 +72,17 @@ def run_command(arguments: list[str]) -> int:
 
 
 def _leave(*_: object) -> NoReturn:
-    """End at once. This is safe while nothing was begun, and after everything was done."""
+    """End at once. This is safe while nothing was begun, and after everything was done.
+
+    A command begins nothing before its libraries are there.
+    """
     os._exit(INTERRUPTED)
 
 
 def _interrupt(number: int, _: FrameType | None) -> NoReturn:
+    """Raise KeyboardInterrupt; while torch is imported, leave: its native code would swallow the exception."""
+    if getattr(getattr(sys.modules.get("torch"), "__spec__", None), "_initializing", False):
+        _leave()
     _interrupts.append(number)
     raise KeyboardInterrupt
 

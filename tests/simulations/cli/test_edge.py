@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sqlite3
@@ -16,7 +17,7 @@ import click
 import pytest
 
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.simulations.cli import commands, run_command
+from fed_unlearn.simulations.cli import INTERRUPTED, commands, main, run_command
 from fed_unlearn.simulations.cli.answers import one_line
 from fed_unlearn.simulations.engines.errors import EngineError, RunFailedError
 
@@ -134,26 +135,111 @@ def test_without_a_command_the_help_is_shown_and_one_line_says_what_is_missing(
         assert captured.err == "fed-unlearn: a command is missing; expected one of those above\n"
 
 
-def test_ctrl_c_has_no_traceback_from_the_first_import_on(tmp_path: Path) -> None:
-    """Before it the interpreter starts and finds the package, in about 30 ms; after it there is no gap."""
-    code = (
-        "import sys; sys.argv += ['run', '--out', 'out']; from fed_unlearn.simulations.cli import main; print(); main()"
+WATCHED = """
+import os, sys, time
+
+kind, place, waits = sys.argv[1], sys.argv[2], sys.argv[3] == "waits"
+sys.argv = ["fed-unlearn", *sys.argv[4:]]
+
+def here():
+    global kind
+    kind = None
+    os.write(1, b"here\\n")
+    for _ in range(6000 * waits):
+        time.sleep(0.01)
+
+def at_import(event, arguments):
+    if kind == "import" and event == "import" and arguments[0] == place:
+        here()
+
+def at_line(frame, event, _):
+    if frame.f_code is not main.__code__:
+        return None
+    if kind == "line" and event == "line" and frame.f_lineno == int(place):
+        here()
+    return at_line
+
+sys.addaudithook(at_import)
+from fed_unlearn.simulations.cli import main
+
+if kind == "line":
+    sys.settrace(at_line)
+main()
+"""
+"""Runs a command, and says on standard output when it is at an import or a line of ``main``, where it can wait."""
+
+FIRST_IMPORT = "fed_unlearn.simulations.cli.answers"
+"""What ``main`` imports first. Before it the interpreter starts and finds the package, in about 30 ms."""
+
+LINES_OF_MAIN = {
+    number: text.strip()
+    for number, text in enumerate(inspect.getsource(main).splitlines(), start=main.__code__.co_firstlineno)
+}
+
+
+def interrupted_at(
+    kind: str, place: object, command: list[str], folder: Path, later: float | None = None
+) -> tuple[int, bytes]:
+    """The exit code and standard error of a command that is interrupted at a place, or some seconds after it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WATCHED, kind, str(place), "waits" if later is None else "goes on", *command],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    for milliseconds in (0, 5, 20, 60, 100, 150, 250, 400):
-        process = subprocess.Popen(
-            [sys.executable, "-u", "-c", code],
-            cwd=tmp_path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
-        time.sleep(0.005 + milliseconds / 1000)
+    assert process.stdout is not None
+    try:
+        while (line := process.stdout.readline()) != b"here\n":
+            assert line, f"the command ended before it came to {place}"
+        time.sleep(later or 0.0)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-        assert (process.returncode, errors) == (130, b""), milliseconds
+        _, errors = process.communicate(timeout=50)
+    finally:
+        process.kill()
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        FIRST_IMPORT,
+        "sqlite3",
+        "fed_unlearn.simulations.cli.commands",
+        "typer",
+        "rich",
+        "torch",
+        "numpy",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("torch.nn", "flwr", "pandas", "pyarrow")),
+        *(pytest.param(f"fed_unlearn.{name}", marks=pytest.mark.slow) for name in ("strategies", "models.weights")),
+    ],
+)
+def test_ctrl_c_has_no_traceback_in_an_import(tmp_path: Path, module: str) -> None:
+    """And is never lost: torch's native code swallows what is raised while it imports numpy."""
+    assert interrupted_at("import", module, ["run", "--out", "out"], tmp_path) == (INTERRUPTED, b"")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("milliseconds", [0, 5, 20, 60, 100, 150, 250, 400])
+def test_ctrl_c_has_no_traceback_at_any_moment_from_the_first_import_on(tmp_path: Path, milliseconds: int) -> None:
+    ended = interrupted_at("import", FIRST_IMPORT, ["run", "--out", "out"], tmp_path, later=milliseconds / 1000)
+    assert ended == (INTERRUPTED, b"")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_has_no_traceback_at_any_line_of_main(tmp_path: Path) -> None:
+    """The lines that a command without an error comes to, from the one on after which an interrupt is caught."""
+    lines = list(LINES_OF_MAIN.items())
+    first = next(place for place, (_, text) in enumerate(lines) if text == "signal.signal(signal.SIGINT, _leave)") + 1
+    reached = [
+        (number, text)
+        for number, text in lines[first:]
+        if text and not text.startswith("except ") and text != "code = INTERRUPTED"
+    ]
+    assert len(reached) >= 10 and reached[-1][1] == "sys.exit(code)"
+    for number, text in reached:
+        assert interrupted_at("line", number, ["scenarios"], tmp_path) == (INTERRUPTED, b""), text
 
 
 def test_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
