@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from fed_unlearn.errors import InvalidParameterError
+from fed_unlearn.simulations.live.connections import BoundedHandler, BoundedServer
 from fed_unlearn.simulations.live.view import RunView, Shown
 from fed_unlearn.text import printable
 
@@ -70,7 +70,7 @@ class LiveServer:
 
         Handler.view, Handler.told = view, told
         try:
-            self._server = _Server((ADDRESS, port or 0), Handler)
+            self._server = BoundedServer((ADDRESS, port or 0), Handler)
         except OSError as error:
             raise InvalidParameterError(
                 f"--live-port {port}: {error.strerror}; choose another port, or leave it out for a free one"
@@ -119,23 +119,14 @@ class LiveServer:
         self._thread.join(_LAST_WORD_SECONDS)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that went away in the middle of an answer is nothing to tell."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BoundedHandler):
     view: RunView
     told: _Told
     hosts: set[str]
     server_version, sys_version = "fed-unlearn", ""
     timeout = _SOCKET_SECONDS
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         """Answer with the page or the events."""
         if self._is_refused():
             return
@@ -149,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send_text(HTTPStatus.NOT_FOUND, "there is / and nothing else")
 
-    def do_HEAD(self) -> None:
+    def do_HEAD(self) -> None:  # noqa: N802
         """Answer as to GET, without the content."""
         if self._is_refused():
             return

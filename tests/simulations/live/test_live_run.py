@@ -5,10 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,10 +23,11 @@ from fed_unlearn.simulations.cli import BAD_INPUT, INTERRUPTED, run_command
 TINY = str(Path(__file__).parents[2] / "support" / "tiny.toml")
 
 
-def started(*arguments: str) -> tuple[subprocess.Popen[str], str]:
-    """A command with ``--live``, and the address that it prints."""
+def started(*arguments: str, files: int | None = None) -> tuple[subprocess.Popen[str], str]:
+    """A command with ``--live``, which may have so many files open, and the address that it prints."""
     command = [sys.executable, "-u", "-m", "fed_unlearn.simulations.cli", *arguments, "--live"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    limited = None if files is None else partial(resource.setrlimit, resource.RLIMIT_NOFILE, (files, files))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=limited)
     assert process.stdout is not None
     for line in process.stdout:
         if found := re.fullmatch(r"live: (http://127\.0\.0\.1:\d+/)\n", line):
@@ -60,6 +65,22 @@ def test_a_run_is_seen_from_its_beginning_to_its_end(tmp_path: Path) -> None:
     assert events[-1] == ("end", {"text": f"finished; the report is {out / 'report.html'}", "closes": True})
     with pytest.raises(OSError, match="refused"):
         events_of(address)
+
+
+@pytest.mark.slow
+def test_a_run_of_few_files_outlives_a_flood_of_connections(tmp_path: Path) -> None:
+    """A thousand connections that send nothing, to a process that may have 256 files: more of them would end the run."""
+    out = tmp_path / "run"
+    process, address = started("run", TINY, "--out", str(out), files=256)
+    place = (urlsplit(address).hostname or "", urlsplit(address).port or 0)
+    with ExitStack() as stack:
+        for _ in range(1000):
+            connection = stack.enter_context(socket.socket())
+            connection.setblocking(False)  # else each would wait until the server has taken the one before
+            connection.connect_ex(place)
+        assert process.wait(120) == 0
+    assert process.stdout is not None
+    assert process.stdout.read().splitlines()[-1] == f"report: {out / 'report.html'}"
 
 
 @pytest.mark.slow
