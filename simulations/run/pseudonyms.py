@@ -84,7 +84,10 @@ class Pseudonyms:
         return before.group() + "".join(part if part in (", ", " and ") else self._unquoted(part) for part in names)
 
     def _unquoted(self, name: str) -> str:
-        return self.of(name) if name in self._letters else self.of(name.strip("\"'"))
+        if name in self._letters:
+            return self.of(name)
+        after = name[-1] if name[-1] in "\"'" and name[0] != name[-1] else ""  # it closes what began before the name
+        return self.of(name.strip("\"'")) + after
 
 
 def client_names(folder: Path) -> tuple[str, ...]:

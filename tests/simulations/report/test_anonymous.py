@@ -32,6 +32,7 @@ NAMED = ["3", "10", "hospital-berlin", "hospital-berlin-2", "St. Mary's (North)"
         ("no client can take part: client 3, 10: too old", "no client can take part: client A, B: too old"),
         ("client 3, 10 samples", "client A, 10 samples"),
         ("its store runs/x/clients/10/store.db is gone", "its store runs/x/clients/B/store.db is gone"),
+        ("File exists: '/runs/x/clients/10'", "File exists: '/runs/x/clients/B'"),
         ("fed-unlearn client rebind LEDGER 10", "fed-unlearn client rebind LEDGER B"),
         ("judged without client 99: it is unknown", "judged without client ?: it is unknown"),
         ("as hospital-berlin-2 and hospital-berlin say", "as D and C say"),
