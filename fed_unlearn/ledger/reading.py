@@ -45,12 +45,29 @@ def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute("BEGIN")
             _check_version(connection, path)
+            page = int(connection.execute("PRAGMA page_size").fetchone()[0])
+            if not is_in_use and as_it_was[1] % page:  # SQLite takes what is missing of the last page for zeros
+                raise StorageError(f"{path}: the ledger cannot be read: its end was cut off; restore it")
             yield connection
         if not is_in_use and _times(path) != as_it_was:
             raise StorageError(f"{path}: the ledger was written while it was read; try again")
     except (sqlite3.Error, UnicodeError) as error:
-        what = printable(str(error))
+        what = printable(without_content(error))
         raise StorageError(f"{path}: the ledger cannot be read: {what}; give the file of a ledger") from error
+
+
+def damage_of(connection: sqlite3.Connection) -> str | None:
+    """What is wrong with the pages of a ledger's file, such as those that are missing; None if nothing is.
+
+    Pages that are cut off would not be missed otherwise where what is looked for stands in others.
+    """
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    return None if found == "ok" else " ".join(str(found).split())
+
+
+def without_content(error: Exception) -> str:
+    """The text of an error of SQLite without what stands in the file."""
+    return str(error).partition(" with text ")[0]
 
 
 def _times(path: Path) -> tuple[int, int]:

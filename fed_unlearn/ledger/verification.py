@@ -11,6 +11,7 @@ from typing import Any
 from fed_unlearn.ledger.chain import GENESIS, Verification, event_digest, read_head, reference, unkeyed_events
 from fed_unlearn.ledger.key import LedgerKey
 from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.ledger.reading import without_content
 from fed_unlearn.ledger.schema import schema_problems
 from fed_unlearn.ledger.seals import sealed_problems
 from fed_unlearn.text import printable
@@ -139,7 +140,7 @@ def _collect(check: Callable[[], Iterable[str]], problems: list[str]) -> None:
 
 
 def _unreadable(error: Exception) -> str:
-    return f"the file is damaged: {error or type(error).__name__}"
+    return f"the file is damaged: {without_content(error) or type(error).__name__}"
 
 
 def _damage(connection: sqlite3.Connection) -> Iterator[str]:

@@ -208,7 +208,7 @@ class Account:
             "scope": request.scope.kind,
             "classes": request.scope.classes if isinstance(request.scope, ClassScope) else None,
             "samples": _number_of_samples(request),
-            "reasons": words_of(_text(known.get("reason"))),
+            "reasons": words_of(_text(known.get("reason")), ending.status),
             "method": method if says else None,
             "evidence": _evidence(known, ending),
             "witnesses": witnesses if isinstance(witnesses, int) and not isinstance(witnesses, bool) else None,

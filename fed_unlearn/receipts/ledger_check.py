@@ -16,7 +16,7 @@ from fed_unlearn.ledger.chain import GENESIS, LedgerEvent, read_head, reference
 from fed_unlearn.ledger.endings import Ending, endings, event_at
 from fed_unlearn.ledger.key import LedgerKey, read_key
 from fed_unlearn.ledger.lifecycle import FINAL
-from fed_unlearn.ledger.reading import opened_to_read
+from fed_unlearn.ledger.reading import damage_of, opened_to_read
 from fed_unlearn.ledger.schema import schema_problems
 from fed_unlearn.ledger.seals import define_seal
 from fed_unlearn.ledger.verification import verify_ledger
@@ -126,6 +126,8 @@ class _Checking:
         return LedgerCheck(problems, tuple(self.checked), tuple(self.unchecked), tuple(self.since))
 
     def _problems(self) -> Iterator[str]:
+        if (damage := damage_of(self.connection)) is not None:
+            yield f"the ledger's file was damaged or cut short: {damage}"
         changed = list(schema_problems(self.connection))
         yield from changed
         if changed:

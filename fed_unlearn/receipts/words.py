@@ -2,7 +2,8 @@
 
 Reasons in the ledger are the operator's: they may name clients. A receipt has words of this module in their place.
 Ledgers hold reasons as text alone, so words are found in the text. A test reads all texts that the code can write out
-of the code itself, and demands a word for each. What a client or a user's own code writes has the word ``other``.
+of the code itself, and demands a word for each. Why a client refuses a request has the word ``other``, and so has what
+a user's own code writes.
 """
 
 from __future__ import annotations
@@ -86,12 +87,25 @@ _PATTERNS: dict[ReasonWord, str] = {
 }
 
 
-def words_of(reason: str | None) -> tuple[ReasonWord, ...]:
-    """The words for what a reason of the ledger says, in a fixed order; ``other`` if this module knows none for it."""
+_OF_A_CLIENT = re.compile(r"(?:^|; |: )client \S+: ")
+"""How the server tells what is wrong with a client's answer, and why a client refuses a request."""
+
+
+def words_of(reason: str | None, status: str | None = None) -> tuple[ReasonWord, ...]:
+    """The words for what a reason of the ledger says, in a fixed order; ``other`` if this module knows none for it.
+
+    Parameters
+    ----------
+    reason : str or None
+    status : str, optional
+        The status in which the request ended. Where it is ``failed``, a client's own text is why no answer was usable.
+    """
     if not reason:
         return ()
     own = re.sub(_UNDONE, "", reason)
-    found = tuple(
+    found: set[ReasonWord] = {
         word for word, pattern in _PATTERNS.items() if re.search(pattern, reason if pattern is _UNDONE else own)
-    )
-    return found or ("other",)
+    }
+    if status == "failed" and _OF_A_CLIENT.search(own):
+        found.add("client-missing")
+    return tuple(word for word in SENTENCES if word in found) or ("other",)

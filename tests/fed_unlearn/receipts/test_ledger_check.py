@@ -60,6 +60,35 @@ def test_a_receipt_fits_its_ledger_while_and_after_more_is_written(ledger_file: 
     assert check_in_ledger(said, ledger_file.with_name("copy.db"), ledger_file.with_suffix(".key")).fits
 
 
+def test_a_ledger_that_was_cut_short_is_refused_wherever_it_was_cut(ledger_file: Path) -> None:
+    said, whole = receipt(ledger_file), ledger_file.read_bytes()
+    for size in (*range(1024, len(whole), 1024), len(whole) - 1):
+        ledger_file.write_bytes(whole[:size])
+        try:
+            assert not check_in_ledger(said, ledger_file).fits, size
+        except FedUnlearnError as error:
+            assert "cannot be read" in str(error) or "not a ledger" in str(error), size
+    ledger_file.write_bytes(whole)
+    assert check_in_ledger(said, ledger_file).fits
+
+
+def test_pages_that_were_damaged_are_told_without_what_stands_in_them(ledger_file: Path) -> None:
+    said, whole = receipt(ledger_file), ledger_file.read_bytes()
+    for at in range(4096, len(whole), 4096):  # the head of each page but the first
+        ledger_file.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            assert not check_in_ledger(said, ledger_file).fits, at
+        except FedUnlearnError as error:
+            assert "cannot be read" in str(error), at
+    place = whole.index(b'"boundary-shrink"')
+    ledger_file.write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+    try:
+        told = "; ".join(check_in_ledger(said, ledger_file, ledger_file.with_suffix(".key")).problems)
+    except FedUnlearnError as error:
+        told = str(error)
+    assert "UTF-8" in told and "boundary" not in told
+
+
 def test_later_ends_are_told_and_earlier_receipts_still_fit(ledger_file: Path) -> None:
     relapse(ledger_file)
     for number in (1, 2):

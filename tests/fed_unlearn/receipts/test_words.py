@@ -108,5 +108,11 @@ def test_a_reason_has_its_words(reason: str | None, words: set[str]) -> None:
     assert set(words_of(reason)) == words
 
 
+@pytest.mark.parametrize("reason", ["client 1: its array '1.weight' is not finite", "fedosd: client a-b: OSError"])
+def test_a_clients_own_text_says_that_its_answer_was_not_usable_where_the_request_failed(reason: str) -> None:
+    assert words_of(reason, "failed") == ("client-missing",)
+    assert words_of(reason, "rejected") == words_of(reason) == ("other",)
+
+
 def test_every_word_has_a_sentence_without_a_name_in_it() -> None:
     assert all(sentence.endswith(".") and len(sentence) < 120 for sentence in SENTENCES.values())

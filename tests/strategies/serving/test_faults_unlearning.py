@@ -29,6 +29,7 @@ from fed_unlearn import protocol
 from fed_unlearn.arrays import Arrays, unpack
 from fed_unlearn.gate import Gate
 from fed_unlearn.ledger.lifecycle import Status
+from fed_unlearn.receipts.words import words_of
 from fed_unlearn.requests import ForgetRequest
 
 MALFORMED = ("no counts", "refuses for all", "speaks of others")
@@ -57,6 +58,7 @@ def test_a_holder_that_keeps_doing_wrong_fails_the_request(tmp_path: Path, scope
     [outcome] = result.requests
     assert outcome.status is Status.FAILED
     assert "client 2" in (outcome.reason or "") or "OSError" in (outcome.reason or "")
+    assert words_of(outcome.reason, outcome.status) == ("client-missing",)
     assert outcome.attempts == Gate().max_attempts
     asked = Gate().max_attempts * (PLAN.retry.count + 1 if kind == "raises" else 1)
     assert trial.grid.count(2, protocol.UNLEARN) == asked
