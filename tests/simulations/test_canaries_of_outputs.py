@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import wandb_file
 from canaries import found_anywhere, found_in
 from canary_run import CLIENTS, CanaryRun, canary_run
 from rich.console import Console
@@ -30,13 +33,16 @@ from fed_unlearn.simulations.sweep.record import Cell
 
 pytestmark = pytest.mark.slow
 
-TRACKERS = 'reporting.trackers=["csv", "tensorboard"]'
+TRACKERS = 'reporting.trackers=["csv", "tensorboard", "mlflow", "wandb"]'
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> CanaryRun:
     """A run that may name its clients to its operator, with all that is written at its end."""
-    made = canary_run(tmp_path_factory.mktemp("canaries") / "run", TRACKERS, 'reporting.loggers=["text", "csv"]')
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]:
+            environment.delenv(name)  # both write into the run folder then
+        made = canary_run(tmp_path_factory.mktemp("canaries") / "run", TRACKERS, 'reporting.loggers=["text", "csv"]')
     assert [line for line in write_pages(made.results, made.folder) if not line.startswith("report: ")] == []
     return made
 
@@ -71,6 +77,27 @@ def test_figures_have_no_ids(run: CanaryRun) -> None:
 @pytest.mark.parametrize("part", ["receipts", "tracking", "reports"])
 def test_what_others_read_has_neither_names_nor_ids(run: CanaryRun, part: str) -> None:
     assert _searched([run.folder / part], [*CLIENTS, *run.sample_ids]) == []
+
+
+def test_what_mlflow_has_of_a_run_has_neither(run: CanaryRun) -> None:
+    """Every value of every row of its database, as SQLite reads it."""
+    with closing(sqlite3.connect(run.folder / "tracking" / "mlflow.db")) as store:
+        tables = [name for (name,) in store.execute("select name from sqlite_master where type = 'table'")]
+        rows = {name: store.execute(f'select * from "{name}"').fetchall() for name in tables}
+    assert {row[0] for row in rows["metrics"]} >= {"test_accuracy", "samples/after/forget_accuracy"}
+    assert ("clients.count", "4") in {row[:2] for row in rows["params"]}
+    values = {name: "\n".join(str(value) for row in found for value in row).encode() for name, found in rows.items()}
+    assert found_in(values, [*CLIENTS, *run.sample_ids]) == []
+
+
+def test_what_weights_and_biases_has_of_a_run_has_neither(run: CanaryRun) -> None:
+    """Every text of every record of its file, as protocol buffers read it."""
+    [file] = wandb_file.offline_runs(run.folder / "tracking")
+    names = {name for _, figures in wandb_file.history(file) for name in figures}
+    assert names >= {"test_accuracy", "samples/after/forget_accuracy"}
+    texts = wandb_file.texts(file)
+    assert {"clients.count", "leaves/status"} <= {*texts, *wandb_file.summary(file)}
+    assert found_in({"records": "\n".join(texts).encode()}, [*CLIENTS, *run.sample_ids]) == []
 
 
 def test_a_receipt_as_it_is_shown_has_neither(run: CanaryRun, capsys: pytest.CaptureFixture[str]) -> None:
