@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.simulations import markdown
 from fed_unlearn.simulations.compare.escaping import latex, latex_number
-from fed_unlearn.simulations.compare.shown import HEADINGS, cells_of, groups_of, notes_of, test_line, title_of
+from fed_unlearn.simulations.compare.shown import HEADINGS, Group, cells_of, groups_of, notes_of, test_line, title_of
 from fed_unlearn.simulations.compare.tables import Comparison, FigureTable, Row
 from fed_unlearn.text import printable
 
@@ -29,6 +29,7 @@ RUN_COLUMNS = ("scenario", "method", "seed", "scope", "figure", "value", "reques
 """Columns of the CSV file of runs: a row for each run, scope and figure."""
 
 _MOST = 2000
+_LINES_OF_A_PAGE, _LINES_OF_A_FIGURE = 42, 4  # a figure's name and its test take up to two lines each
 
 
 def markdown_text(comparison: Comparison) -> str:
@@ -53,8 +54,22 @@ def markdown_text(comparison: Comparison) -> str:
 
 
 def latex_text(comparison: Comparison) -> str:
-    """The tables in LaTeX, with the rules of booktabs, and the notes below."""
+    """The tables in LaTeX, with the rules of booktabs, each on at most a page, and the notes below."""
     return _filled("table.tex.jinja", comparison, _latex_environment())
+
+
+def _floats(group: Group) -> list[tuple[str, list[FigureTable]]]:
+    """The tables of a group that stand on one page together, and what is said of it in the caption."""
+    parts: list[list[FigureTable]] = []
+    room = 0
+    for table in group.tables:
+        lines = len(table.rows) + _LINES_OF_A_FIGURE
+        if lines > room or not parts:
+            parts.append([])
+            room = _LINES_OF_A_PAGE
+        parts[-1].append(table)
+        room -= lines
+    return [(f" ({number} of {len(parts)})" * (len(parts) > 1), part) for number, part in enumerate(parts, start=1)]
 
 
 def html_text(comparison: Comparison) -> str:
@@ -165,5 +180,5 @@ def _latex_environment() -> Environment:
         comment_start_string="<#",
         comment_end_string="#>",
     )
-    environment.filters |= {"latex": latex, "latex_number": latex_number}
+    environment.filters |= {"latex": latex, "latex_number": latex_number, "floats": _floats}
     return environment

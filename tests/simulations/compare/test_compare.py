@@ -318,6 +318,17 @@ def test_names_from_outside_mean_nothing_in_any_format(tmp_path: Path) -> None:
     assert all("\x1b" not in write(comparison) for write in FORMATS.values()) and "\x1b[31m" not in printed(comparison)
 
 
+def test_tables_in_latex_fit_a_page(tmp_path: Path) -> None:
+    """A float that is longer than the page is cut off at its end."""
+    drawn(tmp_path)
+    comparison = compared(tmp_path)
+    floats = latex_text(comparison).split(r"\begin{table}")[1:]
+    assert len(floats) > 2 and all(one.count(r" \\") <= 44 for one in floats)
+    figures_of = [one.count(r"\emph{") for one in floats]
+    assert sum(figures_of) == len(comparison.tables) and min(figures_of) >= 1
+    assert f"class requests (1 of {len(floats)})" in floats[0]
+
+
 def test_no_sample_and_no_client_is_in_a_table(tmp_path: Path) -> None:
     ids = ["canary-sample-7f3a", "canary-client-9b2c"]
     target = {"client": ids[1], "sample_ids": [ids[0]]}
