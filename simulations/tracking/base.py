@@ -83,11 +83,15 @@ class Tracker(ABC):
         Modules that it imports when it begins.
     install : str
         What ``pip install`` is given where one of the modules is missing. Empty where none can be.
+    survives_kills : bool
+        Whether a process that is killed right after :meth:`log` loses nothing of what was logged. If not, a run that
+        goes on after a kill logs all its points again, each under its number.
     """
 
     name: ClassVar[str]
     modules: ClassVar[tuple[str, ...]]
     install: ClassVar[str] = ""
+    survives_kills: ClassVar[bool] = True
 
     @classmethod
     def check(cls) -> None:

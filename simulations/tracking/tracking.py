@@ -42,10 +42,21 @@ def check_trackers(scenario: Scenario) -> None:
 
 
 class _Kept(BaseModel):
-    """What is kept of a tracker between processes: what it finds the run by, and the keys of the points that it has."""
+    """What is kept of a tracker between processes.
+
+    Attributes
+    ----------
+    id : str or None
+        What it finds the run by.
+    points : list of str
+        The keys of the points that it has, in the order in which they were logged.
+    closed : bool
+        Whether the last process ended the tracking in order, so that nothing was lost.
+    """
 
     id: str | None
     points: list[str]
+    closed: bool = True
 
 
 _STATE = TypeAdapter(dict[str, _Kept])
@@ -53,7 +64,7 @@ _STATE = TypeAdapter(dict[str, _Kept])
 
 @dataclass
 class _Followed:
-    """A tracker, and what it has of the run."""
+    """A tracker, what it has of the run, and which of that an earlier process may have lost, since it was killed."""
 
     name: str
     kind: Callable[[], Tracker]
@@ -61,6 +72,7 @@ class _Followed:
     id: str | None = None
     logged: list[str] = field(default_factory=list)
     was_begun_before: bool = False
+    in_doubt: set[str] = field(default_factory=set)
     is_open: bool = False
     has_failed: bool = False
 
@@ -163,7 +175,7 @@ class Tracking:
         for followed in self._followed:
             self._try(followed, lambda one: self._catch_up(one, points))
             if followed.is_open:
-                self._try(followed, lambda one: one.tracker.close(complete=results.complete and not one.has_failed))
+                self._try(followed, lambda one: self._end(one, complete=results.complete and not one.has_failed))
             missing = {point.key for point in points} - set(followed.logged)
             if missing:
                 self._tell(f"tracker {followed.name} lacks {len(missing)} of {len(points)} points of the run")
@@ -172,7 +184,10 @@ class Tracking:
         kind, known = TRACKERS.find(name), self._state.get(name)
         if known is None:
             return _Followed(name, kind)
-        return _Followed(name, kind, id=known.id, logged=known.points, was_begun_before=True)
+        followed = _Followed(name, kind, id=known.id, logged=known.points, was_begun_before=True)
+        if not known.closed:
+            followed.in_doubt = set(known.points)
+        return followed
 
     def _begin(self, followed: _Followed) -> None:
         run = TrackedRun(
@@ -197,18 +212,29 @@ class Tracking:
         return None
 
     def _log(self, followed: _Followed, points: Sequence[Point]) -> None:
-        known, first = set(followed.logged), len(followed.logged)
+        known = {key: number for number, key in enumerate(followed.logged)}
         new = [point for point in points if point.key not in known]
-        if new:
-            followed.tracker.log([replace(point, number=first + place) for place, point in enumerate(new)])
-            followed.logged += [point.key for point in new]
-            self._save(followed)
+        if followed.tracker.survives_kills:
+            followed.in_doubt.clear()
+        again = [point for point in points if point.key in followed.in_doubt]
+        if not (new or again):
+            return
+        numbers = known | {point.key: number for number, point in enumerate(new, start=len(followed.logged))}
+        numbered = (replace(point, number=numbers[point.key]) for point in (*again, *new))
+        followed.tracker.log(sorted(numbered, key=lambda point: point.number))
+        followed.in_doubt -= {point.key for point in again}
+        followed.logged += [point.key for point in new]
+        self._save(followed)
 
     def _catch_up(self, followed: _Followed, points: Sequence[Point]) -> None:
         if not followed.is_open:
             self._begin(followed)
         self._log(followed, points)
         followed.has_failed = False
+
+    def _end(self, followed: _Followed, *, complete: bool) -> None:
+        followed.tracker.close(complete=complete)
+        self._save(followed, closed=not followed.in_doubt)
 
     def _try(self, followed: _Followed, action: Callable[[_Followed], None]) -> None:
         """Do something with a tracker; whatever goes wrong there is told once and does not end the run."""
@@ -234,8 +260,8 @@ class Tracking:
             self._tell(f"{self._folder / _STATE_FILE} cannot be read: what was logged before may be logged again")
             return {}
 
-    def _save(self, followed: _Followed) -> None:
-        self._state[followed.name] = _Kept(id=followed.id, points=list(followed.logged))
+    def _save(self, followed: _Followed, *, closed: bool = False) -> None:
+        self._state[followed.name] = _Kept(id=followed.id, points=list(followed.logged), closed=closed)
         write_atomically(self._folder / _STATE_FILE, _STATE.dump_json(self._state, indent=1) + b"\n")
 
 

@@ -18,11 +18,13 @@ class WandbTracker(Tracker):
 
     What was written offline is sent by ``wandb sync``. The project is ``WANDB_PROJECT``, or ``fed-unlearn``. Nothing
     that the library finds by itself is kept: no command line, no output, no source, no facts of the machine. A run that
-    goes on keeps its id, and its points keep their numbers, so that a point that is sent twice is taken once.
+    goes on keeps its id, and its points keep their numbers, so that a point that is sent twice is taken once. The
+    library keeps up to 32 KiB in memory, which a kill takes away: then all points are written again.
     """
 
     modules = ("wandb",)
     install = "fed-unlearn[wandb]"
+    survives_kills = False
 
     @classmethod
     def check(cls) -> None:

@@ -45,12 +45,23 @@ def offline_runs(folder: Path) -> list[Path]:
 
     A process of the library's writes them, which goes on for a moment after the run is finished.
     """
-    files = sorted((folder / "wandb").glob("offline-run-*/*.wandb"))
-    deadline = time.monotonic() + 30
-    while not all(any(record.WhichOneof("record_type") == "exit" for record in records(file)) for file in files):
-        assert time.monotonic() < deadline, f"{files}: not all of them are at their end"
-        time.sleep(0.05)
+    files = begun_runs(folder)
+    for file in files:
+        wait_for_end(file)
     return files
+
+
+def begun_runs(folder: Path) -> list[Path]:
+    """The files of a folder's offline runs, in the order in which they began. One that was killed has no end."""
+    return sorted((folder / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def wait_for_end(file: Path) -> None:
+    """Wait until a run that is finished is written as a whole."""
+    deadline = time.monotonic() + 30
+    while not any(record.WhichOneof("record_type") == "exit" for record in records(file)):
+        assert time.monotonic() < deadline, f"{file}: it is not at its end"
+        time.sleep(0.05)
 
 
 def history(path: Path) -> list[tuple[int, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 import signal
@@ -64,13 +65,17 @@ def of_mlflow(out: Path) -> list[tuple[int, str, float]]:
 
 
 def of_wandb(out: Path) -> list[tuple[int, str, float]]:
-    return [
-        (values["round"], name, value)
-        for file in wandb_file.offline_runs(out / "tracking")
-        for _, values in wandb_file.history(file)
+    files = wandb_file.offline_runs(out / "tracking")
+    return [shown for file in files for _, values in wandb_file.history(file) for shown in shown_of(values)]
+
+
+def shown_of(values: dict[str, float]) -> Shown:
+    """The figures of one call, as W&B has them."""
+    return {
+        (int(values["round"]), name, value)
         for name, value in values.items()
         if name != "round" and not name.startswith("_")
-    ]
+    }
 
 
 READERS: dict[str, Callable[[Path], list[tuple[int, str, float]]]] = {
@@ -111,26 +116,69 @@ from pathlib import Path
 from test_trackers import FIRST, SECOND, tracking
 from fed_unlearn.simulations.tracking import tracking as module
 
+def noted_and_killed(*arguments):
+    write(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
 process = tracking(sys.argv[1], Path(sys.argv[2]))
 process.note(FIRST)
-module.write_atomically = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # what was logged is not noted any more
+write = module.write_atomically
+if sys.argv[3] == "noted":
+    module.write_atomically = noted_and_killed
+else:  # what was logged is not noted any more
+    module.write_atomically = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 process.note(SECOND)
 """
+
+
+def killed(name: str, out: Path, moment: str) -> None:
+    """A process that is killed when its second points are logged, before or after that is noted."""
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parents[1] / "support")])
+    command = [sys.executable, "-c", KILLED, name, str(out), moment]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in READERS if name != "wandb"])
 def test_points_that_were_logged_just_before_a_kill_are_not_logged_again(name: str, tmp_path: Path) -> None:
-    here = Path(__file__).parent
-    paths = os.pathsep.join([str(here), str(here.parents[1] / "support")])
-    command = [sys.executable, "-c", KILLED, name, str(tmp_path)]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed(name, tmp_path, "not noted")
     before = READERS[name](tmp_path)
     assert len(before) == sum(len(point.figures) for point in points_of(SECOND))
     run(name, tmp_path, RESULTS)
     shown = READERS[name](tmp_path)
     assert len(shown) == len(set(shown)) == len(EXPECTED)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["noted", "not noted"])
+def test_wandb_has_every_point_after_kills_and_repeated_ones_are_equal(moment: str, tmp_path: Path) -> None:
+    """A kill takes away what its library has in memory. Then all points are in the next file, each under its number."""
+    killed("wandb", tmp_path, moment)
+    first = json.loads((tmp_path / "tracking" / "logged.json").read_text())["wandb"]
+    killed("wandb", tmp_path, moment)
+    run("wandb", tmp_path, RESULTS)
+    files = wandb_file.begun_runs(tmp_path / "tracking")
+    assert len(files) == 3 and {file.name for file in files} == {f"run-{first['id']}.wandb"}
+    last = files[-1]
+    wandb_file.wait_for_end(last)
+    assert wandb_file.run_of(last).run_id == first["id"]
+    points = {point.key: point for point in points_of(RESULTS)}
+    kept = json.loads((tmp_path / "tracking" / "logged.json").read_text())["wandb"]
+    assert kept["points"][: len(first["points"])] == first["points"] and set(kept["points"]) == set(points)
+    own = {number: shown_of(values) for number, values in wandb_file.history(last)}
+    assert own == {
+        number: {(points[key].step, name, value) for name, value in points[key].figures.items()}
+        for number, key in enumerate(kept["points"])
+    }
+    for file in files:
+        assert all(shown_of(values) == own[number] for number, values in wandb_file.history(file))
+
+    run("wandb", tmp_path, RESULTS)  # it ended in order, so nothing is written once more
+    [added] = wandb_file.begun_runs(tmp_path / "tracking")[3:]
+    wandb_file.wait_for_end(added)
+    assert wandb_file.history(added) == []
 
 
 def test_csv_is_exact(tmp_path: Path) -> None:

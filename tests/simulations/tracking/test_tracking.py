@@ -144,7 +144,7 @@ def test_an_id_that_no_file_can_hold_keeps_no_other_tracker_from_its_state(
     assert told[0].isprintable() and len(told[0]) < 500
     kept = json.loads((tmp_path / "tracking" / "logged.json").read_text())
     keys = [point.key for point in points_of(RESULTS)]
-    assert kept == {name: {"id": None, "points": keys} for name in ("unreliable", "csv")}
+    assert kept == {name: {"id": None, "points": keys, "closed": True} for name in ("unreliable", "csv")}
 
 
 def test_a_file_in_place_of_the_folder_is_said_in_a_line_and_ends_no_run(
