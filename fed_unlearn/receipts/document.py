@@ -28,6 +28,7 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:+!-]{0,99}$")]
 FigureName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,99}$")]
 PackageName = Literal["python", "fed-unlearn", "flwr", "torch", "numpy"]
 Status = Literal["committed", "failed", "rejected", "withdrawn"]
+Goal = Literal["misclassify", "relabel", "indistinguishable"]
 HowKnown = Literal["measured", "by construction", "not measurable"]
 
 
@@ -140,6 +141,10 @@ class Receipt(_Part):
         Indices of the classes, for a class request.
     samples : int or None
         Number of samples, for a sample request.
+    goal : {"misclassify", "relabel", "indistinguishable"} or None
+        What was asked of the samples of a sample request: that the model call them something else than they are, give
+        them other labels, or treat them like samples that it never saw. None for other requests, and where the ledger
+        does not say, or the method knows no such goals.
     status : {"committed", "failed", "rejected", "withdrawn"}
         How the request ended.
     reasons : tuple of ReasonWord
@@ -175,6 +180,7 @@ class Receipt(_Part):
     scope: Literal["class", "sample", "client"]
     classes: tuple[Annotated[int, Field(ge=0)], ...] | None
     samples: Annotated[int, Field(ge=1)] | None
+    goal: Goal | None
     status: Status
     reasons: tuple[ReasonWord, ...]
     method: Word | None

@@ -20,6 +20,7 @@ from fed_unlearn.ledger.endings import Ending
 from fed_unlearn.receipts.document import (
     VERSION,
     Audits,
+    Goal,
     HowKnown,
     Models,
     PackageName,
@@ -38,6 +39,7 @@ from fed_unlearn.text import quoted
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+!-]{0,99}")
 _KNOWN = get_args(HowKnown)
+_GOALS = get_args(Goal)
 
 
 def issue(
@@ -208,6 +210,7 @@ class Account:
             "scope": request.scope.kind,
             "classes": request.scope.classes if isinstance(request.scope, ClassScope) else None,
             "samples": _number_of_samples(request),
+            "goal": _goal(request, outcome),
             "reasons": words_of(_text(known.get("reason")), ending.status),
             "method": method if says else None,
             "evidence": _evidence(known, ending),
@@ -237,6 +240,12 @@ def moment(seconds: float) -> str:
 def _number_of_samples(request: ForgetRequest) -> int | None:
     scope = request.scope
     return len(scope.sample_ids) or scope.count if isinstance(scope, SampleScope) else None
+
+
+def _goal(request: ForgetRequest, outcome: Mapping[str, Any] | None) -> str | None:
+    """What was asked of samples. Where the request leaves it to the operator's plan, each of its outcomes says it."""
+    goal = (outcome or {}).get("goal") or request.parameters.get("goal")
+    return str(goal) if isinstance(request.scope, SampleScope) and goal in _GOALS else None
 
 
 def _evidence(outcome: Mapping[str, Any], ending: Ending) -> str | None:

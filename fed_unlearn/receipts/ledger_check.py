@@ -32,11 +32,14 @@ _UNSEALED = (
 _UNNAMED = (
     "whether the receipt is of the request at its place: the receipt names it by a reference, under the ledger's key"
 )
-_NOT_KEPT = "the figures, the reasons and the evidence: the ledger keeps those of the request's last end alone"
+_NOT_KEPT = (
+    "the goal, the figures, the reasons and the evidence: the ledger keeps those of the request's last end alone"
+)
 _FROM_ROW = {
     "scope": "kind of request",
     "classes": "classes",
     "samples": "number of samples",
+    "goal": "goal",
     "reasons": "reasons",
     "method": "method",
     "evidence": "evidence",

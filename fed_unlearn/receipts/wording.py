@@ -13,18 +13,21 @@ from fed_unlearn.receipts.words import SENTENCES
 HEADINGS = {
     "committed": "The request was carried out.",
     "failed": "The request could not be carried out.",
-    "rejected": "The request was not taken up.",
+    "rejected": "The request was turned down.",
     "withdrawn": "The request was taken back.",
 }
 """What became of a request, by its status."""
 
 _KEPT_OUT = "The data is kept out of all later training."
 _NOTHING = "The model stayed as it was, and this request keeps no data out of training."
+_MADE = {
+    "misclassify": "to misclassify these samples",
+    "relabel": "to give these samples other labels",
+    "indistinguishable": "to treat these samples like samples that it never saw",
+    None: "to forget this data",
+}
 _OUTCOMES = {
-    "committed": (
-        "The model was changed to forget this data, and the changed model took the place of the one before."
-        f" {_KEPT_OUT}"
-    ),
+    "committed": f"A new model, made {{made}}, took the place of the one before. {_KEPT_OUT}",
     "failed": (
         "No attempt gave a model that passed the checks, so the model stayed as it was: what it learned from this"
         f" data may still be in it. {_KEPT_OUT}"
@@ -82,7 +85,20 @@ class Row:
 
 
 def what_was_asked(receipt: Receipt) -> str:
-    """What was to be forgotten, such as ``all training data of class 3``."""
+    """What the model was to do, such as ``forget all training data of class 3`` or ``misclassify 4 samples ...``."""
+    data = _data_of(receipt)
+    match receipt.goal:
+        case "misclassify":
+            return f"misclassify {data}"
+        case "relabel":
+            return f"give other labels to {data}"
+        case "indistinguishable":
+            return f"treat {data} like samples that it never saw"
+    return f"forget {data}"
+
+
+def _data_of(receipt: Receipt) -> str:
+    """What the request names, such as ``all training data of class 3``."""
     match receipt.scope:
         case "class":
             numbers = [str(number) for number in receipt.classes or ()]
@@ -99,7 +115,7 @@ def what_was_asked(receipt: Receipt) -> str:
 def what_was_done(receipt: Receipt) -> str:
     """What became of the request and of the model, in a few sentences."""
     unchanged = receipt.status == "committed" and receipt.models.before == receipt.models.after
-    return _UNCHANGED if unchanged else _OUTCOMES[receipt.status]
+    return _UNCHANGED if unchanged else _OUTCOMES[receipt.status].format(made=_MADE[receipt.goal])
 
 
 def why(receipt: Receipt) -> str:

@@ -32,20 +32,20 @@ ReasonWord = Literal[
 """Why a request ended as it did."""
 
 SENTENCES: dict[ReasonWord, str] = {
-    "still-known": "The model still showed knowledge of the data.",
+    "still-known": "A model that was tried was outside the bounds on forgetting.",
     "too-much-lost": "The model would have lost too much of what it has to keep.",
     "bound-missed": "A figure lay outside of the bounds that the operator set.",
-    "evidence-missing": "It could not be shown that the data was forgotten.",
-    "earlier-undone": "The model would have known again what an earlier request had it forget.",
-    "model-unchanged": "No method changed the model.",
+    "evidence-missing": "It could not be shown that what was asked for was done.",
+    "earlier-undone": "The model would have undone what an earlier request had asked for.",
+    "model-unchanged": "A method that was tried did not change the model.",
     "model-broken": "The model would have been of no use any more.",
     "change-too-large": "The model would have had to change by more than one participant may change it.",
     "client-missing": "A participant that was needed for it was not there, or gave no usable answer.",
     "method-unfit": "A method that was tried cannot be used for this request with this model.",
-    "not-possible": "The model cannot do without what was asked to be forgotten, or has no such data.",
+    "not-possible": "The model cannot do without what the request names, or has no such data.",
     "forgotten-before": "The data had been forgotten before, by another request.",
-    "partly-forgotten-before": "Some of the samples had been forgotten before, by another request.",
-    "nothing-to-change": "The model treated the data like data that it never saw, so nothing was changed.",
+    "partly-forgotten-before": "Samples among these were named by an earlier request that was carried out.",
+    "nothing-to-change": "The model stood as was asked before already, so nothing was changed.",
     "rows-kept": "The last layer of the model was left as it was trained.",
     "other": "The operator knows the reason. It is not in this receipt, because it may name others.",
 }

@@ -190,7 +190,7 @@ def _print(said: Receipt) -> None:
 
     print(f"request {printable(said.request)}: {said.status}. {wording.HEADINGS[said.status]}")
     lines = {
-        "asked": f"{said.asked}, to forget {wording.what_was_asked(said)}",
+        "asked": f"{said.asked}, that the model {wording.what_was_asked(said)}",
         "ended": f"{said.ended}, after {said.attempts} attempt{'' if said.attempts == 1 else 's'}",
         "method": said.method,
         "outcome": wording.what_was_done(said),

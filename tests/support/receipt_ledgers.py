@@ -75,7 +75,13 @@ def write(path: Path) -> Path:
         ledger.advance("r3", Status.UNLEARNING, attempt=1, method="instance-wise")
         ledger.advance("r3", Status.ROLLED_BACK, attempt=1, reason="st-vincent answered nothing")
         failed = "forget accuracy 0.500 is over 0.000; st-vincent answered nothing"
-        ledger.finish("r3", Status.FAILED, attempt=1, reason=failed, outcome=outcome(reason=failed, evidence=None))
+        ledger.finish(
+            "r3",
+            Status.FAILED,
+            attempt=1,
+            reason=failed,
+            outcome=outcome(reason=failed, evidence=None, goal="misclassify"),
+        )
         ledger.receive(ForgetRequest.for_client("charite", method="charite"))
         ledger.finish(
             "r4", Status.REJECTED, attempt=0, reason=LAST_ONE, outcome={"reason": LAST_ONE, "method": "charite"}

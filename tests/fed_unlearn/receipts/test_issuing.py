@@ -12,12 +12,12 @@ from canaries import forms_of, found_in
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-from receipt_ledgers import CLIENTS, MODELS, PERSONAL, SAMPLES, opened, relapse, write
+from receipt_ledgers import CLIENTS, MODELS, PERSONAL, SAMPLES, commit, opened, relapse, write
 
 from fed_unlearn.audits.base import Figures
 from fed_unlearn.errors import InvalidRequestError
 from fed_unlearn.evidence import HowKnown
-from fed_unlearn.ledger.lifecycle import FINAL
+from fed_unlearn.ledger.lifecycle import FINAL, Status
 from fed_unlearn.receipts import Receipt, issue, receipt_file_name, receipt_of, receipt_page
 from fed_unlearn.receipts import document as receipt_document
 from fed_unlearn.receipts.names import may_be_shown
@@ -73,7 +73,8 @@ def test_what_did_not_end_well_says_so_in_closed_words(ledger_file: Path) -> Non
     with opened(ledger_file) as ledger:
         failed, rejected, withdrawn = (receipt_of(ledger, name) for name in ("r3", "r4", "r5"))
     assert (failed.status, failed.reasons, failed.evidence) == ("failed", ("still-known",), None)
-    assert (failed.scope, failed.samples, failed.method) == ("sample", 2, "boundary-shrink")
+    assert (failed.scope, failed.samples, failed.goal) == ("sample", 2, "misclassify")
+    assert failed.method == "boundary-shrink"
     assert (rejected.status, rejected.reasons, rejected.method, rejected.attempts) == (
         "rejected",
         ("not-possible",),
@@ -81,6 +82,48 @@ def test_what_did_not_end_well_says_so_in_closed_words(ledger_file: Path) -> Non
         0,
     )
     assert (withdrawn.status, withdrawn.reasons, withdrawn.audits.after) == ("withdrawn", (), {})
+
+
+GOALS = ("misclassify", "relabel", "indistinguishable")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said", "expected"),
+    [
+        *((None, goal, goal) for goal in GOALS),
+        *((goal, None, goal) for goal in GOALS),
+        ("misclassify", "relabel", "relabel"),  # a later method in the plan may know another goal
+        (None, None, None),
+        (None, "for st-vincent", None),
+        ("for st-vincent", None, None),
+    ],
+)
+def test_the_goal_of_samples_is_told(tmp_path: Path, asked: str | None, said: str | None, expected: str | None) -> None:
+    parameters = {} if asked is None else {"goal": asked}
+    with opened(tmp_path / "ledger.db") as ledger:
+        ledger.accept_model(MODELS[0], "initial")
+        ledger.receive(ForgetRequest.for_samples("st-vincent", SAMPLES, **parameters))
+        commit(ledger, ["r1"], MODELS[1], **({} if said is None else {"goal": said}))
+        assert receipt_of(ledger, "r1").goal == expected
+        ledger.receive(ForgetRequest.for_samples("st-vincent", SAMPLES[:1], **parameters))
+        ledger.withdraw("r2")
+        assert receipt_of(ledger, "r2").goal == (asked if asked in GOALS else None)
+
+
+def test_the_goal_of_samples_is_that_of_each_end(tmp_path: Path) -> None:
+    with opened(tmp_path / "ledger.db") as ledger:
+        ledger.receive(ForgetRequest.for_samples("st-vincent", SAMPLES))
+        commit(ledger, ["r1"], MODELS[1], goal="misclassify")
+        ledger.advance("r1", Status.REOPENED, attempt=1)
+        commit(ledger, ["r1"], MODELS[2], attempt=2, goal="misclassify")
+        assert [receipt_of(ledger, "r1", number=number).goal for number in (1, 2)] == ["misclassify"] * 2
+
+
+def test_classes_and_clients_have_no_goal(tmp_path: Path) -> None:
+    with opened(tmp_path / "ledger.db") as ledger:
+        ledger.receive(ForgetRequest.for_class(3, goal="misclassify"))
+        commit(ledger, ["r1"], MODELS[1], goal="misclassify")
+        assert receipt_of(ledger, "r1").goal is None
 
 
 @pytest.mark.parametrize("name", ["r6", "r7"])

@@ -309,6 +309,13 @@ SEEN_WITHOUT_KEY: dict[str, tuple[Change, str]] = {
         sql("UPDATE requests SET body = replace(body, '[3, 1]', '[2, 1]')"),
         "the classes",
     ),
+    "the outcome has a goal": (
+        sql(
+            "UPDATE requests SET body = (SELECT body FROM requests WHERE id = 'r3'),"
+            " outcome = json_set(outcome, '$.goal', 'relabel') WHERE id = 'r1'"
+        ),
+        "the goal: None and 'relabel'",
+    ),
     "the row is gone": (sql("DELETE FROM requests WHERE id = 'r1'"), "row is missing"),
     "facts are no JSON": (
         events(f"UPDATE events SET facts = 'no' WHERE sequence = {ENDED}"),
@@ -369,6 +376,7 @@ LIES: dict[str, Callable[[Receipt], dict[str, object]]] = {
     "scope": lambda said: {"scope": "client"},
     "classes": lambda said: {"classes": (3,)},
     "samples": lambda said: {"samples": 3},
+    "goal": lambda said: {"goal": "misclassify"},
     "reasons": lambda said: {"reasons": ("other",)},
     "method": lambda said: {"method": "retrain"},
     "attempts": lambda said: {"attempts": 2},

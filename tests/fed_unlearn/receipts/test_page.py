@@ -64,7 +64,7 @@ def test_a_committed_receipt_is_told_in_words_and_numbers(receipts: dict[str, Si
     said = signed.receipt
     for expected in (
         "The request was carried out.",
-        "all training data of classes 3 and 1",
+        "that a machine-learning model forget all training data of classes 3 and 1 .",
         "boundary-shrink, 1 attempt",
         "100.0 % (0.0 to 1.6)",  # before: the fixture's interval
         "0.0 % (0.0 to 1.6)",
@@ -90,7 +90,7 @@ def test_a_committed_receipt_is_told_in_words_and_numbers(receipts: dict[str, Si
     [
         ("r2", "The request was carried out.", "number 2 of this request"),
         ("r3", "The request could not be carried out.", "may still be in it"),
-        ("r4", "The request was not taken up.", SENTENCES["not-possible"]),
+        ("r4", "The request was turned down.", SENTENCES["not-possible"]),
         ("r5", "The request was taken back.", "keeps no data out of training"),
     ],
 )
@@ -128,18 +128,44 @@ def test_text_of_a_receipt_is_no_markup(receipts: dict[str, SignedReceipt]) -> N
 @pytest.mark.parametrize(
     ("update", "expected"),
     [
-        ({"scope": "class", "classes": (3,), "samples": None}, "all training data of class 3"),
-        ({"scope": "class", "classes": (3, 5, 7), "samples": None}, "all training data of classes 3, 5 and 7"),
-        ({"scope": "sample", "classes": None, "samples": 1}, "1 sample of one participant's training data"),
-        ({"scope": "sample", "classes": None, "samples": 4}, "4 samples of one participant's training data"),
+        ({"scope": "class", "classes": (3,), "samples": None}, "forget all training data of class 3"),
+        ({"scope": "class", "classes": (3, 5, 7), "samples": None}, "forget all training data of classes 3, 5 and 7"),
+        ({"scope": "sample", "classes": None, "samples": 1}, "forget 1 sample of one participant's training data"),
+        *(
+            ({"scope": "sample", "classes": None, "samples": 4, "goal": goal}, expected)
+            for goal, expected in {
+                None: "forget 4 samples of one participant's training data",
+                "misclassify": "misclassify 4 samples of one participant's training data",
+                "relabel": "give other labels to 4 samples of one participant's training data",
+                "indistinguishable": "treat 4 samples of one participant's training data like samples that it never saw",
+            }.items()
+        ),
         (
             {"scope": "client", "classes": None, "samples": None},
-            "everything that one participant contributed to the training",
+            "forget everything that one participant contributed to the training",
         ),
     ],
 )
 def test_what_was_asked_is_told(receipts: dict[str, SignedReceipt], update: dict[str, object], expected: str) -> None:
     assert wording.what_was_asked(receipts["r1"].receipt.model_copy(update=update)) == expected
+
+
+@pytest.mark.parametrize(
+    ("goal", "asked", "made"),
+    [
+        ("misclassify", "misclassify 2 samples", "made to misclassify these samples"),
+        ("relabel", "give other labels to 2 samples", "made to give these samples other labels"),
+        ("indistinguishable", "like samples that it never saw", "made to treat these samples like samples that it"),
+    ],
+)
+def test_a_page_says_what_was_asked_of_samples(
+    receipts: dict[str, SignedReceipt], goal: str, asked: str, made: str
+) -> None:
+    update = {"scope": "sample", "classes": None, "samples": 2, "goal": goal}
+    text = Reader(receipt_page(sign(receipts["r1"].receipt.model_copy(update=update), KEY))).text
+    assert asked in text and made in text
+    assert "model forget" not in text and "to forget this" not in text
+    assert ("the wrong answers themselves" in text) == (goal != "indistinguishable")
 
 
 @pytest.mark.parametrize(

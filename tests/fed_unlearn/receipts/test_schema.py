@@ -49,6 +49,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "a free reason": lambda body: body["receipt"].update(reason="mary has left"),
     "a reason of another word": lambda body: body["receipt"].update(reasons=["mary has left"]),
     "a label": lambda body: body["receipt"].update(classes=["angela"]),
+    "another goal": lambda body: body["receipt"].update(goal="hide mary"),
     "sample ids": lambda body: body["receipt"].update(samples=["scan-17"]),
     "a curve": lambda body: body["receipt"]["audits"]["after"]["forget_accuracy"].update(curve=[[0, 0]]),
     "a count by client": lambda body: body["receipt"]["audits"]["after"].update(clients={"mary": 3}),
@@ -88,6 +89,7 @@ def test_schema_and_document_have_the_same_fields_and_words() -> None:
     assert set(properties) == set(receipt_document.Receipt.model_fields) == set(definitions["receipt"]["required"])
     assert properties["reasons"]["items"]["enum"] == list(get_args(ReasonWord)) == list(SENTENCES)
     assert properties["status"]["enum"] == list(get_args(receipt_document.Status))
+    assert properties["goal"]["enum"] == [*get_args(receipt_document.Goal), None]
     assert properties["evidence"]["enum"] == [*get_args(receipt_document.HowKnown), None]
     assert set(properties["versions"]["properties"]) == set(get_args(receipt_document.PackageName))
     for name, model in {
