@@ -32,9 +32,7 @@ _UNSEALED = (
 _UNNAMED = (
     "whether the receipt is of the request at its place: the receipt names it by a reference, under the ledger's key"
 )
-_NOT_KEPT = (
-    "goal, figures, reasons and evidence: the ledger keeps those of the request's last end alone"
-)
+_NOT_KEPT = "goal, figures, reasons and evidence: the ledger keeps those of the request's last end alone"
 _FROM_ROW = {
     "scope": "kind of request",
     "classes": "classes",

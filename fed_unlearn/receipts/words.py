@@ -45,7 +45,7 @@ SENTENCES: dict[ReasonWord, str] = {
     "not-possible": "The model cannot do without what the request names, or has no such data.",
     "forgotten-before": "The data had been forgotten before, by another request.",
     "partly-forgotten-before": "Samples among these were named by an earlier request that was carried out.",
-    "nothing-to-change": "The model stood as was asked before already, so nothing was changed.",
+    "nothing-to-change": "The model met what was asked for already, so nothing was changed.",
     "rows-kept": "The last layer of the model was left as it was trained.",
     "other": "The operator knows the reason. It is not in this receipt, because it may name others.",
 }
