@@ -13,11 +13,25 @@ class HowKnown(StrEnum):
     """How it is known that a request is forgotten."""
 
     MEASURED = "measured"
-    """The model before was outside the gate's bounds on forgetting, and the model after is inside."""
     BY_CONSTRUCTION = "by construction"
-    """The model after was trained without the samples; the model before was inside the bounds too."""
     NOT_MEASURABLE = "not measurable"
-    """The model before was inside the bounds too, or the samples cannot be read: the audits cannot tell."""
+
+    @property
+    def meaning(self) -> str:
+        """What it means, in one sentence for reports, model cards and receipts alike."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    HowKnown.MEASURED: "The model before was outside the bounds on forgetting, and the model after is inside.",
+    HowKnown.BY_CONSTRUCTION: (
+        "All that is trained of the model was trained anew without the data; its figures alone do not show it."
+    ),
+    HowKnown.NOT_MEASURABLE: (
+        "The figures cannot tell. The model before was inside the bounds on forgetting too, for instance, or the data"
+        " could not be read."
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)

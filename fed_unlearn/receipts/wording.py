@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from fed_unlearn.evidence import HowKnown
 from fed_unlearn.figure_numbers import percent
 from fed_unlearn.receipts.document import Figure, Receipt
 from fed_unlearn.receipts.words import SENTENCES
@@ -37,12 +38,7 @@ _OUTCOMES = {
 }
 _UNCHANGED = f"Nothing had to be changed: the model stayed as it was. {_KEPT_OUT}"
 _EVIDENCE = {
-    "measured": "Measured: before, the tests below saw that the model knew the data; afterwards they did not.",
-    "by construction": "By construction: the model was trained without the data.",
-    "not measurable": (
-        "Not measurable: even before, the tests below could not see that the model knew the data, so they cannot show"
-        " that it forgot it."
-    ),
+    **{str(known): f"{str(known).capitalize()}. {known.meaning}" for known in HowKnown},
     None: "The ledger does not say how it is known.",
 }
 _MOST_CLASSES = 30
@@ -134,7 +130,8 @@ def how_it_is_known(receipt: Receipt) -> str:
             told = " The verdict rests on what one participant alone reported."
         case several:
             told = f" The verdict rests on what {several} participants reported."
-    return _EVIDENCE[receipt.evidence] + told
+    bounds = " The operator set these bounds." if receipt.evidence in ("measured", "not measurable") else ""
+    return _EVIDENCE[receipt.evidence] + bounds + told
 
 
 def date_and_time(moment: str) -> str:

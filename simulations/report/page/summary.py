@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from fed_unlearn.evidence import HowKnown
 from fed_unlearn.simulations.report.page.reading import Reading, data, joined
 from fed_unlearn.simulations.report.page.words import asked_markup
 
@@ -17,11 +18,7 @@ _KNOWN = {
     "by construction": "By construction",
     "not measurable": "Not measurable",
 }
-MEANINGS = {
-    "measured": "The audits found the data in the model before the request, and no longer do.",
-    "by construction": "The model was trained without the data.",
-    "not measurable": "The audits found no trace of the data before the request either, or nobody could read it.",
-}
+MEANINGS = {str(known): known.meaning for known in HowKnown}
 """What it means that a forgetting is known in some way."""
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 from itertools import zip_longest
 
 from fed_unlearn.audits.figures import Figures
+from fed_unlearn.evidence import HowKnown
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.simulations.markdown import code, listed, table
 from fed_unlearn.simulations.run.card.facts import CardFacts, CardRequest
 from fed_unlearn.simulations.run.card.front_matter import moment
 
-_EVIDENCE = {
-    "measured": "the model before was outside the bounds on forgetting, and this one is inside.",
-    "by construction": "the model was trained anew without the samples; audits of its outputs cannot tell.",
-    "not measurable": "the model before was inside them too, or the samples could not be read: audits cannot tell.",
-}
 _GOALS = {
     "indistinguishable": "to look unseen",
     "misclassify": "to be misclassified",
@@ -107,7 +103,7 @@ def _known(facts: CardFacts) -> str:
         for item in facts.forgotten
     ]
     words = {item.evidence for item in facts.forgotten}
-    meanings = [f"- *{word}*: {meaning}" for word, meaning in _EVIDENCE.items() if word in words]
+    meanings = [f"- *{known}*: {known.meaning}" for known in HowKnown if known in words]
     notes = "Accuracies before and after each request, on the training samples that it names and on those that are kept"
     notes += "; 95 % intervals where only a part was read."
     if has_oracle:

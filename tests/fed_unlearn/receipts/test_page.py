@@ -172,8 +172,12 @@ def test_a_page_says_what_was_asked_of_samples(
     ("update", "expected"),
     [
         ({"evidence": "measured", "witnesses": 1}, "one participant alone"),
-        ({"evidence": "by construction", "witnesses": None}, "trained without the data."),
-        ({"evidence": "not measurable", "witnesses": 0}, "cannot show that it forgot it."),
+        (
+            {"evidence": "measured"},
+            "before was outside the bounds on forgetting, and the model after is inside. The operator set",
+        ),
+        ({"evidence": "by construction", "witnesses": None}, "trained anew without the data"),
+        ({"evidence": "not measurable", "witnesses": 0}, "Not measurable. The figures cannot tell."),
         ({"evidence": None, "witnesses": None}, "does not say how it is known."),
         ({"status": "failed"}, ""),
     ],
