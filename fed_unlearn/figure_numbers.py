@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from fed_unlearn.rounding import percent_text
+
 
 def finite_number(value: object) -> float | None:
     """A value that a file, a ledger or a client gave as a figure; None where it is no number, or not finite.
@@ -28,7 +30,7 @@ def finite_number(value: object) -> float | None:
 
 
 def percent(fraction: float | None, *, missing: str) -> str:
-    """A fraction of 1 as a percentage with one decimal.
+    """A fraction of 1 as a percentage with one decimal, or more where it would read as 0 or 100.
 
     Parameters
     ----------
@@ -42,4 +44,4 @@ def percent(fraction: float | None, *, missing: str) -> str:
     >>> percent(0.9841, missing="-"), percent(None, missing="-")
     ('98.4 %', '-')
     """
-    return missing if fraction is None else f"{100 * fraction:.1f} %"
+    return missing if fraction is None else percent_text(fraction)

@@ -54,6 +54,22 @@ class Browser:
             self.ask("document.querySelector('figure.chart:not(.mounted)')?.scrollIntoView()")
             time.sleep(0.05)
 
+    def hovered(self, chart: str, most: int) -> list[dict[str, str]]:
+        """What a chart tells of its first marks, each hovered over; a mark under others says nothing."""
+        figure = f"document.querySelector('figure[data-chart={chart}]')"
+        self.ask(f"{figure}.scrollIntoView({{block: 'center'}})")
+        place = (
+            f"[...{figure}.querySelectorAll('.mark-symbol.role-mark path')].map(item => item.getBoundingClientRect())"
+            ".map(box => [box.x + box.width / 2, box.y + box.height / 2]).filter(place => place[1] > 60 && place[1] < 890)"
+        )
+        told = []
+        for across, down in self.ask(place)[:most]:
+            self.tell("Input.dispatchMouseEvent", type="mouseMoved", x=across, y=down)
+            time.sleep(0.05)
+            rows = "[...document.querySelectorAll('#vg-tooltip-element.visible tr')]"
+            told.append(dict(self.ask(f"{rows}.map(row => [...row.cells].map(cell => cell.textContent.trim()))")))
+        return [entry for entry in told if entry]
+
     def print_media(self) -> None:
         self.tell("Emulation.setEmulatedMedia", media="print")
 

@@ -19,8 +19,8 @@ class Element:
 
     tag: str
     attributes: dict[str, str]
-    parent: Element | None
-    text: str = ""
+    parent: Element | None = field(repr=False)  # whose text holds that of the whole page
+    text: str = field(default="", repr=False)
 
     def within(self, test: Any) -> bool:
         element: Element | None = self
@@ -35,8 +35,8 @@ class Element:
 class Page(HTMLParser):
     """A parsed page."""
 
-    elements: list[Element] = field(default_factory=list)
-    texts: list[tuple[Element | None, str]] = field(default_factory=list)
+    elements: list[Element] = field(default_factory=list, repr=False)
+    texts: list[tuple[Element | None, str]] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -84,7 +84,8 @@ class Page(HTMLParser):
 
 
 def _says_whence(element: Element) -> bool:
-    if element.tag in ("script", "style", "time"):
+    # A script makes drawings of the data of charts, and options of the names of requests.
+    if element.tag in ("script", "style", "time", "svg", "option"):
         return True
     if element.tag == "section" and element.attributes.get("id") in ("settings", "versions", "digests"):
         return True

@@ -149,6 +149,22 @@ def not_all_committed() -> RunResults:
     )
 
 
+def nearly() -> RunResults:
+    """A run whose figures are almost 0 and almost 1, or halfway between two roundings."""
+    almost = request(
+        "r1", 3, before=measured(0.9996, 0.0625, 0.99999999), after=measured(0.0004, 0.9996, 0.00049), passes=3_000_000
+    )
+    return replace(
+        RESULTS,
+        requests=(almost,),
+        history=(
+            HistoryPoint(event="train:1", round=30, test_accuracy=0.9996),
+            HistoryPoint(event="r1", round=32, test_accuracy=0.1875, test_forget_accuracy=0.0004),
+        ),
+        relapse=(RelapseResult(after="r1", forget_accuracy={}, test_forget_accuracy={"r1": 0.0004}),),
+    )
+
+
 def hostile() -> RunResults:
     """A run in which everything that others name is an attempt to become markup or script."""
     labels = (HOSTILE, *LABELS[1:])

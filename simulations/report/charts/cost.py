@@ -24,14 +24,14 @@ from fed_unlearn.simulations.report.charts.look import (
     layered,
     scale_of,
 )
-from fed_unlearn.simulations.report.charts.words import listed, request_fields, short_ids
+from fed_unlearn.simulations.report.charts.words import counted, listed, request_fields, short_ids
+from fed_unlearn.rounding import rounded_text
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 
 _PARTS = {"unlearn": ORANGE, "repair": SKY, "audit": PURPLE, "train": YELLOW, "other": GREY}
 _SIDES = {"request": BLUE, "oracle": GREEN}
 _SHAPES = {"request": "square", "oracle": "diamond"}
 _NUMBER = "format(datum.value, '~s')"
-_TIMES = "format(datum.ratio, datum.ratio < 100 ? '.1f' : ',.0f') + 'x'"
 _CAPTION = "Bars are the sample passes of each request by what they were for; a backward pass counts as two forward."
 _BESIDE = (
     " Marks compare all of them with the passes of the oracle, on a scale where each step is a factor of ten; the "
@@ -49,7 +49,7 @@ def cost(results: RunResults) -> Chart | None:
         name="cost",
         title="What forgetting costs",
         caption=_CAPTION + (_BESIDE if compared else ""),
-        alternative=f"Sample passes of {len(paid)} requests: {_alternative(results, paid)}.",
+        alternative=f"Sample passes of {counted(len(paid))}: {_alternative(results, paid)}.",
         spec=_drawn(results, paid, "label", 225 if compared else 480),
         narrow_spec=_drawn(results, paid, "request", 190),
         requests=tuple(request.id for request in paid),
@@ -106,13 +106,13 @@ def _marks(totals: Rows, row: altair.Y, width: int) -> Panel:
         altair.Tooltip("forgets:N"),
         altair.Tooltip("side:N", title="passes of"),
         altair.Tooltip("passes:Q", format=","),
-        altair.Tooltip("ratio:Q", format=".1f", title="passes of the oracle for one of the request"),
+        altair.Tooltip("times:N", title="passes of the oracle for one of the request"),
     ]
     legend = altair.Legend(orient="bottom", title=None)
     points = chart_of("totals", "point", filled=True, size=50)
     compared = altair.FieldValidPredicate(field="own", valid=True)
     spans = chart_of("totals", "rule", color="#BBBBBB", strokeWidth=2).transform_filter(compared)
-    ratios = chart_of("totals", "text", align="right").transform_filter(compared).transform_calculate(times=_TIMES)
+    ratios = chart_of("totals", "text", align="right").transform_filter(compared)
     return layered(
         spans.encode(passes, row, altair.X2("own"), opacity=faded()),
         points.encode(
@@ -146,8 +146,12 @@ def _total_rows(paid: Sequence[RequestResult], fields: Mapping[str, Mapping[str,
         rows.append({**row, "side": "request", "passes": request.passes})
         if request.oracle_passes:
             oracle = {"side": "oracle", "passes": request.oracle_passes, "own": request.passes}
-            rows.append({**row, **oracle, "ratio": request.pass_ratio})
+            rows.append({**row, **oracle, "times": _times(request)})
     return rows
+
+
+def _times(request: RequestResult) -> str:
+    return "" if request.pass_ratio is None else f"{rounded_text(request.pass_ratio, 1)}x"
 
 
 def _alternative(results: RunResults, paid: Sequence[RequestResult]) -> str:

@@ -100,8 +100,22 @@ def faded(full: float = 1.0) -> altair.OpacityValue:
 
 
 def number(field: str, title: str | None = None) -> altair.Tooltip:
-    """A tooltip with three decimals."""
-    return altair.Tooltip(f"{field}:Q", format=".3f", title=title or field)
+    """A tooltip of a number, as text. The chart needs :func:`with_texts`."""
+    return altair.Tooltip(f"{field} text:N", title=title or field)
+
+
+def with_texts(chart: altair.Chart, *fields: str) -> altair.Chart:
+    """Let a chart write numbers as :func:`~fed_unlearn.rounding.rounded_text` does.
+
+    The numbers are fractions. A format of Vega alone would write 0.9996 as 1.000.
+    """
+    return chart.transform_calculate(**{f"{field} text": _as_text(f"datum['{field}']") for field in fields})
+
+
+def _as_text(value: str) -> str:
+    few, many = f"format({value}, '.3f')", f"format(clamp({value}, 1e-6, 1 - 1e-6), '.6~f')"
+    hides = f"({value} > 1e-9 && {value} < 0.0005) || ({value} >= 0.9995 && {value} < 1 - 1e-9)"
+    return f"isValid({value}) ? ({hides} ? {many} : {few}) : null"
 
 
 def scale_of(values: Mapping[str, object], used: Iterable[object]) -> altair.Scale:

@@ -18,8 +18,10 @@ from fed_unlearn.simulations.report.charts.look import (
     finished,
     layered,
     number,
+    with_texts,
 )
 from fed_unlearn.simulations.report.charts.words import model_words, short_ids, target_of
+from fed_unlearn.rounding import rounded_text
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 
 _FIGURE = "membership_auc"
@@ -69,7 +71,7 @@ def _drawn(models: Mapping[str, Figures], size: int, legend_at: Literal["right",
     domain = list(named.values())
     colours, dashes = ([look[model] for model in named] for look in (MODELS, MODEL_DASHES))
     legend = altair.Legend(orient=legend_at, title=None, columns=1, symbolSize=400, symbolStrokeWidth=2.5)
-    lines = chart_of("curves", "line", strokeWidth=2.5, strokeJoin="round")
+    lines = with_texts(chart_of("curves", "line", strokeWidth=2.5, strokeJoin="round"), "false", "true")
     curves = lines.encode(
         at,
         up,
@@ -87,4 +89,4 @@ def _drawn(models: Mapping[str, Figures], size: int, legend_at: Literal["right",
 
 
 def _area(figures: Figures) -> str:
-    return "not measured" if figures.membership_auc is None else f"{figures.membership_auc:.2f}"
+    return "not measured" if figures.membership_auc is None else rounded_text(figures.membership_auc)

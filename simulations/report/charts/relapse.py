@@ -8,13 +8,32 @@ from collections.abc import Iterator, Mapping, Sequence
 import altair
 
 from fed_unlearn.simulations.report.charts.chart import Chart
-from fed_unlearn.simulations.report.charts.look import INK, RED, Panel, Rows, chart_of, faded, finished, layered, number
-from fed_unlearn.simulations.report.charts.words import distinct, listed, percent, request_fields, short_ids
+from fed_unlearn.simulations.report.charts.look import (
+    INK,
+    RED,
+    Panel,
+    Rows,
+    chart_of,
+    faded,
+    finished,
+    layered,
+    number,
+    with_texts,
+)
+from fed_unlearn.simulations.report.charts.words import counted, distinct, listed, percent, request_fields, short_ids
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 
 _PALEST, _DARKEST = "#EEF4FA", "#08306B"
 _CELL = 27
 """Side of a cell in pixels: room for a number such as 0.25."""
+
+_LEAST = 0.005
+"""The least number that two decimals show."""
+_SHORT = (
+    f"datum.accuracy > 0 && datum.accuracy < {_LEAST} ? '>0' : "
+    f"datum.accuracy < 1 && datum.accuracy >= {1 - _LEAST} ? '<1' : format(datum.accuracy, '.2f')"
+)
+"""A number with two decimals, which never makes 0 or 1 of another number."""
 
 _LEGEND = "accuracy on what was forgotten"
 _CAPTION = (
@@ -22,6 +41,7 @@ _CAPTION = (
     "images of its classes, or else on the training samples that it names. Empty cells were not measured."
 )
 _RELAPSED = " A red frame marks a request that had relapsed."
+_NEARLY = " A cell with >0 or <1 holds a number that two decimals would make 0 or 1."
 _UNBOUND = " Rows marked with * ask for no low accuracy: what other samples teach of theirs may stay."
 
 
@@ -32,16 +52,26 @@ def relapse(results: RunResults) -> Chart | None:
         return None
     measured = {cell["number"] for cell in cells}
     requests = [request for number, request in enumerate(results.requests) if number in measured]
-    unbound, relapsed = any(_is_unbound(request) for request in requests), any(cell["relapsed"] for cell in cells)
     return Chart(
         name="relapse",
         title="Does it stay forgotten?",
-        caption=_CAPTION + (_RELAPSED if relapsed else "") + (_UNBOUND if unbound else ""),
+        caption=_CAPTION + "".join(_notes(requests, cells)),
         alternative=_alternative(cells),
         spec=_drawn(cells, "label", 19),
         narrow_spec=_drawn(cells, "request", 8),
         requests=tuple(request.id for request in requests),
     )
+
+
+def _notes(requests: Sequence[RequestResult], cells: Rows) -> Iterator[str]:
+    """What the caption says only where the chart shows it."""
+    values = [float(str(cell["accuracy"])) for cell in cells]
+    if any(cell["relapsed"] for cell in cells):
+        yield _RELAPSED
+    if any(0 < value < _LEAST or 1 - _LEAST <= value < 1 for value in values):
+        yield _NEARLY
+    if any(_is_unbound(request) for request in requests):
+        yield _UNBOUND
 
 
 def _drawn(cells: Rows, named_by: str, most: int) -> Mapping[str, object]:
@@ -75,14 +105,14 @@ def _block(places: Sequence[int], events: Sequence[str], named_by: str, names: S
     ]
     ink = altair.condition(altair.datum.accuracy > 0.45, altair.value("white"), altair.value(INK))
     here = altair.FieldRangePredicate(field="place", range=[places[0], places[-1]])
-    cells = chart_of("cells", "rect", stroke="white", strokeWidth=1)
+    cells = with_texts(chart_of("cells", "rect", stroke="white", strokeWidth=1), "accuracy")
     frames = chart_of("cells", "rect", filled=False, stroke=RED, strokeWidth=3)
-    numbers = chart_of("cells", "text", baseline="middle")
+    numbers = chart_of("cells", "text", baseline="middle").transform_calculate(shown=_SHORT)
     colour = altair.Color("accuracy:Q", scale=shades, legend=legend)
     layers = [
         cells.encode(column, row, colour, opacity=faded(), tooltip=tooltip),
         frames.transform_filter(altair.FieldEqualPredicate(field="relapsed", equal=True)).encode(column, row),
-        numbers.encode(column, row, altair.Text("accuracy:Q", format=".2f"), color=ink, opacity=faded()),
+        numbers.encode(column, row, altair.Text("shown:N"), color=ink, opacity=faded()),
     ]
     shown = [layer.transform_filter(here) for layer in layers]
     return layered(*shown, width={"step": _CELL}, height={"step": 22})
@@ -125,4 +155,4 @@ def _alternative(cells: Rows) -> str:
         highest = max(later, key=lambda cell: float(str(cell["accuracy"])))
         words = f"{label} at most {percent(float(str(highest['accuracy'])))}, after {highest['event']}"
         parts.append(words + (", relapsed" if any(cell["relapsed"] for cell in later) else ""))
-    return f"Matrix of {len(parts)} requests by later events, accuracy on what was forgotten: {listed(parts)}."
+    return f"Matrix of {counted(len(parts))} by later events, accuracy on what was forgotten: {listed(parts)}."

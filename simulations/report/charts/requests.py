@@ -19,8 +19,10 @@ from fed_unlearn.simulations.report.charts.look import (
     layered,
     number,
     scale_of,
+    with_texts,
 )
 from fed_unlearn.simulations.report.charts.words import (
+    counted,
     listed,
     model_words,
     outcome_of,
@@ -37,6 +39,7 @@ _PANELS = {
     "test_forget_accuracy": "forgotten, test",
     "test_retain_accuracy": "others, test",
 }
+_INTERVAL = "isValid(datum.low) ? datum['low text'] + ' to ' + datum['high text'] : 'none'"
 _MANY = 12
 """Requests from which on rows are low."""
 
@@ -101,7 +104,8 @@ def _layers(name: str, row: altair.Y, models: Sequence[str], legend: altair.Lege
     at = altair.X("accuracy:Q", scale=scale, title=None, axis=altair.Axis(values=[0, 0.5, 1], format=".1f"))
     colour = altair.Color("model:N", scale=scale_of(MODELS, models), legend=legend)
     shape = altair.Shape("model:N", scale=scale_of(MODEL_SHAPES, models), legend=legend)
-    points = chart_of(name, "point", filled=True, size=42)
+    points = with_texts(chart_of(name, "point", filled=True, size=42), "accuracy", "low", "high")
+    points = points.transform_calculate(interval=_INTERVAL)
     spans = chart_of(name, "rule", strokeWidth=2).transform_filter(altair.FieldValidPredicate(field="low", valid=True))
     words = chart_of(f"{name} missing", "text", fontStyle="italic")
     tooltip = [
@@ -109,8 +113,7 @@ def _layers(name: str, row: altair.Y, models: Sequence[str], legend: altair.Lege
         altair.Tooltip("forgets:N"),
         altair.Tooltip("model:N"),
         number("accuracy"),
-        number("low", "interval from"),
-        number("high", "interval to"),
+        altair.Tooltip("interval:N"),
     ]
     return [
         spans.encode(altair.X("low:Q", scale=scale), row, line, colour, altair.X2("high"), opacity=faded()),
@@ -151,4 +154,4 @@ def _alternative(results: RunResults, measured: Sequence[RequestResult]) -> str:
             if model != "unlearned"
         )
         parts.append(f"{named[request.id]} ({target_of(request)}, {outcome_of(request)}) {told}")
-    return f"Accuracies of {len(measured)} requests on the forget set and on the retain set: {listed(parts, most=8)}."
+    return f"Accuracies of {counted(len(measured))} on the forget set and on the retain set: {listed(parts, most=8)}."

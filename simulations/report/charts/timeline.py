@@ -21,6 +21,7 @@ from fed_unlearn.simulations.report.charts.look import (
     layered,
     number,
     scale_of,
+    with_texts,
 )
 from fed_unlearn.simulations.report.charts.words import (
     COMMITTED,
@@ -97,7 +98,7 @@ def _accuracies(rows: Mapping[str, Rows], rounds: altair.Scale, *, narrow: bool)
     accuracy = altair.Y("accuracy:Q", scale=altair.Scale(domain=[0, 1]), title="test accuracy")
     used = [point["series"] for point in rows["points"]]
     legend = altair.Legend(orient="top", title=None, columns=1 if narrow else 3, symbolStrokeWidth=1.5)
-    marks = chart_of("points", "point", opacity=1, size=36, strokeWidth=1.5)
+    marks = with_texts(chart_of("points", "point", opacity=1, size=36, strokeWidth=1.5), "accuracy")
     points = marks.encode(
         at,
         accuracy,

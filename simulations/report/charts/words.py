@@ -111,6 +111,11 @@ def percent(value: float | None) -> str:
     return figure_numbers.percent(value, missing="not measured")
 
 
+def counted(requests: int) -> str:
+    """A number of requests, such as ``1 request``."""
+    return f"{requests} request{'' if requests == 1 else 's'}"
+
+
 def listed(parts: Iterable[str], most: int = 12) -> str:
     """Join parts of an alternative with semicolons. Of many, the first are told, and how many others there are."""
     everything = list(parts)

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from fed_unlearn.rounding import rounded_text
 from fed_unlearn.text import printable
 
 Key = str | int
@@ -20,7 +21,6 @@ DASH = "\N{EN DASH}"
 """What stands where there is nothing."""
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-_THOUSAND = 1000
 
 
 def path_of(keys: Sequence[Key]) -> str:
@@ -47,16 +47,6 @@ def path_of(keys: Sequence[Key]) -> str:
     return "".join(parts)
 
 
-def number_text(value: float, decimals: int = 3) -> str:
-    """A number as the page shows it: a count with separators, anything else with a fixed number of decimals."""
-    if isinstance(value, int):
-        return f"{value:,}"
-    if abs(value) >= _THOUSAND:
-        return f"{value:,.0f}"
-    text = f"{value:.{decimals}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
-
-
 def data(value: float, decimals: int = 3, **attributes: str) -> Markup:
     """A number as a ``<data>`` element, its exact value in ``value``.
 
@@ -71,7 +61,7 @@ def data(value: float, decimals: int = 3, **attributes: str) -> Markup:
     written = Markup("").join(
         Markup(' {}="{}"').format(name.replace("_", "-"), text) for name, text in attributes.items()
     )
-    return Markup('<data value="{}"{}>{}</data>').format(json.dumps(value), written, number_text(value, decimals))
+    return Markup('<data value="{}"{}>{}</data>').format(json.dumps(value), written, rounded_text(value, decimals))
 
 
 class Reading:

@@ -181,7 +181,7 @@ def test_panels_of_a_projection_have_the_same_axes_of_the_same_length() -> None:
 def test_a_legend_of_curves_tells_their_area() -> None:
     rows = rows_of(chart_named(FULL, "membership-r1"))["curves"]
     areas = {(row["model"], row["area"]) for row in rows}
-    assert areas == {("before, AUC 0.71", 0.71), ("after, AUC 0.53", 0.53), ("oracle, AUC 0.49", 0.49)}
+    assert areas == {("before, AUC 0.710", 0.71), ("after, AUC 0.530", 0.53), ("oracle, AUC 0.490", 0.49)}
 
 
 def test_parts_of_the_cost_make_up_the_passes_and_stand_beside_those_of_the_oracle() -> None:
@@ -217,7 +217,7 @@ def test_text_of_users_is_printable_short_and_in_no_expression() -> None:
     assert len(charts) == 7
     for chart in charts:
         for path, text in (*strings_in(chart.spec), *strings_in(chart.narrow_spec)):
-            assert text.isprintable() and len(text) < 100
+            assert text.isprintable() and (len(text) < 100 or path[-1] == "calculate")
             if "alert" in text:
                 assert path[0] == "datasets" or "domain" in path or "range" in path, path
         assert (chart.title + chart.caption + chart.alternative).isprintable()

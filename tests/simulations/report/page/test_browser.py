@@ -1,10 +1,14 @@
 """Reports of real runs and of made-up ones in a browser: narrow and wide, printed, and without scripts."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browser import MISSING, Browser, opened_browser
+from chart_numbers import check_charts
+from page_numbers import check_counts, check_folder, check_numbers, check_places, check_texts, is_rounding
+from page_reader import read
 from view_results import hostile, many, not_all_committed
 
 from fed_unlearn.simulations.cli import run_command
@@ -102,6 +106,45 @@ def test_the_filter_shows_one_request_by_keyboard(browser: Browser, report: Path
     assert set(seen) == {chosen}
     browser.driver.find_element(By.CSS_SELECTOR, ".filter select").send_keys(Keys.HOME)
     assert browser.ask(shown) == total
+
+
+@pytest.mark.parametrize("scripts", [False, True], ids=["file", "scripts have run"])
+def test_every_number_is_that_of_results_json(browser: Browser, report: Path, scripts: bool) -> None:
+    results = json.loads((report.parent / "results.json").read_text())
+    html = report.read_text()
+    if scripts:
+        browser.open(report)
+        browser.draw_everything()
+        html = browser.ask("document.documentElement.outerHTML")
+    page = read(html)
+    assert check_numbers(results, page) > 5
+    check_counts(results, page)
+    check_places(results, page)
+    if results["engine"] == "inprocess":  # else a text is hostile, and is escaped
+        check_texts(results, page)
+        assert page.loose_numbers() == []
+    if (report.parent / "scenario.toml").is_file():
+        check_folder(report.parent, page)
+    if not scripts and results["engine"] == "inprocess":
+        assert "timeline" in check_charts(results, page)
+
+
+def test_hovering_tells_the_numbers_of_results_json(browser: Browser, report: Path) -> None:
+    results = json.loads((report.parent / "results.json").read_text())
+    if results["engine"] != "inprocess":
+        pytest.skip("names of made-up results are shortened in tooltips")
+    browser.open(report)
+    browser.draw_everything()
+    told = browser.hovered("requests", 12)
+    assert len(told) >= 4
+    for entry in told:
+        known = next(item for item in results["requests"] if item["id"] == entry["request"])
+        values = known[entry["model"]].values()
+        assert any(isinstance(value, float) and is_rounding(entry["accuracy"], value) for value in values)
+        ends = known[entry["model"]].get("intervals", {}).values()
+        assert entry["interval"] == "none" or any(
+            all(map(is_rounding, entry["interval"].split(" to "), both)) for both in ends
+        )
 
 
 def test_what_is_replaced_is_mounted_again(browser: Browser, report: Path) -> None:

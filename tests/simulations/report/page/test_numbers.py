@@ -5,8 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from chart_numbers import check_charts
+from page_numbers import check_counts, check_numbers, check_places, check_texts
 from page_reader import Page, found_at, read
 from sample_results import REQUEST, RESULTS
+from view_results import many, nearly, not_all_committed
 
 from fed_unlearn.simulations.report.page import render_report
 from fed_unlearn.simulations.run.results import RunResults
@@ -19,44 +22,34 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object]
     return json.loads((folder / "results.json").read_text()), read(render_report(RESULTS, folder))
 
 
-def as_number(text: str) -> float:
-    return float(text.replace(",", ""))
-
-
 def test_every_number_is_the_one_of_results_json(written: tuple[dict[str, object], Page]) -> None:
-    body, page = written
-    elements = page.having("data-from")
-    assert len(elements) > 50
-    for element in elements:
-        value = found_at(body, element.attributes["data-from"])
-        assert json.loads(element.attributes["value"]) == value
-        decimals = len(element.text.partition(".")[2])
-        assert as_number(element.text) == pytest.approx(value, abs=0.5 * 10**-decimals + 1e-12)
+    assert check_numbers(*written) > 50
+    check_places(*written)
 
 
 def test_every_text_is_the_one_of_results_json(written: tuple[dict[str, object], Page]) -> None:
-    body, page = written
-    elements = page.having("data-text-from")
-    assert {element.text for element in elements} >= {"r1", "r2", "boundary-shrink", "forget accuracy 0.250 is above 0"}
-    assert all(str(found_at(body, element.attributes["data-text-from"])) == element.text for element in elements)
+    assert check_texts(*written) >= {"r1", "r2", "boundary-shrink", "forget accuracy 0.250 is above 0"}
 
 
 def test_every_count_is_that_of_a_list(written: tuple[dict[str, object], Page]) -> None:
-    body, page = written
-    counts = page.having("data-count")
-    assert len(counts) >= 2
-    for element in counts:
-        entries = found_at(body, element.attributes["data-count"])
-        if "data-where" in element.attributes:
-            keys, wanted = json.loads(element.attributes["data-where"])
-            entries = [entry for entry in entries if _at(entry, keys) == wanted]
-        assert as_number(element.text) == len(entries) == json.loads(element.attributes["value"])
+    assert check_counts(*written) >= 2
 
 
-def _at(entry: object, keys: list[str]) -> object:
-    for key in keys:
-        entry = entry.get(key) if isinstance(entry, dict) else None
-    return entry
+@pytest.mark.parametrize(
+    "results", [RESULTS, not_all_committed(), many(13), nearly()], ids=["sample", "held", "many", "nearly"]
+)
+def test_data_and_words_of_every_chart_are_those_of_results_json(results: RunResults, tmp_path: Path) -> None:
+    body, page = json.loads(json.dumps(results.to_json())), read(render_report(results, tmp_path))
+    assert len(check_charts(body, page)) >= 3
+    check_numbers(body, page)
+
+
+def test_almost_nothing_and_almost_all_are_told_apart_from_nothing_and_all(tmp_path: Path) -> None:
+    page = read(render_report(nearly(), tmp_path))
+    text = " ".join(text for _, text in page.texts)
+    assert "0.9996" in text and "0.0004" in text
+    alternative = next(item.attributes["alt"] for item in page.all("img"))
+    assert "99.96 %" in alternative and "0.04 %" in alternative
 
 
 def test_no_other_number_stands_in_the_text(written: tuple[dict[str, object], Page]) -> None:
