@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from decimal import ROUND_DOWN, ROUND_HALF_UP, ROUND_UP, Decimal
 
-_MOST_DECIMALS = 6
+_MOST_DECIMALS = 4
 _THOUSAND = 1000
 _NOTHING = Decimal("1e-9")
 """Differences that the computation alone can make. They are not shown."""
@@ -16,14 +16,15 @@ def rounded_text(value: float, decimals: int = 3) -> str:
     """Write a number.
 
     Ties are rounded away from zero, as the scripts of the page do. A number that is not 0 never reads as 0, and one
-    under 1 never as 1: it gets further decimals, six at most. What then still would be 0 or 1 is rounded away from it.
+    under 1 never as 1: it gets further decimals, four in all at most. What then still would be 0 or 1 is rounded away
+    from it.
 
     Parameters
     ----------
     value : float or int
         A count, which has separators and no decimals, or another number.
     decimals : int
-        Decimals, 0 to 6. Numbers from 1,000 on have none.
+        Decimals, 0 to 4. Numbers from 1,000 on have none.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def rounded_text(value: float, decimals: int = 3) -> str:
     Examples
     --------
     >>> rounded_text(0.0625), rounded_text(0.9996), rounded_text(0.00001), rounded_text(-0.0)
-    ('0.063', '0.9996', '0.00001', '0.000')
+    ('0.063', '0.9996', '0.0001', '0.000')
     >>> rounded_text(12345), rounded_text(1234.5)
     ('12,345', '1,235')
     """

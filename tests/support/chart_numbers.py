@@ -206,19 +206,19 @@ def _check_words(kind: str, words: str, body: Any, requests: Rows) -> None:
         assert words == f"Sample passes of {counted}: {'; '.join(told + more)}."
 
 
-def rounded(value: float, decimals: int) -> str:
-    """Half away from zero, with further decimals where a part would read as nothing or as the whole."""
-    text = str(Decimal(value).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
-    if decimals < 6 and ((float(text) == 0 and value > 1e-9) or (float(text) == 1 and value < 1 - 1e-9)):
-        return rounded(value, decimals + 1)
-    return text
+def rounded(value: float, decimals: int, whole: int = 1) -> str:
+    """Half away from zero; with up to four decimals, and then away from it, where a part would read as nothing or all."""
+    exact = Decimal(value) * whole
+    text = str(exact.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
+    if not (1e-9 < value < 1 - 1e-9 and float(text) in (0, whole)):
+        return text
+    return (
+        rounded(value, decimals + 1, whole)
+        if decimals < 4
+        else str(Decimal("0.0001") if value < 0.5 else whole - Decimal("0.0001"))
+    )
 
 
 def share(value: float) -> str:
-    """A fraction in percent, with one decimal or more."""
-    exact = Decimal(value) * 100
-    for decimals in range(1, 7):
-        text = str(exact.quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
-        if not (float(text) in (0, 100) and 1e-9 < value < 1 - 1e-9):
-            break
-    return text
+    """A fraction in percent."""
+    return rounded(value, 1, 100)

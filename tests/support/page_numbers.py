@@ -27,7 +27,7 @@ def is_rounding(text: str, value: float) -> bool:
     step = Decimal(1).scaleb(-len(text.partition(".")[2]))
     rounded = Decimal(value).quantize(step, ROUND_HALF_UP)
     hidden = (shown == 0) != (abs(value) < 1e-9) or (shown == 1 and value < 1 - 1e-9)
-    return not text.startswith("-0.0000") and (shown == rounded or abs(value - round(value)) < 1e-6) and not hidden
+    return not text.startswith("-0.0000") and (shown == rounded or abs(value - round(value)) < 1e-4) and not hidden
 
 
 def check_numbers(body: Any, page: Page) -> int:

@@ -113,7 +113,7 @@ def with_texts(chart: altair.Chart, *fields: str) -> altair.Chart:
 
 
 def _as_text(value: str) -> str:
-    few, many = f"format({value}, '.3f')", f"format(clamp({value}, 1e-6, 1 - 1e-6), '.6~f')"
+    few, many = f"format({value}, '.3f')", f"format(clamp({value}, 1e-4, 1 - 1e-4), '.4~f')"
     hides = f"({value} > 1e-9 && {value} < 0.0005) || ({value} >= 0.9995 && {value} < 1 - 1e-9)"
     return f"isValid({value}) ? ({hides} ? {many} : {few}) : null"
 

@@ -52,8 +52,9 @@ def projection(results: RunResults, request: RequestResult, name: str) -> Chart 
         name=name,
         title=f"Features of test images: {asked}",
         caption=(
-            "Each mark is a test image where the model's last features place it. All panels have the same two "
-            "directions: those along which the features before the request differ most."
+            "Features are the numbers from which the model's last layer makes its answer. Each mark is a test image, "
+            "placed by its features. All panels have the same two directions: those along which the features before "
+            "the request differ most."
         ),
         alternative=(
             f"Scatter of {len(view.classes)} test images, {own} of them of the forgotten classes, {asked}: "

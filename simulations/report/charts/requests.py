@@ -54,7 +54,8 @@ def requests(results: RunResults) -> Chart | None:
         title="Every request, before and after",
         caption=(
             "Each row is a request, each panel an accuracy: on the training samples that it names (forget set), on all "
-            "others (retain set), on test images of the forgotten classes and of the other classes. Lines are "
+            "others (retain set), on test images of the forgotten classes and of the other classes. Marks are models: "
+            "before the request, after its unlearn round, at its end, and the oracle, where one was trained. Lines are "
             "95 % intervals of accuracies that were measured on a part of the samples."
         ),
         alternative=_alternative(results, measured),

@@ -61,13 +61,13 @@ def timeline(results: RunResults) -> Chart | None:
         title="Test accuracy over the run",
         caption=_CAPTION if results.requests else _CAPTION.partition(";")[0] + ".",
         alternative=_alternative(results),
-        spec=_drawn(results, 490, 230, limit=190),
-        narrow_spec=_drawn(results, 190, 200, limit=100),
+        spec=_drawn(results, "label", 490, 230, limit=190),
+        narrow_spec=_drawn(results, "request", 232, 200, limit=58),
         requests=tuple(request.id for request in results.requests),
     )
 
 
-def _drawn(results: RunResults, width: int, height: int, *, limit: int) -> Mapping[str, object]:
+def _drawn(results: RunResults, named_by: str, width: int, height: int, *, limit: int) -> Mapping[str, object]:
     points, requests = _points(results), _request_rows(results)
     rows: dict[str, Rows] = {
         "points": points,
@@ -79,7 +79,7 @@ def _drawn(results: RunResults, width: int, height: int, *, limit: int) -> Mappi
     upper = layered(*_accuracies(rows, rounds, narrow=width < NARROW), width=width, height=height)
     if not requests:
         return finished(upper, rows)
-    strip = _request_strip(rows, rounds, [str(row["label"]) for row in requests], limit)
+    strip = _request_strip(rows, rounds, named_by, [str(row[named_by]) for row in requests], limit)
     lower = layered(*strip, width=width, height={"step": 17})
     apart = {"scale": dict.fromkeys(_CHANNELS, "independent")}
     return finished({"vconcat": [upper, lower], "spacing": 0, "resolve": apart}, rows)
@@ -127,12 +127,12 @@ def _poles(rows: Mapping[str, Rows], legend: altair.Legend | None) -> altair.Cha
 
 
 def _request_strip(
-    rows: Mapping[str, Rows], rounds: altair.Scale, labels: Sequence[str], limit: int
+    rows: Mapping[str, Rows], rounds: altair.Scale, named_by: str, labels: Sequence[str], limit: int
 ) -> list[altair.Chart]:
     """A row for each request, with a mark at its round."""
     used = [row["outcome"] for row in rows["requests"]]
     at, axis = _at(rounds, bare=False), altair.Axis(ticks=False, domain=False, grid=True, labelLimit=limit)
-    row = altair.Y("label:N", scale=altair.Scale(domain=list(labels)), title=None, axis=axis)
+    row = altair.Y(f"{named_by}:N", scale=altair.Scale(domain=list(labels)), title=None, axis=axis)
     legend = None  # where all are committed, there is nothing to tell apart
     if set(used) - {COMMITTED}:
         legend = altair.Legend(orient="bottom", title=None, symbolOpacity=1, columns=2 if limit < 150 else 4)

@@ -29,6 +29,9 @@ _SECTION_OF_KIND = {
 OTHERS = "further"
 """Section of all other charts."""
 
+_MOST_FOR_NARROW = 400_000
+"""Bytes of all drawings up to which the page holds narrow ones, too. They are about as large as the others."""
+
 _SIZE = re.compile(r'<svg[^>]*? width="([\d.]+)"[^>]*? height="([\d.]+)"')
 _WORD = re.compile(r"[a-z]+")
 
@@ -50,23 +53,29 @@ class Picture:
     ----------
     chart : Chart
     image : Image
+    narrow : Image or None
+        The drawing for narrow screens without scripts; None where the page would become too large.
     specs : str
         The specifications for wide and for narrow screens, packed.
     """
 
     chart: Chart
     image: Image
+    narrow: Image | None
     specs: str
 
 
 def pictures_of(results: RunResults) -> dict[str, list[Picture]]:
     """All charts of a run, drawn, by the section in which they stand."""
     found: dict[str, list[Picture]] = {section: [] for section in (*_SECTION_OF_KIND.values(), OTHERS)}
-    for chart in charts_of(results):
+    drawn = [(chart, _image(svg_of(chart))) for chart in charts_of(results)]
+    has_room = sum(len(image.source) for _, image in drawn) <= _MOST_FOR_NARROW
+    for chart, image in drawn:
         word = _WORD.match(chart.name)
         section = _SECTION_OF_KIND.get(word.group() if word else "", OTHERS)
         specs = packed(json.dumps({"wide": chart.spec, "narrow": chart.narrow_spec}))
-        found[section].append(Picture(chart=chart, image=_image(svg_of(chart)), specs=specs))
+        narrow = _image(svg_of(chart, narrow=True)) if has_room else None
+        found[section].append(Picture(chart=chart, image=image, narrow=narrow, specs=specs))
     return found
 
 

@@ -18,7 +18,7 @@ from fed_unlearn.simulations.report.page.facts import facts_of
 from fed_unlearn.simulations.report.page.meanings import meanings_of
 from fed_unlearn.simulations.report.page.pictures import pictures_of
 from fed_unlearn.simulations.report.page.reading import Reading, name_text
-from fed_unlearn.simulations.report.page.slimming import packed
+from fed_unlearn.simulations.report.page.slimming import one_address, packed
 from fed_unlearn.simulations.report.page.summary import MEANINGS, headline, request_summaries
 from fed_unlearn.simulations.report.page.tables import (
     client_table,
@@ -258,4 +258,5 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["printable"] = printable
+    environment.filters["one_address"] = one_address
     return environment

@@ -50,6 +50,11 @@ def as_address(svg: str) -> Markup:
     return Markup("data:image/svg+xml,") + Markup(quoted)
 
 
+def one_address(address: Markup) -> Markup:
+    """A data URI as the only address of a ``srcset``, where a space would end it."""
+    return Markup(str(address).replace(" ", "%20"))
+
+
 def packed(text: str) -> str:
     """A text as gzip in base64, which the page's script unpacks."""
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()

@@ -80,13 +80,21 @@ def headline(reading: Reading) -> Headline:
         tone = "good" if complete and all(status == "committed" for status in statuses) else "open"
     notes = []
     if not complete:
-        notes.append(Markup("The run is not complete: the page shows what is known so far."))
+        notes.append(_waiting(statuses))
     if reading.value("training", "never_trained"):
         number = reading.count("training", "never_trained")
         notes.append(Markup("{} of the clients that were to train never did: see Clients.").format(number))
     if reading.value("relapse_due"):
         notes.append(Markup("Not every committed request could be audited again: see Relapse."))
     return Headline(tone=tone, mark=_MARKS[tone], text=_counts(reading, statuses), notes=notes)
+
+
+def _waiting(statuses: list[str]) -> Markup:
+    """What is said of a run that is not complete."""
+    known = "the page shows what is known so far"
+    if "held" in statuses:
+        known = "a held request waits until somebody approves or withdraws it"
+    return Markup("The run is not complete: {}.").format(known)
 
 
 def _counts(reading: Reading, statuses: list[str]) -> Markup:

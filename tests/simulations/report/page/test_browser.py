@@ -24,8 +24,12 @@ RUNS = {
     "digits": ["digits", "--set", "timeline.0.train.rounds=12"],
     "digits-continual": ["digits-continual"],
     "digits-avalanche": ["digits-avalanche"],
-    "refused": ["digits-three", "--set", "gate.class.max-retain-drop=0", "--set", "gate.class.max-forget-accuracy=0"],
-}
+    "failed and held at the end": [
+        "digits-three", "--set", "timeline.0.train.rounds=4", "--set", "unlearning.hold.client=0.5",
+        "--set", "unlearning.parameters.instance-wise.max-steps=1",
+        "--set", "unlearning.parameters.instance-wise.consolidation-steps=1",
+    ],
+}  # fmt: skip
 MADE = {"failed and held": not_all_committed(), "hostile": hostile(), "thirty requests": many(30)}
 LONGEST_WAIT = 60.0
 
@@ -42,7 +46,10 @@ def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("reports") / "run"
     if request.param in RUNS:
         run_command(["run", *RUNS[request.param], "--out", str(folder)])
-        assert RunResults.load(folder).complete
+        results = RunResults.load(folder)
+        statuses = {asked.status for asked in results.requests}
+        assert results.complete == ("held" not in statuses)
+        assert not request.param.startswith("failed") or statuses == {"committed", "failed", "held"}
         return folder / FILE_NAME
     folder.mkdir()
     MADE[request.param].save(folder)
@@ -70,6 +77,16 @@ def test_all_can_be_read_without_scripts(browser: Browser, report: Path) -> None
     assert browser.ask("document.querySelector('.filter').checkVisibility()") is False
     assert browser.ask("[...document.querySelectorAll('main > section')].every(item => item.checkVisibility())")
     assert browser.console() == []
+
+
+def test_drawings_fit_a_phone_without_scripts_unless_there_are_very_many(browser: Browser, report: Path) -> None:
+    browser.open(report, 360, scripts=False)
+    overflowing = browser.ask(
+        "[...document.querySelectorAll('.still')].filter(item => item.scrollWidth > item.clientWidth).length"
+    )
+    is_large = len(json.loads((report.parent / "results.json").read_text())["requests"]) > 20
+    assert (overflowing > 0) == is_large
+    assert (browser.ask("document.querySelectorAll('picture source').length") == 0) == is_large
 
 
 def test_print_shows_drawings_and_everything_that_is_folded(browser: Browser, report: Path) -> None:
