@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import altair
 
+from fed_unlearn.rounding import rounded_text
 from fed_unlearn.simulations.report.charts.chart import Chart
 from fed_unlearn.simulations.report.charts.look import (
     BLUE,
@@ -25,7 +26,6 @@ from fed_unlearn.simulations.report.charts.look import (
     scale_of,
 )
 from fed_unlearn.simulations.report.charts.words import counted, listed, request_fields, short_ids
-from fed_unlearn.rounding import rounded_text
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 
 _PARTS = {"unlearn": ORANGE, "repair": SKY, "audit": PURPLE, "train": YELLOW, "other": GREY}

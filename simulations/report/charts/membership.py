@@ -8,6 +8,7 @@ from typing import Literal
 import altair
 
 from fed_unlearn.audits.base import Figures
+from fed_unlearn.rounding import rounded_text
 from fed_unlearn.simulations.report.charts.chart import Chart
 from fed_unlearn.simulations.report.charts.look import (
     GREY,
@@ -21,7 +22,6 @@ from fed_unlearn.simulations.report.charts.look import (
     with_texts,
 )
 from fed_unlearn.simulations.report.charts.words import model_words, short_ids, target_of
-from fed_unlearn.rounding import rounded_text
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 
 _FIGURE = "membership_auc"
