@@ -31,6 +31,8 @@
       const specs = JSON.parse(await unpacked(figure.querySelector("script.spec")));
       const options = { actions: false, renderer: "svg", tooltip: { theme: "light" }, logLevel: 1 };
       await window.vegaEmbed(figure.querySelector(".interactive"), narrow.matches ? specs.narrow : specs.wide, options);
+      // The drawing is hidden from now on, and its text with it.
+      figure.querySelector(".interactive").setAttribute("aria-label", figure.querySelector("img").alt);
       figure.classList.add("mounted");
     } catch {
       figure.classList.remove("mounted"); // the drawing stays

@@ -65,6 +65,8 @@ def test_no_error_all_sections_and_no_overflow(browser: Browser, report: Path, w
     assert browser.ask("innerWidth") == width
     assert browser.ask("document.documentElement.scrollWidth") <= width
     assert browser.ask("document.title") != "owned"
+    unequal = "[...document.querySelectorAll('figure.chart')].filter(item => item.querySelector('.interactive').ariaLabel !== item.querySelector('img').alt)"
+    assert browser.ask(f"{unequal}.length") == 0
     assert browser.console() == []
 
 
