@@ -37,7 +37,7 @@ _OUTCOMES = {
     "withdrawn": _NOTHING,
 }
 _UNCHANGED = f"Nothing had to be changed: the model stayed as it was. {_KEPT_OUT}"
-_EVIDENCE = {
+_EVIDENCE: dict[str | None, str] = {
     **{str(known): f"{str(known).capitalize()}. {known.meaning}" for known in HowKnown},
     None: "The ledger does not say how it is known.",
 }
