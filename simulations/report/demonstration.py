@@ -14,12 +14,13 @@ from rich.text import Text
 
 from fed_unlearn.audits.figures import Figures
 from fed_unlearn.figure_numbers import percent
+from fed_unlearn.simulations.report.demonstration_lines import costs_line, request_sentences
 from fed_unlearn.simulations.report.layout import plain_text, print_line
 from fed_unlearn.simulations.report.pages import write_pages
 from fed_unlearn.simulations.report.table import reason_lines, target_words
 from fed_unlearn.simulations.report.telling import Telling
 from fed_unlearn.simulations.run.folders import RECEIPTS
-from fed_unlearn.simulations.run.results import RequestResult, RunResults
+from fed_unlearn.simulations.run.results import RunResults
 from fed_unlearn.strategies import Event, Observer
 from fed_unlearn.text import printable
 
@@ -27,16 +28,13 @@ _INTRODUCTION = """\
 Five clients train a model to read handwritten digits, each on its own images.
 Then the model is asked to forget: first a digit, then a whole client, then
 four images of another client. After each request it is also trained anew
-without them, to compare: that model is the oracle.
+without them, to compare: that model is the oracle. What it reads of them it
+has learned from other images.
 """
-_MEANINGS = {
-    "class": "no image is called {what} any more; the other digits are read as before",
-    "client": "others teach the same digits, so its images are read as by the oracle",
-    "sample": "misread now, as was asked; the oracle reads them, from others like them",
-}
 _LEGEND = """\
 before, after, oracle: how much of what is to be forgotten is read correctly;
 others: how many test images of the digits that are kept."""
+_CANDIDATE = "after, of a request that is not committed: the last attempt, which is not used."
 
 
 def demonstration() -> Telling:
@@ -68,13 +66,17 @@ def _watching(console: Console) -> Iterator[Observer]:
 def _report(results: RunResults, out: Path, console: Console) -> None:
     console.print()
     console.print(_table(results))
-    console.print(f"{_LEGEND}\n", highlight=False)
-    for request in results.requests:
-        if request.status == "committed":
-            meaning = _MEANINGS[request.scope].format(what=f"a {_class_of(request)}")
-            print_line(console, f"{request.id}: {meaning}")
-    if savings := [f"{item.id} {item.pass_ratio:.0f}" for item in results.requests if item.pass_ratio]:
-        print_line(console, f"times cheaper than training anew, in sample passes: {', '.join(savings)}")
+    console.print(_LEGEND, highlight=False)
+    if any(request.status != "committed" and request.after is not None for request in results.requests):
+        console.print(_CANDIDATE, highlight=False)
+    console.print()
+    committed = [request for request in results.requests if request.status == "committed"]
+    if sentences := [f"{request.id}: {text}" for request in committed for text in request_sentences(request)]:
+        console.print("the model that each request left:", highlight=False)
+    for sentence in sentences:
+        print_line(console, sentence)
+    if line := costs_line(results.requests):
+        print_line(console, line)
     for line in reason_lines(results):
         print_line(console, line)
     for line in write_pages(results, out):
@@ -107,17 +109,12 @@ def _others(figures: Figures | None) -> float | None:
     return None if figures is None else figures.test_retain_accuracy
 
 
-def _class_of(request: RequestResult) -> str:
-    classes = request.target.get("classes")
-    return " or a ".join(map(str, classes)) if isinstance(classes, list | tuple) else ""
-
-
 def _print_places(out: Path, console: Console) -> None:
     shown = printable(os.path.relpath(out) if out.is_relative_to(Path.cwd()) else str(out), 400)
     places = {
         "report.html": "the report: open it in a browser",
         "figures/": "its figures, as PNG and SVG",
-        f"{RECEIPTS}/": "a signed receipt of each request, for whoever asked",
+        f"{RECEIPTS}/": "signed receipts, for whoever asked",
         "ledger.db": "the record of every step",
     }
     commands = {

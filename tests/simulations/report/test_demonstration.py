@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pages import blocks
 from rich.console import Console
 from sample_results import REQUEST, RESULTS, SAMPLES
 
@@ -52,11 +53,14 @@ def test_the_end_names_what_is_in_the_folder_and_what_to_do_next(
     assert shown.count("fed-unlearn") == 3
     row = next(line for line in told if "r1 class 3" in line)
     assert row.split()[0] == "✓" and "100.0 %" in row and row.count("0.0 %") == 3
-    assert "in sample passes: r1 25" in text, "5,000 passes of the oracle, 200 of the request"
+    assert "per pass of the request: r1 25" in text, "5,000 passes of the oracle, 200 of the request"
 
 
 def test_a_request_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
     told = _told(replace(RESULTS, requests=(REQUEST, SAMPLES)), tmp_path)
+    assert not any(line.startswith("r2: ") for line in told), "nothing is claimed of a model that does not serve"
+    assert "after, of a request that is not committed: the last attempt, which is not used." in told
+    assert max(map(len, told[: told.index("") + 6])) <= 80
     assert any(line.startswith("✗") and "failed" in line for line in told)
     assert "r2 failed: forget accuracy 0.250 is above 0" in told
 
@@ -100,3 +104,14 @@ def test_the_demo_commits_all_of_its_requests(
         assert before is not None and after is not None and after > before - 0.03 and after > 0.93
     assert results.requests[0].after is not None and results.requests[0].after.forget_accuracy == 0
     assert (tmp_path / "runs" / "digits-demo-seed0" / "report.html").exists()
+    [block] = [item.text for item in blocks("text", "README.md") if "how it is known" in item.text]
+    lines = dict(_words_and_numbers(line) for line in printed.splitlines())
+    for line in block.splitlines():
+        words, numbers = _words_and_numbers(line)
+        assert lines[words] == pytest.approx(numbers, rel=0.05, abs=3), "arrays differ a little between machines"
+
+
+def _words_and_numbers(line: str) -> tuple[str, list[float]]:
+    """A line without its figures, and its figures."""
+    pattern = r"(?<![\w.])\d+(?:\.\d+)?(?= %|,|$)"
+    return " ".join(re.sub(pattern, "", line).split()), [float(number) for number in re.findall(pattern, line)]
