@@ -22,6 +22,6 @@ def compare(order: CompareOrder) -> int:
         raise InvalidParameterError("no folder was given; expected the folder of a run or of a sweep, or one above")
     settings, places = order.settings(), order.places()
     comparison = comparison_of(found_runs(order.folders), settings)
+    write_comparison(comparison, places)  # first: whoever reads the tables may stop reading, as head does
     print_comparison(comparison, Console())
-    write_comparison(comparison, places)
     return COMMITTED

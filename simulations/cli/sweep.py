@@ -40,7 +40,7 @@ def sweep(order: SweepOrder) -> int:
 
 
 def compare_sweep(out: Path, console: Console) -> None:
-    """Print the table of a sweep, and write it into its folder.
+    """Write the table of a sweep into its folder, and print it.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def compare_sweep(out: Path, console: Console) -> None:
         print_line(console, f"no run is complete, so there is nothing to compare; the sweep is {out}")
         return
     comparison = comparison_of(found, CompareSettings())
-    print_comparison(comparison, console)
     write_comparison(comparison, {name: out / file for name, file in FILES.items()})
     whole = comparison_of(found, CompareSettings(figures=(ALL,)))
     write_comparison(whole, {name: out / file for name, file in ALL_FIGURES.items()})
+    print_comparison(comparison, console)
     print_line(console, f"tables: {', '.join(FILES.values())} and {', '.join(ALL_FIGURES.values())} in {out}")

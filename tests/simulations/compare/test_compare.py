@@ -15,7 +15,7 @@ from rich.console import Console
 from sample_results import SAMPLES, figures
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.simulations.cli import BAD_INPUT, COMMITTED, run_command
+from fed_unlearn.simulations.cli import BAD_INPUT, COMMITTED, INTERRUPTED, run_command
 from fed_unlearn.simulations.compare.comparison import comparison_of
 from fed_unlearn.simulations.compare.figures import FIGURES, TIMES, Better
 from fed_unlearn.simulations.compare.printed import print_comparison
@@ -369,6 +369,22 @@ def test_the_command_writes_files_and_names_what_is_wrong(tmp_path: Path, capsys
         assert told in capsys.readouterr().err
     assert run_command(["compare"]) == BAD_INPUT
     assert "no folder was given" in capsys.readouterr().err
+
+
+def test_files_are_written_before_a_reader_of_the_tables_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn(tmp_path / "runs")
+    expected, found = tmp_path / "expected.csv", tmp_path / "found.csv"
+    assert run_command(["compare", str(tmp_path / "runs"), "--csv", str(expected)]) == COMMITTED
+    monkeypatch.setattr("sys.stdout", _Closed())
+    assert run_command(["compare", str(tmp_path / "runs"), "--csv", str(found)]) == INTERRUPTED
+    assert found.read_bytes() == expected.read_bytes()
+
+
+class _Closed(StringIO):
+    """An interrupt in place of SIGPIPE, which would end the process of the tests."""
+
+    def write(self, text: str) -> int:
+        raise KeyboardInterrupt
 
 
 def test_folders_without_runs_are_refused(tmp_path: Path) -> None:
