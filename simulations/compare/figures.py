@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from fed_unlearn.audits.base import Figures
 from fed_unlearn.figure_numbers import finite_number
+from fed_unlearn.figure_words import FIGURE_WORDS
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 
 Values = Callable[[RunResults, RequestResult], float | None]
@@ -130,7 +131,15 @@ def better_of(figure: Figure, scope: str, results: Sequence[RunResults]) -> Bett
 
 def figure_named(name: str) -> Figure:
     """A figure by name; of a name that is not built in, the figure that audits measured under it."""
-    return FIGURES.get(name) or _measured(name, name.replace("_", " "))
+    return FIGURES.get(name) or _measured(name, _title_of(name))
+
+
+def _title_of(name: str) -> str:
+    """What a figure without a field is, in words; the words of its name where another package measured it."""
+    if name not in FIGURE_WORDS:
+        return name.replace("_", " ")
+    first = FIGURE_WORDS[name].partition(". ")[0].removesuffix(".")
+    return first[0].lower() + first[1:]
 
 
 def audit_names(several: Iterable[RunResults]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich import box
@@ -14,6 +15,9 @@ from fed_unlearn.simulations.report.layout import plain_text, print_line
 
 MOST_PROBLEMS = 20
 """Problems that are printed; the files have all."""
+
+_LEAST_WIDTH = 12
+_GAP = 2
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -30,7 +34,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         widest = _widths([cells_of(table, row) for table in group.tables for row in table.rows])
         for table in group.tables:
             console.print(plain_text(title_of(table), "italic"))
-            console.print(_table_of(table, widest), crop=False, overflow="ignore")
+            console.print(_table_of(table, widest, console.width), crop=False, overflow="ignore")
             if line := test_line(table):
                 console.print(plain_text(line, "dim"))
             console.print()
@@ -51,13 +55,30 @@ def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(len(text) for text in column) for column in zip(HEADINGS, *rows, strict=True)]
 
 
-def _table_of(table: FigureTable, widths: Sequence[int]) -> Table:
+def _broken(method: str, width: int) -> str:
+    """A method's name in lines of a width, broken behind ``/`` and ``+``, and in parts that are longer behind ``-``."""
+    parts = [
+        piece
+        for part in re.findall(r"[^/+]*[/+]*", method)
+        for piece in ([part] if len(part) <= width else re.findall(r"[^-]*-?", part))
+    ]
+    lines = [""]
+    for part in parts:
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _table_of(table: FigureTable, widths: Sequence[int], console_width: int) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False, header_style="dim")
+    first_width = max(_LEAST_WIDTH, console_width - sum(width + _GAP for width in widths[1:]))
     for place, (heading, width) in enumerate(zip(HEADINGS, widths, strict=True)):
         if place:
             shown.add_column(heading, justify="right", no_wrap=True, min_width=width)
         else:
-            shown.add_column(heading, overflow="fold", min_width=min(width, 24))
+            shown.add_column(heading, overflow="fold", min_width=min(width, first_width))
     for row in table.rows:
-        shown.add_row(*map(plain_text, cells_of(table, row)))
+        method, *cells = cells_of(table, row)
+        shown.add_row(plain_text(_broken(method, first_width)), *map(plain_text, cells))
     return shown

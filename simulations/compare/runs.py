@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from fed_unlearn.requests import SCOPES
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE
 from fed_unlearn.simulations.run.results import FILE_NAME, ResultsError, RunResults
 from fed_unlearn.simulations.run.setting_values import values_of
+from fed_unlearn.simulations.seeds import shown_seeds
 from fed_unlearn.simulations.sweep.record import FILE_NAME as SWEEP_FILE
 from fed_unlearn.simulations.sweep.record import OWN, Cell, Served, SweepRecord
 
@@ -113,8 +114,8 @@ def found_runs(folders: Sequence[Path]) -> FoundRuns:
             problems.append(
                 f"{run.cell.name}: found twice; {_short(used.folder)} counts, {_short(other.folder)} does not"
             )
-    problems += [f"{run.cell.name}: {run.problem}" for run in runs.values() if run.problem is not None]
-    problems += [f"{cell.name}: missing" for cell in _missing(runs)]
+    absent = [(run.cell, run.problem) for run in runs.values() if run.problem is not None]
+    problems += _told_of_cells([*absent, *((cell, "missing") for cell in _missing(runs))])
     return FoundRuns(runs=tuple(runs.values()), served=served, problems=(*problems, *_doubts(tuple(runs.values()))))
 
 
@@ -240,6 +241,16 @@ def _without_methods(timeline: Sequence[Mapping[str, Any]]) -> list[object]:
         {**entry, "forget": [plain(step) for step in _steps([entry])]} if "forget" in entry else entry
         for entry in timeline
     ]
+
+
+def _told_of_cells(problems: Iterable[tuple[Cell, str]]) -> Iterator[str]:
+    """What there is to say of cells; once for all seeds of a method of which it is the same."""
+    seeds: dict[tuple[str, str, str], list[int]] = {}
+    for cell, problem in problems:
+        seeds.setdefault((cell.scenario, cell.method, problem), []).append(cell.seed)
+    for (scenario, method, problem), of in seeds.items():
+        shown = shown_seeds(tuple(sorted(of)))
+        yield f"{scenario}, {method}, seed{'s' if len(of) > 1 else ''} {shown}: {problem}"
 
 
 def _missing(runs: Mapping[Cell, Run]) -> Iterator[Cell]:

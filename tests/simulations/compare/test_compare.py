@@ -31,6 +31,7 @@ from fed_unlearn.simulations.compare.written import (
     runs_csv_text,
 )
 from fed_unlearn.simulations.run.results import RelapseResult, ResultsError
+from fed_unlearn.simulations.sweep.record import Cell, CellEnd, SweepRecord
 
 ALL = CompareSettings(figures=("all",))
 
@@ -348,6 +349,41 @@ def test_tables_fit_the_terminal(tmp_path: Path, width: int) -> None:
     lines = [line for line in tables.splitlines() if "boundary" in line]
     assert len(lines) == 6 and all(len(line.rstrip()) <= width for line in tables.splitlines())
     assert all(line.split()[0] == "boundary-shrink" for line in lines)
+
+
+def test_a_chain_of_methods_is_broken_between_two_of_them(tmp_path: Path) -> None:
+    chain = "negative-gradient++boundary-expanding/instance-wise/fedosd"
+    for seed in range(3):
+        write_run(tmp_path / f"a{seed}", seed, request("delete", 0.1, 0.9 + seed / 100))
+        write_run(tmp_path / f"b{seed}", seed, request(chain, 0.1, 0.8 + seed / 90))
+    text = printed(compared(tmp_path, CompareSettings(figures=("retain_accuracy",))), 80)
+    table = text.partition("mean and sd:")[0].splitlines()
+    assert max(map(len, table)) <= 80 and len(table) > 5
+    pieces = [words[0] for line in table if (words := line.split()) and words[0] in chain and words[0] != "-"]
+    assert pieces == ["negative-", "gradient++", "boundary-", "expanding/", "instance-wise/", "fedosd"]
+
+
+def test_a_figure_without_a_field_is_told_in_words(tmp_path: Path) -> None:
+    after = dataclasses.replace(figures(0.1, 0.9), extra={"logit_auc": 0.9, "their_figure": 0.5})
+    write_run(tmp_path / "a", 0, request("delete", 0.1, 0.9, after=after))
+    text = " ".join(printed(compared(tmp_path, CompareSettings(figures=("logit_auc", "their_figure")))).split())
+    assert "logit_auc: how well the class's own score still ranks its images above others, whatever its bias;" in text
+    assert "their_figure: their figure;" in text
+
+
+def test_the_seeds_of_a_method_of_which_the_same_is_to_be_said_are_one_line(tmp_path: Path) -> None:
+    cells = ("delete", "scrub", "fedosd")
+    record = SweepRecord(
+        scenarios=("digits",), methods=cells, seeds=tuple(range(7)), oracle=False, settings={}, served={}, versions={}
+    )
+    record.with_end(CellEnd(cell=Cell("digits", "scrub", 3), state="failed", exit_code=70)).save(tmp_path)
+    write_run(tmp_path / "digits" / "delete" / "seed0", 0, request("delete", 0.1, 0.9))
+    assert found_runs([tmp_path]).problems == (
+        "digits, delete, seeds 1-6: not begun",
+        "digits, scrub, seeds 0-2,4-6: not begun",
+        "digits, scrub, seed 3: failed, exit code 70",
+        "digits, fedosd, seeds 0-6: not begun",
+    )
 
 
 def test_the_command_writes_files_and_names_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
