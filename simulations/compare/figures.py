@@ -11,6 +11,7 @@ from fed_unlearn.audits.base import Figures
 from fed_unlearn.figure_numbers import finite_number
 from fed_unlearn.figure_words import FIGURE_WORDS
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
+from fed_unlearn.strategies.worn_off import is_commit_of
 
 Values = Callable[[RunResults, RequestResult], float | None]
 
@@ -198,7 +199,7 @@ def _relapse(results: RunResults, request: RequestResult) -> float | None:
     for row in results.relapse:
         if seen:
             later.append(row.test_forget_accuracy.get(request.id, row.forget_accuracy.get(request.id)))
-        seen = seen or row.after == request.id
+        seen = seen or is_commit_of(row, request.id)
     return max(_numbers(later), default=None)
 
 

@@ -22,6 +22,7 @@ from fed_unlearn.strategies.state import rounds_of_open_training
 from fed_unlearn.strategies.staying.live_status import SILENT_SECONDS, LiveStatus, read_live_status
 from fed_unlearn.strategies.staying.present import is_said_by
 from fed_unlearn.strategies.staying.stopping import is_stop_ordered
+from fed_unlearn.strategies.worn_off import worn_off_at
 
 _UNBOUNDED = 10_000  # columns, where the output is no terminal: nothing is folded
 
@@ -193,7 +194,7 @@ def _last_audits(rows: list[RelapseRow]) -> dict[str, dict[str, object]]:
                 "after": row.after,
                 "forget_accuracy": row.forget_accuracy.get(name),
                 "test_forget_accuracy": row.test_forget_accuracy.get(name),
-                "relapsed": name in row.relapsed,
+                "relapsed": worn_off_at(rows, name) is not None,
             }
     return last
 

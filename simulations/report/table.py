@@ -16,6 +16,7 @@ from fed_unlearn.simulations.report.layout import plain_text, print_line
 from fed_unlearn.simulations.report.outcome_facts import goal_text
 from fed_unlearn.simulations.report.shown import headings_of, shown_names
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
+from fed_unlearn.strategies.worn_off import is_commit_of, worn_off_at
 from fed_unlearn.text import printable, quoted
 
 _MODELS = ("before", "unlearned", "after", "oracle")
@@ -172,8 +173,8 @@ def pass_lines(results: RunResults) -> list[str]:
 def relapse_lines(results: RunResults) -> list[str]:
     """Say for each request with a later event how high the accuracy on what it forgot rose, and when.
 
-    A request that asks for no low accuracy is said to have none to keep: what others teach of its samples stays. What
-    nobody could audit is named.
+    A request that asks for no low accuracy is said to have none to keep: what others teach of its samples stays. Those
+    whose forgetting has worn off are named, and what nobody could audit.
     """
     lines = [f"relapse after {after}: not audited, since no client answered" for after in results.relapse_due]
     for request in results.requests:
@@ -185,6 +186,10 @@ def relapse_lines(results: RunResults) -> list[str]:
                 lines.append(f"{request.id} later: {right} after {after}, no bound")
             else:
                 lines.append(f"relapse of {request.id}: at most {accuracy:.3f} of its {where} after {after}")
+        worn = worn_off_at(results.relapse, request.id) if request.status == "committed" else None
+        if worn is not None:
+            event = results.relapse[worn].after
+            lines.append(f"{request.id} has worn off: after {event} the gate would refuse it")
     return lines
 
 
@@ -195,7 +200,7 @@ def _later_accuracies(results: RunResults, request: RequestResult) -> Iterator[t
             yield row.test_forget_accuracy[request.id], "test samples", row.after
         elif seen and request.id in row.forget_accuracy:
             yield row.forget_accuracy[request.id], "forget samples", row.after
-        seen = seen or row.after == request.id
+        seen = seen or is_commit_of(row, request.id)
 
 
 def _number(value: float | None) -> str:

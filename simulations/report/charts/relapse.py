@@ -22,6 +22,7 @@ from fed_unlearn.simulations.report.charts.look import (
 )
 from fed_unlearn.simulations.report.charts.words import counted, distinct, listed, percent, request_fields, short_ids
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
+from fed_unlearn.strategies.worn_off import worn_off_at
 
 _PALEST, _DARKEST = "#EEF4FA", "#08306B"
 _CELL = 27
@@ -56,7 +57,7 @@ def relapse(results: RunResults) -> Chart | None:
         name="relapse",
         title="Does it stay forgotten?",
         caption=_CAPTION + "".join(_notes(requests, cells)),
-        alternative=_alternative(cells),
+        alternative=_alternative(results, cells),
         spec=_drawn(cells, "label", 19),
         narrow_spec=_drawn(cells, "request", 8),
         requests=tuple(request.id for request in requests),
@@ -148,11 +149,16 @@ def _is_unbound(request: RequestResult) -> bool:
     return request.scope == "client" or request.goal == "indistinguishable"
 
 
-def _alternative(cells: Rows) -> str:
+def _alternative(results: RunResults, cells: Rows) -> str:
     parts = []
-    for label in dict.fromkeys(str(cell["request"]) for cell in cells):
-        later = [cell for cell in cells if cell["request"] == label]
+    for place in dict.fromkeys(int(str(cell["number"])) for cell in cells):
+        later = [cell for cell in cells if cell["number"] == place]
+        label = later[0]["request"]
         highest = max(later, key=lambda cell: float(str(cell["accuracy"])))
         words = f"{label} at most {percent(float(str(highest['accuracy'])))}, after {highest['event']}"
-        parts.append(words + (", relapsed" if any(cell["relapsed"] for cell in later) else ""))
+        stands = ""
+        if any(cell["relapsed"] for cell in later):
+            has_worn_off = worn_off_at(results.relapse, results.requests[place].id) is not None
+            stands = ", relapsed" if has_worn_off else ", had relapsed, and holds again"
+        parts.append(words + stands)
     return f"Matrix of {counted(len(parts))} by later events, accuracy on what was forgotten: {listed(parts)}."

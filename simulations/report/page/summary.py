@@ -9,6 +9,8 @@ from markupsafe import Markup
 from fed_unlearn.evidence import HowKnown
 from fed_unlearn.simulations.report.page.reading import Reading, data, joined
 from fed_unlearn.simulations.report.page.words import asked_markup
+from fed_unlearn.simulations.run.results import RelapseResult
+from fed_unlearn.strategies.worn_off import worn_off_at
 
 _TONES = {"committed": "good", "failed": "bad", "rejected": "bad", "withdrawn": "open"}
 _MARKS = {"good": "✓", "bad": "✕", "open": "◔"}
@@ -52,6 +54,8 @@ class RequestSummary:
     id, status, tone, mark : str
     asked, done, well, known : Markup
         Sentences. ``well`` and ``known`` are empty where there is nothing to say.
+    has_worn_off : bool
+        Whether the forgetting has worn off since.
     """
 
     id: str
@@ -62,23 +66,37 @@ class RequestSummary:
     done: Markup
     well: Markup
     known: Markup
+    has_worn_off: bool
 
 
-def tone_of(status: str) -> tuple[str, str]:
-    """Whether a status is good, bad or open, and a character that says the same."""
-    tone = _TONES.get(status, "open")
-    return tone, _MARKS[tone]
+def worn_off_look(reading: Reading, index: int) -> int | None:
+    """Index of the row of ``relapse`` that shows that a committed request has worn off; None where it holds.
+
+    Parameters
+    ----------
+    reading : Reading
+    index : int
+        Index of the request in the results.
+    """
+    request = reading.value("requests", index)
+    if request["status"] != "committed":
+        return None
+    return worn_off_at([RelapseResult(**row) for row in reading.value("relapse") or ()], request["id"])
 
 
 def headline(reading: Reading) -> Headline:
     """Say how the run stands."""
     requests, complete = reading.value("requests") or [], bool(reading.value("complete"))
     statuses = [request["status"] for request in requests]
-    if any(_TONES.get(status) == "bad" for status in statuses):
+    worn = [index for index in range(len(requests)) if worn_off_look(reading, index) is not None]
+    if worn or any(_TONES.get(status) == "bad" for status in statuses):
         tone = "bad"
     else:
         tone = "good" if complete and all(status == "committed" for status in statuses) else "open"
     notes = []
+    if worn:
+        ids = joined([reading.text("requests", index, "id") for index in worn], ", ")
+        notes.append(Markup("The forgetting of {} has worn off since: see Relapse.").format(ids))
     if not complete:
         notes.append(_waiting(statuses))
     if reading.value("training", "never_trained"):
@@ -123,12 +141,14 @@ def request_summaries(reading: Reading) -> list[RequestSummary]:
 
 def _summary(reading: Reading, index: int) -> RequestSummary:
     request = reading.value("requests", index)
-    tone, mark = tone_of(request["status"])
+    has_worn_off = worn_off_look(reading, index) is not None
+    tone = "bad" if has_worn_off else _TONES.get(request["status"], "open")
     return RequestSummary(
         id=request["id"],
         status=request["status"],
         tone=tone,
-        mark=mark,
+        mark=_MARKS[tone],
+        has_worn_off=has_worn_off,
         asked=asked_markup(reading, index),
         done=_done(reading, index),
         well=_well(reading, index),
@@ -207,8 +227,7 @@ def _known(reading: Reading, index: int) -> Markup:
         number = reading.number("requests", index, "witnesses")
         known = Markup("{} at {} client{}").format(known, number, ", which alone says so" if witnesses == 1 else "s")
     parts = [Markup("{}.").format(known)]
-    rows = enumerate(reading.value("relapse") or ())
-    worn = next((row for row, item in rows if request["id"] in item["relapsed"]), None)
+    worn = worn_off_look(reading, index)
     if worn is not None:
         event = reading.text("relapse", worn, "after")
         parts.append(Markup("<strong>It has worn off since: after {} the gate would refuse it.</strong>").format(event))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from fed_unlearn.simulations.run.installed import installed_versions
 from fed_unlearn.simulations.run.results import FILE_NAME, RequestResult, RunResults
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome
 from fed_unlearn.strategies.serving.relapse import relapse_rows
+from fed_unlearn.strategies.worn_off import worn_off_at
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _NAMED_WHOLE = ("torchvision", "synthetic")
@@ -39,7 +40,7 @@ class CardRequest:
         Number of samples of a sample request, else 0.
     status : Status
     has_relapsed : bool
-        Whether the forgetting has worn off since, as the last look at it says.
+        Whether the forgetting has worn off since, as the newest audit of it says.
     asked : float
         When it was received, in seconds since the epoch.
     ended : float or None
@@ -184,19 +185,22 @@ def card_facts(folder: Path, ledger: Ledger, digest: str, file: str, *, labels: 
 
 def _requests(ledger: Ledger, results: RunResults | None, names: ClassNames) -> tuple[CardRequest, ...]:
     looks = relapse_rows(ledger)
-    last = looks[-1] if looks else RelapseRow("", {}, {})
     measured = {} if results is None else {item.id: item for item in results.requests}
     ended = {
         event.request_id: event.time for event in ledger.events() if event.request_id and event.name in FINAL
     }  # the last one of each
     entries = [entry for entry in ledger.entries() if entry.status is not Status.WITHDRAWN]
-    return tuple(_request(entry, ended.get(entry.id), last, measured.get(entry.id), names) for entry in entries)
+    return tuple(_request(entry, ended.get(entry.id), looks, measured.get(entry.id), names) for entry in entries)
 
 
 def _request(
-    entry: LedgerEntry, ended: float | None, last: RelapseRow, measured: RequestResult | None, names: ClassNames
+    entry: LedgerEntry,
+    ended: float | None,
+    looks: Sequence[RelapseRow],
+    measured: RequestResult | None,
+    names: ClassNames,
 ) -> CardRequest:
-    scope = entry.request.scope
+    scope, last = entry.request.scope, looks[-1] if looks else RelapseRow("", {}, {})
     outcome = None if entry.outcome is None else RequestOutcome.from_json(entry.request, entry.outcome)
     looked = last.test_forget_accuracy if isinstance(scope, ClassScope) else last.forget_accuracy
     classes = classes_named(scope)
@@ -207,7 +211,7 @@ def _request(
         labels=tuple(names.labels(classes)) if names.names else (),
         samples=len(scope.sample_ids) or scope.count if isinstance(scope, SampleScope) else 0,
         status=entry.status,
-        has_relapsed=entry.id in last.relapsed,
+        has_relapsed=worn_off_at(looks, entry.id) is not None,
         asked=entry.received,
         ended=ended if entry.status in FINAL else None,
         method=outcome.method if outcome is not None else entry.method or entry.request.method,

@@ -15,7 +15,7 @@ from fed_unlearn.simulations.report.table import (
     target_words,
 )
 from fed_unlearn.simulations.run.ledger_facts import LedgerFacts
-from fed_unlearn.simulations.run.results import ResultsError, RunResults
+from fed_unlearn.simulations.run.results import RelapseResult, ResultsError, RunResults
 from fed_unlearn.simulations.run.views.view_results import DestinationView, ProjectionView, RequestViews
 
 
@@ -226,6 +226,14 @@ def test_the_table_says_what_was_asked_and_how_forgetting_is_known() -> None:
     assert lines[2].startswith("r2 4 samples of client 4, to look unseen, by instance-wise: committed, not measurable;")
     assert not any(line.startswith("relapse of") for line in lines)
     assert any(line.startswith("r2 later: at most 0.500 of its forget samples right") for line in lines)
+
+
+def test_a_request_that_has_worn_off_is_named_until_it_is_committed_again() -> None:
+    worn = RelapseResult(after="train:2", forget_accuracy={}, test_forget_accuracy={"r1": 0.5}, relapsed=("r1",))
+    later = RelapseResult(after="r2+r1", forget_accuracy={}, test_forget_accuracy={"r1": 0.0})
+    said = "r1 has worn off: after train:2 the gate would refuse it"
+    assert said in relapse_lines(replace(RESULTS, relapse=(worn,)))
+    assert said not in relapse_lines(replace(RESULTS, relapse=(worn, later)))
 
 
 def test_relapse_that_nobody_could_audit_is_said(tmp_path: Path) -> None:

@@ -134,6 +134,19 @@ def test_a_card_says_in_words_what_was_forgotten_and_what_was_not(folder: Path) 
     assert "evidence, not a proof" in text
 
 
+def test_a_relapse_counts_until_a_later_audit_finds_the_request_forgotten(folder: Path) -> None:
+    def is_worn_off(**facts: str | float | bool) -> bool:
+        with closing(Ledger(folder / "ledger.db")) as ledger:
+            ledger.note("relapse-audit", {name.replace("__", "/"): value for name, value in facts.items()})
+        return _facts(folder).requests[1].has_relapsed
+
+    assert _facts(folder).requests[1].has_relapsed
+    assert is_worn_off(after="train:2", test_forget_accuracy__r1=0.0)  # nobody could read the samples of r2
+    assert not is_worn_off(after="train:3", forget_accuracy__r2=0.0)
+    assert is_worn_off(after="train:4", forget_accuracy__r2=0.75, relapsed__r2=True)
+    assert not is_worn_off(after="r2")  # committed again
+
+
 def test_nothing_of_a_client_is_in_a_card(folder: Path) -> None:
     card = model_card(_facts(folder)).encode()
     assert found_in({"card": card}, [CLIENT, *IDS, str(folder)]) == []
