@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import cast
 
 import altair
 
@@ -19,6 +21,7 @@ from fed_unlearn.simulations.report.charts.look import (
     layered,
     scale_of,
 )
+from fed_unlearn.simulations.report.charts.placing import apart
 from fed_unlearn.simulations.report.charts.words import (
     distinct,
     forgotten_classes,
@@ -48,6 +51,8 @@ def projection(results: RunResults, request: RequestResult, name: str) -> Chart 
         return None
     asked = f"{short_ids(results)[request.id]}, {target_of(request)}"
     own = sum(index in forgotten_classes(request) for index in view.classes)
+    wide, narrow = 218 if len(models) > 2 else 320, 290
+    rows = _rows(view, models, request, side=min(wide, narrow))
     return Chart(
         name=name,
         title=f"Features of test images: {asked}",
@@ -61,15 +66,16 @@ def projection(results: RunResults, request: RequestResult, name: str) -> Chart 
             f"{', '.join(map(model_words, models))}. The two directions hold {percent(view.explained)} of the variance "
             "before the request."
         ),
-        spec=_drawn(view, models, request, columns=3, width=218 if len(models) > 2 else 320),
-        narrow_spec=_drawn(view, models, request, columns=1, width=290),
+        spec=_drawn(view, models, rows, columns=3, width=wide),
+        narrow_spec=_drawn(view, models, rows, columns=1, width=narrow),
         requests=(request.id,),
     )
 
 
-def _drawn(
-    view: ProjectionView, models: Mapping[str, Sequence[Point]], request: RequestResult, *, columns: int, width: int
-) -> Mapping[str, object]:
+def _rows(
+    view: ProjectionView, models: Mapping[str, Sequence[Point]], request: RequestResult, *, side: int
+) -> dict[str, Rows]:
+    """The points of each model, and the names of the classes where there are few, for panels of this side or more."""
     labels = distinct(view.labels, 14)
     forgotten = forgotten_classes(request)
     rows: dict[str, Rows] = {}
@@ -80,9 +86,16 @@ def _drawn(
         ]
         # The forgotten class is drawn last, over the others.
         rows[model] = sorted(everything, key=lambda row: list(_KINDS).index(str(row["kind"])), reverse=True)
-    extent = _extent(point for points in models.values() for point in points)
-    named = len(set(view.classes)) <= _MOST_NAMED
-    panels = [_panel(model, extent, width, named=named) for model in models]
+    if len(set(view.classes)) <= _MOST_NAMED:
+        rows |= {_names_of(model): _names(rows[model], _extent(models), side) for model in models}
+    return rows
+
+
+def _drawn(
+    view: ProjectionView, models: Mapping[str, Sequence[Point]], rows: Mapping[str, Rows], *, columns: int, width: int
+) -> Mapping[str, object]:
+    extent = _extent(models)
+    panels = [_panel(model, extent, width, named=_names_of(model) in rows) for model in models]
     held = f"The two directions hold {percent(view.explained)} of the variance before."
     note = {"text": held, "orient": "bottom", "fontSize": 12, "fontWeight": "normal", "offset": 8}
     return finished({"concat": panels, "columns": columns, "spacing": 10, "title": note}, rows)
@@ -105,20 +118,41 @@ def _panel(model: str, extent: Extent, width: int, *, named: bool) -> Panel:
     )
     layers = [drawn]
     if named:
-        words = (altair.X("mean(x):Q"), altair.Y("mean(y):Q"), altair.Detail("class:N"), altair.Text("class:N"))
-        style = {"fontSize": 12, "fontWeight": "bold"}
-        halo = chart_of(model, "text", **style, stroke="white", strokeWidth=4, strokeJoin="round")
-        layers += [halo.encode(*words), chart_of(model, "text", **style, color=INK).encode(*words)]
+        across = altair.X("across:Q", scale=left, title=None, axis=bare)
+        along = altair.Y("along:Q", scale=low, title=None, axis=bare)
+        words, style = (across, along, altair.Text("class:N")), {"fontSize": 12, "fontWeight": "bold"}
+        halo = chart_of(_names_of(model), "text", **style, stroke="white", strokeWidth=4, strokeJoin="round")
+        layers += [halo.encode(*words), chart_of(_names_of(model), "text", **style, color=INK).encode(*words)]
     return layered(*layers, view={"stroke": "#BBBBBB"}, width=width, height=width, title=heading(model))
+
+
+def _names_of(model: str) -> str:
+    """The rows with the names of the classes in a panel."""
+    return f"{model} names"
+
+
+def _names(points: Rows, extent: Extent, side: int) -> Rows:
+    """Each class at the middle of its points, or so near to it that the name covers no other."""
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        found.setdefault(str(point["class"]), []).append((cast(float, point["x"]), cast(float, point["y"])))
+    (left, right), (low, _) = extent
+    scale = side / (right - left)
+    middles = [(fmean(x for x, _ in several), fmean(y for _, y in several)) for several in found.values()]
+    places = apart(list(found), [((x - left) * scale, (y - low) * scale) for x, y in middles], side)
+    return [
+        {"class": name, "across": round(left + x / scale, 4), "along": round(low + y / scale, 4)}
+        for name, (x, y) in zip(found, places, strict=True)
+    ]
 
 
 def _points(view: ProjectionView) -> dict[str, Sequence[Point]]:
     return {name: points for name in _MODELS if (points := getattr(view, name)) is not None}
 
 
-def _extent(points: Iterable[Point]) -> Extent:
+def _extent(models: Mapping[str, Sequence[Point]]) -> Extent:
     """The same length of both axes, with some room at the edges, so that distances can be compared."""
-    xs, ys = zip(*points, strict=True)
+    xs, ys = zip(*(point for points in models.values() for point in points), strict=True)
     half = 0.53 * max(max(xs) - min(xs), max(ys) - min(ys), 1e-9)
     middles = ((min(values) + max(values)) / 2 for values in (xs, ys))
     left, low = ((middle - half, middle + half) for middle in middles)

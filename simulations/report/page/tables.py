@@ -222,10 +222,13 @@ def client_table(reading: Reading) -> ClientTable:
         )
         if row.failures or row.owed or row.left_out or kind != "inside":
             rows.append(row)
-    sentence = Markup("{} client{} trained in at least one of {} rounds").format(
+    single = reading.value("training", "rounds") == 1
+    sentence = Markup("{} client{} trained in {}{} round{}").format(
         reading.count("training", "trained_clients"),
         "" if len(trained) == 1 else "s",
+        "" if single else "at least one of ",
         reading.number("training", "rounds"),
+        "" if single else "s",
     )
     listed = sorted(trained, key=client_order)
     shown = [reading.text("training", "trained_clients", trained[name]) for name in listed[:_MOST_CLIENTS]]

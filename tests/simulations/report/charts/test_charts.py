@@ -20,7 +20,7 @@ from fed_unlearn.simulations.report.figures import svg_of
 from fed_unlearn.simulations.run.results import RunResults
 
 HOSTILE = '"]) || alert(1) //</script>\u202e\x1b[31m' + "x" * 300
-OURS = {"number", "place"}
+OURS = {"number", "place", "across", "along"}
 """Numbers of rows that say an order, and are not measured."""
 
 
@@ -173,9 +173,15 @@ def test_panels_of_a_projection_have_the_same_axes_of_the_same_length() -> None:
     assert len(domains) == 3 and domains[0] == domains[1] == domains[2]
     ((left, right), (low, high)) = domains[0]
     assert right - left == pytest.approx(high - low)
-    for row in (row for rows in rows_of(chart_named(FULL, "projection-r1")).values() for row in rows):
+    rows = rows_of(chart_named(FULL, "projection-r1"))
+    for row in (row for model in ("before", "after", "oracle") for row in rows[model]):
         assert left < row["x"] < right and low < row["y"] < high
         assert (row["kind"] == "forgotten class") == (row["class"] == "fish")
+    for model in ("before", "after", "oracle"):
+        for name in rows[f"{model} names"]:
+            own = [row for row in rows[model] if row["class"] == name["class"]]
+            assert name["across"] == pytest.approx(sum(row["x"] for row in own) / len(own), abs=1e-3)
+            assert low < name["along"] < high
 
 
 def test_a_legend_of_curves_tells_their_area() -> None:
