@@ -12,8 +12,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from decimal import ROUND_HALF_UP, Decimal
+from statistics import fmean
 from typing import Any
 
+import pytest
 from page_reader import Element, Page
 
 Rows = list[dict[str, Any]]
@@ -106,11 +108,16 @@ def _destinations(rows: Mapping[str, Rows], body: Any, requests: Rows) -> None:
 def _projection(rows: Mapping[str, Rows], body: Any, requests: Rows) -> None:
     view = requests[0]["views"]["projection"]
     forgotten = set(requests[0]["target"]["classes"])
-    for model, several in rows.items():
-        expected = Counter(
-            (*point, index in forgotten) for point, index in zip(view[model], view["classes"], strict=True)
-        )
+    for model in ("before", "after", "oracle"):
+        several = rows.get(model, [])
+        points = list(zip(view[model], view["classes"], strict=True)) if view[model] else []
+        expected = Counter((*point, index in forgotten) for point, index in points)
         assert Counter((row["x"], row["y"], row["kind"] == "forgotten class") for row in several) == expected
+        middles = sorted(
+            fmean(point[0] for point, each in points if each == index) for index in {each for _, each in points}
+        )
+        named = rows.get(f"{model} names", [])  # none where there are many classes
+        assert not named or sorted(row["across"] for row in named) == pytest.approx(middles, abs=1e-3)
 
 
 def _membership(rows: Mapping[str, Rows], body: Any, requests: Rows) -> None:
