@@ -21,7 +21,7 @@ from fed_unlearn.ledger.schema import schema_problems
 from fed_unlearn.ledger.seals import define_seal
 from fed_unlearn.ledger.verification import verify_ledger
 from fed_unlearn.receipts.document import FIGURES, Audits, Place, Receipt
-from fed_unlearn.receipts.issuing import Account, chain_facts
+from fed_unlearn.receipts.issuing import Account, chain_facts, installed_versions
 from fed_unlearn.requests import ForgetRequest
 from fed_unlearn.text import printable, quoted
 
@@ -235,8 +235,16 @@ class _Checking:
         if not account.is_whole:
             self.unchecked.append(_NOT_KEPT)
             names = {name: names[name] for name in ("scope", "classes", "samples")}
+        elif self.receipt.reasons != facts["reasons"] and (issuer := self._other_issuer()) is not None:
+            del names["reasons"]
+            self.unchecked.append(f"the reasons: fed-unlearn {issuer} issued the receipt, and has other words for them")
         yield from self._differences(names, facts)
         self.checked.append("by the row of the request, the " + ", ".join(names.values()))
+
+    def _other_issuer(self) -> str | None:
+        """Version of the library that issued the receipt, if it is not this one: each has its own words of reasons."""
+        issuer = self.receipt.versions.get("fed-unlearn")
+        return None if issuer == installed_versions().get("fed-unlearn") else issuer
 
     def _those_told(self, audits: Audits) -> Audits:
         """Figures of the ledger without those that the receipt leaves out because their names hold a client's."""

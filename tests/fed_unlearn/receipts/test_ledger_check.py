@@ -391,6 +391,19 @@ LIES: dict[str, Callable[[Receipt], dict[str, object]]] = {
 }
 
 
+def test_reasons_in_the_words_of_another_version_are_not_checked_and_that_is_said(ledger_file: Path) -> None:
+    said = receipt(ledger_file)
+    old = said.model_copy(update={"reasons": ("other",), "versions": {**said.versions, "fed-unlearn": "0.0.9"}})
+    for check in both(old, ledger_file):
+        assert check.fits
+        assert any("the reasons: fed-unlearn 0.0.9 issued" in unchecked for unchecked in check.unchecked)
+        assert not any("reasons" in checked for checked in check.checked)
+    kept = said.model_copy(update={"versions": {**said.versions, "fed-unlearn": "0.0.9"}})
+    assert all(any("reasons" in checked for checked in check.checked) for check in both(kept, ledger_file))
+    lied = old.model_copy(update={"classes": (3,)})
+    assert not any(check.fits for check in both(lied, ledger_file))
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_what_the_issuer_made_up_is_found(ledger_file: Path, lie: str) -> None:
     said = receipt(ledger_file)
