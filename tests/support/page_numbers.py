@@ -14,7 +14,15 @@ from typing import Any
 
 from page_reader import Element, Page, found_at
 
-_WORD_OF_MODEL = {"before": "before", "oracle": "if retrained"}
+_MODEL_OF_WORDS = {
+    "before": "before",
+    "fell from": "before",
+    "rose from": "before",
+    "stayed at": "after",
+    "after": "after",
+    "if retrained without it": "oracle",
+}
+"""Words in front of a number of the summary, and the model whose number it is."""
 
 
 def as_number(text: str) -> float:
@@ -61,7 +69,7 @@ def check_counts(body: Any, page: Page) -> int:
 
 
 def check_places(body: Any, page: Page) -> None:
-    """Every number that stands under a request or a model, or before words that name a model, is one of these."""
+    """Every number that stands under a request or a model, or after words that name a model, is one of these."""
     order = [request["id"] for request in body["requests"]]
     for element in page.having("data-from"):
         path = element.attributes["data-from"]
@@ -72,9 +80,9 @@ def check_places(body: Any, page: Page) -> None:
         if cell is not None and "checks" not in path:
             assert f".{cell.attributes['data-label']}." in path, (path, cell)
     for sentence in _sentences(page):
-        for path, words in re.findall(r"\u27e8([^\u27e9]+)\u27e9([^\u27e8]*)", sentence):
-            for model, said in _WORD_OF_MODEL.items():
-                if words.strip().startswith(said):
+        for words, path in re.findall(r"([^\u27e8\u27e9]*)\u27e8([^\u27e9]+)\u27e9", sentence):
+            for said, model in _MODEL_OF_WORDS.items():
+                if words.rstrip().endswith(said):
                     assert f".{model}." in path, (path, sentence)
 
 

@@ -48,13 +48,13 @@ def target_markup(reading: Reading, index: int) -> Markup:
 
 
 def asked_markup(reading: Reading, index: int) -> Markup:
-    """Say what a request asked for, as a sentence."""
+    """Say what a request asked for, such as ``forget class 3`` or ``make 4 samples of client 7 look unseen``."""
     target, goal = target_markup(reading, index), reading.value("requests", index, "goal")
     if reading.value("requests", index, "scope") == "client":
-        return Markup("Forget all samples of {}.").format(target)
+        return Markup("forget all samples of {}").format(target)
     if goal:
-        return Markup("Make {} {}.").format(target, _GOALS.get(goal, reading.text("requests", index, "goal")))
-    return Markup("Forget {}.").format(target)
+        return Markup("make {} {}").format(target, _GOALS.get(goal, reading.text("requests", index, "goal")))
+    return Markup("forget {}").format(target)
 
 
 def _class_markup(reading: Reading, index: int, position: int) -> Markup:

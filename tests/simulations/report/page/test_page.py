@@ -102,10 +102,10 @@ def test_the_headline_tells_failed_and_held_requests_with_their_reasons(folder: 
     summary = " ".join(page.all("section", id="summary")[0].text.split())
     assert "1 of 4 requests committed; 1 failed, 1 rejected, 1 held." in summary
     assert "The run is not complete" in summary
-    assert "forget accuracy 0.250 is over 0.050. The last accepted model still serves." in summary
-    assert "Held until somebody approves it: it asks for 0.8 of the samples of client 4" in summary
-    assert "Rejected: client 7 is not known." in summary
-    assert "It has worn off since: after r1 the gate would refuse it." in summary
+    assert "the data stays out of training: forget accuracy 0.250 is over 0.050." in summary
+    assert "held until somebody approves it: it asks for 0.8 of the samples of client 4" in summary
+    assert "it was rejected: client 7 is not known." in summary
+    assert "it has worn off: after r1 the gate would refuse it." in summary
     assert any(
         "bad" in element.attributes["class"].split() for element in page.all("div") if "class" in element.attributes
     )
