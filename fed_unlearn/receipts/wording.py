@@ -8,7 +8,8 @@ from datetime import datetime
 
 from fed_unlearn.evidence import HowKnown
 from fed_unlearn.figure_numbers import percent
-from fed_unlearn.receipts.document import Figure, Receipt
+from fed_unlearn.figure_words import FIGURE_WORDS, figure_title
+from fed_unlearn.receipts.document import FIGURES, Figure, Receipt
 from fed_unlearn.receipts.words import SENTENCES
 
 HEADINGS = {
@@ -42,21 +43,8 @@ _EVIDENCE: dict[str | None, str] = {
     None: "The ledger does not say how it is known.",
 }
 _MOST_CLASSES = 30
-_LABELS = {
-    "forget_accuracy": ("The data to forget", "how much of it the model recognises"),
-    "retain_accuracy": ("All other training data", "how much of it the model recognises"),
-    "test_forget_accuracy": ("New data of the kind to forget", "how much of it the model recognises"),
-    "test_retain_accuracy": ("New data of other kinds", "how much of it the model recognises"),
-    "membership_auc": (
-        "Test for traces",
-        "whether the model tells the data to forget from data that it never saw; 50\u00a0% is a mere guess",
-    ),
-    "logit_auc": (
-        "Hidden score of the kind to forget",
-        "how well it tells the kind from others; it can do so in a model that never saw the kind, too",
-    ),
-}
-"""Figures that are told in words: what each is of, and what it means."""
+_ROWS = (*FIGURES, "logit_auc")
+"""Figures that have a line of the table. All are fractions."""
 
 
 @dataclass(frozen=True)
@@ -145,21 +133,39 @@ def rows_of(receipt: Receipt) -> list[Row]:
     before, after = receipt.audits.before, receipt.audits.after
     return [
         Row(
-            *_LABELS[name],
+            title=_title(name),
+            explanation=FIGURE_WORDS[name].meaning,
             before=_percent(before.get(name)),
             after=_percent(after.get(name)),
             marks=_marks(name, {"before": before, "after": after}),
         )
-        for name in _LABELS
+        for name in _ROWS
         if name in before or name in after
     ]
 
 
-def other_figures(receipt: Receipt) -> list[tuple[str, str, str]]:
-    """Names of all other figures, with their values before and after; empty text if there is none."""
+def other_figures(receipt: Receipt) -> list[tuple[str, str, str, str]]:
+    """All other figures: title, values before and after, and meaning; empty text where there is none.
+
+    A figure of another package's audit has its name in place of a title.
+    """
     before, after = receipt.audits.before, receipt.audits.after
-    names = sorted((before.keys() | after.keys()) - set(_LABELS))
-    return [(name, _number(before.get(name)), _number(after.get(name))) for name in names]
+    names = sorted((before.keys() | after.keys()) - set(_ROWS))
+    return [
+        (
+            _title(name),
+            _number(before.get(name)),
+            _number(after.get(name)),
+            FIGURE_WORDS[name].meaning if name in FIGURE_WORDS else "",
+        )
+        for name in names
+    ]
+
+
+def _title(name: str) -> str:
+    """A figure's title as the start of a line; the name of one that is not built in."""
+    title = figure_title(name)
+    return title if name not in FIGURE_WORDS else title[:1].upper() + title[1:]
 
 
 def _percent(figure: Figure | None) -> str:

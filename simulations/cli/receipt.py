@@ -185,7 +185,6 @@ def _write_new(path: Path, content: bytes) -> None:
 
 
 def _print(said: Receipt) -> None:
-    from fed_unlearn.figure_words import FIGURE_WORDS
     from fed_unlearn.receipts import wording
 
     print(f"request {printable(said.request)}: {said.status}. {wording.HEADINGS[said.status]}")
@@ -205,9 +204,9 @@ def _print(said: Receipt) -> None:
         if value:
             print(f"  {name + ':':14} {printable(value, MOST_SHOWN)}")
     rows = [(row.title, row.before, row.after, row.explanation) for row in wording.rows_of(said)]
-    others = [(*figure, FIGURE_WORDS.get(figure[0], "")) for figure in wording.other_figures(said)]
-    for name, before, after, meaning in (*rows, *others):
-        print(f"  {name}: {before or 'not measured'} before, {after or 'not measured'} after")
+    when = "after" if said.status == "committed" else "in the last try"
+    for name, before, after, meaning in (*rows, *wording.other_figures(said)):
+        print(f"  {name}: {before or 'not measured'} before, {after or 'not measured'} {when}")
         if meaning:
             print(f"    {meaning}".replace("\u00a0", " "))
 

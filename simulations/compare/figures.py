@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from fed_unlearn.audits.base import Figures
 from fed_unlearn.figure_numbers import finite_number
-from fed_unlearn.figure_words import FIGURE_WORDS
+from fed_unlearn.figure_words import figure_title
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 from fed_unlearn.strategies.worn_off import is_commit_of
 
@@ -132,15 +132,7 @@ def better_of(figure: Figure, scope: str, results: Sequence[RunResults]) -> Bett
 
 def figure_named(name: str) -> Figure:
     """A figure by name; of a name that is not built in, the figure that audits measured under it."""
-    return FIGURES.get(name) or _measured(name, _title_of(name))
-
-
-def _title_of(name: str) -> str:
-    """What a figure without a field is, in words; the words of its name where another package measured it."""
-    if name not in FIGURE_WORDS:
-        return name.replace("_", " ")
-    first = FIGURE_WORDS[name].partition(". ")[0].removesuffix(".")
-    return first[0].lower() + first[1:]
+    return FIGURES.get(name) or _measured(name)
 
 
 def audit_names(several: Iterable[RunResults]) -> set[str]:
@@ -170,25 +162,30 @@ def oracle_distance(figure: Figure) -> Figure:
     )
 
 
-def _measured(name: str, title: str, better: Better = Better.NONE) -> Figure:
+def _measured(name: str, better: Better = Better.NONE) -> Figure:
     """A figure of the audits, of the model after the request."""
     return Figure(
         name=name,
-        title=title,
+        title=figure_title(name).replace("_", " "),
         value=lambda results, request: _of(request.after, name),
         better=better,
         follows_oracle=better is not Better.HIGHER,
     )
 
 
-def _change(name: str, title: str) -> Figure:
+def _change(name: str) -> Figure:
     """How a figure of the audits changed, after minus before."""
 
     def change(results: RunResults, request: RequestResult) -> float | None:
         after, before = _of(request.after, name), _of(request.before, name)
         return None if after is None or before is None else after - before
 
-    return Figure(name=f"{name.removesuffix('_accuracy')}_change", title=title, value=change, better=Better.HIGHER)
+    return Figure(
+        name=f"{name.removesuffix('_accuracy')}_change",
+        title=f"change of the {figure_title(name)}",
+        value=change,
+        better=Better.HIGHER,
+    )
 
 
 def _relapse(results: RunResults, request: RequestResult) -> float | None:
@@ -217,11 +214,11 @@ def _numbers(values: Iterable[float | None]) -> list[float]:
 
 
 _AUDITED = (
-    _measured("forget_accuracy", "accuracy on the forget set"),
-    _measured("retain_accuracy", "accuracy on retained samples", Better.HIGHER),
-    _measured("test_forget_accuracy", "accuracy on test samples of the forgotten classes"),
-    _measured("test_retain_accuracy", "accuracy on test samples of the other classes", Better.HIGHER),
-    _measured("membership_auc", "AUC of the membership attack", Better.HALF),
+    _measured("forget_accuracy"),
+    _measured("retain_accuracy", Better.HIGHER),
+    _measured("test_forget_accuracy"),
+    _measured("test_retain_accuracy", Better.HIGHER),
+    _measured("membership_auc", Better.HALF),
 )
 
 
@@ -233,8 +230,8 @@ def _built_in() -> Iterator[Figure]:
         better=Better.HIGHER,
     )
     yield from _AUDITED
-    yield _change("retain_accuracy", "change of the accuracy on retained samples")
-    yield _change("test_retain_accuracy", "change of the accuracy on test samples of the other classes")
+    yield _change("retain_accuracy")
+    yield _change("test_retain_accuracy")
     yield from map(oracle_distance, _AUDITED)
     yield Figure(
         name="worst_relapse",

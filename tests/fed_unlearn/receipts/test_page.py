@@ -70,7 +70,7 @@ def test_a_committed_receipt_is_told_in_words_and_numbers(receipts: dict[str, Si
         "0.0 % (0.0 to 1.6)",
         "30.0 %",
         "33.3 %",
-        "recall_at_5 0.25 (0.125 to 0.5)",
+        "Hidden recall of the class: 0.25 (0.125 to 0.5)",
         "evidence, not proof",
         "The verdict rests on what 3 participants reported.",
         f"fed-unlearn receipt verify {said.file_name} --key receipts.pub",

@@ -138,8 +138,8 @@ def test_show_says_what_each_figure_is(issued: Path, capsys: pytest.CaptureFixtu
     assert run_command(["receipt", "show", "run/receipts/r1.json"]) == 0
     lines = capsys.readouterr().out.splitlines()
     told = {line.partition(":")[0].strip(): lines[number + 1] for number, line in enumerate(lines[:-1])}
-    assert told["Test for traces"].endswith("never saw; 50 % is a mere guess")
-    assert told["recall_at_5"].startswith("    Recall of the class if its bias were shifted")
+    assert told["Test for traces (membership attack)"].endswith("0 % and 100 % tell them apart entirely.")
+    assert told["Hidden recall of the class"].startswith("    Recall of the class if its bias were shifted")
     assert all(line.isprintable() for line in lines)
 
 

@@ -392,7 +392,7 @@ def test_the_command_writes_files_and_names_what_is_wrong(tmp_path: Path, capsys
     places = [word for option, name in options.items() for word in (option, str(tmp_path / name))]
     assert run_command(["compare", str(tmp_path / "runs"), "--figure", "retain_accuracy", *places]) == COMMITTED
     assert all((tmp_path / name).stat().st_size > 100 for name in options.values())
-    assert "retain_accuracy: accuracy on retained samples" in capsys.readouterr().out
+    assert "retain_accuracy: accuracy on the training data that stays" in capsys.readouterr().out
     for wrong, told in (
         (["--figure", "forget_acuracy"], "did you mean forget_accuracy?"),
         (["--baseline", "delte"], "did you mean delete?"),

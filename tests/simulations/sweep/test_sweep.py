@@ -89,7 +89,7 @@ def test_cells_have_their_place_and_the_tables_are_written(
     assert set(files(out)) == {"compare.md", "compare.tex", "compare.html", "compare.csv", "compare-runs.csv"}
     printed = capsys.readouterr().out
     assert "[4/4] tiny, delete, seed 2: complete after 1 s" in printed
-    assert "forget_accuracy: accuracy on the forget set; lower is better" in printed
+    assert "forget_accuracy: accuracy on the data of the request; lower is better" in printed
 
 
 def test_an_interrupted_sweep_goes_on_with_what_is_left(
