@@ -24,19 +24,19 @@ class FigureWords:
 FIGURE_WORDS = {
     "forget_accuracy": FigureWords(
         "accuracy on the data of the request",
-        "Share of the training samples of the request that the model gets right.",
+        "Share of right answers on the training samples of the request.",
     ),
     "retain_accuracy": FigureWords(
         "accuracy on the training data that stays",
-        "Share of the training samples that stay which the model gets right.",
+        "Share of right answers on the training samples that stay.",
     ),
     "test_forget_accuracy": FigureWords(
         "accuracy on test data of the request's classes",
-        "Share of the test samples of the request's classes that the model gets right.",
+        "Share of right answers on the test samples of the request's classes.",
     ),
     "test_retain_accuracy": FigureWords(
         "accuracy on all other test data",
-        "Share of all other test samples that the model gets right; classes that were forgotten before are left out.",
+        "Share of right answers on all other test samples; classes that were forgotten before are left out.",
     ),
     "membership_auc": FigureWords(
         "test for traces (membership attack)",

@@ -36,6 +36,8 @@ def receipt_page(signed: SignedReceipt) -> str:
         heading=wording.HEADINGS[receipt.status],
         asked_for=wording.what_was_asked(receipt),
         done=wording.what_was_done(receipt),
+        is_changed=wording.is_changed(receipt),
+        mislabelling=wording.MISLABELLING,
         why=wording.why(receipt),
         known=wording.how_it_is_known(receipt),
         asked=wording.date_and_time(receipt.asked),

@@ -21,7 +21,11 @@ HEADINGS = {
 """What became of a request, by its status."""
 
 _KEPT_OUT = "The data is kept out of all later training."
+_LABELS_KEPT_OUT = "The samples are kept out of all later training under their own labels."
 _NOTHING = "The model stayed as it was, and this request keeps no data out of training."
+_AGAIN = "The model stayed as it was. The request had been carried out before, and its forgetting had worn off."
+MISLABELLING = ("misclassify", "relabel")
+"""Goals by which a model is to give wrong answers."""
 _MADE = {
     "misclassify": "to misclassify these samples",
     "relabel": "to give these samples other labels",
@@ -29,15 +33,15 @@ _MADE = {
     None: "to forget this data",
 }
 _OUTCOMES = {
-    "committed": f"A new model, made {{made}}, took the place of the one before. {_KEPT_OUT}",
+    "committed": "A new model, made {made}, took the place of the one before. {kept_out}",
     "failed": (
         "No attempt gave a model that passed the checks, so the model stayed as it was: what it learned from this"
-        f" data may still be in it. {_KEPT_OUT}"
+        " data may still be in it. {kept_out}"
     ),
     "rejected": _NOTHING,
     "withdrawn": _NOTHING,
 }
-_UNCHANGED = f"Nothing had to be changed: the model stayed as it was. {_KEPT_OUT}"
+_UNCHANGED = "Nothing had to be changed: the model stayed as it was. {kept_out}"
 _EVIDENCE: dict[str | None, str] = {
     **{str(known): f"{str(known).capitalize()}. {known.meaning}" for known in HowKnown},
     None: "The ledger does not say how it is known.",
@@ -98,8 +102,16 @@ def _data_of(receipt: Receipt) -> str:
 
 def what_was_done(receipt: Receipt) -> str:
     """What became of the request and of the model, in a few sentences."""
-    unchanged = receipt.status == "committed" and receipt.models.before == receipt.models.after
-    return _UNCHANGED if unchanged else _OUTCOMES[receipt.status].format(made=_MADE[receipt.goal])
+    if receipt.status in ("rejected", "withdrawn") and receipt.number > 1:
+        return _AGAIN
+    told = _OUTCOMES[receipt.status] if is_changed(receipt) or receipt.status != "committed" else _UNCHANGED
+    kept_out = _LABELS_KEPT_OUT if receipt.goal in MISLABELLING else _KEPT_OUT
+    return told.format(made=_MADE[receipt.goal], kept_out=kept_out)
+
+
+def is_changed(receipt: Receipt) -> bool:
+    """Whether another model took the place of the one that served."""
+    return receipt.status == "committed" and receipt.models.before != receipt.models.after
 
 
 def why(receipt: Receipt) -> str:
@@ -108,10 +120,13 @@ def why(receipt: Receipt) -> str:
 
 
 def how_it_is_known(receipt: Receipt) -> str:
-    """How the forgetting of a committed request is known; empty for others."""
+    """How the forgetting of a committed request is known; empty for others.
+
+    On how many participants' figures it rests is said where figures show it.
+    """
     if receipt.status != "committed":
         return ""
-    match receipt.witnesses:
+    match receipt.witnesses if receipt.evidence == "measured" else None:
         case None | 0:
             told = ""
         case 1:

@@ -193,7 +193,7 @@ def _print(said: Receipt) -> None:
         "ended": f"{said.ended}, after {said.attempts} attempt{'' if said.attempts == 1 else 's'}",
         "method": said.method,
         "outcome": wording.what_was_done(said),
-        "why": wording.why(said),
+        "note" if said.status == "committed" else "why": wording.why(said),
         "known": wording.how_it_is_known(said),
         "model before": said.models.before,
         "model after": said.models.after,

@@ -7,11 +7,11 @@ import html
 import re
 import shutil
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from page_text import Reader
 from receipt_ledgers import opened, relapse, write
 
 from fed_unlearn.receipts import SignedReceipt, issue, receipt_page, sign, verify, wording
@@ -21,7 +21,6 @@ from fed_unlearn.receipts.words import SENTENCES
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 CHROMIUM = shutil.which("chromium")
 WIDTHS = (320, 360, 800, 1280)
-_EMPTY = {"meta", "link", "br", "line", "circle", "hr", "img", "input"}
 
 
 @pytest.fixture(scope="module")
@@ -30,32 +29,6 @@ def receipts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SignedReceip
     relapse(path, "r2")
     with opened(path) as ledger:
         return {name: issue(ledger, name, KEY) for name in ("r1", "r2", "r3", "r4", "r5")}
-
-
-class Reader(HTMLParser):
-    """Text, tags and addresses of a page; an error where tags do not fit."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.text, self.tags, self.addresses, self._open = "", list[str](), list[str](), list[str]()
-        self.feed(page)
-        assert self._open == []
-        self.text = re.sub(r"\s+", " ", self.text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.addresses += [str(value) for name, value in attrs if name in ("href", "src", "srcset", "action")]
-        assert not [name for name, _ in attrs if name.startswith("on")]
-        if tag not in _EMPTY:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in _EMPTY:
-            assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if not {"style", "title"} & set(self._open):
-            self.text += data + " "
 
 
 def test_a_committed_receipt_is_told_in_words_and_numbers(receipts: dict[str, SignedReceipt]) -> None:
