@@ -94,7 +94,7 @@ FIGURE_WORDS = {
         " that stay.",
     ),
     "logit_auc": FigureWords(
-        "hidden score of the class",
+        "how well the class's hidden score tells it apart",
         "How well the class's own score still ranks its samples above others, whatever its bias. A model that never saw"
         " the class can rank them, too.",
     ),
@@ -128,7 +128,7 @@ def figure_title(name: str) -> str:
     Examples
     --------
     >>> figure_title("logit_auc"), figure_title("their_own")
-    ('hidden score of the class', 'their_own')
+    ("how well the class's hidden score tells it apart", 'their_own')
     """
     words = FIGURE_WORDS.get(name)
     return name if words is None else words.title

@@ -367,7 +367,7 @@ def test_a_figure_without_a_field_is_told_in_words(tmp_path: Path) -> None:
     after = dataclasses.replace(figures(0.1, 0.9), extra={"logit_auc": 0.9, "their_figure": 0.5})
     write_run(tmp_path / "a", 0, request("delete", 0.1, 0.9, after=after))
     text = " ".join(printed(compared(tmp_path, CompareSettings(figures=("logit_auc", "their_figure")))).split())
-    assert "logit_auc: how well the class's own score still ranks its images above others, whatever its bias;" in text
+    assert "logit_auc: how well the class's hidden score tells it apart;" in text
     assert "their_figure: their figure;" in text
 
 
