@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fed_unlearn.simulations.cli.orders.codes import COMMITTED, NOT_COMMITTED
 from fed_unlearn.simulations.cli.orders.options import with_options
-from fed_unlearn.simulations.cli.orders.sweep_order import SweepOrder
+from fed_unlearn.simulations.sweep.order import SweepOrder
 
 if TYPE_CHECKING:
     from rich.console import Console

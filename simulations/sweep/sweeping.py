@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,6 +13,7 @@ from fed_unlearn.locks import exclusive
 from fed_unlearn.simulations.report.layout import print_line
 from fed_unlearn.simulations.run.folders import make_folder, usable_folder
 from fed_unlearn.simulations.sweep.cells import argument_list, end_of_run, error_line, is_complete, wait_until_free
+from fed_unlearn.simulations.sweep.order import SweepOrder
 from fed_unlearn.simulations.sweep.plan import (
     LOCK,
     SweepPlan,
@@ -25,9 +25,6 @@ from fed_unlearn.simulations.sweep.plan import (
 )
 from fed_unlearn.simulations.sweep.pool import Command, cores, run_commands
 from fed_unlearn.simulations.sweep.record import FILE_NAME, OWN, Cell, SweepRecord
-
-if TYPE_CHECKING:
-    from fed_unlearn.simulations.cli.orders.sweep_order import SweepOrder
 
 SEEDS = (0, 1, 2, 3, 4)
 """The seeds of a sweep that names none."""

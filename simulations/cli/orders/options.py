@@ -19,10 +19,6 @@ import typer
 
 Result = TypeVar("Result")
 
-Overrides = Annotated[
-    tuple[str, ...], typer.Option("--set", metavar="KEY=VALUE", help="Change the scenario; may be repeated.")
-]
-
 LedgerKey = Annotated[
     Path | None,
     typer.Option(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from fed_unlearn.simulations.cli.orders.options import LedgerKey, Overrides, ReceiptKey
+from fed_unlearn.simulations.cli.orders.options import LedgerKey, ReceiptKey
 from fed_unlearn.simulations.live.watching import Live, LivePort
+from fed_unlearn.simulations.overrides import Overrides
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.scenario import Scenario
