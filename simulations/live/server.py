@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from fed_unlearn.errors import InvalidParameterError
@@ -63,22 +65,14 @@ class LiveServer:
     """
 
     def __init__(self, view: RunView, port: int | None = None) -> None:
-        self._view, self._told = view, (told := _Told())
-
-        class Handler(_Handler):
-            pass
-
-        Handler.view, Handler.told = view, told
+        self._view, self._told = view, _Told()
         try:
-            self._server = BoundedServer((ADDRESS, port or 0), Handler)
+            self._server = BoundedServer((ADDRESS, port or 0), partial(_Handler, view=view, told=self._told))
         except OSError as error:
             raise InvalidParameterError(
                 f"--live-port {port}: {error.strerror}; choose another port, or leave it out for a free one"
             ) from None
         self.port: int = self._server.server_address[1]
-        Handler.hosts = {f"{name}:{self.port}" for name in (ADDRESS, "localhost")}
-        if self.port == _PORT_OF_HTTP:  # browsers leave it out
-            Handler.hosts |= {ADDRESS, "localhost"}
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="live", daemon=True)
         self._thread.start()
 
@@ -120,11 +114,14 @@ class LiveServer:
 
 
 class _Handler(BoundedHandler):
-    view: RunView
-    told: _Told
-    hosts: set[str]
+    """Answers one connection."""
+
     server_version, sys_version = "fed-unlearn", ""
     timeout = _SOCKET_SECONDS
+
+    def __init__(self, *connection: Any, view: RunView, told: _Told) -> None:
+        self._view, self._told = view, told
+        super().__init__(*connection)  # it answers, too
 
     def do_GET(self) -> None:  # noqa: N802
         """Answer with the page or the events."""
@@ -149,8 +146,11 @@ class _Handler(BoundedHandler):
         else:
             self._send_text(HTTPStatus.NOT_FOUND, "there is / and nothing else")
 
-    def _refuse_method(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802
+        """Refuse what is neither GET nor HEAD."""
         self._send_text(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD are answered", Allow="GET, HEAD")
+
+    do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = do_POST  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing on the terminal, which shows the run."""
@@ -165,7 +165,7 @@ class _Handler(BoundedHandler):
     def _is_refused(self) -> bool:
         """Refuse a request that names another host: a page of elsewhere may have made its name point here."""
         hosts = self.headers.get_all("Host") or []
-        if len(hosts) == 1 and hosts[0].strip().lower() in self.hosts:
+        if len(hosts) == 1 and hosts[0].strip().lower() in _hosts(self.server.server_port):
             return False
         self._send_text(HTTPStatus.MISDIRECTED_REQUEST, f"this is {ADDRESS} and no other host")
         return True
@@ -182,7 +182,7 @@ class _Handler(BoundedHandler):
             self.wfile.write(f"{text}\n".encode())
 
     def _send_page(self) -> None:
-        shown = self.view.shown()
+        shown = self._view.shown()
         meta = f'<head>\n<meta name="live-version" content="{shown.version}">'
         body = shown.page.replace("<head>", meta, 1).encode()
         self._begin(HTTPStatus.OK, "text/html; charset=utf-8", **{"Content-Length": str(len(body))})
@@ -199,9 +199,9 @@ class _Handler(BoundedHandler):
 
     @contextmanager
     def _stream(self) -> Iterator[bool]:
-        streams, own = self.told.streams, id(self)
-        with self.told.lock:
-            is_admitted = len(streams) < _MOST_STREAMS and not self.told.is_over
+        streams, own = self._told.streams, id(self)
+        with self._told.lock:
+            is_admitted = len(streams) < _MOST_STREAMS and not self._told.is_over
             if is_admitted:
                 streams.add(own)
         try:
@@ -211,7 +211,7 @@ class _Handler(BoundedHandler):
 
     def _follow(self, version: str) -> None:
         """Send what changes, until the server closes."""
-        told = self.told
+        told = self._told
         self._write(f"retry: {_RETRY_MILLISECONDS}\n\n")
         progress, end, heard = "", None, time.monotonic()
         while True:
@@ -238,7 +238,7 @@ class _Handler(BoundedHandler):
 
     def _news(self, version: str) -> Shown | None:
         """The page, where the results are others than those of a version."""
-        return self.view.shown() if self.view.version() != version else None
+        return self._view.shown() if self._view.version() != version else None
 
     def _event(self, name: str, data: dict[str, object], version: str | None = None) -> None:
         known = "" if version is None else f"id: {version}\n"
@@ -249,5 +249,7 @@ class _Handler(BoundedHandler):
         self.wfile.flush()
 
 
-for _name in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"):
-    setattr(_Handler, f"do_{_name}", _Handler._refuse_method)
+def _hosts(port: int) -> set[str]:
+    """How a browser names the server of a port; that of HTTP it leaves out."""
+    names = {ADDRESS, "localhost"}
+    return {f"{name}:{port}" for name in names} | (names if port == _PORT_OF_HTTP else set())

@@ -16,6 +16,7 @@ from sample_results import RESULTS
 
 from fed_unlearn.errors import InvalidParameterError
 from fed_unlearn.simulations.cli import BAD_INPUT, run_command
+from fed_unlearn.simulations.live import server as server_module
 from fed_unlearn.simulations.live import view as view_module
 from fed_unlearn.simulations.live.server import ADDRESS, LiveServer
 from fed_unlearn.simulations.live.view import RunView
@@ -158,6 +159,11 @@ def test_localhost_is_not_refused(server: LiveServer) -> None:
     assert answer(server, "HEAD", "/", f"localhost:{server.port}")[0] == 200
 
 
+def test_the_port_of_http_need_not_be_named() -> None:
+    assert server_module._hosts(80) == {"127.0.0.1", "127.0.0.1:80", "localhost", "localhost:80"}
+    assert server_module._hosts(8080) == {"127.0.0.1:8080", "localhost:8080"}
+
+
 def test_two_hosts_are_refused(server: LiveServer) -> None:
     with socket.create_connection((ADDRESS, server.port)) as connection:
         host = f"Host: {ADDRESS}:{server.port}\r\n"
@@ -165,7 +171,7 @@ def test_two_hosts_are_refused(server: LiveServer) -> None:
         assert b" 421 " in connection.recv(100)
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
 def test_nothing_but_reading_is_answered(server: LiveServer, method: str) -> None:
     status, content, headers = answer(server, method, "/")
     assert (status, headers["Allow"]) == (405, "GET, HEAD")
