@@ -13,6 +13,7 @@ import json
 import sqlite3
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fed_unlearn.ledger.chain import canonical_json, read_head
@@ -259,6 +260,21 @@ def sealed_problems(connection: sqlite3.Connection, key: bytes) -> Iterator[str]
             yield f"table seals was edited: its rows of table {table.name}"
     if kept:
         yield "table seals was edited: it has rows of unknown tables"
+
+
+def fits_no_row(connection: sqlite3.Connection, key: bytes) -> bool:
+    """Whether neither the seal of the head nor the code of any column of any row was made under a key."""
+    with suppress(sqlite3.IntegrityError):
+        read_seal(connection, key)
+        return False
+    rows = connection.execute("SELECT name, label, codes FROM seals").fetchall()
+    kept = {(name, label): codes for name, label, codes in rows if isinstance(codes, bytes)}
+    return not any(
+        set(zip(table.columns, _split(kept.get((table.name, label), b"")), strict=False))
+        & set(zip(table.columns, _split(codes), strict=True))
+        for table in SEALED_TABLES
+        for label, codes in table_codes(connection, table).items()
+    )
 
 
 def _differences(table: SealedTable, was: Mapping[str, object], now: Mapping[str, bytes]) -> Iterator[str]:

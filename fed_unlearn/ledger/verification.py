@@ -13,7 +13,7 @@ from fed_unlearn.ledger.key import LedgerKey
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.ledger.reading import without_content
 from fed_unlearn.ledger.schema import schema_problems
-from fed_unlearn.ledger.seals import sealed_problems
+from fed_unlearn.ledger.seals import fits_no_row, sealed_problems
 from fed_unlearn.text import printable
 
 _STEPS = frozenset(Status)
@@ -30,6 +30,12 @@ MEANINGFUL_NOTES = frozenset(
     }
 )
 """Names of events that are not steps of requests but determine what a row of a table must hold."""
+
+OTHER_KEY = (
+    "nothing in it was sealed under this key, no event and no row: the key is another ledger's, or all of the ledger was"
+    " made anew"
+)
+"""The one problem of a ledger with the key of another one."""
 
 
 @dataclass
@@ -113,12 +119,26 @@ def verify_ledger(connection: sqlite3.Connection, key: LedgerKey, head: str | No
             connection.execute("BEGIN")
         for check in checks:
             _collect(check, problems)
+        if problems and _is_of_another_key(connection, key.raw):
+            problems = [OTHER_KEY]
     except sqlite3.Error as error:
         problems.append(_unreadable(error))
     finally:
         if own and connection.in_transaction:
             connection.execute("ROLLBACK")
     return Verification(chain.events, problems[0] if problems else None, chain.head, tuple(problems))
+
+
+def _is_of_another_key(connection: sqlite3.Connection, key: bytes) -> bool:
+    """Whether nothing at all was sealed under a key: no event, no row, and not the head."""
+    try:
+        rows = connection.execute(
+            "SELECT previous, sequence, time, request_id, name, attempt, facts, digest FROM events WHERE sequence > ?",
+            (unkeyed_events(connection),),
+        )
+        return all(event_digest(key, *row) != digest for *row, digest in rows) and fits_no_row(connection, key)
+    except (sqlite3.Error, ValueError, TypeError, AttributeError, OverflowError):
+        return False
 
 
 def verify_tables(connection: sqlite3.Connection, references: str) -> str | None:

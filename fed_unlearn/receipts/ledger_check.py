@@ -19,7 +19,7 @@ from fed_unlearn.ledger.lifecycle import FINAL
 from fed_unlearn.ledger.reading import damage_of, opened_to_read
 from fed_unlearn.ledger.schema import schema_problems
 from fed_unlearn.ledger.seals import define_seal
-from fed_unlearn.ledger.verification import verify_ledger
+from fed_unlearn.ledger.verification import OTHER_KEY, verify_ledger
 from fed_unlearn.receipts.document import FIGURES, Audits, Place, Receipt
 from fed_unlearn.receipts.issuing import Account, chain_facts, installed_versions
 from fed_unlearn.requests import ForgetRequest
@@ -153,7 +153,10 @@ class _Checking:
         """Whether the events follow one another and, with the key, whether anything was edited."""
         if self.key is not None:
             define_seal(self.connection, self.key.raw)
-            yield from verify_ledger(self.connection, self.key, None).problems
+            problems = verify_ledger(self.connection, self.key, None).problems
+            yield from problems
+            if OTHER_KEY in problems:
+                self.key = None  # it says nothing of the names of this ledger's requests
             self.checked.append("every event and every row is as it was sealed under the ledger's key")
             return
         self.unchecked.append(_UNSEALED)

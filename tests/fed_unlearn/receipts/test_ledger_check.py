@@ -18,6 +18,7 @@ from receipt_ledgers import MODELS, commit, opened, relapse, write
 
 from fed_unlearn.errors import FedUnlearnError, StorageError
 from fed_unlearn.ledger.lifecycle import FINAL, Status
+from fed_unlearn.ledger.verification import OTHER_KEY
 from fed_unlearn.receipts import LedgerCheck, Receipt, check_in_ledger, receipt_of, sign, verify
 from fed_unlearn.requests import ForgetRequest
 
@@ -362,7 +363,26 @@ def test_another_key_of_the_ledger_is_refused(ledger_file: Path, tmp_path: Path)
     (tmp_path / "other").mkdir()
     other = write(tmp_path / "other" / "ledger.db")
     found = check_in_ledger(receipt(ledger_file), ledger_file, other.with_suffix(".key"))
-    assert not found.fits
+    assert found.problems == (OTHER_KEY,)
+
+
+def test_another_key_says_nothing_of_names(ledger_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = write(tmp_path / "other" / "ledger.db")
+    with opened(ledger_file) as ledger:
+        ledger.receive(ForgetRequest.for_class(2, id="mail-of-st-vincent"))
+        ledger.withdraw("mail-of-st-vincent")
+    said = receipt(ledger_file, "mail-of-st-vincent")
+    assert said.named_by == "reference"
+    assert check_in_ledger(said, ledger_file, other.with_suffix(".key")).problems == (OTHER_KEY,)
+
+
+def test_a_ledger_whose_events_alone_were_made_anew_is_told_of_at_length(ledger_file: Path) -> None:
+    """Its rows still fit the key, so the key is not another ledger's."""
+    said = receipt(ledger_file)
+    written_anew(f"UPDATE events SET time = time + 1 WHERE sequence = {RECEIVED}")(ledger_file)
+    found = check_in_ledger(said, ledger_file, ledger_file.with_suffix(".key"))
+    assert not found.fits and OTHER_KEY not in found.problems
 
 
 # ------------------------------------------------------------------ receipts that say something else
