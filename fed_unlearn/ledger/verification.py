@@ -32,8 +32,8 @@ MEANINGFUL_NOTES = frozenset(
 """Names of events that are not steps of requests but determine what a row of a table must hold."""
 
 OTHER_KEY = (
-    "nothing in it was sealed under this key, no event and no row: the key is another ledger's, or all of the ledger was"
-    " made anew"
+    "nothing in it was sealed under this key, no event and no row: the key is another ledger's, or all of the ledger"
+    " was made anew"
 )
 """The one problem of a ledger with the key of another one."""
 
