@@ -9,7 +9,7 @@ import typer
 from fed_unlearn.simulations.bench.sequence.settings import SequenceSettings
 from fed_unlearn.simulations.bench.settings import MethodBenchSettings
 from fed_unlearn.simulations.cli.orders.options import with_options
-from fed_unlearn.simulations.overrides import Overrides
+from fed_unlearn.simulations.override_option import Overrides
 
 bench = typer.Typer(help="Measure what things cost on this machine.", no_args_is_help=True)
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Argument, BadParameter, Option
 
 from fed_unlearn.errors import InvalidParameterError
-from fed_unlearn.simulations.overrides import Overrides
+from fed_unlearn.simulations.override_option import Overrides
 from fed_unlearn.simulations.seeds import parsed_names, parsed_seeds
 from fed_unlearn.text import quoted
 

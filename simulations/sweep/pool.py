@@ -17,7 +17,7 @@ from fed_unlearn.simulations.engines.processes import interrupts_afterwards, wit
 
 Name = TypeVar("Name")
 
-WORKER = "fed_unlearn.simulations.sweep.worker"
+WORKER = "fed_unlearn.simulations.cli.sweep_worker"
 _THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 _POLL_SECONDS = 0.05
 _PATIENCE_SECONDS = 20.0

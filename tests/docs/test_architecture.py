@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -15,6 +16,14 @@ def test_the_tree_and_the_picture_are_those_of_the_repository() -> None:
     assert tree() in text, "python tests/support/folders.py puts the new tree into the page"
     assert picture() in text, "python tests/support/folders.py puts the new picture into the page"
     assert rewritten(text) == text
+
+
+def test_every_folder_of_a_room_stands_in_its_table() -> None:
+    sections = PAGE.read_text(encoding="utf-8").partition("## The folders")[2].partition("\n## ")[0]
+    for room in ROOMS:
+        table = sections.partition(f"### {room}/\n")[2].partition("\n### ")[0]
+        listed = re.findall(r"^\| `(\w+)/` \| ", table, flags=re.MULTILINE)
+        assert sorted(listed) == sorted(path.parent.name for path in (REPOSITORY / room).glob("*/__init__.py"))
 
 
 def test_rooms_import_in_one_direction() -> None:

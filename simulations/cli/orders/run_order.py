@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from fed_unlearn.simulations.cli.orders.options import LedgerKey, ReceiptKey
 from fed_unlearn.simulations.live.watching import Live, LivePort
-from fed_unlearn.simulations.overrides import Overrides
+from fed_unlearn.simulations.override_option import Overrides
 
 if TYPE_CHECKING:
     from fed_unlearn.simulations.scenario import Scenario

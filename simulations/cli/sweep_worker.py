@@ -1,4 +1,4 @@
-"""The process of one cell: ``python -m fed_unlearn.simulations.sweep.worker PARENT ARGUMENTS``.
+"""The process of one cell: ``python -m fed_unlearn.simulations.cli.sweep_worker PARENT ARGUMENTS``.
 
 It is ``fed-unlearn ARGUMENTS`` that ends with the process PARENT, however that one ends.
 """
