@@ -134,6 +134,23 @@ def test_show_tells_what_a_receipt_says(issued: Path, capsys: pytest.CaptureFixt
     assert "exists already" in one_line(capsys)
 
 
+def test_show_says_what_was_asked_of_samples(issued: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["receipt", "show", "run/receipts/r3.json"]) == 0
+    told = capsys.readouterr().out
+    assert "that the model misclassify 2 samples of one participant's training data" in told
+    assert "in the last try" in told and "under their own labels" in told and "forget" not in told.partition("why:")[0]
+    assert run_command(["receipt", "show", "run/receipts/r3.json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["goal"] == "misclassify"
+
+
+def test_another_ledgers_key_is_told_of_in_one_line(issued: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (issued.parents[1] / "other").mkdir()
+    write(issued.parents[1] / "other" / "ledger.db")
+    assert run_command([*VERIFY, "--ledger", "run", "--ledger-key", "other/ledger.key"]) == 1
+    refused = [line for line in capsys.readouterr().out.splitlines() if line.startswith("refused: ")]
+    assert len(refused) == 1 and "the key is another ledger's, or all of the ledger was made anew" in refused[0]
+
+
 def test_show_says_what_each_figure_is(issued: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["receipt", "show", "run/receipts/r1.json"]) == 0
     lines = capsys.readouterr().out.splitlines()
