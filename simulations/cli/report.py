@@ -20,9 +20,10 @@ def report(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write.  [default: DIR/report.html]")] = None,
     ledger_key: LedgerKey = None,
 ) -> None:
-    """Write the report of a run as one HTML page that loads nothing; without changes of the run itself.
+    """Write the report of a run as one HTML page that loads nothing. The run itself stays as it is.
 
-    Of a Flower app, whose server has a ledger and no run folder, the report is made of the ledger.
+    A Flower app's server has a ledger and no run folder: its report is made of the ledger. Where results.json stands
+    beside ledger.db, the report is that of the run, unless --out names a file for one of the ledger alone.
     """
     from fed_unlearn.simulations.cli.ledger import ledger_file
     from fed_unlearn.simulations.report.page import write_report
@@ -30,6 +31,8 @@ def report(
     from fed_unlearn.simulations.run.results import FILE_NAME
 
     folder, results = place.expanduser(), None
+    if out is None and folder.is_file() and (folder.parent / FILE_NAME).is_file():
+        folder = _run_of(folder)
     if folder.is_file() or (not (folder / FILE_NAME).exists() and (folder / "ledger.db").is_file()):
         ledger = ledger_file(folder)
         key = None if ledger_key is None else ledger_key.expanduser()
@@ -38,3 +41,17 @@ def report(
     target = None if out is None else out.expanduser()
     written = write_report(folder, results, images=images, anonymous=anonymous, to=target)
     print(f"report: {printable(str(written), _LONGEST)}")
+
+
+def _run_of(ledger: Path) -> Path:
+    """The run folder of a ledger that has results beside it, whose report one of the ledger alone would replace."""
+    from fed_unlearn.simulations.run.results import FILE_NAME, ResultsError
+
+    folder = ledger.parent
+    if ledger.name != "ledger.db":
+        raise ResultsError(
+            f"{folder} holds {FILE_NAME}, and the report of {ledger.name} would replace that of the run; name the file"
+            " to write with --out"
+        )
+    print(printable(f"{folder} holds {FILE_NAME}, too: the report is that of the run", _LONGEST))
+    return folder

@@ -10,10 +10,7 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.simulations.run.installed import installed_versions
 from fed_unlearn.simulations.run.recorded import LedgerRead
 from fed_unlearn.simulations.run.recorder import Recorder
-from fed_unlearn.simulations.run.results import ResultsError, RunResults
-
-ENGINE = "app"
-"""The engine in results that were read from an app's ledger."""
+from fed_unlearn.simulations.run.results import APP, ResultsError, RunResults
 
 
 def results_of_ledger(path: Path, key: Path | None = None, *, name: str) -> RunResults:
@@ -43,7 +40,7 @@ def results_of_ledger(path: Path, key: Path | None = None, *, name: str) -> RunR
     """
     if not path.is_file():
         raise ResultsError(f"{path}: is no file; expected the ledger of a server")
-    results = RunResults(scenario=name, seed=0, engine=ENGINE, versions=installed_versions())
+    results = RunResults(scenario=name, seed=0, engine=APP, versions=installed_versions())
     try:
         with closing(Ledger(path, create=False, key=key)) as ledger:
             is_training = bool(ledger.state("training"))

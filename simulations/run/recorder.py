@@ -20,6 +20,7 @@ from fed_unlearn.simulations.run.recorded_requests import (
 )
 from fed_unlearn.simulations.run.results import (
     FILE_NAME,
+    IMAGES,
     DeviceCount,
     HistoryPoint,
     RelapseResult,
@@ -75,7 +76,13 @@ class Recorder:
             _take_over(known, strategy)
             ended = tuple(item for item in known.requests if item.status in ENDED)
             return cls(replace(known, requests=ended), out, views_of)
-        results = RunResults(scenario=scenario.name, seed=scenario.seed, engine=engine, versions=installed_versions())
+        results = RunResults(
+            scenario=scenario.name,
+            seed=scenario.seed,
+            engine=engine,
+            versions=installed_versions(),
+            input=IMAGES,
+        )
         results.save(out)
         return cls(results, out, views_of)
 

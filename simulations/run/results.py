@@ -21,6 +21,12 @@ from fed_unlearn.simulations.run.views.view_results import RequestViews
 FILE_NAME = "results.json"
 
 _FIGURES = ("before", "unlearned", "as_trained", "after", "oracle")
+APP = "app"
+"""The engine in results that were read from the ledger of an app's server."""
+
+IMAGES = "image"
+"""The kind of input of all data that a scenario can name."""
+
 _LEFT_OUT = ("submitted", "ended", "model_before", "model_after", "checks", "owed", "left_out", "views")
 
 
@@ -191,6 +197,9 @@ class RunResults:
         Where the ledger stood. Left out of JSON where None.
     served_model : str or None
         Digest of the model that serves, in hexadecimal. Left out of JSON where None.
+    input : str or None
+        What the model reads: ``image``; None where nobody said so, as in the ledger of an app. Left out of JSON where
+        None.
     """
 
     scenario: str
@@ -206,6 +215,7 @@ class RunResults:
     complete: bool = False
     ledger: LedgerFacts | None = None
     served_model: str | None = None
+    input: str | None = None
 
     @property
     def all_committed(self) -> bool:
@@ -227,7 +237,7 @@ class RunResults:
             written["speedup"] = request.speedup
             written["pass_ratio"] = request.pass_ratio
             _leave_out(written, _LEFT_OUT)
-        _leave_out(body, ("ledger", "served_model"))
+        _leave_out(body, ("ledger", "served_model", "input"))
         return body
 
     def save(self, folder: Path) -> None:
@@ -263,6 +273,7 @@ class RunResults:
                 complete=body["complete"],
                 ledger=LedgerFacts(**body["ledger"]) if body.get("ledger") else None,
                 served_model=body.get("served_model"),
+                input=body.get("input"),
             )
         except FileNotFoundError:
             what = f"holds no {FILE_NAME}" if folder.exists() else "does not exist"

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fed_unlearn.errors import FedUnlearnError
-from fed_unlearn.simulations.run.ledger_results import ENGINE, results_of_ledger
-from fed_unlearn.simulations.run.results import RunResults
+from fed_unlearn.simulations.run.ledger_results import results_of_ledger
+from fed_unlearn.simulations.run.results import APP, RunResults
 from fed_unlearn.simulations.tracking.base import TRACKERS, Setting
 from fed_unlearn.simulations.tracking.tracking import Tracking
 
@@ -77,7 +77,7 @@ class TrackingObserver:
 
     def close(self) -> None:
         """Log what is left, and end the tracking in this process."""
-        unknown = RunResults(scenario=self._name, seed=0, engine=ENGINE)
+        unknown = RunResults(scenario=self._name, seed=0, engine=APP)
         self._tracking.close(self._results() or unknown)
 
     def _results(self) -> RunResults | None:

@@ -102,7 +102,7 @@ def _destinations(rows: Mapping[str, Rows], body: Any, requests: Rows) -> None:
     assert set(rows) == {model for model in ("before", "after", "oracle") if view[model] is not None}
     assert len(view["labels"]) <= 24  # of more, the chart leaves some out
     for model, several in rows.items():
-        assert [row["images"] for row in several] == list(view[model])
+        assert [row["samples"] for row in several] == list(view[model])
 
 
 def _projection(rows: Mapping[str, Rows], body: Any, requests: Rows) -> None:
@@ -192,8 +192,9 @@ def _check_words(kind: str, words: str, body: Any, requests: Rows) -> None:
         assert told == expected
     elif kind == "projection":
         view = requests[0]["views"]["projection"]
+        samples = "images" if body.get("input") == "image" else "samples"
         own = sum(index in requests[0]["target"]["classes"] for index in view["classes"])
-        assert f"of {len(view['classes'])} test images, {own} of them" in words
+        assert f"of {len(view['classes'])} test {samples}, {own} of them" in words
         assert shares == [share(view["explained"])]
     elif kind == "membership":
         areas = [

@@ -1,4 +1,4 @@
-"""Where the test images of the forgotten classes go: the classes that each model calls them by."""
+"""Where the test samples of the forgotten classes go: the classes that each model calls them by."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fed_unlearn.simulations.report.charts.words import (
     forgotten_classes,
     listed,
     model_words,
+    samples_word,
     short_ids,
     target_of,
 )
@@ -25,24 +26,25 @@ _MOST = 24
 
 
 def destinations(results: RunResults, request: RequestResult, name: str) -> Chart | None:
-    """Bars of test images by the class that each model calls them by. None where nothing was looked at."""
+    """Bars of test samples by the class that each model calls them by. None where nothing was looked at."""
     view = None if request.views is None else request.views.destinations
     models = {} if view is None else _counts(view)
     if view is None or not models:
         return None
     shown, left_out = _shown(view, models, forgotten_classes(request))
     asked = f"{short_ids(results)[request.id]}, {target_of(request)}"
+    samples = samples_word(results)
     caption = (
-        "Bars count the test images of the forgotten classes by the class that each model calls them. A model that "
+        f"Bars count the test {samples} of the forgotten classes by the class that each model calls them. A model that "
         "has forgotten calls none of them by their own class, which is marked with *."
     )
     return Chart(
         name=name,
-        title=f"Where the images go: {asked}",
-        caption=caption + (" Classes that few images go to are left out." if left_out else ""),
-        alternative=_alternative(asked, view, models),
-        spec=_drawn(view, models, shown, forgotten_classes(request), 520, limit=150),
-        narrow_spec=_drawn(view, models, shown, forgotten_classes(request), 204, limit=80),
+        title=f"Where the {samples} go: {asked}",
+        caption=caption + (f" Classes that few {samples} go to are left out." if left_out else ""),
+        alternative=_alternative(asked, view, models, samples),
+        spec=_drawn(view, models, shown, forgotten_classes(request), 520, limit=150, samples=samples),
+        narrow_spec=_drawn(view, models, shown, forgotten_classes(request), 204, limit=80, samples=samples),
         requests=(request.id,),
     )
 
@@ -55,34 +57,39 @@ def _drawn(
     width: int,
     *,
     limit: int,
+    samples: str,
 ) -> Mapping[str, object]:
     """A panel for each model, and in each a row for each class."""
     names = distinct([view.labels[index] for index in shown], 24)
     domain = [f"* {text}" if index in forgotten else text for index, text in zip(shown, names, strict=True)]
     rows: dict[str, Rows] = {
         model: [
-            {"class": text, "model": model, "images": counts[index]} for index, text in zip(shown, domain, strict=True)
+            {"class": text, "model": model, "samples": counts[index]} for index, text in zip(shown, domain, strict=True)
         ]
         for model, counts in models.items()
     }
     most = max(max(counts) for counts in models.values())
     each = (width - 14 * (len(models) - 1)) // len(models)
-    panels = [_panel(model, domain, most, each, limit=0 if place else limit) for place, model in enumerate(models)]
+    panels = [
+        _panel(model, domain, most, each, limit=0 if place else limit, samples=samples)
+        for place, model in enumerate(models)
+    ]
     return finished({"hconcat": panels, "spacing": 14}, rows)
 
 
-def _panel(model: str, domain: Sequence[str], most: int, width: int, *, limit: int) -> Panel:
+def _panel(model: str, domain: Sequence[str], most: int, width: int, *, limit: int, samples: str) -> Panel:
     axis = altair.Axis(labels=limit > 0, ticks=False, labelLimit=limit)
     row = altair.Y("class:N", scale=altair.Scale(domain=list(domain), padding=0.15), title=None, axis=axis)
     ticks = altair.Axis(tickCount=3, format="d", grid=True)
     # The number beside the longest bar needs room, too.
-    images = altair.X("images:Q", scale=altair.Scale(domain=[0, 1.25 * most], nice=False), title="images", axis=ticks)
+    scale = altair.Scale(domain=[0, 1.25 * most], nice=False)
+    length = altair.X("samples:Q", scale=scale, title=samples, axis=ticks)
     bars = chart_of(model, "bar", color=MODELS[model])
-    numbers = chart_of(model, "text", align="left", dx=3).transform_filter("datum.images > 0")
-    tooltip = [altair.Tooltip("class:N"), altair.Tooltip("model:N"), altair.Tooltip("images:Q")]
+    numbers = chart_of(model, "text", align="left", dx=3).transform_filter("datum.samples > 0")
+    tooltip = [altair.Tooltip("class:N"), altair.Tooltip("model:N"), altair.Tooltip("samples:Q", title=samples)]
     return layered(
-        bars.encode(images, row, tooltip=tooltip),
-        numbers.encode(images, row, altair.Text("images:Q", format="d")),
+        bars.encode(length, row, tooltip=tooltip),
+        numbers.encode(length, row, altair.Text("samples:Q", format="d")),
         width=width,
         height={"step": 17},
         title=heading(model),
@@ -96,17 +103,17 @@ def _counts(view: DestinationView) -> dict[str, Sequence[int]]:
 def _shown(
     view: DestinationView, models: Mapping[str, Sequence[int]], forgotten: Collection[int]
 ) -> tuple[list[int], bool]:
-    """The classes to show, ascending, and whether others have images, too: all of few classes, else the fullest."""
+    """The classes to show, ascending, and whether others have some, too: all of few classes, else the fullest."""
     every = range(len(view.labels))
     if len(every) <= _MOST:
         return list(every), False
-    images = {index: max(counts[index] for counts in models.values()) for index in every}
-    used = [index for index in every if images[index] > 0 or index in forgotten]
-    fullest = sorted(used, key=lambda index: (index not in forgotten, -images[index], index))
+    most = {index: max(counts[index] for counts in models.values()) for index in every}
+    used = [index for index in every if most[index] > 0 or index in forgotten]
+    fullest = sorted(used, key=lambda index: (index not in forgotten, -most[index], index))
     return sorted(fullest[:_MOST]), len(used) > _MOST
 
 
-def _alternative(asked: str, view: DestinationView, models: Mapping[str, Sequence[int]]) -> str:
+def _alternative(asked: str, view: DestinationView, models: Mapping[str, Sequence[int]], samples: str) -> str:
     labels = distinct(view.labels, 24)
     parts = []
     for model, counts in models.items():
@@ -114,4 +121,4 @@ def _alternative(asked: str, view: DestinationView, models: Mapping[str, Sequenc
         parts.append(
             f"{model_words(model)} " + ", ".join(f"{counts[index]} as {labels[index]}" for index in ranked[:4])
         )
-    return f"Bars of where test images of the forgotten classes go, {asked}: {listed(parts)}."
+    return f"Bars of where test {samples} of the forgotten classes go, {asked}: {listed(parts)}."

@@ -1,4 +1,4 @@
-"""Penultimate features of test images in two dimensions: before a request, at its end, and of the oracle."""
+"""Penultimate features of test samples in two dimensions: before a request, at its end, and of the oracle."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from fed_unlearn.simulations.report.charts.words import (
     forgotten_classes,
     model_words,
     percent,
+    samples_word,
     short_ids,
     target_of,
 )
@@ -50,19 +51,21 @@ def projection(results: RunResults, request: RequestResult, name: str) -> Chart 
     if view is None or not models:
         return None
     asked = f"{short_ids(results)[request.id]}, {target_of(request)}"
+    samples = samples_word(results)
     own = sum(index in forgotten_classes(request) for index in view.classes)
     wide, narrow = 218 if len(models) > 2 else 320, 290
     rows = _rows(view, models, request, side=min(wide, narrow))
     return Chart(
         name=name,
-        title=f"Features of test images: {asked}",
+        title=f"Features of test {samples}: {asked}",
         caption=(
-            "Features are the numbers from which the model's last layer makes its answer. Each mark is a test image, "
+            "Features are the numbers from which the model's last layer makes its answer. Each mark is a test "
+            f"{samples.removesuffix('s')}, "
             "placed by its features. All panels have the same two directions: those along which the features before "
             "the request differ most."
         ),
         alternative=(
-            f"Scatter of {len(view.classes)} test images, {own} of them of the forgotten classes, {asked}: "
+            f"Scatter of {len(view.classes)} test {samples}, {own} of them of the forgotten classes, {asked}: "
             f"{', '.join(map(model_words, models))}. The two directions hold {percent(view.explained)} of the variance "
             "before the request."
         ),

@@ -20,7 +20,15 @@ from fed_unlearn.simulations.report.charts.look import (
     number,
     with_texts,
 )
-from fed_unlearn.simulations.report.charts.words import counted, distinct, listed, percent, request_fields, short_ids
+from fed_unlearn.simulations.report.charts.words import (
+    counted,
+    distinct,
+    listed,
+    percent,
+    request_fields,
+    samples_word,
+    short_ids,
+)
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
 from fed_unlearn.strategies.worn_off import worn_off_at
 
@@ -39,7 +47,7 @@ _SHORT = (
 _LEGEND = "accuracy on what was forgotten"
 _CAPTION = (
     "Each row is a request, each column a later event, and the number is the accuracy on what was forgotten: on test "
-    "images of its classes, or else on the training samples that it names. Empty cells were not measured."
+    "{samples} of its classes, or else on the training samples that it names. Empty cells were not measured."
 )
 _RELAPSED = " A red frame marks a request that had relapsed."
 _NEARLY = " A cell with >0 or <1 holds a number that two decimals would make 0 or 1."
@@ -56,7 +64,7 @@ def relapse(results: RunResults) -> Chart | None:
     return Chart(
         name="relapse",
         title="Does it stay forgotten?",
-        caption=_CAPTION + "".join(_notes(requests, cells)),
+        caption=_CAPTION.format(samples=samples_word(results)) + "".join(_notes(requests, cells)),
         alternative=_alternative(results, cells),
         spec=_drawn(cells, "label", 19),
         narrow_spec=_drawn(cells, "request", 8),
@@ -135,7 +143,7 @@ def _cells(results: RunResults) -> Iterator[dict[str, object]]:
                     "place": place,
                     "event": events[place],
                     "accuracy": values[request.id],
-                    "measured on": "test images" if on_test else "forget set",
+                    "measured on": f"test {samples_word(results)}" if on_test else "forget set",
                     "relapsed": request.id in row.relapsed,
                 }
 

@@ -28,6 +28,7 @@ from fed_unlearn.simulations.report.charts.words import (
     outcome_of,
     percent,
     request_fields,
+    samples_word,
     short_ids,
     target_of,
 )
@@ -54,9 +55,9 @@ def requests(results: RunResults) -> Chart | None:
         title="Every request, before and after",
         caption=(
             "Each row is a request, each panel an accuracy: on the training samples that it names (forget set), on all "
-            "others (retain set), on test images of the forgotten classes and of the other classes. Marks are models: "
-            "before the request, after its unlearn round, at its end, and the oracle, where one was trained. Lines are "
-            "95 % intervals of accuracies that were measured on a part of the samples."
+            f"others (retain set), on test {samples_word(results)} of the forgotten classes and of the other classes. "
+            "Marks are models: before the request, after its unlearn round, at its end, and the oracle, where one was "
+            "trained. Lines are 95 % intervals of accuracies that were measured on a part of the samples."
         ),
         alternative=_alternative(results, measured),
         spec=_drawn(results, measured, "label", columns=4, width=124),

@@ -32,6 +32,7 @@ from fed_unlearn.simulations.report.charts.words import (
     outcome_of,
     percent,
     request_fields,
+    samples_word,
     short_ids,
     target_of,
 )
@@ -46,7 +47,7 @@ _FILLS, _STROKES = {_KEPT: BLUE, _BEFORE: "transparent", _AFTER: PURPLE}, {_KEPT
 _MARKS = {_KEPT: "circle", _BEFORE: "square", _AFTER: "square"}
 _CHANNELS = ("color", "fill", "stroke", "shape", "strokeDash")
 _CAPTION = (
-    "The line is the accuracy on test images of all classes that were not forgotten by then, over the rounds of "
+    "The line is the accuracy on test {samples} of all classes that were not forgotten by then, over the rounds of "
     "training, unlearning and repair; squares are the forgotten classes before and after a request. Each request has "
     "a row, and a line leads from its round to it."
 )
@@ -56,10 +57,11 @@ def timeline(results: RunResults) -> Chart | None:
     """Test accuracy over all rounds, with every request. None where no round was evaluated."""
     if not results.history:
         return None
+    caption = _CAPTION.format(samples=samples_word(results))
     return Chart(
         name="timeline",
         title="Test accuracy over the run",
-        caption=_CAPTION if results.requests else _CAPTION.partition(";")[0] + ".",
+        caption=caption if results.requests else caption.partition(";")[0] + ".",
         alternative=_alternative(results),
         spec=_drawn(results, "label", 490, 230, limit=190),
         narrow_spec=_drawn(results, "request", 232, 200, limit=58),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fed_unlearn import figure_numbers
 from fed_unlearn.simulations.report.table import target_words
-from fed_unlearn.simulations.run.results import RequestResult, RunResults
+from fed_unlearn.simulations.run.results import IMAGES, RequestResult, RunResults
 from fed_unlearn.text import printable
 
 COMMITTED, FAILED, REJECTED, OPEN = "committed", "failed", "rejected", "not ended"
@@ -85,6 +85,11 @@ def forgotten_classes(request: RequestResult) -> frozenset[int]:
     """Indices of the classes that a request names."""
     classes = request.target.get("classes")
     return frozenset(int(item) for item in classes) if isinstance(classes, list | tuple) else frozenset()
+
+
+def samples_word(results: RunResults) -> str:
+    """What texts call the inputs of the model: ``images`` where the results say that they are, else ``samples``."""
+    return "images" if results.input == IMAGES else "samples"
 
 
 def model_words(name: str) -> str:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from fed_unlearn.checkpoints import write_atomically
 from fed_unlearn.errors import StorageError
 from fed_unlearn.simulations.report.anonymous import anonymised, client_names
+from fed_unlearn.simulations.report.charts.words import samples_word
 from fed_unlearn.simulations.report.figures import vega_lite_version
 from fed_unlearn.simulations.report.page.examples import examples_of
 from fed_unlearn.simulations.report.page.facts import facts_of
@@ -19,6 +20,7 @@ from fed_unlearn.simulations.report.page.meanings import meanings_of
 from fed_unlearn.simulations.report.page.pictures import pictures_of
 from fed_unlearn.simulations.report.page.reading import Reading, name_text
 from fed_unlearn.simulations.report.page.slimming import one_address, packed
+from fed_unlearn.simulations.report.page.source import source_of
 from fed_unlearn.simulations.report.page.summary import MEANINGS, headline, request_summaries
 from fed_unlearn.simulations.report.page.tables import (
     client_table,
@@ -57,12 +59,6 @@ _POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval';"
     " connect-src {}; base-uri 'none'; form-action 'none'"
 )
-_MISSING_VIEWS = {
-    "destinations": "What the models call the test images of forgotten classes was not recorded: a run records it of"
-    " requests for whole classes, while it serves them.",
-    "features": "No features were recorded: a run records them of requests for whole classes, while it serves them.",
-    "membership": "No ROC curve was recorded: a run records one where the membership attack has samples on both sides.",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +124,15 @@ def render_report(
     if anonymous:
         results = anonymised(results, client_names(folder))
     reading = Reading(results.to_json())
-    audited = _audited(reading)
+    audited, source = _audited(reading), source_of(results)
     has_oracle = any(request.oracle is not None for request in results.requests)
     return (
         _environment()
         .get_template("page.jinja")
         .render(
-            title=f"{printable(results.scenario)}: report of an unlearning run",
+            title=f"{printable(results.scenario)}: {source.kind[0].lower()}{source.kind[1:]}",
+            source=source,
+            samples=samples_word(results),
             policy=_POLICY.format("'self'" if live else "'none'"),
             style=Markup(_text("page.css")),
             library=library(),
@@ -156,7 +154,6 @@ def render_report(
             lives=request_lives(reading),
             clients=client_table(reading),
             facts=facts_of(folder, anonymous=anonymous),
-            missing_views=_MISSING_VIEWS,
             examples=examples_of(results, reading, folder) if images else None,
         )
     )

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from fed_unlearn.simulations.report.page.reading import Reading, data, joined
 from fed_unlearn.simulations.report.page.words import asked_markup
-from fed_unlearn.simulations.run.results import RelapseResult
+from fed_unlearn.simulations.run.results import IMAGES, RelapseResult
 from fed_unlearn.strategies.worn_off import worn_off_at
 
 _OPEN = {
@@ -201,7 +201,7 @@ def _others(reading: Reading) -> Markup:
 
 
 def _samples(reading: Reading) -> str:
-    return "images"
+    return "images" if reading.value("input") == IMAGES else "samples"
 
 
 def _capital(line: Markup) -> Markup:

@@ -122,6 +122,8 @@ class CardFacts:
         Of the model in the file, on test samples of the classes that it has not forgotten.
     test_interval : (float, float) or None
         The 95 % interval of the test accuracy, if it has one.
+    input : str or None
+        What the model reads, such as ``image``; None where nobody said so.
     versions : mapping of str to str
         Versions of the libraries that made the model.
     """
@@ -136,6 +138,7 @@ class CardFacts:
     training: TrainingFacts
     test_accuracy: float | None = None
     test_interval: tuple[float, float] | None = None
+    input: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -179,6 +182,7 @@ def card_facts(folder: Path, ledger: Ledger, digest: str, file: str, *, labels: 
         training=_training(ledger, results, scenario),
         test_accuracy=accuracy,
         test_interval=interval,
+        input=results.input if results is not None else None,
         versions=dict(results.versions) if results is not None else installed_versions(),
     )
 

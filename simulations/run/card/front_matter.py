@@ -11,7 +11,13 @@ from fed_unlearn.text import printable
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-_TASK = "image-classification"
+_TASKS = {
+    "image": ("image-classification", "Image classification"),
+    "table": ("tabular-classification", "Tabular classification"),
+    "text": ("text-classification", "Text classification"),
+}
+"""The Hub's name of the task, and what people call it, by what the model reads."""
+_UNKNOWN_TASK = ("classification", "Classification")
 _TAGS = ("machine-unlearning", "federated-learning", "flower", "pytorch", "safetensors")
 
 
@@ -19,7 +25,7 @@ def front_matter(facts: CardFacts) -> str:
     """The metadata as YAML, without the lines of hyphens around it. Nothing is looked up on the network.
 
     Test accuracies stand in ``model-index``. The key ``unlearning`` is this library's own: digests, the requests that
-    are forgotten, and those that are not.
+    are forgotten, and those that are not. The Hub's task is left out where nobody has said what the model reads.
 
     Parameters
     ----------
@@ -27,10 +33,11 @@ def front_matter(facts: CardFacts) -> str:
     """
     from huggingface_hub import ModelCardData
 
+    task = _TASKS.get(facts.input or "")
     data = ModelCardData(
         datasets=facts.training.hub_data,
-        pipeline_tag=_TASK,
-        tags=[_TASK, *_TAGS],
+        pipeline_tag=task[0] if task else None,
+        tags=[*(task[:1] if task else ()), *_TAGS],
         model_name=printable(facts.name),
         eval_results=_evaluations(facts) or None,
         unlearning={
@@ -65,10 +72,11 @@ def _evaluations(facts: CardFacts) -> list[EvalResult]:
 def _evaluation(facts: CardFacts, name: str, value: float) -> EvalResult:
     from huggingface_hub import EvalResult
 
+    task, called = _TASKS.get(facts.input or "", _UNKNOWN_TASK)
     data = printable(facts.training.data or "not recorded")
     return EvalResult(
-        task_type=_TASK,
-        task_name="Image classification",
+        task_type=task,
+        task_name=called,
         dataset_type=data,
         dataset_name=data,
         dataset_split="test",

@@ -10,6 +10,7 @@ from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.simulations.markdown import code, listed, table
 from fed_unlearn.simulations.run.card.facts import CardFacts, CardRequest
 from fed_unlearn.simulations.run.card.front_matter import moment
+from fed_unlearn.simulations.run.results import IMAGES
 
 _GOALS = {
     "indistinguishable": "to look unseen",
@@ -49,18 +50,25 @@ def card_text(facts: CardFacts) -> str:
 def _summary(facts: CardFacts) -> str:
     forgotten, open_ = facts.forgotten, facts.not_forgotten
     if not forgotten:
-        said = (
-            "An image classifier that was trained by a federation. It was asked to forget nothing, or has not done it."
-        )
+        said = f"{_classifier(facts)} that was trained by a federation."
+        said += " It was asked to forget nothing, or has not done it."
     else:
         shown = [_what(request) for request in forgotten[:6]]
         if len(forgotten) > len(shown):
             shown.append(f"what {len(forgotten) - len(shown)} further requests name")
-        said = f"An image classifier that was trained by a federation and has forgotten, on request, {listed(shown)}."
+        said = f"{_classifier(facts)} that was trained by a federation and has forgotten, on request, {listed(shown)}."
     if open_:
         count = f"{len(open_)} request{' was' if len(open_) == 1 else 's were'}"
         said += f" **{count} not fulfilled**; see below."
     return said
+
+
+def _classifier(facts: CardFacts) -> str:
+    return "An image classifier" if facts.input == IMAGES else "A classifier"
+
+
+def _samples(facts: CardFacts) -> str:
+    return "images" if facts.input == IMAGES else "samples"
 
 
 def _forgotten(facts: CardFacts) -> str:
@@ -121,7 +129,7 @@ def _limits(facts: CardFacts) -> str:
     if "class" in scopes:
         lines.append(
             "- A forgotten class is no longer called by its name. What is left of it in the features can be of use to"
-            " whoever has its images. Its output is still there and is not to be used."
+            f" whoever has its {_samples(facts)}. Its output is still there and is not to be used."
         )
     if "misclassify" in goals or "relabel" in goals:
         lines.append(
@@ -144,9 +152,9 @@ def _limits(facts: CardFacts) -> str:
 
 def _use(facts: CardFacts) -> str:
     return (
-        "Classification of images like those that it was trained on, where what the first table names must not be"
-        " recognised any more. It is not meant for data of another kind, nor as a proof of deletion in itself: the"
-        " record is the ledger, and receipts that are made of it."
+        f"Classification of {_samples(facts)} like those that it was trained on, where what the first table names must"
+        " not be recognised any more. It is not meant for data of another kind, nor as a proof of deletion in itself:"
+        " the record is the ledger, and receipts that are made of it."
     )
 
 

@@ -55,7 +55,7 @@ def test_an_audit_that_says_nothing_of_a_request_does_not_mend_it(tmp_path: Path
 
 def paragraphs_of(asked: RequestResult, folder: Path) -> list[str]:
     """What the summary says of a request alone: its sentence, and its figures."""
-    _, page = summary_of(replace(RESULTS, requests=(asked,), relapse=()), folder)
+    _, page = summary_of(replace(RESULTS, requests=(asked,), relapse=(), input="image"), folder)
     (entry,) = [element for element in page.all("li") if "data-request" in element.attributes]
     found = [element for element in page.all("p") if element.within(lambda item: item is entry)]
     return [" ".join(element.text.split()) for element in found]
