@@ -70,9 +70,11 @@ class Evidence:
         Repair rounds of this attempt so far, and its number from 1 among those by the same method.
     unseen_accuracy : float or None
         Accuracy of the candidate on validation samples of the classes of D_f, in the shares that they have in it.
+    membership_auc : float or None
+        AUC of the membership attack against validation samples that no method reads; None where either side has no
+        sample.
     membership_interval : (float, float) or None
-        95 % interval of the membership attack's AUC against validation samples that no method reads; None where either
-        side has no sample.
+        Its 95 % interval, which alone is judged.
     methods_left : int
         Methods that may still be tried after this one.
     confidence : Difference or None
@@ -99,6 +101,7 @@ class Evidence:
     repair_rounds: int
     attempt: int
     unseen_accuracy: float | None = None
+    membership_auc: float | None = None
     membership_interval: tuple[float, float] | None = None
     methods_left: int = 0
     confidence: Difference | None = None
@@ -118,7 +121,14 @@ class Evidence:
         if count is None or not left or left >= count or accuracy is None:
             return self
         right = max(0.0, accuracy * count - (count - left))
-        return replace(self, forget_accuracy=right / left, membership_interval=None, confidence=None, figures={})
+        return replace(
+            self,
+            forget_accuracy=right / left,
+            membership_auc=None,
+            membership_interval=None,
+            confidence=None,
+            figures={},
+        )
 
     def is_as_sure_as(self, earlier: Evidence, share: float | None) -> bool:
         """Whether the model is still surer of a client's samples than it may be, whatever chance explains.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from fed_unlearn.audits.base import AUDITS, Judged, Observation, RequestAudit
+from fed_unlearn.audits.base import AUDITS, Judged, Measured, Observation, RequestAudit
 from fed_unlearn.audits.membership import BIN_COUNT, confidence_histogram, membership_auc, membership_interval
 from fed_unlearn.audits.roc import DECIMALS, Corner, roc_corners
 
@@ -44,10 +45,24 @@ class MembershipAttack(RequestAudit):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Confidence interval of the AUC of D_f against unseen samples; None where there are none."""
+        """The 95 % interval of ``value``; None where there is no value."""
+        return None if self.value is None else membership_interval(self.member_histogram, self.outsider_histogram)
+
+    @property
+    def against_unseen(self) -> Measured:
+        """AUC of D_f against validation samples that no method reads, with its interval: what a gate judges by.
+
+        Its value is None where a side has no sample.
+        """
         if not any(self.member_histogram) or not any(self.unseen_histogram):
-            return None
-        return membership_interval(self.member_histogram, self.unseen_histogram)
+            return Measured(None)
+        sides = self.member_histogram, self.unseen_histogram
+        return Measured(membership_auc(*sides), membership_interval(*sides))
+
+    @property
+    def gate_figures(self) -> Mapping[str, Measured]:
+        """The AUC against validation samples."""
+        return {self.name: self.against_unseen}
 
     @property
     def curve(self) -> tuple[Corner, ...]:

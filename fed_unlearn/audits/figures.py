@@ -17,12 +17,14 @@ class Figures:
     test_forget_accuracy, test_retain_accuracy : float or None
         Top-1 on D_ft and on D_rt (test samples); the former only where whole classes are forgotten.
     membership_auc : float or None
-        AUC of the membership attack; 0.5 means that D_f cannot be told from unseen samples of the same classes.
+        AUC of the membership attack against test samples; 0.5 means that D_f cannot be told from unseen samples of the
+        same classes.
     extra : mapping of str to (float or None)
         Figures that have no field here, by name, those of other packages included; left out of JSON where there are
         none.
     intervals : mapping of str to (float, float)
-        95 % intervals of the figures that have one, by name; left out of JSON where there are none.
+        95 % intervals of the figures that have one, by name: of all that are estimates, such as accuracies on test
+        samples and ``membership_auc``. Results of earlier versions have fewer. Left out of JSON where there are none.
     samples : mapping of str to int
         Number of samples that an accuracy was measured on where only a part of the samples was read, by the accuracy's
         name. Left out of JSON where all were read. Such accuracies have an interval.

@@ -150,6 +150,9 @@ def figures_of(
 ) -> Figures:
     """The figures of a request, from what was counted.
 
+    Accuracies on test samples and the attack's AUC have 95 % intervals. So has the accuracy on D_r where a sample of it
+    was read; of all of D_r, and of D_f, accuracies are no estimates.
+
     Parameters
     ----------
     counts : RequestCounts
@@ -167,14 +170,16 @@ def figures_of(
     """
     of_classes = class_test or test
     read = {
-        "retain_accuracy": retain.over(without=left_out) if retain is not None and "retain" in sampled else (0, 0),
-        "test_forget_accuracy": of_classes.over(only=classes)
-        if of_classes is not None and "test" in sampled
-        else (0, 0),
-        "test_retain_accuracy": test.over(without=left_out) if test is not None and "test" in sampled else (0, 0),
+        "retain_accuracy": ("retain", retain.over(without=left_out) if retain is not None else (0, 0)),
+        "test_forget_accuracy": ("test", of_classes.over(only=classes) if of_classes is not None else (0, 0)),
+        "test_retain_accuracy": ("test", test.over(without=left_out) if test is not None else (0, 0)),
     }
-    read = {name: counts for name, counts in read.items() if counts[1]}
-    estimates = {name: wilson_interval(*counts) for name, counts in read.items()}
+    estimates = {
+        name: wilson_interval(*hits)
+        for name, (part, hits) in read.items()
+        if hits[1] and (part == "test" or part in sampled)
+    }
+    attack = counts.membership.interval
     own, staying = counts.confidence.own, counts.confidence.staying
     extra, curve = measured_of(counts.extra), counts.membership.curve
     return Figures(
@@ -186,9 +191,10 @@ def figures_of(
         extra={name: measured.value for name, measured in extra.items()},
         intervals={
             **estimates,
+            **({} if attack is None else {"membership_auc": attack}),
             **{name: measured.interval for name, measured in extra.items() if measured.interval is not None},
         },
-        samples={name: total for name, (_, total) in read.items()},
+        samples={name: total for name, (part, (_, total)) in read.items() if total and part in sampled},
         curves={"membership_auc": curve} if curve else {},
         client_confidence=own.value if own is not None else None,
         staying_confidence=staying.value if own is not None and staying is not None else None,
@@ -257,12 +263,13 @@ def evidence_of(
     methods_left : int
         Methods that may still be tried for it.
     """
-    staying = counts.confidence.staying
+    staying, attack = counts.confidence.staying, counts.membership.against_unseen
     return replace(
         kept,
         forget_accuracy=counts.hits.value,
         unseen_accuracy=_expected(counts.hits.class_totals, validation) if scope == "client" else None,
-        membership_interval=counts.membership.interval,
+        membership_auc=attack.value,
+        membership_interval=attack.interval,
         methods_left=methods_left,
         confidence=counts.confidence.own,
         staying_confidence=staying.value if staying is not None else None,

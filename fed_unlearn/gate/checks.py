@@ -14,6 +14,9 @@ from fed_unlearn.requests import ScopeKind
 
 Interval = tuple[float, float]
 
+VALIDATION_AUC = "validation_membership_auc"
+"""The membership attack's AUC against validation samples, by which the gate judges; tables have that of test samples."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class GateCheck:
@@ -24,10 +27,11 @@ class GateCheck:
     figure : str
         ``forget_accuracy``; ``forget_excess``, the accuracy on D_f less that on unseen samples of the same classes;
         ``retain_drop`` and ``total_retain_drop``, how far validation accuracy on the classes of D_r fell against the
-        last accepted model and against the model before the first request; ``membership_auc`` against validation
-        samples, by its interval alone; ``client_confidence``; or the name of an audit's figure.
+        last accepted model and against the model before the first request; ``validation_membership_auc``, the AUC of
+        the membership attack against validation samples; ``client_confidence``; or the name of an audit's figure, here
+        of validation samples.
     value : float or None
-        The figure; None where it was not measured, or has an interval alone.
+        The figure; None where it was not measured. Results of earlier versions have an interval alone of the AUC.
     interval : (float, float) or None
         Its 95 % interval, if it has one.
     minimum, maximum : float or None
@@ -47,8 +51,10 @@ class GateCheck:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> GateCheck:
         """Read what :func:`dataclasses.asdict` and :mod:`json` wrote."""
-        interval = body.get("interval")
-        return cls(**{**body, "interval": None if interval is None else (interval[0], interval[1])})
+        interval, name = body.get("interval"), body["figure"]
+        pair = None if interval is None else (interval[0], interval[1])
+        # Earlier versions called it as the AUC against test samples, which is another figure.
+        return cls(**{**body, "figure": VALIDATION_AUC if name == "membership_auc" else name, "interval": pair})
 
 
 def is_excused(scope: ScopeKind, goal: str | None, *, is_retrained: bool) -> bool:
@@ -96,7 +102,8 @@ def _forgetting_checks(thresholds: Thresholds, evidence: Evidence, before: Evide
         excess = None if accuracy is None or unseen is None else accuracy - unseen
         yield _check("forget_excess", excess, maximum=thresholds.max_forget_excess)
     if thresholds.membership_contains_half:
-        yield _check("membership_auc", None, evidence.membership_interval, minimum=0.5, maximum=0.5)
+        attack = evidence.membership_auc, evidence.membership_interval
+        yield _check(VALIDATION_AUC, *attack, minimum=0.5, maximum=0.5)
     if thresholds.max_confidence_share is not None:
         yield _confidence_check(thresholds.max_confidence_share, evidence, before)
     yield from _figure_checks(thresholds, evidence)

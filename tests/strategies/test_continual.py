@@ -302,6 +302,11 @@ def test_oracle_never_saw_the_class(federation: Federation) -> None:
     assert oracle.figures.forget_accuracy == 0.0
     assert oracle.figures.test_forget_accuracy == 0.0
     assert oracle.figures.test_retain_accuracy is not None and oracle.figures.test_retain_accuracy > 0.8
+    for found in (outcome.before, outcome.after, oracle.figures):
+        assert found is not None
+        for name in ("test_forget_accuracy", "test_retain_accuracy", "membership_auc"):
+            low, high = found.intervals[name]
+            assert low <= found.named()[name] <= high and 0 < high - low < 0.5, name  # type: ignore[operator]
     # The oracle's cost by hand: rounds x local epochs x retained samples, a backward pass counted as two forward.
     kept = sum(int((federation.task._data[client].train.labels != 3).sum()) for client in range(4))
     assert oracle.traffic.passes == 4 * 2 * kept * 3

@@ -57,7 +57,7 @@ def requests(results: RunResults) -> Chart | None:
             "Each row is a request, each panel an accuracy: on the training samples that it names (forget set), on all "
             f"others (retain set), on test {samples_word(results)} of the forgotten classes and of the other classes. "
             "Marks are models: before the request, after its unlearn round, at its end, and the oracle, where one was "
-            "trained. Lines are 95 % intervals of accuracies that were measured on a part of the samples."
+            "trained. Lines are 95 % intervals; an accuracy on all of the training samples has none."
         ),
         alternative=_alternative(results, measured),
         spec=_drawn(results, measured, "label", columns=4, width=124),

@@ -78,26 +78,37 @@ def audit_rows(reading: Reading, index: int) -> list[AuditRow]:
     order = {name: number for number, name in enumerate(FIELDS)}
     names.sort(key=lambda name: (order.get(name, len(order)), name))
     checks = {check["figure"]: number for number, check in enumerate(request.get("checks") or ())}
+    own = {name for name in names if name in checks and not _is_of_row(reading, index, name, checks[name])}
     rows = [
         AuditRow(
             name=name,
             shown=name_text(name),
             places={model: _place(index, model, name) for model in MODELS},
             intervals={model: ("requests", index, model, "intervals", name) for model in MODELS},
-            verdict=_verdict(reading, index, name, checks.get(name)),
+            verdict=_verdict(reading, index, name, None if name in own else checks.get(name)),
         )
         for name in names
     ]
-    return rows + [_gate_row(reading, index, name, number) for name, number in checks.items() if name not in names]
+    return rows + [
+        _gate_row(reading, index, name, number, is_another=name in own)
+        for name, number in checks.items()
+        if name not in names or (name in own and request["checks"][number].get("passed") is not None)
+    ]
 
 
-def _gate_row(reading: Reading, index: int, name: str, number: int) -> AuditRow:
-    """A figure that the gate alone looked at, in the last candidate."""
+def _is_of_row(reading: Reading, index: int, name: str, number: int) -> bool:
+    """Whether a check is of the very value that the row of its name shows, and not of other samples."""
+    value = reading.value("requests", index, "checks", number, "value")
+    return bool(value == reading.value(*_place(index, "after", name)))
+
+
+def _gate_row(reading: Reading, index: int, name: str, number: int, *, is_another: bool) -> AuditRow:
+    """A figure that the gate alone looked at, in the last candidate; another than the one of the same name perhaps."""
     place = ("requests", index, "checks", number)
     nowhere: tuple[Key, ...] = (*place, "none")
     return AuditRow(
         name=name,
-        shown=name_text(name),
+        shown=Markup("{}, as the gate measured it").format(name_text(name)) if is_another else name_text(name),
         places={model: (*place, "value") if model == "after" else nowhere for model in MODELS},
         intervals={model: (*place, "interval") if model == "after" else nowhere for model in MODELS},
         verdict=_by_gate(reading, index, number),

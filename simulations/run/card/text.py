@@ -98,7 +98,8 @@ def _known(facts: CardFacts) -> str:
     if not facts.forgotten:
         return ""
     has_oracle = any(item.oracle is not None for item in facts.forgotten)
-    headings = ["request", "method", "evidence", "forget set", "retain set", *(["oracle"] if has_oracle else [])]
+    headings = ["request", "method", "evidence", "forget set", "retain set", "membership AUC"]
+    headings += ["oracle", "oracle's AUC"] if has_oracle else []
     rows = [
         [
             code(item.id),
@@ -106,17 +107,19 @@ def _known(facts: CardFacts) -> str:
             item.evidence or "not recorded",
             _change(item, "forget_accuracy"),
             _change(item, "retain_accuracy"),
-            *([_figure(item.oracle, "forget_accuracy")] if has_oracle else []),
+            _change(item, "membership_auc"),
+            *([_figure(item.oracle, name) for name in ("forget_accuracy", "membership_auc")] if has_oracle else []),
         ]
         for item in facts.forgotten
     ]
     words = {item.evidence for item in facts.forgotten}
     meanings = [f"- *{known}*: {known.meaning}" for known in HowKnown if known in words]
     notes = "Accuracies before and after each request, on the training samples that it names and on those that are kept"
-    notes += "; 95 % intervals where only a part was read."
+    notes += ", and the AUC of a membership attack that holds the former beside test samples: at 0.5 it cannot tell"
+    notes += " them apart. 95 % intervals stand in brackets; accuracies on all of these samples have none."
     if has_oracle:
         notes += " The oracle is the same training from scratch without all data forgotten by then: it shows what"
-        notes += " accuracy on the forget set a model has that never saw it."
+        notes += " accuracy on the forget set, and what AUC, a model has that never saw it."
     return "\n\n".join([table(headings, rows), notes, *(["\n".join(meanings)] if meanings else [])])
 
 

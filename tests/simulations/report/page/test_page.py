@@ -13,6 +13,7 @@ from page_reader import Page, read
 from sample_results import RESULTS
 from view_results import HOSTILE, hostile, many, not_all_committed, request
 
+from fed_unlearn.gate import GateCheck
 from fed_unlearn.simulations.report.page import SECTIONS, render_report, write_report
 from fed_unlearn.simulations.run.results import ResultsError, RunResults
 
@@ -119,6 +120,66 @@ def test_verdicts_are_those_of_the_gate_and_beside_the_oracle(folder: Path) -> N
     assert any(row.startswith("retain drop") and row.endswith("✓ inside the bound: at most 0.020") for row in rows)
     assert any(row.startswith("retain accuracy") and row.endswith("≈ within the oracle's interval") for row in rows)
     assert any(row.startswith("logit AUC") and row.endswith("no bound") for row in rows)
+
+
+def audit_lines(results: RunResults, folder: Path) -> list[str]:
+    return [" ".join(row.text.split()) for row in read(render_report(results, folder)).all("tr", role="row")]
+
+
+def judged(after: dict[str, object], *checks: GateCheck) -> RunResults:
+    """A request that its oracle stands beside, with these figures at its end and these checks."""
+    asked = request("r1", 3, checks=checks)
+    oracle = {"test_forget_accuracy": (0.0, 0.02), "test_retain_accuracy": (0.95, 0.99), "membership_auc": (0.4, 0.55)}
+    models = {
+        "after": replace(asked.after, **after),
+        "oracle": replace(asked.oracle, membership_auc=0.5, intervals=oracle),
+    }
+    return replace(EMPTY, requests=(replace(asked, **models),))
+
+
+def test_a_verdict_of_the_gate_stands_beside_the_figure_that_it_is_of(folder: Path) -> None:
+    attack = GateCheck(
+        figure="validation_membership_auc", value=0.75, interval=(0.625, 0.875), minimum=0.5, maximum=0.5, passed=False
+    )
+    score = GateCheck(figure="logit_auc", value=0.25, maximum=0.5, passed=True)
+    after = {"membership_auc": 0.5625, "intervals": {"membership_auc": (0.5, 0.625)}}
+    rows = audit_lines(judged(after, attack, score), folder)
+    (own,) = [row for row in rows if row.startswith("validation membership AUC")]
+    assert "0.7500.625 to 0.875" in own and own.endswith(
+        "✕ outside the bound: the interval 0.625 to 0.875 is to hold 0.500"
+    )
+    (table,) = [row for row in rows if row.startswith("membership AUC")]
+    assert "0.5620.500 to 0.625" in table and table.endswith("~ its interval meets the oracle's")
+    (measured,) = [row for row in rows if row.startswith("logit AUC, as the gate measured it")]
+    assert "0.250" in measured and measured.endswith("✓ inside the bound: at most 0.500")
+    assert any(row.startswith("logit AUC 0.900") or row.startswith("logit AUC0.900") for row in rows)
+    same = audit_lines(judged(after, replace(score, value=0.9, passed=False)), folder)
+    assert [row.endswith("✕ outside the bound: at most 0.500") for row in same if row.startswith("logit AUC")] == [True]
+
+
+def test_figures_without_a_bound_stand_beside_the_oracle(folder: Path) -> None:
+    after = {"test_forget_accuracy": 0.25, "intervals": {"test_forget_accuracy": (0.125, 0.375)}}
+    rows = audit_lines(judged(after, GateCheck(figure="retain_drop", value=0.0, maximum=0.02, passed=True)), folder)
+    found = {
+        name: row
+        for row in rows
+        for name in ("test forget", "test retain", "retain accuracy", "membership AUC")
+        if row.startswith(name)
+    }
+    assert found["test forget"].endswith("≠ apart from the oracle's interval")
+    assert found["test retain"].endswith("≈ within the oracle's interval")
+    assert found["membership AUC"].endswith("≈ within the oracle's interval")
+    assert found["retain accuracy"].endswith("– no bound")
+
+
+def test_results_of_earlier_versions_keep_the_interval_that_the_gate_judged(tmp_path: Path) -> None:
+    attack = GateCheck(figure="membership_auc", interval=(0.25, 0.375), minimum=0.5, maximum=0.5, passed=False)
+    judged({"intervals": {}}, attack).save(tmp_path)
+    rows = audit_lines(RunResults.load(tmp_path), tmp_path)
+    assert any(
+        row.startswith("validation membership AUC") and "outside the bound: the interval 0.250" in row for row in rows
+    )
+    assert not any(row.startswith("membership AUC") and "bound:" in row for row in rows)
 
 
 def test_results_without_the_gates_bounds_are_not_said_to_have_none(folder: Path) -> None:

@@ -29,6 +29,7 @@ from fed_unlearn.strategies.outcomes import RequestOutcome
 
 CLIENT = str(uuid.uuid5(uuid.NAMESPACE_OID, "a client of a card"))
 IDS = tuple(str(uuid.uuid5(uuid.NAMESPACE_OID, f"sample {number} of a card")) for number in range(3))
+INTERVALS = {"forget_accuracy": (0.0, 0.0625), "membership_auc": (0.375, 0.625), "test_retain_accuracy": (0.8, 0.9)}
 HOSTILE = "a|b`c``\n# heading\n<script>alert(1)</script> ![x](http://evil.example) **bold** \u202e{{x}} ---"
 
 
@@ -47,7 +48,7 @@ def _serve(ledger: Ledger, request: ForgetRequest, digest: str, status: Status =
         reason=f"client {CLIENT} says so",
         before=figures(1.0, 0.9, 0.95),
         unlearned=None,
-        after=replace(figures(0.0, 0.875, 0.0), intervals={"forget_accuracy": (0.0, 0.0625)}),
+        after=replace(figures(0.0, 0.875, 0.0), intervals=INTERVALS),
         seconds=1.0,
         traffic=Traffic(),
         evidence=HowKnown.MEASURED,
@@ -131,6 +132,8 @@ def test_a_card_says_in_words_what_was_forgotten_and_what_was_not(folder: Path) 
     assert "**2 requests were not fulfilled**" in text
     assert "failed: what the model learned of it remains" in text and "received: it waits" in text
     assert "| 1.000 → 0.000 (0.000 to 0.062) |" in text
+    assert "| 0.500 → 0.500 (0.375 to 0.625) |" in text, "the membership attack, with its interval"
+    assert "| 0.865 (0.800 to 0.900) |" in text
     assert "**The forgetting of `r2` has worn off since**" in text
     assert "evidence, not a proof" in text
 
