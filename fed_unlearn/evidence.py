@@ -50,7 +50,12 @@ class Difference:
 
     def is_over(self, bound: float) -> bool:
         """Whether it lies over a bound by more than chance explains, at 95 %."""
-        return self.value - 1.96 * self.error > bound
+        return self.interval[0] > bound
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The normal 95 % interval."""
+        return self.value - 1.96 * self.error, self.value + 1.96 * self.error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,8 +40,8 @@ FIGURE_WORDS = {
     ),
     "membership_auc": FigureWords(
         "test for traces (membership attack)",
-        "How well an attack tells the request's samples from test samples, by how sure the model is of each: 50 % (0.5)"
-        " is a mere guess, and 0 % and 100 % tell them apart entirely.",
+        "How well an attack tells the request's samples from unseen test samples, by how sure the model is of each:"
+        " 50 % (0.5) is a mere guess, and 0 % and 100 % tell them apart entirely.",
     ),
     "validation_membership_auc": FigureWords(
         "test for traces that the gate judges by",

@@ -58,6 +58,11 @@ class ClientConfidence(RequestAudit):
         return self.own.value if self.own is not None else None
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of ``value``; None where there is no value."""
+        return self.own.interval if self.own is not None else None
+
+    @property
     def own(self) -> Difference | None:
         """Difference of the client that is forgotten."""
         return self._difference(self.own_total, self.own_sum, self.own_squares)

@@ -10,8 +10,8 @@ from typing import Any
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.asked import measured_of
 from fed_unlearn.audits.base import Figures
+from fed_unlearn.audits.counted_figures import figures_of
 from fed_unlearn.audits.counts import ClientCounts, Part, RequestCounts
-from fed_unlearn.audits.intervals import wilson_interval
 from fed_unlearn.errors import ProtocolError
 from fed_unlearn.evidence import Evidence
 from fed_unlearn.requests import ClassScope, ForgetRequest, ScopeKind
@@ -81,6 +81,7 @@ class Audit:
         target: Audit | None = None,
         *,
         limits: Mapping[Part, int] | None = None,
+        is_oracle: bool = False,
     ) -> Figures:
         """The figures of a request.
 
@@ -93,6 +94,8 @@ class Audit:
             Another audit of the same model that has the request, if this one does not have it.
         limits : mapping of part to int, optional
             Maximum number of samples that each client was asked to read, by part; 0 or none for all.
+        is_oracle : bool
+            Whether the model never saw D_f.
         """
         classes, measured = classes_of(request), target or self
         sampled = frozenset(part for part, limit in (limits or {}).items() if limit and self._is_sampled(part, limit))
@@ -104,6 +107,7 @@ class Audit:
             test=self.counts("test"),
             class_test=measured.counts("test"),
             sampled=sampled,
+            is_oracle=is_oracle,
         )
 
     def _is_sampled(self, part: Part, limit: int) -> bool:
@@ -136,69 +140,6 @@ class Audit:
         replies = {client: ClientCounts.from_numbers(**reply) for client, reply in body.items()}
         server = replies.pop(_SERVER, None)
         return cls(replies, server=server.parts["validation"] if server is not None else None)
-
-
-def figures_of(
-    counts: RequestCounts,
-    classes: Collection[int],
-    *,
-    left_out: Collection[int],
-    retain: ClassCounts | None,
-    test: ClassCounts | None,
-    class_test: ClassCounts | None = None,
-    sampled: Collection[Part] = (),
-) -> Figures:
-    """The figures of a request, from what was counted.
-
-    Accuracies on test samples and the attack's AUC have 95 % intervals. So has the accuracy on D_r where a sample of it
-    was read; of all of D_r, and of D_f, accuracies are no estimates.
-
-    Parameters
-    ----------
-    counts : RequestCounts
-        Counts of the request, summed over all holders.
-    classes : collection of int
-        The classes that the request names; empty for other scopes.
-    left_out : collection of int
-        Classes that are no part of D_r and D_rt.
-    retain, test : ClassCounts or None
-        Counts of D_r and of all test samples; None where they were not counted.
-    class_test : ClassCounts, optional
-        Counts of all test samples, for the figure of D_ft; ``test`` if None.
-    sampled : collection of part
-        Parts of which a sample was read.
-    """
-    of_classes = class_test or test
-    read = {
-        "retain_accuracy": ("retain", retain.over(without=left_out) if retain is not None else (0, 0)),
-        "test_forget_accuracy": ("test", of_classes.over(only=classes) if of_classes is not None else (0, 0)),
-        "test_retain_accuracy": ("test", test.over(without=left_out) if test is not None else (0, 0)),
-    }
-    estimates = {
-        name: wilson_interval(*hits)
-        for name, (part, hits) in read.items()
-        if hits[1] and (part == "test" or part in sampled)
-    }
-    attack = counts.membership.interval
-    own, staying = counts.confidence.own, counts.confidence.staying
-    extra, curve = measured_of(counts.extra), counts.membership.curve
-    return Figures(
-        forget_accuracy=counts.hits.value,
-        retain_accuracy=retain.accuracy(without=left_out) if retain is not None else None,
-        test_forget_accuracy=of_classes.accuracy(only=classes) if classes and of_classes is not None else None,
-        test_retain_accuracy=test.accuracy(without=left_out) if test is not None else None,
-        membership_auc=counts.membership.value,
-        extra={name: measured.value for name, measured in extra.items()},
-        intervals={
-            **estimates,
-            **({} if attack is None else {"membership_auc": attack}),
-            **{name: measured.interval for name, measured in extra.items() if measured.interval is not None},
-        },
-        samples={name: total for name, (part, (_, total)) in read.items() if total and part in sampled},
-        curves={"membership_auc": curve} if curve else {},
-        client_confidence=own.value if own is not None else None,
-        staying_confidence=staying.value if own is not None and staying is not None else None,
-    )
 
 
 def forget_accuracy(audit: Audit, request: ForgetRequest) -> float | None:

@@ -15,7 +15,7 @@ from fed_unlearn.requests import ScopeKind
 Interval = tuple[float, float]
 
 VALIDATION_AUC = "validation_membership_auc"
-"""The membership attack's AUC against validation samples, by which the gate judges; tables have that of test samples."""
+"""AUC of the membership attack against validation samples, by which a gate judges; figures have it of test samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,11 +144,11 @@ def _confidence_check(share: float, evidence: Evidence, before: Evidence | None)
     own, staying = evidence.confidence, evidence.staying_confidence
     if own is None:
         return GateCheck(figure="client_confidence")
-    half, knows = 1.96 * own.error, _still_knows(share, evidence, before)
+    knows = _still_knows(share, evidence, before)
     return GateCheck(
         figure="client_confidence",
         value=own.value,
-        interval=(own.value - half, own.value + half),
+        interval=own.interval,
         maximum=None if staying is None else share * max(staying, 0.0),
         passed=False if knows or confidence_failures(evidence, share) else None if staying is None else True,
     )

@@ -13,8 +13,9 @@ from fed_unlearn.arrays import Arrays, add_clipped, all_finite, as_array, differ
 from fed_unlearn.audits.accuracy import ClassCounts
 from fed_unlearn.audits.asked import extra_audits, measured_of
 from fed_unlearn.audits.base import Figures, Measured
+from fed_unlearn.audits.counted_figures import figures_of
 from fed_unlearn.audits.counts import RequestCounts
-from fed_unlearn.audits.pooled import evidence_of, figures_of
+from fed_unlearn.audits.pooled import evidence_of
 from fed_unlearn.audits.predicted import predicted_figures
 from fed_unlearn.audits.scores import PASSES_TO_FIND
 from fed_unlearn.errors import EmptySetError, InvalidDataError, InvalidModelError, UnlearningDivergedError

@@ -54,7 +54,7 @@ def train_oracles(context: CallContext, requests: Sequence[ForgetRequest]) -> di
     forgotten = context.ledger.forgotten_classes()
     return {
         request.id: OracleOutcome(
-            figures=audit.figures(request, forgotten, limits=limits_of(context.plan)),
+            figures=audit.figures(request, forgotten, limits=limits_of(context.plan), is_oracle=True),
             seconds=seconds,
             traffic=traffic,
             arrays=arrays,

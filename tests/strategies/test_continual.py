@@ -302,6 +302,7 @@ def test_oracle_never_saw_the_class(federation: Federation) -> None:
     assert oracle.figures.forget_accuracy == 0.0
     assert oracle.figures.test_forget_accuracy == 0.0
     assert oracle.figures.test_retain_accuracy is not None and oracle.figures.test_retain_accuracy > 0.8
+    assert oracle.figures.intervals["forget_accuracy"][0] == 0.0 < oracle.figures.intervals["forget_accuracy"][1]
     for found in (outcome.before, outcome.after, oracle.figures):
         assert found is not None
         for name in ("test_forget_accuracy", "test_retain_accuracy", "membership_auc"):

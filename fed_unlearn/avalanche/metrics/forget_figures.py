@@ -12,10 +12,10 @@ from torch import nn
 from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
 from fed_unlearn.audits.asked import count_extra, extra_audits
 from fed_unlearn.audits.base import Figures, Judged
+from fed_unlearn.audits.counted_figures import figures_of
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.measured import Measured
 from fed_unlearn.audits.membership import exact_membership_auc, sample_losses
-from fed_unlearn.audits.pooled import figures_of
 from fed_unlearn.audits.scores import scored_logits
 from fed_unlearn.data.sample_set import SampleSet
 from fed_unlearn.holder import observe

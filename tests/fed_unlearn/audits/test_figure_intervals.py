@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from fed_unlearn.audits.accuracy import ClassCounts
+from fed_unlearn.audits.accuracy import ClassCounts, ForgetAccuracy
 from fed_unlearn.audits.attack import MembershipAttack
+from fed_unlearn.audits.confidence import ClientConfidence
 from fed_unlearn.audits.counts import ClientCounts, RequestCounts
 from fed_unlearn.audits.membership import BIN_COUNT, membership_interval
 from fed_unlearn.audits.pooled import Audit, evidence_of
@@ -71,6 +72,37 @@ def test_retained_samples_have_an_interval_where_a_part_of_them_was_read(audit: 
     both = audit.figures(request, (), limits={"retain": 100, "test": 29})
     assert both.samples == {"retain_accuracy": 200, "test_forget_accuracy": 18, "test_retain_accuracy": 40}
     assert both.intervals == some.intervals
+
+
+def test_what_the_oracle_never_saw_is_a_sample_of_unseen_data() -> None:
+    counts = RequestCounts(hits=ForgetAccuracy(correct=3, total=12))
+    audit = Audit({"0": ClientCounts({}, {"r1": counts})})
+    request = replace(REQUEST, id="r1")
+    assert audit.figures(request, ()).intervals == {}
+    expected = binomtest(3, 12).proportion_ci(0.95, method="wilson")
+    found = audit.figures(request, (), is_oracle=True)
+    assert found.intervals["forget_accuracy"] == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert (found.forget_accuracy, found.samples) == (0.25, {})
+
+
+def test_confidence_in_a_clients_samples_has_the_interval_that_the_gate_judges() -> None:
+    sums = ClientConfidence((2, 4), (42000, 90000), (900_000_000, 2_100_000_000), *((3, 3), (60000, 61500)),
+        (1_230_000_000, 1_280_000_000), (5, 5), (110000, 115000), (2_500_000_000, 2_700_000_000))  # fmt: skip
+    counts = RequestCounts(hits=ForgetAccuracy(5, 6, (2, 4)), confidence=sums)
+    figures = Audit({"0": ClientCounts({}, {"r1": counts})}).figures(ForgetRequest.for_client("0"), ())
+    assert "client_confidence" not in figures.intervals, "no such request was counted"
+    figures = Audit({"0": ClientCounts({}, {"r1": counts})}).figures(
+        replace(ForgetRequest.for_client("0"), id="r1"), ()
+    )
+    evidence = evidence_of(NOTHING_KEPT, "client", counts, None)
+    check = next(
+        item
+        for item in checks_of(Gate().thresholds("client"), "client", evidence)
+        if item.figure == "client_confidence"
+    )
+    assert (check.value, check.interval) == (figures.client_confidence, figures.intervals["client_confidence"])
+    low, high = figures.intervals["staying_confidence"]
+    assert figures.staying_confidence == pytest.approx((low + high) / 2) and low < high
 
 
 def test_what_was_not_measured_has_no_interval() -> None:

@@ -9,9 +9,9 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from fed_unlearn.audits.attack import MembershipAttack
+from fed_unlearn.audits.counted_figures import figures_of
 from fed_unlearn.audits.counts import RequestCounts
 from fed_unlearn.audits.membership import BIN_COUNT, membership_auc
-from fed_unlearn.audits.pooled import figures_of
 from fed_unlearn.audits.roc import DECIMALS, Corner, roc_corners
 from fed_unlearn.errors import EmptySetError
 

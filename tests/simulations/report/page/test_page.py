@@ -169,7 +169,7 @@ def test_figures_without_a_bound_stand_beside_the_oracle(folder: Path) -> None:
     assert found["test forget"].endswith("≠ apart from the oracle's interval")
     assert found["test retain"].endswith("≈ within the oracle's interval")
     assert found["membership AUC"].endswith("≈ within the oracle's interval")
-    assert found["retain accuracy"].endswith("– no bound")
+    assert found["retain accuracy"].endswith("\N{EN DASH} no bound")
 
 
 def test_results_of_earlier_versions_keep_the_interval_that_the_gate_judged(tmp_path: Path) -> None:
