@@ -142,14 +142,14 @@ def test_a_verdict_of_the_gate_stands_beside_the_figure_that_it_is_of(folder: Pa
         figure="validation_membership_auc", value=0.75, interval=(0.625, 0.875), minimum=0.5, maximum=0.5, passed=False
     )
     score = GateCheck(figure="logit_auc", value=0.25, maximum=0.5, passed=True)
-    after = {"membership_auc": 0.5625, "intervals": {"membership_auc": (0.5, 0.625)}}
+    after = {"membership_auc": 0.57, "intervals": {"membership_auc": (0.5, 0.625)}}
     rows = audit_lines(judged(after, attack, score), folder)
     (own,) = [row for row in rows if row.startswith("validation membership AUC")]
     assert "0.7500.625 to 0.875" in own and own.endswith(
         "✕ outside the bound: the interval 0.625 to 0.875 is to hold 0.500"
     )
     (table,) = [row for row in rows if row.startswith("membership AUC")]
-    assert "0.5620.500 to 0.625" in table and table.endswith("~ its interval meets the oracle's")
+    assert "0.5700.500 to 0.625" in table and table.endswith("~ its interval meets the oracle's")
     (measured,) = [row for row in rows if row.startswith("logit AUC, as the gate measured it")]
     assert "0.250" in measured and measured.endswith("✓ inside the bound: at most 0.500")
     assert any(row.startswith("logit AUC 0.900") or row.startswith("logit AUC0.900") for row in rows)
