@@ -16,6 +16,8 @@ from sample_results import REQUEST, RESULTS, SAMPLES
 from fed_unlearn.simulations.cli import run_command
 from fed_unlearn.simulations.report.demonstration import demonstration
 from fed_unlearn.simulations.run.results import RequestResult, RunResults
+from fed_unlearn.simulations.scenario import load_scenario
+from fed_unlearn.simulations.scenario.checks import forget_steps
 from fed_unlearn.strategies import Event
 
 CLIENT = RequestResult(
@@ -63,6 +65,18 @@ def test_a_request_that_fails_is_told_with_its_reason(tmp_path: Path) -> None:
     assert max(map(len, told[: told.index("") + 6])) <= 80
     assert any(line.startswith("✗") and "failed" in line for line in told)
     assert "r2 failed: forget accuracy 0.250 is above 0" in told
+
+
+def test_what_is_announced_is_what_the_scenario_asks() -> None:
+    scenario = load_scenario("digits-demo")
+    steps = [step for _, step in forget_steps(scenario)]
+    assert scenario.clients.count == 5 and [step.scope for step in steps] == ["class", "client", "sample"]
+    assert steps[2].goal == "misclassify" and steps[2].samples == 4 and steps[2].client != steps[1].client
+    console, stream = _console()
+    with demonstration().watching(console):
+        announced = " ".join(stream.getvalue().split())
+    assert announced.startswith("Five clients train a model to read handwritten digits")
+    assert "first a digit, then a whole client, then four images of another client" in announced
 
 
 @pytest.mark.parametrize("is_terminal", [False, True])
