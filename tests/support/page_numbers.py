@@ -20,7 +20,7 @@ _MODEL_OF_WORDS = {
     "rose from": "before",
     "stayed at": "after",
     "after": "after",
-    "if retrained without it": "oracle",
+    "oracle": "oracle",
 }
 """Words in front of a number of the summary, and the model whose number it is."""
 

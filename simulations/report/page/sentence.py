@@ -186,7 +186,7 @@ def _figure(reading: Reading, index: int, shown: Shown) -> Markup:
     if reading.value("requests", index, "after", shown.figure) is None:
         return Markup("")
     parts = []
-    for model, words in (("before", "before"), ("after", "after"), ("oracle", "if retrained without it")):
+    for model, words in (("before", "before"), ("after", "after"), ("oracle", "oracle")):
         place = ("requests", index, model)
         if reading.value(*place, shown.figure) is None:
             continue

@@ -85,8 +85,8 @@ def test_a_class_is_told_in_one_sentence_and_its_figures_with_intervals(tmp_path
         " 0.970 to 0.010; evidence: measured at 8 clients."
     )
     assert told == (
-        "Accuracy on its test images before 0.970, after 0.010 (0.000 to 0.125), if retrained without it 0.000;"
-        " accuracy on all other test images before 0.980, after 0.970, if retrained without it 0.980."
+        "Accuracy on its test images before 0.970, after 0.010 (0.000 to 0.125), oracle 0.000;"
+        " accuracy on all other test images before 0.980, after 0.970, oracle 0.980."
     )
 
 
@@ -125,3 +125,12 @@ def test_requests_that_were_not_committed_are_told_in_one_sentence(
     sentence, *told = paragraphs_of(asked, tmp_path)
     assert sentence == f"Asked to forget all samples of client 2; {'fedosd ' if status == 'failed' else ''}{said}"
     assert [line.split(" ")[:3] for line in told] == [["Of", "the", "last"]] * (status == "failed")
+
+
+def test_the_cost_table_says_whose_passes_each_column_counts(tmp_path: Path) -> None:
+    _, page = summary_of(replace(RESULTS, requests=(request("r1", 3),)), tmp_path)
+    (table,) = [item for item in page.all("table") if item.text.strip().startswith("What every request cost")]
+    headings = [" ".join(item.text.split()) for item in page.all("th") if item.within(lambda one: one is table)]
+    assert [heading for heading in headings if headings.count(heading) > 1] == []
+    assert headings[1:5] == ["the request's sample passes", "the oracle's sample passes", "seconds", "traffic"]
+    assert headings[5:11] == ["unlearn", "audit", "repair", "in all", "train", "times as many"]
