@@ -31,6 +31,20 @@ def write_classes(folder: Path, classes: Sequence[str] = ("cat", "dog", "fox"), 
     return folder
 
 
+def write_patterns(folder: Path, classes: int, count: int, height: int, width: int, *, colour: bool) -> Path:
+    """One sub-folder a class, with noisy images of a pattern of 4 x 4 fields that is the class's own."""
+    random = np.random.default_rng(0)
+    channels = 3 if colour else 1
+    for number in range(classes):
+        fields = random.integers(40, 180, (4, 4, channels))
+        pattern = np.kron(fields, np.ones((height // 4, width // 4, 1)))
+        (folder / f"{number:02}").mkdir(parents=True)
+        for index in range(count):
+            pixels = np.clip(pattern + random.normal(20, 25, pattern.shape), 0, 255).astype(np.uint8)
+            (folder / f"{number:02}" / f"{index}.png").write_bytes(encoded(pixels if colour else pixels[:, :, 0]))
+    return folder
+
+
 def write_images(folder: Path, images: Sequence[bytes], ending: str = "png") -> Path:
     """Images in turn into two classes, ``a`` and ``b``."""
     for index, content in enumerate(images):

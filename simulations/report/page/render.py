@@ -14,6 +14,7 @@ from fed_unlearn.errors import StorageError
 from fed_unlearn.simulations.report.anonymous import anonymised, client_names
 from fed_unlearn.simulations.report.charts.words import samples_word
 from fed_unlearn.simulations.report.figures import vega_lite_version
+from fed_unlearn.simulations.report.page.devices import device_table
 from fed_unlearn.simulations.report.page.examples import examples_of
 from fed_unlearn.simulations.report.page.facts import facts_of
 from fed_unlearn.simulations.report.page.meanings import meanings_of
@@ -153,6 +154,7 @@ def render_report(
             costs=cost_table(reading),
             lives=request_lives(reading),
             clients=client_table(reading),
+            devices=device_table(reading),
             facts=facts_of(folder, anonymous=anonymous),
             examples=examples_of(results, reading, folder) if images else None,
         )

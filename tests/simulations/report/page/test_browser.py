@@ -1,12 +1,15 @@
 """Reports of real runs and of made-up ones in a browser: narrow and wide, printed, and without scripts."""
 
 import json
+import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
 from browser import MISSING, Browser, opened_browser
 from chart_numbers import check_charts
+from image_files import write_patterns
 from page_numbers import check_counts, check_folder, check_numbers, check_places, check_texts, is_rounding
 from page_reader import read
 from view_results import hostile, many, not_all_committed
@@ -22,6 +25,7 @@ pytestmark = [
 
 RUNS = {
     "digits": ["digits", "--set", "timeline.0.train.rounds=12"],
+    "digits with the oracle": ["digits-demo", "--set", "timeline.0.train.rounds=4", "--oracle"],
     "digits-continual": ["digits-continual"],
     "digits-avalanche": ["digits-avalanche"],
     "failed and held at the end": [
@@ -30,8 +34,22 @@ RUNS = {
         "--set", "unlearning.parameters.instance-wise.consolidation-steps=1",
     ],
 }  # fmt: skip
+OF_IMAGES = {
+    "cifar10": {
+        "model.width": "0.125", "training.batch-size": "10", "data.test-fraction": "0.2", "timeline.0.train.rounds": "4",
+    },
+    "faces": {
+        "data.image-size": "[28, 24]", "clients.count": "2", "timeline.0.train.rounds": "2", "timeline.4.forget.client": "1",
+        "unlearning.repair-rounds": "1", "unlearning.max-attempts": "1",
+        "unlearning.parameters.instance-wise.max-steps": "5",
+        "unlearning.parameters.instance-wise.consolidation-steps": "3",
+    },
+}  # fmt: skip
 MADE = {"failed and held": not_all_committed(), "hostile": hostile(), "thirty requests": many(30)}
-LONGEST_WAIT = 60.0
+MOST_BYTES = 3_000_000
+SHEETS_OF_A_RUN, SHEETS_OF_A_REQUEST = 9, 1.5
+PRINTED_WIDTH = 710
+"""Pixels of CSS between the margins of a sheet of 8.5 inches."""
 
 
 @pytest.fixture(scope="module")
@@ -40,27 +58,46 @@ def browser() -> Iterator[Browser]:
         yield opened
 
 
-@pytest.fixture(scope="module", params=[*RUNS, *MADE])
+@pytest.fixture(scope="module", params=[*RUNS, *OF_IMAGES, *MADE])
 def report(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a run, as it ends, or of results that were made up."""
     folder = tmp_path_factory.mktemp("reports") / "run"
-    if request.param in RUNS:
-        run_command(["run", *RUNS[request.param], "--out", str(folder)])
-        results = RunResults.load(folder)
-        statuses = {asked.status for asked in results.requests}
-        assert results.complete == ("held" not in statuses)
-        assert not request.param.startswith("failed") or statuses == {"committed", "failed", "held"}
-        return folder / FILE_NAME
-    folder.mkdir()
-    MADE[request.param].save(folder)
-    return write_report(folder)
+    if request.param in MADE:
+        folder.mkdir()
+        MADE[request.param].save(folder)
+        return write_report(folder)
+    order = RUNS[request.param] if request.param in RUNS else ordered_on_images(request.param, folder.parent)
+    run_command(["run", *order, "--out", str(folder)])
+    results = RunResults.load(folder)
+    statuses = {asked.status for asked in results.requests}
+    assert results.complete == ("held" not in statuses)
+    assert not request.param.startswith("failed") or statuses == {"committed", "failed", "held"}
+    if request.param == "faces":
+        run_command(["report", str(folder), "--images"])
+    assert ("--oracle" in order) == any(asked.oracle is not None for asked in results.requests)
+    return folder / FILE_NAME
+
+
+def ordered_on_images(scenario: str, folder: Path) -> list[str]:
+    """A scenario for photographs, cut down, on small images that are made here."""
+    is_colour = scenario == "cifar10"
+    size = (10, 12, 32, 32) if is_colour else (18, 10, 28, 24)
+    images = write_patterns(folder / "images", *size, colour=is_colour)
+    changes = {"data.dataset": f"folder:{images}", "run.threads": "1", **OF_IMAGES[scenario]}
+    return [scenario, *chain.from_iterable(("--set", f"{key}={value}") for key, value in changes.items())]
+
+
+def test_a_page_has_less_than_three_megabytes(report: Path) -> None:
+    assert report.stat().st_size < MOST_BYTES
 
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_no_error_all_sections_and_no_overflow(browser: Browser, report: Path, width: int) -> None:
     browser.open(report, width)
     browser.draw_everything()
-    assert browser.ask("[...document.querySelectorAll('main > section')].map(item => item.id)") == list(SECTIONS)
+    shown = browser.ask("[...document.querySelectorAll('main > section')].map(item => item.id)")
+    assert [section for section in shown if section != "examples"] == list(SECTIONS)
+    assert ("examples" in shown) == (json.loads((report.parent / "results.json").read_text())["scenario"] == "faces")
     browser.ask("document.querySelectorAll('details').forEach(item => item.open = true)")
     assert browser.ask("innerWidth") == width
     assert browser.ask("document.documentElement.scrollWidth") <= width
@@ -103,7 +140,44 @@ def test_print_shows_drawings_and_everything_that_is_folded(browser: Browser, re
     folded = browser.ask("document.querySelectorAll('details table').length")
     heights = "[...document.querySelectorAll('details table')].filter(item => item.getBoundingClientRect().height > 0)"
     assert browser.ask(f"{heights}.length") == folded
-    assert browser.pdf().startswith(b"%PDF-")
+
+
+def test_print_cuts_nothing_and_has_few_sheets(browser: Browser, report: Path) -> None:
+    browser.open(report, PRINTED_WIDTH)
+    browser.draw_everything()
+    browser.print_media()
+    cut = browser.ask(
+        "[...document.querySelectorAll('main *')].filter(item => item.checkVisibility() && !item.closest('.sr')"
+        f" && (item.getBoundingClientRect().right > {PRINTED_WIDTH} + 1 || item.getBoundingClientRect().left < -1))"
+        ".map(item => [item.tagName, item.className, item.textContent.slice(0, 60)].join(' '))"
+    )
+    assert cut == []
+    inside = "item.matches('.scroll, .still, td, th') && item.scrollWidth > item.clientWidth + 1"
+    assert browser.ask(f"[...document.querySelectorAll('main *')].filter(item => {inside}).length") == 0
+    sheets = len(re.findall(rb"/Type\s*/Page\b", browser.pdf()))
+    results = json.loads((report.parent / "results.json").read_text())
+    assert 0 < sheets <= SHEETS_OF_A_RUN + SHEETS_OF_A_REQUEST * len(results["requests"])
+
+
+def test_the_examples_are_images_that_are_seen(browser: Browser, report: Path) -> None:
+    results = json.loads((report.parent / "results.json").read_text())
+    if results["scenario"] != "faces":
+        pytest.skip("this page was made without --images")
+    browser.open(report)
+    assert browser.ask(
+        "[...document.querySelectorAll('#examples [data-request]')].map(item => item.dataset.request)"
+    ) == [item["id"] for item in results["requests"] if item["scope"] == "class"]
+    assert browser.ask("[...document.querySelectorAll('#examples img')].every(item => item.naturalWidth === 24)")
+    assert browser.ask("document.querySelectorAll('#examples img').length") >= 2
+
+
+def test_a_table_that_goes_on_has_a_shade_at_its_edge(browser: Browser, report: Path) -> None:
+    browser.open(report, 360)
+    browser.ask("document.querySelectorAll('details').forEach(item => item.open = true)")
+    scrolling = "[...document.querySelectorAll('.scroll')].filter(item => item.scrollWidth > item.clientWidth)"
+    assert browser.ask(f"{scrolling}.every(item => getComputedStyle(item).backgroundImage.includes('gradient'))")
+    captions = f"{scrolling}.flatMap(item => [...item.querySelectorAll('caption:not(.sr)')])"
+    assert browser.ask(f"{captions}.filter(item => item.getBoundingClientRect().width > 360 - 32).length") == 0
 
 
 def test_the_filter_shows_one_request_by_keyboard(browser: Browser, report: Path) -> None:
