@@ -102,7 +102,7 @@ def reason_of(gate: Gate, scope: ScopeKind, evidence: Evidence, **options: objec
         ("", set()),
         (None, set()),
     ],
-    ids=lambda value: str(value)[:50],
+    ids=lambda value: "+".join(sorted(value)) if isinstance(value, set) else str(value)[:50],
 )  # fmt: skip
 def test_a_reason_has_its_words(reason: str | None, words: set[str]) -> None:
     assert set(words_of(reason)) == words
