@@ -30,8 +30,8 @@ class RepairSettings:
     fraction: Annotated[
         float | None,
         Option(
-            help="Share of retained and guarded samples that one repair draws."
-            f"  [default: {DEFAULT_REPAIR_FRACTION:g}, more where that is fewer than {LEAST_REPAIR_SAMPLES:,}]"
+            help="Share of retained and guarded samples that one repair draws.",
+            show_default=f"{DEFAULT_REPAIR_FRACTION:g}, more where that is fewer than {LEAST_REPAIR_SAMPLES:,}",
         ),
     ] = None
     margin: Annotated[float, Option(min=0, help="How far the old class is kept below the others, in logits.")] = 8.0
@@ -61,7 +61,7 @@ class MethodBenchSettings:
         Path | None, Option(help="The trained model, a safetensors file. Without one it is trained first.")
     ] = None
     epochs: Annotated[
-        int | None, Option(min=1, help=f"Of training.  [default: {DEFAULT_EPOCHS}, enough for digits]")
+        int | None, Option(min=1, help="Of training.", show_default=f"{DEFAULT_EPOCHS}, enough for digits")
     ] = None
     learning_rate: Annotated[float, Option(help="Of training, by SGD with momentum 0.9.")] = 0.05
     batch_size: Annotated[int, Option(min=1, help="Of training.")] = 32
@@ -99,7 +99,8 @@ class MethodBenchSettings:
         Option(
             parser=_names,
             metavar="A,B,C",
-            help="By name.  [default: all that serve the request and are no controls]",
+            help="By name.",
+            show_default="all that serve the request and are no controls",
         ),
     ] = ()
     controls: Annotated[
@@ -136,8 +137,8 @@ class MethodBenchSettings:
         int | None,
         Option(
             min=0,
-            help="Test samples set aside for methods that imitate unseen ones, and left out of all figures."
-            "  [default: a tenth of them if some method must have them]",
+            help="Test samples set aside for methods that imitate unseen ones, and left out of all figures.",
+            show_default="a tenth of them if some method must have them",
         ),
     ] = None
     repair: Annotated[
@@ -155,12 +156,12 @@ class MethodBenchSettings:
         Path | None,
         Option(
             metavar="DIR",
-            help="Keep models there that are made here, and take what an earlier comparison kept."
-            "  [default with --shadows: cache in --out]",
+            help="Keep models there that are made here, and take what an earlier comparison kept.",
+            show_default="with --shadows, cache in --out",
         ),
     ] = None
-    seed: Annotated[int, Option(min=0)] = 0
-    device: Annotated[str | None, Option(help="cpu, or cuda.  [default: cuda where there is one]")] = None
+    seed: Annotated[int, Option(min=0, help="Of everything that is drawn.")] = 0
+    device: Annotated[str | None, Option(help="cpu, or cuda.", show_default="cuda where there is one")] = None
 
     @property
     def trained_oracles(self) -> int:

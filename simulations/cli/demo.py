@@ -15,7 +15,7 @@ SCENARIO = "digits-demo"
 def demo(
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder, new or empty.  [default: runs/digits-demo-seedN]")
+        Path | None, typer.Option(help="Run folder, new or empty.", show_default="runs/digits-demo-seedN")
     ] = None,
 ) -> int:
     """Train a small federation and have it forget a digit, a client and four samples, within a minute; no download."""

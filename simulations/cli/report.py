@@ -17,7 +17,9 @@ def report(
     place: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder, or the ledger of an app's server.")],
     images: Annotated[bool, typer.Option("--images", help="Show some test images of the forgotten classes.")] = False,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Letters in place of clients' names.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="File to write.  [default: DIR/report.html]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File to write.", show_default="DIR/report.html")
+    ] = None,
     ledger_key: LedgerKey = None,
 ) -> None:
     """Write the report of a run as one HTML page that loads nothing. The run itself stays as it is.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Live = Annotated[bool, Option("--live", help="Serve the growing report on 127.0.0.1 while the command lasts.")]
 LivePort = Annotated[
-    int | None, Option("--live-port", min=1, max=65535, help="The port of --live.  [default: a free one]")
+    int | None, Option("--live-port", min=1, max=65535, help="The port of --live.", show_default="a free one")
 ]
 
 

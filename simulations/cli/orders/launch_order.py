@@ -29,7 +29,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 class LaunchOrder(Order):
     """A run on a SuperLink and nodes of its own, all on this machine."""
 
-    nodes: Annotated[int | None, Option(min=1, help="Number of nodes.  [default: the scenario's clients]")] = None
+    nodes: Annotated[int | None, Option(min=1, help="Number of nodes.", show_default="the scenario's clients")] = None
     gpus: Annotated[
         tuple[int, ...], Option(parser=_numbers, metavar="N,N", help="A GPU for each node, in turn: 0,1.")
     ] = ()
@@ -37,7 +37,9 @@ class LaunchOrder(Order):
     auth: Annotated[bool, Option("--auth", help="Take no nodes but those that launch made keys for; needs --tls.")] = (
         False
     )
-    port: Annotated[int | None, Option(min=1, max=65535, help="The SuperLink's port.  [default: a free one]")] = None
+    port: Annotated[int | None, Option(min=1, max=65535, help="The SuperLink's port.", show_default="a free one")] = (
+        None
+    )
     keep: Annotated[bool, Option("--keep", help="Leave all up after the run, until Ctrl-C or SIGTERM.")] = False
 
     printed: Annotated[

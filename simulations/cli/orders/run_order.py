@@ -25,7 +25,7 @@ class Order:
     overrides: Overrides = ()
     seed: Annotated[int | None, Option(min=0, help="In place of the scenario's seed.")] = None
     oracle: Annotated[bool, Option("--oracle", help="Retrain from scratch for every request, to compare.")] = False
-    out: Annotated[Path | None, Option(help="Run folder, new or empty.  [default: runs/NAME-seedN]")] = None
+    out: Annotated[Path | None, Option(help="Run folder, new or empty.", show_default="runs/NAME-seedN")] = None
     trackers: Annotated[
         tuple[str, ...],
         Option("--tracker", metavar="NAME", help="Log figures to csv, tensorboard, mlflow or wandb; may be repeated."),
