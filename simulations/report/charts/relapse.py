@@ -33,8 +33,8 @@ from fed_unlearn.simulations.run.results import RequestResult, RunResults
 from fed_unlearn.strategies.worn_off import worn_off_at
 
 _PALEST, _DARKEST = "#EEF4FA", "#08306B"
-_CELL = 27
-"""Side of a cell in pixels: room for a number such as 0.25."""
+_CELL, _WIDEST_CELL, _LETTER = 27, 56, 7
+"""Pixels: width of a cell with room for a number such as 0.25, of the widest one, and of a letter of an event."""
 
 _LEAST = 0.005
 """The least number that two decimals show."""
@@ -92,14 +92,15 @@ def _drawn(cells: Rows, named_by: str, most: int) -> Mapping[str, object]:
     for start in range(0, len(places), length):
         here = places[start : start + length]
         rows = {cell["number"]: str(cell[named_by]) for cell in cells if cell["place"] in here}
-        blocks.append(_block(here, [events[place] for place in here], named_by, list(rows.values())))
+        width = min(_WIDEST_CELL, most * _CELL // length)
+        blocks.append(_block(here, [events[place] for place in here], named_by, list(rows.values()), width))
     return finished({"vconcat": blocks, "spacing": 16}, {"cells": cells})
 
 
-def _block(places: Sequence[int], events: Sequence[str], named_by: str, names: Sequence[str]) -> Panel:
+def _block(places: Sequence[int], events: Sequence[str], named_by: str, names: Sequence[str], width: int) -> Panel:
     beside = altair.Axis(ticks=False, domain=False, labelLimit=180 if named_by == "label" else 64)
     row = altair.Y(f"{named_by}:N", scale=altair.Scale(domain=list(names)), title=None, axis=beside)
-    upright = max(map(len, events)) <= 3
+    upright = _LETTER * max(map(len, events)) <= width
     below = altair.Axis(ticks=False, domain=False, labelAngle=0 if upright else -90, labelLimit=80)
     column = altair.X("event:N", scale=altair.Scale(domain=list(events)), title="after", axis=below)
     shades = altair.Scale(domain=[0, 1], range=[_PALEST, _DARKEST])
@@ -124,7 +125,7 @@ def _block(places: Sequence[int], events: Sequence[str], named_by: str, names: S
         numbers.encode(column, row, altair.Text("shown:N"), color=ink, opacity=faded()),
     ]
     shown = [layer.transform_filter(here) for layer in layers]
-    return layered(*shown, width={"step": _CELL}, height={"step": 22})
+    return layered(*shown, width={"step": width}, height={"step": 22})
 
 
 def _cells(results: RunResults) -> Iterator[dict[str, object]]:
