@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +13,13 @@ from fed_unlearn.ledger import Ledger, LedgerEntry
 from fed_unlearn.ledger.lifecycle import FINAL, Status
 from fed_unlearn.requests import ClassScope, SampleScope
 from fed_unlearn.scopes import classes_named
+from fed_unlearn.simulations.run.card.data_names import data_name, hub_id
 from fed_unlearn.simulations.run.folders import SCENARIO_FILE
 from fed_unlearn.simulations.run.installed import installed_versions
 from fed_unlearn.simulations.run.results import FILE_NAME, RequestResult, RunResults
 from fed_unlearn.strategies.outcomes import RelapseRow, RequestOutcome
 from fed_unlearn.strategies.serving.relapse import relapse_rows
 from fed_unlearn.strategies.worn_off import worn_off_at
-
-_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-_NAMED_WHOLE = ("torchvision", "synthetic")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,30 +273,3 @@ def _rounds(ledger: Ledger) -> int:
     experiences = ledger.state("experiences")
     counts = [item.get("rounds") for item in experiences] if isinstance(experiences, list) else []
     return sum(count for count in counts if isinstance(count, int))
-
-
-def data_name(dataset: str) -> str:
-    """What a card calls the data of a scenario: without the place where they lie on this machine.
-
-    Parameters
-    ----------
-    dataset : str
-        ``data.dataset`` of the scenario, such as ``digits`` or ``folder:/home/me/faces``.
-
-    Examples
-    --------
-    >>> data_name("torchvision:CIFAR10"), data_name("folder:/home/me/faces")
-    ('torchvision:CIFAR10', 'a folder of images')
-    """
-    kind, _, place = dataset.partition(":")
-    if kind == "folder":
-        return "a folder of images"
-    if kind == "hf":
-        return hub_id(dataset) or "a local data set"
-    return dataset if kind in _NAMED_WHOLE and place.isalnum() else kind
-
-
-def hub_id(dataset: str) -> str | None:
-    """The id of a data set on the Hugging Face Hub; None for data from elsewhere."""
-    kind, _, place = dataset.partition(":")
-    return place if kind == "hf" and _HUB_ID.fullmatch(place) and not Path(place).exists() else None

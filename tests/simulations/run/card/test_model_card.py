@@ -22,7 +22,8 @@ from fed_unlearn.ledger import Ledger
 from fed_unlearn.ledger.lifecycle import Status
 from fed_unlearn.requests import ClassScope, ClientScope, ForgetRequest, SampleScope
 from fed_unlearn.simulations.run.card import card_facts, model_card
-from fed_unlearn.simulations.run.card.facts import CardFacts, data_name, hub_id
+from fed_unlearn.simulations.run.card.data_names import data_name, hub_id
+from fed_unlearn.simulations.run.card.facts import CardFacts
 from fed_unlearn.simulations.run.export import card_beside, export_model
 from fed_unlearn.strategies.clients.messages.exchange import Traffic
 from fed_unlearn.strategies.outcomes import RequestOutcome
